@@ -1,0 +1,36 @@
+# Two commands do everything on a fresh machine with Python 3.11: `make verify` and `make test`.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.PHONY: verify test test-all lint clean
+
+verify: $(VENV)/.run
+	$(BIN)/python -m models.demo --out out/verify
+
+test: lint
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-all: lint
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable ".[report]"
+	touch $@
+
+# torch is pinned by constraints.txt: an unpinned one may pull gigabytes of GPU libraries
+$(VENV)/.test: $(VENV)/.run
+	$(PIP) --editable ".[report,train,dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) out build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

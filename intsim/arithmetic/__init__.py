@@ -1,0 +1,37 @@
+"""Integer arithmetic without graphs: integer types, rounding, accumulator stages, requantizers."""
+
+from intsim.arithmetic.accumulate import Stage, accumulate, accumulate_telemetry, check_stages
+from intsim.arithmetic.exact import exact_requantize
+from intsim.arithmetic.integers import IntegerType, bits_for, saturate, wrap
+from intsim.arithmetic.requantize import (
+    float32_requantize,
+    float32_scale,
+    multiply_high_double_rounding,
+    multiply_single_rounding,
+    power_of_two_shift,
+    quantize_multiplier,
+    shift_requantize,
+)
+from intsim.arithmetic.rounding import Rounding, round_divide, round_fraction
+
+__all__ = [
+    "IntegerType",
+    "Rounding",
+    "Stage",
+    "accumulate",
+    "accumulate_telemetry",
+    "bits_for",
+    "check_stages",
+    "exact_requantize",
+    "float32_requantize",
+    "float32_scale",
+    "multiply_high_double_rounding",
+    "multiply_single_rounding",
+    "power_of_two_shift",
+    "quantize_multiplier",
+    "round_divide",
+    "round_fraction",
+    "saturate",
+    "shift_requantize",
+    "wrap",
+]

@@ -1,0 +1,156 @@
+"""The definition of an accumulator: a chain of registers that add one value after another.
+
+Each stage adds `sum` values of the stage before into its register, one at a time; after *each* addition the
+register's overflow rule applies. A full group, or the last incomplete one, hands its value to the next stage and
+the register restarts at 0. So `vpmaddubsw`+`vpmaddwd`+`vpaddd` is pairs into a saturating 16-bit register, pairs
+into 32 bits, the rest into 32 bits. Saturating sums depend on the order, wrapping ones do not.
+
+This file is written to be read; `engine/stepwise.py` computes the same, fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intsim.arithmetic.integers import as_integers, check_bits, saturate, wrap
+from intsim.errors import IntsimError
+
+Overflow = Literal["wrap", "saturate"]
+Integers = NDArray[np.int64]
+MAX_SUM = (1 << 31) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One register of an accumulator.
+
+    Attributes:
+        sum: how many values of the stage before are added into one group, 1..2^31-1; None means all that remain.
+        bits: width of the signed register, 1..64.
+        overflow: what the register does with a sum that does not fit, "wrap" or "saturate".
+    """
+
+    sum: int | None
+    bits: int
+    overflow: Overflow
+
+    def __post_init__(self) -> None:
+        """Refuse what no register can be."""
+        if self.sum is not None and (
+            isinstance(self.sum, bool) or not isinstance(self.sum, int) or not 1 <= self.sum <= MAX_SUM
+        ):
+            raise IntsimError(f'stage sum is {self.sum!r}; allowed: an integer 1..{MAX_SUM}, or None for "rest"')
+        check_bits(self.bits, "stage bits")
+        if self.overflow not in ("wrap", "saturate"):
+            raise IntsimError(f'stage overflow is {self.overflow!r}; allowed: "wrap", "saturate"')
+
+    @property
+    def min(self) -> int:
+        """Smallest value of the register."""
+        return -(1 << (self.bits - 1))
+
+    @property
+    def max(self) -> int:
+        """Largest value of the register."""
+        return (1 << (self.bits - 1)) - 1
+
+
+class Accumulation(NamedTuple):
+    """Result and telemetry of `accumulate_telemetry`; `...` is the shape of the products without their last axis."""
+
+    result: Integers  # (...) value of the last register
+    events: Integers  # (..., stages) additions whose true sum left the register
+    low: Integers  # (..., stages) smallest true sum, never above 0; saturated to int64
+    high: Integers  # (..., stages) largest true sum, never below 0; saturated to int64
+
+
+def check_stages(stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """Return the stages as a tuple if they end in one value, else raise IntsimError.
+
+    The last stage must take the rest, and a stage after one that takes the rest sees a single value, so it must
+    take the rest as well (e.g. a 40-bit accumulator that is stored to 32 bits). An empty list is the unbounded sum.
+    """
+    seen_rest = False
+    for index, stage in enumerate(stages):
+        if seen_rest and stage.sum is not None:
+            raise IntsimError(f'stages[{index}].sum is {stage.sum} after a "rest" stage; allowed: "rest"')
+        seen_rest = stage.sum is None
+    if stages and not seen_rest:
+        raise IntsimError(f'stages[{len(stages) - 1}].sum is {stages[-1].sum}; the last stage must be "rest"')
+    return tuple(stages)
+
+
+def accumulate(products: Any, stages: Sequence[Stage], start: Any = 0, bias: Any = None) -> tuple[Integers, Integers]:
+    """Add products through the stages; see `accumulate_telemetry`, of which this returns result and events."""
+    return accumulate_telemetry(products, stages, start, bias)[:2]
+
+
+def accumulate_telemetry(products: Any, stages: Sequence[Stage], start: Any = 0, bias: Any = None) -> Accumulation:
+    """Add products through the stages, counting overflow and keeping the extremes.
+
+    Args:
+        products: (..., K) integers within int64, in order of arrival.
+        stages: see `check_stages`; empty is a plain sum, which the caller guarantees to fit int64.
+        start: broadcasts to (...): a bias preloaded into the last register. Loading it is an addition to 0.
+        bias: broadcasts to (...), or None: a bias added into the last register after everything else.
+
+    Returns:
+        Accumulation. The extremes count every true sum, before the overflow rule, and the 0 a register starts at.
+        So a register of `bits_for(low, high)` bits or more would have seen no overflow if nothing overflowed here.
+
+    Raises:
+        IntsimError: not integers, or impossible stages.
+    """
+    stages = check_stages(stages)
+    values = as_integers(products, "products").astype(np.int64)
+    if values.ndim == 0:
+        raise IntsimError("products need at least one axis, the order of arrival")
+    shape = values.shape[:-1]
+    telemetry = tuple(np.zeros((*shape, len(stages)), np.int64) for _ in range(3))
+    first = np.broadcast_to(as_integers(start, "start").astype(np.int64), shape)
+    after = None if bias is None else np.broadcast_to(as_integers(bias, "bias").astype(np.int64), shape)
+    if not stages:
+        total = values.sum(axis=-1) + first
+        return Accumulation(total if after is None else total + after, *telemetry)
+
+    for index, stage in enumerate(stages):
+        last = index == len(stages) - 1
+        count = values.shape[-1]
+        size = max(count, 1) if stage.sum is None else stage.sum
+        # Of no products nothing is handed on: the last register sees the bias alone.
+        groups = 1 if last else -(-count // size)
+        handed_on = np.zeros((*shape, groups), np.int64)
+        for group in range(groups):
+            register = np.zeros(shape, np.int64)
+            if last and start is not None:
+                register = _add(register, first, stage, index, telemetry)
+            for arrival in range(group * size, min(count, (group + 1) * size)):
+                register = _add(register, values[..., arrival], stage, index, telemetry)
+            if last and after is not None:
+                register = _add(register, after, stage, index, telemetry)
+            handed_on[..., group] = register
+        values = handed_on
+    return Accumulation(values[..., 0], *telemetry)
+
+
+def _add(register: Integers, value: Integers, stage: Stage, index: int, telemetry: tuple[Integers, ...]) -> Integers:
+    """One addition and the register's overflow rule; updates the telemetry of stage `index` in place."""
+    register, value = np.broadcast_arrays(np.atleast_1d(register), np.atleast_1d(value))
+    total = register + value
+    # 64-bit registers: the sum wrapped in int64 if it has the sign of neither term.
+    past_int64 = ((register ^ total) & (value ^ total)) < 0
+    limit = np.where(value < 0, np.iinfo(np.int64).min, np.iinfo(np.int64).max)
+    clipped = np.where(past_int64, limit, total)  # the true sum, saturated to int64
+    # Wrapping modulo 2^64 first does not change the value modulo 2^bits.
+    kept = wrap(total, stage.bits) if stage.overflow == "wrap" else saturate(clipped, stage.bits)
+    events, low, high = (t[..., index].reshape(total.shape) for t in telemetry)
+    shape = telemetry[0].shape[:-1]
+    telemetry[0][..., index] = (events + (past_int64 | (total < stage.min) | (total > stage.max))).reshape(shape)
+    telemetry[1][..., index] = np.minimum(low, clipped).reshape(shape)
+    telemetry[2][..., index] = np.maximum(high, clipped).reshape(shape)
+    return kept.reshape(shape)

@@ -1,0 +1,81 @@
+"""Writing multiply-accumulate nodes: operands, scales, and the bias where it is a whole number of LSBs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from intsim.frontend.context import Context, spread
+from intsim.frontend.expression import Expr, compress, scalar
+from intsim.frontend.weights import Weights, type_json
+from intsim.graph import IntArray, Rationals, rationals
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where output channels lie: axis of the output and its rank, axis of the weights."""
+
+    channel_axis: int
+    rank: int
+    weight_axis: int
+
+
+def accumulate(
+    context: Context,
+    op: str,
+    x: Expr,
+    w: Weights,
+    bias: Rationals | None,
+    attributes: dict[str, Any],
+    place: Place,
+    repeat: int = 0,
+) -> Expr:
+    """Write a MAC node; `bias` (one value or one a channel) goes into the accumulator if it is a whole number of LSBs.
+
+    `repeat` tells a depthwise layer's channel multiplier: then the activation's scale may differ by channel.
+    """
+    tensor, x_scale, zero = _activation(context, x, repeat)
+    scale = compress(x_scale * w.scale)
+    arrays: dict[str, IntArray] = {"weight": w.codes}
+    if w.zero.any():
+        axes = [1] * w.codes.ndim
+        if w.zero.size > 1:
+            axes[place.weight_axis] = -1
+        arrays["weight_zero"] = w.zero.reshape(axes) if w.zero.size > 1 else w.zero.reshape(())
+    channels = [1] * place.rank
+    channels[place.channel_axis] = -1
+    offset = rationals(0).reshape((1,) * place.rank)
+    if bias is not None:
+        in_lsb = np.asarray(bias / scale, dtype=object).reshape(-1)
+        count = w.codes.shape[place.weight_axis]
+        if all(v.denominator == 1 and abs(v) < 1 << 62 for v in in_lsb):
+            if any(in_lsb):
+                arrays["bias"] = np.array([int(v) for v in np.broadcast_to(in_lsb, (count,))], np.int64)
+        else:
+            offset = compress(np.asarray(bias, dtype=object).reshape(channels))
+    if scale.size > 1:
+        scale = scale.reshape(channels)
+    attributes = {**attributes, "zero_point": zero, "weight_type": type_json(w.type)}
+    return context.emit(op, [tensor], compress(spread(scale, place.rank)), offset, attributes, arrays)
+
+
+def _activation(context: Context, x: Expr, repeat: int) -> tuple[str, Rationals, int]:
+    """The activation as one tensor, its scale (one, or for a depthwise layer one an output channel), its zero point."""
+    scale = x.terms[0][1]
+    single = len(x.terms) == 1 and not x.steps
+    if repeat and scale.size > 1 and single and _by_channel(np.broadcast_shapes(scale.shape, x.offset.shape)):
+        settled = context.settle(x, per_cell=True)
+        own = settled.terms[0][1]
+        zero = scalar(compress(-settled.offset / own))
+        if zero is not None:
+            by_channel = np.broadcast_to(own.reshape(-1), (x.shape[1],))  # settling may have made all scales one
+            return settled.terms[0][0], np.repeat(by_channel, repeat), int(zero)
+    tensor, only, point = context.operand(x)
+    return tensor, rationals([only]), point
+
+
+def _by_channel(shape: tuple[int, ...]) -> bool:
+    """Whether a parameter of this shape changes from channel to channel only."""
+    return all(size == 1 for axis, size in enumerate(shape) if axis != 1)

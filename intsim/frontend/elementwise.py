@@ -1,0 +1,235 @@
+"""Elementwise operators between quantizers: what becomes part of a requantizer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+
+from intsim.arithmetic.integers import IntegerType
+from intsim.frontend.context import Context, Refused, as_real, spread
+from intsim.frontend.expression import Const, Expr, Fixed, Step, Value, compress, is_codes, scalar
+from intsim.frontend.parameters import ONNX_INTEGERS, constant
+from intsim.frontend.reader import Operation
+from intsim.frontend.registry import lowers
+from intsim.graph import Rationals, rationals
+
+
+def expression(context: Context, node: Operation, position: int) -> Expr:
+    """An input that must be an integer expression."""
+    value = context.value(node.inputs[position])
+    if isinstance(value, Expr):
+        return value
+    raise Refused(f"its input {node.inputs[position]} is a float that no quantizer made an integer")
+
+
+def _pair(context: Context, node: Operation) -> tuple[Value, Value]:
+    return context.value(node.inputs[0]), context.value(node.inputs[1])
+
+
+def _with_constant(value: Value, a: Rationals, b: Rationals, other: tuple[int, ...] = ()) -> Value:
+    """`a * value + b` for constant rationals; `other` is the shape of the ONNX constant they come from."""
+    if isinstance(value, Fixed):
+        codes = np.broadcast_to(value.codes, np.broadcast_shapes(value.codes.shape, other))
+        return Fixed(np.ascontiguousarray(codes), compress(value.scale * a), compress(value.offset * a + b), value.type)
+    assert isinstance(value, Expr)
+    shape = np.broadcast_shapes(value.shape, other)
+    rank = len(shape)
+    grown = Expr(
+        shape,
+        tuple((n, spread(s, rank)) for n, s in value.terms),
+        spread(value.offset, rank),
+        tuple(replace(s, values=tuple(None if v is None else spread(v, rank) for v in s.values)) for s in value.steps),
+    )
+    return grown.affine(spread(a, rank), spread(b, rank), shape)
+
+
+ONE, ZERO = rationals(1), rationals(0)
+
+
+@lowers("Add", "Sub")
+def add(context: Context, node: Operation) -> Value:
+    """Sum or difference with a constant, or of two integer expressions."""
+    x, y = _pair(context, node)
+    sign = 1 if node.op == "Add" else -1
+    if isinstance(y, Const) or (isinstance(y, Fixed) and isinstance(x, Expr)):
+        return _with_constant(x, ONE, as_real(y) * sign, y.shape)
+    if isinstance(x, Const) or (isinstance(x, Fixed) and isinstance(y, Expr)):
+        return _with_constant(y, ONE * sign, as_real(x), x.shape)
+    return sum_of(context, expression(context, node, 0), expression(context, node, 1), sign)
+
+
+def sum_of(context: Context, x: Expr, y: Expr, sign: int) -> Expr:
+    """`x + sign * y` of two expressions; one that carries steps is made an integer tensor first."""
+    shape = np.broadcast_shapes(x.shape, y.shape)
+    rank = len(shape)
+    sides = []
+    for side, factor in ((x, 1), (y, sign)):
+        settled = context.settle(side, per_cell=True) if any(s.kind != "affine" for s in side.steps) else side
+        if settled.steps:
+            settled = context.settle(settled, per_cell=True)
+        sides.append([(n, s * factor) for n, s in settled.terms] + [(None, settled.offset * factor)])
+    terms: dict[str, Rationals] = {}
+    offset = spread(rationals(0), rank)
+    for name, scale in sides[0] + sides[1]:
+        if name is None:
+            offset = offset + spread(scale, rank)
+        else:
+            tensor = context.broadcast(name, shape)
+            terms[tensor] = spread(scale, rank) + terms[tensor] if tensor in terms else spread(scale, rank)
+    return Expr(shape, tuple((n, compress(s)) for n, s in terms.items()), compress(offset))
+
+
+@lowers("Mul")
+def mul(context: Context, node: Operation) -> Value:
+    """Product with a constant, or of two integer expressions."""
+    x, y = _pair(context, node)
+    if isinstance(y, Const) or (isinstance(y, Fixed) and isinstance(x, Expr)):
+        return _with_constant(x, as_real(y), ZERO, y.shape)
+    if isinstance(x, Const) or (isinstance(x, Fixed) and isinstance(y, Expr)):
+        return _with_constant(y, as_real(x), ZERO, x.shape)
+    left = context.settle(expression(context, node, 0), per_cell=True)
+    right = context.settle(expression(context, node, 1), per_cell=True)
+    (a, sa), (b, sb) = left.terms[0], right.terms[0]
+    za, zb = scalar(compress(-left.offset / sa)), scalar(compress(-right.offset / sb))
+    if za is None or zb is None:
+        raise Refused("its inputs have a zero point for each channel; only one for the tensor is supported")
+    rank = max(len(left.shape), len(right.shape))
+    scale = compress(spread(sa, rank) * spread(sb, rank))
+    return context.emit("mul", [a, b], scale, spread(ZERO, rank), {"zero_points": [int(za), int(zb)]})
+
+
+@lowers("Div")
+def div(context: Context, node: Operation) -> Value:
+    """Quotient by a constant."""
+    x, y = _pair(context, node)
+    if not isinstance(y, Const | Fixed):
+        raise Refused("it divides by a tensor; only constants can be divided by in integers")
+    if isinstance(y, Const) and y.array.dtype.kind in "iu" and isinstance(x, Expr):
+        raise Refused("it divides integers, which drops the remainder; cast to float and quantize instead")
+    real = as_real(y)
+    if any(v == 0 for v in real.reshape(-1)):
+        raise Refused("it divides by zero")
+    return _with_constant(x, np.asarray(ONE / real, dtype=object), ZERO, y.shape)
+
+
+@lowers("Neg")
+def neg(context: Context, node: Operation) -> Value:
+    """Negation."""
+    return _with_constant(context.value(node.inputs[0]), -ONE, ZERO)
+
+
+@lowers("Relu")
+def relu(context: Context, node: Operation) -> Value:
+    """max(x, 0)."""
+    x = expression(context, node, 0)
+    return x.then("clamp", spread(ZERO, len(x.shape)), None)
+
+
+@lowers("LeakyRelu")
+def leaky_relu(context: Context, node: Operation) -> Value:
+    """x where x >= 0, else alpha * x; alpha is the float32 attribute, exactly."""
+    x = expression(context, node, 0)
+    alpha = np.float32(node.attributes.get("alpha", 0.01))
+    return x.then("leaky", spread(rationals(alpha), len(x.shape)))
+
+
+@lowers("PRelu")
+def prelu(context: Context, node: Operation) -> Value:
+    """LeakyRelu with slopes that broadcast against x."""
+    x = expression(context, node, 0)
+    slopes = context.value(node.inputs[1])
+    if not isinstance(slopes, Const | Fixed):
+        raise Refused("its slopes are not constant")
+    if np.broadcast_shapes(x.shape, slopes.shape) != x.shape:
+        raise Refused(f"its slopes of shape {slopes.shape} don't fit its input {x.shape}")
+    return x.then("leaky", spread(as_real(slopes), len(x.shape)))
+
+
+@lowers("Clip", "HardTanh")
+def clip(context: Context, node: Operation) -> Value:
+    """Clamp to constant bounds, from attributes (opset 6) or inputs (opset 11 on)."""
+    value = context.value(node.inputs[0])
+    made_by_quantizer = node.outputs[0] in context.graph.tensors
+    if made_by_quantizer and isinstance(value, Expr):
+        return value
+    low, high = (
+        node.attributes.get("min", node.attributes.get("min_val")),
+        node.attributes.get("max", node.attributes.get("max_val")),
+    )
+    edges: list[np.ndarray | None] = [None if e is None else np.asarray(e, np.float32) for e in (low, high)]
+    for i in (1, 2):
+        if len(node.inputs) > i and node.inputs[i]:
+            edges[i - 1] = constant(context, node, i, "bound")
+    if node.op == "HardTanh":
+        edges = [np.asarray(d, np.float32) if e is None else e for d, e in zip((-1, 1), edges, strict=True)]
+    if isinstance(value, Fixed):
+        return _clip_fixed(value, edges)
+    x = expression(context, node, 0)
+    step = clip_step(edges[0], edges[1], len(x.shape))
+    return x.then(step.kind, *step.values)
+
+
+def _clip_fixed(value: Fixed, edges: list[np.ndarray | None]) -> Fixed:
+    """Clip of constant integer codes."""
+    if value.scale.size != 1 or value.scale.reshape(-1)[0] != 1 or any(value.offset.reshape(-1)):
+        raise Refused("it clips a constant that was already scaled")
+    low, high = (None if e is None else np.asarray(e).astype(np.int64) for e in edges)
+    return replace(value, codes=np.clip(value.codes, low, high))
+
+
+@lowers("BatchNormalization")
+def batch_normalization(context: Context, node: Operation) -> Value:
+    """(x - mean) * s * gamma + beta with s = float64(1 / sqrt(variance + epsilon)), rounded once, exact from there."""
+    x = expression(context, node, 0)
+    if node.attributes.get("training_mode") or sum(map(bool, node.outputs)) > 1:
+        raise Refused("it is in training mode; export the model for inference")
+    gamma, beta, mean, variance = (constant(context, node, i, "parameter") for i in range(1, 5))
+    epsilon = np.float64(np.float32(node.attributes.get("epsilon", 1e-5)))
+    if (variance.astype(np.float64) + epsilon <= 0).any():
+        raise Refused("its variance plus epsilon is not above zero")
+    s = rationals(1.0 / np.sqrt(variance.astype(np.float64) + epsilon))
+    a = s * rationals(gamma)
+    b = rationals(beta) - rationals(mean) * a
+    axis = len(x.shape) - 1 if node.channels_last else 1
+    if a.size != x.shape[axis]:
+        raise Refused(f"it has {a.size} channels, its input {x.shape[axis]}")
+    shape = [-1 if i == axis else 1 for i in range(len(x.shape))]
+    return x.affine(a.reshape(shape), b.reshape(shape), x.shape)
+
+
+@lowers("Identity", "Dropout")
+def identity(context: Context, node: Operation) -> Value:
+    """Pass through."""
+    return context.value(node.inputs[0])
+
+
+FLOAT_TYPES = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
+
+
+@lowers("Cast")
+def cast(context: Context, node: Operation) -> Value:
+    """Pass through; a Cast to an integer type must find integers that fit it, a Cast to float changes nothing."""
+    value, to = context.value(node.inputs[0]), int(node.attributes.get("to", 1))
+    if to in FLOAT_TYPES or not isinstance(value, Expr):
+        return value
+    if to not in ONNX_INTEGERS:
+        raise Refused("it casts to a type that is neither an integer nor a plain float")
+    if not is_codes(value):
+        raise Refused("it casts real values to integers; put a quantizer in front")
+    kind, info = IntegerType(*ONNX_INTEGERS[to]), context.graph.tensors[value.terms[0][0]]
+    if not kind.contains(info.low, info.high):
+        raise Refused(f"its integers {info.low}..{info.high} don't fit {kind.name}; put a quantizer in front")
+    return value
+
+
+def clip_step(low: np.ndarray | None, high: np.ndarray | None, rank: int) -> Step:
+    """A clamp with constant bounds; infinite bounds are none."""
+
+    def bound(edge: np.ndarray | None) -> Rationals | None:
+        if edge is None or not np.isfinite(edge).all():
+            return None
+        return spread(rationals(edge), rank)
+
+    return Step("clamp", (bound(low), bound(high)))

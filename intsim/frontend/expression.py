@@ -1,0 +1,252 @@
+"""What a real-valued ONNX tensor is while a graph is being lowered.
+
+`Const` a constant array; `Fixed` a constant integer array with exact scale and offset; `Expr` an exact function of
+integer tensors; `Host` a float tensor of the prologue or epilogue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import gcd, lcm
+
+import numpy as np
+
+from intsim.arithmetic.integers import IntegerType
+from intsim.graph import IntArray, Rationals, rationals
+from intsim.ops.pieces import Piece
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Const:
+    """A constant of the file, or folded from constants."""
+
+    array: np.ndarray
+
+    @property
+    def shape(self) -> Shape:
+        """Array shape."""
+        return self.array.shape
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A constant known as integers: `scale * codes + offset`."""
+
+    codes: IntArray
+    scale: Rationals
+    offset: Rationals
+    type: IntegerType | None = None
+
+    @property
+    def shape(self) -> Shape:
+        """Array shape."""
+        return self.codes.shape
+
+    def real(self) -> Rationals:
+        """The exact values."""
+        return rationals(self.codes) * self.scale + self.offset
+
+
+@dataclass(frozen=True)
+class Host:
+    """A float tensor run on the host, by its ONNX name."""
+
+    name: str
+    after: bool = False
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Made by a node that was refused; its readers stay silent."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One monotone or affine step after the linear sum: kind `affine` (a, b), `clamp` (low, high), `leaky` (slope,)."""
+
+    kind: str
+    values: tuple[Rationals | None, ...]
+
+
+@dataclass(frozen=True)
+class Expr:
+    """`steps(sum_i scale_i * tensor_i + offset)`; parameter arrays have the rank of `shape`, each axis 1 or full."""
+
+    shape: Shape
+    terms: tuple[tuple[str, Rationals], ...]
+    offset: Rationals
+    steps: tuple[Step, ...] = ()
+
+    def parameters(self) -> list[Rationals]:
+        """All parameter arrays."""
+        found = [s for _, s in self.terms] + [self.offset]
+        return found + [v for step in self.steps for v in step.values if v is not None]
+
+    def affine(self, a: Rationals, b: Rationals, shape: Shape) -> Expr:
+        """`a * self + b`; `a`, `b` have the rank of `shape`, the broadcast result."""
+        if self.steps:
+            last = self.steps[-1]
+            if last.kind == "affine":
+                before_a, before_b = last.values
+                merged = Step("affine", (compress(a * before_a), compress(a * before_b + b)))
+                return replace(self, shape=shape, steps=(*self.steps[:-1], merged))
+            return replace(self, shape=shape, steps=(*self.steps, Step("affine", (a, b))))
+        terms = tuple((name, compress(scale * a)) for name, scale in self.terms)
+        return Expr(shape, terms, compress(self.offset * a + b))
+
+    def then(self, kind: str, *values: Rationals | None) -> Expr:
+        """With one more step."""
+        return replace(self, steps=(*self.steps, Step(kind, values)))
+
+
+Value = Const | Fixed | Expr | Host | Broken
+
+
+def is_codes(value: Value) -> bool:
+    """Whether a value is one integer tensor as it stands: scale one, offset zero, no steps."""
+    if not isinstance(value, Expr) or len(value.terms) != 1 or value.steps:
+        return False
+    return scalar(value.terms[0][1]) == 1 and scalar(value.offset) == 0
+
+
+def compress(values: Rationals) -> Rationals:
+    """Drop axes to size one along which nothing changes."""
+    values = np.asarray(values, dtype=object)
+    for axis in range(values.ndim):
+        if values.shape[axis] > 1:
+            first = values.take([0], axis=axis)
+            if (values == first).all():
+                values = first
+    return values
+
+
+def full_rank(values: Rationals, rank: int) -> Rationals:
+    """With leading axes of size one up to `rank`."""
+    return values.reshape((1,) * (rank - values.ndim) + values.shape)
+
+
+def scalar(values: Rationals) -> Fraction | None:
+    """The one value of a parameter array, None if it has several."""
+    values = np.asarray(values, dtype=object)
+    return values.reshape(-1)[0] if values.size == 1 else None
+
+
+def common_grid(values: list[Fraction]) -> Fraction:
+    """Largest positive rational of which all `values` are integer multiples; 1 if all are zero."""
+    numerator, denominator = 0, 1
+    for v in values:
+        if v:
+            denominator = lcm(denominator, v.denominator)
+    for v in values:
+        numerator = gcd(numerator, abs(v.numerator) * (denominator // v.denominator))
+    return Fraction(numerator, denominator) if numerator else Fraction(1)
+
+
+def _split(piece: Piece, end: int | None, threshold: Fraction) -> tuple[list[Piece], list[Piece], bool]:
+    """Cut a piece where its value crosses `threshold`: pieces below (value < threshold) and from it on.
+
+    The third result tells whether the part below comes first on the accumulator axis.
+    """
+    start, s, b = piece
+    if s == 0:
+        return ([piece], [], True) if b < threshold else ([], [piece], True)
+    crossing = (threshold - b) / s
+    cut = crossing.__ceil__() if s > 0 else crossing.__floor__() + 1
+    first = piece if start is None or start < cut else None
+    second = (cut if start is None else max(start, cut), s, b) if end is None or cut < end else None
+    low, high = (first, second) if s > 0 else (second, first)
+    return ([low] if low else []), ([high] if high else []), s > 0
+
+
+def apply_step(pieces: list[Piece], kind: str, values: tuple[Fraction | None, ...]) -> list[Piece]:
+    """One cell's pieces after one more step; kind as in `Step`, or `sign` (+1 from zero on, else -1)."""
+    if kind == "affine":
+        a, b = values
+        assert a is not None
+        assert b is not None
+        return merge([(start, s * a, o * a + b) for start, s, o in pieces])
+    if kind == "clamp":
+        low, high = values
+        if low is not None:
+            pieces = _map_below(pieces, low, lambda p: (p[0], Fraction(0), low))
+        if high is not None:
+            # value >= high becomes high; at equality both rules agree
+            pieces = _map_from(pieces, high, lambda p: (p[0], Fraction(0), high))
+        return merge(pieces)
+    if kind == "leaky":
+        slope = values[0]
+        assert slope is not None
+        return merge(_map_below(pieces, Fraction(0), lambda p: (p[0], p[1] * slope, p[2] * slope)))
+    assert kind == "sign"
+    pieces = _map_below(
+        pieces, Fraction(0), lambda p: (p[0], Fraction(0), Fraction(-1)), lambda p: (p[0], Fraction(0), Fraction(1))
+    )
+    return merge(pieces)
+
+
+def _same(piece: Piece) -> Piece:
+    return piece
+
+
+def _map_below(
+    pieces: list[Piece], threshold: Fraction, below: Callable[[Piece], Piece], above: Callable[[Piece], Piece] = _same
+) -> list[Piece]:
+    out: list[Piece] = []
+    for i, piece in enumerate(pieces):
+        end = pieces[i + 1][0] if i + 1 < len(pieces) else None
+        low, high, low_first = _split(piece, end, threshold)
+        low, high = [below(p) for p in low], [above(p) for p in high]
+        out += low + high if low_first else high + low
+    return out
+
+
+def _map_from(pieces: list[Piece], threshold: Fraction, above: Callable[[Piece], Piece]) -> list[Piece]:
+    return _map_below(pieces, threshold, _same, above)
+
+
+def merge(pieces: list[Piece]) -> list[Piece]:
+    """Join neighbours that are one line."""
+    out = [pieces[0]]
+    for piece in pieces[1:]:
+        if piece[1:] != out[-1][1:]:
+            out.append(piece)
+    return out
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """An `Expr` as integer coefficients and pieces per cell."""
+
+    cells: Shape
+    coefficients: list[np.ndarray]
+    pieces: list[list[Piece]]
+
+
+def resolve(expr: Expr, steps: tuple[Step, ...] = ()) -> Resolved:
+    """Coefficients a_i and, for each cell, pieces on `acc = sum a_i x_i`, with `steps` appended to the expression's."""
+    every = (*expr.steps, *steps)
+    parameters = expr.parameters() + [v for step in steps for v in step.values if v is not None]
+    cells = np.broadcast_shapes(*(p.shape for p in parameters))
+    flat = {id(p): np.broadcast_to(p, cells).reshape(-1) for p in parameters}
+    count = int(np.prod(cells))
+    coefficients = [np.empty(count, object) for _ in expr.terms]
+    pieces: list[list[Piece]] = []
+    known: dict[tuple, tuple[list[int], list[Piece]]] = {}
+    for c in range(count):
+        scales = [flat[id(s)][c] for _, s in expr.terms]
+        values = tuple(tuple(None if v is None else flat[id(v)][c] for v in step.values) for step in every)
+        key = (*scales, flat[id(expr.offset)][c], values)
+        if key not in known:
+            grid = common_grid(scales) if len(scales) > 1 else scales[0]
+            cell: list[Piece] = [(None, grid, flat[id(expr.offset)][c])]
+            for step, v in zip(every, values, strict=True):
+                cell = apply_step(cell, step.kind, v)
+            known[key] = ([int(s / grid) if grid else 1 for s in scales], cell)
+        for out, a in zip(coefficients, known[key][0], strict=True):
+            out[c] = a
+        pieces.append(known[key][1])
+    return Resolved(cells, [compress(a.reshape(cells)) for a in coefficients], pieces)

@@ -1,0 +1,210 @@
+"""Float work on the host: ONNX nodes before the first quantizer and after the last accumulator, run in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+
+from intsim.errors import IntsimError
+from intsim.frontend.expression import Const, Fixed, Value
+from intsim.frontend.reader import Operation, SourceModel
+from intsim.graph import check_size
+
+MOST_INFERRED = 1 << 27
+"""Bytes of constants (128 MiB) up to which shapes are inferred first: a file that large means what it says."""
+FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+
+
+def as_float64(array: np.ndarray) -> np.ndarray:
+    """Floats widened to float64; other types as they are."""
+    return array.astype(np.float64) if array.dtype.kind == "f" or array.dtype.name == "bfloat16" else array
+
+
+def constant_array(value: Const | Fixed) -> np.ndarray:
+    """A constant as the host sees it."""
+    if isinstance(value, Const):
+        return as_float64(value.array)
+    return value.codes * np.asarray(value.scale, np.float64) + np.asarray(value.offset, np.float64)
+
+
+@dataclass
+class HostProgram:
+    """Some nodes of the file as an ONNX model of their own, all floats float64.
+
+    `inputs` maps tensor names to shapes; `run` returns the wanted tensors. The operators are ONNX's own reference
+    implementations.
+    """
+
+    path: str
+    opset: int
+    inputs: dict[str, tuple[int, ...]]
+    constants: dict[str, np.ndarray]
+    operations: list[Operation]
+    wanted: list[str]
+    names: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Names for reports."""
+        self.names = [f"{op.name} ({op.op})" for op in self.operations]
+
+    @cached_property
+    def _evaluator(self) -> ReferenceEvaluator:
+        self._inferred  # noqa: B018 - refuses what is too large before it is computed
+        return ReferenceEvaluator(self.model(), new_ops=[BatchNormalization])
+
+    @cached_property
+    def _inferred(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the tensors that ONNX shape inference knows; raises IntsimError for one that is too large."""
+        if sum(a.nbytes for a in self.constants.values()) > MOST_INFERRED:
+            return {}
+        try:
+            graph = onnx.shape_inference.infer_shapes(self.model(), strict_mode=True, data_prop=True).graph
+        except onnx.shape_inference.InferenceError:
+            return {}  # types that strict inference refuses in float64 still run
+        shapes = {}
+        makers = {o: op.name for op in self.operations for o in op.outputs}
+        for info in [*graph.value_info, *graph.output]:
+            dims = info.type.tensor_type.shape.dim
+            if info.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims):
+                shape = tuple(d.dim_value for d in dims)
+                try:
+                    check_size(shape)
+                except IntsimError as error:
+                    raise IntsimError(f"{self.path}: node {makers.get(info.name, info.name)}: {error}") from None
+                shapes[info.name] = shape
+        return shapes
+
+    def model(self) -> onnx.ModelProto:
+        """The program as an ONNX model."""
+        nodes = [n for op in self.operations for n in _portable(op, self.opset)]
+        # scales of a resize are float32 by its definition, whatever the type of its data
+        single = {n for op in self.operations if op.op in ("Resize", "Upsample") for n in op.inputs[1:3]}
+        constants = {n: a.astype(np.float32) if n in single else a for n, a in self.constants.items()}
+        graph = helper.make_graph(
+            nodes,
+            "host",
+            [helper.make_tensor_value_info(n, TensorProto.DOUBLE, s) for n, s in self.inputs.items()],
+            [helper.make_tensor_value_info(n, TensorProto.UNDEFINED, None) for n in self.wanted],
+            [numpy_helper.from_array(a, n) for n, a in constants.items()],
+        )
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", max(self.opset, 7))], ir_version=10)
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The wanted tensors for these inputs."""
+        known = {n: as_float64(np.asarray(inputs[n])) for n in self.inputs}
+        if not self.operations:
+            return {n: known[n] for n in self.wanted}
+        try:
+            results = self._evaluator.run(self.wanted, known)
+        except IntsimError:
+            raise
+        except Exception as error:  # whatever the reference implementation of an operator raises
+            reason = " ".join(str(error).split())[:300]
+            raise IntsimError(f"{self.path}: host nodes {', '.join(self.names)}: can't be run: {reason}") from error
+        return dict(zip(self.wanted, results, strict=True))
+
+    def shape(self, tensor: str) -> tuple[int, ...]:
+        """Shape of a wanted tensor, by ONNX shape inference, else by running on zeros."""
+        if tensor in self.inputs:
+            return self.inputs[tensor]
+        found = self._inferred.get(tensor)
+        if found is not None and all(d > 0 for d in found):
+            return found
+        return tuple(self.run({n: np.zeros(s) for n, s in self.inputs.items()})[tensor].shape)
+
+
+class BatchNormalization(OpRun):
+    """Inference-time normalisation, in place of ONNX's reference for opset 9, which normalises as in training."""
+
+    op_domain = ""
+
+    def _run(self, x, gamma, beta, mean, variance, epsilon=1e-5, **_):  # type: ignore[no-untyped-def]
+        a = gamma / np.sqrt(variance + float(np.float32(epsilon)))
+        shape = (1, -1) + (1,) * (x.ndim - 2)
+        return (x * a.reshape(shape) + (beta - mean * a).reshape(shape),)
+
+
+def _portable(op: Operation, opset: int) -> list[onnx.NodeProto]:
+    """A node in float64, channels first, and with the meaning it has in its own opset."""
+    node = onnx.NodeProto()
+    node.CopyFrom(op.proto)
+    node.domain = ""
+    if op.op == "Cast":
+        for attribute in node.attribute:
+            if attribute.name == "to" and attribute.i in FLOATS:
+                attribute.i = TensorProto.DOUBLE
+    if op.op in ("Softmax", "LogSoftmax") and opset < 13:
+        return _old_softmax(op)
+    if not op.channels_last:
+        return [node]
+    rank = 2 + len(op.attributes.get("kernel_shape", [0, 0]))
+    first, last = [0, rank - 1, *range(1, rank - 1)], [0, *range(2, rank), 1]
+    inner = [f"{op.name}~{i}" for i in range(3)]
+    out = [helper.make_node("Transpose", [node.input[0]], [inner[0]], perm=first)]
+    moved = [inner[0], *node.input[1:]]
+    if op.op == "Conv":
+        out.append(helper.make_node("Transpose", [node.input[1]], [inner[1]], perm=first))
+        moved[1] = inner[1]
+    final = node.output[0]
+    del node.input[:]
+    node.input.extend(moved)
+    node.output[0] = inner[2]
+    return [*out, node, helper.make_node("Transpose", [inner[2]], [final], perm=last)]
+
+
+def _old_softmax(op: Operation) -> list[onnx.NodeProto]:
+    """Softmax before opset 13: everything from `axis` on is one row. ONNX's reference implements the later meaning."""
+    shape, rows, done = (f"{op.name}~{what}" for what in ("shape", "rows", "done"))
+    return [
+        helper.make_node("Shape", [op.inputs[0]], [shape]),
+        helper.make_node("Flatten", [op.inputs[0]], [rows], axis=op.attributes.get("axis", 1)),
+        helper.make_node(op.op, [rows], [done], axis=1),
+        helper.make_node("Reshape", [done, shape], [op.outputs[0]]),
+    ]
+
+
+def host_program(
+    model: SourceModel, values: Mapping[str, Value], sources: Mapping[str, tuple[int, ...]], wanted: list[str]
+) -> HostProgram:
+    """The nodes that lead from `sources` (tensor name to shape) and constants to `wanted`."""
+    makers = {o: op for op in model.operations for o in op.outputs}
+    needed: set[int] = set()
+    constants: dict[str, np.ndarray] = {}
+    inputs: dict[str, tuple[int, ...]] = {}
+    waiting = list(wanted)
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or not name:
+            continue
+        seen.add(name)
+        value = values.get(name)
+        if name in sources:
+            inputs[name] = tuple(sources[name])
+        elif isinstance(value, Const | Fixed):
+            constants[name] = constant_array(value)
+        else:
+            op = makers[name]
+            needed.add(id(op))
+            waiting += op.inputs
+    operations = [op for op in model.operations if id(op) in needed]
+    return HostProgram(model.path, model.opset, inputs, constants, operations, wanted)
+
+
+def fold(model: SourceModel, op: Operation, values: Mapping[str, Value]) -> list[Const]:
+    """Value of a node whose inputs are all constant; floats in float64.
+
+    Raises IntsimError if the operator has no reference implementation or its inputs don't fit it.
+    """
+    constants = {n: constant_array(values[n]) for n in op.inputs if n}  # type: ignore[arg-type]
+    wanted = [o for o in op.outputs if o]
+    program = HostProgram(model.path, model.opset, {}, constants, [op], wanted)
+    results = program.run({})
+    return [Const(np.asarray(results[o])) for o in wanted]

@@ -1,0 +1,317 @@
+"""Lowering: an ONNX model as written to an integer graph with host work before and after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from intsim.arithmetic.integers import IntegerType
+from intsim.errors import IntsimError
+from intsim.frontend import (
+    conv,
+    elementwise,
+    gather,
+    matmul,
+    movement,
+    padding,
+    pooling,
+    qcdq,
+    qonnx,
+    qoperator,
+    resize,
+)
+from intsim.frontend.context import Boundary, Context, Refused
+from intsim.frontend.expression import Broken, Const, Expr, Fixed, Host, Value, is_codes
+from intsim.frontend.host import HostProgram, fold, host_program
+from intsim.frontend.parameters import ONNX_INTEGERS, shape_of
+from intsim.frontend.reader import Operation, SourceModel, read
+from intsim.frontend.registry import HANDLERS, MACS, MOVERS, QUANTIZERS
+from intsim.frontend.weights import on_power_of_two_grid
+from intsim.graph import IntegerGraph, Tensor, rationals
+
+__all__ = ["LoweredModel", "load"]
+OPERATORS = (conv, elementwise, gather, matmul, movement, padding, pooling, qcdq, qonnx, qoperator, resize)
+"""Importing these registers their handlers."""
+
+MALFORMED = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What numpy and Python raise where a node's inputs and attributes make no sense together."""
+
+QONNX_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general", "brevitas")
+
+SUMS = {"AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"}
+
+
+@dataclass
+class LoweredModel:
+    """A model ready to run: the integer graph, and the float host work around it.
+
+    `outputs` maps each ONNX output to what it is: an expression of integer tensors, or a host tensor of the epilogue.
+    """
+
+    source: SourceModel
+    graph: IntegerGraph
+    boundaries: list[Boundary]
+    prologue: HostProgram
+    epilogue: HostProgram
+    outputs: dict[str, Expr | Host]
+    ends: dict[str, Expr] = field(default_factory=dict)
+
+    @property
+    def path(self) -> str:
+        """Where the model came from."""
+        return self.source.path
+
+
+def load(
+    source: str | Path | onnx.ModelProto,
+    constants: Mapping[str, np.ndarray] | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> LoweredModel:
+    """Read and lower a quantized ONNX model (QONNX, QCDQ or QOperator).
+
+    `constants` fixes graph inputs that must be known (a scale given as an input, say), `shapes` fixes dynamic inputs.
+    Raises IntsimError: one line that names the file and every node that can't be integer-only.
+    """
+    try:
+        model = read(source, constants, shapes)
+        return Lowering(model).lowered()
+    except IntsimError as error:
+        if str(error).isprintable():
+            raise
+        # names come from the file: they may hold line breaks or terminal control codes
+        text = "".join(c if c.isprintable() else "?" for c in " ".join(str(error).split()))
+        raise IntsimError(text) from None
+
+
+class Lowering:
+    """One pass over the nodes in order; refusals are collected and raised together."""
+
+    def __init__(self, model: SourceModel) -> None:
+        """Start with the file's constants and inputs."""
+        self.model = model
+        self.graph = IntegerGraph(
+            Path(model.path).stem if model.path != "<model>" else model.proto.graph.name or "model"
+        )
+        self.context = Context(model, self.graph, host_shape=self.host_shape)
+        self.values = self.context.values
+        self.refusals: list[str] = []
+        self.values[""] = Const(np.zeros(0))
+        for name, array in model.constants.items():
+            self.values[name] = Const(array)
+        for name, (shape, element) in model.inputs.items():
+            self.values[name] = self.graph_input(name, shape, element)
+
+    def graph_input(self, name: str, shape: tuple[int, ...], element: int) -> Value:
+        """Integer inputs are codes already; floats wait for a quantizer."""
+        if element not in ONNX_INTEGERS:
+            return Host(name)
+        bits, signed = ONNX_INTEGERS[element]
+        kind = IntegerType(min(bits, 62) if bits == 64 else bits, signed)
+        one, zero = rationals(1).reshape((1,) * len(shape)), rationals(0).reshape((1,) * len(shape))
+        self.graph.tensors[name] = Tensor(name, shape, kind.min, kind.max, one, zero, kind, name)
+        self.graph.inputs.append(name)
+        return Expr(shape, ((name, one),), zero)
+
+    def host_shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a prologue tensor."""
+        return self.prologue([name]).shape(name)
+
+    def prologue(self, wanted: list[str]) -> HostProgram:
+        """The nodes from the graph's float inputs to `wanted`."""
+        return host_program(self.model, self.values, {n: s for n, (s, _) in self.model.inputs.items()}, wanted)
+
+    def lowered(self) -> LoweredModel:
+        """Lower every node, then collect what runs on the host."""
+        self.fold_constants()
+        live = self.live_nodes()
+        for op in self.model.operations:
+            if any(o not in self.values for o in op.outputs if o):
+                self.lower(op, id(op) in live)
+        if self.refusals:
+            raise IntsimError(f"{self.model.path}: can't be integer-only: {'; '.join(dict.fromkeys(self.refusals))}")
+        return self.finish()
+
+    def fold_constants(self) -> None:
+        """Evaluate every node whose inputs are all constant."""
+        for op in self.model.operations:
+            inputs = [self.values.get(n) for n in op.inputs]
+            if op.inputs and not all(isinstance(v, Const | Fixed) for v in inputs):
+                continue
+            if not op.inputs and op.op != "Constant":
+                continue
+            self.attempt(op, partial(self.folded, op, any(isinstance(v, Fixed) for v in inputs)))
+
+    def folded(self, op: Operation, fixed: bool) -> list[Value]:
+        """One constant node: quantizers and movement keep integers, the rest is float64."""
+        self.context.current = op
+        if op.op in QUANTIZERS or op.op == "DequantizeLinear" or fixed:
+            handler = HANDLERS.get(op.op)
+            if handler is not None and in_known_domain(op) and op.op not in MACS:
+                try:
+                    result = handler(self.context, op)
+                    return list(result) if isinstance(result, Sequence) else [result]
+                except Refused:
+                    if op.op in QUANTIZERS or op.op == "DequantizeLinear":
+                        raise
+        if op.op == "Constant" and "value" in op.attributes:
+            return [Const(np.asarray(op.attributes["value"]))]
+        return list(fold(self.model, op, self.values))
+
+    def live_nodes(self) -> set[int]:
+        """Nodes at or before which an integer decision lies: quantizers and quantized multiply-accumulates."""
+        readers: dict[str, list[Operation]] = {}
+        for op in self.model.operations:
+            for name in op.inputs:
+                readers.setdefault(name, []).append(op)
+        live: set[int] = set()
+        for op in reversed(self.model.operations):
+            if self.is_anchor(op) or any(id(r) in live for o in op.outputs for r in readers.get(o, [])):
+                live.add(id(op))
+        return live
+
+    def is_anchor(self, op: Operation) -> bool:
+        """Whether a node must be integer: a quantizer of activations, or a MAC whose weights are integers."""
+        if (op.op in QUANTIZERS or op.op in MACS) and in_known_domain(op):
+            data = [self.values.get(n) for n in op.inputs[:2]]
+            if all(isinstance(v, Const | Fixed) for v in data):
+                return False
+            if op.op in QUANTIZERS or op.op.endswith("Integer"):
+                return True
+            constant = next((v for v in data if isinstance(v, Const | Fixed)), None)
+            return not isinstance(constant, Const) or on_power_of_two_grid(constant.array) is not None
+        return False
+
+    def lower(self, op: Operation, live: bool) -> None:
+        """One node: shape arithmetic, host, integer, or refused."""
+        values = [self.values[n] for n in op.inputs if n]
+        if any(isinstance(v, Broken) for v in values):
+            return self.store(op, [Broken() for _ in op.outputs])
+        self.context.current = op
+        self.attempt(op, partial(self.lowered_outputs, op, values, live))
+        return None
+
+    def attempt(self, op: Operation, lowered: Callable[[], Sequence[Value]]) -> None:
+        """Store a node's outputs; whatever a malformed node raises on the way is a refusal that names the node."""
+        try:
+            self.store(op, lowered())
+        except IntsimError as error:
+            self.refuse(op, error)
+        except MALFORMED as error:
+            self.refuse(op, IntsimError(f"its inputs or attributes don't fit the operator: {error}"))
+
+    def lowered_outputs(self, op: Operation, values: list[Value], live: bool) -> list[Value]:
+        """What the node's outputs are."""
+        if op.op in ("Shape", "Size"):
+            shape = np.array(shape_of(self.context, values[0]), np.int64)
+            if op.op == "Size":
+                return [Const(np.array(shape.prod()))]
+            return [Const(shape[slice(op.attributes.get("start"), op.attributes.get("end"))])]
+        if values and all(isinstance(v, Const | Fixed) for v in values):
+            return self.folded(op, any(isinstance(v, Fixed) for v in values))
+        hosts = [v for v in values if isinstance(v, Host)]
+        integer = [v for v in values if isinstance(v, Expr)]
+        handler = HANDLERS.get(op.op) if in_known_domain(op) else None
+        if op.op == "DequantizeLinear" and isinstance(values[0], Host):
+            raise Refused("its input is not an integer tensor")
+        if hosts and (op.op not in QUANTIZERS or handler is None):
+            if not integer or any(h.after for h in hosts):
+                return [Host(o, any(h.after for h in hosts) or bool(integer)) for o in op.outputs]
+            raise Refused("it mixes integers with a float input that no quantizer made an integer")
+        kept = op.op in MOVERS | SUMS | {"DequantizeLinear", "Identity"} or on_integers(op, values)
+        if not live and integer and not (handler and kept):
+            return [Host(o, True) for o in op.outputs]
+        if handler is None:
+            raise Refused(f"{op.domain + '.' if op.domain else ''}{op.op} has no exact integer form")
+        try:
+            result = handler(self.context, op)
+        except Refused:
+            if not live and integer:
+                return [Host(o, True) for o in op.outputs]
+            raise
+        return list(result) if isinstance(result, Sequence) else [result]
+
+    def store(self, op: Operation, results: Sequence[Value]) -> None:
+        """Remember what each output is."""
+        for name, value in zip([o for o in op.outputs if o], results, strict=False):
+            self.values[name] = value
+
+    def refuse(self, op: Operation, error: IntsimError) -> None:
+        """Collect a refusal; readers of the node stay silent."""
+        text = str(error)
+        prefix = f"{self.model.path}: "
+        text = text.removeprefix(prefix)
+        known = f"node {op.name} ({op.op})"
+        text = text.removeprefix(f"node {op.name}: ")
+        self.refusals.append(text if text.startswith("node ") else f"{known}: {text}")
+        self.store(op, [Broken() for _ in op.outputs])
+
+    def finish(self) -> LoweredModel:
+        """Outputs, epilogue, prologue; nodes nobody reads are dropped."""
+        if not self.graph.inputs:
+            raise IntsimError(
+                f"{self.model.path}: no quantizer and no integer input found: nothing here is integer; "
+                "quantize the model first (Brevitas, or any QONNX or QCDQ exporter)"
+            )
+        outputs: dict[str, Expr | Host] = {}
+        for name in self.model.outputs:
+            value = self.values[name]
+            if not isinstance(value, Expr | Host) or (isinstance(value, Host) and not value.after):
+                raise IntsimError(f"{self.model.path}: output {name} doesn't depend on any quantized tensor")
+            outputs[name] = value
+        sources = {n: v.shape for n, v in self.values.items() if isinstance(v, Expr)}
+        wanted = [n for n, v in outputs.items() if isinstance(v, Host)]
+        sources |= {n: s for n, (s, _) in self.model.inputs.items() if isinstance(self.values[n], Host)}
+        epilogue = host_program(self.model, self.values, sources, wanted)
+        ends: dict[str, Expr] = {}
+        for name in [*epilogue.inputs, *(n for n, v in outputs.items() if isinstance(v, Expr))]:
+            value = self.values[name]
+            if isinstance(value, Expr):
+                ends[name] = value
+        self.graph.outputs = list(dict.fromkeys(t for e in ends.values() for t, _ in e.terms))
+        self.prune()
+        kept = [b for b in self.context.boundaries if b.tensor in self.graph.inputs]
+        prologue = self.prologue(list(dict.fromkeys(b.host for b in kept)))
+        return LoweredModel(self.model, self.graph, kept, prologue, epilogue, outputs, ends)
+
+    def prune(self) -> None:
+        """Drop nodes and inputs that no output needs."""
+        needed = set(self.graph.outputs)
+        kept = []
+        for node in reversed(self.graph.nodes):
+            if node.output in needed:
+                needed.update(node.inputs)
+                kept.append(node)
+        self.graph.nodes = kept[::-1]
+        self.graph.inputs = [i for i in self.graph.inputs if i in needed]
+        self.graph.tensors = {n: t for n, t in self.graph.tensors.items() if n in needed}
+
+
+def on_integers(op: Operation, values: list[Value]) -> bool:
+    """Whether a node computes on ONNX integers, which stay exact integers to the end: Clip, or a constant operand."""
+    if op.op == "Clip":
+        return is_codes(values[0])
+    whole = any(isinstance(v, Const) and v.array.dtype.kind in "iu" for v in values)
+    return op.op in ("Add", "Sub", "Mul") and whole
+
+
+def in_known_domain(op: Operation) -> bool:
+    """Whether an operator's name means what ONNX or QONNX define; other domains may mean anything by it."""
+    if op.channels_last:
+        return op.op in ("Conv", "MaxPool", "BatchNormalization")
+    if op.domain in QONNX_DOMAINS:
+        return op.op in ("Quant", "IntQuant", "BipolarQuant", "Trunc")
+    return op.domain == "" or (op.domain == "com.microsoft" and op.op in ("QuantizeLinear", "DequantizeLinear"))

@@ -1,0 +1,260 @@
+"""Data movement: reshape, transpose, slice, split, concat, depth to space, expand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from intsim.frontend.context import Context, M, Refused, spread
+from intsim.frontend.elementwise import expression
+from intsim.frontend.expression import Const, Expr, Fixed, Value, compress
+from intsim.frontend.reader import Operation
+from intsim.frontend.registry import MOVERS, lowers
+from intsim.graph import Rationals, check_size, rationals
+
+Moved = Expr | Fixed
+
+
+def movable(context: Context, node: Operation, position: int = 0) -> Moved:
+    """An input that is integers: an expression or an integer constant."""
+    value = context.value(node.inputs[position])
+    if isinstance(value, Fixed | Expr):
+        return value
+    return expression(context, node, position)
+
+
+def integers(context: Context, node: Operation, attribute: str, position: int) -> list[int] | None:
+    """A list of integers given as attribute (older opsets) or as constant input."""
+    if attribute in node.attributes:
+        found = node.attributes[attribute]
+        return [int(v) for v in (found if isinstance(found, list) else [found])]
+    if len(node.inputs) > position and node.inputs[position]:
+        value = context.value(node.inputs[position])
+        if not isinstance(value, Const):
+            raise Refused(f"its {attribute} ({node.inputs[position]}) is not a constant")
+        return [int(v) for v in value.array.reshape(-1)]
+    return None
+
+
+def axis_of(axis: int, rank: int) -> int:
+    """An axis counted from the front; refused outside of -rank..rank-1."""
+    if not -rank <= axis < rank:
+        raise Refused(f"its axis {axis} is outside of {rank} axes")
+    return axis % rank
+
+
+def reshape_to(context: Context, x: M, shape: list[int]) -> M:
+    """Reshape to a full shape."""
+    return context.move(x, "reshape", {"shape": shape})
+
+
+@lowers("Reshape", kind=MOVERS)
+def reshape(context: Context, node: Operation) -> Value:
+    """Reshape with 0 (copy) and -1 (infer)."""
+    x = movable(context, node)
+    wanted = integers(context, node, "shape", 1)
+    if wanted is None:
+        raise Refused("it has no shape")
+    if not node.attributes.get("allowzero"):
+        if any(v == 0 and i >= len(x.shape) for i, v in enumerate(wanted)):
+            raise Refused(f"its shape {wanted} copies an axis that its input {x.shape} doesn't have")
+        wanted = [x.shape[i] if v == 0 else v for i, v in enumerate(wanted)]
+    total = int(np.prod(x.shape))
+    known = int(np.prod([v for v in wanted if v != -1]))
+    if (
+        wanted.count(-1) > 1
+        or min(wanted, default=1) < -1
+        or known <= 0
+        or total % known
+        or (-1 not in wanted and known != total)
+    ):
+        raise Refused(f"its shape {wanted} doesn't hold the {total} elements of its input {x.shape}")
+    return reshape_to(context, x, [total // known if v == -1 else v for v in wanted])
+
+
+@lowers("Flatten", kind=MOVERS)
+def flatten(context: Context, node: Operation) -> Value:
+    """Two axes: those before `axis`, and the rest."""
+    x = movable(context, node)
+    axis = int(node.attributes.get("axis", 1))
+    axis = axis if axis == len(x.shape) else axis_of(axis, len(x.shape))
+    return reshape_to(context, x, [int(np.prod(x.shape[:axis])), int(np.prod(x.shape[axis:]))])
+
+
+@lowers("Squeeze", kind=MOVERS)
+def squeeze(context: Context, node: Operation) -> Value:
+    """Without the named axes of size one (all of them by default)."""
+    x = movable(context, node)
+    axes = integers(context, node, "axes", 1)
+    gone = {i for i, s in enumerate(x.shape) if s == 1} if axes is None else {axis_of(a, len(x.shape)) for a in axes}
+    if any(x.shape[a] != 1 for a in gone):
+        raise Refused(f"it squeezes axes {sorted(gone)} of {x.shape} that are not one")
+    return reshape_to(context, x, [s for i, s in enumerate(x.shape) if i not in gone])
+
+
+@lowers("Unsqueeze", kind=MOVERS)
+def unsqueeze(context: Context, node: Operation) -> Value:
+    """With new axes of size one."""
+    x = movable(context, node)
+    axes = integers(context, node, "axes", 1) or []
+    rank = len(x.shape) + len(axes)
+    new, old = {axis_of(a, rank) for a in axes}, iter(x.shape)
+    return reshape_to(context, x, [1 if i in new else next(old) for i in range(rank)])
+
+
+@lowers("Transpose", kind=MOVERS)
+def transpose(context: Context, node: Operation) -> Value:
+    """Permuted axes; reversed by default."""
+    x = movable(context, node)
+    perm = [int(p) for p in node.attributes.get("perm", range(len(x.shape) - 1, -1, -1))]
+    if sorted(perm) != list(range(len(x.shape))):
+        raise Refused(f"its perm {perm} is not a permutation of its input's {len(x.shape)} axes")
+    return context.move(x, "transpose", {"perm": perm})
+
+
+def pick(context: Context, x: M, axis: int, index: Any) -> M:
+    """Positions along an axis; the tensor itself when that is all of them in order."""
+    index = np.asarray(index, np.int64).reshape(-1)
+    if index.size == x.shape[axis] and (index == np.arange(index.size)).all():
+        return x
+    return context.move(x, "gather", {"axis": axis}, {"index": index})
+
+
+@lowers("Slice", kind=MOVERS)
+def slice_(context: Context, node: Operation) -> Value:
+    """Slices along axes; numpy's rules."""
+    x = movable(context, node)
+    starts, ends = integers(context, node, "starts", 1), integers(context, node, "ends", 2)
+    if starts is None or ends is None:
+        raise Refused("it has no starts or ends")
+    axes = integers(context, node, "axes", 3) or list(range(len(starts)))
+    steps = integers(context, node, "steps", 4) or [1] * len(starts)
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        axis = axis_of(axis, len(x.shape))
+        if step == 0:
+            raise Refused("it has a step of zero")
+        positions = np.arange(x.shape[axis])[slice(start, None if step < 0 and end < -x.shape[axis] else end, step)]
+        if positions.size == 0:
+            raise Refused("its result is empty")
+        x = pick(context, x, axis, positions)
+    return x
+
+
+@lowers("Split", kind=MOVERS)
+def split(context: Context, node: Operation) -> list[Value]:
+    """Parts along an axis."""
+    x = movable(context, node)
+    axis = axis_of(int(node.attributes.get("axis", 0)), len(x.shape))
+    count = len(node.outputs)
+    sizes = integers(context, node, "split", 1)
+    if sizes is None:
+        part = -(-x.shape[axis] // count)
+        sizes = [min(part, x.shape[axis] - i * part) for i in range(count)]
+    if sum(sizes) != x.shape[axis] or len(sizes) != count or min(sizes) < 1:
+        raise Refused(f"its parts {sizes} don't add up to {x.shape[axis]}")
+    ends = np.cumsum(sizes)
+    return [pick(context, x, axis, np.arange(e - s, e)) for s, e in zip(sizes, ends, strict=True)]
+
+
+@lowers("Concat", kind=MOVERS)
+def concat(context: Context, node: Operation) -> Value:
+    """Codes side by side; different scales become a scale for each index of the axis."""
+    parts: list[Moved] = []
+    for i, name in enumerate(node.inputs):
+        value = context.value(name)
+        parts.append(integer_constant(value) if isinstance(value, Const) else movable(context, node, i))
+    rank = len(parts[0].shape)
+    if "axis" not in node.attributes:
+        raise Refused("it has no axis")
+    axis = axis_of(int(node.attributes["axis"]), rank)
+    if any(
+        len(p.shape) != rank
+        or any(s != t for j, (s, t) in enumerate(zip(p.shape, parts[0].shape, strict=True)) if j != axis)
+        for p in parts
+    ):
+        raise Refused(f"its inputs {[p.shape for p in parts]} don't fit together along axis {axis}")
+    fixed = [p for p in parts if isinstance(p, Fixed)]
+    if len(fixed) == len(parts):
+        codes = np.concatenate([p.codes for p in fixed], axis=axis)
+        scales, offsets = (
+            [spread(v, rank) for v in vs] for vs in zip(*((p.scale, p.offset) for p in fixed), strict=True)
+        )
+        return Fixed(codes, _side_by_side(scales, parts, axis), _side_by_side(offsets, parts, axis), fixed[0].type)
+    if fixed:
+        raise Refused("it joins a tensor with a constant; quantize the constant like the tensor")
+    settled = [
+        p if len(p.terms) == 1 and not p.steps else context.settle(p, per_cell=True)
+        for p in parts
+        if isinstance(p, Expr)
+    ]
+    names = [context.broadcast(p.terms[0][0], p.shape) for p in settled]
+    kinds = {context.graph.tensors[n].type for n in names}
+    scale = _side_by_side([p.terms[0][1] for p in settled], parts, axis)
+    offset = _side_by_side([p.offset for p in settled], parts, axis)
+    return context.emit("concat", names, scale, offset, {"axis": axis}, kind=kinds.pop() if len(kinds) == 1 else None)
+
+
+def _side_by_side(parameters: list[Rationals], parts: Sequence[Moved], axis: int) -> Rationals:
+    """Parameters of joined parts; the other axes broadcast to the largest of each."""
+    full = [max(sizes) for sizes in zip(*(p.shape for p in parameters), strict=True)]
+    grown = [
+        np.broadcast_to(p, [part.shape[axis] if i == axis else f for i, f in enumerate(full)])
+        for p, part in zip(parameters, parts, strict=True)
+    ]
+    return compress(np.concatenate(grown, axis=axis))
+
+
+def integer_constant(value: Const) -> Fixed:
+    """A constant of integers as codes of scale one."""
+    if value.array.dtype.kind not in "iub":
+        raise Refused("it joins a tensor with a float constant; quantize the constant like the tensor")
+    one, zero = rationals(1), rationals(0)
+    return Fixed(value.array.astype(np.int64), one, zero)
+
+
+@lowers("DepthToSpace", kind=MOVERS)
+def depth_to_space(context: Context, node: Operation) -> Value:
+    """Blocks of channels become blocks of pixels; modes DCR and CRD."""
+    x = movable(context, node)
+    b = int(node.attributes["blocksize"])
+    n, c, h, w = x.shape
+    if b < 1 or c % (b * b):
+        raise Refused(f"its {c} channels don't divide by blocksize {b} squared")
+    if node.attributes.get("mode", "DCR") == "DCR":
+        x = reshape_to(context, x, [n, b, b, c // b**2, h, w])
+        x = context.move(x, "transpose", {"perm": [0, 3, 4, 1, 5, 2]})
+    else:
+        x = reshape_to(context, x, [n, c // b**2, b, b, h, w])
+        x = context.move(x, "transpose", {"perm": [0, 1, 4, 2, 5, 3]})
+    return reshape_to(context, x, [n, c // b**2, h * b, w * b])
+
+
+@lowers("SpaceToDepth", kind=MOVERS)
+def space_to_depth(context: Context, node: Operation) -> Value:
+    """Blocks of pixels become blocks of channels."""
+    x = movable(context, node)
+    b = int(node.attributes["blocksize"])
+    n, c, h, w = x.shape
+    if b < 1 or h % b or w % b:
+        raise Refused(f"its size {h} x {w} doesn't divide by blocksize {b}")
+    x = reshape_to(context, x, [n, c, h // b, b, w // b, b])
+    x = context.move(x, "transpose", {"perm": [0, 3, 5, 1, 2, 4]})
+    return reshape_to(context, x, [n, c * b * b, h // b, w // b])
+
+
+@lowers("Expand", kind=MOVERS)
+def expand(context: Context, node: Operation) -> Value:
+    """Broadcast to a shape."""
+    x = movable(context, node)
+    wanted = integers(context, node, "shape", 1)
+    if wanted is None:
+        raise Refused("it has no shape")
+    shape = np.broadcast_shapes(x.shape, tuple(wanted))
+    check_size(shape)
+    x = reshape_to(context, x, [1] * (len(shape) - len(x.shape)) + list(x.shape))
+    for axis, size in enumerate(shape):
+        if x.shape[axis] != size:
+            x = pick(context, x, axis, np.zeros(size, np.int64))
+    return x

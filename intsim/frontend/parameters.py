@@ -1,0 +1,113 @@
+"""Parameters of operators: constants, scales, widths, axes, integer types."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from intsim.arithmetic.integers import IntegerType
+from intsim.frontend.context import Context, Refused
+from intsim.frontend.expression import Broken, Const, Host, Value
+from intsim.frontend.reader import Operation
+from intsim.graph import Rationals, rationals
+
+ONNX_INTEGERS = {
+    onnx.TensorProto.INT8: (8, True),
+    onnx.TensorProto.UINT8: (8, False),
+    onnx.TensorProto.INT16: (16, True),
+    onnx.TensorProto.UINT16: (16, False),
+    onnx.TensorProto.INT32: (32, True),
+    onnx.TensorProto.UINT32: (32, False),
+    onnx.TensorProto.INT64: (64, True),
+    onnx.TensorProto.UINT64: (64, False),
+    onnx.TensorProto.INT4: (4, True),
+    onnx.TensorProto.UINT4: (4, False),
+    onnx.TensorProto.BOOL: (1, False),
+}
+
+
+for _name, _kind in (("INT2", (2, True)), ("UINT2", (2, False))):
+    if hasattr(onnx.TensorProto, _name):
+        ONNX_INTEGERS[getattr(onnx.TensorProto, _name)] = _kind
+
+
+def element_type(array: np.ndarray) -> IntegerType | None:
+    """Integer type of an array as ONNX decodes it, None for floats."""
+    name = array.dtype.name
+    if name.startswith(("int", "uint")):
+        return IntegerType(int(name.lstrip("uint")), not name.startswith("u"))
+    return IntegerType(1, False) if name == "bool" else None
+
+
+def constant(context: Context, node: Operation, position: int, what: str) -> np.ndarray:
+    """A constant input as an array; refused if it is missing or computed at run time."""
+    if position >= len(node.inputs) or not node.inputs[position]:
+        raise Refused(f"has no {what}")
+    value = context.value(node.inputs[position])
+    if not isinstance(value, Const):
+        raise Refused(f"its {what} ({node.inputs[position]}) is not a constant")
+    return value.array
+
+
+def positive_scale(array: np.ndarray) -> Rationals:
+    """A scale as rationals; refused unless finite and above zero."""
+    values = np.asarray(array)
+    if not np.isfinite(values.astype(np.float64)).all():
+        raise Refused("its scale is NaN or infinite")
+    if not (values.astype(np.float64) > 0).all():
+        raise Refused("its scale is zero or negative")
+    return rationals(values)
+
+
+def bit_width(array: np.ndarray) -> int:
+    """A QONNX bit width: one integer from 1 to 32."""
+    values = np.unique(np.asarray(array, np.float64))
+    if values.size != 1 or not np.isfinite(values).all() or values[0] != np.round(values[0]):
+        raise Refused(f"its bit width {values.tolist()} is not one integer")
+    bits = int(values[0])
+    if not 1 <= bits <= 32:
+        raise Refused(f"its bit width {bits} is not between 1 and 32")
+    return bits
+
+
+def check_fit(context: Context, value: Value, *parameters: np.ndarray) -> None:
+    """Refuse scales and zero points that don't broadcast against their tensor: a quantizer keeps its input's shape."""
+    shape = shape_of(context, value)
+    for parameter in parameters:
+        fits = parameter.size == 1 or (
+            parameter.ndim <= len(shape)
+            and all(p in (1, s) for p, s in zip(parameter.shape[::-1], shape[::-1], strict=False))
+        )
+        if not fits:
+            raise Refused(f"its scale or zero point of shape {parameter.shape} doesn't fit its input {shape}")
+
+
+def as_array(values: Rationals) -> Rationals:
+    """An array again where numpy made a bare Fraction of one."""
+    return np.asarray(values, dtype=object)
+
+
+def along_axis(values: np.ndarray, shape: tuple[int, ...], node: Operation) -> np.ndarray:
+    """A QuantizeLinear or DequantizeLinear parameter, brought to broadcast against `shape` (axis, block_size)."""
+    if values.size == 1:
+        return values
+    axis, block = int(node.attributes.get("axis", 1)), int(node.attributes.get("block_size", 0))
+    axis += len(shape) if axis < 0 else 0
+    if not 0 <= axis < len(shape):
+        raise Refused(f"axis {axis} is outside its input's {len(shape)} axes")
+    if block:
+        if values.ndim != len(shape):
+            raise Refused("its blocked scale has another rank than its input")
+        return np.repeat(values, block, axis=axis)[tuple(slice(0, s) for s in shape)]
+    if values.ndim != 1 or values.size != shape[axis]:
+        raise Refused(f"its scale has {values.size} values, axis {axis} has {shape[axis]}")
+    return values.reshape([-1 if i == axis else 1 for i in range(len(shape))])
+
+
+def shape_of(context: Context, value: Value) -> tuple[int, ...]:
+    """Shape of any value."""
+    if isinstance(value, Host):
+        return context.host_shape(value.name)
+    if isinstance(value, Broken):
+        raise Refused("its input was refused")
+    return value.shape

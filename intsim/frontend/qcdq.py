@@ -1,0 +1,146 @@
+"""ONNX quantizers: QuantizeLinear, DequantizeLinear, and Clip on their integers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from intsim.arithmetic.integers import IntegerType
+from intsim.frontend.codes import quantize_constant, quantized
+from intsim.frontend.context import Boundary, Context, Refused, spread
+from intsim.frontend.expression import Const, Expr, Fixed, Host, Value, compress
+from intsim.frontend.parameters import (
+    ONNX_INTEGERS,
+    along_axis,
+    as_array,
+    constant,
+    element_type,
+    positive_scale,
+    shape_of,
+)
+from intsim.frontend.reader import Operation
+from intsim.frontend.registry import QUANTIZERS, lowers
+from intsim.graph import Rationals, rationals
+
+
+@lowers("QuantizeLinear", kind=QUANTIZERS)
+def quantize_linear(context: Context, node: Operation) -> Value:
+    """ONNX QuantizeLinear: saturate(round_half_even(x / y_scale) + y_zero_point); gives the integer codes."""
+    value = context.value(node.inputs[0])
+    shape = shape_of(context, value)
+    scale = positive_scale(along_axis(constant(context, node, 1, "scale"), shape, node))
+    kind: IntegerType | None = IntegerType(8, False)
+    zeros = np.zeros((), np.int64)
+    if len(node.inputs) > 2 and node.inputs[2]:
+        array = constant(context, node, 2, "zero point")
+        kind, zeros = element_type(array), along_axis(array.astype(np.int64), shape, node)
+    elif node.attributes.get("output_dtype"):
+        if node.attributes["output_dtype"] not in ONNX_INTEGERS:
+            raise Refused("its output type is not an integer type")
+        kind = IntegerType(*ONNX_INTEGERS[node.attributes["output_dtype"]])
+    if kind is None:
+        raise Refused("its output type is a float type; intsim takes integer types")
+    bounds, output = _following_clip(context, node, kind)
+    if zeros.size > 1:
+        unique = np.unique(zeros)
+        if unique.size > 1:
+            return _codes(_per_channel_zero(context, node, scale, zeros, kind, bounds, output), kind)
+        zeros = unique[0]
+    result = quantized(context, node, scale, rationals(0), int(zeros), "half_even", kind, bounds, output)
+    return _codes(result, kind)
+
+
+def _per_channel_zero(
+    context: Context,
+    node: Operation,
+    scale: Rationals,
+    zeros: np.ndarray,
+    kind: IntegerType,
+    bounds: tuple[int, int] | None,
+    output: str | None,
+) -> Value:
+    """QuantizeLinear with several zero points: round first, then add the zero point, then saturate."""
+    value = context.value(node.inputs[0])
+    low, high = bounds or (kind.min, kind.max)
+    real = rationals(zeros)
+    if isinstance(value, Const):
+        wide = 1 << 62
+        codes = quantize_constant(value.array, scale, rationals(0), 0, "half_even", -wide, wide)
+        return Fixed(np.clip(codes + zeros, low, high), scale, -real * scale, kind)
+    if isinstance(value, Host):
+        span = int(np.abs(zeros).max())
+        inner = Boundary(
+            f"{output or node.outputs[0]}~rounded",
+            value.name,
+            scale,
+            rationals(0),
+            0,
+            "half_even",
+            low - span,
+            high + span,
+        )
+        shape = context.host_shape(value.name)
+        wide_kind = IntegerType(kind.bits + 2, True)
+        value = context.host_input(inner, shape, wide_kind, (scale * 0 + 1, scale * 0))
+        one = scale * 0 + 1
+    else:
+        assert isinstance(value, Expr)
+        value = context.quantize(
+            value, scale, rationals(0), 0, "half_even", None, None, None, None, (scale * 0 + 1, scale * 0)
+        )
+        one = scale * 0 + 1
+    return context.quantize(
+        value, one, real, 0, "half_even", low, high, kind, output or node.outputs[0], (scale, -real * scale)
+    )
+
+
+def _following_clip(context: Context, node: Operation, kind: IntegerType) -> tuple[tuple[int, int] | None, str | None]:
+    """Bounds of an integer Clip that alone reads this node, so that both become one requantizer."""
+    output = node.outputs[0]
+    readers = [op for op in context.model.operations if output in op.inputs]
+    if len(readers) != 1 or readers[0].op != "Clip" or output in context.model.outputs or context.model.opset < 11:
+        return None, None
+    clip, bounds = readers[0], [kind.min, kind.max]
+    for i, name in enumerate(clip.inputs[1:3]):
+        if name:
+            value = context.values.get(name)
+            if not isinstance(value, Const) or value.array.size != 1:
+                return None, None
+            edge = int(value.array.reshape(-1)[0])
+            bounds[i] = max(bounds[0], edge) if i == 0 else min(bounds[1], edge)
+    return (bounds[0], bounds[1]), clip.outputs[0]
+
+
+def _codes(value: Value, kind: IntegerType) -> Value:
+    """The integer codes themselves as the value (scale one, offset zero)."""
+    if isinstance(value, Fixed):
+        return Fixed(value.codes, rationals(1), rationals(0), kind)
+    if isinstance(value, Expr):
+        one, zero = rationals(1), rationals(0)
+        rank = len(value.shape)
+        return Expr(value.shape, ((value.terms[0][0], spread(one, rank)),), spread(zero, rank))
+    return value
+
+
+@lowers("DequantizeLinear")
+def dequantize_linear(context: Context, node: Operation) -> Value:
+    """ONNX DequantizeLinear: (x - x_zero_point) * x_scale."""
+    value = context.value(node.inputs[0])
+    if isinstance(value, Const):
+        kind = element_type(value.array)
+        if kind is None:
+            raise Refused("its input is not an integer tensor")
+        value = Fixed(value.array.astype(np.int64), rationals(1), rationals(0), kind)
+    shape = shape_of(context, value)
+    scale = positive_scale(along_axis(constant(context, node, 1, "scale"), shape, node))
+    zero = rationals(0)
+    if len(node.inputs) > 2 and node.inputs[2]:
+        zero = rationals(along_axis(constant(context, node, 2, "zero point").astype(np.int64), shape, node))
+    rank = len(shape)
+    scale, offset = spread(scale, rank), spread(as_array(-zero * scale), rank)
+    if isinstance(value, Fixed):
+        return Fixed(value.codes, compress(value.scale * scale), compress(value.offset * scale + offset), value.type)
+    assert isinstance(value, Expr)
+    result = value.affine(scale, offset, shape)
+    if len(result.terms) == 1 and not result.steps:
+        context.describe(result.terms[0][0], result.terms[0][1], result.offset)
+    return result

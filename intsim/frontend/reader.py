@@ -1,0 +1,307 @@
+"""Reading an ONNX file: decoded, checked, sorted; every refusal is one line that names file and node."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import numpy_helper
+
+from intsim.errors import IntsimError
+from intsim.graph import MOST_ELEMENTS
+
+NOT_NUMBERS = {"UNDEFINED", "STRING", "COMPLEX64", "COMPLEX128"}
+NUMBERS = {n for name, n in onnx.TensorProto.DataType.items() if name not in NOT_NUMBERS and "FLOAT8" not in name}
+"""Element types a tensor may have; float8 and float4 numbers have no arithmetic here."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An ONNX node with decoded attributes."""
+
+    op: str
+    domain: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: dict[str, Any]
+    proto: onnx.NodeProto
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether activations are NHWC (QONNX domain channels_last)."""
+        return self.domain.endswith("channels_last")
+
+
+@dataclass
+class SourceModel:
+    """A checked ONNX model: inputs and outputs (name to shape, element type), constants, nodes in order."""
+
+    path: str
+    proto: onnx.ModelProto
+    inputs: dict[str, tuple[tuple[int, ...], int]] = field(default_factory=dict)
+    outputs: dict[str, int] = field(default_factory=dict)
+    constants: dict[str, np.ndarray] = field(default_factory=dict)
+    operations: list[Operation] = field(default_factory=list)
+    opsets: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def opset(self) -> int:
+        """Version of the standard operator set."""
+        return self.opsets.get("", 9)
+
+
+def read(
+    source: str | Path | onnx.ModelProto,
+    constants: Mapping[str, np.ndarray] | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> SourceModel:
+    """Read a model; `constants` turn graph inputs into initializers, `shapes` fix dynamic inputs.
+
+    Raises IntsimError for whatever can't be read: no file, not ONNX, truncated, undefined tensors, cycles, dynamic
+    shapes, constants that are not finite.
+    """
+    path = "<model>" if isinstance(source, onnx.ModelProto) else str(source)
+    proto = source if isinstance(source, onnx.ModelProto) else _decode(Path(source))
+    model = SourceModel(path, proto)
+    graph = proto.graph
+    if not graph.node and not graph.output:
+        raise IntsimError(f"{path}: holds no graph; is it an ONNX file?")
+    if not graph.output:
+        raise IntsimError(f"{path}: the graph has no output")
+    model.opsets = {o.domain if o.domain != "ai.onnx" else "": o.version for o in proto.opset_import}
+    _check_opset(model)
+    for what, found in (("initializer", graph.initializer), ("input", graph.input), ("output", graph.output)):
+        names = [f.name for f in found]
+        twice = next((n for n in names if names.count(n) > 1), None) if len(set(names)) < len(names) else None
+        if twice is not None:
+            raise IntsimError(f"{path}: {what} {twice}: is there twice")
+    for initializer in graph.initializer:
+        model.constants[initializer.name] = _array(path, initializer, Path(path).parent)
+    if graph.sparse_initializer:
+        raise IntsimError(f"{path}: sparse initializers are not supported; store them dense")
+    for name, array in (constants or {}).items():
+        if name not in {i.name for i in graph.input}:
+            raise IntsimError(f"{path}: no input named {name!r} to hold constant; inputs are {_names(graph.input)}")
+        model.constants[name] = np.asarray(array)
+    for name in shapes or {}:
+        if name not in {i.name for i in graph.input}:
+            raise IntsimError(f"{path}: no input named {name!r} to give a shape; inputs are {_names(graph.input)}")
+    for value in graph.input:
+        if value.name not in model.constants:
+            model.inputs[value.name] = _input(path, value, (shapes or {}).get(value.name))
+    model.outputs = {o.name: o.type.tensor_type.elem_type for o in graph.output}
+    for name, element in model.outputs.items():
+        if element and element not in NUMBERS:
+            raise IntsimError(f"{path}: output {name}: its element type {element} is not numeric")
+    model.operations = _sorted(model, [_operation(path, n, i) for i, n in enumerate(graph.node)])
+    return model
+
+
+def _check_opset(model: SourceModel) -> None:
+    """Standard operators need a version of their set, one that this onnx knows."""
+    standard = next((n for n in model.proto.graph.node if n.domain in ("", "ai.onnx")), None)
+    if "" not in model.opsets:
+        if standard is not None:
+            raise IntsimError(f"{model.path}: imports no opset for its standard operators ({standard.op_type})")
+        return
+    newest = onnx.defs.onnx_opset_version()
+    if not 1 <= model.opset <= newest:
+        raise IntsimError(f"{model.path}: standard opset {model.opset} is not one of 1..{newest}")
+
+
+def _decode(path: Path) -> onnx.ModelProto:
+    try:
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise IntsimError(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}") from error
+    if not data:
+        raise IntsimError(f"{path}: is empty")
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except DecodeError as error:
+        raise IntsimError(f"{path}: not an ONNX file, or damaged or truncated") from error
+    return proto
+
+
+def _array(path: str, tensor: onnx.TensorProto, folder: Path) -> np.ndarray:
+    try:
+        if any(d < 0 for d in tensor.dims):
+            raise ValueError(f"negative dimension in {list(tensor.dims)}")
+        array = numpy_helper.to_array(tensor, base_dir=str(folder))
+    except Exception as error:  # the decoder raises many kinds; all mean the same to the user
+        reason = " ".join(str(error).split())
+        raise IntsimError(f"{path}: initializer {tensor.name}: data can't be decoded: {reason}") from error
+    if tensor.data_type not in NUMBERS:
+        kind = onnx.TensorProto.DataType.Name(tensor.data_type)
+        raise IntsimError(f"{path}: initializer {tensor.name}: type {kind} is not numeric")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise IntsimError(f"{path}: initializer {tensor.name}: holds NaN or infinity")
+    return array
+
+
+def _input(path: str, value: onnx.ValueInfoProto, given: tuple[int, ...] | None) -> tuple[tuple[int, ...], int]:
+    kind = value.type.tensor_type
+    if value.type.WhichOneof("value") not in (None, "tensor_type"):
+        raise IntsimError(f"{path}: input {value.name}: is not a tensor")
+    if kind.elem_type and kind.elem_type not in NUMBERS:
+        names = {n: name for name, n in onnx.TensorProto.DataType.items()}
+        raise IntsimError(
+            f"{path}: input {value.name}: type {names.get(kind.elem_type, kind.elem_type)} is not numeric"
+        )
+    if not value.type.HasField("tensor_type") or not kind.HasField("shape"):
+        if given is None:
+            raise IntsimError(
+                f"{path}: input {value.name}: has no tensor shape; give one with --shape {value.name}=1,3,.."
+            )
+        return _usable(path, value.name, given), kind.elem_type or onnx.TensorProto.FLOAT
+    dims = kind.shape.dim
+    if given is not None:
+        fits = len(given) == len(dims) and all(
+            not d.HasField("dim_value") or d.dim_value == g for d, g in zip(dims, given, strict=True)
+        )
+        if not fits:
+            raise IntsimError(f"{path}: input {value.name}: shape {given} doesn't fit the file's {_dims(dims)}")
+        shape = tuple(given)
+    else:
+        free = [d for d in dims if not d.HasField("dim_value") or d.dim_value <= 0]
+        if free:
+            raise IntsimError(
+                f"{path}: input {value.name}: dynamic shape {_dims(dims)}; fix it with --shape {value.name}=1,.."
+            )
+        shape = tuple(d.dim_value for d in dims)
+    return _usable(path, value.name, shape), kind.elem_type or onnx.TensorProto.FLOAT
+
+
+def _usable(path: str, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if any(s <= 0 for s in shape) or math.prod(shape) > MOST_ELEMENTS:
+        raise IntsimError(f"{path}: input {name}: shape {shape} is not usable")
+    return shape
+
+
+def _dims(dims: Any) -> str:
+    return "[" + ", ".join(str(d.dim_value) if d.HasField("dim_value") else (d.dim_param or "?") for d in dims) + "]"
+
+
+def _operation(path: str, node: onnx.NodeProto, position: int) -> Operation:
+    # protobuf gives bytes where a name is not UTF-8
+    if any(isinstance(t, bytes) for t in (node.name, node.op_type, node.domain, *node.input, *node.output)):
+        raise IntsimError(f"{path}: node {position}: holds a name that is not UTF-8 text; the file is damaged")
+    name = node.name or f"{node.op_type}_{node.output[0] if node.output else position}"
+    attributes: dict[str, Any] = {}
+    for attribute in node.attribute:
+        try:
+            value = onnx.helper.get_attribute_value(attribute)
+        except ValueError as error:
+            raise IntsimError(f"{path}: node {name}: attribute {attribute.name}: can't be decoded") from error
+        if value is None:
+            raise IntsimError(f"{path}: node {name}: attribute {attribute.name}: has no value")
+        if isinstance(value, bytes):
+            value = value.decode(errors="replace")
+        elif attribute.type == onnx.AttributeProto.TENSOR:
+            value = _array(path, value, Path(path).parent)
+        elif isinstance(value, float | int) or not hasattr(value, "__iter__"):
+            pass
+        else:
+            value = [v.decode(errors="replace") if isinstance(v, bytes) else v for v in value]
+        attributes[attribute.name] = value
+    return Operation(
+        node.op_type,
+        "" if node.domain == "ai.onnx" else node.domain,
+        name,
+        tuple(node.input),
+        tuple(node.output),
+        attributes,
+        node,
+    )
+
+
+def _sorted(model: SourceModel, operations: list[Operation]) -> list[Operation]:
+    """Topological order; refuses undefined and doubly defined tensors and cycles."""
+    known = set(model.inputs) | set(model.constants) | {""}
+    makers: dict[str, Operation] = {}
+    for op in operations:
+        for output in op.outputs:
+            if output and (output in makers or output in known):
+                raise IntsimError(f"{model.path}: node {op.name}: tensor {output} is made twice")
+            makers[output] = op
+    for op in operations:
+        for name in op.inputs:
+            if name not in known and name not in makers:
+                raise IntsimError(
+                    f"{model.path}: node {op.name}: input {name} is neither an input, an initializer nor made by a node"
+                )
+    for name in model.outputs:
+        if name not in known and name not in makers:
+            raise IntsimError(f"{model.path}: graph output {name} is made by no node")
+    order: list[Operation] = []
+    waiting = {id(op): len({n for n in op.inputs if n not in known}) for op in operations}
+    readers: dict[str, list[Operation]] = {}
+    for op in operations:
+        for name in {n for n in op.inputs if n not in known}:
+            readers.setdefault(name, []).append(op)
+    ready = [op for op in operations if waiting[id(op)] == 0]
+    position = 0
+    while position < len(ready):
+        op = ready[position]
+        position += 1
+        order.append(op)
+        for output in op.outputs:
+            for reader in readers.get(output, []):
+                waiting[id(reader)] -= 1
+                if waiting[id(reader)] == 0:
+                    ready.append(reader)
+    if len(order) < len(operations):
+        stuck = next(op for op in operations if waiting[id(op)] > 0)
+        raise IntsimError(f"{model.path}: node {stuck.name}: the graph has a cycle through this node")
+    rank = {id(op): i for i, op in enumerate(operations)}
+    return order if _is_sorted(operations, order, rank) is False else operations
+
+
+def _is_sorted(operations: list[Operation], order: list[Operation], rank: dict[int, int]) -> bool:
+    """Whether the file's own order is already topological, so that reports follow the file."""
+    made: dict[str, int] = {o: rank[id(op)] for op in operations for o in op.outputs}
+    return all(made.get(n, -1) < rank[id(op)] for op in operations for n in op.inputs)
+
+
+def _names(values: Any) -> str:
+    return ", ".join(v.name for v in values)
+
+
+PARAMETER_INPUTS = {
+    "BatchNormalization": (1, 2, 3, 4),
+    "BipolarQuant": (1,),
+    "Conv": (1, 2),
+    "ConvInteger": (1, 2, 3),
+    "ConvTranspose": (1, 2),
+    "DequantizeLinear": (1, 2),
+    "Gemm": (1, 2),
+    "MatMulInteger": (2, 3),
+    "QLinearConv": (1, 2, 3, 4, 5, 6, 7, 8),
+    "QLinearMatMul": (1, 2, 4, 5, 6, 7),
+    "Quant": (1, 2, 3),
+    "QuantizeLinear": (1, 2),
+    "Reshape": (1,),
+    "Trunc": (1, 2, 3, 4, 5),
+}
+"""Inputs of an operator that must be known before a graph can be lowered."""
+
+
+def parameter_inputs(source: str | Path | onnx.ModelProto) -> set[str]:
+    """Graph inputs that feed only such places: scales, zero points, weights given as inputs."""
+    graph = (source if isinstance(source, onnx.ModelProto) else _decode(Path(source))).graph
+    names = {i.name for i in graph.input}
+    found: set[str] = set()
+    elsewhere: set[str] = set()
+    for node in graph.node:
+        for i, name in enumerate(node.input):
+            if name in names:
+                (found if i in PARAMETER_INPUTS.get(node.op_type, ()) else elsewhere).add(name)
+    return found - elsewhere

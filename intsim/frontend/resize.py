@@ -1,0 +1,143 @@
+"""Resize and Upsample: nearest as a gather, linear by integer weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+
+from intsim.frontend.context import Context, Refused
+from intsim.frontend.elementwise import expression
+from intsim.frontend.expression import Const, Expr, Value
+from intsim.frontend.movement import axis_of, integers, pick
+from intsim.frontend.reader import Operation
+from intsim.frontend.registry import lowers
+from intsim.graph import check_size
+
+MOST_POSITIONS = 1 << 16
+"""Longest axis that a Resize may make."""
+
+
+def source_positions(node: Operation, size: int, out: int, scale: Fraction) -> list[Fraction]:
+    """Where each output sample lies on the input axis (ONNX Resize, coordinate_transformation_mode), exactly."""
+    mode = node.attributes.get("coordinate_transformation_mode", "half_pixel")
+    half = Fraction(1, 2)
+    if mode == "asymmetric":
+        return [j / scale for j in range(out)]
+    if mode == "half_pixel":
+        return [(j + half) / scale - half for j in range(out)]
+    if mode == "pytorch_half_pixel":
+        return [(j + half) / scale - half if out > 1 else Fraction(0) for j in range(out)]
+    if mode == "align_corners":
+        return [Fraction(j * (size - 1), out - 1) if out > 1 else Fraction(0) for j in range(out)]
+    if mode == "half_pixel_symmetric":
+        start = Fraction(size, 2) * (1 - out / (scale * size))
+        return [start + (j + half) / scale - half for j in range(out)]
+    raise Refused(f"its coordinate_transformation_mode {mode} is not supported")
+
+
+def nearest_index(node: Operation, position: Fraction, size: int) -> int:
+    """Nearest sample by nearest_mode, inside the axis."""
+    mode = node.attributes.get("nearest_mode", "round_prefer_floor")
+    half = Fraction(1, 2)
+    rules = {
+        "floor": position.__floor__(),
+        "ceil": position.__ceil__(),
+        "round_prefer_floor": (position - half).__ceil__(),
+        "round_prefer_ceil": (position + half).__floor__(),
+    }
+    if mode not in rules:
+        raise Refused(f"its nearest_mode {mode} is not supported")
+    return min(max(rules[mode], 0), size - 1)
+
+
+@lowers("Resize", "Upsample")
+def resize(context: Context, node: Operation) -> Value:
+    """Nearest as a gather; linear by integer weights, separable axis by axis."""
+    x = expression(context, node, 0)
+    if node.op == "Upsample" or context.model.opset < 11:
+        old = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        node = replace(node, attributes={**node.attributes, **old})
+    sizes, scales = _resize_targets(context, node, x.shape)
+    mode = node.attributes.get("mode", "nearest")
+    for axis, (out, scale) in enumerate(zip(sizes, scales, strict=True)):
+        if out == x.shape[axis] and scale == 1:
+            continue
+        positions = source_positions(node, x.shape[axis], out, scale)
+        if mode == "nearest":
+            x = pick(context, x, axis, [nearest_index(node, p, x.shape[axis]) for p in positions])
+        elif mode in ("linear", "bilinear"):
+            x = _interpolate(context, x, axis, positions)
+        else:
+            raise Refused(f"its mode {mode} is not supported; nearest and linear are")
+    return x
+
+
+def _resize_targets(context: Context, node: Operation, shape: tuple[int, ...]) -> tuple[list[int], list[Fraction]]:
+    """Output size and scale of every axis."""
+    rank = len(shape)
+    at_scales = 1 if node.op == "Upsample" or context.model.opset < 11 else 2
+    scales: list[Fraction] | None = None
+    if "scales" in node.attributes:
+        scales = [Fraction(float(np.float32(s))) for s in node.attributes["scales"]]
+    elif len(node.inputs) > at_scales and node.inputs[at_scales]:
+        value = context.value(node.inputs[at_scales])
+        if not isinstance(value, Const):
+            raise Refused("its scales are not constant")
+        scales = [Fraction(float(s)) for s in value.array.reshape(-1)] or None
+    sizes = integers(context, node, "sizes", 3)
+    axes = [axis_of(a, rank) for a in node.attributes.get("axes", range(rank))]
+    if node.attributes.get("antialias") or node.attributes.get("exclude_outside"):
+        raise Refused("antialias and exclude_outside are not supported")
+    if node.attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch":
+        raise Refused("its keep_aspect_ratio_policy is not supported; give sizes that stretch")
+    if scales is None and sizes is None:
+        raise Refused("it has neither scales nor sizes")
+    given = scales if scales is not None else [Fraction(s) for s in sizes or []]
+    if len(given) != len(axes):
+        raise Refused(f"it has {len(given)} scales or sizes for {len(axes)} axes")
+    out, factor = list(shape), [Fraction(1)] * rank
+    for axis, value_ in zip(axes, given, strict=True):
+        if value_ <= 0 or value_ > 1 << 20:
+            raise Refused(f"its scale or size {value_} is not usable")
+        # ONNX shape inference and its runtimes multiply in float32
+        scaled = np.floor(np.float32(shape[axis]) * np.float32(float(value_)))
+        out[axis] = int(scaled) if scales is not None else int(value_)
+        factor[axis] = Fraction(value_) if scales is not None else Fraction(int(value_), shape[axis])
+        if not 1 <= out[axis] <= MOST_POSITIONS:
+            raise Refused(f"it makes an axis of {out[axis]} elements; 1 to {MOST_POSITIONS} are supported")
+    check_size(out)
+    return out, factor
+
+
+def _interpolate(context: Context, x: Expr, axis: int, positions: list[Fraction]) -> Expr:
+    """Linear interpolation: weights are rationals that sum to one; their common denominator refines the scale."""
+    size = x.shape[axis]
+    index, weight = [], []
+    for p in positions:
+        p = min(max(p, Fraction(0)), Fraction(size - 1))
+        left = min(p.__floor__(), max(size - 2, 0))
+        share = p - left
+        index.append([left, min(left + 1, size - 1)])
+        weight.append([1 - share, share])
+    denominator = 1
+    for row in weight:
+        for w in row:
+            denominator = np.lcm(denominator, w.denominator) if denominator < 1 << 31 else denominator
+    if denominator >= 1 << 31:
+        raise Refused("its weights have no common denominator of 31 bits")
+    denominator = int(denominator)
+    varies = any(p.shape[axis] != 1 for p in x.parameters())
+    settled = x if len(x.terms) == 1 and not x.steps and not varies else context.settle(x, per_cell=not varies)
+    tensor, scale = settled.terms[0]
+    tensor = context.broadcast(tensor, settled.shape)
+    integer = np.array([[int(w * denominator) for w in row] for row in weight], np.int64)
+    return context.emit(
+        "interpolate",
+        [tensor],
+        np.asarray(scale / denominator, dtype=object),
+        settled.offset,
+        {"axis": axis},
+        {"index": np.array(index, np.int64), "weight": integer},
+    )

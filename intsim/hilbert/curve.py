@@ -1,0 +1,151 @@
+"""The order-p approximating polygon of the Hilbert curve: vertices, lengths and the vertex index.
+
+Source: arXiv 2405.14024 (ICML 2025), section 2.2 and appendix A; the index algorithm is the classical
+quadrant-by-quadrant one (H. S. Warren, "Hacker's Delight", 2nd ed., chapter 16), written without branches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intsim.errors import IntsimError
+
+LOWEST_ORDER = 1
+HIGHEST_ORDER = 6
+
+
+@dataclass(frozen=True, init=False)
+class Curve:
+    """The order-p polygon in the unit square, from the lower-left to the lower-right corner of its inset square.
+
+    The 4**p vertices fill a 2**p x 2**p lattice whose outer rows and columns lie exactly on ``inset`` and
+    ``1 - inset``; vertex 0 is the lower-left one, vertex 4**p - 1 the lower-right one. The 4**p - 1 edges are parallel
+    to an axis and equally long, so q = (arc length) / length puts vertex d at q = d / (4**p - 1).
+
+    Args:
+        order: p, 1..6.
+        inset: k, the free border around the curve, 0 <= k < 0.5 of the unit square. A float stands for the decimal
+            fraction it prints as (0.1 is exactly 1/10); a Fraction is taken as it is.
+
+    Raises:
+        IntsimError: order is not an integer in 1..6, or inset is not a number in [0, 0.5).
+    """
+
+    order: int
+    inset: float
+    exact_inset: Fraction = field(repr=False)
+
+    def __init__(self, order: int, inset: float | Fraction = 0.1) -> None:
+        """Check both arguments; keep the exact inset beside the float one."""
+        exact = _exact_inset(inset)
+        object.__setattr__(self, "order", _checked_order(order))
+        object.__setattr__(self, "inset", float(exact))
+        object.__setattr__(self, "exact_inset", exact)
+
+    @property
+    def side(self) -> int:
+        """Vertices along one side of the lattice: 2**p."""
+        return 1 << self.order
+
+    @property
+    def segments(self) -> int:
+        """Number of edges: 4**p - 1."""
+        return (1 << 2 * self.order) - 1
+
+    @property
+    def edge_length(self) -> float:
+        """Length h of one edge in the unit square, (1 - 2k) / (2**p - 1); also the distance of parallel neighbours."""
+        return float((1 - 2 * self.exact_inset) / (self.side - 1))
+
+    @property
+    def length(self) -> float:
+        """Length L of the whole curve in the unit square, (2**p + 1)(1 - 2k)."""
+        return float((1 - 2 * self.exact_inset) * (self.side + 1))
+
+    @cached_property
+    def vertices(self) -> NDArray[np.int64]:
+        """Lattice vertices in the order of the curve: int64 (4**p, 2), columns x and y in 0..2**p - 1, read-only."""
+        vertices = np.zeros((1, 2), np.int64)
+        for order in range(1, self.order + 1):
+            half = 1 << (order - 1)
+            transposed = vertices[:, ::-1]
+            vertices = np.concatenate(
+                [
+                    transposed,
+                    vertices + np.array([0, half]),
+                    vertices + np.array([half, half]),
+                    np.array([2 * half - 1, half - 1]) - transposed,
+                ]
+            )
+        vertices.setflags(write=False)
+        return vertices
+
+    @cached_property
+    def points(self) -> NDArray[np.float64]:
+        """Vertices in the unit square: float64 (4**p, 2), each coordinate k + h*i rounded once, read-only."""
+        k, h = self.exact_inset, (1 - 2 * self.exact_inset) / (self.side - 1)
+        coordinate = np.array([float(k + h * i) for i in range(self.side)])
+        points = coordinate[self.vertices]
+        points.setflags(write=False)
+        return points
+
+    @cached_property
+    def index_table(self) -> NDArray[np.int64]:
+        """Vertex index by lattice position: int64 (2**p, 2**p), entry [ix, iy] in 0..4**p - 1, read-only."""
+        table = np.empty((self.side, self.side), np.int64)
+        table[self.vertices[:, 0], self.vertices[:, 1]] = np.arange(self.segments + 1)
+        table.setflags(write=False)
+        return table
+
+
+def vertex_index(ix: Any, iy: Any, order: int) -> Any:
+    """Index along the order-p curve of the lattice vertex (ix, iy), from shifts and bit operations alone.
+
+    Args:
+        ix: lattice column; any integer-like value or integer array; only its low ``order`` bits are read.
+        iy: lattice row, likewise.
+        order: p.
+
+    Returns:
+        The index, 0..4**p - 1, of the type of the arguments. It inverts `Curve.vertices`.
+    """
+    index = (ix ^ ix) & 1  # a zero of the right kind and shape
+    for bit in reversed(range(order)):
+        right, upper = (ix >> bit) & 1, (iy >> bit) & 1
+        # Quadrants are visited lower-left, upper-left, upper-right, lower-right: 0, 1, 2, 3.
+        index = (index << 2) | (((right << 1) | right) ^ upper)
+        # The two lower quadrants hold the transposed curve, the right one of them transposed about the other diagonal.
+        flip = -(right & (upper ^ 1))
+        ix, iy = ix ^ flip, iy ^ flip
+        swap = (ix ^ iy) & ~-upper
+        ix, iy = ix ^ swap, iy ^ swap
+    return index
+
+
+def _checked_order(order: Any) -> int:
+    if isinstance(order, bool | np.bool_) or not isinstance(order, int | np.integer):
+        raise IntsimError(f"Hilbert order {order!r} is not an integer: give one of {LOWEST_ORDER}..{HIGHEST_ORDER}")
+    if not LOWEST_ORDER <= order <= HIGHEST_ORDER:
+        raise IntsimError(f"Hilbert order {order} is out of range: give one of {LOWEST_ORDER}..{HIGHEST_ORDER}")
+    return int(order)
+
+
+def _exact_inset(inset: Any) -> Fraction:
+    advice = "give a number k with 0 <= k < 0.5"
+    if isinstance(inset, bool | np.bool_) or not isinstance(inset, int | float | np.integer | np.floating | Fraction):
+        raise IntsimError(f"Hilbert inset {inset!r} is not a number: {advice}")
+    try:
+        exact = (
+            inset if isinstance(inset, Fraction) else Fraction(str(inset.item() if hasattr(inset, "item") else inset))
+        )
+    except ValueError:
+        raise IntsimError(f"Hilbert inset {inset!r} is not finite: {advice}") from None
+    if not 0 <= exact < Fraction(1, 2):
+        raise IntsimError(f"Hilbert inset {inset} is out of range: {advice}")
+    return exact

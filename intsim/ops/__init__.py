@@ -1,0 +1,39 @@
+"""Operators of the integer graph. `OPS` maps an op name to its definition."""
+
+from intsim.ops.affine import Affine
+from intsim.ops.conv import Conv
+from intsim.ops.conv_transpose import ConvTranspose
+from intsim.ops.interpolate import Interpolate
+from intsim.ops.lookup import Lookup
+from intsim.ops.mac import Mac, Panel
+from intsim.ops.matmul import Matmul
+from intsim.ops.movement import Concat, Gather, Pad, Reshape, Transpose
+from intsim.ops.mul import Mul
+from intsim.ops.op import Op
+from intsim.ops.pool import MaxPool, SumPool
+from intsim.ops.reduce_sum import ReduceSum
+from intsim.ops.requantize import Requantize
+
+OPS: dict[str, Op] = {
+    op.name: op
+    for op in (
+        Affine(),
+        Concat(),
+        Conv(),
+        ConvTranspose(),
+        Gather(),
+        Interpolate(),
+        Lookup(),
+        Matmul(),
+        MaxPool(),
+        Mul(),
+        Pad(),
+        ReduceSum(),
+        Requantize(),
+        Reshape(),
+        SumPool(),
+        Transpose(),
+    )
+}
+
+__all__ = ["OPS", "Mac", "Op", "Panel"]

@@ -1,0 +1,96 @@
+"""Piecewise linear functions of an accumulator, one set of pieces a cell.
+
+A cell is one entry of a parameter array that broadcasts against the tensor: the whole tensor, a channel, or any other
+block. Pieces of a cell are `(start, S, B)`: from the integer `start` on (None: from minus infinity) the function is
+`S * acc + B`. Starts are integers, so choosing a piece is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from intsim.errors import IntsimError
+from intsim.graph import LIMIT, IntArray, Node, Tensor, rational_text
+
+Piece = tuple[int | None, Fraction, Fraction]
+Transform = Callable[[IntArray, Fraction, Fraction], IntArray]
+
+
+def pieces_json(cells: list[list[Piece]]) -> list[list[list[Any]]]:
+    """File form: rationals as text."""
+    return [[[start, rational_text(s), rational_text(b)] for start, s, b in cell] for cell in cells]
+
+
+def node_pieces(node: Node) -> list[list[Piece]]:
+    """The pieces of each cell, cells in row-major order."""
+    return [[(start, Fraction(s), Fraction(b)) for start, s, b in cell] for cell in node.attributes["pieces"]]
+
+
+def cell_views(cells: tuple[int, ...], rank: int) -> Iterator[tuple[slice, ...]]:
+    """For each cell, the index that selects its block of a tensor of `rank` axes."""
+    full = (1,) * (rank - len(cells)) + tuple(cells)
+    for index in np.ndindex(*full):
+        yield tuple(slice(None) if size == 1 else slice(i, i + 1) for i, size in zip(index, full, strict=True))
+
+
+def combine(node: Node, *arrays: IntArray) -> IntArray:
+    """`sum_i a_i * x_i` with the node's integer coefficients; the input itself when there are none."""
+    coefficients = node.arrays.get("coefficients")
+    if coefficients is None:
+        return arrays[0]
+    out = arrays[0] * coefficients[0]
+    for x, a in zip(arrays[1:], coefficients[1:], strict=True):
+        out = out + x * a
+    return out
+
+
+def combined_range(node: Node, *tensors: Tensor) -> tuple[int, int]:
+    """Range of `combine` over all cells; raises IntsimError when it leaves 64 bits."""
+    coefficients = node.arrays.get("coefficients")
+    if coefficients is None:
+        return tensors[0].low, tensors[0].high
+    low = high = 0
+    for tensor, a in zip(tensors, coefficients, strict=True):
+        corners = [int(c) * edge for c in (a.min(), a.max()) for edge in (tensor.low, tensor.high)]
+        low, high = low + min(corners), high + max(corners)
+    if low < -LIMIT or high > LIMIT:
+        raise IntsimError(
+            f"node {node.name}: the exact sum of its inputs needs {max(-low, high).bit_length() + 1} bits, "
+            "more than 64; quantize the inputs to closer scales"
+        )
+    return low, high
+
+
+def apply(node: Node, acc: IntArray, transform: Transform) -> IntArray:
+    """Piecewise `transform(acc, S, B)` over all cells and pieces."""
+    cells = tuple(node.attributes["cells"])
+    acc = np.broadcast_to(acc, np.broadcast_shapes(acc.shape, cells))
+    out = np.empty(acc.shape, np.int64)
+    for view, pieces in zip(cell_views(cells, acc.ndim), node_pieces(node), strict=True):
+        block = acc[view]
+        result = transform(block, *pieces[0][1:])
+        for start, scale, offset in pieces[1:]:
+            assert start is not None
+            chosen = block >= start
+            if chosen.all():
+                result = transform(block, scale, offset)
+            elif chosen.any():
+                result[chosen] = transform(block[chosen], scale, offset)
+        out[view] = result
+    return out
+
+
+def piecewise_range(pieces: list[Piece], low: int, high: int) -> tuple[Fraction, Fraction]:
+    """Extremes of one cell's function over the integers low..high."""
+    ends = [*(p[0] for p in pieces[1:]), None]
+    values: list[Fraction] = []
+    for (start, scale, offset), end in zip(pieces, ends, strict=True):
+        first = low if start is None else max(low, start)
+        last = high if end is None else min(high, end - 1)
+        if first <= last:
+            values += [scale * first + offset, scale * last + offset]
+    return min(values), max(values)

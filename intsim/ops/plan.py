@@ -1,0 +1,67 @@
+"""How a MAC node meets a machine's registers, and the proof of which channels can't overflow there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from intsim.arithmetic.registers import Registers
+from intsim.graph import IntArray, Node, Tensor
+from intsim.ops.mac import Mac
+from intsim.ops.operands import Operands, channel_zeros, operands
+from intsim.ops.partial_sums import PartialSums, partial_sums
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a node runs: operands, proof, and the bias of each channel, preloaded or added afterwards."""
+
+    operands: Operands
+    sums: PartialSums | None
+    preload: IntArray | None
+    after: IntArray | None
+
+
+def plan(node: Node, op: Mac, tensors: list[Tensor], registers: Registers) -> Plan:
+    """Prove, per channel, that no partial sum leaves its register, for every input within the tensors' ranges.
+
+    The proof holds in the target's own order. Raises IntsimError when a tensor doesn't fit the target's multiplier.
+    """
+    how = operands(node, op, tensors, registers.activation, registers.weight)
+    channels = op.extent(node, *(t.shape for t in tensors))[1]
+    bias = node.arrays.get("bias")
+    preload, after = (bias, None) if registers.preload else (None, bias)
+    if not registers.stages:
+        return Plan(how, None, preload, after)
+    x_range = (tensors[0].low + how.x_shift, tensors[0].high + how.x_shift)
+    if op.pads(node):
+        x_range = (min(x_range[0], how.pad), max(x_range[1], how.pad))
+    zeros, x_swing = channel_zeros(how.w_zero, channels), x_range
+    if len(tensors) == 1:
+        rows = op.weight_rows(node, node.arrays["weight"] + how.w_shift, registers.order)
+        zeros = np.tile(zeros, rows.shape[0] // channels)  # weights of a batch: (batch * channels, K)
+        added = how.compensation(rows, zeros)
+        least = most = np.zeros(rows.shape[0], np.int64) if added is None else added
+    else:
+        # a product of two tensors: any number of -1..1 times the largest product
+        least, most, rows = _dynamic(how, tensors[1], channels, zeros)
+        x_range = (-max(map(abs, x_range)), max(map(abs, x_range)))
+    if how.depends_on_data():
+        swings = [-zeros * rows.shape[1] * v for v in x_swing]
+        least, most = least + np.minimum(*swings), most + np.maximum(*swings)
+    repeat = rows.shape[0] // channels
+    if after is not None:
+        least, most = least + np.tile(after, repeat), most + np.tile(after, repeat)
+    start = None if preload is None else np.tile(preload, repeat)
+    late = None if after is None and not least.any() and not most.any() else (least, most)
+    return Plan(how, partial_sums(rows, x_range, registers.stages, start, late), preload, after)
+
+
+def _dynamic(how: Operands, w: Tensor, channels: int, zeros: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+    """For a second tensor (..., K, N): extremes of its compensation, and rows (N, K) of its largest magnitude."""
+    depth, shift = w.shape[-2], int(np.max(how.w_shift))
+    edges = [np.full((channels, depth), e + shift, np.int64) for e in (w.low, w.high)]
+    added = [how.compensation(e, zeros) for e in edges]
+    sides = [np.zeros(channels, np.int64) if a is None else a for a in added]
+    return np.minimum(*sides), np.maximum(*sides), np.maximum(*map(np.abs, edges))

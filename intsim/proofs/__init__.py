@@ -1,0 +1,1 @@
+"""Proofs that hold for every input: ranges of accumulators and partial sums."""

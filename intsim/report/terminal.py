@@ -1,0 +1,157 @@
+"""Rich tables of inspections, verdicts, bounds and targets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console, Group
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from intsim.proofs.bounds import Bounds
+from intsim.targets import Target
+from intsim.verify.verdict import ReferenceVerdict, Verdict
+
+
+def _table(*heads: str, title: str | None = None) -> Table:
+    """A table whose first two columns are text and the others numbers."""
+    table = Table(title=title, title_justify="left", header_style="bold", expand=False)
+    for i, head in enumerate(heads):
+        table.add_column(head, justify="left" if i < 2 else "right", overflow="fold")
+    return table
+
+
+def number(value: int) -> str:
+    """Thousands apart."""
+    return f"{value:,}".replace(",", " ")
+
+
+def show_inspection(console: Console, found: dict[str, Any]) -> None:
+    """What a model is made of."""
+    table = _table("layer", "op", "output", "weights", "bits in", "bits out", "acc bits", "MACs")
+    for layer in found["layers"]:
+        table.add_row(
+            escape(layer["name"]),
+            layer["op"],
+            "x".join(map(str, layer["shape"])),
+            layer["weights"] or "-",
+            layer["input"],
+            layer["output"],
+            str(layer["accumulator_bits"] or "-"),
+            number(layer["macs"]),
+        )
+    console.print(table)
+    for name, shape in found["inputs"].items():
+        console.print(f"input    {escape(name)}  {'x'.join(map(str, shape))}")
+    for name, shape in found["outputs"].items():
+        console.print(f"output   {escape(name)}  {'x'.join(map(str, shape))}")
+    for part in ("prologue", "epilogue"):
+        console.print(f"{part} {escape(', '.join(found['host'][part])) or 'none'}  (host, float64)")
+    console.print(f"total    {number(found['macs'])} MACs, {number(found['weights'])} weights")
+
+
+def show_verdict(console: Console, verdict: Verdict) -> None:
+    """The verdict table, the second opinions, and the first wrong integer."""
+    stages = next((list(layer.overflows) for layer in verdict.layers if layer.overflows), [])
+    title = f"{verdict.model} on {verdict.target}, {verdict.samples} sample(s)"
+    heads = [f"ovf {i + 1}" for i in range(len(stages))]
+    table = _table(
+        "layer", "op", "integers", "wrong", "born", "max LSB", "wrong sums", *heads, "verdict", title=escape(title)
+    )
+    for layer in verdict.layers:
+        overflowed = sum(layer.overflows.values())
+        if layer.mismatches or layer.accumulator_mismatches:
+            word = "[red]diverges[/]"
+        else:
+            word = "[yellow]overflows[/]" if overflowed else "[green]exact[/]"
+        counts = [number(layer.overflows[s]) if s in layer.overflows else "-" for s in stages]
+        table.add_row(
+            escape(layer.name),
+            layer.op,
+            number(layer.elements),
+            number(layer.mismatches),
+            number(layer.born),
+            str(layer.max_lsb),
+            number(layer.accumulator_mismatches),
+            *counts,
+            word,
+        )
+    console.print(table)
+    if stages:
+        console.print(f"ovf: overflow events by stage of the accumulator; {'; '.join(stages)}", style="dim")
+    if verdict.references:
+        console.print(_references(verdict.references))
+    for part in ("prologue", "epilogue"):
+        if verdict.host.get(part):
+            console.print(f"host {part} (float64): {escape(', '.join(verdict.host[part]))}", style="dim")
+    if verdict.first_divergence:
+        console.print(_first(verdict.first_divergence))
+    colour = "green" if verdict.holds else "red"
+    text = verdict.verdict if verdict.holds or verdict.verdict != "exact" else "exact, but registers overflow"
+    wrong, total = sum(x.mismatches for x in verdict.layers), sum(x.elements for x in verdict.layers)
+    console.print(
+        f"verdict: [bold {colour}]{text}[/]  "
+        f"({number(wrong)} of {number(total)} integers wrong, {number(verdict.overflows)} overflow events, "
+        f"{verdict.seconds:.1f} s)"
+    )
+
+
+def _references(references: dict[str, ReferenceVerdict]) -> Group:
+    table = _table("executor", "state", "judged", "differ", "float rounding", "requantizer", "overflow", "final differ")
+    lines: list[Any] = [table]
+    for name, found in references.items():
+        if found.reason is not None:
+            table.add_row(name, Text(f"no opinion: {found.reason}"), *["-"] * 6)
+            continue
+        final = f"{number(found.result['mismatches'])} of {number(found.result['compared'])}"
+        counts = [found.blame[k] for k in ("float_rounding", "requantizer", "overflow")]
+        table.add_row(name, "ran", *map(number, (found.compared, found.mismatches, *counts)), final)
+        if found.first_divergence:
+            at = found.first_divergence
+            lines.append(
+                Text(
+                    f"{name}: first at {at['tensor']} {at['position']}: {at['got']}, expected {at['expected']}"
+                    f" (exact value {at['exact_approx']:.17g}), {at['blame'].replace('_', ' ')}"
+                )
+            )
+    lines.append(Text("Each layer of an executor is judged on the inputs it had there itself.", style="dim"))
+    return Group(*lines)
+
+
+def _first(at: dict[str, Any]) -> Text:
+    stage = f" in stage {', '.join(map(str, at['stages']))}" if at.get("stages") else ""
+    return Text(
+        f"first divergence: {at['node']} ({at['op']}), channel {at['channel']}, position {at['position']}: "
+        f"expected {at['expected']}, got {at['got']}; blame: {at['blame']}{stage}"
+    )
+
+
+def show_bounds(console: Console, found: Bounds) -> None:
+    """Proven ranges, and what the target's registers make of them."""
+    stages = [s.stage for s in found.layers[0].stages] if found.layers else []
+    heads = [f"stage {i + 1}" for i in range(len(stages))]
+    title = escape(f"{found.model} on {found.target}: proven for every input")
+    table = _table("layer", "op", "depth", "low", "high", "bits", "by types", *heads, "proof", title=title)
+    for layer in found.layers:
+        unsafe = [f"{s.bits}, {s.channels_unsafe} ch" if s.channels_unsafe else str(s.bits) for s in layer.stages]
+        word = "[green]safe[/]" if layer.safe else "[yellow]unsafe[/]"
+        row = (layer.depth, layer.low, layer.high, layer.bits, layer.type_bits)
+        table.add_row(escape(layer.name), layer.op, *map(number, row), *unsafe, word)
+    console.print(table)
+    if stages:
+        console.print(
+            f"stage: bits it may need, and channels in which it can overflow; {'; '.join(stages)}", style="dim"
+        )
+    console.print(
+        "verdict: " + ("[green]no register can overflow[/]" if found.safe else "[yellow]overflow is possible[/]")
+    )
+
+
+def show_targets(console: Console, targets: list[Target]) -> None:
+    """One line a target."""
+    table = _table("target", "title", "registers", "requantizer")
+    for target in targets:
+        registers = " > ".join(f"{s.bits} {s.overflow}" for s in target.stages) or "unbounded"
+        table.add_row(target.name, escape(target.title), registers, target.requantize.scheme)
+    console.print(table)

@@ -1,0 +1,1 @@
+"""Evidence: an independent reference, float executors, first divergence and blame."""

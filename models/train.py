@@ -1,0 +1,180 @@
+"""Train one network from a recipe: ``python -m models.train models/recipes/h3dispnet.toml``.
+
+A recipe fixes everything, the number of steps included, so two recipes can be trained equally. Interrupt it whenever
+you like: the next call goes on from the last checkpoint. Every random choice depends on the seed and the step number
+alone, so one thread on one machine repeats a run bit for bit, interrupted or not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch import Tensor, nn
+
+from intsim.errors import IntsimError
+from models.batches import Arrays, batch_of, load_pairs
+from models.disparity import Network, float_disparity
+from models.networks import DispNet
+from models.recipe import read_recipe
+from models.stereo import network_input, on_grid
+
+NORMALIZATION_BATCHES = 64
+
+
+def train(recipe: dict[str, Any], folder: Path, device: str = "cpu") -> Path:
+    """Train to the recipe's last step, from the checkpoint in `folder` if there is one; return the checkpoint's path.
+
+    Raises:
+        IntsimError: the checkpoint is damaged or belongs to another recipe.
+        KeyboardInterrupt: on SIGINT, at the end of the step under way, after writing the checkpoint.
+    """
+    data, training = recipe["data"], recipe["training"]
+    meta = Network(recipe["name"], recipe["network"]["order"], data["height"], data["width"])
+    path = folder / f"{recipe['name']}.pt"
+    torch.manual_seed(training["seed"])
+    network = DispNet(recipe["network"]["order"], tuple(recipe["network"]["widths"]), recipe["network"]["noise"])
+    network = network.to(device).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(network.parameters(), 0.0, weight_decay=training["weight_decay"])
+    state: dict[str, Any] = {"recipe": recipe, "step": 0, "seconds": 0.0, "device": device, "validation": []}
+    if path.exists():
+        state = _resume(path, recipe, network, optimizer)
+    if state["step"] == training["steps"]:
+        return path
+    pairs = load_pairs("train", data["train"], data["height"], data["width"])
+    held_out = load_pairs("validation", data["validation"], data["height"], data["width"])
+    start, before = time.monotonic(), state["seconds"]
+    asked_to_stop: list[int] = []
+    earlier = signal.signal(signal.SIGINT, lambda number, frame: asked_to_stop.append(number))
+    try:
+        for step in track(range(state["step"], training["steps"]), recipe["name"]):
+            loss = _step(network, optimizer, batch_of(pairs, step, recipe, meta), step, training)
+            state["step"] = step + 1
+            last = state["step"] == training["steps"]
+            if last:
+                _reestimate_normalization(network, pairs, recipe, meta)
+            validate = last or state["step"] % training["validate_every"] == 0
+            if validate:
+                state["validation"].append([state["step"], *validation_epe(network, held_out, meta)])
+            state["seconds"] = before + time.monotonic() - start
+            if validate:
+                _, mean, median = state["validation"][-1]
+                report = f"step {step + 1} loss {loss:.4f} EPE mean {mean:.3f} median {median:.3f} px"
+                print(f"{report} {state['seconds']:.0f} s", flush=True)
+            if validate or asked_to_stop:
+                _checkpoint({**state, "network": network.state_dict(), "optimizer": optimizer.state_dict()}, path)
+            if asked_to_stop and not last:
+                raise KeyboardInterrupt
+    finally:
+        signal.signal(signal.SIGINT, earlier)
+    return path
+
+
+def learning_rate(step: int, training: dict[str, Any]) -> float:
+    """Linear warm-up, then half a cosine down to zero."""
+    warm = min(1.0, (step + 1) / max(1, training["warmup"]))
+    return float(training["learning_rate"] * warm * 0.5 * (1 + np.cos(np.pi * step / training["steps"])))
+
+
+def validation_epe(network: DispNet, data: Arrays, meta: Network) -> tuple[float, float]:
+    """Mean and median end-point error in pixels over the valid pixels of `data`."""
+    network.eval()
+    device = next(network.parameters()).device
+    errors = []
+    with torch.no_grad():
+        for first in range(0, len(data["left"]), 32):
+            part = slice(first, first + 32)
+            codes = torch.from_numpy(network_input(data["left"][part], data["right"][part])).float()
+            predicted = float_disparity(network(codes.to(device)).cpu().numpy(), meta)
+            errors.append(np.abs(predicted - on_grid(data["disparity"][part]))[on_grid(data["valid"][part])])
+    error = np.concatenate(errors)
+    return float(error.mean()), float(np.median(error))
+
+
+def _step(
+    network: DispNet, optimizer: torch.optim.Optimizer, batch: tuple[Tensor, ...], step: int, training: dict[str, Any]
+) -> float:
+    torch.manual_seed(training["seed"] * 1_000_003 + step)
+    device = next(network.parameters()).device
+    codes, wanted, weight = (part.to(device) for part in batch)
+    codes = codes.contiguous(memory_format=torch.channels_last)
+    network.train()
+    with torch.autocast(device.type, torch.bfloat16, enabled=training["bfloat16"]):
+        features = network.trunk(network.input(codes))
+    output = torch.cat([head(features.float()) for head in network.heads.values()], 1)
+    # The distance in the plane for two heads; with one head the same formula is the L1 loss.
+    distance = torch.sqrt((output - wanted).square().sum(1, keepdim=True) + 1e-8)
+    loss = (weight * distance).sum() / weight.sum()
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(step, training)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    optimizer.step()
+    return float(loss.detach())
+
+
+def _reestimate_normalization(network: DispNet, data: Arrays, recipe: dict[str, Any], meta: Network) -> None:
+    """Replace the running statistics by plain averages over the first batches under the final weights, in float32."""
+    network.train()
+    layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None
+    device = next(network.parameters()).device
+    with torch.no_grad():
+        for step in range(NORMALIZATION_BATCHES):
+            network.trunk(network.input(batch_of(data, step, recipe, meta)[0].to(device)))
+
+
+def _checkpoint(state: dict[str, Any], path: Path) -> None:
+    """Write atomically: a reader sees the old file or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    os.replace(part, path)
+
+
+def _resume(path: Path, recipe: dict[str, Any], network: DispNet, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if state["recipe"] != recipe:
+            raise IntsimError(f"{path} is the checkpoint of another recipe; remove it or choose another --out")
+        network.load_state_dict(state.pop("network"))
+        optimizer.load_state_dict(state.pop("optimizer"))
+    except IntsimError:
+        raise
+    except Exception as error:  # torch.load raises anything from EOFError to UnpicklingError
+        raise IntsimError(f"{path}: damaged checkpoint ({type(error).__name__}); remove it") from None
+    return state
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m models.train", description=__doc__)
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("out/models"), help="folder for the checkpoint")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads; 1 repeats bit for bit")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    try:
+        print(train(read_recipe(arguments.recipe), arguments.out, arguments.device))
+    except IntsimError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

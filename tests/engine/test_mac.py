@@ -1,0 +1,327 @@
+"""A layer on a target against a twin in Python integers: loops, the stated order, compensation as documented."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from intsim.arithmetic.integers import IntegerType
+from intsim.engine.mac import run_mac
+from intsim.errors import IntsimError
+from intsim.graph import Node, Tensor, rationals
+from intsim.ops import OPS
+from intsim.ops.plan import plan
+from intsim.targets import Target
+
+ORDERS = ["kh kw cin", "cin kh kw", "kw cin kh", "kh cin kw"]
+
+
+def target(stages, order="kh kw cin", bias="after", operands=None):
+    table = [{"sum": "rest" if s is None else s, "bits": b, "overflow": o} for s, b, o in stages]
+    content = {
+        "title": "t",
+        "source": ["s"],
+        "accumulate": {"order": order, "stages": table, "bias": bias},
+        "requantize": {"scheme": "exact"},
+    }
+    if operands:
+        content["operands"] = {"activation": operands[0], "weight": operands[1]}
+    return Target.model_validate({**content, "name": "t"})
+
+
+def tensor(array, low, high, kind=None, name="x"):
+    return Tensor(name, array.shape, low, high, rationals(1), rationals(0), kind)
+
+
+def register(value, bits, overflow):
+    """What a register keeps of a true sum, and whether it overflowed."""
+    low, high = -(1 << bits - 1), (1 << bits - 1) - 1
+    if low <= value <= high:
+        return value, 0
+    return (min(max(value, low), high) if overflow == "saturate" else (value - low) % (1 << bits) + low), 1
+
+
+class Registers:
+    """The chain of registers, one product after another; keeps events and extremes of true sums by stage."""
+
+    def __init__(self, stages):
+        self.stages = stages
+        self.events = [0] * len(stages)
+        self.extremes = [(0, 0)] * len(stages)
+
+    def add(self, stage, value, addend):
+        total = value + addend
+        low, high = self.extremes[stage]
+        self.extremes[stage] = min(low, total), max(high, total)
+        kept, past = register(total, *self.stages[stage][1:])
+        self.events[stage] += past
+        return kept
+
+    def sum(self, products, first=None, late=()):
+        values = list(products)
+        for i, (size, _, _) in enumerate(self.stages):
+            last = i == len(self.stages) - 1
+            groups = [values] if size is None else [values[k : k + size] for k in range(0, max(len(values), 1), size)]
+            values = []
+            for group in groups:
+                kept = 0
+                for v in [*([first] if last and first is not None else []), *group, *(late if last else [])]:
+                    kept = self.add(i, kept, v)
+                values.append(kept)
+        return values[0]
+
+
+def feeds(kind, operand):
+    """What a kernel adds to codes of one type so that they are operands of another."""
+    half = 1 << operand.bits - 1
+    return next(s for s in (0, -half if operand.signed else half) if operand.contains(kind.min + s, kind.max + s))
+
+
+def one_output(pairs, zx, zw, shift, bias, chosen):
+    """One output element: `pairs` are (x code or None for padding, w code) in order of arrival."""
+    stages = [(None if s.sum == "rest" else s.sum, s.bits, s.overflow) for s in chosen.accumulate.stages]
+    chain = Registers(stages)
+    if chosen.operands is None:
+        products = [0 if x is None else (x - zx) * (w - zw) for x, w in pairs]
+        late = []
+    else:
+        # padding holds the zero point; both zero points move with their codes
+        sx, sw = shift
+        xs, ws = [(zx if x is None else x) + sx for x, _ in pairs], [w + sw for _, w in pairs]
+        products = [x * w for x, w in zip(xs, ws, strict=True)]
+        late = [-(zx + sx) * sum(ws) - (zw + sw) * sum(xs) + len(pairs) * (zx + sx) * (zw + sw)]
+    preload = bias if chosen.accumulate.bias == "preload" else None
+    if bias is not None and preload is None:
+        late = [bias + (late[0] if late else 0)]
+    if (
+        chosen.operands is not None
+        and zx + shift[0] == 0
+        and zw + shift[1] == 0
+        and (bias is None or preload is not None)
+    ):
+        late = []
+    return chain.sum(products, preload, late), chain
+
+
+def twin_conv(x, w, at, zx, zw, bias, chosen, shift):
+    """Nested loops over outputs and products of a 2D convolution."""
+    n, _c, h, width = x.shape
+    o, per, kh, kw = w.shape
+    top, left, bottom, right = at["pads"]
+    (sy, sx), (dy, dx), groups = at["strides"], at["dilations"], at["groups"]
+    rows = (h + top + bottom - dy * (kh - 1) - 1) // sy + 1
+    cols = (width + left + right - dx * (kw - 1) - 1) // sx + 1
+    out = np.zeros((n, o, rows, cols), object)
+    chains = {}
+    sizes = {"kh": kh, "kw": kw, "cin": per}
+    for b, m, i, j in np.ndindex(n, o, rows, cols):
+        pairs = []
+        for place in itertools.product(*(range(sizes[t]) for t in chosen.accumulate.order)):
+            p = dict(zip(chosen.accumulate.order, place, strict=True))
+            y, z = i * sy + p["kh"] * dy - top, j * sx + p["kw"] * dx - left
+            channel = m // (o // groups) * per + p["cin"]
+            code = int(x[b, channel, y, z]) if 0 <= y < h and 0 <= z < width else None
+            pairs.append((code, int(w[m, p["cin"], p["kh"], p["kw"]])))
+        zero = int(zw[m] if zw.size > 1 else zw.reshape(-1)[0])
+        out[b, m, i, j], chains[b, m, i, j] = one_output(
+            pairs, zx, zero, shift, None if bias is None else int(bias[m]), chosen
+        )
+    return out, chains
+
+
+STAGES = st.lists(
+    st.tuples(st.integers(1, 4), st.integers(4, 14), st.sampled_from(["wrap", "saturate"])), max_size=2
+).flatmap(
+    lambda head: st.lists(
+        st.tuples(st.none(), st.integers(5, 18), st.sampled_from(["wrap", "saturate"])), min_size=1, max_size=2
+    ).map(lambda tail: head + tail)
+)
+OPERANDS = st.sampled_from([None, ("u8", "s8"), ("u8", "u8"), ("s8", "s8"), ("s8", "u8")])
+
+
+def kinds(draw, what):
+    bits = draw(st.integers(2, 8), label=f"{what} bits")
+    return IntegerType(bits, draw(st.booleans(), label=f"{what} signed"))
+
+
+def codes(draw, kind, shape, narrowed):
+    """Codes within a part of the type, their corners often."""
+    a, b = (
+        sorted([draw(st.integers(kind.min, kind.max)), draw(st.integers(kind.min, kind.max))])
+        if narrowed
+        else (kind.min, kind.max)
+    )
+    rng = np.random.default_rng(draw(st.integers(0, 1 << 30)))
+    array = rng.choice([a, b], shape) if draw(st.booleans()) else rng.integers(a, b + 1, shape)
+    return array.astype(np.int64), a, b
+
+
+def expect(node, op, arrays, tensors, chosen, out, chains):
+    """Values, events and proof of one layer against the twin; `chains` by output index (batch, channel, ...)."""
+    result = run_mac(node, op, arrays, tensors, chosen)
+    np.testing.assert_array_equal(result.out, out.astype(np.int64))
+    channel_axis = 1 if node.op != "matmul" else out.ndim - 1
+    events = np.zeros((out.shape[channel_axis], len(chosen.stages)), np.int64)
+    sums = plan(node, op, tensors, chosen.registers).sums
+    assert sums is not None
+    channels = out.shape[channel_axis]
+    safe = [s.reshape(-1, channels).all(axis=0) for s in sums.safe]
+    lows = [s.reshape(-1, channels).min(axis=0) for s in sums.low]
+    highs = [s.reshape(-1, channels).max(axis=0) for s in sums.high]
+    for index, chain in chains.items():
+        m = index[channel_axis]
+        events[m] += chain.events
+        for i, (low, high) in enumerate(chain.extremes):  # the empty register's 0 included
+            if safe[i][m]:
+                assert chain.events[i] == 0, "a channel proven safe overflowed"
+                assert min(lows[i][m], 0) <= low, (i, "bound")
+                assert high <= max(highs[i][m], 0), (i, "bound")
+    np.testing.assert_array_equal(result.events, events)
+    if all(s.overflow == "wrap" for s in chosen.stages):
+        bits = min(s.bits for s in chosen.stages)
+        exact = op.evaluate(node, *arrays)
+        assert ((result.out - exact) % (1 << bits) == 0).all(), "wrapping registers keep the sum modulo 2^N"
+
+
+@given(st.data())
+@settings(max_examples=2 * settings().max_examples)
+def test_convolution(data):
+    draw = data.draw
+    groups = draw(st.sampled_from([1, 1, 2, 3]))
+    per, out_per = draw(st.integers(1, 3)), draw(st.integers(1, 2))
+    kernel = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    x_kind, w_kind = kinds(draw, "x"), kinds(draw, "w")
+    x, x_low, x_high = codes(draw, x_kind, (draw(st.integers(1, 2)), per * groups, 4, 3), draw(st.booleans()))
+    w, _, _ = codes(draw, w_kind, (out_per * groups, per, *kernel), draw(st.booleans()))
+    pads = draw(st.one_of(st.just([0, 0, 0, 0]), st.lists(st.integers(0, 2), min_size=4, max_size=4)))
+    at = {
+        "strides": draw(st.tuples(st.integers(1, 2), st.integers(1, 2))),
+        "dilations": (1, 1),
+        "pads": pads,
+        "groups": groups,
+    }
+    zx = draw(st.sampled_from([0, x_kind.min, x_kind.max, (x_kind.min + x_kind.max) // 2]))
+    channels = w.shape[0]
+    zw = np.array(
+        draw(
+            st.one_of(st.just([0]), st.lists(st.integers(w_kind.min, w_kind.max), min_size=channels, max_size=channels))
+        )
+    )
+    bias = draw(st.one_of(st.none(), st.lists(st.integers(-40, 40), min_size=channels, max_size=channels)))
+    arrays = {"weight": w}
+    if zw.any():
+        arrays["weight_zero"] = zw.reshape(-1, 1, 1, 1) if zw.size > 1 else zw.reshape(())
+    if bias is not None:
+        arrays["bias"] = np.array(bias, np.int64)
+    weight_type = {"bits": w_kind.bits, "signed": w_kind.signed, "narrow": False}
+    node = Node("conv", "n", ("x",), "y", {**at, "zero_point": zx, "weight_type": weight_type}, arrays)
+    chosen = target(
+        draw(STAGES), draw(st.sampled_from(ORDERS)), draw(st.sampled_from(["after", "preload"])), draw(OPERANDS)
+    )
+    info = tensor(x, x_low, x_high, x_kind if draw(st.booleans()) else IntegerType(x_kind.bits, x_kind.signed))
+    given_ = chosen.operands
+    shift = (feeds(x_kind, given_.activation), feeds(w_kind, given_.weight)) if given_ else (0, 0)
+    out, chains = twin_conv(x, w, at, zx, zw, bias, chosen, shift)
+    expect(node, OPS["conv"], [x], [info], chosen, out, chains)
+
+
+@given(st.data())
+@settings(max_examples=2 * settings().max_examples)
+def test_matrix_product(data):
+    """Constant, batched constant and second-tensor operands."""
+    draw = data.draw
+    form = draw(st.sampled_from(["constant", "batched", "tensor", "batched tensor"]))
+    m, k, n = draw(st.integers(1, 3)), draw(st.integers(1, 6)), draw(st.integers(1, 3))
+    batch = () if form in ("constant", "tensor") and draw(st.booleans()) else (2,)
+    w_shape = (k, n) if form in ("constant", "tensor") else (2, k, n)
+    x_kind, w_kind = kinds(draw, "x"), kinds(draw, "w")
+    x, x_low, x_high = codes(draw, x_kind, (*batch, m, k), draw(st.booleans()))
+    w, w_low, w_high = codes(draw, w_kind, w_shape, draw(st.booleans()))
+    zx = draw(st.sampled_from([0, x_kind.min, x_kind.max]))
+    dynamic = "tensor" in form
+    zw = draw(st.sampled_from([0, w_kind.min, w_kind.max]))
+    zws = np.full(n, zw)
+    if not dynamic and draw(st.booleans()):
+        zws = np.array(draw(st.lists(st.integers(w_kind.min, w_kind.max), min_size=n, max_size=n)))
+    bias = (
+        draw(st.lists(st.integers(-40, 40), min_size=n, max_size=n))
+        if form == "constant" and draw(st.booleans())
+        else None
+    )
+    attributes = {"zero_point": zx, "weight_type": {"bits": w_kind.bits, "signed": w_kind.signed, "narrow": False}}
+    arrays = {} if dynamic else {"weight": w}
+    if zws.any():
+        arrays["weight_zero"] = np.array(zw) if dynamic else zws
+    if bias is not None:
+        arrays["bias"] = np.array(bias, np.int64)
+    node = Node("matmul", "n", ("x", "w") if dynamic else ("x",), "y", attributes, arrays)
+    chosen = target(draw(STAGES), bias=draw(st.sampled_from(["after", "preload"])), operands=draw(OPERANDS))
+    given_ = chosen.operands
+    shift = (feeds(x_kind, given_.activation), feeds(w_kind, given_.weight)) if given_ else (0, 0)
+    shape = np.matmul(x, w).shape
+    xs, ws = np.broadcast_to(x, (*shape[:-2], m, k)), np.broadcast_to(w, (*shape[:-2], k, n))
+    out, chains = np.zeros(shape, object), {}
+    for index in np.ndindex(*shape):
+        *b, i, j = index
+        pairs = [(int(xs[(*b, i, t)]), int(ws[(*b, t, j)])) for t in range(k)]
+        out[index], chains[index] = one_output(pairs, zx, int(zws[j]), shift, None if bias is None else bias[j], chosen)
+    tensors = [tensor(x, x_low, x_high, x_kind)] + ([tensor(w, w_low, w_high, w_kind, "w")] if dynamic else [])
+    expect(node, OPS["matmul"], [x, w] if dynamic else [x], tensors, chosen, out, chains)
+
+
+@pytest.mark.parametrize("name", ["x86-avx2", "x86-vnni"])
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_signed_activations_through_an_unsigned_multiplier(name, dynamic):
+    """s8 codes are fed as u8 by adding 128, which each matrix of a batch compensates by its own sums."""
+    rng = np.random.default_rng(0)
+    kind = IntegerType(8, True)
+    x, w = rng.integers(-40, 40, (2, 3, 5)), rng.integers(-9, 9, (2, 5, 4))
+    node = Node(
+        "matmul", "n", ("x", "w") if dynamic else ("x",), "y", {"zero_point": 3}, {} if dynamic else {"weight": w}
+    )
+    tensors = [tensor(x, -128, 127, kind), *([tensor(w, -9, 8, kind, "w")] if dynamic else [])]
+    result = run_mac(node, OPS["matmul"], [x, w] if dynamic else [x], tensors, Target.load(name))
+    np.testing.assert_array_equal(result.out, (x - 3) @ w)
+    assert not result.events.any()
+
+
+def test_operands_that_do_not_fit_are_refused():
+    x, w = np.zeros((1, 3), np.int64), np.full((3, 1), 300)
+    nine = IntegerType(9, True)
+    wide = Node("matmul", "n", ("x",), "y", {"zero_point": 0}, {"weight": w})
+    with pytest.raises(IntsimError, match=r"weight .*doesn't fit the target's s8"):
+        run_mac(wide, OPS["matmul"], [x], [tensor(x, 0, 255)], Target.load("x86-avx2"))
+    slim = Node("matmul", "n", ("x",), "y", {"zero_point": 0}, {"weight": w // 3})
+    with pytest.raises(IntsimError, match=r"activation \(INT9\) doesn't fit the target's u8"):
+        run_mac(slim, OPS["matmul"], [x], [tensor(x, -256, 255, nine)], Target.load("x86-avx2"))
+
+
+def test_safe_and_unsafe_channels_side_by_side():
+    """Channels go their own way; panels and groups put every result in its place."""
+    x = np.full((1, 2, 1, 1), 100)
+    w = np.array([[1, 1], [100, 100], [-1, 2], [127, 127]]).reshape(4, 2, 1, 1)
+    at = {"strides": [1, 1], "dilations": [1, 1], "pads": [0, 0, 0, 0], "groups": 1, "zero_point": 0}
+    result = run_mac(
+        Node("conv", "n", ("x",), "y", at, {"weight": w}),
+        OPS["conv"],
+        [x],
+        [tensor(x, 0, 100)],
+        target([(None, 14, "saturate")]),
+    )
+    assert result.out.reshape(-1).tolist() == [200, 8191, 100, 8191]
+    assert result.events.tolist() == [[0], [2], [0], [2]]
+
+
+@given(st.data())
+def test_convolution_of_three_axes_and_of_one(data):
+    """`exact` and a register wide enough agree with the definition, whatever the rank."""
+    rank = data.draw(st.sampled_from([1, 3]))
+    rng = np.random.default_rng(data.draw(st.integers(0, 1 << 30)))
+    x, w = rng.integers(-8, 8, (2, 4, *[4] * rank)), rng.integers(-8, 8, (4, 2, *[2] * rank))
+    at = {"strides": [2] * rank, "dilations": [1] * rank, "pads": [1] * rank + [0] * rank, "groups": 2, "zero_point": 1}
+    node = Node("conv", "n", ("x",), "y", at, {"weight": w, "bias": np.arange(4)})
+    wanted = OPS["conv"].evaluate(node, x)
+    for chosen in (target([(3, 20, "wrap"), (None, 32, "saturate")]), target([]), Target.load("exact")):
+        np.testing.assert_array_equal(run_mac(node, OPS["conv"], [x], [tensor(x, -8, 7)], chosen).out, wanted)

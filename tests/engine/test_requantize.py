@@ -1,0 +1,209 @@
+"""The requantizer schemes on whole nodes against an element by element twin in Python integers."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from intsim.arithmetic.requantize import quantize_multiplier
+from intsim.arithmetic.rounding import Rounding, round_fraction
+from intsim.engine.requantize import run_requantize
+from intsim.errors import IntsimError
+from intsim.graph import Node, Tensor, rationals
+from intsim.ops import OPS
+from intsim.ops.pieces import pieces_json
+from intsim.targets import Target
+
+
+def target(stage=None, **requantize):
+    stages = [] if stage is None else [{"sum": "rest", "bits": stage[0], "overflow": stage[1]}]
+    return Target.model_validate(
+        {"name": "t", "title": "t", "source": ["s"], "accumulate": {"stages": stages}, "requantize": requantize}
+    )
+
+
+def made(cells, pieces, zero=0, low=-128, high=127, rounding="half_even", arrays=None, inputs=("x",)):
+    attributes = {
+        "cells": list(cells),
+        "pieces": pieces_json(pieces),
+        "rounding": rounding,
+        "zero": zero,
+        "low": low,
+        "high": high,
+    }
+    return Node("requantize", "n", inputs, "y", attributes, arrays or {})
+
+
+def tensor(array, name="x"):
+    low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
+    return Tensor(name, array.shape, low, high, rationals(1), rationals(0))
+
+
+def register(value, stage):
+    if stage is None:
+        return value
+    bits, overflow = stage
+    low, high = -(1 << bits - 1), (1 << bits - 1) - 1
+    return min(max(value, low), high) if overflow == "saturate" else (value - low) % (1 << bits) + low
+
+
+def half_up(n, d):
+    return (2 * n + d) // (2 * d)
+
+
+def half_away(n, d):
+    return half_up(n, d) if n >= 0 else -half_up(-n, d)
+
+
+def gemmlowp(acc, multiplier, shift, bits):
+    """SaturatingRoundingDoublingHighMul and RoundingDivideByPOT, `shift` split into left and right."""
+    left, right = max(0, bits - 1 - shift), max(0, shift - bits + 1)
+    acc = register(acc << min(left, 40), (32, "wrap"))
+    return half_away(half_up(acc * multiplier, 1 << bits - 1), 1 << right)
+
+
+def twin(acc, pieces, chosen, stage, rounding, node_rounding):
+    """One element of one cell."""
+    form = chosen.requantize
+    _, scale, offset = [p for p in pieces if p[0] is None or acc >= p[0]][-1]
+    if scale == 0:
+        return round_fraction(offset, form.rounding or Rounding(node_rounding))
+    size = abs(scale) if form.scheme == "shift" else scale
+    if offset:
+        acc = register(acc + round_fraction(offset / size, Rounding.HALF_EVEN), stage)
+    if form.scheme == "shift":
+        return round_fraction(scale * acc, form.rounding)
+    if form.scheme == "float32":
+        product = float(np.float32(acc) * np.float32(float(scale)))
+        return int(np.rint(min(max(product, -(2.0**24)), 2.0**24)))
+    multiplier, shift = quantize_multiplier(scale, form.multiplier_bits)
+    if form.double_rounding:
+        return gemmlowp(acc, multiplier, shift, form.multiplier_bits)
+    return round_fraction(Fraction(multiplier) * acc / Fraction(2) ** shift, form.rounding)
+
+
+STAGES = st.sampled_from([(32, "wrap"), (32, "saturate"), (20, "wrap"), (20, "saturate")])
+SCALES = st.one_of(
+    st.fractions(-2, 2, max_denominator=1 << 20),
+    st.sampled_from([Fraction(1, 1 << k) for k in range(12)] + [Fraction(-1, 16)]),
+)
+
+
+@given(st.data(), STAGES, st.sampled_from(["exact", "thresholds", "fixed", "double", "shift", "float32"]))
+def test_schemes(data, stage, scheme):
+    draw = data.draw
+    mode = draw(st.sampled_from(list(Rounding)))
+    forms = {
+        "fixed": {"scheme": "fixed-point", "multiplier_bits": draw(st.sampled_from([8, 16, 31, 32])), "rounding": mode},
+        "double": {
+            "scheme": "fixed-point",
+            "multiplier_bits": draw(st.sampled_from([16, 32])),
+            "double_rounding": True,
+        },
+        "shift": {"scheme": "shift", "rounding": mode},
+    }
+    chosen = target(
+        stage, **{k: str(v) if k == "rounding" else v for k, v in forms.get(scheme, {"scheme": scheme}).items()}
+    )
+    cells = draw(st.sampled_from([(1, 1, 1), (1, 3, 1)]))
+    power = st.sampled_from([Fraction(s, 1 << k) for k in range(10) for s in (1, -1)] + [Fraction(0)])
+    offsets = st.fractions(-300, 300, max_denominator=64)
+    pieces = []
+    for _ in range(max(cells)):
+        starts = [None, *sorted(draw(st.sets(st.integers(-500, 500), max_size=2)))]
+        pieces.append([(s, draw(power if scheme == "shift" else SCALES), draw(offsets)) for s in starts])
+    rng = np.random.default_rng(draw(st.integers(0, 1 << 30)))
+    reach = draw(st.sampled_from([600, 1 << 19]))
+    acc = rng.integers(-reach, reach, (2, 3, 5))
+    node_mode = draw(st.sampled_from(list(Rounding)))
+    node = made(cells, pieces, draw(st.integers(-5, 5)), rounding=str(node_mode))
+    found = run_requantize(node, [acc], [tensor(acc)], chosen)
+    if scheme in ("exact", "thresholds"):
+        np.testing.assert_array_equal(found, OPS["requantize"].evaluate(node, acc))
+        return
+    for index in np.ndindex(*acc.shape):
+        y = twin(int(acc[index]), pieces[index[1] if len(pieces) > 1 else 0], chosen, stage, mode, node_mode)
+        assert found[index] == min(max(y + node.attributes["zero"], -128), 127), index
+
+
+@pytest.mark.parametrize("name", Target.names())
+@pytest.mark.parametrize("scale", [Fraction(1, 10**30), Fraction(1, 10**12), Fraction(-1, 10**30)])
+@pytest.mark.parametrize("offset", [Fraction(5, 2), Fraction(-300)])
+def test_a_dead_channel(name, scale, offset):
+    """A BatchNormalization slope of next to nothing: the bias in accumulator LSBs is beyond 64 bits.
+
+    Every target answers with integers in range; an exact requantizer with the offset alone.
+    """
+    chosen = Target.load(name)
+    acc = np.arange(-3, 4)
+    out = run_requantize(made((1,), [[(None, scale, offset)]]), [acc], [tensor(acc)], chosen)
+    assert out.dtype == np.int64
+    assert ((out >= -128) & (out <= 127)).all()
+    if chosen.requantize.scheme in ("exact", "thresholds"):
+        assert set(out.tolist()) <= ({2, 3} if offset > 0 else {-128})
+
+
+@pytest.mark.parametrize(
+    ("scheme", "code"),
+    [
+        ({"scheme": "float32"}, 5),
+        ({"scheme": "shift", "rounding": "half_up"}, 5),
+        # TFLite's QuantizeMultiplier flushes scales below 2^-32 or so to zero
+        ({"scheme": "fixed-point", "multiplier_bits": 16, "rounding": "half_up"}, 0),
+    ],
+)
+def test_a_dead_channel_without_registers(scheme, code):
+    acc = np.arange(-3, 4)
+    out = run_requantize(
+        made((1,), [[(None, Fraction(1, 1 << 100), Fraction(5))]]), [acc], [tensor(acc)], target(**scheme)
+    )
+    assert out.tolist() == [code] * 7
+
+
+@given(
+    st.lists(st.fractions(Fraction(1, 1000), 4, max_denominator=1000), min_size=2, max_size=3), st.integers(0, 1 << 30)
+)
+def test_a_sum_of_tensors_is_close_to_exact(factors, seed):
+    """TFLite's Add: each operand, shifted left, times its multiplier; within one code of the exact sum."""
+    rng = np.random.default_rng(seed)
+    common = np.lcm.reduce([f.denominator for f in factors])
+    coefficients = np.array([[int(f * int(common))] for f in factors])
+    arrays = [rng.integers(-128, 128, (4, 6)) for _ in factors]
+    names = tuple("abc"[: len(factors)])
+    node = made(
+        (1,),
+        [[(None, Fraction(1, int(common)), Fraction(1, 3))]],
+        low=-500,
+        high=500,
+        arrays={"coefficients": coefficients},
+        inputs=names,
+    )
+    exact = OPS["requantize"].evaluate(node, *arrays)
+    for form in (
+        {"scheme": "fixed-point", "multiplier_bits": 32, "double_rounding": True},
+        {"scheme": "fixed-point", "multiplier_bits": 32, "rounding": "half_up"},
+        {"scheme": "float32"},
+    ):
+        found = run_requantize(
+            node, arrays, [tensor(a, n) for a, n in zip(arrays, names, strict=True)], target((32, "wrap"), **form)
+        )
+        assert np.abs(found - exact).max() <= 1
+
+
+def test_scales_a_scheme_cannot_take():
+    acc = np.arange(3)
+    node = made((1,), [[(None, Fraction(1, 3), Fraction(0))]])
+    with pytest.raises(IntsimError, match=r"node n: target t: .*power of two"):
+        run_requantize(node, [acc], [tensor(acc)], target(scheme="shift", rounding="floor"))
+    wide = np.array([1 << 40])
+    with pytest.raises(IntsimError, match=r"node n: target t: .*32-bit"):
+        run_requantize(
+            node, [wide], [tensor(wide)], target(scheme="fixed-point", multiplier_bits=32, double_rounding=True)
+        )
+    pair = made(
+        (1,), [[(None, Fraction(1), Fraction(0))]], arrays={"coefficients": np.array([[1], [3]])}, inputs=("a", "b")
+    )
+    with pytest.raises(IntsimError, match="quantize the inputs"):
+        run_requantize(pair, [wide, wide], [tensor(wide, "a"), tensor(wide, "b")], target(scheme="float32"))

@@ -1,0 +1,9 @@
+"""Faults worth planting: one rounding, one width, one order, one sign changed, and the test that must notice.
+
+Each is a mistake that a port, a refactoring or a misread manual makes, and that leaves the program running.
+"""
+
+from . import evidence, networks, numbers
+from .planting import Fault
+
+FAULTS: tuple[Fault, ...] = (*numbers.FAULTS, *networks.FAULTS, *evidence.FAULTS)

@@ -1,0 +1,110 @@
+"""Files as Brevitas writes them, QONNX and QCDQ: each lowers, and its integers are the reference's."""
+
+import warnings
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="Brevitas networks need the extra `train`")
+
+import brevitas.nn as qnn  # noqa: E402
+from brevitas.export import export_onnx_qcdq, export_qonnx  # noqa: E402
+from brevitas.quant import (  # noqa: E402
+    Int8ActPerTensorFloat,
+    Int8WeightPerChannelFloat,
+    Int8WeightPerTensorFloat,
+    Int32Bias,
+    Uint8ActPerTensorFloat,
+)
+from brevitas.quant.binary import SignedBinaryWeightPerTensorConst  # noqa: E402
+from brevitas.quant.fixed_point import Int8ActPerTensorFixedPoint, Int8WeightPerTensorFixedPoint  # noqa: E402
+from brevitas.quant.shifted_scaled_int import (  # noqa: E402
+    ShiftedUint8ActPerTensorFloat,
+    ShiftedUint8WeightPerTensorFloat,
+)
+from brevitas.quant.ternary import SignedTernaryWeightPerTensorConst  # noqa: E402
+from torch import nn  # noqa: E402
+
+import intsim  # noqa: E402
+
+
+class Chain(nn.Module):
+    """Convolution with unfolded normalization, depthwise, transposed, linear; an accumulator at the end."""
+
+    def __init__(self, activation, weight, bits=8, bias=Int32Bias):
+        super().__init__()
+        shared = {"weight_quant": weight, "weight_bit_width": bits, "return_quant_tensor": False}
+        self.input = qnn.QuantIdentity(act_quant=activation, return_quant_tensor=True)
+        self.conv = qnn.QuantConv2d(3, 8, 3, padding=1, bias_quant=bias, **shared)
+        self.norm = nn.BatchNorm2d(8)
+        self.relu = qnn.QuantReLU(act_quant=Uint8ActPerTensorFloat, bit_width=bits, return_quant_tensor=True)
+        self.depthwise = qnn.QuantConv2d(8, 8, 3, padding=1, groups=8, stride=2, bias=False, **shared)
+        self.between = qnn.QuantIdentity(act_quant=activation, return_quant_tensor=True)
+        self.up = qnn.QuantConvTranspose2d(8, 6, 3, stride=2, padding=1, output_padding=1, bias_quant=bias, **shared)
+        self.after = qnn.QuantIdentity(act_quant=activation, return_quant_tensor=True)
+        self.linear = qnn.QuantLinear(6 * 8 * 8, 5, bias=True, bias_quant=bias, **shared)
+
+    def forward(self, x):
+        x = self.relu(self.norm(self.conv(self.input(x))))
+        x = self.after(self.up(self.between(self.depthwise(x))))
+        return self.linear(x.flatten(1))
+
+
+class Residual(nn.Module):
+    """LeakyReLU, residual addition, concatenation of different scales, a pool, an output quantizer."""
+
+    def __init__(self, pool, features):
+        super().__init__()
+        self.input, self.a, self.joined = (qnn.QuantIdentity(return_quant_tensor=True) for _ in range(3))
+        self.first = qnn.QuantConv2d(3, 8, 3, padding=1, bias=False)
+        self.second = qnn.QuantConv2d(8, 8, 3, padding=1, bias=False)
+        self.four_bits = qnn.QuantIdentity(bit_width=4, return_quant_tensor=True)
+        self.add = qnn.QuantEltwiseAdd(return_quant_tensor=True)
+        self.leaky = nn.LeakyReLU(0.1)
+        self.pool = pool
+        self.linear = qnn.QuantLinear(features, 4, bias=True)
+        self.output = qnn.QuantIdentity()
+
+    def forward(self, x):
+        x = self.a(self.first(self.input(x)))
+        y = self.add(x, self.four_bits(self.leaky(self.second(x))))
+        joined = self.joined(torch.cat([y.value, x.value], 1))
+        return self.output(self.linear(self.pool(joined).flatten(1)))
+
+
+NETWORKS = {
+    "symmetric": lambda: Chain(Int8ActPerTensorFloat, Int8WeightPerChannelFloat),
+    "asymmetric": lambda: Chain(ShiftedUint8ActPerTensorFloat, ShiftedUint8WeightPerTensorFloat),
+    "power of two": lambda: Chain(Int8ActPerTensorFixedPoint, Int8WeightPerTensorFixedPoint),
+    "4 bits": lambda: Chain(Int8ActPerTensorFloat, Int8WeightPerTensorFloat, 4),
+    "float bias": lambda: Chain(Int8ActPerTensorFloat, Int8WeightPerChannelFloat, 8, None),
+    "binary": lambda: Chain(Int8ActPerTensorFloat, SignedBinaryWeightPerTensorConst, 1, None),
+    "ternary": lambda: Chain(Int8ActPerTensorFloat, SignedTernaryWeightPerTensorConst, 2, None),
+    "max pool": lambda: Residual(nn.MaxPool2d(2), 16 * 4 * 4),
+    "truncated average": lambda: Residual(qnn.TruncAvgPool2d(2), 16 * 4 * 4),
+    "truncated global average": lambda: Residual(qnn.TruncAdaptiveAvgPool2d(1), 16),
+}
+DIALECTS = {"qonnx": export_qonnx, "qcdq": export_onnx_qcdq}
+NO_QCDQ = {"binary"}  # Brevitas itself refuses: "Binary quant not supported"
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_brevitas_export_is_exact(name, dialect, tmp_path):
+    if dialect == "qcdq" and name in NO_QCDQ:
+        pytest.skip("Brevitas doesn't export binary weights to QCDQ")
+    torch.manual_seed(20240522)
+    network, path = NETWORKS[name](), tmp_path / "network.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network.train()
+        for _ in range(3):
+            network(torch.randn(4, 3, 8, 8))
+        network.eval()
+        DIALECTS[dialect](network, torch.randn(1, 3, 8, 8), str(path), dynamo=False)
+    verdict = intsim.verify(path, "exact", samples=2, seed=7, references=name in ("asymmetric", "truncated average"))
+    assert verdict.verdict == "exact"
+    assert sum(layer.elements for layer in verdict.layers) > 1000
+    assert not verdict.host["prologue"]
+    for executor in verdict.references.values():
+        assert executor.reason is None
+        assert executor.mismatches == sum(executor.blame.values()) == executor.blame["float_rounding"]

@@ -1,0 +1,113 @@
+"""Who may import whom: the rooms of the package, read off the source."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = sorted((ROOT / "intsim").rglob("*.py"))
+
+FORBIDDEN = {
+    "errors.py": ["intsim", "onnx", "numpy"],
+    "arithmetic": ["onnx", "intsim.graph", "intsim.ops", "intsim.frontend", "intsim.targets", "intsim.engine",
+                   "intsim.proofs", "intsim.verify", "intsim.report", "intsim.model", "intsim.cli"],
+    "hilbert": ["onnx", "intsim.graph", "intsim.ops", "intsim.frontend", "intsim.targets", "intsim.engine",
+                "intsim.proofs", "intsim.verify", "intsim.report", "intsim.model", "intsim.cli"],
+    "graph.py": ["onnx", "intsim.targets", "intsim.ops", "intsim.frontend", "intsim.engine", "intsim.proofs",
+                 "intsim.verify", "intsim.report", "intsim.model", "intsim.cli"],
+    "ops": ["onnx", "intsim.engine", "intsim.frontend", "intsim.targets", "intsim.proofs", "intsim.verify",
+            "intsim.report", "intsim.model", "intsim.cli"],
+    "targets.py": ["onnx", "intsim.graph", "intsim.ops", "intsim.frontend", "intsim.engine", "intsim.proofs",
+                   "intsim.verify", "intsim.report", "intsim.model", "intsim.cli"],
+    "frontend": ["intsim.engine", "intsim.targets", "intsim.proofs", "intsim.verify", "intsim.report", "intsim.model",
+                 "intsim.cli"],
+    "engine": ["onnx", "intsim.frontend", "intsim.report", "intsim.verify", "intsim.proofs", "intsim.model",
+               "intsim.cli"],
+    "proofs": ["intsim.engine", "intsim.report", "intsim.verify", "intsim.cli"],
+    "verify": ["intsim.report", "intsim.cli"],
+    "report": ["intsim.cli"],
+}  # fmt: skip
+"""Room to what it must not import: modules, with everything below them."""
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT / "intsim").parts[0]
+
+
+def imports(path: Path) -> set[str]:
+    """Every module a file imports, anywhere in it; `from a import b` gives both a and a.b."""
+    found: set[str] = set()
+    package = list(path.relative_to(ROOT).with_suffix("").parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(a.name for a in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            found.add(module)
+            found.update(f"{module}.{a.name}" for a in node.names)
+    return found
+
+
+def within(name: str, module: str) -> bool:
+    return name == module or name.startswith(module + ".")
+
+
+def test_imports_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    path = tmp_path / "a" / "b" / "c.py"
+    path.parent.mkdir(parents=True)
+    path.write_text("import onnx.helper\ndef f():\n    from x import y\n    from . import d\n    from ..e import g\n")
+    assert imports(path) == {"onnx.helper", "x", "x.y", "a.b", "a.b.d", "a.e", "a.e.g"}
+
+
+@pytest.mark.parametrize("name", FORBIDDEN)
+def test_rooms_know_only_what_lies_below(name):
+    mine = [p for p in SOURCES if room(p) == name]
+    assert mine, f"{name} is gone; correct the table"
+    for path in mine:
+        bad = sorted(i for i in imports(path) for f in FORBIDDEN[name] if within(i, f))
+        assert not bad, f"{path.relative_to(ROOT)} imports {', '.join(bad)}"
+
+
+def test_the_reference_shares_nothing():
+    for path in sorted((ROOT / "intsim" / "verify" / "reference").rglob("*.py")):
+        ours = {i for i in imports(path) if within(i, "intsim")}
+        allowed = ("intsim.errors", "intsim.verify.reference")
+        bad = sorted(i for i in ours if not any(within(i, a) for a in allowed))
+        assert not bad, f"{path.relative_to(ROOT)} imports {', '.join(bad)}"
+
+
+def test_executors_and_the_standard_form_share_nothing_with_the_lowering():
+    for name in ("executors.py", "standard.py"):
+        found = imports(ROOT / "intsim" / "verify" / name)
+        for below in ("frontend", "graph", "ops", "engine", "model"):
+            assert not any(within(i, f"intsim.{below}") for i in found), (name, below)
+
+
+def test_no_training_framework():
+    for path in SOURCES:
+        bad = sorted(i for i in imports(path) for f in ("torch", "brevitas", "models") if within(i, f))
+        assert not bad or room(path) == "nn", f"{path.relative_to(ROOT)} imports {', '.join(bad)}"
+
+
+def test_import_is_light():
+    """Neither training frameworks, nor plotting, nor the float executors come with `import intsim`."""
+    code = "import sys, intsim, intsim.cli; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    loaded = set(done.stdout.split())
+    assert "intsim.cli" in loaded
+    assert not loaded & {"torch", "brevitas", "matplotlib", "PIL", "qonnx", "onnxruntime", "hypothesis", "pytest"}
+
+
+def test_no_file_is_long():
+    long = {
+        str(p.relative_to(ROOT)): n
+        for folder in ("intsim", "models")
+        for p in sorted((ROOT / folder).rglob("*.py"))
+        if (n := len(p.read_text().splitlines())) > 400
+    }
+    assert not long
