@@ -142,7 +142,9 @@ def run_tests(folder: Path, *tests: str) -> Outcome:
         "OPENBLAS_NUM_THREADS": "1",
     }
     began = time.monotonic()
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=short", "-p", "no:cacheprovider", *tests]
+    # plain assertions: a fault seen in a long array must not wait for pytest to explain every difference
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=short", "--assert=plain", "-p", "no:cacheprovider"]
+    command += tests
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
     seconds = time.monotonic() - began
     record = folder / "outcomes.json"
