@@ -15,6 +15,7 @@ from onnx import TensorProto
 
 import intsim
 from intsim import cli
+from intsim.cli import verbs
 from intsim.graph import IntegerGraph
 
 X = np.full((1, 2, 4, 4), 255, np.float32)
@@ -58,7 +59,6 @@ def folder(request, tmp_path, monkeypatch):
 def command(capfd, monkeypatch, *args: object) -> tuple[int, str, str]:
     """Exit code, standard output, standard error."""
     monkeypatch.setattr(sys, "argv", ["intsim", *map(str, args)])
-    monkeypatch.setattr(cli, "console", cli.Console(soft_wrap=False))
     with pytest.raises(SystemExit) as left:
         cli.main()
     out, err = capfd.readouterr()
@@ -321,7 +321,7 @@ def test_interrupt(intsim_, monkeypatch):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "verify_model", stop)
+    monkeypatch.setattr(verbs, "verify_model", stop)
     code, out, err = intsim_("verify", "m.onnx", "-o", "out")
     assert (code, out, err) == (130, "", "intsim: interrupted\n")
     assert not Path("out").exists()
@@ -332,7 +332,7 @@ def test_a_bug_is_one_line_too(intsim_, monkeypatch):
     def broken(*args, **kwargs):
         raise RuntimeError("first\nsecond")
 
-    monkeypatch.setattr(cli, "prove_bounds", broken)
+    monkeypatch.setattr(verbs, "prove_bounds", broken)
     monkeypatch.delenv("INTSIM_DEBUG", raising=False)
     code, out, err = intsim_("bounds", "m.onnx")
     assert (code, out) == (2, "")

@@ -100,7 +100,7 @@ _VERDICTS = [
     Fault(
         "exit-code",
         "the command line ends with 0 although a register may overflow",
-        "intsim/cli.py",
+        "intsim/cli/verbs.py",
         "raise typer.Exit(0 if found.safe else 1)",
         "raise typer.Exit(0)",
         "tests/test_cli.py::test_bounds",

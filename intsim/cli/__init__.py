@@ -1,0 +1,59 @@
+"""The command line. Exit codes: 0 holds, 1 diverges or overflows, 2 bad usage or input."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from intsim import __version__
+from intsim.cli import verbs  # registers its commands
+from intsim.cli.options import app, console
+from intsim.errors import IntsimError
+
+__all__ = ["app", "main", "verbs"]
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
+    """Bit-exact integer execution of quantized networks."""
+    if show:
+        console.print(f"intsim {__version__}")
+        raise typer.Exit
+
+
+USAGE_ERRORS: Any = typer.BadParameter.__mro__[2]
+"""ClickException, of the click that typer uses: its own copy in later versions."""
+
+
+def main() -> None:
+    """Run the command line; every failure is one line on standard error."""
+    try:
+        code = app(sys.argv[1:] or ["--help"], prog_name="intsim", standalone_mode=False)
+        sys.stdout.flush()
+    except IntsimError as error:
+        _fail(" ".join(str(error).split()))
+    except USAGE_ERRORS as error:
+        _fail(f"{' '.join(error.format_message().split())} (see intsim --help)")
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except BrokenPipeError:
+        os._exit(0)
+    except MemoryError:
+        _fail("out of memory; run fewer samples or a smaller input")
+    except Exception as error:
+        if os.environ.get("INTSIM_DEBUG"):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        _fail(f"internal error: {type(error).__name__}: {reason} (INTSIM_DEBUG=1 shows where; please report it)")
+    if code == 130:
+        _fail("interrupted", 130)
+    sys.exit(code if len(sys.argv) > 1 else 2)
+
+
+def _fail(text: str, code: int = 2) -> NoReturn:
+    # names in a file may hold what moves a terminal's cursor
+    sys.stderr.write(f"intsim: {''.join(c if c.isprintable() else '?' for c in text)}\n")
+    sys.exit(code)

@@ -1,0 +1,5 @@
+"""`python -m intsim.cli`."""
+
+from intsim.cli import main
+
+main()
