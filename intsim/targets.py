@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from intsim.arithmetic.accumulate import MAX_SUM, Overflow, Stage, check_stages
+from intsim.arithmetic.form import RequantizerForm
 from intsim.arithmetic.integers import IntegerType
 from intsim.arithmetic.registers import Registers
 from intsim.arithmetic.rounding import Rounding
@@ -173,6 +174,12 @@ class Target(_Table):
     def stages(self) -> tuple[Stage, ...]:
         """The registers as `arithmetic.accumulate` takes them; empty means unbounded."""
         return tuple(table.stage for table in self.accumulate.stages)
+
+    @property
+    def form(self) -> RequantizerForm:
+        """The requantizer, as proofs and engines take it."""
+        r = self.requantize
+        return RequantizerForm(r.scheme, r.multiplier_bits, r.rounding, r.double_rounding)
 
     @property
     def registers(self) -> Registers:

@@ -23,6 +23,7 @@ from intsim.errors import IntsimError
 Overflow = Literal["wrap", "saturate"]
 Integers = NDArray[np.int64]
 MAX_SUM = (1 << 31) - 1
+MAX_LANES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +34,14 @@ class Stage:
         sum: how many values of the stage before are added into one group, 1..2^31-1; None means all that remain.
         bits: width of the signed register, 1..64.
         overflow: what the register does with a sum that does not fit, "wrap" or "saturate".
+        lanes: how many such registers take turns: value i goes to register i mod lanes, as in a SIMD register whose
+            elements are added up later. All are full after `lanes * sum` values and hand on in their order.
     """
 
     sum: int | None
     bits: int
     overflow: Overflow
+    lanes: int = 1
 
     def __post_init__(self) -> None:
         """Refuse what no register can be."""
@@ -46,6 +50,8 @@ class Stage:
         ):
             raise IntsimError(f'stage sum is {self.sum!r}; allowed: an integer 1..{MAX_SUM}, or None for "rest"')
         check_bits(self.bits, "stage bits")
+        if isinstance(self.lanes, bool) or not isinstance(self.lanes, int) or not 1 <= self.lanes <= MAX_LANES:
+            raise IntsimError(f"stage lanes is {self.lanes!r}; allowed: an integer 1..{MAX_LANES}")
         if self.overflow not in ("wrap", "saturate"):
             raise IntsimError(f'stage overflow is {self.overflow!r}; allowed: "wrap", "saturate"')
 
@@ -72,8 +78,9 @@ class Accumulation(NamedTuple):
 def check_stages(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     """Return the stages as a tuple if they end in one value, else raise IntsimError.
 
-    The last stage must take the rest, and a stage after one that takes the rest sees a single value, so it must
-    take the rest as well (e.g. a 40-bit accumulator that is stored to 32 bits). An empty list is the unbounded sum.
+    The last stage must be one register that takes the rest. A stage after one that takes the rest sees one value a
+    lane, so it must take the rest as well (e.g. a 40-bit accumulator that is stored to 32 bits). An empty list is the
+    unbounded sum.
     """
     seen_rest = False
     for index, stage in enumerate(stages):
@@ -82,6 +89,8 @@ def check_stages(stages: Sequence[Stage]) -> tuple[Stage, ...]:
         seen_rest = stage.sum is None
     if stages and not seen_rest:
         raise IntsimError(f'stages[{len(stages) - 1}].sum is {stages[-1].sum}; the last stage must be "rest"')
+    if stages and stages[-1].lanes != 1:
+        raise IntsimError(f"stages[{len(stages) - 1}].lanes is {stages[-1].lanes}; the last stage has one register")
     return tuple(stages)
 
 
