@@ -18,7 +18,7 @@ from models.evaluate import TEST_PAIRS, evaluate_all, table
 _CARD = """---
 license: bsd-3-clause
 pipeline_tag: depth-estimation
-tags: [stereo, disparity, quantization, W8A8, QONNX, QCDQ, brevitas{tag}]
+tags: [stereo, disparity, quantization, W8A8, QONNX, brevitas{tag}]
 ---
 
 # {name}
@@ -32,9 +32,7 @@ resolution: {heads}, INT8 at scale 1/256;
 
 | file | holds |
 |---|---|
-| `{name}_fp32.onnx` | the float network, batch normalization folded |
-| `{name}_w8a8.qonnx.onnx` | W8A8 with QONNX `Quant` nodes |
-| `{name}_w8a8.qcdq.onnx` | the same network with QuantizeLinear, Clip, DequantizeLinear |
+{files}
 | `{name}.json` | what the host needs to know, and how the network was trained |
 
 ## Made by
@@ -44,17 +42,16 @@ resolution: {heads}, INT8 at scale 1/256;
     python -m models.card   {name}
 
 * Training: {steps} steps of {batch} pairs, seed {seed}, {minutes:.1f} minutes on {device}, one thread, other work
-  beside it. The network of the last step, not of the best one. `dispnet` and `h3dispnet` had equal data, noise, steps
-  and schedule.
+  beside it. The network of the last step, not of the best one. {training}
 * Data: {train} procedural pairs of {data_height} x {data_width} pixels (`models.stereo`), no photograph. Training,
   validation and test share neither random stream nor texture.
 * Validation on {validation} pairs: EPE mean {epe:.3f}, median {median:.3f} px.
-* Quantization: Brevitas post-training, weights INT8 per channel, activations UINT8 per tensor (99.999th percentile),
+* Quantization: Brevitas {weights}, activations UINT8 per tensor (99.999th percentile),
   biases INT32; calibrated and bias-corrected on training pairs.
 
 ## Measured
 
-By ONNX Runtime on these files, graph optimizations off. End-point errors over the pixels seen in both images (on the
+By {executor}. End-point errors over the pixels seen in both images (on the
 photograph: where ground truth is known; its occlusions are not, so they count). W8A8 minus FP32 over all pixels.
 Jumps: errors above 1.5 edges of the order-3 curve, {jump:.2f} px.
 
@@ -76,6 +73,20 @@ _HILBERT = (
     "number (Uss et al., ICML 2025, arXiv 2405.14024). Curve vertices lie {spacing} output codes apart, so that\n"
     "decoding needs no multiplier; {steps} positions along the curve share the disparity range."
 )
+_FILES = (
+    "| `{name}_fp32.onnx` | the float network, batch normalization folded |\n"
+    "| `{name}_w8a8.qonnx.onnx` | W8A8 with QONNX `Quant` nodes |\n"
+    "| `{name}_w8a8.qcdq.onnx` | the same network with QuantizeLinear, Clip, DequantizeLinear |"
+)
+_AWARE_FILES = "| `{name}_w8a8.qonnx.onnx` | W8A8 with QONNX `Quant` nodes, weights stored as they are quantized |"
+_POST_TRAINING = "post-training, weights INT8 per channel"
+_RUNTIME = "ONNX Runtime on these files, graph optimizations off"
+_EQUAL = "`dispnet` and `h3dispnet` had equal data, noise, steps\n  and schedule."
+_AWARE = (
+    "Its weights keep every sum of products inside {bits} bits ({method}; without the bias), so that a register of\n"
+    "that width can't overflow, whatever the input: `intsim certify` proves it of the file. It was trained on from\n"
+    "`{start}`, whose sums need up to 24 bits; FP32 below is that network."
+)
 _HILBERT_LIMIT = (
     "* Where the point lies between two branches of the curve, rounding can choose the wrong one: mean and RMSE of\n"
     "  the quantization error are dominated by these jumps, the median and robust SD do not see them."
@@ -87,10 +98,19 @@ def card(network: Network, document: dict[str, Any], results: dict[str, Any]) ->
     training, recipe = document["training"], document["training"]["recipe"]
     _, epe, median = training["validation"][-1]
     order, steps = network.order, network.steps
+    what = _HILBERT.format(order=order, spacing=1 << (8 - order), steps=steps + 1) if order else _PLAIN
+    aware = recipe.get("quantization")
+    if aware:
+        method = {"a2q": "A2Q, arXiv 2308.13504", "a2q+": "A2Q+, arXiv 2401.10432"}[aware["weights"]]
+        what += "\n\n" + _AWARE.format(bits=aware["accumulator_bits"], method=method, start=aware["start"])
     return _CARD.format(
         name=network.name,
-        tag=", hilbert-curve" if order else "",
-        what=_HILBERT.format(order=order, spacing=1 << (8 - order), steps=steps + 1) if order else _PLAIN,
+        tag=(", hilbert-curve" if order else "") + (", A2Q" if aware else ", QCDQ"),
+        what=what,
+        files=(_AWARE_FILES if aware else _FILES).format(name=network.name),
+        training="Quantized from its first step on." if aware else _EQUAL,
+        weights=f"in training, weights INT8 per channel by {aware['weights'].upper()}" if aware else _POST_TRAINING,
+        executor="intsim (W8A8) and ONNX Runtime (FP32)" if aware else _RUNTIME,
         rows=network.input_shape[2],
         columns=network.input_shape[3],
         height=network.height,

@@ -1,8 +1,8 @@
 """Figures of merit, and the zoo networks measured with them: ``python -m models.evaluate [NAME ...]``.
 
 The functions take arrays, so the output of any executor can be judged: the command line runs the FP32 and the QCDQ
-file through ONNX Runtime (graph optimizations off, so that the W8A8 file is evaluated as written); an integer simulator
-can feed its codes to `models.disparity.disparity` and the result to the same functions.
+file through ONNX Runtime (graph optimizations off, so that the W8A8 file is evaluated as written), and a network that
+has no QCDQ file through intsim; `models.disparity.disparity` turns codes into what the functions take.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+import intsim
 from intsim.errors import IntsimError
 from models.disparity import OUTPUT_SCALE, ZOO, Network, disparity, float_disparity, read_network
 from models.real_pair import real_pair
@@ -86,13 +87,28 @@ def run_onnx(path: Path, inputs: list[NDArray[np.float32]]) -> NDArray[np.float3
     return np.concatenate([session.run(None, {"codes": codes})[0] for codes in inputs])
 
 
+def run_integers(path: Path, inputs: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Outputs of a quantized ONNX file as exact integers say, stacked over `inputs`."""
+    model = intsim.load(path)
+    return np.concatenate([next(iter(model.run({"codes": codes}).outputs.values())) for codes in inputs])
+
+
+def parent(network: Network, folder: Path = ZOO) -> Network:
+    """The network whose float version a quantized one is compared with: itself, or the one it was trained on from."""
+    recipe = json.loads((folder / f"{network.name}.json").read_text()).get("training", {}).get("recipe", {})
+    return read_network(recipe["quantization"]["start"]) if "quantization" in recipe else network
+
+
 def evaluate(network: Network, pairs: list[Pair], folder: Path = ZOO) -> dict[str, dict[str, float]]:
     """FP32 and W8A8 accuracy over the valid pixels of `pairs`, and quantization error over all pixels."""
     inputs = [pair_input(pair) for pair in pairs]
     truth, valid = (np.stack([on_grid(getattr(pair, key)) for pair in pairs]) for key in ("disparity", "valid"))
-    floats = float_disparity(run_onnx(folder / network.file("fp32").name, inputs), network)
-    codes = output_codes(run_onnx(folder / network.file("w8a8.qcdq").name, inputs))
-    quantized = disparity(codes, network)
+    original = parent(network, folder)
+    source = folder if original == network else ZOO
+    floats = float_disparity(run_onnx(source / original.file("fp32").name, inputs), original)
+    qcdq = folder / network.file("w8a8.qcdq").name
+    output = run_onnx(qcdq, inputs) if qcdq.exists() else run_integers(folder / network.file("w8a8.qonnx").name, inputs)
+    quantized = disparity(output_codes(output), network)
     return {
         "fp32": accuracy(floats, truth, valid),
         "w8a8": accuracy(quantized, truth, valid),

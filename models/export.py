@@ -26,11 +26,13 @@ from qonnx.transformation.infer_shapes import InferShapes
 from torch import Tensor
 
 from intsim.errors import IntsimError
+from models.accumulator_aware import store_integers
 from models.disparity import ZOO, Network
 from models.networks import DispNet, fold
 from models.quantize import quantize
 from models.recipe import read_recipe
 from models.stereo import generate, network_input
+from models.train import make_network
 
 DEMO_SHAPE = (96, 144)
 """Pixels of the image pair the zoo's files are made for."""
@@ -58,8 +60,7 @@ def load_checkpoint(path: Path) -> tuple[DispNet, dict[str, Any]]:
     state = torch.load(path, map_location="cpu", weights_only=True)
     if state["step"] < state["recipe"]["training"]["steps"]:
         raise IntsimError(f"{path}: training stopped at step {state['step']}; finish it (python -m models.train)")
-    recipe = state["recipe"]["network"]
-    network = DispNet(recipe["order"], tuple(recipe["widths"]), recipe["noise"])
+    network = make_network(state["recipe"])
     network.load_state_dict(state["network"])
     record = {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
@@ -79,23 +80,28 @@ def calibration_batches(height: int, width: int, count: int = CALIBRATION_PAIRS,
         yield torch.stack([torch.from_numpy(network_input(p.left, p.right)) for p in pairs]).float()
 
 
-def export(folded: DispNet, quantized: DispNet, network: Network, record: dict[str, Any], folder: Path) -> list[Path]:
+def export(
+    folded: DispNet | None, quantized: DispNet, network: Network, record: dict[str, Any], folder: Path
+) -> list[Path]:
     """Write the three ONNX files and the JSON of `network` into `folder`, all or none; return their paths.
 
-    `record` says how the network was trained and goes into the JSON.
+    `record` says how the network was trained and goes into the JSON. Without `folded` (accumulator-aware networks,
+    which never were float, and whose quantizers have no QCDQ form) only the QONNX file and the JSON.
     """
     folder.mkdir(parents=True, exist_ok=True)
     codes = torch.zeros(network.input_shape)
     options: dict[str, Any] = {"input_names": ["codes"], "output_names": ["output"], "opset_version": OPSET}
     options["dynamo"] = False
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        paths = [Path(scratch) / network.file(kind).name for kind in ("fp32", "w8a8.qonnx", "w8a8.qcdq")]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # the TorchScript exporter is what Brevitas needs
-            torch.onnx.export(folded, (codes,), str(paths[0]), **options)
+        paths = [Path(scratch) / network.file("w8a8.qonnx").name]
         # Copies, because an export that fails leaves the module in Brevitas' export mode.
-        export_qonnx(copy.deepcopy(quantized), args=codes, export_path=str(paths[1]), **options)
-        export_onnx_qcdq(copy.deepcopy(quantized), args=codes, export_path=str(paths[2]), **options)
+        export_qonnx(copy.deepcopy(quantized), args=codes, export_path=str(paths[0]), **options)
+        if folded is not None:
+            paths += [Path(scratch) / network.file(kind).name for kind in ("fp32", "w8a8.qcdq")]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # the TorchScript exporter is what Brevitas needs
+                torch.onnx.export(folded, (codes,), str(paths[1]), **options)
+            export_onnx_qcdq(copy.deepcopy(quantized), args=codes, export_path=str(paths[2]), **options)
         for path in paths:
             tidy(path)
         paths.append(Path(scratch) / f"{network.name}.json")
@@ -154,8 +160,12 @@ def main() -> None:
         print(error, file=sys.stderr)
         sys.exit(2)
     torch.set_num_threads(1)
-    folded = fold(trained)
-    quantized = quantize(folded, calibration_batches(recipe["data"]["height"], recipe["data"]["width"]))
+    folded, quantized = None, trained
+    if "quantization" in recipe:
+        store_integers(quantized, torch.zeros(network.input_shape))
+    else:
+        folded = fold(trained)
+        quantized = quantize(folded, calibration_batches(recipe["data"]["height"], recipe["data"]["width"]))
     for path in export(folded, quantized, network, record, arguments.out):
         print(path)
 

@@ -8,6 +8,9 @@ from typing import Any
 
 from intsim.errors import IntsimError
 
+_QUANTIZATION: dict[str, type] = {"start": str, "weights": str, "accumulator_bits": int}
+"""Optional table: fine-tuning with accumulator-aware weights, from the zoo network `start`."""
+
 _TABLES: dict[str, dict[str, type]] = {
     "network": {"order": int, "widths": list, "noise": float},
     "data": {"height": int, "width": int, "train": int, "validation": int},
@@ -28,6 +31,8 @@ _TABLES: dict[str, dict[str, type]] = {
 def read_recipe(path: Path) -> dict[str, Any]:
     """Read a recipe: ``name`` and the tables ``network``, ``data`` and ``training``, every key given, none unknown.
 
+    A fourth table, ``quantization``, makes it a recipe of `models.finetune`.
+
     Raises:
         IntsimError: the file can't be read, is not TOML, or a key is missing, unknown, of the wrong type or negative.
     """
@@ -35,9 +40,10 @@ def read_recipe(path: Path) -> dict[str, Any]:
         recipe = tomllib.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise IntsimError(f"{path}: can't be read as a recipe ({error})") from None
-    if set(recipe) != {"name", *_TABLES} or not isinstance(recipe["name"], str):
-        raise IntsimError(f"{path}: a recipe has name, [network], [data] and [training], not {', '.join(recipe)}")
-    for table, keys in _TABLES.items():
+    tables = {**_TABLES, **({"quantization": _QUANTIZATION} if "quantization" in recipe else {})}
+    if set(recipe) != {"name", *tables} or not isinstance(recipe["name"], str):
+        raise IntsimError(f"{path}: a recipe has name, {', '.join(f'[{t}]' for t in tables)}, not {', '.join(recipe)}")
+    for table, keys in tables.items():
         given = recipe[table]
         if not isinstance(given, dict) or set(given) != set(keys):
             raise IntsimError(f"{path}: [{table}] must hold exactly {', '.join(keys)}")

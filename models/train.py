@@ -41,9 +41,8 @@ def train(recipe: dict[str, Any], folder: Path, device: str = "cpu") -> Path:
     meta = Network(recipe["name"], recipe["network"]["order"], data["height"], data["width"])
     path = folder / f"{recipe['name']}.pt"
     torch.manual_seed(training["seed"])
-    network = DispNet(recipe["network"]["order"], tuple(recipe["network"]["widths"]), recipe["network"]["noise"])
-    network = network.to(device).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(network.parameters(), 0.0, weight_decay=training["weight_decay"])
+    network = make_network(recipe).to(device).to(memory_format=torch.channels_last)
+    optimizer = make_optimizer(network, recipe)
     state: dict[str, Any] = {"recipe": recipe, "step": 0, "seconds": 0.0, "device": device, "validation": []}
     if path.exists():
         state = _resume(path, recipe, network, optimizer)
@@ -78,6 +77,29 @@ def train(recipe: dict[str, Any], folder: Path, device: str = "cpu") -> Path:
     return path
 
 
+def make_network(recipe: dict[str, Any]) -> DispNet:
+    """The recipe's network before its first step: untrained, or, with a table ``quantization``, quantized already."""
+    if "quantization" in recipe:
+        from models.finetune import start_network  # Brevitas is slow to import
+
+        return start_network(recipe)
+    return DispNet(recipe["network"]["order"], tuple(recipe["network"]["widths"]), recipe["network"]["noise"])
+
+
+def make_optimizer(network: DispNet, recipe: dict[str, Any]) -> torch.optim.Optimizer:
+    """AdamW; for a folded network each step is in proportion to the size of the parameter that it changes.
+
+    Folding leaves weights of very different sizes (those of the first layer carry the input's scale of 1/256), and a
+    step of AdamW does not depend on the size of the gradient.
+    """
+    folded = "quantization" in recipe
+    groups = [
+        {"params": [p], "size": float(p.detach().square().mean().sqrt()) if folded else 1.0}
+        for p in network.parameters()
+    ]
+    return torch.optim.AdamW(groups, 0.0, weight_decay=recipe["training"]["weight_decay"])
+
+
 def learning_rate(step: int, training: dict[str, Any]) -> float:
     """Linear warm-up, then half a cosine down to zero."""
     warm = min(1.0, (step + 1) / max(1, training["warmup"]))
@@ -109,12 +131,13 @@ def _step(
     network.train()
     with torch.autocast(device.type, torch.bfloat16, enabled=training["bfloat16"]):
         features = network.trunk(network.input(codes))
-    output = torch.cat([head(features.float()) for head in network.heads.values()], 1)
+    features = features.float() if training["bfloat16"] else features
+    output = torch.cat([head(features) for head in network.heads.values()], 1)
     # The distance in the plane for two heads; with one head the same formula is the L1 loss.
     distance = torch.sqrt((output - wanted).square().sum(1, keepdim=True) + 1e-8)
     loss = (weight * distance).sum() / weight.sum()
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(step, training)
+        group["lr"] = learning_rate(step, training) * group["size"]
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -126,6 +149,8 @@ def _reestimate_normalization(network: DispNet, data: Arrays, recipe: dict[str, 
     """Replace the running statistics by plain averages over the first batches under the final weights, in float32."""
     network.train()
     layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    if not layers:
+        return
     for layer in layers:
         layer.reset_running_stats()
         layer.momentum = None

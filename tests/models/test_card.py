@@ -8,7 +8,7 @@ from models.disparity import ZOO, read_network
 from models.recipe import read_recipe
 from models.stereo import generate
 
-NAMES = ("dispnet", "h3dispnet")
+NAMES = ("dispnet", "h3dispnet", "h3dispnet_a2q", "h3dispnet_a2qplus")
 
 
 def _results(value):
