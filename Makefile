@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: verify test test-all lint clean
+.PHONY: verify test test-all oracles lint clean
 
 verify: $(VENV)/.run
 	$(BIN)/python -m models.demo --out out/verify
@@ -14,6 +14,10 @@ test: lint
 
 test-all: lint
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n 2
+
+# other projects' executors for tests/oracles, each in an environment of its own; their tests are skipped without
+oracles: $(VENV)/bin/python
+	$(BIN)/python tests/oracles/install.py
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -7,15 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from intsim import targets
 from intsim.arithmetic.accumulate import Stage, accumulate
 from intsim.arithmetic.integers import IntegerType
 from intsim.arithmetic.rounding import Rounding
 from intsim.errors import IntsimError
-from intsim.targets import Target
+from intsim.targets import Target, library
 
 FOLDER = Path(__file__).parent.parent / "hardware" / "targets"
-BUILT_IN = sorted(path.stem for path in FOLDER.glob("*.toml"))
+BUILT_IN = sorted(path.stem for path in FOLDER.glob("*.toml") if path.stem[-2:-1] != "-" or path.stem[-1].isdigit())
 TEXT = """
 title = "A machine"
 source = ["its manual"]
@@ -43,6 +42,7 @@ double_rounding = false
 def test_built_in_names():
     assert list(Target.names()) == BUILT_IN
     assert {"exact", "cpu-int32", "x86-avx2", "x86-vnni", "dsp48e2", "dsp-40"} <= set(BUILT_IN)
+    assert "wrap-N" not in BUILT_IN
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -55,6 +55,8 @@ def test_built_in_files(name):
     assert [(s.sum or "rest", s.bits, s.overflow) for s in target.stages] == [
         (s["sum"], s["bits"], s["overflow"]) for s in written["accumulate"]["stages"]
     ]
+    assert [s.lanes for s in target.stages] == [s.get("lanes", 1) for s in written["accumulate"]["stages"]]
+    assert ("packing" in written["accumulate"]) == (target.registers.packing is not None)
     accumulate(np.arange(20), target.stages)  # the definition takes every built-in list
 
 
@@ -87,6 +89,8 @@ def test_typed_and_frozen():
     assert target.stages == (Stage(2, 16, "saturate"), Stage(None, 32, "wrap"))
     assert target.requantize.rounding is Rounding.HALF_UP
     assert target.requantize.multiplier_bits == 16
+    assert target.notes == ()
+    assert target.registers.packing is None
     for attribute in ("title", "accumulate"):
         with pytest.raises(ValidationError):
             setattr(target, attribute, None)
@@ -135,7 +139,11 @@ ERRORS = [
     ("sum = 2", f"sum = {10**30}", "accumulate.stages[0].sum is 10000000"),
     ("sum = 2", 'sum = "rest"', None),
     ('sum = "rest"', "sum = 4", 'accumulate.stages[1].sum is 4; the last stage must be "rest"'),
-    ("bits = 16", "bits = 16, guard = 8", "unknown key accumulate.stages[0].guard; allowed: sum, bits, overflow"),
+    (
+        "bits = 16",
+        "bits = 16, guard = 8",
+        "unknown key accumulate.stages[0].guard; allowed: sum, bits, overflow, lanes",
+    ),
     ('bias = "preload"', 'bias = "before"', 'accumulate.bias is \'before\'; allowed: "after", "preload"'),
     ("cin kh kw", "kh kw", "accumulate.order is 'kh kw'; allowed: a permutation of \"kh kw cin\""),
     ("cin kh kw", "kh kw kw", "accumulate.order is 'kh kw kw'"),
@@ -147,7 +155,7 @@ ERRORS = [
     ('"u8"', '"u٨"', "operands.activation is 'u٨'"),
     ('"s8"', "8", "operands.weight is 8"),
     ('activation = "u8"', "", "operands.activation is missing"),
-    ("[operands]", "[operand]", "unknown key operand; allowed: title, source, operands, accumulate, requantize"),
+    ("[operands]", "[operand]", "unknown key operand; allowed: title, source, notes, operands, accumulate, requantize"),
     ("[requantize]", "[requantise]", "requantize is missing; allowed: a table"),
     ('"fixed-point"', '"fixed"', 'requantize.scheme is \'fixed\'; allowed: "exact", "fixed-point"'),
     ("multiplier_bits = 16", "multiplier_bits = 33", "requantize.multiplier_bits is 33; allowed: 4..32"),
@@ -157,11 +165,25 @@ ERRORS = [
     ('"half_up"', '"nearest"', 'requantize.rounding is \'nearest\'; allowed: "half_even", "half_away"'),
     ("double_rounding = false", "double_rounding = 1", "requantize.double_rounding is 1; allowed: true, false"),
     ("double_rounding = false", "double_rounding = true", "requantize.rounding is given, but double_rounding = true"),
-    ('"fixed-point"', '"exact"', 'requantize.multiplier_bits is for scheme "fixed-point" only, not "exact"'),
+    (
+        '"fixed-point"',
+        '"exact"',
+        'requantize.multiplier_bits is for schemes "fixed-point" and "tosa" only, not "exact"',
+    ),
+    ('"fixed-point"', '"tosa"', 'requantize.rounding is given, but scheme "tosa" fixes it; remove it'),
+    ("bits = 16", "bits = 16, lanes = 0", "accumulate.stages[0].lanes is 0; allowed: 1..1024"),
+    ("bits = 16", "bits = 16, lanes = 1025", "accumulate.stages[0].lanes is 1025; allowed: 1..1024"),
+    ("bits = 16", 'bits = 16, lanes = "8"', "accumulate.stages[0].lanes is '8'; allowed: 1..1024"),
+    ("bits = 16", "bits = 16, lanes = true", "accumulate.stages[0].lanes is True; allowed: 1..1024"),
+    ("bits = 32", "bits = 32, lanes = 2", "accumulate.stages[1].lanes is 2; the last stage has one register"),
+    ('bias = "preload"', "packing = 3", "accumulate.packing is 3; allowed: a table"),
+    ('title = "A', 'notes = "x"\ntitle = "A', "notes is 'x'; allowed: a list of printable lines of text"),
+    ('title = "A', 'notes = ["a\\u001b"]\ntitle = "A', "notes[0] is 'a\\x1b'"),
+    ('title = "A', 'family = { N = [1, 2] }\ntitle = "A', "family: the file of a family is called NAME-N.toml"),
     ('title = "A machine"', "", "title is missing; allowed: one printable line of text"),
     ('"A machine"', '""', "title is ''; allowed: one printable line of text"),
     ('"A machine"', '"A\\u001b[31m machine"', "title is 'A\\x1b[31m machine'; allowed: one printable line"),
-    ('["its manual"]', "[]", "source is ()"),
+    ('["its manual"]', "[]", "source is []; allowed: a list of one or more"),
     ('["its manual"]', '"its manual"', "source is 'its manual'; allowed: a list of one or more"),
     ('["its manual"]', "[3]", "source[0] is 3"),
     ('title = "A', 'name = "x"\ntitle = "A', "unknown key name; the file name is the target's name"),
@@ -199,7 +221,7 @@ def test_schemes_that_take_no_rounding(scheme):
     assert Target.from_toml(head + f'[requantize]\nscheme = "{scheme}"\n').requantize.scheme == scheme
     with pytest.raises(IntsimError, match=f'rounding is given, but scheme "{scheme}" fixes it'):
         Target.from_toml(head + f'[requantize]\nscheme = "{scheme}"\nrounding = "floor"\n')
-    with pytest.raises(IntsimError, match='double_rounding is for scheme "fixed-point" only'):
+    with pytest.raises(IntsimError, match='double_rounding is for schemes "fixed-point" and "tosa" only'):
         Target.from_toml(head + f'[requantize]\nscheme = "{scheme}"\ndouble_rounding = true\n')
 
 
@@ -228,8 +250,10 @@ def test_damaged_files(tmp_path, content, message):
 
 
 def test_files_that_are_not_there(tmp_path):
-    with pytest.raises(IntsimError, match=r"unknown target 'x86'; built in: .*x86-avx2"):
-        Target.load("x86")
+    with pytest.raises(
+        IntsimError, match=r"unknown target 'zx'; built in: .*x86-avx2, .*families: .*wrap-N \(4\.\.64\)"
+    ):
+        Target.load("zx")
     with pytest.raises(IntsimError, match="No such file"):
         Target.load(tmp_path / "none.toml")
     with pytest.raises(IntsimError, match="directory"):
@@ -240,9 +264,12 @@ def test_files_that_are_not_there(tmp_path):
 
 def test_installed_files_come_first(tmp_path, monkeypatch):
     (tmp_path / "mine.toml").write_text(TEXT)
-    monkeypatch.setattr(targets, "INSTALLED", tmp_path)
+    monkeypatch.setattr(library, "INSTALLED", tmp_path)
     assert Target.names() == ("mine",)
     assert Target.load("mine").title == "A machine"
+    assert Target.families() == ()
+    with pytest.raises(IntsimError, match=r"unknown target 'x'; built in: mine; or give a .toml file"):
+        Target.load("x")
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -252,7 +279,7 @@ def test_describe(name):
     assert text.startswith(f"{name}: {target.title}\n")
     for stage in target.stages:
         assert f"[{stage.bits} bits, {stage.overflow}]  {stage.min}..{stage.max}" in text
-    assert all(source in text for source in target.source)
+    assert all(line in text for line in (*target.source, *target.notes))
     assert all(line.isprintable() for line in text.splitlines())
     assert text.isascii()
 

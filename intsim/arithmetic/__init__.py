@@ -3,6 +3,7 @@
 from intsim.arithmetic.accumulate import Stage, accumulate, accumulate_telemetry, check_stages
 from intsim.arithmetic.exact import exact_requantize
 from intsim.arithmetic.integers import IntegerType, bits_for, saturate, wrap
+from intsim.arithmetic.packing import Packing, accumulate_packed, check_packing
 from intsim.arithmetic.requantize import (
     float32_requantize,
     float32_scale,
@@ -16,11 +17,14 @@ from intsim.arithmetic.rounding import Rounding, round_divide, round_fraction
 
 __all__ = [
     "IntegerType",
+    "Packing",
     "Rounding",
     "Stage",
     "accumulate",
+    "accumulate_packed",
     "accumulate_telemetry",
     "bits_for",
+    "check_packing",
     "check_stages",
     "exact_requantize",
     "float32_requantize",

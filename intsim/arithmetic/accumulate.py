@@ -3,7 +3,8 @@
 Each stage adds `sum` values of the stage before into its register, one at a time; after *each* addition the
 register's overflow rule applies. A full group, or the last incomplete one, hands its value to the next stage and
 the register restarts at 0. So `vpmaddubsw`+`vpmaddwd`+`vpaddd` is pairs into a saturating 16-bit register, pairs
-into 32 bits, the rest into 32 bits. Saturating sums depend on the order, wrapping ones do not.
+into 32 bits, the rest into 32 bits. A stage may have several registers, its lanes, which take values in turn and hand
+on one after the other when all are full. Saturating sums depend on the order, wrapping ones do not.
 
 This file is written to be read; `engine/stepwise.py` computes the same, fast.
 """
@@ -129,22 +130,30 @@ def accumulate_telemetry(products: Any, stages: Sequence[Stage], start: Any = 0,
 
     for index, stage in enumerate(stages):
         last = index == len(stages) - 1
-        count = values.shape[-1]
-        size = max(count, 1) if stage.sum is None else stage.sum
         # Of no products nothing is handed on: the last register sees the bias alone.
-        groups = 1 if last else -(-count // size)
-        handed_on = np.zeros((*shape, groups), np.int64)
-        for group in range(groups):
+        groups = [range(values.shape[-1])] if last else _groups(values.shape[-1], stage)
+        handed_on = np.zeros((*shape, len(groups)), np.int64)
+        for place, arrivals in enumerate(groups):
             register = np.zeros(shape, np.int64)
             if last and start is not None:
                 register = _add(register, first, stage, index, telemetry)
-            for arrival in range(group * size, min(count, (group + 1) * size)):
+            for arrival in arrivals:
                 register = _add(register, values[..., arrival], stage, index, telemetry)
             if last and after is not None:
                 register = _add(register, after, stage, index, telemetry)
-            handed_on[..., group] = register
+            handed_on[..., place] = register
         values = handed_on
     return Accumulation(values[..., 0], *telemetry)
+
+
+def _groups(count: int, stage: Stage) -> list[range]:
+    """Which of `count` values each register adds up before it hands on, in the order of handing on."""
+    together = count if stage.sum is None else min(stage.lanes * stage.sum, count)
+    return [
+        range(begin + lane, min(begin + together, count), stage.lanes)
+        for begin in range(0, count, max(together, 1))
+        for lane in range(min(stage.lanes, count - begin))
+    ]
 
 
 def _add(register: Integers, value: Integers, stage: Stage, index: int, telemetry: tuple[Integers, ...]) -> Integers:

@@ -12,7 +12,11 @@ Scheme = Literal["exact", "thresholds", "fixed-point", "shift", "float32", "tosa
 
 @dataclass(frozen=True)
 class RequantizerForm:
-    """`docs/targets.md`, section Requantizers; fields that a scheme doesn't use are None or False."""
+    """`docs/requantizers.md`; fields that a scheme doesn't use are None or False.
+
+    `multiplier_bits`: "fixed-point" 4..32; "tosa" 16 or 32, None for 32. `rounding`: "shift", and "fixed-point" rounded
+    once. `double_rounding`: "fixed-point" as gemmlowp, "tosa" with 32 bits as DOUBLE_ROUND.
+    """
 
     scheme: Scheme
     multiplier_bits: int | None = None

@@ -56,7 +56,7 @@ def schedule(depth: int, stages: tuple[Stage, ...]) -> Schedule:
         arrive(0, k)
     for s in range(len(stages) - 1):
         hand_on(s)
-    stage, register, source = np.array(steps, np.int32).reshape(-1, 3).T
-    for column in (stage, register, source):
-        column.setflags(write=False)
+    columns = np.array(steps, np.int32).reshape(-1, 3).T.copy()
+    columns.setflags(write=False)
+    stage, register, source = columns
     return Schedule(stage, register, source, first)

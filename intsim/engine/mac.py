@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from intsim.arithmetic.accumulate import Stage
-from intsim.arithmetic.integers import saturate, wrap
+from intsim.arithmetic.accumulate import Stage, accumulate_telemetry
+from intsim.engine.packed import packed_matmul
 from intsim.engine.stepwise import stepwise_matmul
 from intsim.graph import IntArray, Node, Tensor
 from intsim.ops.exact import exact_matmul
-from intsim.ops.mac import Mac
+from intsim.ops.mac import Mac, Panel
 from intsim.ops.operands import channel_zeros
 from intsim.ops.plan import plan
 from intsim.targets import Target
@@ -35,11 +36,15 @@ def run_mac(node: Node, op: Mac, arrays: list[IntArray], tensors: list[Tensor], 
         return MacResult(op.evaluate(node, *arrays), np.zeros((extent[1], 0), np.int64))
     assert how.sums is not None
     safe = np.asarray(how.sums.all_safe.reshape(-1, extent[1]).all(axis=0))
+    if not all(_within(a, t) for a, t in zip(arrays, tensors, strict=True)):
+        safe = np.zeros_like(safe)  # a layer before overflowed: the proof speaks of other inputs
     x, w = x + how.operands.x_shift, w + how.operands.w_shift
     out = np.empty(extent, np.int64)
     events = np.zeros((extent[1], len(target.stages)), np.int64)
     zeros = channel_zeros(how.operands.w_zero, extent[1])
-    for panel in op.panels(node, x, w, how.operands.pad, target.accumulate.order):
+    packing = target.registers.packing
+    panels = op.panels(node, x, w, how.operands.pad, target.accumulate.order)
+    for panel in panels if packing is None else whole_sets(panels, len(packing.pixels)):
         chosen, zero = safe[panel.channels], zeros[panel.channels]
         preload = None if how.preload is None else how.preload[panel.channels]
         after = _sum(None if how.after is None else how.after[panel.channels], how.operands.compensation(panel.w, zero))
@@ -51,9 +56,13 @@ def run_mac(node: Node, op: Mac, arrays: list[IntArray], tensors: list[Tensor], 
                 exact += 0 if extra is None else extra[chosen]
             block[:, chosen] = exact if term is None else exact + term[:, chosen]
         if not chosen.all():
-            picked = np.flatnonzero(~chosen)
+            picked = np.flatnonzero(~chosen if packing is None else with_partners(~chosen, len(packing.channels)))
             first, late = (None if v is None else v[picked] for v in (preload, after))
-            result = stepwise_matmul(panel.a, panel.w[picked], target.stages, first, late if term is None else None)
+            columns, last = panel.w[picked], late if term is None else None
+            if packing is None:
+                result = stepwise_matmul(panel.a, columns, target.stages, first, last)
+            else:
+                result = packed_matmul(panel.a, columns, target.stages, packing, first, last)
             block[:, picked] = result.out
             events[panel.channels][picked] += result.events
             if term is not None:
@@ -64,6 +73,38 @@ def run_mac(node: Node, op: Mac, arrays: list[IntArray], tensors: list[Tensor], 
     return MacResult(op.fold(node, out, *shapes), events)
 
 
+def _within(array: IntArray, tensor: Tensor) -> bool:
+    return array.size == 0 or bool(array.min() >= tensor.low and array.max() <= tensor.high)
+
+
+def with_partners(chosen: np.ndarray, together: int) -> np.ndarray:
+    """Which channels share a multiplier with a chosen one; neighbours from the first one of the panel on do."""
+    sets = np.arange(chosen.size) // together
+    return np.isin(sets, sets[chosen])
+
+
+def whole_sets(panels: Iterator[Panel], together: int) -> Iterator[Panel]:
+    """The same panels, cut so that each but the last of its weights has a multiple of `together` rows.
+
+    Neighbouring outputs share a multiplier although a panel, or an image of the batch, ends between them.
+    """
+    kept: Panel | None = None
+    for panel in panels:
+        if kept is not None and kept.w is panel.w:
+            rows = slice(kept.rows.start, panel.rows.stop)
+            panel = Panel(rows, panel.channels, np.concatenate([kept.a, panel.a]), panel.w)
+        elif kept is not None:
+            yield kept
+        whole = panel.a.shape[0] // together * together
+        middle = panel.rows.start + whole
+        if whole:
+            yield Panel(slice(panel.rows.start, middle), panel.channels, panel.a[:whole], panel.w)
+        rest = slice(middle, panel.rows.stop)
+        kept = Panel(rest, panel.channels, panel.a[whole:], panel.w) if rest.start < rest.stop else None
+    if kept is not None:
+        yield kept
+
+
 def _sum(a: IntArray | None, b: IntArray | None) -> IntArray | None:
     """Sum of what there is."""
     return b if a is None else a if b is None else a + b
@@ -71,7 +112,5 @@ def _sum(a: IntArray | None, b: IntArray | None) -> IntArray | None:
 
 def _add(register: IntArray, value: IntArray, stage: Stage) -> tuple[IntArray, IntArray]:
     """One more addition into the last register, (M, N): bias and compensation with `-zw sum x`; events by channel."""
-    total = register + value
-    past = ((total < stage.min) | (total > stage.max)).sum(axis=0)
-    rule = wrap if stage.overflow == "wrap" else saturate
-    return rule(total, stage.bits), past
+    both = accumulate_telemetry(np.stack(np.broadcast_arrays(register, value), axis=-1), [stage])
+    return both.result, both.events[..., 0].sum(axis=0)

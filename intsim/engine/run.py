@@ -14,6 +14,7 @@ from intsim.ops import OPS, Mac
 from intsim.targets import Target
 
 Progress = Callable[[str], None]
+Watch = Callable[[Node, list[IntArray]], None]
 
 
 @dataclass
@@ -44,17 +45,22 @@ def run_graph(
     target: Target,
     keep: bool = False,
     progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> GraphRun:
     """Run all nodes. `inputs` are integer codes (int64) for every graph input; `keep` keeps every tensor.
 
-    Without `keep` a tensor is dropped after its last reader, so memory follows the live tensors.
+    Without `keep` a tensor is dropped after its last reader, so memory follows the live tensors. `watch` sees every
+    node with the arrays it is about to run on.
     """
     run = GraphRun({n: np.asarray(inputs[n], np.int64) for n in graph.inputs})
     last_reader = {name: i for i, node in enumerate(graph.nodes) for name in node.inputs}
     for i, node in enumerate(graph.nodes):
         if progress is not None:
             progress(node.source or node.name)
-        out, events = run_node(graph, node, [run.tensors[n] for n in node.inputs], target)
+        arrays = [run.tensors[n] for n in node.inputs]
+        if watch is not None:
+            watch(node, arrays)
+        out, events = run_node(graph, node, arrays, target)
         run.tensors[node.output] = out
         if events is not None:
             run.events[node.name] = events

@@ -97,12 +97,13 @@ class Conv(Mac):
         for g in range(groups):
             channels = slice(g * per_group, (g + 1) * per_group)
             part = view[:, g * (x.shape[1] // groups) : (g + 1) * (x.shape[1] // groups)]
+            columns = rows[channels]
             for n in range(x.shape[0]):
                 for r in range(0, view.shape[2], step):
                     block = part[n, :, r : r + step]
                     start = (n * view.shape[2] + r) * inside
                     panel = block.transpose(*range(1, 1 + rank), *kernel_at).reshape(-1, depth)
-                    yield Panel(slice(start, start + panel.shape[0]), channels, panel, rows[channels])
+                    yield Panel(slice(start, start + panel.shape[0]), channels, panel, columns)
 
     def evaluate(self, node: Node, *arrays: IntArray) -> IntArray:
         """`sum (x - zx) * (w - zw) + bias`; depthwise kernels add tap by tap, others through a matrix product."""

@@ -22,7 +22,11 @@ PANEL_ELEMENTS = 1 << 23
 
 @dataclass(frozen=True)
 class Panel:
-    """A block of output elements: rows x channels of the output, seen as (outputs, channels)."""
+    """A block of output elements: rows x channels of the output, seen as (outputs, channels).
+
+    `a` (rows, K) codes of the activation, `w` (channels, K) of the weight. Panels with the same weights hold the same
+    `w`, the object, and follow each other without a gap.
+    """
 
     rows: slice
     channels: slice

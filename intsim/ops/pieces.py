@@ -67,20 +67,33 @@ def combined_range(node: Node, *tensors: Tensor) -> tuple[int, int]:
 
 def apply(node: Node, acc: IntArray, transform: Transform) -> IntArray:
     """Piecewise `transform(acc, S, B)` over all cells and pieces."""
+    return apply_cells(node, acc, lambda block, pieces: apply_pieces(pieces, block, transform))
+
+
+def apply_cells(node: Node, acc: IntArray, function: Callable[[IntArray, list[Piece]], IntArray]) -> IntArray:
+    """`function(accumulators, pieces)` of each cell, in the broadcast shape of accumulator and cells, int64."""
     cells = tuple(node.attributes["cells"])
     acc = np.broadcast_to(acc, np.broadcast_shapes(acc.shape, cells))
     out = np.empty(acc.shape, np.int64)
     for view, pieces in zip(cell_views(cells, acc.ndim), node_pieces(node), strict=True):
-        block = acc[view]
-        result = transform(block, *pieces[0][1:])
-        for start, scale, offset in pieces[1:]:
-            assert start is not None
-            chosen = block >= start
-            if chosen.all():
-                result = transform(block, scale, offset)
-            elif chosen.any():
-                result[chosen] = transform(block[chosen], scale, offset)
-        out[view] = result
+        out[view] = function(acc[view], pieces)
+    return out
+
+
+def apply_pieces(pieces: list[Piece], acc: IntArray, transform: Transform) -> IntArray:
+    """One cell's piecewise `transform(acc, S, B)`, any shape, int64."""
+    if len(pieces) == 1:
+        return transform(acc, *pieces[0][1:])
+    which = np.zeros(acc.shape, np.int32)
+    for start, _, _ in pieces[1:]:
+        assert start is not None
+        which += acc >= start
+    out = np.empty(acc.shape, np.int64)
+    for index, (_, scale, offset) in enumerate(pieces):
+        # a piece sees its own accumulators only: its scheme may refuse those of another
+        chosen = which == index
+        if chosen.any():
+            out[chosen] = transform(acc[chosen], scale, offset)
     return out
 
 

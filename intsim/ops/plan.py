@@ -26,7 +26,8 @@ class Plan:
 def plan(node: Node, op: Mac, tensors: list[Tensor], registers: Registers) -> Plan:
     """Prove, per channel, that no partial sum leaves its register, for every input within the tensors' ranges.
 
-    The proof holds in the target's own order. Raises IntsimError when a tensor doesn't fit the target's multiplier.
+    The proof holds in the target's own order, with its lanes and packed multipliers. Raises IntsimError when a tensor
+    doesn't fit the target's multiplier.
     """
     how = operands(node, op, tensors, registers.activation, registers.weight)
     channels = op.extent(node, *(t.shape for t in tensors))[1]
@@ -44,9 +45,10 @@ def plan(node: Node, op: Mac, tensors: list[Tensor], registers: Registers) -> Pl
         added = how.compensation(rows, zeros)
         least = most = np.zeros(rows.shape[0], np.int64) if added is None else added
     else:
-        # a product of two tensors: any number of -1..1 times the largest product
-        least, most, rows = _dynamic(how, tensors[1], channels, zeros)
-        x_range = (-max(map(abs, x_range)), max(map(abs, x_range)))
+        # every product of two tensors takes any value between the corners
+        least, most, edges = _dynamic(how, tensors[1], channels, zeros)
+        corners = [x * w for x in x_range for w in edges]
+        rows, x_range = np.ones((channels, tensors[1].shape[-2]), np.int64), (min(corners), max(corners))
     if how.depends_on_data():
         swings = [-zeros * rows.shape[1] * v for v in x_swing]
         least, most = least + np.minimum(*swings), most + np.maximum(*swings)
@@ -55,13 +57,15 @@ def plan(node: Node, op: Mac, tensors: list[Tensor], registers: Registers) -> Pl
         least, most = least + np.tile(after, repeat), most + np.tile(after, repeat)
     start = None if preload is None else np.tile(preload, repeat)
     late = None if after is None and not least.any() and not most.any() else (least, most)
-    return Plan(how, partial_sums(rows, x_range, registers.stages, start, late), preload, after)
+    panel = channels // node.attributes.get("groups", 1)
+    sums = partial_sums(rows, x_range, registers.stages, start, late, registers.packing, panel)
+    return Plan(how, sums, preload, after)
 
 
-def _dynamic(how: Operands, w: Tensor, channels: int, zeros: IntArray) -> tuple[IntArray, IntArray, IntArray]:
-    """For a second tensor (..., K, N): extremes of its compensation, and rows (N, K) of its largest magnitude."""
+def _dynamic(how: Operands, w: Tensor, channels: int, zeros: IntArray) -> tuple[IntArray, IntArray, tuple[int, int]]:
+    """For a second tensor (..., K, N): extremes of its compensation, and its range at the multiplier."""
     depth, shift = w.shape[-2], int(np.max(how.w_shift))
-    edges = [np.full((channels, depth), e + shift, np.int64) for e in (w.low, w.high)]
-    added = [how.compensation(e, zeros) for e in edges]
+    edges = (w.low + shift, w.high + shift)
+    added = [how.compensation(np.full((channels, depth), e, np.int64), zeros) for e in edges]
     sides = [np.zeros(channels, np.int64) if a is None else a for a in added]
-    return np.minimum(*sides), np.maximum(*sides), np.maximum(*map(np.abs, edges))
+    return np.minimum(*sides), np.maximum(*sides), edges

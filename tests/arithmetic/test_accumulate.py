@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -30,11 +32,13 @@ def edges(bits):
 def stage_lists(draw, size=4):
     groups = draw(st.lists(st.integers(1, 6), max_size=size - 1))
     rests = draw(st.integers(1, size - len(groups)))
-    return [Stage(group, draw(WIDTHS), draw(OVERFLOW)) for group in [*groups, *[None] * rests]]
+    sums = [*groups, *[None] * rests]
+    lanes = [*(draw(st.sampled_from([1, 1, 2, 3, 4, 7])) for _ in sums[1:]), 1]
+    return [Stage(s, draw(WIDTHS), draw(OVERFLOW), n) for s, n in zip(sums, lanes, strict=True)]
 
 
 def plain(stages):
-    return [(s.sum, s.bits, s.overflow) for s in stages]
+    return [(s.sum, s.bits, s.overflow, s.lanes) for s in stages]
 
 
 def test_published_vpmaddubsw_example():
@@ -52,6 +56,24 @@ def test_saturation_depends_on_order():
     stages = [Stage(None, 8, "saturate")]
     assert accumulate([100, 100, -100], stages)[0] == 27
     assert accumulate([100, -100, 100], stages)[0] == 100
+
+
+def test_lanes_change_a_saturating_sum():
+    """100 + 100 - 100 - 100: one register clips on the way; of two that take turns, neither does."""
+    one, two = Stage(None, 8, "saturate"), Stage(None, 8, "saturate", lanes=2)
+    assert accumulate([100, 100, -100, -100], [one])[0] == -73
+    assert accumulate([100, 100, -100, -100], [two, one])[0] == 0
+    assert accumulate([100, -100, 100, -100], [two, one])[0] == 127 - 128
+
+
+def test_lanes_hand_on_in_their_order_when_all_are_full():
+    """Two lanes of two: 1 + 3, 2 + 4, then 5 + 7, 6 + 8; of the rest 9 and 10 have come to one lane each."""
+    lanes, one = Stage(2, 16, "wrap", lanes=2), Stage(1, 16, "wrap")
+    seen = accumulate_telemetry(np.arange(1, 11), [lanes, one, Stage(None, 5, "saturate")])
+    assert seen.high.tolist() == [14, 14, 15 + 14]  # 4 + 6 + 12 saturates at 15, as do then 14, 9 and 10
+    assert seen.events.tolist() == [0, 0, 4]
+    nothing = accumulate_telemetry(np.arange(1), [Stage(None, 8, "wrap", lanes=7), Stage(None, 8, "wrap")], bias=3)
+    assert (nothing.result, nothing.high.tolist()) == (3, [0, 3])
 
 
 def test_each_addition_not_each_group_saturates():
@@ -115,20 +137,31 @@ def test_wrapping_is_the_exact_sum_modulo_in_any_order(products, bits, random):
         assert result == twins.wrap(sum(products), bits)
 
 
+@given(st.lists(edges(40), max_size=12), stage_lists(), st.one_of(st.none(), edges(40)))
+def test_wrapping_registers_keep_the_sum_modulo_the_narrowest(products, stages, bias):
+    """Whatever groups and lanes there are; and where the whole sum fits all of them, it is the sum."""
+    wrapping = [replace(s, overflow="wrap") for s in stages]
+    result, _ = accumulate(np.array(products, np.int64), wrapping, bias=bias)
+    total, bits = sum(products) + (bias or 0), min(s.bits for s in stages)
+    assert (int(result) - total) % (1 << bits) == 0
+    if stages[-1].bits == bits:
+        assert result == twins.wrap(total, bits)
+
+
 @given(st.lists(edges(30), max_size=12), stage_lists())
 def test_no_event_means_exact_and_extremes_tell_the_width(products, stages):
     ours = accumulate_telemetry(np.array(products, np.int64), stages)
     if not ours.events.any():
         assert ours.result == sum(products)
-    wide = [Stage(s.sum, 64, s.overflow) for s in stages]
+    wide = [replace(s, bits=64) for s in stages]
     free = accumulate_telemetry(np.array(products, np.int64), wide)
     needed = [bits_for(int(low), int(high)) for low, high in zip(free.low, free.high, strict=True)]
-    enough = [Stage(s.sum, n, s.overflow) for s, n in zip(stages, needed, strict=True)]
+    enough = [replace(s, bits=n) for s, n in zip(stages, needed, strict=True)]
     assert not accumulate(np.array(products, np.int64), enough)[1].any()
     for i, n in enumerate(needed):
         if n > 1:
             scarce = [*enough]
-            scarce[i] = Stage(stages[i].sum, n - 1, stages[i].overflow)
+            scarce[i] = replace(stages[i], bits=n - 1)
             assert accumulate(np.array(products, np.int64), scarce)[1][i] > 0
 
 
@@ -178,6 +211,10 @@ def test_shapes():
     ("stages", "message"),
     [
         ([Stage(2, 16, "wrap")], r'stages\[0\].sum is 2; the last stage must be "rest"'),
+        (
+            [Stage(2, 16, "wrap"), Stage(None, 16, "wrap", 2)],
+            r"stages\[1\].lanes is 2; the last stage has one register",
+        ),
         ([Stage(None, 40, "wrap"), Stage(2, 16, "wrap")], r'stages\[1\].sum is 2 after a "rest" stage'),
     ],
 )
@@ -196,6 +233,9 @@ def test_stage_order(stages, message):
         ((1 << 31, 16, "wrap"), "stage sum is 2147483648"),
         ((2, 65, "wrap"), "stage bits is 65"),
         ((2, 0, "wrap"), "stage bits is 0"),
+        ((2, 16, "wrap", 0), "stage lanes is 0; allowed: an integer 1..1024"),
+        ((2, 16, "wrap", 1025), "stage lanes is 1025"),
+        ((2, 16, "wrap", True), "stage lanes is True"),
         ((2, 16, "clamp"), 'stage overflow is \'clamp\'; allowed: "wrap", "saturate"'),
     ],
 )

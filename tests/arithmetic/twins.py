@@ -41,31 +41,26 @@ def round_fraction(x, mode):
 
 
 def accumulate(products, stages, start=0, bias=None):
-    """(result, events, low, high) of one output; stages are (sum or None, bits, overflow)."""
+    """(result, events, low, high) of one output; stages are (sum or None, bits, overflow, lanes if not 1)."""
     values = list(products)
     events, lows, highs = [], [], []
-    for index, (group, bits, overflow) in enumerate(stages):
-        last = index == len(stages) - 1
+    for index, (group, bits, overflow, *more) in enumerate(stages):
+        last, lanes = index == len(stages) - 1, more[0] if more else 1
         seen = []  # true sums
-        register, arrived, handed_on = 0, 0, []
+        registers = {}  # by (how often all lanes were full before, lane)
 
         def add(register, value, seen=seen, bits=bits, overflow=overflow):
             seen.append(register + value)
             return (wrap if overflow == "wrap" else saturate)(register + value, bits)
 
         if last:
-            register = add(register, start)
-        for value in values:
-            register = add(register, value)
-            arrived += 1
-            if arrived == group:
-                handed_on.append(register)
-                register, arrived = 0, 0
+            registers[0, 0] = add(0, start)
+        for i, value in enumerate(values):
+            place = (0 if group is None else i // (group * lanes), i % lanes)
+            registers[place] = add(registers.get(place, 0), value)
         if last and bias is not None:
-            register = add(register, bias)
-        if arrived or last:
-            handed_on.append(register)
-        values = handed_on
+            registers[0, 0] = add(registers[0, 0], bias)
+        values = [registers[place] for place in sorted(registers)]
         events.append(sum(not -(2 ** (bits - 1)) <= total < 2 ** (bits - 1) for total in seen))
         lows.append(saturate(min([0, *seen]), 64))
         highs.append(saturate(max([0, *seen]), 64))
@@ -73,6 +68,41 @@ def accumulate(products, stages, start=0, bias=None):
         values = [sum(values) + start + (bias or 0)]
     assert len(values) == 1
     return values[0], events, lows, highs
+
+
+def packed(products, channels, pixels, width, borrow, stages, start=None, bias=None):
+    """Of each (channel, pixel) what `accumulate` says: products[c][p] are in order of arrival, the same number each.
+
+    The wide register is a string of bits, from which fields are cut.
+    """
+    group, bits, _ = stages[0]
+    lanes = [(c, p) for c in range(len(channels)) for p in range(len(pixels))]
+    depth = len(products[0][0])
+    read, first = {lane: [] for lane in lanes}, {lane: [0, 0, 0] for lane in lanes}  # events, low, high
+    for begin in range(0, depth, group or max(depth, 1)):
+        wide, sums = 0, dict.fromkeys(lanes, 0)
+        for k in range(begin, min(begin + group, depth) if group else depth):
+            for c, p in lanes:
+                product = int(products[c][p][k])
+                wide += product * 2 ** (channels[c] + pixels[p])
+                sums[c, p] += product
+                first[c, p][1:] = min(first[c, p][1], sums[c, p]), max(first[c, p][2], sums[c, p])
+        text = f"{wide % 2**width:0{width}b}"[::-1]  # lowest bit first
+        for c, p in lanes:
+            offset = channels[c] + pixels[p]
+            field = text[offset : offset + bits]
+            value = sum(2**i for i in range(bits - 1) if field[i] == "1") - 2 ** (bits - 1) * (field[-1] == "1")
+            if borrow and offset > 0:
+                value += text[offset - 1] == "1"
+            read[c, p].append(value)
+            first[c, p][0] += value != sums[c, p]
+    found = {}
+    for c, p in lanes:
+        result, *rest = accumulate(
+            read[c, p], stages[1:], 0 if start is None else start[c][p], None if bias is None else bias[c][p]
+        )
+        found[c, p] = (result, *([x, *more] for x, more in zip(first[c, p], rest, strict=True)))
+    return found
 
 
 def high_mul(a, b):

@@ -7,25 +7,33 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.integers import IntegerType
-from intsim.engine.mac import run_mac
+from intsim.arithmetic.packing import Packing
+from intsim.engine.mac import _add, run_mac
+from intsim.engine.packed import packed_matmul
 from intsim.errors import IntsimError
 from intsim.graph import Node, Tensor, rationals
-from intsim.ops import OPS
+from intsim.ops import OPS, conv
 from intsim.ops.plan import plan
 from intsim.targets import Target
 
 ORDERS = ["kh kw cin", "cin kh kw", "kw cin kh", "kh cin kw"]
 
 
-def target(stages, order="kh kw cin", bias="after", operands=None):
-    table = [{"sum": "rest" if s is None else s, "bits": b, "overflow": o} for s, b, o in stages]
+def target(stages, order="kh kw cin", bias="after", operands=None, packing=None):
+    table = [
+        {"sum": "rest" if s is None else s, "bits": b, "overflow": o, "lanes": n[0] if n else 1}
+        for s, b, o, *n in stages
+    ]
     content = {
         "title": "t",
         "source": ["s"],
         "accumulate": {"order": order, "stages": table, "bias": bias},
         "requantize": {"scheme": "exact"},
     }
+    if packing:
+        content["accumulate"]["packing"] = dict(zip(("channels", "pixels", "bits", "correction"), packing, strict=True))
     if operands:
         content["operands"] = {"activation": operands[0], "weight": operands[1]}
     return Target.model_validate({**content, "name": "t"})
@@ -55,15 +63,17 @@ class Registers:
         total = value + addend
         low, high = self.extremes[stage]
         self.extremes[stage] = min(low, total), max(high, total)
-        kept, past = register(total, *self.stages[stage][1:])
+        kept, past = register(total, *self.stages[stage][1:3])
         self.events[stage] += past
         return kept
 
-    def sum(self, products, first=None, late=()):
+    def sum(self, products, first=None, late=(), begin=0):
         values = list(products)
-        for i, (size, _, _) in enumerate(self.stages):
+        for i, (size, _, _, lanes) in list(enumerate(self.stages))[begin:]:
             last = i == len(self.stages) - 1
-            groups = [values] if size is None else [values[k : k + size] for k in range(0, max(len(values), 1), size)]
+            full = max(len(values), 1) if size is None else size * lanes
+            rounds = [values[k : k + full] for k in range(0, max(len(values), 1), full)]
+            groups = [turn[lane::lanes] for turn in rounds for lane in range(min(lanes, max(len(turn), 1)))]
             values = []
             for group in groups:
                 kept = 0
@@ -79,10 +89,11 @@ def feeds(kind, operand):
     return next(s for s in (0, -half if operand.signed else half) if operand.contains(kind.min + s, kind.max + s))
 
 
-def one_output(pairs, zx, zw, shift, bias, chosen):
-    """One output element: `pairs` are (x code or None for padding, w code) in order of arrival."""
-    stages = [(None if s.sum == "rest" else s.sum, s.bits, s.overflow) for s in chosen.accumulate.stages]
-    chain = Registers(stages)
+def feed(pairs, zx, zw, shift, bias, chosen):
+    """One output element's products, preloaded bias and what is added last.
+
+    `pairs` are (x code or None for padding, w code) in order of arrival.
+    """
     if chosen.operands is None:
         products = [0 if x is None else (x - zx) * (w - zw) for x, w in pairs]
         late = []
@@ -102,7 +113,50 @@ def one_output(pairs, zx, zw, shift, bias, chosen):
         and (bias is None or preload is not None)
     ):
         late = []
-    return chain.sum(products, preload, late), chain
+    return products, preload, late
+
+
+def outputs(fed, place, shape, chosen):
+    """Values and chains of all outputs; `place` of an index is its panel, row and channel there."""
+    stages = [(None if s.sum == "rest" else s.sum, s.bits, s.overflow, s.lanes) for s in chosen.accumulate.stages]
+    chains = {index: Registers(stages) for index in fed}
+    read = {index: products for index, (products, _, _) in fed.items()}
+    packing = chosen.registers.packing
+    if packing is not None:
+        sets = {}
+        for index in fed:
+            panel, row, channel = place(index)
+            c, p = channel % len(packing.channels), row % len(packing.pixels)
+            partners = sets.setdefault((panel, row // len(packing.pixels), channel // len(packing.channels)), {})
+            partners[index] = packing.channels[c] + packing.pixels[p]
+        for partners in sets.values():
+            share({i: (o, fed[i][0], chains[i]) for i, o in partners.items()}, packing, stages[0], read)
+    out = np.zeros(shape, object)
+    for index, (_, preload, late) in fed.items():
+        out[index] = chains[index].sum(read[index], preload, late, begin=packing is not None)
+    return out, chains
+
+
+def share(partners, packing, stage, read):
+    """Products that share a multiplier: what is read of each group, in place of the products."""
+    size, bits, _, _ = stage
+    depth = len(next(iter(partners.values()))[1])
+    for index in partners:
+        read[index] = []
+    for begin in range(0, depth, size or depth):
+        span = range(begin, min(depth, begin + (size or depth)))
+        wide = sum(products[k] << offset for offset, products, _ in partners.values() for k in span)
+        for index, (offset, products, chain) in partners.items():
+            total = 0
+            for k in span:
+                total += products[k]
+                low, high = chain.extremes[0]
+                chain.extremes[0] = min(low, total), max(high, total)
+            value = register(wide % (1 << packing.bits) >> offset, bits, "wrap")[0]
+            if packing.correction == "borrow" and offset:
+                value += wide >> offset - 1 & 1
+            chain.events[0] += value != total
+            read[index].append(value)
 
 
 def twin_conv(x, w, at, zx, zw, bias, chosen, shift):
@@ -113,8 +167,7 @@ def twin_conv(x, w, at, zx, zw, bias, chosen, shift):
     (sy, sx), (dy, dx), groups = at["strides"], at["dilations"], at["groups"]
     rows = (h + top + bottom - dy * (kh - 1) - 1) // sy + 1
     cols = (width + left + right - dx * (kw - 1) - 1) // sx + 1
-    out = np.zeros((n, o, rows, cols), object)
-    chains = {}
+    fed = {}
     sizes = {"kh": kh, "kw": kw, "cin": per}
     for b, m, i, j in np.ndindex(n, o, rows, cols):
         pairs = []
@@ -125,19 +178,44 @@ def twin_conv(x, w, at, zx, zw, bias, chosen, shift):
             code = int(x[b, channel, y, z]) if 0 <= y < h and 0 <= z < width else None
             pairs.append((code, int(w[m, p["cin"], p["kh"], p["kw"]])))
         zero = int(zw[m] if zw.size > 1 else zw.reshape(-1)[0])
-        out[b, m, i, j], chains[b, m, i, j] = one_output(
-            pairs, zx, zero, shift, None if bias is None else int(bias[m]), chosen
-        )
-    return out, chains
+        fed[b, m, i, j] = feed(pairs, zx, zero, shift, None if bias is None else int(bias[m]), chosen)
+    beside = o // groups
+    return outputs(
+        fed,
+        lambda at: (at[1] // beside, (at[0] * rows + at[2]) * cols + at[3], at[1] % beside),
+        (n, o, rows, cols),
+        chosen,
+    )
 
 
+LANES = st.sampled_from([1, 1, 2, 3])
 STAGES = st.lists(
-    st.tuples(st.integers(1, 4), st.integers(4, 14), st.sampled_from(["wrap", "saturate"])), max_size=2
+    st.tuples(st.integers(1, 4), st.integers(4, 14), st.sampled_from(["wrap", "saturate"]), LANES), max_size=2
 ).flatmap(
     lambda head: st.lists(
         st.tuples(st.none(), st.integers(5, 18), st.sampled_from(["wrap", "saturate"])), min_size=1, max_size=2
     ).map(lambda tail: head + tail)
 )
+PACKINGS = st.sampled_from(
+    [
+        ([0, 18], [0], 48, "borrow"),
+        ([0, 11], [0, 22], 48, "borrow"),
+        ([0, 11], [0, 22], 48, "none"),
+        ([0], [0, 9, 18], 30, "none"),
+        ([0, 20, 40], [0, 10], 64, "borrow"),
+    ]
+)
+
+
+@st.composite
+def packed(draw):
+    """A packing, and stages of which the first is read from its fields."""
+    packing, rest = draw(PACKINGS), draw(STAGES)
+    bits = min(9 if 9 in packing[1] else 18 if 18 in packing[0] else 10, draw(st.sampled_from([18, 9, 6])))
+    return packing, [(draw(st.integers(1, 4)), bits, "wrap"), *rest]
+
+
+MACHINES = st.one_of(STAGES.map(lambda stages: (None, stages)), packed())
 OPERANDS = st.sampled_from([None, ("u8", "s8"), ("u8", "u8"), ("s8", "s8"), ("s8", "u8")])
 
 
@@ -179,10 +257,14 @@ def expect(node, op, arrays, tensors, chosen, out, chains):
                 assert min(lows[i][m], 0) <= low, (i, "bound")
                 assert high <= max(highs[i][m], 0), (i, "bound")
     np.testing.assert_array_equal(result.events, events)
-    if all(s.overflow == "wrap" for s in chosen.stages):
+    exactly = sums.all_exact.reshape(-1, channels).all(axis=0)
+    exact = np.moveaxis(op.evaluate(node, *arrays), channel_axis, -1)
+    np.testing.assert_array_equal(np.moveaxis(result.out, channel_axis, -1)[..., exactly], exact[..., exactly])
+    if chosen.registers.packing is None and all(s.overflow == "wrap" for s in chosen.stages):
         bits = min(s.bits for s in chosen.stages)
-        exact = op.evaluate(node, *arrays)
-        assert ((result.out - exact) % (1 << bits) == 0).all(), "wrapping registers keep the sum modulo 2^N"
+        assert ((result.out - op.evaluate(node, *arrays)) % (1 << bits) == 0).all(), (
+            "wrapping registers keep the sum modulo 2^N"
+        )
 
 
 @given(st.data())
@@ -217,8 +299,9 @@ def test_convolution(data):
         arrays["bias"] = np.array(bias, np.int64)
     weight_type = {"bits": w_kind.bits, "signed": w_kind.signed, "narrow": False}
     node = Node("conv", "n", ("x",), "y", {**at, "zero_point": zx, "weight_type": weight_type}, arrays)
+    packing, stages = draw(MACHINES)
     chosen = target(
-        draw(STAGES), draw(st.sampled_from(ORDERS)), draw(st.sampled_from(["after", "preload"])), draw(OPERANDS)
+        stages, draw(st.sampled_from(ORDERS)), draw(st.sampled_from(["after", "preload"])), draw(OPERANDS), packing
     )
     info = tensor(x, x_low, x_high, x_kind if draw(st.booleans()) else IntegerType(x_kind.bits, x_kind.signed))
     given_ = chosen.operands
@@ -257,16 +340,24 @@ def test_matrix_product(data):
     if bias is not None:
         arrays["bias"] = np.array(bias, np.int64)
     node = Node("matmul", "n", ("x", "w") if dynamic else ("x",), "y", attributes, arrays)
-    chosen = target(draw(STAGES), bias=draw(st.sampled_from(["after", "preload"])), operands=draw(OPERANDS))
+    packing, stages = draw(MACHINES)
+    chosen = target(stages, bias=draw(st.sampled_from(["after", "preload"])), operands=draw(OPERANDS), packing=packing)
     given_ = chosen.operands
     shift = (feeds(x_kind, given_.activation), feeds(w_kind, given_.weight)) if given_ else (0, 0)
     shape = np.matmul(x, w).shape
     xs, ws = np.broadcast_to(x, (*shape[:-2], m, k)), np.broadcast_to(w, (*shape[:-2], k, n))
-    out, chains = np.zeros(shape, object), {}
+    fed = {}
     for index in np.ndindex(*shape):
         *b, i, j = index
         pairs = [(int(xs[(*b, i, t)]), int(ws[(*b, t, j)])) for t in range(k)]
-        out[index], chains[index] = one_output(pairs, zx, int(zws[j]), shift, None if bias is None else bias[j], chosen)
+        fed[index] = feed(pairs, zx, int(zws[j]), shift, None if bias is None else bias[j], chosen)
+    together = len(w_shape) == 2  # one matrix for all rows
+    out, chains = outputs(
+        fed,
+        lambda at: (() if together else at[:-2], at[-2] if len(at) == 2 or not together else at[0] * m + at[1], at[-1]),
+        shape,
+        chosen,
+    )
     tensors = [tensor(x, x_low, x_high, x_kind)] + ([tensor(w, w_low, w_high, w_kind, "w")] if dynamic else [])
     expect(node, OPS["matmul"], [x, w] if dynamic else [x], tensors, chosen, out, chains)
 
@@ -325,3 +416,63 @@ def test_convolution_of_three_axes_and_of_one(data):
     wanted = OPS["conv"].evaluate(node, x)
     for chosen in (target([(3, 20, "wrap"), (None, 32, "saturate")]), target([]), Target.load("exact")):
         np.testing.assert_array_equal(run_mac(node, OPS["conv"], [x], [tensor(x, -8, 7)], chosen).out, wanted)
+
+
+@pytest.mark.parametrize("elements", [1, 20, 100, 1 << 20])
+def test_pixels_share_multipliers_across_panels_and_images(elements, monkeypatch):
+    """Rows 0 to 2 of the whole output, then 3 to 5: 7 x 5 positions an image, in panels of any length."""
+    monkeypatch.setattr(conv, "PANEL_ELEMENTS", elements)
+    rng = np.random.default_rng(0)
+    x, w = rng.integers(-8, 8, (3, 4, 7, 5)), rng.integers(-8, 8, (4, 2, 1, 1))
+    at = {"strides": [1, 1], "dilations": [1, 1], "pads": [0] * 4, "groups": 2, "zero_point": 0}
+    node = Node("conv", "n", ("x",), "y", at, {"weight": w})
+    packing = Packing((0,), (0, 9, 18), 30, "none")
+    chosen = target([(2, 9, "wrap"), (None, 20, "wrap")], packing=([0], [0, 9, 18], 30, "none"))
+    result = run_mac(node, OPS["conv"], [x], [tensor(x, -8, 7)], chosen)
+    rows = np.moveaxis(x, 1, -1).reshape(-1, 4)
+    for g in range(2):
+        block = packed_matmul(rows[:, 2 * g : 2 * g + 2], w[2 * g : 2 * g + 2, :, 0, 0], chosen.stages, packing)
+        np.testing.assert_array_equal(np.moveaxis(result.out, 1, -1).reshape(-1, 4)[:, 2 * g : 2 * g + 2], block.out)
+        np.testing.assert_array_equal(result.events[2 * g : 2 * g + 2], block.events)
+    assert result.events.any()
+
+
+def test_matrices_of_a_batch_do_not_share_multipliers():
+    """Three rows a matrix, two to a multiplier: the third one is alone, whatever the next matrix begins with."""
+    x, w = np.full((2, 3, 1), -1), np.ones((2, 1, 1), np.int64)
+    node = Node("matmul", "n", ("x",), "y", {"zero_point": 0}, {"weight": w})
+    chosen = target([(1, 9, "wrap"), (None, 20, "wrap")], packing=([0], [0, 9], 18, "none"))
+    result = run_mac(node, OPS["matmul"], [x], [tensor(x, -8, 7)], chosen)
+    assert result.out.reshape(-1).tolist() == [-1, -2, -1] * 2
+    assert result.events.tolist() == [[2, 0]]
+
+
+def test_a_safe_channel_beside_its_unsafe_partner():
+    """The lower field is proven, the one above it is not; both go through the multiplier, each in its place."""
+    x, w = np.array([[3], [-3]]), np.array([[1, 1, -1, 0, 1]])
+    node = Node("matmul", "n", ("x",), "y", {"zero_point": 0}, {"weight": w})
+    chosen = target([(1, 9, "wrap"), (None, 20, "wrap")], packing=([0, 9], [0], 18, "none"))
+    result = run_mac(node, OPS["matmul"], [x], [tensor(x, -8, 7)], chosen)
+    assert result.out.tolist() == [[3, 3, -3, -1, 3], [-3, -4, 3, 0, -3]]
+    assert result.events[:, 0].tolist() == [0, 1, 0, 1, 0]
+
+
+def test_a_product_of_two_tensors_is_proven_by_its_corners():
+    """0..15 by 0..1, four times: at most 60, never negative; by -15..15 it would need a bit more."""
+    node = Node("matmul", "n", ("x", "w"), "y", {"zero_point": 0}, {})
+    x, w = np.zeros((1, 4), np.int64), np.zeros((4, 1), np.int64)
+    chosen = target([(None, 7, "saturate")])
+    sums = plan(node, OPS["matmul"], [tensor(x, 0, 15), tensor(w, 0, 1, name="w")], chosen.registers).sums
+    assert (sums.low[0][0], sums.high[0][0]) == (0, 60)
+    assert sums.all_safe[0]
+    sums = plan(node, OPS["matmul"], [tensor(x, 1, 15), tensor(w, -2, 1, name="w")], chosen.registers).sums
+    assert (sums.low[0][0], sums.high[0][0]) == (-120, 60)
+
+
+def test_a_compensation_beyond_64_bits():
+    """The last addition into a 64-bit register whose true sum leaves int64 is an event, as every other."""
+    near = np.array([[(1 << 63) - 1, 5]])
+    for overflow, kept in (("saturate", (1 << 63) - 1), ("wrap", -(1 << 63) + 1)):
+        out, past = _add(near, np.array([[2, 2]]), Stage(None, 64, overflow))
+        assert out.tolist() == [[kept, 7]]
+        assert past.tolist() == [1, 0]

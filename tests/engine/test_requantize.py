@@ -70,9 +70,8 @@ def twin(acc, pieces, chosen, stage, rounding, node_rounding):
     _, scale, offset = [p for p in pieces if p[0] is None or acc >= p[0]][-1]
     if scale == 0:
         return round_fraction(offset, form.rounding or Rounding(node_rounding))
-    size = abs(scale) if form.scheme == "shift" else scale
     if offset:
-        acc = register(acc + round_fraction(offset / size, Rounding.HALF_EVEN), stage)
+        acc = register(acc + round_fraction(offset / scale, Rounding.HALF_EVEN), stage)
     if form.scheme == "shift":
         return round_fraction(scale * acc, form.rounding)
     if form.scheme == "float32":
@@ -134,11 +133,16 @@ def test_schemes(data, stage, scheme):
 def test_a_dead_channel(name, scale, offset):
     """A BatchNormalization slope of next to nothing: the bias in accumulator LSBs is beyond 64 bits.
 
-    Every target answers with integers in range; an exact requantizer with the offset alone.
+    Every target that takes such a scale answers with integers in range; an exact requantizer with the offset alone.
     """
     chosen = Target.load(name)
     acc = np.arange(-3, 4)
-    out = run_requantize(made((1,), [[(None, scale, offset)]]), [acc], [tensor(acc)], chosen)
+    node = made((1,), [[(None, scale, offset)]])
+    if chosen.form.scheme == "shift" or (chosen.form.scheme == "tosa" and scale < 0):
+        with pytest.raises(IntsimError, match=f"target {name}: "):
+            run_requantize(node, [acc], [tensor(acc)], chosen)
+        return
+    out = run_requantize(node, [acc], [tensor(acc)], chosen)
     assert out.dtype == np.int64
     assert ((out >= -128) & (out <= 127)).all()
     if chosen.requantize.scheme in ("exact", "thresholds"):
@@ -190,6 +194,30 @@ def test_a_sum_of_tensors_is_close_to_exact(factors, seed):
             node, arrays, [tensor(a, n) for a, n in zip(arrays, names, strict=True)], target((32, "wrap"), **form)
         )
         assert np.abs(found - exact).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "bits", "double"), [("tosa", 32, False), ("tosa-double", 32, True), ("tosa-int16", 16, False)]
+)
+def test_tosa_targets(name, bits, double):
+    """RESCALE of the biased accumulator, one element at a time; what it refuses names node, target, value and rule."""
+    chosen = Target.load(name)
+    acc = np.random.default_rng(bits).integers(-(1 << 20), 1 << 20, 200)
+    node = made((1,), [[(None, Fraction(3, 1000), Fraction(5, 2))]], zero=-7)
+    multiplier, shift = quantize_multiplier(Fraction(3, 1000), bits)
+    values = [int(a) + 833 for a in acc]
+    constant = [(1 << shift - 1) + ((1 << 30) * (1 if v >= 0 else -1) if double and shift > 31 else 0) for v in values]
+    expected = [((v * multiplier + c) >> shift) - 7 for v, c in zip(values, constant, strict=True)]
+    found = run_requantize(node, [acc], [tensor(acc)], chosen)
+    assert found.tolist() == [min(max(e, -128), 127) for e in expected]
+    with pytest.raises(IntsimError, match=rf"node n: target {name}: TOSA apply_scale_{bits}: .*multiplier >= 0"):
+        run_requantize(made((1,), [[(None, Fraction(-1, 8), Fraction(0))]]), [acc], [tensor(acc)], chosen)
+    steep = made((1,), [[(None, Fraction(1 << 12), Fraction(0))]])
+    wide = np.array([-3, 1 << 30])
+    with pytest.raises(
+        IntsimError, match=rf"node n: target {name}: TOSA apply_scale_{bits}: value 1073741824 .* rule is"
+    ):
+        run_requantize(steep, [wide], [tensor(wide)], chosen)
 
 
 def test_scales_a_scheme_cannot_take():

@@ -46,7 +46,7 @@ def test_events_have_a_row_for_each_channel_and_a_column_for_each_stage():
     model, values = network()
     loaded = intsim.load(model)
     macs = {n.name: n for n in loaded.graph.nodes if n.op in ("conv", "matmul")}
-    for name in Target.names():
+    for name in [n for n in Target.names() if "int4" not in n]:  # whose multiplier takes no 8 bits
         run = loaded.run(values, name)
         assert run.overflows.keys() == macs.keys()
         for node, events in run.overflows.items():
@@ -90,3 +90,15 @@ def test_every_run_is_the_same():
     runs = [loaded.run(values, "cpu-int32", keep=True) for _ in range(2)]
     for name, value in runs[0].tensors.items():
         np.testing.assert_array_equal(value, runs[1].tensors[name])
+
+
+def test_a_proof_speaks_of_inputs_within_their_range():
+    """256 wraps to -256 in 9 bits, which the next layer was proven never to see: -(-256) does not fit either."""
+    net = Net()
+    x = net.quant(net.input(1, 1, 1, 1), 1, 0, 8, signed=0)
+    plus, minus = (net.quant(np.float32([[[[sign]]]]), 1, 0, 8) for sign in (1, -1))
+    first = net.node("Conv", x, plus, np.float32([1]))
+    loaded = intsim.load(net.model(net.node("Conv", first, minus)))
+    ran = loaded.run({"x": np.full((1, 1, 1, 1), 255, np.float32)}, "wrap-9")
+    assert [int(events.sum()) for events in ran.overflows.values()] == [1, 1]
+    assert [codes.item() for codes in ran.codes.values()] == [-256]

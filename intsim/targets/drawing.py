@@ -1,0 +1,95 @@
+"""A target in words, its registers and packed fields drawn, as plain text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from intsim.arithmetic.accumulate import Stage
+from intsim.arithmetic.packing import Packing
+from intsim.targets.grammar import Requantize
+
+if TYPE_CHECKING:
+    from intsim.targets.target import Target
+
+INDENT = 12
+
+
+def describe(target: Target) -> str:
+    """Several lines of at most 120 characters, but for sources and notes, which are as long as they are written."""
+    lines = [f"{target.name}: {target.title}", ""]
+    if target.operands is None:
+        lines.append("multiplier  takes values with their zero points removed, of any width")
+    else:
+        lines.append(f"multiplier  {target.operands.activation} activation x {target.operands.weight} weight")
+    if target.registers.packing is not None:
+        lines += _block("packing", _packing(target.registers.packing))
+    lines.append(f"order       {' '.join(target.accumulate.order)}, the last one fastest")
+    lines += _block("registers", _registers(target.stages))
+    if target.accumulate.bias == "preload":
+        lines.append("bias        preloaded: the last register starts at it")
+    else:
+        lines.append("bias        added into the last register after all products")
+    lines.append(f"requantize  {_requantizer(target.requantize)}")
+    lines += _block("notes", list(target.notes))
+    lines += _block("source", list(target.source))
+    return "\n".join(lines)
+
+
+def _block(head: str, lines: list[str]) -> list[str]:
+    """Lines under a heading in the first column."""
+    return [f"{head if i == 0 else '':<{INDENT}}{line}" for i, line in enumerate(lines)]
+
+
+def _registers(stages: tuple[Stage, ...]) -> list[str]:
+    """The chain of registers, one under the other."""
+    if not stages:
+        return ["products ==> exact sum, unbounded"]
+    lines = ["products"]
+    for stage in stages:
+        taken = "the rest" if stage.sum is None else f"{stage.sum} at a time"
+        lanes = "" if stage.lanes == 1 else f"{stage.lanes} x "
+        if stage.lanes > 1:
+            taken = f"in turn to {stage.lanes} lanes" + ("" if stage.sum is None else f", {stage.sum} to each")
+        lines.append(f"  |  {taken}")
+        lines.append(f"  +--> {lanes}[{stage.bits} bits, {stage.overflow}]  {stage.min}..{stage.max}")
+    return lines
+
+
+def _packing(packing: Packing) -> list[str]:
+    """What is packed, and a ruler of the wide register: one character a bit, the highest on the left."""
+    counts = [(len(packing.channels), "channel"), (len(packing.pixels), "pixel")]
+    words = " x ".join(f"{n} {what}s" for n, what in counts if n > 1) or "1 product"
+    named = {c + p: (i, j) for i, c in enumerate(packing.channels) for j, p in enumerate(packing.pixels)}
+    numbers, fields = "", ""
+    for offset, width in sorted(zip(packing.offsets, packing.widths, strict=True), reverse=True):
+        channel, pixel = named[offset]
+        label = f"c{channel}" + (f" p{pixel}" if len(packing.pixels) > 1 else "")
+        numbers += f"{offset:>{width}}"
+        fields += f"[{label if len(label) <= width - 2 else '':^{width - 2}}]"
+    if packing.correction == "borrow":
+        how = "each field gets the bit below it, which repays the 1 that a negative lower field borrowed"
+    else:
+        how = "fields are read as they stand: a negative lower field has borrowed 1 from the next"
+    top = str(packing.bits - 1)
+    if not numbers[: len(top) + 1].strip():
+        numbers = top + numbers[len(top) :]
+    return [f"{words} share a multiplier; their sums lie in one {packing.bits}-bit register", numbers, fields, how]
+
+
+def _requantizer(form: Requantize) -> str:
+    match form.scheme:
+        case "exact":
+            return "exact: round(acc * scale + offset) in rational arithmetic, rounded as the model says"
+        case "thresholds":
+            return "thresholds: count the integer thresholds reached; equal to exact"
+        case "float32":
+            return "float32: float32(acc) * float32(scale), clipped, rounded half to even"
+        case "shift":
+            return f"shift: acc >> n, rounded {form.rounding}; scales must be powers of two"
+        case "fixed-point":
+            how = "high product half_up, then shift half_away (two roundings)"
+            how = how if form.double_rounding else f"full product, shifted, rounded {form.rounding} once"
+            return f"fixed-point: {form.multiplier_bits}-bit multiplier and shift; {how}"
+        case "tosa":
+            how = "two roundings where it shifts by more than 31" if form.double_rounding else "rounded half_up once"
+            return f"tosa: apply_scale_{form.multiplier_bits}, {form.multiplier_bits}-bit multiplier and shift; {how}"

@@ -1,0 +1,120 @@
+"""A target: a machine's integer arithmetic, read from TOML and checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from intsim.arithmetic.accumulate import Stage, check_stages
+from intsim.arithmetic.form import RequantizerForm
+from intsim.arithmetic.packing import check_packing
+from intsim.arithmetic.registers import Registers
+from intsim.errors import IntsimError
+from intsim.targets import drawing, library
+from intsim.targets.grammar import Accumulate, Line, Lines, Operands, Requantize, Table, explain
+
+
+class Target(Table):
+    """A machine's integer arithmetic. Immutable; equal and hashed by content, whatever its file is called."""
+
+    name: str = Field(default="target", exclude=True)
+    title: Line
+    source: Annotated[Lines, Field(min_length=1)]
+    notes: Lines = ()
+    operands: Operands | None = None
+    accumulate: Accumulate
+    requantize: Requantize
+
+    def __eq__(self, other: object) -> bool:
+        """Equal content; the name does not count."""
+        return isinstance(other, Target) and self._content() == other._content()
+
+    def __hash__(self) -> int:
+        """Hash of the content."""
+        return hash(self._content())
+
+    def _content(self) -> tuple[Any, ...]:
+        return self.title, self.source, self.notes, self.operands, self.accumulate, self.requantize
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The registers as `arithmetic.accumulate` takes them; empty means unbounded."""
+        return tuple(table.stage for table in self.accumulate.stages)
+
+    @property
+    def form(self) -> RequantizerForm:
+        """The requantizer, as proofs and engines take it."""
+        r = self.requantize
+        return RequantizerForm(r.scheme, r.multiplier_bits, r.rounding, r.double_rounding)
+
+    @property
+    def registers(self) -> Registers:
+        """The multiply-accumulate path, as proofs and engines take it."""
+        given, packed = self.operands, self.accumulate.packing
+        return Registers(
+            self.stages,
+            self.accumulate.order,
+            self.accumulate.bias == "preload",
+            given.activation if given else None,
+            given.weight if given else None,
+            packed.packing if packed else None,
+        )
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Names of the built-in targets that are files of their own, sorted; `families` lists the numbered ones."""
+        return library.names()
+
+    @classmethod
+    def families(cls) -> tuple[library.Family, ...]:
+        """The built-in families; `str` of one is "wrap-N (4..64)", `load("wrap-16")` one of its members."""
+        return library.families()
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> Target:
+        """Read a built-in target by name, or a file by path (anything that ends in .toml or holds a separator).
+
+        Raises:
+            IntsimError: unknown name, a number outside its family, unreadable file, bad TOML, or a key that breaks the
+                grammar.
+        """
+        text = str(name_or_path)
+        name, content = library.content(text)
+        return cls._from_content(content, name, f"target {text if text.isprintable() else ascii(text)}")
+
+    @classmethod
+    def from_toml(cls, text: str, name: str = "target", where: str | None = None) -> Target:
+        """Read a target from TOML text.
+
+        Args:
+            text: the file's content.
+            name: the target's name.
+            where: what errors call the file; the name if None.
+
+        Raises:
+            IntsimError: one line naming the file, the key and what is allowed.
+        """
+        place = f"target {where or name}"
+        return cls._from_content(library.parsed(text, place), name, place)
+
+    @classmethod
+    def _from_content(cls, content: dict[str, Any], name: str, place: str) -> Target:
+        if "name" in content:
+            raise IntsimError(f"{place}: unknown key name; the file name is the target's name")
+        try:
+            target = cls.model_validate({**content, "name": name})
+            if (packing := target.registers.packing) is None:
+                check_stages(target.stages)
+            else:
+                check_packing(packing, target.stages)
+        except ValidationError as error:
+            raise IntsimError(f"{place}: {explain(error, cls)}") from None
+        except IntsimError as error:
+            raise IntsimError(f"{place}: accumulate.{error}") from None
+        return target
+
+    def describe(self) -> str:
+        """Explain the target in words and draw its registers, in plain text of several lines."""
+        return drawing.describe(self)
