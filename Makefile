@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: verify test test-all oracles lint clean
+.PHONY: verify test test-all mutation trust oracles lint clean
 
 verify: $(VENV)/.run
 	$(BIN)/python -m models.demo --out out/verify
@@ -14,6 +14,14 @@ test: lint
 
 test-all: lint
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n 2
+
+# every change that mutmut knows, one at a time, in a copy under out/mutation: an hour; FILES="..." for some files
+mutation: $(VENV)/.test
+	$(PIP) --editable ".[mutation]"
+	nice $(BIN)/python -m tests.trust.mutation $(FILES)
+
+trust: $(VENV)/.test
+	$(BIN)/python -m tests.trust.report
 
 # other projects' executors for tests/oracles, each in an environment of its own; their tests are skipped without
 oracles: $(VENV)/bin/python

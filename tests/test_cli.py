@@ -239,10 +239,26 @@ def test_bounds(intsim_, as_json):
 
 
 def test_targets(intsim_, as_json):
-    assert set(as_json("targets")) == set(intsim.Target.names())
+    families = intsim.Target.families()
+    found = as_json("targets")
+    assert set(found) == {*intsim.Target.names(), *(f.name for f in families)}
+    assert found["wrap-N"] == {"title": "N-bit accumulator that wraps", "family": [4, 64]}
     code, out, err = intsim_("targets")
     assert (code, err) == (0, "")
     assert all(name in out for name in intsim.Target.names())
+    assert all(f.name in out and f"{f.low}..{f.high}" in out for f in families)
+    assert max(map(len, out.splitlines())) <= 110
+    for line in ("8x16w 32w 4x32w 32w", "4p11w 32w"):
+        assert line in out
+    code, out, err = intsim_("targets", "dsp48e2-int8")
+    assert (code, err) == (0, "")
+    assert "[             c1             ][       c0       ]" in out
+    code, out, err = intsim_("targets", "wrap-12")
+    assert (code, err) == (0, "")
+    assert "[12 bits, wrap]  -2048..2047" in out
+    code, out, err = intsim_("targets", "wrap-65")
+    assert (code, out) == (2, "")
+    assert "target wrap-65: N is 65; allowed: 4..64" in err
     code, out, err = intsim_("targets", "x86-avx2")
     assert (code, err) == (0, "")
     for word in ("vpmaddubsw", "UINT8 activation x INT8 weight", "[16 bits, saturate]  -32768..32767"):

@@ -9,11 +9,11 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from intsim import __version__
-from intsim.cli import verbs  # registers its commands
+from intsim.cli import certify, sweep, telemetry, verbs  # registers their commands
 from intsim.cli.options import app, console
 from intsim.errors import IntsimError
 
-__all__ = ["app", "main", "verbs"]
+__all__ = ["app", "certify", "main", "sweep", "telemetry", "verbs"]
 
 
 @app.callback(invoke_without_command=True)

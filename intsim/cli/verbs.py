@@ -30,6 +30,7 @@ from intsim.cli.options import (
 from intsim.inspect import inspect as inspect_model
 from intsim.proofs.bounds import bounds as prove_bounds
 from intsim.report import files, terminal
+from intsim.report.bounds import show_bounds, write_witnesses
 from intsim.targets import Target
 from intsim.verify.samples import Samples as Drawn
 from intsim.verify.samples import each_sample
@@ -155,13 +156,25 @@ def verify(
 def bounds(
     model: ModelPath,
     target: TargetName = "exact",
+    witness: Annotated[
+        Path | None, typer.Option("--witness", help="folder for inputs that attain the bounds, one .npz a layer")
+    ] = None,
     json_: Json = False,
     shape: Shapes = None,
     constants: Constants = None,
 ) -> None:
     """Prove what every accumulator can reach, for all inputs, and whether the target's registers suffice."""
-    found = prove_bounds(opened(model, shape, constants), Target.load(target))
-    emit(found.to_json()) if json_ else terminal.show_bounds(console, found)
+    chosen = Target.load(target)
+    loaded = opened(model, shape, constants)
+    found = prove_bounds(loaded, chosen)
+    lines = None
+    if witness is not None:
+        with files.folder(witness) as draft:
+            lines = write_witnesses(draft, loaded.graph, chosen.registers)
+    if json_:
+        emit(found.to_json() | ({} if lines is None else {"witnesses": lines}))
+    else:
+        show_bounds(console, found, lines)
     raise typer.Exit(0 if found.safe else 1)
 
 
@@ -169,11 +182,13 @@ def bounds(
 def targets(
     name: Annotated[str | None, typer.Argument(help="a target to explain")] = None, json_: Json = False
 ) -> None:
-    """List the built-in targets, or explain one in words."""
+    """List the built-in targets and families of targets, or explain one target in words."""
     chosen = [Target.load(n) for n in ([name] if name else Target.names())]
+    families = () if name else Target.families()
     if json_:
-        emit({t.name: t.model_dump(mode="json") for t in chosen})
+        listed = {f.name: {"title": f.title, "family": [f.low, f.high]} for f in families}
+        emit({t.name: t.model_dump(mode="json") for t in chosen} | listed)
     elif name:
-        console.print(chosen[0].describe(), markup=False, highlight=False)
+        console.print(chosen[0].describe(), markup=False, highlight=False, soft_wrap=True)
     else:
-        terminal.show_targets(console, chosen)
+        terminal.show_targets(console, chosen, families)

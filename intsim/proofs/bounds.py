@@ -13,7 +13,9 @@ from intsim.arithmetic.integers import IntegerType, bits_for
 from intsim.graph import IntegerGraph, Node, Tensor
 from intsim.model import Model, opened
 from intsim.ops import OPS, Mac
+from intsim.ops.any_order import Addends, Reach, addends
 from intsim.ops.plan import plan
+from intsim.proofs.budgets import Budget, budget
 from intsim.targets import Target
 
 
@@ -29,13 +31,28 @@ class StageBound:
 
 
 @dataclass(frozen=True)
+class Reached:
+    """Extremes of the sums of a layer, and the least signed width that holds them; lists have a value a channel."""
+
+    low: int
+    high: int
+    bits: int
+    channel_low: list[int] = field(default_factory=list)
+    channel_high: list[int] = field(default_factory=list)
+    channel_bits: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class LayerBound:
     """One multiply-accumulate layer.
 
     `low`, `high`: range of the finished accumulator over all inputs within the tensors' ranges, bias included; both
-    are attained. `bits` holds them as a signed integer; `channel_bits` for each output channel. `type_bits` is what
-    the operand types alone would ask for (A2Q, arXiv 2308.13504, data-type bound). `stages` are the target's registers
-    in its own order of addition; `safe` means that none can overflow.
+    are attained. `bits` holds them as a signed integer; `channel_bits` for each output channel. `own_order` are the
+    sums on the way in one register that takes the target's addends in the target's order, `any_order` those in every
+    order, bias and compensation included; `products` are the products alone in every order, which is what `budget`
+    (A2Q, A2Q+) bounds from types. `type_bits` is what the operand types alone would ask for (A2Q, arXiv 2308.13504,
+    data-type bound). `stages` are the target's registers in its own order of addition; `safe` means that none can
+    overflow.
     """
 
     name: str
@@ -47,8 +64,12 @@ class LayerBound:
     bits: int
     type_bits: int
     safe: bool
-    channel_bits: list[int] = field(default_factory=list)
-    stages: list[StageBound] = field(default_factory=list)
+    channel_bits: list[int]
+    stages: list[StageBound]
+    own_order: Reached
+    any_order: Reached
+    products: Reached
+    budget: Budget | None
 
 
 @dataclass(frozen=True)
@@ -80,13 +101,15 @@ def bounds(model: str | Path | onnx.ModelProto | Model, target: str | Path | Tar
 def layer_bound(graph: IntegerGraph, node: Node, op: Mac, target: Target) -> LayerBound:
     """The bound of one node."""
     tensors = [graph.tensors[i] for i in node.inputs]
-    low, high = op.channel_ranges(node, *tensors)
+    adds = addends(node, op, tensors, target.registers)
+    found = {kind: _reached(reach) for kind, reach in adds.reach().items()}
+    final = found["final"]
     sums = plan(node, op, tensors, target.registers).sums
     stages = []
     if sums is not None:
         for i, stage in enumerate(target.stages):
             least, most = int(sums.low[i].min()), int(sums.high[i].max())
-            unsafe = int((~sums.safe[i].reshape(-1, len(low)).all(axis=0)).sum())
+            unsafe = int((~sums.safe[i].reshape(-1, adds.channels).all(axis=0)).sum())
             name = f"{i + 1}: {stage.bits}-bit {stage.overflow}"
             stages.append(StageBound(name, least, most, bits_for(least, most), unsafe))
     depth = _depth(node, tensors)
@@ -94,15 +117,26 @@ def layer_bound(graph: IntegerGraph, node: Node, op: Mac, target: Target) -> Lay
         node.source or node.name,
         node.source_op or node.op,
         depth,
-        len(low),
-        min(low),
-        max(high),
-        bits_for(min(low), max(high)),
-        _type_bits(node, op, tensors, depth),
+        adds.channels,
+        final.low,
+        final.high,
+        final.bits,
+        _type_bits(node, tensors, adds, depth),
         all(s.channels_unsafe == 0 for s in stages),
-        [bits_for(a, b) for a, b in zip(low, high, strict=True)],
+        final.channel_bits,
         stages,
+        found["own"],
+        found["any"],
+        found["products"],
+        budget(adds, tensors[0], op.pads(node)),
     )
+
+
+def _reached(reach: Reach) -> Reached:
+    """Python integers, and widths."""
+    low, high = ([int(v) for v in side] for side in (reach.low, reach.high))
+    widths = [bits_for(a, b) for a, b in zip(low, high, strict=True)]
+    return Reached(min(low), max(high), max(widths), low, high, widths)
 
 
 def _depth(node: Node, tensors: list[Tensor]) -> int:
@@ -113,14 +147,20 @@ def _depth(node: Node, tensors: list[Tensor]) -> int:
     return int(weight.shape[-2] if node.op == "matmul" else np.prod(weight.shape[1:]))
 
 
-def _type_bits(node: Node, op: Mac, tensors: list[Tensor], depth: int) -> int:
-    """Width from the operands' ranges alone: depth times the largest product, either sign."""
-    zx, zw = op.zero_points(node)
-    x = (tensors[0].low - zx, tensors[0].high - zx)
-    kind = IntegerType(**node.attributes["weight_type"]) if "weight_type" in node.attributes else None
-    if kind is not None:
-        w = (kind.min - int(np.max(zw)), kind.max - int(np.min(zw)))
+def _type_bits(node: Node, tensors: list[Tensor], adds: Addends, depth: int) -> int:
+    """Width from the operands' types alone: depth times the largest product, either sign."""
+    x = _ends(tensors[0].type, tensors[0].low, tensors[0].high)
+    if len(tensors) > 1:
+        w = _ends(tensors[1].type, tensors[1].low, tensors[1].high)
     else:
-        w = (tensors[1].low - int(zw), tensors[1].high - int(zw)) if len(tensors) > 1 else (-1, 1)
-    corners = [a * b for a in (*x, 0) for b in w]
+        codes, kind = node.arrays["weight"], node.attributes.get("weight_type")
+        w = _ends(None if kind is None else IntegerType(**kind), int(codes.min()), int(codes.max()))
+    how = adds.how
+    w = (w[0] + int(np.min(how.w_shift)), w[1] + int(np.max(how.w_shift)))
+    corners = [a * b for a in (x[0] + how.x_shift, x[1] + how.x_shift, 0) for b in w]
     return bits_for(depth * min(corners), depth * max(corners))
+
+
+def _ends(kind: IntegerType | None, low: int, high: int) -> tuple[int, int]:
+    """Of the declared type, or of the values where none is declared."""
+    return (low, high) if kind is None else (kind.min, kind.max)

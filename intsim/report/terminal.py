@@ -1,7 +1,8 @@
-"""Rich tables of inspections, verdicts, bounds and targets."""
+"""Rich tables of inspections, verdicts and targets."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console, Group
@@ -9,8 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from intsim.proofs.bounds import Bounds
-from intsim.targets import Target
+from intsim.targets import Family, Target
 from intsim.verify.verdict import ReferenceVerdict, Verdict
 
 
@@ -127,31 +127,21 @@ def _first(at: dict[str, Any]) -> Text:
     )
 
 
-def show_bounds(console: Console, found: Bounds) -> None:
-    """Proven ranges, and what the target's registers make of them."""
-    stages = [s.stage for s in found.layers[0].stages] if found.layers else []
-    heads = [f"stage {i + 1}" for i in range(len(stages))]
-    title = escape(f"{found.model} on {found.target}: proven for every input")
-    table = _table("layer", "op", "depth", "low", "high", "bits", "by types", *heads, "proof", title=title)
-    for layer in found.layers:
-        unsafe = [f"{s.bits}, {s.channels_unsafe} ch" if s.channels_unsafe else str(s.bits) for s in layer.stages]
-        word = "[green]safe[/]" if layer.safe else "[yellow]unsafe[/]"
-        row = (layer.depth, layer.low, layer.high, layer.bits, layer.type_bits)
-        table.add_row(escape(layer.name), layer.op, *map(number, row), *unsafe, word)
-    console.print(table)
-    if stages:
-        console.print(
-            f"stage: bits it may need, and channels in which it can overflow; {'; '.join(stages)}", style="dim"
-        )
-    console.print(
-        "verdict: " + ("[green]no register can overflow[/]" if found.safe else "[yellow]overflow is possible[/]")
-    )
-
-
-def show_targets(console: Console, targets: list[Target]) -> None:
-    """One line a target."""
-    table = _table("target", "title", "registers", "requantizer")
+def show_targets(console: Console, targets: list[Target], families: Sequence[Family]) -> None:
+    """One line a target, one a family."""
+    table = Table("target", "title", "registers", "requantizer", header_style="bold")
     for target in targets:
-        registers = " > ".join(f"{s.bits} {s.overflow}" for s in target.stages) or "unbounded"
-        table.add_row(target.name, escape(target.title), registers, target.requantize.scheme)
+        drawn = [f"{f'{s.lanes}x' if s.lanes > 1 else ''}{s.bits}{s.overflow[0]}" for s in target.stages]
+        if target.registers.packing is not None:
+            drawn[0] = f"{len(target.registers.packing.offsets)}p{drawn[0]}"
+        table.add_row(target.name, escape(target.title), " ".join(drawn) or "unbounded", target.requantize.scheme)
     console.print(table)
+    console.print(
+        "registers, first to last: bits; w wraps, s saturates; 8x lanes in turn; 2p fields of one multiplier",
+        style="dim",
+    )
+    if families:
+        table = Table("family", "title", "numbers", "e.g.", header_style="bold")
+        for f in families:
+            table.add_row(f.name, escape(f.title), f"{f.low}..{f.high}", f.member((f.low + f.high) // 2))
+        console.print(table)

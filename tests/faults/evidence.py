@@ -150,4 +150,184 @@ _PROOFS_AND_FILES = [
     ),
 ]
 
-FAULTS = (*_REFERENCE, *_VERDICTS, *_PROOFS_AND_FILES)
+_BOUNDS = [
+    Fault(
+        "any-order-without-compensation",
+        "the any-order bound forgets sums in which the compensation of zero points stands already",
+        "intsim/ops/any_order.py",
+        "reached = np.maximum(without, bias + with_late)",
+        "reached = np.maximum(without, without + bias)",
+        "tests/proofs/test_tightness.py::test_all_inputs_and_orders_of_tiny_layers",
+    ),
+    Fault(
+        "own-order-without-prefixes",
+        "the bound in a target's own order is that of the finished sum",
+        "intsim/ops/any_order.py",
+        "own = np.maximum(np.maximum(start + prefix, final), 0)",
+        "own = np.maximum(final, 0)",
+        "tests/proofs/test_tightness.py::test_a_late_bias_of_the_other_sign",
+    ),
+    Fault(
+        "padding-outside-the-range",
+        "padding with a value outside the input's range is taken for one inside",
+        "intsim/ops/padding_patterns.py",
+        "keep = _maximal(masks) if dominated else np.ones(len(masks), bool)",
+        "keep = _maximal(masks)",
+        "tests/proofs/test_tightness.py::test_padding_that_extends_the_range",
+    ),
+    Fault(
+        "a2q-without-sign-bit",
+        "A2Q is said to grant a width that is one bit short",
+        "intsim/proofs/budgets.py",
+        "return (l1 << (input_bits - int(signed))).bit_length() + 1",
+        "return (l1 << (input_bits - int(signed))).bit_length()",
+        "tests/proofs/test_bounds.py::test_budgets_against_their_formulas",
+    ),
+    Fault(
+        "a2q-plus-for-all-weights",
+        "A2Q+ is said to grant its widths to weights whose positive and negative parts differ",
+        "intsim/proofs/budgets.py",
+        "(norms + abs(sums)).max(axis=0)",
+        "norms.max(axis=0)",
+        "tests/proofs/test_bounds.py::test_ranges_never_ask_for_more_than_budgets_grant",
+    ),
+    Fault(
+        "every-bound-is-tight",
+        "a bound that no input attains is said to be attained",
+        "intsim/proofs/tightness.py",
+        "return self.value == self.bound",
+        "return True",
+        "tests/proofs/test_tightness.py::test_a_tensor_times_itself_is_said_not_to_attain",
+    ),
+]
+
+_EXPLORE = [
+    Fault(
+        "sweep-rules-swapped",
+        "a sweep takes saturating layers for unchanged after transient overflow, and wrapping ones for changed",
+        "intsim/explore/evaluation.py",
+        'counts.final if stage.overflow == "wrap" else counts.partial',
+        'counts.partial if stage.overflow == "wrap" else counts.final',
+        "tests/explore/test_evaluation.py::test_nothing_runs_that_one_pass_answers",
+    ),
+    Fault(
+        "sweep-bias-of-the-requantizer-forgotten",
+        "a sweep keeps codes whose requantizer's bias wraps in the narrower register",
+        "intsim/explore/evaluation.py",
+        'elif node.op == "requantize" and target.form.scheme not in EXACT_SCHEMES:',
+        'elif node.op == "requantize" and target.form.scheme == "none":',
+        "tests/explore/test_evaluation.py::test_the_bias_of_a_requantizer_meets_the_narrow_register",
+    ),
+    Fault(
+        "sweep-proof-outside-its-range",
+        "a sweep trusts a proof for inputs that an overflow before has moved out of their proven range",
+        "intsim/explore/evaluation.py",
+        "return None if proofs.get(node.name) and inside else",
+        "return None if proofs.get(node.name) else",
+        "tests/explore/test_evaluation.py::test_a_proof_does_not_cover_what_an_overflow_before_makes",
+    ),
+    Fault(
+        "sweep-goes-on-with-other-inputs",
+        "rows of other inputs are taken for those of this sweep",
+        "intsim/explore/ledger.py",
+        "not isinstance(found, dict) or found.get(k) != head[k]",
+        'k != "inputs" and (not isinstance(found, dict) or found.get(k) != head[k])',
+        "tests/explore/test_sweep.py::test_rows_of_another_sweep_are_refused",
+    ),
+]
+
+_REQUANTIZERS = [
+    Fault(
+        "certificate-blind-to-a-wrapped-bias",
+        "a requantizer whose bias wraps is certified equal",
+        "intsim/proofs/segments.py",
+        "for a, b in _cut(first, last, bias, period):",
+        "for a, b in _cut(first, last, bias, 0):",
+        "tests/proofs/test_requantizers.py::test_a_bias_that_wraps",
+    ),
+    Fault(
+        "certificate-blind-to-a-left-shift",
+        "a requantizer whose left shift wraps is certified equal",
+        "intsim/proofs/segments.py",
+        "1 << (32 - left) if 0 < left < 32 else 0",
+        "0",
+        "tests/proofs/test_requantizers.py::test_a_left_shift_that_wraps",
+    ),
+    Fault(
+        "certificate-looks-at-one-function",
+        "an interval counts as constant where the exact codes still step",
+        "intsim/proofs/steps.py",
+        "constant = (f[0] == f[1]) & (s[0] == s[1])",
+        "constant = f[0] == f[1]",
+        "tests/proofs/test_requantizers.py::test_the_answer_needs_no_guess",
+    ),
+    Fault(
+        "certificate-trusts-a-range-beyond-the-register",
+        "accumulators that a register wraps around to are left out",
+        "intsim/proofs/reach.py",
+        "if low[c] < last.min or high[c] > last.max:",
+        "if low[c] < last.min and high[c] > last.max:",
+        "tests/proofs/test_requantizers.py::test_channels_have_ranges_of_their_own",
+    ),
+    Fault(
+        "certificate-equal-though-undecided",
+        "a cell with too many steps counts as equal",
+        "intsim/proofs/requantizers.py",
+        "equal = not open_ and not any(c.count for c in cells)",
+        "equal = not any(c.count for c in cells)",
+        "tests/proofs/test_requantizers.py::test_too_many_combinations_stay_undecided",
+    ),
+]
+
+_CERTIFICATES = [
+    Fault(
+        "certified-although-sums-go-wrong",
+        "a layer for which a wrong sum is known is certified",
+        "intsim/proofs/certify.py",
+        "            if not layer.holds:\n",
+        "            if layer.undecided:\n",
+        "tests/proofs/test_certify.py::test_one_layer_is_certified_if_and_only_if_no_input_is_wrong",
+    ),
+    Fault(
+        "tried-beside-some-padding",
+        "all inputs of one row are tried, and a row whose taps meet other padding counts as tried",
+        "intsim/proofs/site.py",
+        "wanted = set(found.rows.tolist())",
+        "wanted = set(found.rows.tolist()[:1])",
+        "tests/proofs/test_certify.py::test_padding_does_not_hide_an_input",
+    ),
+    Fault(
+        "prediction-without-compensation",
+        "the compensation of a weight's zero point is left out of a predicted sum",
+        "intsim/proofs/site.py",
+        "- zeros * x.astype(object).sum(axis=1)",
+        "",
+        "tests/proofs/test_counterexample.py::test_prediction_is_what_the_engine_does",
+    ),
+    Fault(
+        "check-believes-counterexamples",
+        "a counterexample that does not show the integer it states is confirmed",
+        "intsim/proofs/replay.py",
+        '"expected": (stated.expected, int(right[at])),',
+        '"expected": (stated.expected, stated.expected),',
+        "tests/test_cli_certify.py::test_a_changed_certificate_is_not_confirmed",
+    ),
+    Fault(
+        "check-believes-requantizers",
+        "claims about requantizers are not compared with what is computed again",
+        "intsim/proofs/check.py",
+        'for key in ("intsim", "samples", "digest"):',
+        'for key in ("intsim", "samples", "digest", "requantizers"):',
+        "tests/proofs/test_certify.py::test_removed_and_added_parts_are_noticed",
+    ),
+    Fault(
+        "certify-exit-code",
+        "the command line ends with 0 although something stands between",
+        "intsim/cli/certify.py",
+        "raise typer.Exit(0 if found.holds else 1)",
+        "raise typer.Exit(0)",
+        "tests/test_cli_certify.py::test_open_and_refuted",
+    ),
+]
+
+FAULTS = (*_REFERENCE, *_REQUANTIZERS, *_VERDICTS, *_PROOFS_AND_FILES, *_BOUNDS, *_EXPLORE, *_CERTIFICATES)

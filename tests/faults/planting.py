@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("intsim", "hardware", "tests", "pyproject.toml")
 LINKED = ("models", "docs")
-KERNELS = "intsim/engine/stepwise.py"
+KERNELS = "intsim/engine/kernels.py"
 TIMEOUT = 300
 NOTICED = ("AssertionError", "Failed")
 """Kinds of failure by which a test says that something is wrong: assert, and pytest.raises that saw nothing."""

@@ -74,6 +74,7 @@ def test_the_exported_file_keeps_the_promise(folded, tmp_path, weights, bits):
 def test_the_committed_networks_keep_it(name, weights, bits):
     model = intsim.load(ZOO / f"h3dispnet_{name}_w8a8.qonnx.onnx")
     assert 0.7 * largest_norm(weights, bits) < norms(model) <= largest_norm(weights, bits)
+    assert intsim.certify(model, f"a2q-{bits}").verdict == "certified"
     found = intsim.bounds(model, f"a2q-{bits}")
     assert found.safe
     granted = [layer.budget for layer in found.layers]

@@ -7,20 +7,31 @@ from frontend.build import Net
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
+from proofs.addends import RANGES, graph, registers
 
 import intsim
 from intsim.arithmetic.accumulate import accumulate_telemetry
+from intsim.arithmetic.integers import bits_for
+from intsim.ops import OPS
+from intsim.ops.any_order import addends
 from intsim.proofs.bounds import LayerBound
+from intsim.proofs.budgets import a2q_bits, a2q_budget, a2q_plus_bits, a2q_plus_budget, budget
 from intsim.targets import Target
 
 
 def matmul(
-    weight: np.ndarray, bits: int = 8, signed: int = 1, zero: float = 0, narrow: int = 0, bias=None
+    weight: np.ndarray,
+    bits: int = 8,
+    signed: int = 1,
+    zero: float = 0,
+    narrow: int = 0,
+    bias=None,
+    weight_bits: int = 8,
 ) -> onnx.ModelProto:
     """A bare accumulator: (1, K) codes times integer weights (K, N), plus an integer bias (N,)."""
     net = Net()
     x = net.quant(net.input(1, len(weight)), 1, zero, bits, signed=signed, narrow=narrow)
-    w = net.quant(np.float32(weight), 1, 0, 8)
+    w = net.quant(np.float32(weight), 1, 0, weight_bits)
     y = net.node("MatMul", x, w) if bias is None else net.node("Gemm", x, w, np.float32(bias))
     return net.model(y)
 
@@ -131,16 +142,20 @@ def test_unsafe_channels_on_avx2():
 
 
 @settings(max_examples=max(settings().max_examples // 2, 10))
-@given(weights, st.sampled_from([n for n in Target.names() if n != "exact"]), st.integers(1, 9))
+@given(weights, st.sampled_from([n for n in Target.names() if n != "exact" and "int4" not in n]), st.integers(1, 9))
 def test_a_proof_of_safety_is_kept(rng, name, depth):
     """No event on any target in channels that are proved safe; and an unsafe register is one some input overflows."""
-    weight = rng.integers(-128, 128, (depth, 4)) // rng.choice([1, 2, 16], 4)
-    model = matmul(weight, 8, 0)
+    machine = Target.load(name).registers
+    bits, weight_bits = (8 if kind is None else min(kind.bits, 8) for kind in (machine.activation, machine.weight))
+    top = 1 << weight_bits - 1
+    weight = rng.integers(-top, top, (depth, 4)) // rng.choice([1, 2, 16], 4)
+    model = matmul(weight, bits, 0, weight_bits=weight_bits)
     layer = only(model, name)
     loaded = intsim.load(model)
     events = np.zeros((4, len(layer.stages)), np.int64)
     for _ in range(4):
-        x = rng.choice([0, 1, 254, 255], (1, depth)).astype(np.float32)
+        most = (1 << bits) - 1
+        x = rng.choice([0, 1, most - 1, most], (1, depth)).astype(np.float32)
         (found,) = loaded.run({"x": x}, name).overflows.values()
         events += found
     for i, stage in enumerate(layer.stages):
@@ -194,3 +209,121 @@ def test_an_operand_that_does_not_fit_is_named():
     y = net.node("MatMul", x, net.quant(np.ones((3, 1), np.float32), 1, 0, 8))
     with pytest.raises(intsim.IntsimError, match=r"MatMul.*u8"):
         intsim.bounds(net.model(y), "x86-avx2")
+
+
+def products(weight, low, high, zero=0, raw=False):
+    """Reach of the products alone in any order, and the budgets, of a matrix product."""
+    made = graph("matmul", (1, len(weight)), low, high, {"weight": weight}, zero_point=zero)
+    (node,) = made.nodes
+    found = addends(node, OPS["matmul"], [made.tensors["x"]], registers(raw))
+    granted = budget(found, made.tensors["x"], False)
+    assert granted is not None
+    return found.reach()["products"], granted
+
+
+@given(weights, st.sampled_from(RANGES), st.integers(-5, 5), st.booleans(), st.booleans())
+def test_ranges_never_ask_for_more_than_budgets_grant(rng, ends, zero, centred, raw):
+    """A2Q bounds every order of the products from types; with the ranges themselves no width is larger."""
+    weight = rng.integers(-100, 100, (int(rng.integers(1, 20)), 3))
+    if centred:
+        weight = np.concatenate([weight, -weight])
+        assert not weight.sum(axis=0).any()
+    reach, granted = products(weight, *ends, zero, raw)
+    for channel in range(3):
+        bits = bits_for(int(reach.low[channel]), int(reach.high[channel]))
+        assert bits <= granted.a2q_bits[channel]
+        limit = a2q_budget(granted.a2q_bits[channel], granted.input_bits, granted.input_signed)
+        assert granted.l1[channel] == np.abs(weight[:, channel]).sum() <= limit
+        plus, column = granted.a2q_plus_bits[channel], weight[:, channel]
+        assert bits <= plus
+        parts = np.maximum(column, 0).sum(), np.maximum(-column, 0).sum()
+        assert 2 * max(parts) <= a2q_plus_budget(plus, granted.input_bits)
+        assert plus == 1 or 2 * max(parts) > a2q_plus_budget(plus - 1, granted.input_bits)
+        if column.sum() == 0:
+            assert plus <= granted.a2q_bits[channel]
+
+
+def test_budgets_against_their_formulas():
+    """The smallest width is the first whose budget holds the norm: every norm up to 600, and at the budgets' ends."""
+    for bits, signed in ((1, False), (2, True), (4, False), (8, False), (8, True)):
+        norms = {*range(600), *(2**k + d for k in range(10, 40) for d in (-1, 0, 1))}
+        for norm in norms:
+            for found, limit in (
+                (a2q_bits(norm, bits, signed), lambda p, b=bits, s=signed: a2q_budget(p, b, s)),
+                (a2q_plus_bits(norm, bits), lambda p, b=bits: a2q_plus_budget(p, b)),
+            ):
+                assert found >= 1
+                assert norm <= limit(found), (norm, bits, signed)
+                assert found == 1 or norm > limit(found - 1), (norm, bits, signed)
+    for bits in (0, -1):
+        with pytest.raises(intsim.IntsimError, match="must be 1 or more"):
+            a2q_budget(16, bits, False)
+
+
+def test_published_budgets():
+    """P = 16: l1 <= 127.99 for u8, 255.99 for s8, 2047.9 for u4; zero-centred weights have twice that, and a little."""
+    assert [float(a2q_budget(16, n, s)) for n, s in ((8, False), (8, True), (4, False))] == [
+        127.99609375,
+        255.9921875,
+        2047.9375,
+    ]
+    assert round(float(a2q_plus_budget(16, 8) / a2q_budget(16, 8, False)), 3) == 2.008
+    assert round(float(a2q_plus_budget(16, 4) / a2q_budget(16, 4, False)), 3) == 2.133
+
+
+def test_a_budget_speaks_of_what_the_multiplier_sees():
+    """Codes 0..255 with zero point 128 are -128..127 when corrected, with zero point 3 they need 9 bits."""
+    weight = np.array([[3, 1], [-3, 1]])
+    for zero, raw, expected in (
+        (0, False, (8, False)),
+        (128, False, (8, True)),
+        (3, False, (9, True)),
+        (3, True, (8, False)),
+    ):
+        _, granted = products(weight, 0, 255, zero, raw)
+        assert (granted.input_bits, granted.input_signed) == expected
+        assert granted.a2q_plus_bits == [a2q_plus_bits(6, expected[0]), a2q_plus_bits(4, expected[0])]
+    net = Net()
+    a, b = net.quant(net.input(2, 3, name="a")), net.quant(net.input(3, 2, name="b"))
+    assert only(net.model(net.node("MatMul", a, b))).budget is None
+
+
+def test_a_layer_shows_every_bound():
+    """One channel by hand: u8 by (2, -1) plus -100. Late: 510 stands before -100; in any order -355 as well."""
+    layer = only(matmul(np.array([[2], [-1]]), 8, 0, bias=np.array([-100])))
+    ends = [(x.low, x.high, x.bits) for x in (layer.own_order, layer.any_order, layer.products)]
+    assert (layer.low, layer.high, layer.bits) == (-355, 410, 10)
+    assert ends == [(-355, 510, 10), (-355, 510, 10), (-255, 510, 10)]
+    assert (layer.budget.l1, layer.budget.a2q_bits) == ([3], [11])
+    assert (layer.any_order.channel_low, layer.any_order.channel_high) == ([-355], [510])
+
+
+REGISTERS = """title = "t"
+source = ["s"]
+[accumulate]
+bias = "{bias}"
+stages = [{stages}]
+[requantize]
+scheme = "exact"
+"""
+
+
+@given(weights, st.sampled_from(["after", "preload"]), st.integers(1, 5), st.integers(1, 4))
+def test_the_widths_are_minimal(rng, bias, size, lanes):
+    """One register of the width for the own order is safe, of a bit less it isn't; any order's serves any chain."""
+    weight = rng.integers(-128, 128, (int(rng.integers(1, 12)), 3))
+    model = matmul(weight, 4, 0, bias=rng.integers(-900, 900, 3))
+
+    def layer(*stages: str) -> LayerBound:
+        return only(model, Target.from_toml(REGISTERS.format(bias=bias, stages=", ".join(stages))))
+
+    def rest(bits: int) -> str:
+        return f'{{ sum = "rest", bits = {bits}, overflow = "saturate" }}'
+
+    own = layer(rest(64)).own_order
+    assert layer(rest(own.bits)).safe
+    assert not layer(rest(own.bits - 1)).safe
+    found = layer(rest(64))
+    assert found.bits <= own.bits <= found.any_order.bits
+    split = f'{{ sum = {size}, lanes = {lanes}, bits = {found.any_order.bits}, overflow = "wrap" }}'
+    assert layer(split, rest(found.any_order.bits)).safe

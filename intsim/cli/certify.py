@@ -1,0 +1,126 @@
+"""`intsim certify`: prove a model exact on a target, or say what stands between; and check such a file."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from intsim.cli.options import (
+    MOST_SAMPLES,
+    Constants,
+    InputsPath,
+    Json,
+    Seed,
+    Shapes,
+    app,
+    arrays,
+    console,
+    emit,
+    opened,
+    progress,
+)
+from intsim.errors import IntsimError
+from intsim.model import Inputs, Model
+from intsim.proofs.certificate import Certificate
+from intsim.proofs.certify import certify as prove
+from intsim.proofs.check import check as check_again
+from intsim.proofs.check import read, sample_numbers
+from intsim.report import files
+from intsim.report.certificate import show_certificate, show_check
+from intsim.targets import Target
+from intsim.verify.samples import Samples as Drawn
+from intsim.verify.samples import draw, each_sample
+
+Count = Annotated[
+    int, typer.Option("--samples", "-n", min=0, max=MOST_SAMPLES, help="network inputs to draw and search")
+]
+
+
+@app.command()
+def certify(
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="a QONNX, QCDQ or QOperator file")] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", "-t", help="a built-in target or a TOML file; exact if not given")
+    ] = None,
+    check: Annotated[Path | None, typer.Option("--check", help="a certificate to check again")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="the certificate; its samples go to a .npz")] = None,
+    inputs: InputsPath = None,
+    samples: Count = 1,
+    seed: Seed = 0,
+    multipliers: Annotated[bool, typer.Option("--multipliers", help="also find sufficient multiplier widths")] = False,
+    json_: Json = False,
+    shape: Shapes = None,
+    constants: Constants = None,
+) -> None:
+    """Prove that a target computes a model exactly for every input, or say what stands between.
+
+    0: certified, or a certificate is confirmed; 1: it isn't; 2: bad usage, damaged file, another model.
+    """
+    if check is not None:
+        if target is not None or out is not None or inputs is not None:
+            raise IntsimError("--check takes target and samples from the certificate; remove --target, --out, --inputs")
+        _check(check, model, shape, constants, json_)
+    if model is None:
+        raise IntsimError("give a MODEL, or --check a certificate (see intsim certify --help)")
+    if out is not None and out.suffix != ".json":
+        out = out.with_name(out.name + ".json")
+    chosen = Target.load(target or "exact")
+    loaded = opened(model, shape, constants, inputs)
+    given = each_sample(loaded, arrays(inputs, list(loaded.lowered.source.inputs))) if inputs else None
+    searched = Drawn(loaded, samples, seed) if given is None else given
+    with progress(len(loaded.graph.nodes)) as step:
+        drawn = seed if given is None else None
+        found = prove(loaded, chosen, searched, drawn, multipliers, step)
+    if out is not None:
+        _write(out, loaded, found)
+    sys.stdout.write(found.text()) if json_ else show_certificate(console, found)
+    raise typer.Exit(0 if found.holds else 1)
+
+
+def _write(out: Path, model: Model, found: Certificate) -> None:
+    """The JSON, and beside it the samples that refute something, as NUMBER:INPUT with inputs counted in file order."""
+    order = list(model.lowered.source.inputs)
+    with ExitStack() as stack:
+        if found.arrays:
+            draft = stack.enter_context(files.file(out.with_suffix(".npz")))
+            stored = {f"{n}:{i}": a[name] for n, a in found.arrays.items() for i, name in enumerate(order)}
+            np.savez(draft, allow_pickle=False, **stored)
+        stack.enter_context(files.file(out)).write_text(found.text())
+
+
+def _check(path: Path, model: str | None, shape: list[str] | None, constants: str | None, json_: bool) -> None:
+    content = read(path)
+    name = Path(content["model"]["file"]).name
+    places = [path.parent / name, Path(name)]
+    source = model or next((str(p) for p in places if p.is_file()), None)
+    if source is None:
+        raise IntsimError(f"{path}: its model {name!r} is neither beside it nor here; give the MODEL")
+    loaded = opened(source, shape, constants)
+    beside = path.with_suffix(".npz")
+    samples = _samples(beside, loaded) if sample_numbers(content) and beside.is_file() else {}
+    with progress(len(loaded.graph.nodes)) as step:
+        found = check_again(content, loaded, samples, lambda seed: draw(loaded, seed), step)
+    if json_:
+        lists = {"differences": found.differences, "notes": found.notes}
+        counts = {"claims": found.claims, "counterexamples": found.counterexamples}
+        emit({"certificate": str(path), "verdict": found.verdict, "confirmed": found.confirmed, **counts, **lists})
+    else:
+        show_check(console, str(path), found)
+    raise typer.Exit(0 if found.confirmed else 1)
+
+
+def _samples(path: Path, model: Model) -> dict[int, Inputs]:
+    """Samples by number, of the .npz beside a certificate."""
+    order = list(model.lowered.source.inputs)
+    found: dict[int, dict[str, np.ndarray]] = {}
+    for key, array in arrays(str(path), []).items():
+        number, _, index = key.partition(":")
+        if not (number.isdecimal() and index.isdecimal() and int(index) < len(order)):
+            raise IntsimError(f"{path}: holds {key!r}, which is no sample of a certificate")
+        found.setdefault(int(number), {})[order[int(index)]] = array
+    return dict(found)

@@ -1,0 +1,1 @@
+"""Looking for better arithmetic: what one run says of all widths, and sweeps over widths."""

@@ -1,0 +1,117 @@
+"""What a search varies: one register's width and overflow rule, and the width of the requantizer's multiplier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from intsim.arithmetic.accumulate import Overflow
+from intsim.arithmetic.rounding import Rounding
+from intsim.errors import IntsimError
+from intsim.targets import Target
+from intsim.targets.grammar import Requantize, StageTable
+
+ACCUMULATORS, MULTIPLIERS = (1, 64), (4, 32)
+"""Least and greatest width of a register, and of a fixed-point multiplier."""
+RULES: tuple[Overflow, ...] = ("wrap", "saturate")
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A point of a search; None leaves the target as it is."""
+
+    accumulator: int | None = None
+    overflow: Overflow | None = None
+    multiplier: int | None = None
+
+    def __str__(self) -> str:
+        """In words."""
+        parts = [] if self.accumulator is None else [f"{self.accumulator}-bit {self.overflow}"]
+        parts += [] if self.multiplier is None else [f"{self.multiplier}-bit multiplier"]
+        return ", ".join(parts) or "the target as it is"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def configurations(
+    accumulators: Sequence[int], rules: Sequence[Overflow], multipliers: Sequence[int], grid: bool = False
+) -> list[Configuration]:
+    """The points of a sweep: one axis after the other, or with `grid` their product.
+
+    Raises IntsimError for widths out of range, unknown rules, or nothing to vary.
+    """
+    for what, widths, (low, high) in (
+        ("accumulator", accumulators, ACCUMULATORS),
+        ("multiplier", multipliers, MULTIPLIERS),
+    ):
+        wrong = [w for w in widths if isinstance(w, bool) or not isinstance(w, int) or not low <= w <= high]
+        if wrong:
+            raise IntsimError(f"sweep: {what} width {wrong[0]!r}; allowed: {low}..{high}")
+    wrong_rules = [r for r in rules if r not in RULES]
+    if wrong_rules or (accumulators and not rules):
+        given = repr(wrong_rules[0]) if wrong_rules else "none"
+        raise IntsimError(f"sweep: overflow rule {given}; allowed: {', '.join(RULES)}")
+    if not accumulators and not multipliers:
+        raise IntsimError("sweep: nothing to vary; give accumulator or multiplier widths")
+    if grid and not (accumulators and multipliers):
+        raise IntsimError("sweep: a grid needs both accumulator and multiplier widths")
+    registers: list[tuple[int, Overflow]] = [(n, r) for r in dict.fromkeys(rules) for n in dict.fromkeys(accumulators)]
+    widths = list(dict.fromkeys(multipliers))
+    if grid:
+        return [Configuration(n, r, m) for m in widths for n, r in registers]
+    return [*(Configuration(n, r) for n, r in registers), *(Configuration(multiplier=m) for m in widths)]
+
+
+def checked_stage(target: Target, stage: int | None) -> int:
+    """The swept stage's index, from its number 1.. or None for the last one; 0 where the target is unbounded.
+
+    Raises IntsimError for a stage that the target lacks, or one whose width its packing fixes.
+    """
+    count = max(len(target.stages), 1)
+    if stage is None:
+        return count - 1
+    if isinstance(stage, bool) or not isinstance(stage, int) or not 1 <= stage <= count:
+        raise IntsimError(f"sweep: stage {stage!r}; target {target.name} has stages 1..{count}")
+    if stage == 1 and target.registers.packing is not None:
+        raise IntsimError(f"sweep: the width of stage 1 of {target.name} is given by its packing; choose another stage")
+    return stage - 1
+
+
+def configured(target: Target, stage: int, configuration: Configuration) -> Target:
+    """The target with its stage (index) and its requantizer as the configuration says.
+
+    An unbounded target gets one register. The requantizer becomes fixed-point, rounded as the target's own fixed-point
+    one, else once, `half_up`.
+    """
+    changes: dict[str, Any] = {}
+    if configuration.accumulator is not None:
+        width = {"bits": configuration.accumulator, "overflow": configuration.overflow}
+        stages = list(target.accumulate.stages) or [StageTable(sum="rest", bits=64, overflow="wrap")]
+        stages[stage] = stages[stage].model_copy(update=width)
+        changes["accumulate"] = target.accumulate.model_copy(update={"stages": tuple(stages)})
+    if configuration.multiplier is not None:
+        own = target.requantize
+        same = own if own.scheme == "fixed-point" else Requantize.model_validate(SINGLE)
+        changes["requantize"] = same.model_copy(update={"multiplier_bits": configuration.multiplier})
+    return target.model_copy(update=changes)
+
+
+SINGLE = {"scheme": "fixed-point", "multiplier_bits": 32, "rounding": str(Rounding.HALF_UP)}
+
+
+def requantizer_in_words(target: Target) -> str:
+    """How the requantizers of a multiplier sweep round."""
+    form = target.form
+    if form.scheme != "fixed-point":
+        return f"fixed-point, rounded once, half_up ({target.name} has scheme {form.scheme} itself)"
+    return f"fixed-point, {'two roundings' if form.double_rounding else f'rounded once, {form.rounding}'}"
+
+
+def unbounded(target: Target) -> Target:
+    """The target with a plain sum instead of its registers."""
+    return target.model_copy(
+        update={"accumulate": target.accumulate.model_copy(update={"stages": (), "packing": None})}
+    )

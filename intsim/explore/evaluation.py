@@ -1,0 +1,255 @@
+"""Evaluating a configuration, running no node whose result is known.
+
+Known are the exact run, and for each requantizer the run with unbounded sums. One pass of telemetry over its layers
+says for every width which of them stay as they are: a wrapping register keeps its sum unless the final sum does not
+fit, a saturating one unless a partial sum does not. Other layers run on the target, and after them only what they
+changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intsim.arithmetic.accumulate import Stage
+from intsim.engine.demand import above
+from intsim.engine.run import GraphRun, run_graph, run_node
+from intsim.engine.telemetry import mac_demand
+from intsim.errors import IntsimError
+from intsim.explore.configuration import Configuration, configured, unbounded
+from intsim.explore.row import LayerRow, OutputRow, Row
+from intsim.graph import IntArray, Node
+from intsim.model import Inputs, Model
+from intsim.ops import OPS, Mac
+from intsim.ops.plan import plan
+from intsim.targets import Target
+from intsim.verify.layers import layers
+
+MOST_BYTES = 2 << 30
+"""Tensors of known runs that are kept; beyond, a run is repeated when it is needed."""
+EXACT_SCHEMES = ("exact", "thresholds")
+Report = Callable[[str], None]
+
+
+class Counts(NamedTuple):
+    """A layer's groups by the bits they need, (stages, bins), over all channels."""
+
+    partial: IntArray
+    final: IntArray
+
+
+@dataclass
+class Known:
+    """A run with unbounded sums: every tensor, and what its accumulators would need of registers."""
+
+    tensors: dict[str, IntArray]
+    counts: dict[str, Counts] = field(default_factory=dict)
+
+
+@dataclass
+class Outcome:
+    """One sample on one configuration: tensors that differ from a known run, and what was counted."""
+
+    changed: dict[str, IntArray] = field(default_factory=dict)
+    counts: dict[str, Counts | None] = field(default_factory=dict)
+    run: int = 0
+    reused: int = 0
+
+
+class Evaluation:
+    """Evaluates configurations of one target on one model and its samples.
+
+    Args:
+        model: a loaded model.
+        target: where the configurations start from.
+        stage: index of the swept register.
+        data: the samples.
+    """
+
+    def __init__(self, model: Model, target: Target, stage: int, data: Sequence[Inputs]) -> None:
+        """Nothing runs yet."""
+        self.model, self.target, self.stage, self.data = model, target, stage, data
+        self.graph = model.graph
+        self.exact_target = Target.load("exact")
+        self.layers = [x for x in layers(self.graph, model.quantizer_names) if x.tensor not in self.graph.inputs]
+        self.macs = {n.name: n for n in self.graph.nodes if isinstance(OPS[n.op], Mac)}
+        self._exact: dict[int, Known] = {}
+        self._ends: dict[int, dict[str, NDArray[Any]]] = {}
+        self._known: dict[int, Known] = {}
+        self._multiplier: int | None = None
+        self._held = self._held_by_known = 0
+        self._proofs: dict[Any, dict[str, bool]] = {}
+
+    def __call__(self, configuration: Configuration, say: Report = lambda text: None) -> Row:
+        """Evaluate one configuration over all samples; `say` hears of each sample."""
+        target = configured(self.target, self.stage, configuration)
+        proofs = self.proofs(target)
+        swept = configuration.accumulator is not None
+        row = Row(
+            configuration,
+            [LayerRow(x.name, x.op, all(proofs[m] for m in x.macs)) for x in self.layers],
+        )
+        gaps: dict[str, list[NDArray[np.float64]]] = {}
+        for i, sample in enumerate(self.data):
+            say(f"{configuration}: sample {i + 1} of {len(self.data)}")
+            exact = self.exact(i)
+            known = self.known(i, configuration, exact)
+            done = self.rerun(target, known, proofs)
+            tensors = {**known.tensors, **done.changed}
+            for layer, line in zip(self.layers, row.layers, strict=True):
+                line.compare(exact.tensors[layer.tensor], tensors[layer.tensor])
+                for name in layer.macs:
+                    if target.stages:
+                        groups = self._known_counts(self.macs[name], target, known).partial.sum(axis=-1)
+                        _count(line, groups, done.counts.get(name), target, self.stage if swept else None)
+                    sums = self.macs[name].output
+                    line.accumulators += tensors[sums].size
+                    if tensors[sums] is not exact.tensors[sums]:
+                        line.wrong_accumulators += int(np.count_nonzero(tensors[sums] != exact.tensors[sums]))
+            truth = self._outputs(i, sample)
+            for name, value in self.model.finish(sample, GraphRun(tensors))[0].items():
+                gaps.setdefault(name, []).append(_gap(truth[name], value))
+            row.run += done.run
+            row.reused += done.reused
+        row.outputs = [OutputRow.of(name, parts) for name, parts in gaps.items()]
+        return row
+
+    def proofs(self, target: Target) -> dict[str, bool]:
+        """Of each multiply-accumulate node, whether no register of the target can overflow, for any input."""
+        key = target.accumulate
+        if key not in self._proofs:
+            self._proofs[key] = {name: self._proven(node, target) for name, node in self.macs.items()}
+        return self._proofs[key]
+
+    def _proven(self, node: Node, target: Target) -> bool:
+        """What `proofs.bounds.layer_bound` calls safe, without its other bounds."""
+        tensors = [self.graph.tensors[n] for n in node.inputs]
+        sums = plan(node, OPS[node.op], tensors, target.registers).sums  # type: ignore[arg-type]
+        return sums is None or bool(sums.all_safe.all())
+
+    def exact(self, i: int) -> Known:
+        """The exact run of a sample."""
+        if i in self._exact:
+            return self._exact[i]
+        codes = self.model.integer_inputs(self.data[i])
+        found = Known(run_graph(self.graph, codes, self.exact_target, keep=True).tensors)
+        size = sum(t.nbytes for t in found.tensors.values())
+        if self._held + size <= MOST_BYTES:
+            self._exact[i] = found
+            self._held += size
+        return found
+
+    def known(self, i: int, configuration: Configuration, exact: Known) -> Known:
+        """The run of a sample with unbounded sums and the configuration's requantizer."""
+        if configuration.multiplier != self._multiplier:
+            # one requantizer's runs at a time; tensors that are the exact run's own were never counted
+            self._held -= self._held_by_known
+            self._known, self._held_by_known, self._multiplier = {}, 0, configuration.multiplier
+        if i in self._known:
+            return self._known[i]
+        target = unbounded(configured(self.target, self.stage, configuration))
+        if target.form.scheme in EXACT_SCHEMES:
+            return exact
+        try:
+            changed = self.rerun(target, exact, {}).changed
+        except IntsimError:
+            # a requantizer that takes 32-bit sums only; with the target's own registers it may well run
+            changed = {}
+        found = Known({**exact.tensors, **changed})
+        size = sum(t.nbytes for t in changed.values())
+        if self._held + size <= MOST_BYTES:
+            self._known[i] = found
+            self._held += size
+            self._held_by_known += size
+        return found
+
+    def rerun(self, target: Target, known: Known, proofs: Mapping[str, bool]) -> Outcome:
+        """Run on `target` what differs there from a known run, and what follows from it.
+
+        The requantizer of `target` must be that of the known run, or not an exact one.
+        """
+        done = Outcome()
+        plain = unbounded(target)
+        for node in self.graph.nodes:
+            arrays = [done.changed.get(n, known.tensors[n]) for n in node.inputs]
+            fresh = any(n in done.changed for n in node.inputs)
+            chosen: Target | None = target if fresh else None
+            if node.name in self.macs:
+                counts = self._counts(node, arrays, target, None if fresh else known, proofs)
+                done.counts[node.name] = counts
+                if target.registers.packing is None and (counts is None or not harm(counts, target.stages)):
+                    chosen = plain if fresh else None
+                else:
+                    chosen = target
+            elif node.op == "requantize" and target.form.scheme not in EXACT_SCHEMES:
+                chosen = target  # its bias goes into the last register
+            if chosen is None:
+                done.reused += 1
+                continue
+            done.run += 1
+            out, _ = run_node(self.graph, node, arrays, chosen)
+            if not np.array_equal(out, known.tensors[node.output]):
+                done.changed[node.output] = out
+        return done
+
+    def _counts(
+        self, node: Node, arrays: list[IntArray], target: Target, known: Known | None, proofs: Mapping[str, bool]
+    ) -> Counts | None:
+        """What a layer's registers would need, on the inputs of a known run if given; None if none can overflow."""
+        if not target.stages:
+            return None
+        if known is not None:
+            return self._known_counts(node, target, known)
+        tensors = [self.graph.tensors[n] for n in node.inputs]
+        inside = all(t.low <= a.min() and a.max() <= t.high for t, a in zip(tensors, arrays, strict=True) if a.size)
+        # a proof holds for inputs within their proven ranges, which an overflow before may have left
+        return None if proofs.get(node.name) and inside else self._measured(node, arrays, target)
+
+    def _known_counts(self, node: Node, target: Target, known: Known) -> Counts:
+        if node.name not in known.counts:
+            known.counts[node.name] = self._measured(node, [known.tensors[n] for n in node.inputs], target)
+        return known.counts[node.name]
+
+    def _measured(self, node: Node, arrays: list[IntArray], target: Target) -> Counts:
+        tensors = [self.graph.tensors[n] for n in node.inputs]
+        demand = mac_demand(node, OPS[node.op], arrays, tensors, target)  # type: ignore[arg-type]
+        return Counts(demand.partial.sum(axis=0), demand.final.sum(axis=0))
+
+    def _outputs(self, i: int, sample: Inputs) -> dict[str, NDArray[Any]]:
+        if i not in self._ends:
+            self._ends[i] = self.model.finish(sample, GraphRun(self.exact(i).tensors))[0]
+        return self._ends[i]
+
+
+def harm(counts: Counts, stages: Sequence[Stage]) -> int:
+    """Groups that hand on something else than their sum, of registers that all see exact values."""
+    wrong = 0
+    for s, stage in enumerate(stages):
+        wrong += int(above((counts.final if stage.overflow == "wrap" else counts.partial)[s], stage.bits))
+    return wrong
+
+
+def _count(line: LayerRow, groups: IntArray, counts: Counts | None, target: Target, stage: int | None) -> None:
+    """Add a layer's overflowing groups to its row; `groups` by stage, `stage` the swept one."""
+    line.groups += int(groups.sum() if stage is None else groups[stage])
+    if counts is None:
+        return
+    for s, register in enumerate(target.stages):
+        partial, final = (int(above(c[s], register.bits)) for c in counts)
+        if stage is not None and s != stage:
+            line.elsewhere += partial
+            continue
+        line.overflowing += partial
+        line.persistent += final
+        line.transient += partial - final
+
+
+def _gap(exact: NDArray[Any], got: NDArray[Any]) -> NDArray[np.float64]:
+    """Absolute differences; equal values differ by 0, infinities too."""
+    a, b = exact.astype(np.float64), got.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.asarray(np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b)))

@@ -1,0 +1,225 @@
+"""Sweeps: every accumulator width and overflow rule, every multiplier width, against the exact run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from intsim.arithmetic.accumulate import Overflow
+from intsim.explore.configuration import (
+    RULES,
+    Configuration,
+    checked_stage,
+    configurations,
+    requantizer_in_words,
+)
+from intsim.explore.evaluation import Evaluation
+from intsim.explore.ledger import Ledger
+from intsim.explore.row import Row
+from intsim.graph import node_json, tensor_json
+from intsim.model import Inputs, Model, opened
+from intsim.targets import Target
+from intsim.verify.samples import Samples, each_sample
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class SafeFrom:
+    """The least swept width of a layer from which on it is safe, for one overflow rule; None if there is none.
+
+    `proven` for every input; `observed` without any overflow on these; `exact` with the same codes as the exact run.
+    """
+
+    layer: str
+    overflow: Overflow
+    proven: int | None
+    observed: int | None
+    exact: int | None
+
+
+@dataclass
+class Sweep:
+    """What `intsim.sweep` returns. `stage` is the swept register's number, None where no register was swept."""
+
+    model: str
+    target: str
+    stage: int | None
+    requantizer: str | None
+    samples: int
+    seed: int | None
+    rows: list[Row] = field(default_factory=list)
+    resumed: int = 0
+    seconds: float = 0.0
+
+    @property
+    def accumulators(self) -> list[int]:
+        """Register widths that were swept, ascending."""
+        return sorted({w for r in self.rows if (w := r.configuration.accumulator) is not None})
+
+    @property
+    def rules(self) -> list[Overflow]:
+        """Overflow rules that were swept."""
+        return [rule for rule in RULES if any(r.configuration.overflow == rule for r in self.rows)]
+
+    @property
+    def multipliers(self) -> list[int]:
+        """Multiplier widths that were swept, ascending."""
+        return sorted({w for r in self.rows if (w := r.configuration.multiplier) is not None})
+
+    @property
+    def points(self) -> dict[Configuration, Row]:
+        """Rows by configuration."""
+        return {r.configuration: r for r in self.rows}
+
+    def row(self, configuration: Configuration) -> Row | None:
+        """The row of a configuration, if it was swept."""
+        return self.points.get(configuration)
+
+    def safe_from(self) -> list[SafeFrom]:
+        """For each layer and overflow rule; of a grid, with the widest multiplier."""
+        grid = all(r.configuration.accumulator is not None for r in self.rows)
+        multiplier = max(self.multipliers) if grid and self.multipliers else None
+        found = []
+        for rule in self.rules:
+            rows = [self.row(Configuration(w, rule, multiplier)) for w in self.accumulators]
+            lines = [r.layers for r in rows if r is not None]
+            for layer in zip(*lines, strict=True):
+                flags = [(x.proven, x.observed, x.wrong_codes == 0) for x in layer]
+                widths = (_from(self.accumulators, list(kind)) for kind in zip(*flags, strict=True))
+                found.append(SafeFrom(layer[0].name, rule, *widths))
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionaries, lists and numbers."""
+        return {
+            "model": self.model,
+            "target": self.target,
+            "stage": self.stage,
+            "requantizer": self.requantizer,
+            "samples": self.samples,
+            "seed": self.seed,
+            "accumulators": self.accumulators,
+            "overflow": list(self.rules),
+            "multipliers": self.multipliers,
+            "seconds": self.seconds,
+            "resumed": self.resumed,
+            "nodes_run": sum(r.run for r in self.rows),
+            "nodes_reused": sum(r.reused for r in self.rows),
+            "safe_from": [vars(x) for x in self.safe_from()],
+            "rows": [r.to_json() for r in self.rows],
+        }
+
+
+def _from(widths: Sequence[int], flags: Sequence[bool]) -> int | None:
+    """The least width from which on every flag is set."""
+    least = None
+    for width, flag in zip(reversed(widths), reversed(flags), strict=True):
+        if not flag:
+            break
+        least = width
+    return least
+
+
+def sweep(
+    model: str | Path | onnx.ModelProto | Model,
+    inputs: Inputs | None = None,
+    target: str | Path | Target = "exact",
+    accumulator: Sequence[int] = (),
+    overflow: Sequence[Overflow] = RULES,
+    multiplier: Sequence[int] = (),
+    stage: int | None = None,
+    samples: int = 1,
+    seed: int = 0,
+    grid: bool = False,
+    folder: str | Path | None = None,
+    restart: bool = False,
+    progress: Report | None = None,
+) -> Sweep:
+    """Evaluate a model with registers of many widths, and with multipliers of many widths, against the exact run.
+
+    Args:
+        model: path, ModelProto or what `load` returned.
+        inputs: one array an input, in the file's shapes, or with one more leading axis: one sample each. Drawn with
+            `seed` where None.
+        target: built-in name, TOML file or `Target`; everything that is not swept is its own.
+        accumulator: widths in bits of the swept register, 1..64. An unbounded target gets one plain register.
+        overflow: rules of that register.
+        multiplier: widths in bits of a fixed-point requantizer's multiplier, 4..32, rounded as the target's own
+            fixed-point one, else once, `half_up`.
+        stage: number 1.. of the swept register; the last one where None.
+        samples: how many samples to draw.
+        seed: seed of the drawn samples.
+        grid: all pairs of the two axes, instead of one axis after the other.
+        folder: keeps finished rows in rows.jsonl there, and goes on from those it finds.
+        restart: forget rows of an earlier sweep in `folder`.
+        progress: called with a line of text before each sample of each configuration that has to be evaluated.
+
+    Raises:
+        IntsimError: bad model, target, inputs or widths; a layer that doesn't fit the target or a multiplier; a folder
+            that holds the rows of another sweep.
+    """
+    began = time.monotonic()
+    chosen = target if isinstance(target, Target) else Target.load(target)
+    points = configurations(accumulator, overflow, multiplier, grid)
+    index = checked_stage(chosen, stage)
+    loaded = opened(model, inputs)
+    data = list(each_sample(loaded, inputs) if inputs is not None else Samples(loaded, samples, seed))
+    if inputs is not None:
+        for sample in data:
+            loaded.check_inputs(sample)
+    head = {"model": model_hash(loaded), "target": target_hash(chosen), "stage": index + 1, "inputs": data_hash(data)}
+    ledger = Ledger(None if folder is None else Path(folder), head, restart)
+    evaluate = Evaluation(loaded, chosen, index, data)
+    resumed = sum(point in ledger.rows for point in points)
+    for point in points:
+        if point not in ledger.rows:
+            ledger.add(evaluate(point, progress or (lambda text: None)))
+    return Sweep(
+        loaded.path,
+        chosen.name,
+        index + 1 if accumulator else None,
+        requantizer_in_words(chosen) if multiplier else None,
+        len(data),
+        None if inputs is not None else seed,
+        [ledger.rows[point] for point in points],
+        resumed,
+        time.monotonic() - began,
+    )
+
+
+def model_hash(model: Model) -> str:
+    """SHA-256 of the file's content and of the integer graph, which knows constants given beforehand."""
+    graph = model.graph
+    digest = hashlib.sha256(model.lowered.source.proto.SerializeToString(deterministic=True))
+    for name in graph.tensors:
+        digest.update(json.dumps(tensor_json(graph.tensors[name]), sort_keys=True).encode())
+    for node in graph.nodes:
+        digest.update(json.dumps(node_json(node), sort_keys=True).encode())
+        for key in sorted(node.arrays):
+            digest.update(f"{key} {node.arrays[key].shape}".encode() + np.ascontiguousarray(node.arrays[key]).tobytes())
+    return digest.hexdigest()
+
+
+def target_hash(target: Target) -> str:
+    """SHA-256 of a target's arithmetic; its name, title and sources don't count."""
+    content = target.model_dump(mode="json", include={"operands", "accumulate", "requantize"})
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def data_hash(data: Sequence[Inputs]) -> str:
+    """SHA-256 of all samples, names, types and shapes included."""
+    digest = hashlib.sha256(str(len(data)).encode())
+    for sample in data:
+        for name in sorted(sample):
+            array = np.asarray(sample[name])
+            digest.update(f"{name} {array.dtype.name} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,261 @@
+"""Telemetry of a model on a target: what its registers held, what other widths would have seen, what clips cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from intsim.arithmetic.accumulate import Stage
+from intsim.arithmetic.integers import bits_for
+from intsim.engine.demand import BINS, Demand, above, nothing
+from intsim.engine.run import run_graph
+from intsim.engine.telemetry import clipped, mac_demand
+from intsim.graph import IntArray, IntegerGraph, Node
+from intsim.model import Inputs, Model, opened
+from intsim.ops import OPS, Mac
+from intsim.targets import Target
+from intsim.verify.layers import layers
+from intsim.verify.samples import Samples, each_sample
+
+Report = Callable[[str], None]
+
+
+def sparse(histogram: IntArray) -> dict[str, int]:
+    """A histogram as JSON: bits to count, without zeros; "65" stands for more than 64."""
+    return {str(b): int(histogram[b]) for b in range(BINS) if histogram[b]}
+
+
+@dataclass(frozen=True)
+class StageTelemetry:
+    """One register of a layer. A group is one life of the register: what it adds up before it hands on the sum.
+
+    `low`, `high` (channels,) are the extremes of any partial sum, `partial`, `final` (channels, 66) count groups by
+    the bits that their partial sums and their final sum need, as if no register before had overflowed. `events`
+    (channels,) are additions that overflowed on the target. `bits` and `overflow` are the target's, None if unbounded.
+    """
+
+    bits: int | None
+    overflow: str | None
+    low: IntArray
+    high: IntArray
+    partial: IntArray
+    final: IntArray
+    events: IntArray
+
+    @property
+    def name(self) -> str:
+        """The register in words."""
+        return "unbounded" if self.bits is None else f"{self.bits}-bit {self.overflow}"
+
+    @property
+    def channel_bits(self) -> list[int]:
+        """Bits that hold every partial sum seen, by channel; extremes at the ends of int64 may have needed more."""
+        return [bits_for(int(a), int(b)) for a, b in zip(self.low, self.high, strict=True)]
+
+    @property
+    def groups(self) -> int:
+        """Lives of the register, over all channels."""
+        return int(self.partial.sum())
+
+    def overflowing(self, bits: int) -> IntArray:
+        """Groups, by channel, that overflow in a register of `bits` bits."""
+        return above(self.partial, bits)
+
+    def persistent(self, bits: int) -> IntArray:
+        """Of these, those whose final sum does not fit."""
+        return above(self.final, bits)
+
+    def transient(self, bits: int) -> IntArray:
+        """Of these, those whose final sum fits again."""
+        return self.overflowing(bits) - self.persistent(bits)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers; histograms by bits, without zeros. Counts at the target's own width are None if unbounded."""
+        own = {
+            name: None if self.bits is None else getattr(self, name)(self.bits).tolist()
+            for name in ("overflowing", "transient", "persistent")
+        }
+        return {
+            "register": self.name,
+            "bits": self.bits,
+            "overflow": self.overflow,
+            "needed": max(self.channel_bits, default=1),
+            "low": int(self.low.min(initial=0)),
+            "high": int(self.high.max(initial=0)),
+            "groups": self.groups,
+            "events": int(self.events.sum()),
+            **{name: None if counts is None else sum(counts) for name, counts in own.items()},
+            "partial": sparse(self.partial.sum(axis=0)),
+            "final": sparse(self.final.sum(axis=0)),
+            "channels": [
+                {
+                    "needed": needed,
+                    "low": int(self.low[n]),
+                    "high": int(self.high[n]),
+                    "events": int(self.events[n]),
+                    **{name: None if counts is None else counts[n] for name, counts in own.items()},
+                    "partial": sparse(self.partial[n]),
+                    "final": sparse(self.final[n]),
+                }
+                for n, needed in enumerate(self.channel_bits)
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class LayerTelemetry:
+    """One multiply-accumulate layer, its registers in order."""
+
+    name: str
+    op: str
+    stages: list[StageTelemetry]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionaries, lists and numbers."""
+        return {"name": self.name, "op": self.op, "stages": [s.to_json() for s in self.stages]}
+
+
+@dataclass(frozen=True)
+class ClipTelemetry:
+    """One requantizer: values that its clip raised to the low end and lowered to the high end, by channel."""
+
+    name: str
+    tensor: str
+    elements: int
+    low: IntArray
+    high: IntArray
+
+    def to_json(self) -> dict[str, Any]:
+        """Totals, and a list a side with a count for each channel."""
+        return {
+            "name": self.name,
+            "tensor": self.tensor,
+            "elements": self.elements,
+            "low": int(self.low.sum()),
+            "high": int(self.high.sum()),
+            "channels_low": self.low.tolist(),
+            "channels_high": self.high.tolist(),
+        }
+
+
+@dataclass(frozen=True)
+class Telemetry:
+    """What `intsim.telemetry` returns."""
+
+    model: str
+    target: str
+    samples: int
+    seed: int | None
+    layers: list[LayerTelemetry] = field(default_factory=list)
+    clips: list[ClipTelemetry] = field(default_factory=list)
+
+    @property
+    def overflows(self) -> int:
+        """Additions that overflowed on the target, in all layers and samples."""
+        return sum(int(s.events.sum()) for layer in self.layers for s in layer.stages)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionaries, lists and numbers."""
+        return {
+            "model": self.model,
+            "target": self.target,
+            "samples": self.samples,
+            "seed": self.seed,
+            "overflows": self.overflows,
+            "layers": [x.to_json() for x in self.layers],
+            "clips": [x.to_json() for x in self.clips],
+        }
+
+
+class Seen:
+    """Telemetry of one graph on one target while it runs, added up over samples."""
+
+    def __init__(self, graph: IntegerGraph, target: Target) -> None:
+        """Nothing was seen yet."""
+        self.graph, self.target = graph, target
+        self.demand: dict[str, Demand] = {}
+        self.clips: dict[str, tuple[IntArray, IntArray, int]] = {}
+        self.axes = channel_axes(graph)
+
+    def watch(self, node: Node, arrays: list[IntArray]) -> None:
+        """Look at a node about to run on `arrays`."""
+        op, tensors = OPS[node.op], [self.graph.tensors[i] for i in node.inputs]
+        if isinstance(op, Mac):
+            found = mac_demand(node, op, arrays, tensors, self.target)
+            self.demand.setdefault(node.name, nothing(*found.low.shape)).merge(slice(None), found)
+        elif node.op == "requantize":
+            low, high = clipped(node, arrays, tensors, self.target, self.axes[node.name])
+            size = int(np.prod(self.graph.tensors[node.output].shape))
+            before = self.clips.get(node.name, (0, 0, 0))
+            self.clips[node.name] = before[0] + low, before[1] + high, before[2] + size
+
+
+def channel_axes(graph: IntegerGraph) -> dict[str, int]:
+    """The axis of channels in each requantizer's output: the last one after a matrix product, else axis 1 if any."""
+    ops = {node.name: node.op for node in graph.nodes}
+    products = {x.tensor for x in layers(graph) if x.macs and ops[x.macs[0]] == "matmul"}
+    return {
+        node.name: -1 if node.output in products else min(1, len(graph.tensors[node.output].shape) - 1)
+        for node in graph.nodes
+        if node.op == "requantize"
+    }
+
+
+def telemetry(
+    model: str | Path | onnx.ModelProto | Model,
+    inputs: Inputs | None = None,
+    target: str | Path | Target = "exact",
+    samples: int = 1,
+    seed: int = 0,
+    progress: Report | None = None,
+) -> Telemetry:
+    """Run a model on a target and say what every register held, and would have held at any other width.
+
+    Args:
+        model: path, ModelProto or what `load` returned.
+        inputs: one array an input, in the file's shapes, or with one more leading axis: one sample each. Drawn with
+            `seed` where None.
+        target: built-in name, TOML file or `Target`. Unbounded registers are seen as one register a layer.
+        samples: how many samples to draw.
+        seed: seed of the drawn samples.
+        progress: called with a line of text before each node.
+
+    Raises:
+        IntsimError: bad model, target or inputs, or a layer that doesn't fit the target.
+    """
+    chosen = target if isinstance(target, Target) else Target.load(target)
+    loaded = opened(model, inputs)
+    data = each_sample(loaded, inputs) if inputs is not None else Samples(loaded, samples, seed)
+    seen = Seen(loaded.graph, chosen)
+    events: dict[str, IntArray] = {}
+    for sample in data:
+        codes = loaded.integer_inputs(sample)
+        ran = run_graph(loaded.graph, codes, chosen, progress=progress, watch=seen.watch)
+        for name, counts in ran.events.items():
+            events[name] = events[name] + counts if name in events else counts
+    nodes = {node.name: node for node in loaded.graph.nodes}
+    found = Telemetry(loaded.path, chosen.name, len(data), None if inputs is not None else seed)
+    for name, demand in seen.demand.items():
+        node = nodes[name]
+        registers = _stages(chosen.stages, demand, events[name])
+        found.layers.append(LayerTelemetry(node.source or name, node.source_op or node.op, registers))
+    for name, (low, high, size) in seen.clips.items():
+        found.clips.append(ClipTelemetry(nodes[name].source or name, nodes[name].output, size, low, high))
+    return found
+
+
+def _stages(stages: Sequence[Stage], demand: Demand, events: IntArray) -> list[StageTelemetry]:
+    """A layer's registers."""
+
+    def register(i: int, bits: int | None, overflow: str | None, counts: IntArray) -> StageTelemetry:
+        low, high, partial, final = (a[:, i] for a in demand)
+        return StageTelemetry(bits, overflow, low, high, partial, final, counts)
+
+    if not stages:
+        return [register(0, None, None, np.zeros(len(demand.low), np.int64))]
+    return [register(i, s.bits, s.overflow, events[:, i]) for i, s in enumerate(stages)]

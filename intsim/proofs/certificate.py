@@ -1,0 +1,330 @@
+"""What a certificate says, and its file: claims about one model on one target that can be checked again from the model.
+
+The text is the same for the same model, target and samples: no time, no path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from intsim.errors import IntsimError
+from intsim.graph import IntArray
+
+FORMAT = "intsim-certificate-1"
+Status = Literal["certified", "refuted", "open", "undecided"]
+STATUSES: tuple[Status, ...] = ("refuted", "open", "undecided", "certified")
+"""Worst first: a statement has the first of these that one of its parts has."""
+
+
+@dataclass(frozen=True)
+class Codes:
+    """An integer tensor: `fill` everywhere but at the flat positions `at`."""
+
+    fill: int
+    at: list[int]
+    values: list[int]
+
+    @classmethod
+    def of(cls, array: IntArray, fill: int) -> Codes:
+        """An array in this form."""
+        at = np.flatnonzero(array.reshape(-1) != fill)
+        return cls(fill, at.tolist(), array.reshape(-1)[at].tolist())
+
+    def array(self, shape: tuple[int, ...]) -> IntArray:
+        """The array; raises IntsimError for positions outside `shape`."""
+        out = np.full(shape, self.fill, np.int64)
+        if self.at and not (len(self.at) == len(self.values) and min(self.at) >= 0 and max(self.at) < out.size):
+            raise IntsimError(f"positions of a tensor of shape {shape} lie outside it")
+        out.reshape(-1)[self.at] = self.values
+        return out
+
+
+@dataclass(frozen=True)
+class NetworkRun:
+    """A network input, run through the whole model on the target.
+
+    Attributes:
+        sample: number of the sample searched; None where the input was constructed from the integers given.
+        sha256: of each network input's bytes (little-endian, C order, in the type it is run in).
+        first: integer node at which the run on the target first leaves exact semantics.
+        outputs_differ: whether an output of the file differs.
+    """
+
+    sample: int | None
+    sha256: dict[str, str]
+    first: str
+    outputs_differ: bool
+
+
+@dataclass(frozen=True)
+class Counterexample:
+    """Inputs for which integers on the target are wrong, and the wrong integer.
+
+    Attributes:
+        level: "layer": `inputs` are the multiply-accumulate's, within their proven ranges. "accumulator": they are a
+            requantizer's. "network": `inputs` are the integer graph's, or those of a sample.
+        through: integer nodes that are run on the target, one after another, on right inputs.
+        tensor: what the last of them makes.
+        position: where the wrong integer is.
+        expected: exact semantics.
+        got: the target's.
+        accumulators: exact and on the target, where `through` goes on to a requantizer.
+        codes: exact code and the target's behind a wrong accumulator, where one requantizer reads it.
+        masked: the two codes are equal, and no candidate was found whose codes differ.
+        inputs: integers by tensor.
+        network: present at level "network".
+    """
+
+    level: Literal["layer", "accumulator", "network"]
+    through: list[str]
+    tensor: str
+    position: list[int]
+    expected: int
+    got: int
+    accumulators: list[int] | None = None
+    codes: list[int] | None = None
+    masked: bool = False
+    inputs: dict[str, Codes] = field(default_factory=dict)
+    network: NetworkRun | None = None
+
+
+@dataclass(frozen=True)
+class RegisterClaim:
+    """One register: extremes of the true sums in it, the bits they need, channels in which it may overflow."""
+
+    bits: int
+    overflow: str
+    lanes: int
+    low: int
+    high: int
+    needs: int
+    unsafe: int
+
+
+@dataclass(frozen=True)
+class LayerClaim:
+    """The sums of one multiply-accumulate, by channel; every channel is of exactly one kind.
+
+    Attributes:
+        tensor: what it makes.
+        inputs: proven range of each input tensor.
+        low: least finished accumulator over all inputs within these ranges.
+        high: greatest.
+        safe: how many channels have no register that can overflow.
+        wraps_back: channels in which a register may overflow, and the sum is right all the same.
+        tried: channels in which every input was tried, and the sum is right.
+        wrong: channels in which an input was found for which the sum is wrong.
+        undecided: channels for which neither was found.
+    """
+
+    node: str
+    name: str
+    op: str
+    tensor: str
+    inputs: list[list[int]]
+    depth: int
+    channels: int
+    low: int
+    high: int
+    registers: list[RegisterClaim]
+    safe: int
+    wraps_back: list[int] = field(default_factory=list)
+    tried: list[int] = field(default_factory=list)
+    wrong: list[int] = field(default_factory=list)
+    undecided: list[int] = field(default_factory=list)
+
+    @property
+    def holds(self) -> bool:
+        """No channel's sum can come out wrong."""
+        return not self.wrong and not self.undecided
+
+
+@dataclass(frozen=True)
+class CellClaim:
+    """One cell of a requantizer over the accumulators low..high.
+
+    Attributes:
+        cell: row-major number.
+        low: least accumulator that can reach it.
+        high: greatest.
+        count: accumulators (with several inputs: combinations of codes) whose code is not the exact one.
+        wrong: all intervals of them, four numbers each: first, last, least and greatest code minus the exact one.
+        refused: intervals, first and last, for which the scheme has no result; among `count`.
+        reason: why the cell is undecided; empty when it isn't.
+    """
+
+    cell: int
+    low: int
+    high: int
+    count: int
+    wrong: list[int]
+    refused: list[int]
+    reason: str = ""
+
+    @property
+    def intervals(self) -> list[tuple[int, int]]:
+        """First and last accumulator of each interval of wrong codes."""
+        return list(zip(self.wrong[::4], self.wrong[1::4], strict=True))
+
+
+@dataclass(frozen=True)
+class RequantizerClaim:
+    """One requantizer over all accumulators that can reach it.
+
+    Attributes:
+        reads: the tensors whose sum it takes.
+        equal: whether every code is the exact one; None where a cell is undecided and no wrong code is known.
+        multiplier_bits: all fixed-point multiplier widths 4..32 with which it is exact, where asked for.
+    """
+
+    node: str
+    name: str
+    reads: list[str]
+    equal: bool | None
+    cells: list[CellClaim]
+    multiplier_bits: list[int] | None = None
+
+    @property
+    def reachable(self) -> int:
+        """Accumulators looked at, over all cells."""
+        return sum(c.high - c.low + 1 for c in self.cells)
+
+    @property
+    def count(self) -> int:
+        """Accumulators, or combinations of inputs, that give a wrong code or none, over all cells."""
+        return sum(c.count for c in self.cells)
+
+    @property
+    def undecided(self) -> list[CellClaim]:
+        """Cells for which the proof gave up."""
+        return [c for c in self.cells if c.reason]
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """What stands between the target and exact semantics at one node."""
+
+    kind: Literal["registers", "requantizer"]
+    node: str
+    name: str
+    status: Status
+    reason: str
+    counterexamples: list[Counterexample] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What `intsim.certify` returns; docs/certify.md says what it means.
+
+    `samples` is {"limit", "searched", "seed"}: how many inputs could be searched for a refutation, how many were, and
+    the seed they were drawn with (None: they were given). `arrays` are the samples that refute something, by number.
+    """
+
+    intsim: str
+    model: dict[str, str]
+    target: dict[str, Any]
+    verdict: Status
+    samples: dict[str, Any]
+    host: dict[str, list[str]]
+    layers: list[LayerClaim]
+    requantizers: list[RequantizerClaim]
+    obstacles: list[Obstacle]
+    multipliers: bool = False
+    arrays: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the integer program equals exact semantics for every input."""
+        return self.verdict == "certified"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionaries, lists and numbers, with the format's name and a digest of all the rest."""
+        content = {"format": FORMAT, **{k: v for k, v in asdict(self).items() if k != "arrays"}}
+        return {**content, "digest": digest(content)}
+
+    def text(self) -> str:
+        """The file: JSON, a list of numbers a line."""
+        return text(self.to_json())
+
+
+def digest(content: Mapping[str, Any]) -> str:
+    """SHA-256 of the content's canonical JSON, its own entry left out."""
+    rest = {k: v for k, v in content.items() if k != "digest"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def text(content: Mapping[str, Any]) -> str:
+    """Readable JSON; raw line ends, which no JSON string holds, tell lists of numbers from texts."""
+    found = json.dumps(content, indent=1)
+    return re.sub(r"\[\n[\s\d,-]*\]", lambda m: "[" + " ".join(m[0][1:-1].split()) + "]", found) + "\n"
+
+
+def counterexample_from(content: Any) -> Counterexample:
+    """A counterexample of a file; raises IntsimError if it is none."""
+    try:
+        fields = dict(content)
+        fields["inputs"] = {n: Codes(**v) for n, v in fields["inputs"].items()}
+        if fields["network"] is not None:
+            fields["network"] = NetworkRun(**fields["network"])
+        made = Counterexample(**fields)
+        numbers = [
+            *made.position,
+            made.expected,
+            made.got,
+            *(v for c in made.inputs.values() for v in (*c.at, *c.values)),
+        ]
+        if not all(type(v) is int for v in numbers):
+            raise TypeError("a number is not an integer")
+        return made
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        raise IntsimError(f"not a counterexample: {' '.join(str(error).split())[:200]}") from None
+
+
+def differences(mine: Any, theirs: Any, path: str = "") -> list[str]:
+    """One line for every place in which a file's content (`theirs`) is not what was computed again (`mine`)."""
+    if isinstance(mine, dict) and isinstance(theirs, dict):
+        keys = [*mine, *(k for k in theirs if k not in mine)]
+        return [
+            line
+            for k in keys
+            for line in differences(mine.get(k, MISSING), theirs.get(k, MISSING), f"{path}.{k}".lstrip("."))
+        ]
+    if isinstance(mine, list) and isinstance(theirs, list) and _nested(mine) and len(mine) == len(theirs):
+        return [
+            line
+            for i, (a, b) in enumerate(zip(mine, theirs, strict=True))
+            for line in differences(a, b, _at(path, i, a))
+        ]
+    if type(mine) is type(theirs) and mine == theirs:
+        return []
+    if isinstance(mine, list) and isinstance(theirs, list) and len(mine) == len(theirs):
+        first = next(
+            (i for i, (a, b) in enumerate(zip(mine, theirs, strict=True)) if (type(a), a) != (type(b), b)), None
+        )
+        return [] if first is None else differences(mine[first], theirs[first], f"{path}[{first}]")
+    return [f"{path}: the file says {_short(theirs)}, computed again {_short(mine)}"]
+
+
+MISSING = "(nothing)"
+
+
+def _nested(values: list[Any]) -> bool:
+    return any(isinstance(v, dict | list) for v in values)
+
+
+def _at(path: str, index: int, value: Any) -> str:
+    """Layers, requantizers and obstacles by their name in the file, others by number."""
+    name = value.get("name") if isinstance(value, dict) else None
+    return f"{path}[{name if name is not None else index}]"
+
+
+def _short(value: Any) -> str:
+    found = value if isinstance(value, str) else json.dumps(value)
+    return found if len(found) <= 80 else found[:77] + "..."

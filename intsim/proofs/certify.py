@@ -1,0 +1,282 @@
+"""Does a target compute exactly what the file says, for every input? A certificate, or what stands between.
+
+The statement is proven node by node: if each node, given right integers within their proven ranges, makes right ones,
+all of them do, whatever the network's input. Only multiply-accumulates (registers) and requantizers can differ on a
+target. docs/certify.md says what is proven by what, and what is not claimed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import onnx
+
+import intsim
+from intsim.arithmetic.integers import bits_for
+from intsim.errors import IntsimError
+from intsim.graph import IntegerGraph, Node
+from intsim.model import Inputs, Model, opened
+from intsim.ops import OPS, Mac
+from intsim.proofs.certificate import (
+    STATUSES,
+    CellClaim,
+    Certificate,
+    Counterexample,
+    LayerClaim,
+    Obstacle,
+    RegisterClaim,
+    RequantizerClaim,
+)
+from intsim.proofs.counterexample import Requantizer, behind, code_counterexample, sum_counterexample
+from intsim.proofs.replay import confirm, probe, promoted, search
+from intsim.proofs.requantizers import CellCertificate, certify_requantizer, multiplier_widths
+from intsim.proofs.site import Site
+from intsim.proofs.subject import identity, target_content
+from intsim.proofs.wrong_sums import WrongSum, wrong_sums
+from intsim.targets import Target
+
+Progress = Callable[[str], None]
+
+
+class Samples(Protocol):
+    """Network inputs that are made when asked for."""
+
+    def __len__(self) -> int:
+        """How many."""
+
+    def __iter__(self) -> Iterator[Inputs]:
+        """One after another."""
+
+
+def certify(
+    model: str | Path | onnx.ModelProto | Model,
+    target: str | Path | Target = "exact",
+    samples: Sequence[Inputs] | Samples = (),
+    seed: int | None = None,
+    multipliers: bool = False,
+    progress: Progress | None = None,
+) -> Certificate:
+    """Prove that a model's integers on a target are exact for every input, or find what stands between.
+
+    Args:
+        model: path, ModelProto or what `load` returned.
+        target: a built-in name, a TOML file or a `Target`.
+        samples: network inputs in which refutations are searched, one mapping each, as `run` takes them; e.g.
+            `intsim.verify.samples.Samples(model, 4, seed)`. Only as many are taken as are needed.
+        seed: the seed they were drawn with, None if they were given; kept in the certificate.
+        multipliers: also give the multiplier widths with which each requantizer is exact.
+        progress: called with the name of each layer.
+
+    Raises:
+        IntsimError: a bad model or target, or a node that does not fit the target.
+    """
+    return prove(model, target, enumerate(samples), len(samples), seed, multipliers, progress)
+
+
+def prove(
+    model: str | Path | onnx.ModelProto | Model,
+    target: str | Path | Target,
+    samples: Iterable[tuple[int, Inputs]],
+    limit: int,
+    seed: int | None = None,
+    multipliers: bool = False,
+    progress: Progress | None = None,
+) -> Certificate:
+    """What `certify` does, with samples that carry their numbers, `limit` of them."""
+    loaded = opened(model)
+    chosen = target if isinstance(target, Target) else Target.load(target)
+    graph = loaded.graph
+    layers: list[LayerClaim] = []
+    requantizers: list[RequantizerClaim] = []
+    obstacles: list[Obstacle] = []
+    sites: dict[str, Site] = {}
+    for node in graph.nodes:
+        if progress is not None:
+            progress(node.source or node.name)
+        if isinstance(OPS[node.op], Mac):
+            site = sites[node.name] = Site(graph, node, chosen.registers)
+            layer, wrong = layer_claim(site)
+            layers.append(layer)
+            if not layer.holds:
+                obstacles.append(_sums_obstacle(loaded, chosen, site, layer, wrong))
+        elif node.op == "requantize":
+            claim = requantizer_claim(graph, node, chosen, multipliers)
+            requantizers.append(claim)
+            if claim.undecided or any(_within(graph, node, claim)):
+                maker = graph.producer(node.inputs[0]) if len(node.inputs) == 1 else None
+                obstacles.append(_codes_obstacle(loaded, chosen, node, claim, sites.get(maker.name) if maker else None))
+    searched, arrays = _refute(loaded, chosen, obstacles, sites, samples)
+    verdict = next(s for s in STATUSES if s == "certified" or any(o.status == s for o in obstacles))
+    return Certificate(
+        intsim.__version__,
+        identity(loaded),
+        target_content(chosen),
+        verdict,
+        {"limit": limit, "searched": searched, "seed": seed},
+        {"prologue": loaded.lowered.prologue.names, "epilogue": loaded.lowered.epilogue.names},
+        layers,
+        requantizers,
+        obstacles,
+        multipliers,
+        arrays,
+    )
+
+
+def layer_claim(site: Site) -> tuple[LayerClaim, dict[int, WrongSum]]:
+    """What can be said of the sums of one multiply-accumulate, and a wrong sum for each channel that has one."""
+    node, op, sums = site.node, site.op, site.how.sums
+    low, high = op.channel_ranges(node, *site.tensors)
+    registers: list[RegisterClaim] = []
+    safe = np.ones(site.channels, bool)
+    exact = np.zeros(site.channels, bool)
+    if sums is not None:
+        for i, stage in enumerate(site.registers.stages):
+            least, most = int(sums.low[i].min()), int(sums.high[i].max())
+            fits = _by_channel(site, sums.safe[i])
+            registers.append(
+                RegisterClaim(
+                    stage.bits, stage.overflow, stage.lanes, least, most, bits_for(least, most), int((~fits).sum())
+                )
+            )
+        safe = _by_channel(site, sums.all_safe)
+        exact = ~safe & _by_channel(site, sums.all_exact)
+    left = np.flatnonzero(~safe & ~exact).tolist()
+    found = wrong_sums(site, left)
+    wrong = sorted(found.wrong)
+    return (
+        LayerClaim(
+            node.name,
+            node.source or node.name,
+            node.source_op or node.op,
+            node.output,
+            [[t.low, t.high] for t in site.tensors],
+            site.depth,
+            site.channels,
+            min(low),
+            max(high),
+            registers,
+            int(safe.sum()),
+            np.flatnonzero(exact).tolist(),
+            sorted(found.tried),
+            wrong,
+            sorted(set(left) - found.tried - set(wrong)),
+        ),
+        found.wrong,
+    )
+
+
+def _by_channel(site: Site, rows: np.ndarray) -> np.ndarray:
+    """Of every matrix of a batch."""
+    return np.asarray(np.asarray(rows, bool).reshape(-1, site.channels).all(axis=0))
+
+
+def requantizer_claim(graph: IntegerGraph, node: Node, target: Target, multipliers: bool = False) -> RequantizerClaim:
+    """What can be said of one requantizer; raises IntsimError when the target's scheme refuses the node."""
+    found = certify_requantizer(graph, node, target.form, target.stages)
+    if found.refused:
+        raise IntsimError(f"node {found.source}: target {target.name}: {found.reason}")
+    widths = list(multiplier_widths(graph, node, target.form, target.stages)) if multipliers else None
+    equal = {"equal": True, "differs": False}.get(found.verdict)
+    cells = [_cell(c) for c in found.cells]
+    return RequantizerClaim(node.name, found.source, list(node.inputs), equal, cells, widths)
+
+
+def _cell(found: CellCertificate) -> CellClaim:
+    wrong = [v for d in found.differences if d.kind != "precondition" for v in (d.low, d.high, d.least, d.most)]
+    refused = [v for d in found.differences if d.kind == "precondition" for v in (d.low, d.high)]
+    return CellClaim(found.cell, found.low, found.high, found.count, wrong, refused, found.reason)
+
+
+def _sums_obstacle(
+    model: Model, target: Target, site: Site, layer: LayerClaim, wrong: Mapping[int, WrongSum]
+) -> Obstacle:
+    after = behind(site.graph, site.node)
+    requantizer = None if after is None else Requantizer(site.graph, after, target.form, target.stages)
+    found = sum_counterexample(site, dict(wrong), requantizer) if wrong else probe(site.graph, site.node, target, site)
+    unsure = f"; of {len(layer.undecided)} more nothing is known" if wrong and layer.undecided else ""
+    reason = f"sums of {len(wrong)} of {layer.channels} channels can come out wrong{unsure}"
+    if not wrong:
+        reason = f"registers of {len(layer.undecided)} of {layer.channels} channels may overflow" + (
+            ", and some sum comes out wrong" if found else "; no wrong sum was found"
+        )
+    return _obstacle(model, target, "registers", site.node, layer.name, reason, found)
+
+
+def _codes_obstacle(model: Model, target: Target, node: Node, claim: RequantizerClaim, site: Site | None) -> Obstacle:
+    cells = [c for c in _within(model.graph, node, claim) if c.wrong]
+    requantizer = Requantizer(model.graph, node, target.form, target.stages)
+    found = code_counterexample(cells, requantizer, site) if cells else probe(model.graph, node, target, None)
+    parts = []
+    if claim.count and len(claim.reads) > 1:
+        parts.append(f"{claim.count} combinations of its inputs give a wrong code")
+    elif claim.count:
+        parts.append(f"{claim.count} of {claim.reachable} accumulators give a wrong code or none")
+    if claim.undecided:
+        parts.append(f"{len(claim.undecided)} of {len(claim.cells)} cells undecided: {claim.undecided[0].reason}")
+    return _obstacle(model, target, "requantizer", node, claim.name, "; ".join(parts), found)
+
+
+def _within(graph: IntegerGraph, node: Node, claim: RequantizerClaim) -> list[CellClaim]:
+    """Cells with wrong codes of accumulators that exact semantics can make.
+
+    Where a layer's sums don't fit the last register, a claim is about all that this register can hold. What it holds
+    besides right sums is that layer's obstacle, not the requantizer's.
+    """
+    if len(claim.reads) > 1:
+        return [c for c in claim.cells if c.count]
+    tensor = graph.tensors[node.inputs[0]]
+    low, high = tensor.low, tensor.high
+    cells = []
+    for cell in claim.cells:
+        quads = zip(*(cell.wrong[i::4] for i in range(4)), strict=True)
+        wrong = [v for a, b, *gap in quads if a <= high and b >= low for v in (max(a, low), min(b, high), *gap)]
+        pairs = zip(cell.refused[::2], cell.refused[1::2], strict=True)
+        refused = [v for a, b in pairs if a <= high and b >= low for v in (max(a, low), min(b, high))]
+        if wrong or refused:
+            cells.append(replace(cell, wrong=wrong, refused=refused))
+    return cells
+
+
+def _obstacle(
+    model: Model, target: Target, kind: Any, node: Node, name: str, reason: str, found: Counterexample | None
+) -> Obstacle:
+    """With the counterexample that was constructed, as a network input if it is one; it must run as predicted."""
+    if found is None:
+        return Obstacle(kind, node.name, name, "undecided", reason)
+    found = promoted(model, target, found) or found
+    wrong = confirm(model, target, found)
+    if wrong:
+        raise RuntimeError(f"node {name}: a counterexample does not run as predicted: {wrong[0]}")
+    return Obstacle(kind, node.name, name, "refuted" if found.level == "network" else "open", reason, [found])
+
+
+def _refute(
+    model: Model,
+    target: Target,
+    obstacles: list[Obstacle],
+    sites: Mapping[str, Site],
+    samples: Iterable[tuple[int, Inputs]],
+) -> tuple[int, dict[int, dict[str, np.ndarray]]]:
+    """Search samples until every obstacle is refuted; changes `obstacles`. Returns how many, and those that refute."""
+    by_name = {n.name: n for n in model.graph.nodes}
+    used: dict[int, dict[str, np.ndarray]] = {}
+    count = 0
+    waiting = [o for o in obstacles if o.status != "refuted"]
+    if not waiting:
+        return count, used
+    for number, inputs in samples:
+        count += 1
+        found = search(model, target, inputs, number, [by_name[o.node] for o in waiting], sites)
+        for i, obstacle in enumerate(obstacles):
+            if obstacle.node in found and obstacle in waiting:
+                more = [*obstacle.counterexamples, found[obstacle.node]]
+                obstacles[i] = replace(obstacle, status="refuted", counterexamples=more)
+                used[number] = {n: np.asarray(v) for n, v in inputs.items()}
+        waiting = [o for o in obstacles if o.status != "refuted"]
+        if not waiting:
+            break
+    return count, used

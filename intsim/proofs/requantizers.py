@@ -1,0 +1,309 @@
+"""Whether a hardware requantizer equals the exact one on every accumulator that can reach it, cell by cell.
+
+Nothing is sampled. For one input both are step functions, compared on whole intervals (`steps`), between the places
+where a register or a shift wraps (`segments`), over the accumulators of the cell's channel (`reach`). For several
+inputs every combination of codes is tried, up to 2^22 a cell. What is too large stays undecided and is never called
+equal. docs/requantizers.md says what a certificate claims.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from intsim.arithmetic.accumulate import Stage
+from intsim.arithmetic.form import RequantizerForm
+from intsim.arithmetic.rounding import Rounding
+from intsim.errors import IntsimError
+from intsim.graph import IntArray, IntegerGraph, Node, Tensor
+from intsim.ops.pieces import Piece, combine, node_pieces
+from intsim.ops.schemes import cell_function, exact_cell_function, requantize, thresholds
+from intsim.proofs.reach import cell_ranges
+from intsim.proofs.segments import Segment, distinct, intervals, segments
+from intsim.proofs.steps import Runs, StepLimitError, differing
+
+MOST_COMBINATIONS = 1 << 22
+"""Most combinations of input codes tried for one cell of a node with several inputs."""
+NEAREST = (Rounding.HALF_EVEN, Rounding.HALF_AWAY, Rounding.HALF_TOWARD_ZERO, Rounding.HALF_UP)
+Verdict = Literal["equal", "differs", "undecided", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Neighbouring accumulators `low`..`high` at which hardware isn't exact.
+
+    kind "value": on all of them hardware minus exact lies in least..most and is never 0.
+    kind "precondition": on all of them the scheme refuses the value; least and most are 0.
+    kind "inputs" (nodes with several inputs): each of them is the exact sum of at least one combination of inputs for
+    which hardware differs; over those combinations hardware minus exact lies in least..most and is never 0.
+    """
+
+    low: int
+    high: int
+    least: int
+    most: int
+    kind: Literal["value", "precondition", "inputs"] = "value"
+
+
+@dataclass(frozen=True)
+class CellCertificate:
+    """One cell, by its row-major position, over the accumulators low..high.
+
+    `differences` are all there are, ascending; `count` is the number of accumulators in them (of combinations of inputs
+    where there are several). `reason` says why the cell is undecided, and is empty when it isn't.
+    """
+
+    cell: int
+    low: int
+    high: int
+    differences: tuple[Difference, ...]
+    count: int
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class RequantizerCertificate:
+    """One requantize node on one scheme.
+
+    `equal` is True only if hardware equals exact in every cell on every accumulator of its range. `reason` is empty
+    where every cell is decided; otherwise it says what kept it undecided, or what the scheme refused (`refused`; then
+    there are no cells).
+    """
+
+    node: str
+    source: str
+    equal: bool
+    cells: tuple[CellCertificate, ...]
+    reason: str = ""
+    refused: bool = False
+
+    @property
+    def verdict(self) -> Verdict:
+        """One word; a difference found counts more than a cell left undecided."""
+        if self.refused:
+            return "refused"
+        if any(cell.count for cell in self.cells):
+            return "differs"
+        return "equal" if self.equal else "undecided"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionaries, lists and numbers; a difference is [low, high, least, most] or, by kind, five items."""
+        return {
+            "node": self.node,
+            "source": self.source,
+            "verdict": self.verdict,
+            "equal": self.equal,
+            "reason": self.reason,
+            "cells": [
+                {
+                    "cell": c.cell,
+                    "low": c.low,
+                    "high": c.high,
+                    "count": c.count,
+                    "reason": c.reason,
+                    "differences": [_difference_json(d) for d in c.differences],
+                }
+                for c in self.cells
+            ],
+        }
+
+
+def _difference_json(d: Difference) -> list[Any]:
+    return [d.low, d.high, d.least, d.most, *([] if d.kind == "value" else [d.kind])]
+
+
+def certify_requantizer(
+    graph: IntegerGraph, node: Node, form: RequantizerForm, stages: Sequence[Stage]
+) -> RequantizerCertificate:
+    """Compare a requantize node's scheme with exact semantics over every accumulator that can reach each cell.
+
+    Args:
+        graph: the graph that holds the node.
+        node: a requantize node.
+        form: the hardware's requantizer.
+        stages: the hardware's accumulator; empty for unbounded.
+
+    Raises:
+        IntsimError: not a requantize node.
+    """
+    return _certificate(graph, node, form, stages, any_will_do=False)
+
+
+def multiplier_widths(
+    graph: IntegerGraph, node: Node, form: RequantizerForm, stages: Sequence[Stage] = ()
+) -> tuple[int, ...]:
+    """All multiplier widths 4..32, ascending, with which a fixed-point requantizer equals exact semantics on the node.
+
+    The first is the smallest; a wider one may fail where a narrower holds. `form` decides how it rounds, if it is
+    fixed-point itself; otherwise the full product is rounded once, half up.
+    """
+    base = form if form.scheme == "fixed-point" else RequantizerForm("fixed-point", rounding=Rounding.HALF_UP)
+    return tuple(
+        bits
+        for bits in range(4, 33)
+        if _certificate(graph, node, replace(base, multiplier_bits=bits), stages, any_will_do=True).equal
+    )
+
+
+def _certificate(
+    graph: IntegerGraph, node: Node, form: RequantizerForm, stages: Sequence[Stage], any_will_do: bool
+) -> RequantizerCertificate:
+    if node.op != "requantize":
+        raise IntsimError(f"node {node.source or node.name}: is a {node.op}; certificates are for requantize nodes")
+    source = node.source or node.name
+    tensors = [graph.tensors[i] for i in node.inputs]
+    try:
+        if len(node.inputs) > 1:
+            cells = _several_inputs(node, tensors, form, stages, any_will_do)
+        else:
+            cells = _one_input(node, cell_ranges(graph, node, stages), form, stages, any_will_do)
+    except IntsimError as error:
+        return RequantizerCertificate(node.name, source, False, (), str(error), refused=True)
+    open_ = [c for c in cells if c.reason]
+    reason = f"{len(open_)} of {len(cells)} cells undecided: {open_[0].reason}" if open_ else ""
+    equal = not open_ and not any(c.count for c in cells)
+    return RequantizerCertificate(node.name, source, equal, cells, reason)
+
+
+def _one_input(
+    node: Node,
+    ranges: list[tuple[int, int]],
+    form: RequantizerForm,
+    stages: Sequence[Stage],
+    any_will_do: bool,
+) -> tuple[CellCertificate, ...]:
+    """Cells with equal pieces and ranges are decided once."""
+    done: dict[Any, CellCertificate] = {}
+    cells = []
+    for index, (pieces, reach) in enumerate(zip(node_pieces(node), ranges, strict=True)):
+        key = (tuple(pieces), reach)
+        if key not in done:
+            done[key] = _cell(node, pieces, reach, form, stages, any_will_do)
+        cells.append(replace(done[key], cell=index))
+        if any_will_do and done[key].count:
+            break
+    return tuple(cells)
+
+
+def _cell(
+    node: Node,
+    pieces: list[Piece],
+    reach: tuple[int, int],
+    form: RequantizerForm,
+    stages: Sequence[Stage],
+    any_will_do: bool,
+) -> CellCertificate:
+    low, high = reach
+    exact = exact_cell_function(node, pieces)
+    try:
+        cut = segments(pieces, low, high, form, stages)
+        refused = [Difference(s.low, s.high, 0, 0, "precondition") for s in cut if not s.valid]
+        if form.scheme == "thresholds":
+            # its own steps, made once: between neighbours of them the count is one number
+            stairs = thresholds(node, pieces, low, high)
+            starts = distinct(np.concatenate([np.array([s.low for s in cut], np.int64), stairs.thresholds]))
+            runs = differing(stairs.count, exact, starts, np.append(starts[1:] - 1, high), any_will_do)
+        else:
+            hardware = cell_function(node, pieces, form, stages)
+            runs = _compare(node, cut, hardware, exact, form, any_will_do)
+    except StepLimitError as limit:
+        return CellCertificate(0, low, high, (), 0, str(limit))
+    differences = _joined(refused) + _differences(runs, "value")
+    differences.sort(key=lambda d: d.low)
+    return CellCertificate(0, low, high, tuple(differences), sum(d.high - d.low + 1 for d in differences))
+
+
+def _compare(
+    node: Node,
+    cut: list[Segment],
+    hardware: Any,
+    exact: Any,
+    form: RequantizerForm,
+    any_will_do: bool,
+) -> Runs:
+    ends = np.array([v for s in cut if s.valid for v in (s.low, s.high)], np.int64)
+    values = np.concatenate([hardware(ends), exact(ends)]) - node.attributes["zero"] if ends.size else ends
+    codes = (int(values.min()), int(values.max())) if values.size else (0, 0)
+    nearest = Rounding(node.attributes["rounding"]) in NEAREST and form.rounding in (None, *NEAREST)
+    return differing(hardware, exact, *intervals(cut, codes, not nearest), any_will_do)
+
+
+def _differences(runs: Runs, kind: Literal["value", "inputs"]) -> list[Difference]:
+    columns = [a.tolist() for a in (runs.low, runs.high, runs.least, runs.most)]
+    return [Difference(low, high, least, most, kind) for low, high, least, most in zip(*columns, strict=True)]
+
+
+def _joined(parts: list[Difference]) -> list[Difference]:
+    """Neighbouring intervals as one."""
+    out: list[Difference] = []
+    for part in parts:
+        if out and out[-1].high + 1 == part.low:
+            out[-1] = replace(out[-1], high=part.high)
+        else:
+            out.append(part)
+    return out
+
+
+def _several_inputs(
+    node: Node, tensors: list[Tensor], form: RequantizerForm, stages: Sequence[Stage], any_will_do: bool
+) -> tuple[CellCertificate, ...]:
+    """Every combination of the inputs' codes; an input read twice has one code."""
+    names = list(dict.fromkeys(node.inputs))
+    reach = {name: (t.low, t.high) for name, t in zip(node.inputs, tensors, strict=True)}
+    sizes = [reach[n][1] - reach[n][0] + 1 for n in names]
+    grids = []
+    if math.prod(sizes) <= MOST_COMBINATIONS:
+        for i, name in enumerate(names):
+            codes = np.arange(reach[name][0], reach[name][1] + 1)
+            grids.append(codes.reshape([-1 if i == j else 1 for j in range(len(names))]))
+    arrays = [grids[names.index(name)] for name in node.inputs] if grids else []
+    all_pieces, given = node_pieces(node), node.attributes["pieces"]
+    shape = tuple(node.attributes["cells"])
+    coefficients = node.arrays["coefficients"]
+    columns = np.broadcast_to(coefficients, (len(tensors), *shape)).reshape(len(tensors), -1)
+    done: dict[Any, CellCertificate] = {}
+    cells = []
+    for index, pieces in enumerate(all_pieces):
+        column = columns[:, index]
+        key = (tuple(pieces), tuple(column.tolist()))
+        if key not in done:
+            attributes = {**node.attributes, "cells": [1], "pieces": [given[index]]}
+            single = replace(node, attributes=attributes, arrays={"coefficients": column.reshape(-1, 1)})
+            done[key] = _combinations(single, arrays, tensors, form, stages)
+        cells.append(replace(done[key], cell=index))
+        if any_will_do and done[key].count:
+            break
+    return tuple(cells)
+
+
+def _combinations(
+    single: Node, arrays: list[IntArray], tensors: list[Tensor], form: RequantizerForm, stages: Sequence[Stage]
+) -> CellCertificate:
+    """One cell; no arrays: too many combinations."""
+    if not arrays:
+        corners = [
+            [int(c) * edge for edge in (t.low, t.high)]
+            for c, t in zip(single.arrays["coefficients"].reshape(-1), tensors, strict=True)
+        ]
+        low, high = sum(map(min, corners)), sum(map(max, corners))
+        return CellCertificate(0, low, high, (), 0, f"more than {MOST_COMBINATIONS} combinations of its inputs' codes")
+    hardware = requantize(single, arrays, tensors, form, stages)
+    exact = requantize(single, arrays, tensors, RequantizerForm("exact"), ())
+    sums = np.broadcast_to(combine(single, *arrays), exact.shape)
+    difference = (hardware - exact).reshape(-1)
+    wrong = np.flatnonzero(difference)
+    low, high = int(sums.min()), int(sums.max())
+    if not wrong.size:
+        return CellCertificate(0, low, high, (), 0)
+    at, difference = sums.reshape(-1)[wrong], difference[wrong]
+    order = np.argsort(at, kind="stable")
+    at, difference = at[order], difference[order]
+    starts = np.flatnonzero(np.concatenate([[True], np.diff(at) > 1]))
+    ends = np.append(starts[1:], at.size) - 1
+    least, most = np.minimum.reduceat(difference, starts), np.maximum.reduceat(difference, starts)
+    runs = Runs(at[starts], at[ends], least, most)
+    return CellCertificate(0, low, high, tuple(_differences(runs, "inputs")), int(wrong.size))

@@ -1,0 +1,70 @@
+"""What a certificate is about: one model, by its bytes and its integers, and one target, by its content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from intsim.graph import node_json, tensor_json
+from intsim.model import Model
+from intsim.targets import Target
+
+
+def identity(model: Model) -> dict[str, str]:
+    """A model's file name, SHA-256 of the file, and SHA-256 of the integer graph it was lowered to."""
+    path = Path(model.path)
+    proto = model.lowered.source.proto
+    data = path.read_bytes() if path.is_file() else proto.SerializeToString(deterministic=True)
+    graph = model.graph
+    content = {
+        "tensors": [tensor_json(t) for t in graph.tensors.values()],
+        "nodes": [[node_json(n), sorted(n.arrays)] for n in graph.nodes],
+        "inputs": graph.inputs,
+        "outputs": graph.outputs,
+    }
+    lowered = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    for node in graph.nodes:
+        for key in sorted(node.arrays):
+            array = np.ascontiguousarray(node.arrays[key]).astype("<i8")
+            lowered.update(f"{key} {array.shape}".encode() + array.tobytes())
+    return {"file": path.name, "sha256": hashlib.sha256(data).hexdigest(), "graph_sha256": lowered.hexdigest()}
+
+
+def target_content(target: Target) -> dict[str, Any]:
+    """Name, SHA-256 and full content of a target; `target_from` reads it."""
+    content = {k: v for k, v in _without_none(target.model_dump(mode="json")).items() if k != "name"}
+    if "operands" in content:
+        kinds = {k: getattr(target.operands, k) for k in content["operands"]}
+        content["operands"] = {k: f"{'s' if v.signed else 'u'}{v.bits}" for k, v in kinds.items()}
+    data = json.dumps(content, sort_keys=True).encode()
+    return {"name": target.name, "sha256": hashlib.sha256(data).hexdigest(), "content": content}
+
+
+def target_from(document: Mapping[str, Any]) -> Target:
+    """The target of a certificate; raises IntsimError if it is none."""
+    content = document["content"]
+    order = content.get("accumulate", {}).get("order")
+    if isinstance(order, list):
+        content = {**content, "accumulate": {**content["accumulate"], "order": " ".join(map(str, order))}}
+    lines = [f"{key} = {_toml(value)}" for key, value in content.items()]
+    return Target.from_toml("\n".join(lines), str(document["name"]), "of the certificate")
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it, tables in one line."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    return [_without_none(v) for v in value] if isinstance(value, list) else value

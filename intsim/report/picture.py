@@ -1,0 +1,237 @@
+"""A sweep as a picture: errors against widths, overflow by layer, and where it is proven or observed to be safe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from intsim.explore.configuration import Configuration
+from intsim.explore.row import LayerRow, OutputRow, Row
+from intsim.explore.sweep import Sweep
+from intsim.report.sweep import worst
+
+COLOURS = {"wrap": "#0072b2", "saturate": "#d55e00"}
+PROVEN, OBSERVED = "#cde8cf", "#e8eef7"
+MOST_LABELS = 60
+DPI = 110
+
+
+def draw_sweep(path: Path, found: Sweep) -> bool:
+    """Write the picture as PNG; False, and no file, where matplotlib is missing."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return False
+    panels = [p for p in (_Accumulators(found), _Multipliers(found), _Grid(found)) if p.rules or p.rows]
+    heights = [p.height for p in panels]
+    figure: Any = Figure(figsize=(13.5, sum(heights) + 0.6), dpi=DPI, layout="constrained")
+    where = "" if found.stage is None else f", stage {found.stage}"
+    name = Path(found.model).name or found.model
+    figure.suptitle(f"{_plain(name)} on {_plain(found.target)}{where}: against the exact run", fontsize=12)
+    parts = np.atleast_1d(figure.subfigures(len(panels), 1, height_ratios=heights))
+    for part, panel in zip(parts, panels, strict=True):
+        panel.draw(part)
+    figure.savefig(path, format="png")
+    return True
+
+
+def _plain(text: str, most: int = 100) -> str:
+    """The end of a text, so that it fits, without what matplotlib reads as mathematics."""
+    return "".join(c if c.isprintable() else "?" for c in text)[-most:].replace("$", r"\$")
+
+
+class _Accumulators:
+    """Two panels of errors against the register's width, and a map of overflow by layer for each rule."""
+
+    def __init__(self, found: Sweep) -> None:
+        self.found = found
+        self.rules: dict[str, list[Row]] = {}
+        for rule in found.rules:
+            rows = [found.row(Configuration(w, rule)) for w in found.accumulators]
+            if all(r is not None for r in rows):
+                self.rules[rule] = [r for r in rows if r is not None]
+        self.rows: list[Row] = []
+        self.layers = _mac_layers(next(iter(self.rules.values()), []))
+        self.height = 3.4 + _map_height(self.layers)
+
+    def draw(self, part: Any) -> None:
+        widths = self.found.accumulators
+        top, bottom = part.subfigures(2, 1, height_ratios=[3.4, self.height - 3.4])
+        error, wrong = top.subplots(1, 2)
+        for rule, rows in self.rules.items():
+            output = [worst(r) for r in rows]
+            for key, line, mark in (("mean", "-", "o"), ("max", ":", "")):
+                values = [_number(o, key) for o in output]
+                error.plot(widths, values, line, marker=mark, ms=3, color=COLOURS[rule], label=f"{rule}, {key}")
+            final = [_share(sum(o.wrong for o in r.outputs), sum(o.elements for o in r.outputs)) for r in rows]
+            wrong.plot(widths, final, "-", marker="o", ms=3, color=COLOURS[rule], label=f"{rule}, outputs that differ")
+            groups = [_share(sum(x.overflowing for x in r.layers), sum(x.groups for x in r.layers)) for r in rows]
+            wrong.plot(widths, groups, ":", color=COLOURS[rule], label=f"{rule}, groups that overflow")
+        error.set_ylabel("output difference, its own units")
+        wrong.set_ylabel("share")
+        for axes in (error, wrong):
+            _log(axes)
+            axes.set_xlabel("accumulator bits")
+            _regions(axes, widths, self.rules)
+            axes.legend(fontsize=7, loc="lower left")
+        maps = np.atleast_1d(bottom.subplots(1, len(self.rules), sharey=True))
+        tables = {
+            rule: np.array([[_share(x.overflowing, x.groups) for x in _mac_layers([r])] for r in rows]).T
+            for rule, rows in self.rules.items()
+        }
+        limits = _limits(tables.values())
+        for axes, (rule, rows) in zip(maps, self.rules.items(), strict=True):
+            image = _map(axes, widths, self.layers, tables[rule], limits)
+            axes.set_title(f"{rule}: groups that overflow, by layer", fontsize=10)
+            axes.set_xlabel("accumulator bits")
+            for kind, style in (("proven", "-"), ("observed", "--")):
+                flags = [[getattr(x, kind) for x in _mac_layers([r])] for r in rows]
+                _boundary(axes, widths, np.array(flags).T, style, f"{kind} safe from here on")
+        if self.layers:
+            maps[0].legend(fontsize=7, loc="lower right", framealpha=0.9)
+        bottom.colorbar(image, ax=list(maps), fraction=0.03, pad=0.01, label="share of groups")
+
+
+class _Multipliers:
+    """Errors against the multiplier's width, and a map of wrong codes by layer."""
+
+    def __init__(self, found: Sweep) -> None:
+        self.found = found
+        self.rules: dict[str, list[Row]] = {}
+        rows = [found.row(Configuration(multiplier=m)) for m in found.multipliers]
+        self.rows = [r for r in rows if r is not None]
+        self.layers = self.rows[0].layers if self.rows else []
+        self.height = max(3.4, _map_height(self.layers))
+
+    def draw(self, part: Any) -> None:
+        widths = self.found.multipliers
+        error, codes = part.subplots(1, 2)
+        output = [worst(r) for r in self.rows]
+        for key, style in (("mean", "-"), ("median", "-."), ("rmse", "--"), ("max", ":")):
+            error.plot(widths, [_number(o, key) for o in output], style, marker="o", ms=3, label=key)
+        _log(error)
+        error.set_xlabel("multiplier bits")
+        error.set_ylabel("output difference, its own units")
+        error.set_title(f"requantizer: {_plain(self.found.requantizer or '')}", fontsize=9)
+        error.legend(fontsize=7)
+        table = np.array([[_share(x.wrong_codes, x.codes) for x in r.layers] for r in self.rows]).T
+        image = _map(codes, widths, self.layers, table, _limits([table]))
+        codes.set_title("wrong codes, by layer", fontsize=10)
+        codes.set_xlabel("multiplier bits")
+        part.colorbar(image, ax=codes, fraction=0.05, pad=0.01, label="share of codes")
+
+
+class _Grid:
+    """A map of the mean output difference over both widths, for each rule."""
+
+    height = 4.2
+
+    def __init__(self, found: Sweep) -> None:
+        self.found = found
+        whole = bool(found.rows) and all(None not in r.configuration.to_json().values() for r in found.rows)
+        self.rules = found.rules if whole else []
+        self.rows: list[Row] = []
+
+    def draw(self, part: Any) -> None:
+        widths, multipliers = self.found.accumulators, self.found.multipliers
+        maps = np.atleast_1d(part.subplots(1, len(self.rules), sharey=True))
+        tables = {}
+        for rule in self.rules:
+            rows = [[self.found.row(Configuration(w, rule, m)) for w in widths] for m in multipliers]
+            tables[rule] = np.array([[_number(worst(r) if r else None, "mean") for r in line] for line in rows])
+        limits = _limits(tables.values())
+        for axes, (rule, table) in zip(maps, tables.items(), strict=True):
+            image = _map(axes, widths, multipliers, table, limits)
+            axes.set_title(f"{rule}: mean output difference, its own units", fontsize=10)
+            axes.set_xlabel("accumulator bits")
+        maps[0].set_ylabel("multiplier bits")
+        part.colorbar(image, ax=list(maps), fraction=0.03, pad=0.01)
+
+
+def _mac_layers(rows: Sequence[Row]) -> list[LayerRow]:
+    """The layers of the first row that have registers."""
+    return [x for x in rows[0].layers if x.groups] if rows else []
+
+
+def _map_height(layers: Sequence[LayerRow]) -> float:
+    return min(1.4 + 0.22 * len(layers), 12.0)
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
+
+
+def _number(output: OutputRow | None, key: str) -> float:
+    value = None if output is None else getattr(output, key)
+    return float("nan") if value is None else float(value)
+
+
+def _log(axes: Any) -> None:
+    """A log scale that has a place for 0, which many points are."""
+    points = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.get_lines()])
+    above = points[np.isfinite(points) & (points > 0)]
+    if above.size:
+        axes.set_yscale("symlog", linthresh=10.0 ** np.floor(np.log10(above.min())), linscale=0.5)
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.25)
+
+
+def _regions(axes: Any, widths: list[int], rules: dict[str, list[Row]]) -> None:
+    """Shade the widths that are safe under every swept rule: proven, and observed only."""
+    for left, right, colour, name in _bands(widths, rules):
+        axes.axvspan(left - 0.5, right + 0.5, color=colour, zorder=0, lw=0, label=name)
+    axes.set_xlim(widths[0] - 0.5, widths[-1] + 0.5)
+
+
+def _bands(widths: list[int], rules: dict[str, list[Row]]) -> list[tuple[int, int, str, str]]:
+    kinds = []
+    for i in range(len(widths)):
+        rows = [r[i] for r in rules.values()]
+        kinds.append("proven" if all(r.proven for r in rows) else "observed" if all(r.observed for r in rows) else "")
+    bands = []
+    for kind, colour, name in (("proven", PROVEN, "proven safe"), ("observed", OBSERVED, "safe on these inputs")):
+        mine = [w for w, k in zip(widths, kinds, strict=True) if k == kind]
+        runs = np.split(np.array(mine), np.flatnonzero(np.diff(mine) > 1) + 1) if mine else []
+        bands += [(int(r[0]), int(r[-1]), colour, name if i == 0 else "_") for i, r in enumerate(runs)]
+    return bands
+
+
+def _limits(tables: Iterable[Any]) -> tuple[float, float]:
+    """Least and greatest value above 0, for one scale of several maps."""
+    values = np.concatenate([np.asarray(t, float).reshape(-1) for t in tables])
+    above = values[np.isfinite(values) & (values > 0)]
+    low, high = (float(above.min()), float(above.max())) if above.size else (0.1, 1.0)
+    return low, high if high > low else 10 * low
+
+
+def _map(axes: Any, widths: Sequence[int], rows: Sequence[Any], table: Any, limits: tuple[float, float]) -> Any:
+    """A map on a log scale; 0 is white. `rows` are layers, or widths of the other axis."""
+    from matplotlib.colors import LogNorm
+
+    # a model without layers has an empty map
+    shown = table if len(rows) else np.zeros((1, len(widths)))
+    image = axes.imshow(np.ma.masked_less_equal(shown, 0), aspect="auto", cmap="viridis_r", norm=LogNorm(*limits))
+    every = max(1, -(-len(rows) // MOST_LABELS))
+    axes.set_yticks(range(0, len(rows), every))
+    names = [_plain(r.name, 28) if isinstance(r, LayerRow) else str(r) for r in rows]
+    axes.set_yticklabels(names[::every], fontsize=7)
+    step = -(-len(widths) // 13)
+    axes.set_xticks(range(0, len(widths), step))
+    axes.set_xticklabels([str(w) for w in widths[::step]])
+    return image
+
+
+def _boundary(axes: Any, widths: Sequence[int], flags: Any, style: str, name: str) -> None:
+    """A stair left of the widths from which on each layer has the flag."""
+    edges = []
+    for line in flags:
+        missing = np.flatnonzero(~line)
+        edges.append((missing[-1] if missing.size else -1) + 0.5)
+    if not edges:
+        return
+    x = np.repeat(np.clip(edges, -0.5, len(widths) - 0.5), 2)
+    y = np.repeat(np.arange(len(edges) + 1) - 0.5, 2)[1:-1]
+    axes.plot(x, y, style, color="black", lw=1.3, label=name)

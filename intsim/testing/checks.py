@@ -1,0 +1,309 @@
+"""Checks of your own kernel, RTL simulation or exporter against intsim, with the smallest counterexample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from intsim.arithmetic.accumulate import Accumulation
+from intsim.arithmetic.form import RequantizerForm
+from intsim.arithmetic.integers import IntegerType
+from intsim.arithmetic.requantize import float32_scale, power_of_two_shift, quantize_multiplier
+from intsim.arithmetic.rounding import Rounding
+from intsim.arithmetic.tosa import tosa_multiplier
+from intsim.errors import IntsimError
+from intsim.graph import Node
+from intsim.ops.pieces import pieces_json
+from intsim.ops.schemes import cell_function
+from intsim.targets import Target
+from intsim.testing.dots import BIAS, DotProduct, defined, dot_products, path
+from intsim.testing.smallest import smallest
+from intsim.testing.values import accumulators, scales, within
+
+INT8 = IntegerType(8, True)
+Case = TypeVar("Case")
+
+
+class CounterexampleError(AssertionError):
+    """A kernel and intsim disagree. The text is the smallest case found: operands, expected, got."""
+
+
+class Checked(NamedTuple):
+    """What a check that found nothing has compared: cases, and how many of them were of the difficult kind."""
+
+    cases: int
+    difficult: int
+
+
+class Requantization(NamedTuple):
+    """Parameters of one requantizer, as a kernel of its scheme takes them; what a scheme doesn't use is None.
+
+    fixed-point, tosa: `multiplier` and `shift`, scale ~= multiplier * 2^-shift. shift: `shift`, scale = 2^-shift.
+    float32: `factor`, a float32. exact, thresholds: `scale` itself and `rounding`.
+    """
+
+    scale: Fraction
+    zero_point: int
+    low: int
+    high: int
+    rounding: Rounding
+    multiplier: int | None = None
+    shift: int | None = None
+    factor: np.float32 | None = None
+
+
+DotKernel = Callable[[NDArray[Any], NDArray[Any], Any], Any]
+RequantizeKernel = Callable[[NDArray[np.int64], Requantization], Any]
+
+
+def check_dot_product(
+    kernel: DotKernel,
+    target: Target | str,
+    max_examples: int = 500,
+    max_terms: int = 256,
+    activation: IntegerType | None = None,
+    weight: IntegerType | None = None,
+    bias: IntegerType | None = BIAS,
+    seed: int | None = None,
+) -> Checked:
+    """Compare a dot product kernel with a target's registers, bit for bit.
+
+    Args:
+        kernel: called as `kernel(activation, weight, bias)` with the fields of a `DotProduct`; returns the accumulator.
+            On a target with packing it returns an array (channels, pixels).
+        target: a built-in name, a path, or a `Target`.
+        max_examples: how many dot products to try.
+        max_terms: most products of one sum.
+        activation: values the kernel takes, if not all that the target does (default UINT8 where it takes any).
+        weight: likewise (default INT8).
+        bias: type of the bias; None for none (0).
+        seed: None for the same cases each time, a number for others.
+
+    Returns:
+        Checked; difficult are those in which a register overflowed.
+
+    Raises:
+        CounterexampleError: they disagree.
+        IntsimError: a target that can't be read, operands that don't fit int64.
+    """
+    machine = target if isinstance(target, Target) else Target.load(target)
+    strategy = dot_products(machine, max_terms, activation, weight, bias)
+
+    def both(case: DotProduct) -> tuple[Accumulation, Any]:
+        bias = case.bias if path(machine).packing is None else np.asarray(case.bias)[:, None]
+        wanted = defined(machine, case.activation, case.weight, bias)
+        return wanted, kernel(case.activation.copy(), case.weight.copy(), case.bias)
+
+    def fails(case: DotProduct) -> bool:
+        try:
+            wanted, got = both(case)
+            return not _equal(got, wanted.result)
+        except Exception:  # another mistake than the one that is made smaller
+            return False
+
+    wrong: list[DotProduct] = []
+
+    def compare(case: DotProduct) -> int:
+        wanted, got = both(case)
+        if not _equal(got, wanted.result):
+            wrong.append(case)
+            raise CounterexampleError
+        return bool(wanted.events.any())
+
+    try:
+        # the smallest case is found below, with an eye to what a dot product is
+        return search(strategy, compare, max_examples, seed, (Phase.generate,))
+    except CounterexampleError:
+        case = smallest(wrong[-1], fails)
+        raise CounterexampleError(_dot_report(machine, case, *both(case))) from None
+
+
+def check_requantizer(
+    kernel: RequantizeKernel,
+    form: RequantizerForm | Target | str,
+    max_examples: int = 500,
+    accumulator_bits: int = 32,
+    output: IntegerType = INT8,
+    scale: st.SearchStrategy[Fraction] | None = None,
+    zero_points: bool = True,
+    seed: int | None = None,
+) -> Checked:
+    """Compare a requantizer kernel with intsim's, bit for bit, on accumulators at ties, steps, ends and powers of two.
+
+    Args:
+        kernel: called as `kernel(accumulators, requantization)` with int64 (n,) and a `Requantization`; returns (n,)
+            codes, zero point added and clipped.
+        form: a `RequantizerForm`, or a target whose requantizer is meant.
+        max_examples: how many sets of parameters to try, each with several accumulators.
+        accumulator_bits: width of the signed accumulators.
+        output: type of the codes.
+        scale: scales to draw from; default: 2^-20..1, powers of two for scheme shift.
+        zero_points: False for 0 only.
+        seed: None for the same cases each time, a number for others.
+
+    Returns:
+        Checked; difficult are accumulators on an exact tie.
+
+    Raises:
+        CounterexampleError: they disagree.
+    """
+    if isinstance(form, str):
+        form = Target.load(form)
+    chosen = form.form if isinstance(form, Target) else form
+    drawn = (
+        scale
+        if scale is not None
+        else st.integers(0, 20).map(lambda n: Fraction(1, 1 << n))
+        if chosen.scheme == "shift"
+        else scales(Fraction(1, 1 << 20), Fraction(1))
+    )
+
+    @st.composite
+    def cases(draw: Any) -> tuple[NDArray[np.int64], Requantization]:
+        factor = draw(drawn)
+        zero = draw(within(output.min, output.max)) if zero_points else 0
+        mode = chosen.rounding or draw(st.sampled_from(list(Rounding)))
+        values = draw(st.lists(accumulators(accumulator_bits, factor), min_size=1, max_size=8))
+        try:
+            return np.array(values, np.int64), _parameters(chosen, factor, zero, output, mode)
+        except IntsimError:
+            assume(False)  # a scale that the scheme doesn't take
+            raise
+
+    def compare(case: tuple[NDArray[np.int64], Requantization]) -> int:
+        values, given_to = case
+        try:
+            wanted = _codes(chosen, values, given_to)
+        except IntsimError:
+            assume(False)  # an accumulator that the scheme doesn't take
+            raise
+        got = kernel(values.copy(), given_to)
+        if not _equal(got, wanted):
+            raise CounterexampleError(_code_report(chosen, values, given_to, wanted, got))
+        return sum((2 * int(v) * given_to.scale).denominator == 1 and (int(v) * given_to.scale).denominator == 2
+                   for v in values)  # fmt: skip
+
+    return search(cases(), compare, max_examples, seed)
+
+
+def search(
+    strategy: st.SearchStrategy[Case],
+    compare: Callable[[Case], int],
+    max_examples: int,
+    seed: int | None,
+    phases: tuple[Phase, ...] = (Phase.generate, Phase.shrink),
+) -> Checked:
+    """Call `compare` on drawn cases; the CounterexampleError that leaves is that of the smallest case.
+
+    `compare` returns how difficult its case was, summed up in `Checked`.
+    """
+    cases = difficult = 0
+
+    @settings(
+        max_examples=max_examples,
+        deadline=None,
+        database=None,
+        derandomize=seed is None,
+        report_multiple_bugs=False,
+        print_blob=False,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def holds(case: Case) -> None:
+        nonlocal cases, difficult
+        hard = compare(case)
+        cases, difficult = cases + 1, difficult + int(hard)
+
+    if seed is not None:
+        from hypothesis import seed as seeded
+
+        holds = seeded(seed)(holds)
+    try:
+        holds()
+    except CounterexampleError as error:
+        # without Hypothesis's own notes: they repeat the case as a call
+        raise CounterexampleError(str(error)) from None
+    return Checked(cases, difficult)
+
+
+def _equal(got: Any, wanted: Any) -> bool:
+    try:
+        values = np.asarray(got)
+    except ValueError:
+        return False
+    if values.dtype.kind not in "iuO" or (values.dtype == object and not isinstance(got, int)):
+        raise IntsimError(f"the kernel returned {type(got).__name__} {got!r}; it must return integers")
+    return values.shape == np.shape(wanted) and bool((values == wanted).all())
+
+
+def _dot_report(machine: Target, case: DotProduct, wanted: Accumulation, got: Any) -> str:
+    terms = case.activation.shape[-1]
+    lines = [
+        f"the kernel and target {machine.name} disagree on a dot product of {terms} terms",
+        f"  activation  {_shown(case.activation)}",
+        f"  weight      {_shown(case.weight)}",
+        f"  bias        {_shown(case.bias)}",
+        f"  expected    {_shown(wanted.result)}",
+        f"  got         {_shown(got)}",
+    ]
+    for i, stage in enumerate(machine.stages):
+        events = int(wanted.events[..., i].sum())
+        low, high = int(wanted.low[..., i].min()), int(wanted.high[..., i].max())
+        lines.append(f"  stages[{i}]   {stage.bits} bits, {stage.overflow}: sums {low}..{high}, overflows {events}")
+    return "\n".join(lines)
+
+
+def _code_report(
+    form: RequantizerForm, values: NDArray[np.int64], given_to: Requantization, wanted: Any, got: Any
+) -> str:
+    lines = [f"the kernel and requantizer {form.scheme} disagree", f"  accumulator {_shown(values)}"]
+    for name, value in given_to._asdict().items():
+        if value is not None:
+            lines.append(f"  {name:<11} {value}")
+    exact = [float(int(v) * given_to.scale) for v in values[:8]]
+    lines += [f"  acc * scale {exact}", f"  expected    {_shown(wanted)}", f"  got         {_shown(got)}"]
+    return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    array = np.asarray(value)
+    return str(value) if array.ndim == 0 else np.array2string(array, threshold=64, max_line_width=10_000)
+
+
+def _parameters(
+    form: RequantizerForm, scale: Fraction, zero_point: int, output: IntegerType, mode: Rounding
+) -> Requantization:
+    """What a kernel of the scheme is told. Raises IntsimError for a scale that the scheme doesn't take."""
+    base = Requantization(scale, zero_point, output.min, output.max, mode)
+    if form.scheme in ("fixed-point", "tosa"):
+        bits = form.multiplier_bits or 32
+        chosen = tosa_multiplier if form.scheme == "tosa" else quantize_multiplier
+        multiplier, shift = chosen(scale, bits)
+        return base._replace(multiplier=multiplier, shift=shift)
+    if form.scheme == "shift":
+        return base._replace(shift=power_of_two_shift(scale))
+    if form.scheme == "float32":
+        return base._replace(factor=float32_scale(scale))
+    return base
+
+
+def _codes(form: RequantizerForm, values: NDArray[np.int64], given_to: Requantization) -> NDArray[np.int64]:
+    """Intsim's codes."""
+    pieces: list[Any] = [(None, given_to.scale, Fraction(0))]
+    attributes = {
+        "cells": [1],
+        "pieces": pieces_json([pieces]),
+        "rounding": str(given_to.rounding),
+        "zero": given_to.zero_point,
+        "low": given_to.low,
+        "high": given_to.high,
+    }
+    node = Node("requantize", "requantize", ("acc",), "y", attributes, {})
+    return cell_function(node, pieces, form, ())(values)

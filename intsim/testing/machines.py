@@ -1,0 +1,156 @@
+"""Machines: random accumulator stages with lanes, packed multipliers, requantizers, whole targets; built-in ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from intsim.arithmetic.accumulate import Stage
+from intsim.arithmetic.form import RequantizerForm, Scheme
+from intsim.arithmetic.packing import Packing
+from intsim.arithmetic.registers import Registers
+from intsim.arithmetic.rounding import Rounding
+from intsim.targets import Target
+from intsim.testing.values import integer_types
+
+WIDTHS = (16, 8, 32, 18, 20, 24, 40, 48, 4, 1, 2, 31, 33, 62, 63, 64)
+SCHEMES: tuple[Scheme, ...] = ("exact", "thresholds", "fixed-point", "shift", "float32", "tosa")
+ROUNDINGS = st.sampled_from(list(Rounding))
+OVERFLOW = st.sampled_from(["wrap", "saturate"])
+
+
+def stages(
+    max_stages: int = 4, max_sum: int = 8, max_lanes: int = 4, min_bits: int = 1, max_bits: int = 64
+) -> st.SearchStrategy[tuple[Stage, ...]]:
+    """Valid lists of 1..`max_stages` stages: groups of up to `max_sum`, then one or more that take the rest.
+
+    Args:
+        max_stages: at least 1.
+        max_sum: largest group; smaller ones are drawn more often.
+        max_lanes: most registers that take turns in a stage; the last stage has one.
+        min_bits: least width, 1..64.
+        max_bits: greatest width; the usual ones are drawn more often.
+    """
+    usual = [bits for bits in WIDTHS if min_bits <= bits <= max_bits]
+    plain = st.integers(min_bits, max_bits)
+    bits = st.one_of(st.sampled_from(usual), plain) if usual else plain
+    lanes = st.one_of(st.just(1), st.integers(1, max_lanes))
+
+    @st.composite
+    def lists(draw: Any) -> tuple[Stage, ...]:
+        groups = draw(st.lists(st.integers(1, max_sum), max_size=max_stages - 1))
+        rests = draw(st.integers(1, max_stages - len(groups)))
+        sums = [*groups, *[None] * rests]
+        last = len(sums) - 1
+        return tuple(Stage(n, draw(bits), draw(OVERFLOW), 1 if i == last else draw(lanes)) for i, n in enumerate(sums))
+
+    return lists()
+
+
+@st.composite
+def packings(draw: Any, max_fields: int = 4) -> Packing:
+    """Valid packings of 1..`max_fields` products, fields of 2 to 18 bits, in a register of up to 64 bits."""
+    outer = draw(st.integers(1, min(3, max_fields)))
+    inner = draw(st.integers(1, min(3, max_fields // outer)))
+    width = st.integers(2, 64 // (outer * inner) if outer * inner > 3 else 18)
+    near = [0]
+    for _ in range(inner - 1):
+        near.append(near[-1] + draw(width))
+    far = [0]
+    for _ in range(outer - 1):
+        far.append(far[-1] + near[-1] + draw(width))
+    least = near[-1] + far[-1] + 2
+    if least > 64:
+        near, far, least = [0], [0, 18], 20
+    bits = draw(st.one_of(st.integers(least, 64), st.just(max(48, least))))
+    channels, pixels = draw(st.permutations([tuple(near), tuple(far)]))
+    return Packing(channels, pixels, bits, draw(st.sampled_from(["none", "borrow"])))
+
+
+def packed_stages(packing: Packing, max_sum: int = 8) -> st.SearchStrategy[tuple[Stage, ...]]:
+    """Stages whose first one can be read from the fields of `packing`, groups of up to `max_sum` products."""
+    field = st.one_of(st.just(min(packing.widths)), st.integers(1, min(packing.widths)))
+    first = st.builds(Stage, st.integers(1, max_sum), field, st.just("wrap"))
+    return st.builds(lambda head, rest: (head, *rest), first, stages(max_stages=3, max_sum=max_sum))
+
+
+@st.composite
+def registers(draw: Any, max_stages: int = 4, max_operand_bits: int = 8, packed: bool | None = None) -> Registers:
+    """Whole multiply-accumulate paths.
+
+    Args:
+        max_stages: at least 1.
+        max_operand_bits: widest operand, 1..31.
+        packed: True or False for machines with or without several products per multiplier, None for both.
+    """
+    packing = draw(packings()) if packed or (packed is None and draw(st.integers(0, 3)) == 0) else None
+    chain = draw(stages(max_stages) if packing is None else packed_stages(packing))
+    kinds = integer_types(max_bits=max_operand_bits)
+    order = tuple(draw(st.permutations(["kh", "kw", "cin"])))
+    return Registers(chain, order, draw(st.booleans()), draw(kinds), draw(kinds), packing)
+
+
+@st.composite
+def requantizers(draw: Any, schemes: tuple[Scheme, ...] = SCHEMES) -> RequantizerForm:
+    """Requantizer forms of the given schemes, with every parameter that the scheme takes."""
+    scheme = draw(st.sampled_from(schemes))
+    bits = st.one_of(st.sampled_from([32, 16, 8]), st.integers(4, 32))
+    if scheme == "fixed-point":
+        twice = draw(st.booleans())
+        return RequantizerForm(scheme, draw(bits), None if twice else draw(ROUNDINGS), twice)
+    if scheme == "shift":
+        return RequantizerForm(scheme, None, draw(ROUNDINGS))
+    if scheme == "tosa":
+        width = draw(st.sampled_from([32, 16]))
+        return RequantizerForm(scheme, width, None, width == 32 and draw(st.booleans()))
+    return RequantizerForm(scheme)
+
+
+@st.composite
+def targets(draw: Any, max_stages: int = 4, packed: bool | None = None) -> Target:
+    """Random valid targets: any registers, orders, operands and requantizers that the grammar allows."""
+    path, form = draw(registers(max_stages, packed=packed)), draw(requantizers())
+    accumulate: dict[str, Any] = {
+        "order": list(path.order),
+        "stages": [
+            {"sum": "rest" if s.sum is None else s.sum, "bits": s.bits, "overflow": s.overflow, "lanes": s.lanes}
+            for s in path.stages
+        ],
+        "bias": "preload" if path.preload else "after",
+    }
+    if path.packing is not None:
+        p = path.packing
+        accumulate["packing"] = {
+            "channels": list(p.channels),
+            "pixels": list(p.pixels),
+            "bits": p.bits,
+            "correction": p.correction,
+        }
+    requantize: dict[str, Any] = {"scheme": form.scheme}
+    if form.multiplier_bits is not None:
+        requantize["multiplier_bits"] = form.multiplier_bits
+    if form.rounding is not None:
+        requantize["rounding"] = str(form.rounding)
+    if form.double_rounding:
+        requantize["double_rounding"] = True
+    operands = {"activation": path.activation, "weight": path.weight} if draw(st.booleans()) else None
+    return Target.model_validate(
+        {
+            "name": "random",
+            "title": "random",
+            "source": ["drawn"],
+            "operands": operands,
+            "accumulate": accumulate,
+            "requantize": requantize,
+        }
+    )
+
+
+def sampled_targets() -> st.SearchStrategy[Target]:
+    """The built-in targets, and members of the built-in families, the ends of each more often."""
+    single = [st.just(name) for name in Target.names()]
+    members = [
+        st.one_of(st.sampled_from([f.low, f.high]), st.integers(f.low, f.high)).map(f.member) for f in Target.families()
+    ]
+    return st.one_of(*single, *members).map(Target.load)

@@ -1,0 +1,124 @@
+"""Batches of dot products three ways: the definition, the fast twin, the dumb twin. All must agree, bit for bit."""
+
+import numpy as np
+
+from intsim.arithmetic.integers import IntegerType
+from intsim.arithmetic.registers import Registers
+from intsim.engine.packed import packed_matmul
+from intsim.engine.stepwise import stepwise_matmul
+from intsim.targets import Target
+from intsim.testing.dots import defined, operand_types
+from intsim.testing.values import weighted
+
+from . import dumb
+
+BIAS = IntegerType(32, True)
+MOST_TERMS = 4096
+PRODUCTS = 24_000
+"""Products in a batch: so a batch of long sums has few of them, one of short sums many."""
+
+
+def plain(stages):
+    return [(s.sum, s.bits, s.overflow, s.lanes) for s in stages]
+
+
+def machines(members=3):
+    """Name and target of every built-in file, and of `members` of each family: its ends and between them."""
+    names = list(Target.names())
+    for family in Target.families():
+        names += [family.member(n) for n in sorted({family.low, (family.low + family.high) // 2, family.high})][
+            :members
+        ]
+    return {name: Target.load(name) for name in names}
+
+
+def batch(machine, seed, terms):
+    """Boundary-weighted operands: activations (M, K), weights (N, K), a bias (N,), as the multiplier takes them."""
+    rng = np.random.default_rng(seed)
+    kinds = operand_types(machine)
+    outputs = min(max(PRODUCTS // max(terms, 1), 4), 2048)
+    channels = int(rng.integers(1, 9))
+    pixels = max(outputs // channels, 1)
+    a, w = (weighted(rng, kind, (n, terms)) for kind, n in zip(kinds, (pixels, channels), strict=True))
+    return a, w, weighted(rng, BIAS, (1, channels))[0]
+
+
+def same_three_ways(machine: Target | Registers, a, w, bias) -> tuple[int, int]:
+    """Compare results and telemetry; returns how many dot products, and in how many a register overflowed."""
+    registers = machine.registers if isinstance(machine, Target) else machine
+    start, late = (bias, None) if registers.preload else (None, bias)
+    if not registers.stages:
+        # an unbounded machine: the engine's way is a matrix product
+        exact = [[sum(int(x) * int(y) for x, y in zip(row, column, strict=True)) for column in w] for row in a]
+        total = np.array(exact, np.int64).reshape(len(a), len(w)) + bias
+        np.testing.assert_array_equal(defined(registers, a[:, None], w[None], bias).result, total)
+        return total.size, 0
+    if registers.packing is None:
+        fast = stepwise_matmul(a, w, registers.stages, start, late)
+        slow = defined(registers, a[:, None], w[None], bias)
+        whole = (slow.result, slow.events, slow.low, slow.high)
+        twins = _dumb(registers, a, w, start, late)
+    else:
+        fast = packed_matmul(a, w, registers.stages, registers.packing, start, late)
+        whole = _packed_definition(registers, a, w, bias)
+        twins = _packed_dumb(registers, a, w, start, late)
+    result, events, low, high = whole
+    for ours, twin in zip(whole, twins, strict=True):
+        np.testing.assert_array_equal(ours, twin, err_msg="definition and dumb twin")
+    np.testing.assert_array_equal(fast.out, result, err_msg="fast twin and definition: results")
+    np.testing.assert_array_equal(fast.events, events.sum(0), err_msg="fast twin and definition: events")
+    np.testing.assert_array_equal(fast.low, low.min(0, initial=0), err_msg="fast twin and definition: least sums")
+    np.testing.assert_array_equal(fast.high, high.max(0, initial=0), err_msg="fast twin and definition: greatest sums")
+    return result.size, int(events.any(axis=-1).sum())
+
+
+def _dumb(registers, a, w, start, late):
+    stages, rows, columns = plain(registers.stages), a.tolist(), w.tolist()
+    found = []
+    for row in rows:
+        for n, column in enumerate(columns):
+            first, last = (None if c is None else int(c[n]) for c in (start, late))
+            found.append(dumb.accumulate([x * y for x, y in zip(row, column, strict=True)], stages, first, last))
+    shape = (len(rows), len(columns))
+    return tuple(np.array(part, np.int64).reshape(*shape, *np.shape(part[0])) for part in zip(*found, strict=True))
+
+
+def _sets(rows, together):
+    """Rows in sets of `together`, the last one filled with zeros: (sets, together, K)."""
+    missing = -len(rows) % together
+    filled = np.concatenate([rows, np.zeros((missing, rows.shape[1]), rows.dtype)])
+    return filled.reshape(len(filled) // together, together, rows.shape[1])
+
+
+def _packed_definition(registers, a, w, bias):
+    p = registers.packing
+    pixels, channels = _sets(a, len(p.pixels)), _sets(w, len(p.channels))
+    biases = _sets(bias[:, None], len(p.channels))[..., 0]
+    parts = defined(registers, pixels[:, None], channels[None], biases[None, :, :, None])
+    return tuple(_unpacked(part, len(a), len(w)) for part in parts)
+
+
+def _packed_dumb(registers, a, w, start, late):
+    p = registers.packing
+    packing, stages = (p.channels, p.pixels, p.bits, p.correction), plain(registers.stages)
+    pixels, channels = _sets(a, len(p.pixels)).tolist(), _sets(w, len(p.channels)).tolist()
+    constants = [None if c is None else _sets(c[:, None], len(p.channels))[..., 0].tolist() for c in (start, late)]
+    parts = [[], [], [], []]
+    for pixel in pixels:
+        for i, channel in enumerate(channels):
+            products = [[[x * y for x, y in zip(row, col, strict=True)] for row in pixel] for col in channel]
+            first, last = (None if c is None else c[i] for c in constants)
+            cells = dumb.accumulate_packed(products, stages, packing, first, last)
+            for part, column in zip(parts, zip(*cells.values(), strict=True), strict=True):
+                part.append(column)
+    outer = (len(pixels), len(channels), len(p.channels), len(p.pixels))
+    return tuple(
+        _unpacked(np.array(part, np.int64).reshape(*outer, *np.shape(part[0][0])), len(a), len(w)) for part in parts
+    )
+
+
+def _unpacked(part, pixels, channels):
+    """(sets of pixels, sets of channels, channels, pixels, ...) to (M, N, ...), what was filled left out."""
+    part = np.moveaxis(part, 3, 1)
+    part = part.reshape(part.shape[0] * part.shape[1], part.shape[2] * part.shape[3], *part.shape[4:])
+    return part[:pixels, :channels]
