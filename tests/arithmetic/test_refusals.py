@@ -21,6 +21,7 @@ from intsim.arithmetic.requantize import (
     shift_requantize,
 )
 from intsim.arithmetic.rounding import round_divide, round_fraction, rounding
+from intsim.arithmetic.tosa import apply_scale_16, apply_scale_32, tosa_multiplier
 from intsim.errors import IntsimError
 
 MODES = "half_even, half_away, half_toward_zero, half_up, floor, ceil, away, toward_zero"
@@ -125,10 +126,63 @@ STAGES = {
     'allowed: "rest"',
     lambda: check_stages([Stage(2, 8, "wrap"), Stage(None, 8, "wrap", 4)]): "stages[1].lanes is 4; "
     "the last stage has one register",
+    lambda: check_stages(
+        [Stage(2, 8, "wrap"), Stage(2, 8, "wrap"), Stage(None, 8, "wrap", 4)]
+    ): "stages[2].lanes is 4; the last stage has one register",
     lambda: accumulate(5, [Stage(None, 8, "wrap")]): "products need at least one axis, the order of arrival",
     lambda: accumulate(HALF, [Stage(None, 8, "wrap")]): "products: expected integers, got float64",
     lambda: accumulate([1], [Stage(None, 8, "wrap")], start=0.5): "start: expected integers, got float64",
     lambda: accumulate([1], [Stage(None, 8, "wrap")], bias=0.5): "bias: expected integers, got float64",
+}
+
+LOWER = "TOSA apply_scale_32: value {} is refused; the rule is: -2^(shift-1) <= value < 2^(shift-1) with shift {}"
+TOSA = {
+    lambda: tosa_multiplier(
+        Fraction(1), 8
+    ): "TOSA has multipliers of 16 and 32 bits, not 8; set multiplier_bits to one of them",
+    lambda: tosa_multiplier(
+        Fraction(-1, 2)
+    ): "TOSA apply_scale_32: scale -0.5 would need a multiplier below 0; the rule "
+    "is multiplier >= 0; use scheme fixed-point, which takes negative scales",
+    lambda: tosa_multiplier(
+        Fraction(0), 16
+    ): "TOSA apply_scale_16: scale 0 would need a multiplier below 0; the rule is "
+    "multiplier >= 0; use scheme fixed-point, which takes negative scales",
+    lambda: tosa_multiplier(
+        Fraction(1 << 29)
+    ): "TOSA apply_scale_32: scale 5.36871e+08 would need a shift below 2; the "
+    "rule is 2 <= shift <= 62, hence a scale below 2^29",
+    lambda: tosa_multiplier(
+        Fraction(1 << 30)
+    ): "TOSA apply_scale_32: scale 1.07374e+09 would need a shift below 2; the "
+    "rule is 2 <= shift <= 62, hence a scale below 2^29",
+    lambda: tosa_multiplier(
+        Fraction((1 << 40) - 1, 1 << 11)
+    ): "TOSA apply_scale_32: scale 5.36871e+08 would need a shift "
+    "below 2; the rule is 2 <= shift <= 62, hence a scale below 2^29",
+    lambda: tosa_multiplier(
+        Fraction(1 << 13), 16
+    ): "TOSA apply_scale_16: scale 8192 would need a shift below 2; the rule "
+    "is 2 <= shift <= 62, hence a scale below 2^13",
+    lambda: apply_scale_32(1, -1, 30): "TOSA apply_scale_32: multiplier -1; the rule is 0 <= multiplier < 2^31",
+    lambda: apply_scale_32(
+        1, 1 << 31, 30
+    ): "TOSA apply_scale_32: multiplier 2147483648; the rule is 0 <= multiplier < 2^31",
+    lambda: apply_scale_16(1, 1 << 15, 30): "TOSA apply_scale_16: multiplier 32768; the rule is 0 <= multiplier < 2^15",
+    lambda: apply_scale_32(1, 1, 1): "TOSA apply_scale_32: shift 1; the rule is 2 <= shift <= 62",
+    lambda: apply_scale_32(1, 1, 63): "TOSA apply_scale_32: shift 63; the rule is 2 <= shift <= 62",
+    lambda: apply_scale_32([-8, 8], 1, 4): LOWER.format(8, 4),
+    lambda: apply_scale_32([-9, 8], 1, 4): LOWER.format(-9, 4),
+    lambda: apply_scale_32([0, 8], 1, 4): LOWER.format(8, 4),
+    lambda: apply_scale_32([-(1 << 31) - 1], 1, 62): "TOSA apply_scale_32: value -2147483649 is refused; the rule is: "
+    "the value is int32",
+    lambda: apply_scale_32([1 << 31], 1, 62): "TOSA apply_scale_32: value 2147483648 is refused; the rule is: "
+    "the value is int32",
+    lambda: apply_scale_16([1 << 47], 1, 62): "TOSA apply_scale_16: value 140737488355328 is refused; the rule is: "
+    "the value is int48",
+    lambda: apply_scale_16([1 << 40], 1 << 14, 15): "TOSA apply_scale_16: value 1099511627776 is refused; the rule is: "
+    "the result is int32, hence value in -4294967297..4294967294",
+    lambda: apply_scale_32(HALF, 1, 30): "value: expected integers, got float64",
 }
 
 ASCENDING = "allowed: ascending bit offsets, the first 0"
@@ -145,7 +199,8 @@ PACKINGS = {
 
 
 @pytest.mark.parametrize(
-    ("call", "message"), [*INTEGERS.items(), *ROUNDING.items(), *REQUANTIZE.items(), *STAGES.items(), *PACKINGS.items()]
+    ("call", "message"),
+    [*INTEGERS.items(), *ROUNDING.items(), *REQUANTIZE.items(), *STAGES.items(), *TOSA.items(), *PACKINGS.items()],
 )
 def test_refused_in_so_many_words(call, message):
     with pytest.raises(IntsimError) as refused:

@@ -330,4 +330,39 @@ _CERTIFICATES = [
     ),
 ]
 
-FAULTS = (*_REFERENCE, *_REQUANTIZERS, *_VERDICTS, *_PROOFS_AND_FILES, *_BOUNDS, *_EXPLORE, *_CERTIFICATES)
+_TESTING = [
+    Fault(
+        "counterexample-not-shortened",
+        "a counterexample of a kernel has hundreds of terms instead of two",
+        "intsim/testing/smallest.py",
+        "case = _smaller_values(_fewer_terms(case, still), still)",
+        "case = _smaller_values(case, still)",
+        "tests/testing/test_checks.py::test_the_counterexample_is_small_and_whole",
+    ),
+    Fault(
+        "one-right-lane-is-enough",
+        "a packed kernel passes if any of its products is right",
+        "intsim/testing/checks.py",
+        "bool((values == wanted).all())",
+        "bool((values == wanted).any())",
+        "tests/testing/test_checks.py::test_a_packed_kernel",
+    ),
+    Fault(
+        "executor-off-by-a-code",
+        "an executor passes although its codes are one off",
+        "intsim/testing/executor.py",
+        "allowed = np.maximum(allowed, unit / 4)",
+        "allowed = np.maximum(allowed, unit * 4)",
+        "tests/testing/test_checks.py::test_an_executor_passes_and_a_wrong_one_is_found",
+    ),
+    Fault(
+        "tosa-nudge-from-shift-33",
+        "TOSA's double rounding of a scale that shifts by 32 is one off at times",
+        "intsim/arithmetic/tosa.py",
+        "if double_round and shift > 31:",
+        "if double_round and shift > 32:",
+        "tests/trust/test_requantizers.py::test_a_requantizer_is_its_dumb_twin[tosa, 32 bits, double rounding]",
+    ),
+]
+
+FAULTS = (*_REFERENCE, *_REQUANTIZERS, *_VERDICTS, *_PROOFS_AND_FILES, *_BOUNDS, *_EXPLORE, *_CERTIFICATES, *_TESTING)

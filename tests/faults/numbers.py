@@ -249,6 +249,7 @@ _STEPWISE = [
         "    mask = lane(high - low)",
         "    mask = lane(high)",
         "tests/engine/test_stepwise.py::test_every_width_at_its_edges",
+        slow=True,
     ),
     Fault(
         "stepwise-group-one-longer",
@@ -273,6 +274,7 @@ _STEPWISE = [
         "            kept = min(max(total, low), high)",
         "            kept = max(total, low)",
         "tests/engine/test_stepwise.py::test_every_width_at_its_edges",
+        slow=True,
     ),
     Fault(
         "stepwise-lane-too-narrow",
@@ -327,6 +329,7 @@ _TELEMETRY = [
         "widest = max(high[p], lane(~low[p]))",
         "widest = high[p]",
         "tests/engine/test_telemetry.py::test_bits_of_every_power",
+        slow=True,
     ),
     Fault(
         "telemetry-exponent-rounded-up",
@@ -335,6 +338,7 @@ _TELEMETRY = [
         "floats[1, p] = lane(ended & ~lane(ended >> lane(1)))",
         "floats[1, p] = ended",
         "tests/engine/test_telemetry.py::test_bits_of_every_power",
+        slow=True,
     ),
     Fault(
         "telemetry-width-off-by-one",
@@ -351,6 +355,7 @@ _TELEMETRY = [
         "late.append(-panel.a.sum(axis=1)[:, None] * zero)",
         "late.append(panel.a.sum(axis=1)[:, None] * zero)",
         "tests/engine/test_telemetry.py::test_a_convolution_as_the_target_sees_it",
+        slow=True,
     ),
 ]
 

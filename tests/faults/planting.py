@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("intsim", "hardware", "tests", "pyproject.toml")
 LINKED = ("models", "docs")
 KERNELS = "intsim/engine/kernels.py"
-TIMEOUT = 300
+TIMEOUT = 900
 NOTICED = ("AssertionError", "Failed")
 """Kinds of failure by which a test says that something is wrong: assert, and pytest.raises that saw nothing."""
 

@@ -27,7 +27,7 @@ def test_the_catalogue_is_in_order() -> None:
         assert (ROOT / fault.test.split("::")[0]).is_file(), fault.name
 
 
-@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize("room", [pytest.param(r, marks=[pytest.mark.slow] * (r != "tests/arithmetic")) for r in ROOMS])
 def test_without_a_fault_the_same_tests_are_green(room: str, home: Path) -> None:
     """The control: in a copy nothing was planted in, all tests of the catalogue pass."""
     tests = sorted({f.test for f in FAULTS if str(Path(f.test.split("::")[0]).parent) == room})

@@ -19,6 +19,7 @@ from models.stereo import INPUT_CHANNELS, generate
 
 KINDS = ("fp32", "w8a8.qonnx", "w8a8.qcdq")
 ZOO_NAMES = ("dispnet", "h3dispnet")
+AWARE = ("h3dispnet_a2q", "h3dispnet_a2qplus")
 
 
 @pytest.fixture(scope="module", params=[0, 2])
@@ -152,5 +153,6 @@ def test_zoo_dialects_compute_the_same_codes(name):
 
 def test_zoo_holds_nothing_else():
     known = {f"{name}_{kind}.onnx" for name in ZOO_NAMES for kind in KINDS}
-    known |= {f"{name}.{suffix}" for name in ZOO_NAMES for suffix in ("json", "md")}
+    known |= {f"{name}_w8a8.qonnx.onnx" for name in AWARE}
+    known |= {f"{name}.{suffix}" for name in (*ZOO_NAMES, *AWARE) for suffix in ("json", "md")}
     assert {path.name for path in ZOO.iterdir()} == known

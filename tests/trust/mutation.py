@@ -1,7 +1,8 @@
 """Mutation testing of intsim/arithmetic: every operator, constant and call changed, one at a time; do tests notice?
 
 `python -m tests.trust.mutation [FILE...]` from the root of the tree runs mutmut in a copy under out/mutation and writes
-what it found, file by file, to tests/trust/mutation.json. Files that are not named keep their last result.
+what it found, file by file, to tests/trust/mutation.json. Files that are not named keep their last result. With
+`--alive` it tries again only the mutants that lived, after tests were added; their files must be unchanged.
 
 mutmut changes no function that has a decorator. So the copy spells decorators out behind their function
 (`low = property(low)`), which means the same; a cache is left out, because mutants share a process with the
@@ -17,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -63,16 +64,6 @@ def pytest_collection_modifyitems(items):
 """
 
 
-@dataclass(frozen=True)
-class Mutant:
-    """One change that no test noticed: where, and the lines before and after it."""
-
-    file: str
-    function: str
-    old: str
-    new: str
-
-
 def without_decorators(source: str) -> str:
     """The same module with the decorators of functions called behind them, caches left out."""
     lines = source.splitlines()
@@ -114,17 +105,15 @@ def prepare(files: list[str]) -> None:
     project.write_text(text.replace(old, f"only_mutate = {json.dumps(files)}"))
 
 
-def run() -> float:
-    """Run mutmut in the copy, one process at a time; returns seconds."""
-    began = time.monotonic()
+def run(mutants: Sequence[str] = ()) -> None:
+    """Run mutmut in the copy, on the named mutants or on all, one process at a time."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "HYPOTHESIS", "COV"))}
     environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [str(Path(sys.executable).parent / "mutmut"), "run", "--max-children", "1"]
+    command = [str(Path(sys.executable).parent / "mutmut"), "run", "--max-children", "1", *mutants]
     with (COPY / "mutmut.txt").open("w") as log:
         done = subprocess.run(command, cwd=COPY, env=environment, stdout=log, stderr=subprocess.STDOUT)
     if done.returncode != 0:
         raise RuntimeError(f"mutmut ended with exit code {done.returncode}; see {COPY / 'mutmut.txt'}")
-    return time.monotonic() - began
 
 
 def changed_lines(mutant: str) -> tuple[str, str]:
@@ -142,10 +131,10 @@ def found(file: str) -> dict[str, Any]:
     codes = json.loads(path.read_text())["exit_code_by_key"] if path.exists() else {}
     alive = []
     for name, code in codes.items():
-        if code not in KILLED and code not in TIMEOUT:
+        if code is not None and code not in KILLED and code not in TIMEOUT:
             function = name.rsplit(".", 1)[1].rsplit("__mutmut_", 1)[0].removeprefix("x_").removeprefix("xǁ")
             old, new = changed_lines(name)
-            alive.append({"function": function.replace("ǁ", "."), "old": old, "new": new})
+            alive.append({"name": name, "function": function.replace("ǁ", "."), "old": old, "new": new})
     return {
         "sha256": sha256((ROOT / file).read_bytes()).hexdigest(),
         "mutants": len(codes),
@@ -154,23 +143,40 @@ def found(file: str) -> dict[str, Any]:
     }
 
 
-def main(names: list[str]) -> None:
+def again(files: list[str], record: dict[str, Any]) -> None:
+    """Try again what lived, and take what is killed now off the record."""
+    changed = [f for f in files if sha256((ROOT / f).read_bytes()).hexdigest() != record[f]["sha256"]]
+    if changed:
+        raise SystemExit(f"{changed[0]} has changed since it was mutated; name it without --alive")
+    mutants = [a["name"] for f in files for a in record[f]["alive"]]
+    if mutants:
+        run(mutants)
+        for file in files:
+            record[file]["alive"] = found(file)["alive"]
+
+
+def main(arguments: list[str]) -> None:
     """Mutate the named files, or all of the room, and write the record."""
+    names = [a for a in arguments if a != "--alive"]
     room = sorted(str(p.relative_to(ROOT)) for p in (ROOT / ROOM).glob("*.py") if p.name != "__init__.py")
     unknown = [n for n in names if n not in room]
     if unknown:
         raise SystemExit(f"{unknown[0]} is not in {ROOM}; there are {', '.join(room)}")
     files = names or room
-    prepare(files)
-    seconds = run()
     record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     record = {name: result for name, result in record.items() if name in room}
-    record |= {file: found(file) for file in files}
+    began = time.monotonic()
+    prepare(files)
+    if "--alive" in arguments:
+        again(files, record)
+    else:
+        run()
+        record |= {file: found(file) for file in files}
     RECORD.write_text(json.dumps(dict(sorted(record.items())), indent=1, ensure_ascii=False) + "\n")
     for file in files:
         result = record[file]
         print(f"{file}: {result['mutants']} mutants, {len(result['alive'])} alive")
-    print(f"{seconds:.0f} s")
+    print(f"{time.monotonic() - began:.0f} s")
 
 
 if __name__ == "__main__":

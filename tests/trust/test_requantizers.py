@@ -56,7 +56,7 @@ def compared(form, vectors):
     done = ties = 0
     while done < vectors:
         scale, mode = drawn_scale(form), str(RNG.choice(list(Rounding)))
-        acc = accumulators(scale, 100)
+        acc = accumulators(scale, 20)
         pieces = [(None, scale, Fraction(0))]
         low, high = (-128, 127) if form.scheme == "thresholds" else (-BOUND, BOUND)
         attributes = {
