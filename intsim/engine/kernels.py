@@ -72,7 +72,7 @@ def accumulate(panel, weight, steps, limits, narrow, constants, given, out, even
     """
     stages, registers, sources = steps
     block_size, pixels = panel.shape[2], out.shape[1]
-    last, accumulator = limits.shape[0] - 1, registers[-1]
+    last, accumulator = limits.shape[0] - 1, registers.max()
     one = panel.dtype.type(1)
     held = np.zeros((accumulator + 1, block_size), panel.dtype)
     constant = np.zeros(block_size, panel.dtype)
@@ -113,7 +113,7 @@ def accumulate_packed(panels, weights, steps, limits, narrow, fields, constants,
     stages, registers, sources = steps
     offsets, bits, repaid = fields
     block_size, sets = panels.shape[3], out.shape[2]
-    last, accumulator, channels = limits.shape[0] - 1, registers[-1], out.shape[0]
+    last, accumulator, channels = limits.shape[0] - 1, registers.max(), out.shape[0]
     together, beside = weights.shape[0], panels.shape[0]
     one = panels.dtype.type(1)
     held = np.zeros((together, beside, accumulator + 1, block_size), panels.dtype)

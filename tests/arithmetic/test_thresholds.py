@@ -145,3 +145,15 @@ def test_only_integers_are_counted():
     with pytest.raises(IntsimError) as refused:
         staircase([(None, Fraction(1), Fraction(0))], Rounding.FLOOR, 0, (0, 3), (0, 9)).count([0.5])
     assert str(refused.value) == "accumulator: expected integers, got float64"
+
+
+def test_only_thresholds_count_towards_the_most(monkeypatch):
+    monkeypatch.setattr(thresholds, "MOST_THRESHOLDS", 8)
+    line = [(None, Fraction(1), Fraction(0))]
+    assert staircase(line, Rounding.FLOOR, 0, (None, None), (6, 14)).thresholds.tolist() == [*range(7, 15)]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_offsets_beyond_int64(sign):
+    far = sign * (1 << 62)
+    check([(None, Fraction(1), Fraction(far))], Rounding.HALF_UP, 0, (None, None), (-far - 20, -far + 20))

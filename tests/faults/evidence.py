@@ -80,6 +80,7 @@ _VERDICTS = [
         "gap = np.abs(expected[apart].astype(object) - got[apart].astype(object))",
         "gap = got[apart].astype(object) - expected[apart].astype(object)",
         "tests/verify/test_verify.py::test_three_products_into_16_bits",
+        slow=True,
     ),
     Fault(
         "born-everywhere",
@@ -96,6 +97,7 @@ _VERDICTS = [
         'return self.verdict == "exact" and self.overflows == 0',
         'return self.verdict == "exact"',
         "tests/verify/test_verify.py::test_an_overflow_without_a_mismatch_does_not_hold",
+        slow=True,
     ),
     Fault(
         "exit-code",
@@ -123,6 +125,7 @@ _PROOFS_AND_FILES = [
         "return 1 + max((v if v >= 0 else ~v).bit_length() for v in (int(low), int(high)))",
         "return max((v if v >= 0 else ~v).bit_length() for v in (int(low), int(high)))",
         "tests/arithmetic/test_integers.py::test_bits_for_known_values",
+        slow=True,
     ),
     Fault(
         "graph-file-drops-a-field",
@@ -131,6 +134,7 @@ _PROOFS_AND_FILES = [
         '        "source_op": node.source_op,\n',
         "",
         "tests/test_graph.py::test_a_changed_node_is_unequal",
+        slow=True,
     ),
     Fault(
         "graph-file-drops-narrow",
@@ -158,6 +162,7 @@ _BOUNDS = [
         "reached = np.maximum(without, bias + with_late)",
         "reached = np.maximum(without, without + bias)",
         "tests/proofs/test_tightness.py::test_all_inputs_and_orders_of_tiny_layers",
+        slow=True,
     ),
     Fault(
         "own-order-without-prefixes",
@@ -190,6 +195,7 @@ _BOUNDS = [
         "(norms + abs(sums)).max(axis=0)",
         "norms.max(axis=0)",
         "tests/proofs/test_bounds.py::test_ranges_never_ask_for_more_than_budgets_grant",
+        slow=True,
     ),
     Fault(
         "every-bound-is-tight",
@@ -209,6 +215,7 @@ _EXPLORE = [
         'counts.final if stage.overflow == "wrap" else counts.partial',
         'counts.partial if stage.overflow == "wrap" else counts.final',
         "tests/explore/test_evaluation.py::test_nothing_runs_that_one_pass_answers",
+        slow=True,
     ),
     Fault(
         "sweep-bias-of-the-requantizer-forgotten",
@@ -244,6 +251,7 @@ _REQUANTIZERS = [
         "for a, b in _cut(first, last, bias, period):",
         "for a, b in _cut(first, last, bias, 0):",
         "tests/proofs/test_requantizers.py::test_a_bias_that_wraps",
+        slow=True,
     ),
     Fault(
         "certificate-blind-to-a-left-shift",
@@ -303,6 +311,7 @@ _CERTIFICATES = [
         "- zeros * x.astype(object).sum(axis=1)",
         "",
         "tests/proofs/test_counterexample.py::test_prediction_is_what_the_engine_does",
+        slow=True,
     ),
     Fault(
         "check-believes-counterexamples",

@@ -18,6 +18,7 @@ _FRONTEND = [
         'mode = str(node.attributes.get("rounding_mode", "FLOOR")).upper()',
         'mode = str(node.attributes.get("rounding_mode", "ROUND")).upper()',
         "tests/frontend/test_quantizers.py::test_domains",
+        slow=True,
     ),
     Fault(
         "half-up-is-not-up",
@@ -66,6 +67,7 @@ _FRONTEND = [
         "            if (positions - 1) * strides[i] >= size[i] + pads[i]:",
         "            if (positions - 1) * strides[i] > size[i] + pads[i]:",
         "tests/frontend/test_pooling.py::test_max_pool",
+        slow=True,
     ),
     Fault(
         "resize-nearest-tie",
@@ -82,6 +84,7 @@ _FRONTEND = [
         "weight.append([1 - share, share])",
         "weight.append([share, 1 - share])",
         "tests/frontend/test_movement.py::test_resize_linear",
+        slow=True,
     ),
     Fault(
         "concat-scale-order",
@@ -98,6 +101,7 @@ _FRONTEND = [
         "merge(_map_below(pieces, Fraction(0), lambda p: (p[0], p[1] * slope, p[2] * slope)))",
         "merge(_map_from(pieces, Fraction(0), lambda p: (p[0], p[1] * slope, p[2] * slope)))",
         "tests/frontend/test_elementwise.py::test_activations",
+        slow=True,
     ),
     Fault(
         "piece-starts-one-late",
@@ -122,6 +126,7 @@ _FRONTEND = [
         'sign = 1 if node.op == "Add" else -1',
         "sign = 1",
         "tests/frontend/test_elementwise.py::test_two_tensors",
+        slow=True,
     ),
 ]
 
@@ -157,6 +162,7 @@ _OPERATORS = [
         "np.maximum.accumulate(high.cumsum(axis=2), axis=2)",
         "high.cumsum(axis=2)",
         "tests/faults/test_gaps.py::test_a_prefix_can_overflow_where_the_sum_can_not",
+        slow=True,
     ),
     Fault(
         "bias-not-in-proof",
@@ -198,6 +204,7 @@ _OPERATORS = [
         "        return self.x_zero\n",
         "        return 0\n",
         "tests/engine/test_mac.py::test_convolution",
+        slow=True,
     ),
     Fault(
         "compensation-incomplete",
@@ -241,6 +248,7 @@ _ENGINE = [
         "term = -panel.a.sum(axis=1)[:, None] * zero if",
         "term = panel.a.sum(axis=1)[:, None] * zero if",
         "tests/engine/test_mac.py::test_convolution",
+        slow=True,
     ),
     Fault(
         "engine-compensation-events",
@@ -249,6 +257,7 @@ _ENGINE = [
         "events[panel.channels][picked, -1] += past",
         "events[panel.channels][picked, -1] += 0 * past",
         "tests/engine/test_mac.py::test_convolution",
+        slow=True,
     ),
     Fault(
         "engine-bias-truncated",
@@ -257,6 +266,7 @@ _ENGINE = [
         "return round_fraction(offset / scale, Rounding.HALF_EVEN)",
         "return round_fraction(offset / scale, Rounding.FLOOR)",
         "tests/engine/test_requantize.py::test_schemes",
+        slow=True,
     ),
     Fault(
         "engine-single-rounding-everywhere",

@@ -18,6 +18,7 @@ _ARITHMETIC = [
         "return above | (tie & (quotient >= 0))",
         "return above | tie",
         "tests/arithmetic/test_rounding.py::test_exhaustively[half_away]",
+        slow=True,
     ),
     Fault(
         "multiplier-shift-off-by-one",
@@ -50,6 +51,7 @@ _ARITHMETIC = [
         "high = round_divide(values * multiplier, 1 << (bits - 1), Rounding.HALF_UP)",
         "high = round_divide(values * multiplier, 1 << (bits - 1), Rounding.HALF_AWAY)",
         "tests/arithmetic/test_requantize.py::test_double_rounding_over_every_16_bit_accumulator[1073741824-0]",
+        slow=True,
     ),
     Fault(
         "float32-clip-after-rounding",
@@ -58,6 +60,7 @@ _ARITHMETIC = [
         "np.clip(product, np.float32(low - zero_point), np.float32(high - zero_point))",
         "np.clip(product, np.float32(low), np.float32(high))",
         "tests/arithmetic/test_requantize.py::test_float32_over_every_16_bit_accumulator[128-0-255-0.5]",
+        slow=True,
     ),
     Fault(
         "exact-estimate-trusted",
@@ -98,6 +101,7 @@ _ARITHMETIC = [
         "for begin in range(0, count, max(together, 1))",
         "for begin in range(0, count - together + 1, max(together, 1))",
         "tests/arithmetic/test_accumulate.py::test_definition_is_the_dumb_twin",
+        slow=True,
     ),
     Fault(
         "preload-in-every-stage",
@@ -114,6 +118,7 @@ _ARITHMETIC = [
         "for lane in range(min(stage.lanes, count - begin))",
         "for lane in reversed(range(min(stage.lanes, count - begin)))",
         "tests/arithmetic/test_accumulate.py::test_definition_is_the_dumb_twin",
+        slow=True,
     ),
     Fault(
         "packing-borrow-bit",
@@ -139,6 +144,7 @@ _ARITHMETIC = [
         "SMALLEST_EXPONENT, LARGEST_EXPONENT = -31, 30",
         "SMALLEST_EXPONENT, LARGEST_EXPONENT = -32, 30",
         "tests/arithmetic/test_published.py::test_tflite_quantize_multiplier[0.99 * 2^-32]",
+        slow=True,
     ),
     Fault(
         "threshold-not-reached-by-equality",
@@ -155,6 +161,7 @@ _ARITHMETIC = [
         "            return 2 * codes - 1, ~positive\n",
         "            return 2 * codes - 1, yes\n",
         "tests/oracles/test_quantizers.py::test_our_thresholds_in_a_multithreshold_node[qonnx]",
+        slow=True,
     ),
     Fault(
         "tosa-double-round-upward",
@@ -171,6 +178,7 @@ _ARITHMETIC = [
         "edge = min(1 << (shift - 1), 1 << 31)",
         "edge = 1 << 31",
         "tests/arithmetic/test_tosa.py::test_limits_are_where_the_rules_end",
+        slow=True,
     ),
     Fault(
         "threshold-one-early",
@@ -258,6 +266,7 @@ _STEPWISE = [
         "arrived[s] == stage.lanes * stage.sum:",
         "arrived[s] == stage.lanes * (stage.sum + 1):",
         "tests/engine/test_stepwise.py::test_blocks_of_pixels",
+        slow=True,
     ),
     Fault(
         "stepwise-partial-group-kept",
@@ -415,6 +424,7 @@ _HILBERT = [
         "flip = -(right & (upper ^ 1))",
         "flip = -(right & upper)",
         "tests/hilbert/test_curve.py::test_vertex_index_inverts_the_vertices",
+        slow=True,
     ),
     Fault(
         "hilbert-clamp-missing",
@@ -423,6 +433,7 @@ _HILBERT = [
         "        place = place & ~below(place, 0)\n",
         "",
         "tests/hilbert/test_fixed_point.py::test_points_outside_the_lattice_are_welcome",
+        slow=True,
     ),
 ]
 

@@ -18,7 +18,11 @@ from models.train import make_network, make_optimizer
 from tests.models.test_train import RECIPE
 
 SIZE = (2, 33, 16, 24)
-CASES = [("a2q", 20), ("a2q", 16), ("a2q+", 18), ("a2q+", 14)]
+CASES = [
+    ("a2q", 16),
+    ("a2q+", 14),
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in (("a2q", 20), ("a2q+", 18))),
+]
 
 
 @pytest.fixture(scope="module")

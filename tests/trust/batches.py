@@ -32,15 +32,27 @@ def machines(members=3):
     return {name: Target.load(name) for name in names}
 
 
+def operands(machine, rng):
+    """Types of activations, weights and bias; a machine that takes any operands gets wide ones too, up to overflow."""
+    kinds = operand_types(machine)
+    registers = machine.registers if isinstance(machine, Target) else machine
+    if registers.activation is not None:
+        return *kinds, BIAS
+    # an unbounded sum must fit int64
+    bits = int(rng.choice([8, 16, 24] if not registers.stages else [8, 16, 24, 31]))
+    wide = IntegerType(bits, True)
+    return wide, wide, IntegerType(min(registers.stages[-1].bits, 63) if registers.stages else 48, True)
+
+
 def batch(machine, seed, terms):
     """Boundary-weighted operands: activations (M, K), weights (N, K), a bias (N,), as the multiplier takes them."""
     rng = np.random.default_rng(seed)
-    kinds = operand_types(machine)
+    activation, weight, bias = operands(machine, rng)
     outputs = min(max(PRODUCTS // max(terms, 1), 4), 2048)
     channels = int(rng.integers(1, 9))
     pixels = max(outputs // channels, 1)
-    a, w = (weighted(rng, kind, (n, terms)) for kind, n in zip(kinds, (pixels, channels), strict=True))
-    return a, w, weighted(rng, BIAS, (1, channels))[0]
+    a, w = (weighted(rng, kind, (n, terms)) for kind, n in ((activation, pixels), (weight, channels)))
+    return a, w, weighted(rng, bias, (1, channels))[0]
 
 
 def same_three_ways(machine: Target | Registers, a, w, bias) -> tuple[int, int]:
