@@ -9,6 +9,11 @@ Strategies for tests of your own: `integer_types`, `integers_of`, `accumulators`
 of what they draw lies at 0, +-2^k, +-2^k+-1, the ends of a range, or on a tie. `docs/testing.md` shows their use.
 """
 
+try:
+    import hypothesis as _  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError('intsim.testing needs hypothesis: pip install "intsim[test]"') from error
+
 from intsim.testing.checks import (
     Checked,
     CounterexampleError,

@@ -1,5 +1,7 @@
 """What the strategies draw is valid, reaches the edges they promise, and can be anything that is allowed."""
 
+import subprocess
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -170,3 +172,10 @@ def test_models_are_small_and_have_their_input():
     case = find(qonnx_models(max_steps=3, max_elements=100), lambda case: len(case.model.graph.node) >= 4)
     assert list(case.inputs) == ["x"]
     assert case.inputs["x"].dtype == np.float32
+
+
+def test_without_hypothesis_it_says_what_to_install():
+    code = "import sys; sys.modules['hypothesis'] = None; import intsim.testing"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith('intsim.testing needs hypothesis: pip install "intsim[test]"')
