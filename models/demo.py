@@ -155,7 +155,9 @@ def demonstrate(out: Path, targets: list[str], console: Console, status: Console
     summary = {"pair": pair.name, "verdicts": {n: asdict(v) for n, v in verdicts.items()}, "quality": results}
     with files.file(out / "summary.json") as draft:
         draft.write_text(json.dumps(summary, indent=1) + "\n")
-    console.print(f"wrote {out / 'disparity.png'} and {out / 'summary.json'}", highlight=False)
+    with files.file(out / "codes.npy") as draft, draft.open("wb") as stream:
+        np.save(stream, pair_input(pair), allow_pickle=False)
+    console.print(f"wrote {out / 'disparity.png'}, {out / 'summary.json'} and {out / 'codes.npy'}", highlight=False)
     return 0 if all(v.holds for v in verdicts.values()) else 1
 
 

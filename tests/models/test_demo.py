@@ -2,11 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 
 pytest.importorskip("matplotlib")
 
 from models import demo
+from models.disparity import read_network
 from models.stereo import generate
 
 
@@ -22,6 +24,10 @@ def test_the_demo_ends_with_a_verdict_a_picture_and_figures(offline, tmp_path, m
     printed = capsys.readouterr().out
     assert printed.count("verdict: exact") == 2
     assert (tmp_path / "disparity.png").read_bytes().startswith(b"\x89PNG")
+    codes = np.load(tmp_path / "codes.npy")
+    assert codes.shape == read_network("h3dispnet").input_shape
+    assert codes.min() >= 0
+    assert codes.max() <= 255
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert {v["verdict"] for v in summary["verdicts"].values()} == {"exact"}
     for found in summary["quality"].values():
