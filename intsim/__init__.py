@@ -8,18 +8,29 @@ telemetry  see what the accumulators held, and what they would have needed
 sweep    compare register and multiplier widths with the exact run
 certify  prove a target exact for every input, or find what stands between
 Target   a machine's integer arithmetic, from a built-in name or a TOML file
+
+Each is imported when it is first asked for, with what it needs.
 """
 
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
 from intsim.errors import IntsimError
-from intsim.explore.sweep import sweep
-from intsim.explore.telemetry import telemetry
-from intsim.model import Model, Run, load, run
-from intsim.proofs.bounds import bounds
-from intsim.proofs.certificate import Certificate
-from intsim.proofs.certify import certify
-from intsim.targets import Target
-from intsim.verify.verdict import Verdict
-from intsim.verify.verify import verify
+
+if TYPE_CHECKING:
+    from intsim.explore.sweep import sweep
+    from intsim.explore.telemetry import telemetry
+    from intsim.model import Model, Run, load, run
+    from intsim.proofs.bounds import bounds
+    from intsim.proofs.certificate import Certificate
+    from intsim.proofs.certify import certify
+    from intsim.targets import Target
+    from intsim.verify.verdict import Verdict
+    from intsim.verify.verify import verify
 
 __all__ = [
     "Certificate",
@@ -37,3 +48,40 @@ __all__ = [
     "verify",
 ]
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Certificate": "intsim.proofs.certificate",
+    "Model": "intsim.model",
+    "Run": "intsim.model",
+    "Target": "intsim.targets",
+    "Verdict": "intsim.verify.verdict",
+    "bounds": "intsim.proofs.bounds",
+    "certify": "intsim.proofs.certify",
+    "load": "intsim.model",
+    "run": "intsim.model",
+    "sweep": "intsim.explore.sweep",
+    "telemetry": "intsim.explore.telemetry",
+    "verify": "intsim.verify.verify",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found = getattr(importlib.import_module(_HOMES[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """`intsim.verify` is the function; importing from the folder of that name would put the folder in its place."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from intsim.engine.run import GraphRun, Progress, run_graph
 from intsim.errors import IntsimError
 from intsim.frontend.codes import quantize_constant
 from intsim.frontend.context import Boundary
@@ -22,6 +21,9 @@ from intsim.frontend.parameters import ONNX_INTEGERS
 from intsim.frontend.reader import parameter_inputs
 from intsim.graph import IntArray, IntegerGraph
 from intsim.targets import Target
+
+if TYPE_CHECKING:
+    from intsim.engine.run import GraphRun, Progress
 
 Inputs = Mapping[str, Any]
 
@@ -152,6 +154,8 @@ class Model:
         progress: Progress | None = None,
     ) -> Run:
         """Run on a target; see `intsim.run`."""
+        from intsim.engine.run import run_graph  # the compiler comes with it: not needed to read or prove a model
+
         chosen = target if isinstance(target, Target) else Target.load(target)
         codes = self.integer_inputs(inputs)
         ran = run_graph(self.graph, codes, chosen, keep, progress)

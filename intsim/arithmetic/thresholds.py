@@ -125,7 +125,7 @@ def _solved(doubled: Integers, scale: Fraction, offset: Fraction) -> tuple[NDArr
     factor, constant = scale.numerator * offset.denominator, offset.numerator * scale.denominator
     sign = 1 if factor > 0 else -1
     widest = max(abs(int(doubled[0])), abs(int(doubled[-1]))) * common + 2 * abs(constant)
-    if widest >= 1 << 62 or abs(factor) >= 1 << 61:
+    if max(widest, common) >= 1 << 62 or abs(factor) >= 1 << 61:
         doubled = doubled.astype(object)
     return sign * (doubled * common - 2 * constant), 2 * abs(factor)
 

@@ -9,18 +9,18 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from intsim import __version__
-from intsim.cli import certify, sweep, telemetry, verbs  # registers their commands
+from intsim.cli import certify, run, sweep, telemetry, verbs, warmup  # registers their commands
 from intsim.cli.options import app, console
 from intsim.errors import IntsimError
 
-__all__ = ["app", "certify", "main", "sweep", "telemetry", "verbs"]
+__all__ = ["app", "certify", "main", "run", "sweep", "telemetry", "verbs", "warmup"]
 
 
 @app.callback(invoke_without_command=True)
 def version(show: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
     """Bit-exact integer execution of quantized networks."""
     if show:
-        console.print(f"intsim {__version__}")
+        console().print(f"intsim {__version__}")
         raise typer.Exit
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
 from intsim.cli.options import (
@@ -17,24 +16,22 @@ from intsim.cli.options import (
     Json,
     Seed,
     Shapes,
+    Threads,
     app,
     arrays,
     console,
     emit,
+    given_samples,
     opened,
     progress,
 )
 from intsim.errors import IntsimError
-from intsim.model import Inputs, Model
-from intsim.proofs.certificate import Certificate
-from intsim.proofs.certify import certify as prove
-from intsim.proofs.check import check as check_again
-from intsim.proofs.check import read, sample_numbers
-from intsim.report import files
-from intsim.report.certificate import show_certificate, show_check
-from intsim.targets import Target
-from intsim.verify.samples import Samples as Drawn
-from intsim.verify.samples import draw, each_sample
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from intsim.model import Inputs, Model
+    from intsim.proofs.certificate import Certificate
 
 Count = Annotated[
     int, typer.Option("--samples", "-n", min=0, max=MOST_SAMPLES, help="network inputs to draw and search")
@@ -53,6 +50,7 @@ def certify(
     samples: Count = 1,
     seed: Seed = 0,
     multipliers: Annotated[bool, typer.Option("--multipliers", help="also find sufficient multiplier widths")] = False,
+    threads: Threads = None,
     json_: Json = False,
     shape: Shapes = None,
     constants: Constants = None,
@@ -69,21 +67,31 @@ def certify(
         raise IntsimError("give a MODEL, or --check a certificate (see intsim certify --help)")
     if out is not None and out.suffix != ".json":
         out = out.with_name(out.name + ".json")
+    from intsim.targets import Target
+
     chosen = Target.load(target or "exact")
     loaded = opened(model, shape, constants, inputs)
-    given = each_sample(loaded, arrays(inputs, list(loaded.lowered.source.inputs))) if inputs else None
+    from intsim.proofs.certify import certify as prove
+    from intsim.report.certificate import show_certificate
+    from intsim.verify.samples import Samples as Drawn
+
+    given = given_samples(loaded, inputs)
     searched = Drawn(loaded, samples, seed) if given is None else given
     with progress(len(loaded.graph.nodes)) as step:
         drawn = seed if given is None else None
         found = prove(loaded, chosen, searched, drawn, multipliers, step)
     if out is not None:
         _write(out, loaded, found)
-    sys.stdout.write(found.text()) if json_ else show_certificate(console, found)
+    sys.stdout.write(found.text()) if json_ else show_certificate(console(), found)
     raise typer.Exit(0 if found.holds else 1)
 
 
 def _write(out: Path, model: Model, found: Certificate) -> None:
     """The JSON, and beside it the samples that refute something, as NUMBER:INPUT with inputs counted in file order."""
+    import numpy as np
+
+    from intsim.report import files
+
     order = list(model.lowered.source.inputs)
     with ExitStack() as stack:
         if found.arrays:
@@ -94,6 +102,11 @@ def _write(out: Path, model: Model, found: Certificate) -> None:
 
 
 def _check(path: Path, model: str | None, shape: list[str] | None, constants: str | None, json_: bool) -> None:
+    from intsim.proofs.check import check as check_again
+    from intsim.proofs.check import read, sample_numbers
+    from intsim.report.certificate import show_check
+    from intsim.verify.samples import draw
+
     content = read(path)
     name = Path(content["model"]["file"]).name
     places = [path.parent / name, Path(name)]
@@ -110,7 +123,7 @@ def _check(path: Path, model: str | None, shape: list[str] | None, constants: st
         counts = {"claims": found.claims, "counterexamples": found.counterexamples}
         emit({"certificate": str(path), "verdict": found.verdict, "confirmed": found.confirmed, **counts, **lists})
     else:
-        show_check(console, str(path), found)
+        show_check(console(), str(path), found)
     raise typer.Exit(0 if found.confirmed else 1)
 
 

@@ -1,21 +1,29 @@
-"""What every verb shares: the application, its common options, reading inputs, progress, JSON on standard output."""
+"""What every verb shares: the application, its common options, reading inputs, progress, JSON on standard output.
+
+Modules of the command line import at their beginning only what is light; a verb imports what it needs when it runs.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from intsim.engine.compiling import watch_compiles
+from intsim.engine.host import set_threads, threads
 from intsim.errors import IntsimError
-from intsim.model import Model, load
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from rich.console import Console
+
+    from intsim.model import Model
 
 HELP = "The command line. Exit codes: 0 holds, 1 diverges or overflows, 2 bad usage or input."
 app = typer.Typer(
@@ -23,7 +31,8 @@ app = typer.Typer(
 )
 WIDTH = 110
 """Columns of tables that are not shown on a terminal."""
-console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "OMP_NUM_THREADS")
+"""What numpy's matrix products look at, once, when numpy is imported."""
 
 MOST_SAMPLES, MOST_SEED = 1_000_000, (1 << 63) - 1
 
@@ -39,8 +48,38 @@ Samples = Annotated[
 Seed = Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="seed of the drawn samples")]
 
 
+def use_threads(count: int | None) -> int | None:
+    """What `--threads` does: it holds for the process, numpy's matrix products included if numpy isn't there yet."""
+    set_threads(count)
+    if count is not None and "numpy" not in sys.modules:
+        for name in BLAS:
+            os.environ.setdefault(name, str(count))
+    threads()  # complains of a bad INTSIM_THREADS before any work
+    return count
+
+
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        callback=use_threads,
+        help="threads; else INTSIM_THREADS, else all processors this process may use. Results don't depend on it",
+    ),
+]
+
+
+@cache
+def console() -> Console:
+    """Standard output, for text and tables."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=WIDTH)
+
+
 def arrays(path: str, names: list[str]) -> dict[str, NDArray[Any]]:
     """Arrays of an .npz file by name, or of an .npy file for a model with a single input."""
+    import numpy as np
+
     try:
         found = np.load(path, allow_pickle=False)
         if isinstance(found, np.ndarray):
@@ -58,6 +97,7 @@ def arrays(path: str, names: list[str]) -> dict[str, NDArray[Any]]:
 def opened(path: str, shapes: list[str] | None, constants: str | None, inputs: str | None = None) -> Model:
     """The lowered model; arrays of `inputs` that are parameters of an operator become constants."""
     from intsim.frontend.reader import parameter_inputs
+    from intsim.model import load
 
     given: dict[str, tuple[int, ...]] = {}
     for text in shapes or []:
@@ -73,14 +113,33 @@ def opened(path: str, shapes: list[str] | None, constants: str | None, inputs: s
     return load(path, fixed, given)
 
 
+def given_samples(model: Model, inputs: str | None) -> Sequence[Mapping[str, NDArray[Any]]] | None:
+    """Single samples of the file given with `--inputs`; None without one."""
+    if inputs is None:
+        return None
+    from intsim.verify.samples import each_sample
+
+    return each_sample(model, arrays(inputs, list(model.lowered.source.inputs)))
+
+
 @contextmanager
 def progress(total: int) -> Iterator[Any]:
-    """A bar on standard error, on terminals only, that moves with each reported step."""
+    """A bar on standard error, on terminals only, that moves with each reported step.
+
+    It also says what is being compiled, which happens once and may take seconds.
+    """
+    if not sys.stderr.isatty() and not os.environ.get("FORCE_COLOR"):
+        yield lambda text: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
     columns = (SpinnerColumn(), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     screen = Console(stderr=True)
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
         task = bar.add_task("", total=total)
-        yield lambda text: bar.update(task, description=text[:70], advance=1)
+        with watch_compiles(lambda name: bar.update(task, description=f"compiling {name} (once)")):
+            yield lambda text: bar.update(task, description=text[:70], advance=1)
 
 
 def emit(content: dict[str, Any]) -> None:

@@ -17,21 +17,16 @@ from intsim.cli.options import (
     Seed,
     Shapes,
     TargetName,
+    Threads,
     app,
     arrays,
     console,
     emit,
+    given_samples,
     opened,
     progress,
 )
 from intsim.errors import IntsimError
-from intsim.explore.configuration import RULES, configurations
-from intsim.explore.sweep import sweep as explore
-from intsim.report import files
-from intsim.report.picture import draw_sweep
-from intsim.report.sweep import show_sweep, write_csv
-from intsim.targets import Target
-from intsim.verify.samples import each_sample
 
 MOST_WIDTHS = 64
 WIDTHS_HELP = 'widths in bits: "8:32" with both ends, or "12,16,20"'
@@ -59,7 +54,7 @@ def sweep(
     model: ModelPath,
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for results; an interrupted sweep goes on there")],
     accumulator: Annotated[str | None, typer.Option("--accumulator", "-a", help=WIDTHS_HELP)] = None,
-    overflow: Annotated[str, typer.Option("--overflow", help="rules of the register, by commas")] = ",".join(RULES),
+    overflow: Annotated[str, typer.Option("--overflow", help="rules of the register, by commas")] = "wrap,saturate",
     multiplier: Annotated[str | None, typer.Option("--multiplier", "-m", help=WIDTHS_HELP)] = None,
     grid: Annotated[bool, typer.Option("--grid", help="all pairs of accumulator and multiplier widths")] = False,
     target: TargetName = "exact",
@@ -69,19 +64,29 @@ def sweep(
     inputs: InputsPath = None,
     samples: Samples = 1,
     seed: Seed = 0,
+    threads: Threads = None,
     restart: Annotated[bool, typer.Option("--restart", help="forget an earlier sweep in the folder")] = False,
     json_: Json = False,
     shape: Shapes = None,
     constants: Constants = None,
 ) -> None:
     """Compare accumulator and multiplier widths with the exact run; writes a table, JSON, CSV and a picture."""
+    from intsim.explore.configuration import configurations
+    from intsim.targets import Target
+
     chosen = Target.load(target)
     registers, factors = widths(accumulator, "--accumulator"), widths(multiplier, "--multiplier")
     rules: Any = overflow.split(",")
     points = configurations(registers, rules, factors, grid)
     loaded = opened(model, shape, constants, inputs)
-    data = arrays(inputs, list(loaded.lowered.source.inputs)) if inputs else None
-    count = len(each_sample(loaded, data)) if data is not None else samples
+    from intsim.explore.sweep import sweep as explore
+    from intsim.report import files
+    from intsim.report.picture import draw_sweep
+    from intsim.report.sweep import show_sweep, write_csv
+
+    given = given_samples(loaded, inputs)
+    count = samples if given is None else len(given)
+    data = None if inputs is None else arrays(inputs, list(loaded.lowered.source.inputs))
     try:
         with progress(len(points) * count) as step:
             found = explore(
@@ -99,8 +104,8 @@ def sweep(
     if json_:
         emit(found.to_json())
     else:
-        show_sweep(console, found)
+        show_sweep(console(), found)
         written = ["sweep.json", "sweep.csv", *(["sweep.png"] if drawn else [])]
-        console.print(f"wrote {', '.join(written)} to {out}", markup=False, highlight=False)
+        console().print(f"wrote {', '.join(written)} to {out}", markup=False, highlight=False)
     if not drawn:
         sys.stderr.write('intsim: no picture: matplotlib is missing; pip install "intsim[report]"\n')

@@ -1,15 +1,12 @@
-"""Verbs that show, lower, run and verify a model, and explain targets."""
+"""Verbs that show, lower and verify a model, bound its sums, and explain targets."""
 
 from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
-import onnx
 import typer
-from numpy.typing import NDArray
 
 from intsim.cli.options import (
     Constants,
@@ -20,28 +17,28 @@ from intsim.cli.options import (
     Seed,
     Shapes,
     TargetName,
+    Threads,
     app,
     arrays,
     console,
     emit,
+    given_samples,
     opened,
     progress,
 )
-from intsim.inspect import inspect as inspect_model
-from intsim.proofs.bounds import bounds as prove_bounds
-from intsim.report import files, terminal
-from intsim.report.bounds import show_bounds, write_witnesses
-from intsim.targets import Target
-from intsim.verify.samples import Samples as Drawn
-from intsim.verify.samples import each_sample
-from intsim.verify.verify import verify as verify_model
+
+if TYPE_CHECKING:
+    from intsim.model import Model
 
 
 @app.command()
 def inspect(model: ModelPath, json_: Json = False, shape: Shapes = None, constants: Constants = None) -> None:
     """Show the integer layers of a model: widths, multiply-accumulates, host work."""
+    from intsim.inspect import inspect as inspect_model
+    from intsim.report.terminal import show_inspection
+
     found = inspect_model(opened(model, shape, constants))
-    emit(found) if json_ else terminal.show_inspection(console, found)
+    emit(found) if json_ else show_inspection(console(), found)
 
 
 @app.command()
@@ -53,6 +50,10 @@ def lower(
     constants: Constants = None,
 ) -> None:
     """Write the lowering steps: the file, host prologue, integer graph (JSON and .npz), host epilogue."""
+    import onnx
+
+    from intsim.report import files
+
     loaded = opened(model, shape, constants)
     with files.folder(out) as draft:
         (draft / "0_source.onnx").write_bytes(loaded.lowered.source.proto.SerializeToString())
@@ -63,61 +64,7 @@ def lower(
     if json_:
         emit({"model": loaded.path, "nodes": len(loaded.graph.nodes), "files": [str(out / f) for f in written]})
     else:
-        console.print(f"{len(loaded.graph.nodes)} integer nodes; wrote {', '.join(written)} to {out}")
-
-
-@app.command()
-def run(
-    model: ModelPath,
-    inputs: InputsPath = None,
-    target: TargetName = "exact",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help=".npz for outputs and codes")] = None,
-    samples: Samples = 1,
-    seed: Seed = 0,
-    json_: Json = False,
-    shape: Shapes = None,
-    constants: Constants = None,
-) -> None:
-    """Run a model as integers on a target; the .npz holds each output, and its integers as NAME.codes."""
-    chosen = Target.load(target)
-    loaded = opened(model, shape, constants, inputs)
-    names = list(loaded.lowered.source.inputs)
-    data = each_sample(loaded, arrays(inputs, names)) if inputs else Drawn(loaded, samples, seed)
-    results: dict[str, list[NDArray[Any]]] = {}
-    events = 0
-    path = None if out is None else out if out.suffix == ".npz" else out.with_name(out.name + ".npz")
-    with files.file(path) if path is not None else nullcontext() as draft:
-        with progress(len(data) * len(loaded.graph.nodes)) as step:
-            for sample in data:
-                ran = loaded.run(sample, chosen, progress=step)
-                for name, array in [*ran.outputs.items(), *((f"{n}.codes", c) for n, c in ran.codes.items())]:
-                    results.setdefault(name, []).append(array)
-                events += sum(int(e.sum()) for e in ran.overflows.values())
-        stacked = {n: a[0] if len(a) == 1 else np.stack(a) for n, a in results.items()}
-        if draft is not None:
-            np.savez(draft, allow_pickle=False, **{n: _storable(a) for n, a in stacked.items()})
-    summary = {n: _summary(a) for n, a in stacked.items()}
-    if json_:
-        emit({"model": loaded.path, "target": chosen.name, "overflows": events, "outputs": summary})
-    else:
-        for name, s in summary.items():
-            console.print(f"{name}  {s['dtype']} {s['shape']}  {s['min']}..{s['max']}", markup=False)
-        console.print(f"{events} overflow events on {chosen.name}", markup=False)
-    raise typer.Exit(1 if events else 0)
-
-
-def _summary(array: NDArray[Any]) -> dict[str, Any]:
-    """Shape, type and extremes; an extreme that is not finite is given as text, which JSON can hold."""
-    ends = [a.item() for a in (array.min(), array.max())]
-    low, high = (e if np.isfinite(float(e)) else str(e) for e in ends)
-    return {"shape": list(array.shape), "dtype": str(array.dtype), "min": low, "max": high}
-
-
-def _storable(array: NDArray[Any]) -> NDArray[Any]:
-    """Sub-byte types as int8 or uint8, which .npz can hold."""
-    if array.dtype.name in ("int4", "int2"):
-        return array.astype(np.int8)
-    return array.astype(np.uint8) if array.dtype.name in ("uint4", "uint2") else array
+        console().print(f"{len(loaded.graph.nodes)} integer nodes; wrote {', '.join(written)} to {out}")
 
 
 @app.command()
@@ -132,15 +79,25 @@ def verify(
     ] = None,
     references: Annotated[bool, typer.Option(help="ask qonnx and ONNX Runtime as well")] = True,
     reference_timeout: Annotated[float, typer.Option(min=0.1, help="seconds for each executor and sample")] = 15.0,
+    threads: Threads = None,
     json_: Json = False,
     shape: Shapes = None,
     constants: Constants = None,
 ) -> None:
     """Compare a target's integers with exact semantics, layer by layer, and blame every difference."""
+    from intsim.targets import Target
+
     chosen = Target.load(target)
     loaded = opened(model, shape, constants, inputs)
-    data = arrays(inputs, list(loaded.lowered.source.inputs)) if inputs else None
-    count = len(each_sample(loaded, data)) if data is not None else samples
+    given = given_samples(loaded, inputs)
+    count = samples if given is None else len(given)
+    data = None if inputs is None else arrays(inputs, list(loaded.lowered.source.inputs))
+    if not json_:
+        _announce(loaded, chosen.name, count)  # what follows imports much and takes longer
+    from intsim.report import files
+    from intsim.report.terminal import show_verdict
+    from intsim.verify.verify import verify as verify_model
+
     with files.folder(out) if out is not None else nullcontext() as draft:
         with progress(count * (2 + 4 * references)) as step:
             verdict = verify_model(loaded, chosen, data, samples, seed, references, reference_timeout, step)
@@ -148,8 +105,20 @@ def verify(
             files.write_json(draft / "verdict.json", verdict.to_json())
             files.write_junit(draft / "verdict.xml", verdict)
             loaded.graph.save(draft / "integer_graph")
-    emit(verdict.to_json()) if json_ else terminal.show_verdict(console, verdict)
+    emit(verdict.to_json()) if json_ else show_verdict(console(), verdict)
     raise typer.Exit(0 if verdict.holds else 1)
+
+
+def _announce(model: Model, target: str, samples: int) -> None:
+    """One line about what is going to be verified."""
+    from intsim.inspect import inspect as inspect_model
+    from intsim.report.numbers import number
+
+    found = inspect_model(model)
+    size = f"{len(found['layers'])} layers, {number(found['macs'])} MACs, {number(found['weights'])} weights"
+    console().print(
+        f"{model.path}: {size}; {target} on {samples} sample(s)", markup=False, highlight=False, soft_wrap=True
+    )
 
 
 @app.command()
@@ -164,6 +133,11 @@ def bounds(
     constants: Constants = None,
 ) -> None:
     """Prove what every accumulator can reach, for all inputs, and whether the target's registers suffice."""
+    from intsim.proofs.bounds import bounds as prove_bounds
+    from intsim.report import files
+    from intsim.report.bounds import show_bounds, write_witnesses
+    from intsim.targets import Target
+
     chosen = Target.load(target)
     loaded = opened(model, shape, constants)
     found = prove_bounds(loaded, chosen)
@@ -174,7 +148,7 @@ def bounds(
     if json_:
         emit(found.to_json() | ({} if lines is None else {"witnesses": lines}))
     else:
-        show_bounds(console, found, lines)
+        show_bounds(console(), found, lines)
     raise typer.Exit(0 if found.safe else 1)
 
 
@@ -183,12 +157,16 @@ def targets(
     name: Annotated[str | None, typer.Argument(help="a target to explain")] = None, json_: Json = False
 ) -> None:
     """List the built-in targets and families of targets, or explain one target in words."""
+    from intsim.targets import Target
+
     chosen = [Target.load(n) for n in ([name] if name else Target.names())]
     families = () if name else Target.families()
     if json_:
         listed = {f.name: {"title": f.title, "family": [f.low, f.high]} for f in families}
         emit({t.name: t.model_dump(mode="json") for t in chosen} | listed)
     elif name:
-        console.print(chosen[0].describe(), markup=False, highlight=False, soft_wrap=True)
+        console().print(chosen[0].describe(), markup=False, highlight=False, soft_wrap=True)
     else:
-        terminal.show_targets(console, chosen, families)
+        from intsim.report.terminal import show_targets
+
+        show_targets(console(), chosen, families)

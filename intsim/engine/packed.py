@@ -15,19 +15,11 @@ from numpy.typing import NDArray
 
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.packing import Packing, check_group_sums, check_packing
-from intsim.arithmetic.schedule import schedule
+from intsim.arithmetic.schedule import Schedule, schedule
 from intsim.engine import kernels
-from intsim.engine.stepwise import (
-    Stepwise,
-    blocks_of_pixels,
-    checked_operands,
-    choose_lane,
-    largest_magnitude,
-    limits,
-    no_telemetry,
-    steps,
-    without_products,
-)
+from intsim.engine.stepwise import Stepwise, checked_operands, largest_magnitude, without_products
+
+BLOCK = 512  # pixels; a few registers and one row of activations of a block stay in 32 KiB
 
 
 def packed_matmul(
@@ -62,18 +54,18 @@ def packed_matmul(
     product = largest_magnitude(activation) * largest_magnitude(weight)
     check_group_sums(product, size)
 
-    lane, narrow = choose_lane(stages, max(largest, product * size))
-    inside = limits(stages)
+    lane, narrow = _choose_lane(stages, max(largest, product * size))
+    inside = _limits(stages)
     inside[0] = np.iinfo(lane).min, np.iinfo(lane).max, 0  # a field's true sums never leave the lane
-    panels = np.stack([blocks_of_pixels(part, lane) for part in _sets(activation, len(packing.pixels))])
+    panels = np.stack([_blocks_of_pixels(part, lane) for part in _sets(activation, len(packing.pixels))])
     weights = np.ascontiguousarray(_sets(weight.astype(lane), len(packing.channels)))
     offsets = np.array([[c + p for p in packing.pixels] for c in packing.channels], np.int64)
     out = np.zeros((channels, len(packing.pixels), -(-pixels // len(packing.pixels))), np.int64)
-    telemetry = no_telemetry(channels, stages)
+    telemetry = _no_telemetry(channels, stages)
     kernels.accumulate_packed(
         panels,
         weights,
-        steps(schedule(depth, stages)),
+        _steps(schedule(depth, stages)),
         inside,
         narrow,
         (offsets, stages[0].bits, packing.correction == "borrow"),
@@ -92,3 +84,37 @@ def _sets(rows: NDArray[Any], together: int) -> NDArray[Any]:
     out = np.zeros((count * together, rows.shape[1]), rows.dtype)
     out[: rows.shape[0]] = rows
     return out.reshape(count, together, rows.shape[1]).transpose(1, 0, 2)
+
+
+def _no_telemetry(channels: int, stages: Sequence[Stage]) -> tuple[NDArray[np.int64], ...]:
+    """Events, low and high before the first addition."""
+    return tuple(np.zeros((channels, len(stages)), np.int64) for _ in range(3))
+
+
+def _steps(plan: Schedule) -> tuple[NDArray[np.int32], ...]:
+    """Stage, register and source of every addition, as kernels take them."""
+    return plan.stage, plan.register, plan.source
+
+
+def _limits(stages: Sequence[Stage]) -> NDArray[np.int64]:
+    """(stages, 3): ends of the register, and whether it saturates."""
+    return np.array([[stage.min, stage.max, stage.overflow == "saturate"] for stage in stages], np.int64)
+
+
+def _choose_lane(stages: Sequence[Stage], largest: int) -> tuple[type, bool]:
+    """Choose lanes wide enough for every true sum, a register plus one arriving value; False if none is."""
+    # A value handed on is within the register it comes from.
+    arriving = max(largest, *(-stage.min for stage in stages[:-1])) if len(stages) > 1 else largest
+    reach = max(-stage.min for stage in stages) + arriving
+    return (np.int32 if reach < 1 << 31 else np.int64), reach < 1 << 63
+
+
+def _blocks_of_pixels(activation: NDArray[Any], lane: type) -> NDArray[Any]:
+    """(M, K) as (blocks, K, BLOCK): the pixels of a block side by side, the blocks apart to spare the cache."""
+    pixels, depth = activation.shape
+    panel = np.zeros((-(-pixels // BLOCK), depth, BLOCK), lane)
+    full = pixels // BLOCK
+    panel[:full] = activation[: full * BLOCK].reshape(full, BLOCK, depth).transpose(0, 2, 1)
+    if full < len(panel):
+        panel[full, :, : pixels - full * BLOCK] = activation[full * BLOCK :].T
+    return panel

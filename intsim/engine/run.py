@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import operator
+import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from intsim.engine.mac import run_mac
-from intsim.engine.requantize import run_requantize
+from intsim.engine.compile import program
+from intsim.engine.node import run_node
+from intsim.engine.profile import LayerProfile
+from intsim.engine.program import Program, Progress
 from intsim.graph import IntArray, IntegerGraph, Node
-from intsim.ops import OPS, Mac
 from intsim.targets import Target
 
-Progress = Callable[[str], None]
+__all__ = ["GraphRun", "Progress", "Watch", "run_graph", "run_node"]
+
 Watch = Callable[[Node, list[IntArray]], None]
+MOST_PROGRAMS = 4
+"""Programs of a graph that are kept: each holds packed weights and its memory."""
 
 
 @dataclass
@@ -25,20 +32,6 @@ class GraphRun:
     events: dict[str, IntArray] = field(default_factory=dict)
 
 
-def run_node(
-    graph: IntegerGraph, node: Node, arrays: list[IntArray], target: Target
-) -> tuple[IntArray, IntArray | None]:
-    """One node on a target: its output, and overflow events if it accumulates."""
-    op = OPS[node.op]
-    tensors = [graph.tensors[i] for i in node.inputs]
-    if isinstance(op, Mac):
-        result = run_mac(node, op, arrays, tensors, target)
-        return result.out, result.events
-    if node.op == "requantize":
-        return run_requantize(node, arrays, tensors, target), None
-    return op.evaluate(node, *arrays), None
-
-
 def run_graph(
     graph: IntegerGraph,
     inputs: Mapping[str, IntArray],
@@ -46,13 +39,44 @@ def run_graph(
     keep: bool = False,
     progress: Progress | None = None,
     watch: Watch | None = None,
+    counts: bool = True,
+    profile: list[LayerProfile] | None = None,
 ) -> GraphRun:
     """Run all nodes. `inputs` are integer codes (int64) for every graph input; `keep` keeps every tensor.
 
     Without `keep` a tensor is dropped after its last reader, so memory follows the live tensors. `watch` sees every
-    node with the arrays it is about to run on.
+    node with the arrays it is about to run on. Without `counts` events are 1 where a register overflowed at all.
+    `profile` receives a record of each step.
     """
-    run = GraphRun({n: np.asarray(inputs[n], np.int64) for n in graph.inputs})
+    given = {n: np.asarray(inputs[n], np.int64) for n in graph.inputs}
+    described = all(
+        a.shape == (t := graph.tensors[n]).shape and (a.size == 0 or (a.min() >= t.low and a.max() <= t.high))
+        for n, a in given.items()
+    )
+    if watch is not None or not described:
+        return _node_by_node(graph, given, target, keep, progress, watch, counts)
+    frame = _program(graph, target, keep).run(given, counts, progress, profile)
+    ends = {n: frame.arrays[n].astype(np.int64) for n in graph.outputs}
+    return GraphRun({**given, **frame.kept, **ends} if keep else {**_read(graph, given), **ends}, frame.events)
+
+
+def _read(graph: IntegerGraph, given: Mapping[str, IntArray]) -> dict[str, IntArray]:
+    """Graph inputs that no node reads, which nothing drops."""
+    read = {name for node in graph.nodes for name in node.inputs}
+    return {n: a for n, a in given.items() if n not in read}
+
+
+def _node_by_node(
+    graph: IntegerGraph,
+    given: dict[str, IntArray],
+    target: Target,
+    keep: bool,
+    progress: Progress | None,
+    watch: Watch | None,
+    counts: bool,
+) -> GraphRun:
+    """On int64 arrays, with no proof that speaks of inputs within their ranges taken for granted."""
+    run = GraphRun(dict(given))
     last_reader = {name: i for i, node in enumerate(graph.nodes) for name in node.inputs}
     for i, node in enumerate(graph.nodes):
         if progress is not None:
@@ -63,9 +87,31 @@ def run_graph(
         out, events = run_node(graph, node, arrays, target)
         run.tensors[node.output] = out
         if events is not None:
-            run.events[node.name] = events
+            run.events[node.name] = events if counts else (events > 0).astype(np.int64)
         if not keep:
             for name in set(node.inputs):
                 if last_reader[name] == i and name not in graph.outputs:
                     del run.tensors[name]
     return run
+
+
+_Key = tuple[Target, str, bool, tuple[str, ...], tuple[str, ...]]
+_programs: dict[int, tuple[weakref.ref[IntegerGraph], OrderedDict[_Key, tuple[list[object], Program]]]] = {}
+
+
+def _program(graph: IntegerGraph, target: Target, keep: bool) -> Program:
+    """A graph's program, kept as long as its nodes and tensors are the same ones; the arrays of a node are constants."""
+    key = id(graph)
+    if key not in _programs or _programs[key][0]() is not graph:
+        _programs[key] = weakref.ref(graph, lambda _: _programs.pop(key, None)), OrderedDict()
+    kept = _programs[key][1]
+    place = (target, target.name, keep, tuple(graph.inputs), tuple(graph.outputs))
+    parts: list[object] = [*graph.nodes, *graph.tensors.values()]
+    if place in kept and len(kept[place][0]) == len(parts) and all(map(operator.is_, kept[place][0], parts)):
+        kept.move_to_end(place)
+        return kept[place][1]
+    kept[place] = parts, program(graph, target, keep)
+    kept.move_to_end(place)
+    while len(kept) > MOST_PROGRAMS:
+        kept.popitem(last=False)
+    return kept[place][1]

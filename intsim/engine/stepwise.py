@@ -1,16 +1,14 @@
-"""The fast stepwise accumulator: a matrix product through the registers of a target, with overflow counts.
+"""The fast stepwise accumulator: products through the registers of a target, one after another, with overflow counts.
 
-The same numbers as `arithmetic.accumulate`, which is the definition, for one million times more products. Output pixels
-are the inner loop, so every step of a register is a handful of SIMD instructions on a block of pixels that stays in the
-first-level cache; the steps of `arithmetic.schedule` are the outer loop and never change their order.
-
-Registers live in int64 lanes, or in int32 lanes when no true sum can leave int32. Registers of 63 and 64 bits, whose
-sums can leave int64, take a third path that reads the overflow from the signs.
+The same numbers as `arithmetic.accumulate`, which is the definition, for a hundred million times more products. Output
+positions lie side by side in vector registers, and so do the target's registers of these positions: a product is a
+handful of instructions in the narrowest lane that is exact (`lanes`), without anything written to memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,12 +16,14 @@ from numpy.typing import NDArray
 
 from intsim.arithmetic.accumulate import Stage, accumulate_telemetry, check_stages
 from intsim.arithmetic.integers import as_integers
-from intsim.arithmetic.schedule import Schedule, schedule
-from intsim.engine import kernels
+from intsim.engine.lane_kernels import accumulate_lanes
+from intsim.engine.lanes import Lanes, Mode, choose_lanes, constants
 from intsim.errors import IntsimError
 
-BLOCK = 512  # pixels; a few registers and one row of activations of a block stay in 32 KiB
 INT64_MAX = (1 << 63) - 1
+SLACK = 2048
+"""Elements that may be read past the last activation used."""
+Grid = tuple[int, int, int]
 
 
 class Stepwise(NamedTuple):
@@ -35,7 +35,224 @@ class Stepwise(NamedTuple):
     high: NDArray[np.int64]  # (N, stages) largest true sum, never below 0; saturated to int64
 
 
-def stepwise_matmul(a: Any, w: Any, stages: Sequence[Stage], start: Any = None, bias: Any = None) -> Stepwise:
+@dataclass(frozen=True)
+class StepwisePlan:
+    """Channels of weights made ready for `run`: operands and registers are known, activations are not.
+
+    Made by `stepwise_plan`. It holds no buffers: any number of threads may run it at once.
+    """
+
+    stages: tuple[Stage, ...]
+    lanes: Lanes
+    channels: int
+    block: int
+    bases: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    weights: NDArray[Any]
+    lives: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    constants: NDArray[np.int64]
+    first: NDArray[np.int64]
+    preloaded: Any
+    late: NDArray[np.int64]
+    added_after: NDArray[np.int64] | None
+    flags: tuple[bool, bool, bool, bool]  # first, late by position; late is added; events by position
+
+    @property
+    def dtype(self) -> type:
+        """Of the result: int32 if the last register fits it, else int64."""
+        return np.int32 if self.stages[-1].bits <= 32 else np.int64
+
+    def run(
+        self,
+        data: NDArray[Any],
+        grid: Grid,
+        out: NDArray[Any] | None = None,
+        column: int = 0,
+        blocks: slice = slice(None),
+    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Accumulate at the positions of a grid; see `stepwise_planes`.
+
+        Args:
+            data: as `stepwise_planes` takes it.
+            grid: rows, width and pitch; a part of a larger grid begins at a later element of `data`.
+            out: (N, columns) of `dtype`, C-contiguous: written from `column` on; or None.
+            column: see out.
+            blocks: which blocks of `block` channels; the other channels are left alone.
+
+        Returns:
+            out, and events (N, stages) of these positions and channels alone.
+        """
+        rows, width, _ = grid
+        if out is None:
+            out = np.zeros((self.channels, column + rows * width), self.dtype)
+        found = self._run(data, grid, out, column, blocks)
+        return out, found[0]
+
+    def _run(self, data: NDArray[Any], grid: Grid, out: NDArray[Any], column: int, blocks: slice) -> NDArray[np.int64]:
+        """Events and extremes, (1 or 3, N or positions, stages)."""
+        lanes, (rows, width, pitch) = self.lanes, grid
+        shape = lanes.shape(self.block == 1)
+        tile = len(shape[0]) * len(shape[2])
+        kinds, registers = (3 if lanes.mode == "extremes" else 1), len(lanes.registers)
+        by_position = self.flags[3]
+        flags = (*self.flags, by_position or kinds == 3)
+        place = np.int64 if kinds == 3 else np.int32
+        wide = np.int64 if lanes.out_bits == 64 else np.int32
+        cells = self.block * tile
+        scratch = (
+            np.empty(cells, self.dtype),
+            np.empty(kinds * registers * cells, place),
+            np.empty((1 + (registers - 1) * (1 + kinds)) * cells, wide),
+        )
+        begin, end, _ = blocks.indices(self.bases.size)
+        found = np.zeros((kinds, registers, rows * width if by_position else self.bases.size * self.block), np.int64)
+        valid = np.zeros(rows * pitch + tile, bool)
+        valid[: rows * pitch].reshape(rows, pitch)[:, :width] = True
+        if end > begin:
+            accumulate_lanes(
+                data, self.bases, self.offsets, self.weights, self.lives, self.ends, self.constants, self.first, self.late,
+                flags, (rows, width, pitch, column, begin, end), valid, scratch, shape, out, found,
+            )  # fmt: skip
+        places = rows * width if by_position else self.channels
+        events = np.zeros((kinds, places, len(self.stages)), np.int64)
+        for r, register in enumerate(lanes.registers):
+            events[..., register.stage] = found[:, r, :places]
+        channels = slice(begin * self.block, end * self.block)
+        self._preload(events, 1 if by_position else rows * width, channels)
+        if self.added_after is not None:
+            self._add_after(out[:, column : column + rows * width], events, channels)
+        if lanes.mode == "touched":
+            events = np.minimum(events, 1)
+        return events
+
+    def _preload(self, found: NDArray[np.int64], times: int, channels: slice) -> None:
+        if self.preloaded is None:
+            return
+        where = slice(None) if self.flags[3] else channels
+        found[0, where, -1] += self.preloaded.events[where, 0] * times
+        if len(found) == 3:
+            found[1, where, -1] = np.minimum(found[1, where, -1], self.preloaded.low[where, 0])
+            found[2, where, -1] = np.maximum(found[2, where, -1], self.preloaded.high[where, 0])
+
+    def _add_after(self, out: NDArray[Any], found: NDArray[np.int64], channels: slice) -> None:
+        """A late term that the lanes can't hold."""
+        assert self.added_after is not None
+        late = self.added_after[None, :] if self.flags[3] else self.added_after[channels, None]
+        values = out if self.flags[3] else out[channels]
+        both = np.stack(np.broadcast_arrays(values.astype(np.int64), late), axis=-1)
+        added = accumulate_telemetry(both, self.stages[-1:])
+        values[...] = added.result
+        axis, where = (0, slice(None)) if self.flags[3] else (1, channels)
+        found[0, where, -1] += added.events[..., 0].sum(axis=axis)
+        if len(found) == 3:
+            found[1, where, -1] = np.minimum(found[1, where, -1], added.low[..., 0].min(axis=axis, initial=0))
+            found[2, where, -1] = np.maximum(found[2, where, -1], added.high[..., 0].max(axis=axis, initial=0))
+
+
+def stepwise_plan(
+    offsets: NDArray[np.int64],
+    weights: NDArray[Any],
+    stages: Sequence[Stage],
+    span: tuple[int, int],
+    start: Any = None,
+    late: Any = None,
+    mode: Mode = "counted",
+    bases: NDArray[np.int64] | None = None,
+    by_position: bool = False,
+) -> StepwisePlan:
+    """Make channels of weights ready to be accumulated.
+
+    Args:
+        offsets: (K,) K at least 1; product k at position p reads data[offsets[k] + p].
+        weights: (N, K) integers, in order of arrival.
+        stages: one or more, see `check_stages`.
+        span: least and largest activation. Elements read at positions that aren't returned may be anything.
+        start: (N,) preloaded into the last register, or None.
+        late: (N,) added into the last register after everything else, or None.
+        mode: "counted", or "touched": 1 for any number of events but 0.
+        bases: (N,) to be added to the offsets of each channel, or None for 0.
+        by_position: start, late and events belong to positions instead of channels: (positions,), and a grid is one row.
+
+    Raises:
+        IntsimError: impossible stages, or products beyond int64.
+    """
+    stages = check_stages(stages)
+    first = _within(start, stages[-1])
+    lanes = choose_lanes(stages, weights, span, 0 if first is None else largest_magnitude(first.result), mode)
+    channels, kept = weights.shape[0], bases if bases is not None else np.zeros(weights.shape[0], np.int64)
+    block = len(lanes.shape(False)[1])
+    single = channels <= block // 2 or not all(np.ptp(kept[n : n + block]) == 0 for n in range(0, channels, block))
+    block = 1 if single else block
+    places, lives = _padded(lanes)
+    tile = len(lanes.shape(single)[0]) * len(lanes.shape(single)[2])
+    after = _folded(late, stages[-1])
+    held = after is not None and largest_magnitude(after) < 1 << (lanes.out_bits - 1)
+    values = np.zeros(channels, np.int64) if first is None else first.result
+    return StepwisePlan(
+        stages,
+        lanes,
+        channels,
+        block,
+        np.ascontiguousarray(kept[::block], np.int64),
+        np.where(places < 0, offsets[0], offsets[places]),
+        _packed(weights, places, lanes, block),
+        lives,
+        lanes.groups.ends(),
+        constants(lanes, stages),
+        _terms(_registered(values, lanes, stages), channels, block, tile, by_position),
+        first,
+        _terms(after if held else None, channels, block, tile, by_position),
+        None if held or late is None else np.asarray(late, np.int64),
+        (by_position and start is not None, by_position and held, held, by_position),
+    )
+
+
+def stepwise_planes(
+    data: NDArray[Any],
+    offsets: NDArray[np.int64],
+    weights: NDArray[Any],
+    grid: Grid,
+    stages: Sequence[Stage],
+    start: Any = None,
+    late: Any = None,
+    counts: bool = True,
+    out: NDArray[Any] | None = None,
+    span: tuple[int, int] | None = None,
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Accumulate shifted planes of activations step by step: a convolution without copies of its input.
+
+    Product k of output position p reads data[offsets[k] + p]. Position (r, c) of the grid is r * pitch + c.
+
+    Args:
+        data: 1-D contiguous uint8, int8, int16, int32 or int64; up to `SLACK` elements past the last one used are read.
+        offsets: (K,) int64, in order of arrival.
+        weights: (N, K) integers.
+        grid: rows, width, pitch; pitch at least width. What lies between rows is neither returned nor counted.
+        stages: one or more, see `check_stages`.
+        start: (N,) preloaded into the last register, or None.
+        late: (N,) added into the last register after everything else, or None.
+        counts: whether events are counted, or only told apart from none.
+        out: (N, rows * width) of int32 if the last register fits, else int64, C-contiguous, or None.
+        span: least and largest activation if known; else the data is searched where its type says little.
+
+    Returns:
+        out, and events (N, stages): additions whose true sum left the register; without counts 1 for any but none.
+
+    Raises:
+        IntsimError: impossible stages, or products beyond int64.
+    """
+    if span is None:
+        narrow = data.dtype.itemsize == 1 or data.size == 0
+        info = np.iinfo(data.dtype)
+        span = (info.min, info.max) if narrow else (int(data.min()), int(data.max()))
+    plan = stepwise_plan(offsets, weights, stages, span, start, late, "counted" if counts else "touched")
+    return plan.run(data, grid, out)
+
+
+def stepwise_matmul(
+    a: Any, w: Any, stages: Sequence[Stage], start: Any = None, bias: Any = None, mode: Mode = "extremes"
+) -> Stepwise:
     """Return a @ w.T accumulated step by step through the registers.
 
     Args:
@@ -44,6 +261,8 @@ def stepwise_matmul(a: Any, w: Any, stages: Sequence[Stage], start: Any = None, 
         stages: 1 or more; see `arithmetic.accumulate.check_stages`.
         start: (N,) bias preloaded into the last register, or None.
         bias: (N,) bias added into the last register after everything else, or None.
+        mode: "extremes"; or "counted", which is several times as fast: low and high are 0; or "touched": events are 1
+            where there is any.
 
     Returns:
         Stepwise. Exactly what `arithmetic.accumulate.accumulate_telemetry` says for the products a[m, k] * w[n, k].
@@ -54,25 +273,94 @@ def stepwise_matmul(a: Any, w: Any, stages: Sequence[Stage], start: Any = None, 
     stages = check_stages(stages)
     if not stages:
         raise IntsimError("stepwise_matmul takes one stage or more, got none")
-    activation, weight, constants, largest = checked_operands(a, w, start, bias)
+    activation, weight, terms, _ = checked_operands(a, w, start, bias)
     given = (start is not None, bias is not None)
-    if activation.size == 0:
-        return without_products(activation.shape[0], constants, given, stages)
-    lane, narrow = choose_lane(stages, largest)
-    plan = schedule(activation.shape[1], stages)
-    out, telemetry = np.zeros((weight.shape[0], activation.shape[0]), np.int64), no_telemetry(weight.shape[0], stages)
-    kernels.accumulate(
-        blocks_of_pixels(activation, lane),
-        np.array(weight, dtype=lane, order="C"),
-        steps(plan),
-        limits(stages),
-        narrow,
-        constants.astype(lane),
-        given,
-        out,
-        *telemetry,
-    )
-    return Stepwise(out.T, *telemetry)
+    if activation.size == 0 or weight.shape[0] == 0:
+        found = without_products(activation.shape[0], terms, given, stages)
+        return found if mode != "touched" else found._replace(events=np.minimum(found.events, 1))
+    first, late = (term if there else None for term, there in zip(terms, given, strict=True))
+    turned = activation.shape[0] < weight.shape[0]  # few positions: channels take their place in the lanes
+    fixed, moving = (activation, weight) if turned else (weight, activation)
+    data, pitch = _planes(moving, mode)
+    span = (int(moving.min()), int(moving.max()))
+    offsets = np.arange(fixed.shape[1], dtype=np.int64) * pitch
+    plan = stepwise_plan(offsets, fixed, stages, span, first, late, mode, by_position=turned)
+    out = np.zeros((fixed.shape[0], moving.shape[0]), plan.dtype)
+    found = plan._run(data, (1, moving.shape[0], moving.shape[0]), out, 0, slice(None))
+    low, high = found[1:] if mode == "extremes" else (np.zeros_like(found[0]), np.zeros_like(found[0]))
+    return Stepwise((out if turned else out.T).astype(np.int64), found[0], low, high)
+
+
+def _planes(rows: NDArray[Any], mode: Mode) -> tuple[NDArray[Any], int]:
+    """(M, K) as K planes of M elements each, in the narrowest type, and how far apart they are."""
+    least, most = int(rows.min()), int(rows.max())
+    kinds = (np.int64,) if mode == "extremes" else (np.uint8, np.int8, np.int16, np.int32, np.int64)
+    kind = next(k for k in kinds if np.iinfo(k).min <= least and most <= np.iinfo(k).max)
+    pitch = -(-rows.shape[0] // 64) * 64
+    data = np.zeros(rows.shape[1] * pitch + SLACK, kind)
+    data[: rows.shape[1] * pitch].reshape(rows.shape[1], pitch)[:, : rows.shape[0]] = rows.T
+    return data, pitch
+
+
+def _padded(lanes: Lanes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Products by place, -1 for none, each group filled up to a multiple of `unroll`; and where groups begin."""
+    sizes, order = lanes.groups.sizes[0], lanes.groups.order
+    rounds = -(-sizes // lanes.unroll)
+    lives = np.concatenate([[0], np.cumsum(rounds)])
+    places = np.full(int(lives[-1]) * lanes.unroll, -1, np.int64)
+    begins = np.repeat(lives[:-1] * lanes.unroll - (np.cumsum(sizes) - sizes), sizes)
+    places[begins + np.arange(order.size)] = order
+    return places, lives
+
+
+def _packed(weights: NDArray[Any], places: NDArray[np.int64], lanes: Lanes, block: int) -> NDArray[Any]:
+    """(blocks, places, block) as the kernel reads them."""
+    blocks = -(-weights.shape[0] // block)
+    full = np.zeros((blocks * block, places.size), np.int64)
+    full[: weights.shape[0]] = np.where(places < 0, 0, weights[:, places])
+    if lanes.bits == 16:
+        full = ((full << lanes.shift) & 0xFFFF) * 0x10001
+    elif lanes.bits == 32 and lanes.narrow:
+        full &= 0xFFFF
+    packed = full.reshape(blocks, block, places.size).transpose(0, 2, 1)
+    return np.ascontiguousarray(packed if lanes.bits == 64 else packed.astype(np.uint32).view(np.int32))
+
+
+def _within(start: Any, stage: Stage) -> Any:
+    """What is preloaded after the register's rule, with its events; or None."""
+    if start is None:
+        return None
+    return accumulate_telemetry(np.asarray(start, np.int64)[:, None], [stage])
+
+
+def _registered(values: NDArray[np.int64], lanes: Lanes, stages: Sequence[Stage]) -> NDArray[np.int64]:
+    """Preloaded values as the first register holds them, if it is the last one too."""
+    if lanes.tail == "none" and lanes.kind == "wrap":
+        return values + (1 << (stages[-1].bits - 1))
+    return values << lanes.shift if lanes.tail == "none" else values
+
+
+def _folded(late: Any, stage: Stage) -> NDArray[np.int64] | None:
+    """Terms with the same effect on the register, as small as can be: twice the register's range always leaves it."""
+    if late is None:
+        return None
+    values = np.asarray(late, np.int64)
+    if stage.bits > 60:
+        return values
+    far = 1 << stage.bits
+    if stage.overflow == "saturate":
+        return np.clip(values, -far, far)
+    past = np.where(values < 0, -far, far) + np.fmod(values, far)
+    return np.where((values >= far) | (values <= -far), past, values)
+
+
+def _terms(
+    values: NDArray[np.int64] | None, channels: int, block: int, tile: int, by_position: bool
+) -> NDArray[np.int64]:
+    """First or late terms, with room for whole blocks of channels or tiles of positions."""
+    if values is None:
+        return np.zeros(max(block * (channels + 1), tile), np.int64)
+    return np.concatenate([values, np.zeros(tile if by_position else block, np.int64)])
 
 
 def checked_operands(
@@ -106,21 +394,6 @@ def without_products(
     return Stepwise(out, *(t * factor for t, factor in zip(empty[1:], factors, strict=True)))
 
 
-def no_telemetry(channels: int, stages: Sequence[Stage]) -> tuple[NDArray[np.int64], ...]:
-    """Events, low and high before the first addition."""
-    return tuple(np.zeros((channels, len(stages)), np.int64) for _ in range(3))
-
-
-def steps(plan: Schedule) -> tuple[NDArray[np.int32], ...]:
-    """Stage, register and source of every addition, as kernels take them."""
-    return plan.stage, plan.register, plan.source
-
-
-def limits(stages: Sequence[Stage]) -> NDArray[np.int64]:
-    """(stages, 3): ends of the register, and whether it saturates."""
-    return np.array([[stage.min, stage.max, stage.overflow == "saturate"] for stage in stages], np.int64)
-
-
 def _integers(x: Any, what: str) -> NDArray[Any]:
     array = np.asarray(x)
     if array.dtype.kind not in "iu" or array.dtype == np.uint64:
@@ -140,22 +413,3 @@ def _per_channel(values: Any, channels: int, what: str) -> NDArray[np.int64]:
 def largest_magnitude(array: NDArray[Any]) -> int:
     """Of no elements 0."""
     return max(abs(int(array.min())), abs(int(array.max()))) if array.size else 0
-
-
-def choose_lane(stages: Sequence[Stage], largest: int) -> tuple[type, bool]:
-    """Choose lanes wide enough for every true sum, a register plus one arriving value; False if none is."""
-    # A value handed on is within the register it comes from.
-    arriving = max(largest, *(-stage.min for stage in stages[:-1])) if len(stages) > 1 else largest
-    reach = max(-stage.min for stage in stages) + arriving
-    return (np.int32 if reach < 1 << 31 else np.int64), reach < 1 << 63
-
-
-def blocks_of_pixels(activation: NDArray[Any], lane: type) -> NDArray[Any]:
-    """(M, K) as (blocks, K, BLOCK): the pixels of a block side by side, the blocks apart to spare the cache."""
-    pixels, depth = activation.shape
-    panel = np.zeros((-(-pixels // BLOCK), depth, BLOCK), lane)
-    full = pixels // BLOCK
-    panel[:full] = activation[: full * BLOCK].reshape(full, BLOCK, depth).transpose(0, 2, 1)
-    if full < len(panel):
-        panel[full, :, : pixels - full * BLOCK] = activation[full * BLOCK :].T
-    return panel

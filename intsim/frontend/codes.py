@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from math import prod
 
 import numpy as np
 
@@ -13,7 +14,15 @@ from intsim.frontend.context import Boundary, Context, spread
 from intsim.frontend.expression import Const, Expr, Fixed, Host, Value, compress
 from intsim.frontend.parameters import as_array, check_fit
 from intsim.frontend.reader import Operation
-from intsim.graph import Rationals
+from intsim.graph import Rationals, rationals
+
+SMALL, BLOCK = 1 << 10, 1 << 14
+"""Elements of a cell below which blocks aren't worth it, and of a block: its arrays of float64 fit a core's cache."""
+SHIFTS = {"floor": -0.5, "ceil": 0.5} | dict.fromkeys(("half_even", "half_away", "half_toward_zero", "half_up"), 0.0)
+"""Added before rounding to the nearest, what makes it each mode away from its decision points."""
+MAGIC = 1.5 * 2.0**52
+"""Added to a number below 2^51: the sum's lowest bits are the nearest integer."""
+MAGIC_BITS = int(np.float64(MAGIC).view(np.int64))
 
 
 def quantized(
@@ -52,7 +61,89 @@ def quantized(
 def quantize_constant(
     array: np.ndarray, scale: Rationals, before: Rationals, after: int, rounding: str, low: int, high: int
 ) -> np.ndarray:
-    """Exact codes of a float array: float64 decides far from ties and integers, rationals decide near them.
+    """Exact codes of a float array, `clip(round(array / scale + before) + after, low, high)`, int64.
+
+    float64 decides far from ties and integers, rationals decide near them.
+    """
+    x = np.asarray(array)
+    rows = (
+        _rows(x, scale, before) if rounding in SHIFTS and max(abs(low - after), abs(high - after)) < 1 << 20 else None
+    )
+    if rows is None:
+        return _quantize_any(x, scale, before, after, rounding, low, high)
+    out = np.empty(rows[0].shape, np.int64)
+    for index in np.ndindex(*out.shape[:2]):
+        parameters = rows[1][index[1]], rows[2][index[1]], after, rounding, low, high
+        _quantize_row(rows[0][index], out[index], *parameters)
+    return out.reshape(x.shape)
+
+
+def _rows(
+    x: np.ndarray, scale: Rationals, before: Rationals
+) -> tuple[np.ndarray, list[Fraction], list[Fraction]] | None:
+    """A large array as (outer, cells, inner), and each cell's parameters; None if cells aren't one axis, or small."""
+    shape = np.broadcast_shapes(scale.shape, before.shape)
+    full = (1,) * (x.ndim - len(shape)) + shape
+    wide = [axis for axis, size in enumerate(full) if size > 1]
+    if x.size < SMALL or len(full) != x.ndim or len(wide) > 1:
+        return None
+    axis = wide[0] if wide else 0
+    cells = full[axis]
+    inner = prod(x.shape[axis + 1 :]) if wide else x.size
+    if cells != (x.shape[axis] if wide else 1) or inner < SMALL:
+        return None
+    scales, zeros = (np.broadcast_to(v, shape).reshape(-1).tolist() for v in (scale, before))
+    plain = all(2.0**-500 < s < 2.0**500 and abs(b) < 1 << 20 for s, b in zip(scales, zeros, strict=True))
+    return (x.reshape(-1, cells, inner), scales, zeros) if plain else None
+
+
+def _quantize_row(
+    row: np.ndarray,
+    out: np.ndarray,
+    scale: Fraction,
+    before: Fraction,
+    after: int,
+    rounding: str,
+    low: int,
+    high: int,
+) -> None:
+    """Codes of one cell's values, a block at a time so that the passes over it stay in the cache.
+
+    `w = x / scale + before`, moved by half where the rounding isn't to the nearest, is off by less than 2^-48 times
+    its largest part. Further than that from a tie, its nearest integer is the code: the lowest bits of w + 1.5 * 2^52.
+    What the clip takes is no tie there, and the true value on the same side of it.
+    """
+    bound = 2.0**-46 * float(max(abs(low - after), abs(high - after)) + 2 * abs(before) + 2)
+    sure = 0.5 - bound
+    if rounding == "half_even" and not before and scale.numerator.bit_count() == scale.denominator.bit_count() == 1:
+        sure = 1.0  # w is exact, ties as well
+    factor, shift = 1 / float(scale), float(before) + SHIFTS[rounding]
+    bottom, top = low - after - 0.25, high - after + 0.25
+    moved, nearest = np.empty(min(BLOCK, row.size)), np.empty(min(BLOCK, row.size))
+    for start in range(0, row.size, BLOCK):
+        x = row[start : start + BLOCK]
+        w, code, y = moved[: x.size], nearest[: x.size], out[start : start + BLOCK]
+        with np.errstate(over="ignore"):
+            np.multiply(x, factor, out=w, dtype=np.float64)
+        if shift:
+            w += shift
+        np.clip(w, bottom, top, out=w)
+        np.add(w, MAGIC, out=code)
+        np.subtract(code.view(np.int64), MAGIC_BITS - after, out=y)
+        if sure == 1.0:
+            continue
+        code -= MAGIC
+        w -= code
+        if not (w.max() < sure and w.min() > -sure):
+            doubtful = np.flatnonzero(~(np.abs(w) < sure))
+            some = rationals(scale), rationals(before)
+            y[doubtful] = _quantize_any(x[doubtful], *some, after, rounding, low, high)
+
+
+def _quantize_any(
+    array: np.ndarray, scale: Rationals, before: Rationals, after: int, rounding: str, low: int, high: int
+) -> np.ndarray:
+    """Any array and parameters that broadcast with it.
 
     x / scale in float64 carries a relative error of at most 2**-53, the sum with the zero point another; anything
     further than 2**-48 * (|x / scale| + |zero| + 1) from a multiple of 1/2 rounds the same in every mode.

@@ -14,7 +14,7 @@ from rich.table import Table
 from intsim.explore.configuration import Configuration
 from intsim.explore.row import OutputRow, Row
 from intsim.explore.sweep import SafeFrom, Sweep
-from intsim.report.terminal import number
+from intsim.report.numbers import number
 
 CONFIGURATION = ["accumulator", "overflow", "multiplier"]
 LAYER = [

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from intsim.explore.telemetry import LayerTelemetry, StageTelemetry, Telemetry
 from intsim.graph import IntArray
-from intsim.report.terminal import number
+from intsim.report.numbers import number
 
 MARKS = " ▁▂▃▄▅▆▇█"
 WORST = 3

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from intsim.targets import Family, Target
-from intsim.verify.verdict import ReferenceVerdict, Verdict
+from intsim.report.numbers import number
+
+if TYPE_CHECKING:
+    from intsim.targets import Family, Target
+    from intsim.verify.verdict import ReferenceVerdict, Verdict
 
 
 def _table(*heads: str, title: str | None = None) -> Table:
@@ -20,11 +23,6 @@ def _table(*heads: str, title: str | None = None) -> Table:
     for i, head in enumerate(heads):
         table.add_column(head, justify="left" if i < 2 else "right", overflow="fold")
     return table
-
-
-def number(value: int) -> str:
-    """Thousands apart."""
-    return f"{value:,}".replace(",", " ")
 
 
 def show_inspection(console: Console, found: dict[str, Any]) -> None:

@@ -1,0 +1,109 @@
+"""The verb `run`: outputs and codes on a target, and where the time went."""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from intsim.cli.options import (
+    Constants,
+    InputsPath,
+    Json,
+    ModelPath,
+    Samples,
+    Seed,
+    Shapes,
+    TargetName,
+    Threads,
+    app,
+    console,
+    emit,
+    given_samples,
+    opened,
+    progress,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from intsim.engine.profile import LayerProfile
+
+
+@app.command()
+def run(
+    model: ModelPath,
+    inputs: InputsPath = None,
+    target: TargetName = "exact",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help=".npz for outputs and codes")] = None,
+    samples: Samples = 1,
+    seed: Seed = 0,
+    profile: Annotated[bool, typer.Option("--profile", help="show kernel, time and memory of each layer")] = False,
+    threads: Threads = None,
+    json_: Json = False,
+    shape: Shapes = None,
+    constants: Constants = None,
+) -> None:
+    """Run a model as integers on a target; the .npz holds each output, and its integers as NAME.codes."""
+    from intsim.targets import Target
+
+    chosen = Target.load(target)
+    loaded = opened(model, shape, constants, inputs)
+    import numpy as np
+
+    from intsim.report import files
+    from intsim.verify.samples import Samples as Drawn
+
+    data = given_samples(loaded, inputs) or Drawn(loaded, samples, seed)
+    results: dict[str, list[NDArray[Any]]] = {}
+    records: list[list[LayerProfile]] = []
+    events, seconds, live = 0, 0.0, 0
+    path = None if out is None else out if out.suffix == ".npz" else out.with_name(out.name + ".npz")
+    with files.file(path) if path is not None else nullcontext() as draft:
+        with progress(len(data) * len(loaded.graph.nodes)) as step:
+            for sample in data:
+                records.append([])
+                asked: dict[str, Any] = {"profile": records[-1]} if profile else {}
+                began = time.perf_counter()
+                ran = loaded.run(sample, chosen, progress=step, **asked)
+                seconds += time.perf_counter() - began
+                live = max(live, getattr(ran, "live_bytes", 0))
+                for name, array in [*ran.outputs.items(), *((f"{n}.codes", c) for n, c in ran.codes.items())]:
+                    results.setdefault(name, []).append(array)
+                events += sum(int(e.sum()) for e in ran.overflows.values())
+        stacked = {n: a[0] if len(a) == 1 else np.stack(a) for n, a in results.items()}
+        if draft is not None:
+            np.savez(draft, allow_pickle=False, **{n: _storable(a) for n, a in stacked.items()})
+    summary = {n: _summary(a) for n, a in stacked.items()}
+    content: dict[str, Any] = {"model": loaded.path, "target": chosen.name, "overflows": events, "outputs": summary}
+    if profile:
+        from intsim.report.profile import profile_json, show_profile
+
+        content["profile"] = profile_json(records, seconds, live)
+    if json_:
+        emit(content)
+    else:
+        for name, s in summary.items():
+            console().print(f"{name}  {s['dtype']} {s['shape']}  {s['min']}..{s['max']}", markup=False)
+        console().print(f"{events} overflow events on {chosen.name}", markup=False)
+        if profile:
+            show_profile(console(), content["profile"])
+    raise typer.Exit(1 if events else 0)
+
+
+def _summary(array: NDArray[Any]) -> dict[str, Any]:
+    """Shape, type and extremes; an extreme that is not finite is given as text, which JSON can hold."""
+    import math
+
+    ends = [a.item() for a in (array.min(), array.max())]
+    low, high = (e if math.isfinite(float(e)) else str(e) for e in ends)
+    return {"shape": list(array.shape), "dtype": str(array.dtype), "min": low, "max": high}
+
+
+def _storable(array: NDArray[Any]) -> NDArray[Any]:
+    """Sub-byte types as int8 or uint8, which .npz can hold."""
+    kinds = {"int4": "int8", "int2": "int8", "uint4": "uint8", "uint2": "uint8"}
+    return array.astype(kinds[array.dtype.name]) if array.dtype.name in kinds else array

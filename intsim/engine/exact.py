@@ -1,0 +1,224 @@
+"""Exact convolutions and matrix products of byte operands, prepared once and run many times.
+
+`sum (x - zx) (w - zw) + bias` is computed as `sum bytes * weights + constant`: bytes are codes plus a shift, weights
+have their zero point taken off, and the constant holds the rest. The 32-bit sum may wrap on the way, which changes
+nothing: the finished accumulator fits, and wrapping is addition modulo 2^32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intsim.engine import taps as layouts
+from intsim.engine.dot_kernels import convolve, multiply
+from intsim.engine.host import each, shares, threads
+from intsim.engine.isa import Dot
+from intsim.engine.rounder import RINT, Rounder
+from intsim.engine.taps import Grid, Pads, Window
+from intsim.engine.words import Buffer, Layout, Place, phases, split
+from intsim.graph import IntArray
+
+WIDE = {32: {8: 2, 4: 4, 1: 8}, 16: {4: 2, 1: 4}}
+"""Vectors of a tile for its height, where there are so many vector registers."""
+STRIP_BYTES = 256 << 10
+"""Input of a strip of rows, which stays in the second-level cache while all output channels read it."""
+NOTHING = (np.zeros(0, np.uint32), np.zeros(0, np.int32))
+
+
+@dataclass(frozen=True)
+class Codes:
+    """A rounder for the channels of a convolution, as the kernel takes it; `limits` = low, high, shift to bytes."""
+
+    scale: NDArray[np.float64]
+    offset: NDArray[np.float64]
+    kind: int
+    limits: NDArray[np.float64]
+    table: NDArray[np.int64]
+
+
+NO_CODES = Codes(np.zeros(16), np.zeros(16), RINT, np.zeros(3), np.zeros((1, 0), np.int64))
+
+
+def codes(rounder: Rounder, channels: int, shift: int) -> Codes:
+    """Spread a rounder of 1 or `channels` cells over channels; arrays are longer than that, as tiles are whole."""
+
+    def spread(values: NDArray[Any]) -> NDArray[Any]:
+        out = np.zeros((channels + 16, *values.shape[1:]), values.dtype)
+        out[:channels] = values
+        return out
+
+    limits = np.array([rounder.low, rounder.high, shift], np.float64)
+    return Codes(spread(rounder.scale), spread(rounder.offset), rounder.kind, limits, spread(rounder.table))
+
+
+def modulo32(values: IntArray, size: int) -> NDArray[np.int32]:
+    """Integers modulo 2^32, followed by zeros."""
+    out = np.zeros(size, np.int32)
+    out[: values.size] = (values & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+    return out
+
+
+class WordConv:
+    """A convolution of words with byte weights.
+
+    Args:
+        weight: (O, C / groups, kh, kw), zero point taken off, within int8.
+        bias: (O,) what each accumulator starts at.
+        window: its spatial part.
+        size: input height and width.
+        out: output height and width.
+        pad: the byte that padding holds, and that stands for zero.
+    """
+
+    def __init__(
+        self,
+        weight: IntArray,
+        bias: IntArray,
+        window: Window,
+        size: tuple[int, int],
+        out: tuple[int, int],
+        pad: int,
+        dot: Dot,
+    ) -> None:
+        """Lay the weights out."""
+        self.window, self.size, self.out, self.pad, self.dot = window, size, out, pad, dot
+        self.channels, self.strided = weight.shape[0], window.strides != (1, 1)
+        self.grids = [self._strided_grid()] if self.strided else layouts.grids(window, size, out)
+        self.border: Pads = window.pads if self.strided else layouts.border(self.grids, size)
+        apart = window.strides[0] * window.strides[1] if self.strided else 1
+        self.blocks = [layouts.blocks(weight, window, g, dot, apart) for g in self.grids]
+        # inserted samples are zeros that no tap meets, so each grid has a constant of its own
+        sums = [
+            sum((weight[:, :, i, j].sum(axis=1) for i, j in g.at), np.zeros(self.channels, np.int64))
+            for g in self.grids
+        ]
+        self.biases = [modulo32(bias - pad * total, self.channels + 16) for total in sums]
+
+    def _strided_grid(self) -> Grid:
+        w = self.window
+        at = tuple((i, j) for i in range(w.kernel[0]) for j in range(w.kernel[1]))
+        down, right = (tuple(v[a] * w.dilations[a] // w.strides[a] for v in at) for a in (0, 1))
+        return Grid(at, down, right, *self.out)
+
+    def direct(self, place: Place) -> bool:
+        """Whether it reads this place as it is; else `scratch` is filled first."""
+        lay = place.layout
+        room = (lay.top, lay.left, lay.bottom, lay.right)
+        needs = any(self.border)
+        enough = all(have >= want for have, want in zip(room, self.border, strict=True))
+        widest = max(g.width for g in self.grids)
+        return not self.strided and enough and (not needs or lay.pad == self.pad) and lay.pitch >= widest
+
+    def scratch(self, place: Place) -> Layout:
+        """The layout in which it reads an input that isn't laid out for it."""
+        return phases(place, self.border, self.window.strides, self.pad)
+
+    def run(
+        self,
+        words: Buffer,
+        place: Place,
+        scratch: Buffer | None,
+        to: tuple[Buffer, Place] | NDArray[np.int32],
+        rule: Codes,
+    ) -> None:
+        """Codes into words, or with an int32 array (images, O, height, width) accumulators into that."""
+        if scratch is None:
+            source, layout, first = words, place.layout, place.first
+        else:
+            layout = self.scratch(place)
+            split(words, place, self.border, self.window.strides, scratch, layout)
+            source, first = scratch, 0 if self.strided else self.border[0] * layout.pitch + self.border[1]
+        for grid, made, bias in zip(self.grids, self.blocks, self.biases, strict=True):
+            self._grid(source, layout, first, grid, made, bias, to, rule)
+
+    def _grid(
+        self,
+        source: Buffer,
+        layout: Layout,
+        first: int,
+        grid: Grid,
+        made: layouts.Blocks,
+        bias: NDArray[np.int32],
+        to: tuple[Buffer, Place] | NDArray[np.int32],
+        rule: Codes,
+    ) -> None:
+        if min(grid.rows, grid.width) < 1:
+            return
+        w, (high, dot) = self.window, (made.high, self.dot)
+        down = np.array(grid.down, np.int64) * layout.pitch + np.array(grid.right, np.int64)
+        planes = made.planes
+        if self.strided:
+            own = [
+                (i * w.dilations[0] % w.strides[0]) * w.strides[1] + j * w.dilations[1] % w.strides[1]
+                for i, j in grid.at
+            ]
+            planes = planes + np.array(own, np.int64)[made.taps]
+        offsets = planes * layout.plane + (down[made.taps] if made.taps.size else made.taps)
+        if isinstance(to, np.ndarray):
+            height, width = to.shape[2:]
+            out, raw, stride = NOTHING[0], to.reshape(-1), 0
+            at = (grid.origin[0] * width + grid.origin[1], height * width, width, *grid.step)
+        else:
+            lay = to[1].layout
+            out, raw, stride = to[0], NOTHING[1], lay.stride
+            begin = to[1].first + grid.origin[0] * lay.pitch + grid.origin[1]
+            at = (begin, lay.plane, lay.pitch, *grid.step)
+        wide = WIDE[dot.registers][high]
+        strip = max(1, STRIP_BYTES // (4 * layout.groups * layout.pitch))
+        layer = (offsets, made.firsts, made.weights, bias, self.channels)
+        tile = ((0,) * dot.lanes, (0,) * dot.parts, (0,) * high, (0,) * wide)
+        rounding = (rule.scale, rule.offset, rule.kind, rule.limits, rule.table)
+
+        def part(share: tuple[int, int, int, int]) -> None:
+            convolve(
+                (source, first, layout.pitch, grid.width),
+                (*share[:2], layout.stride, stride),
+                (*share[2:], strip),
+                layer,
+                rounding,
+                (out, raw, *at),
+                tile,
+            )
+
+        if layout.images >= threads():
+            each(part, [(a, b, 0, grid.rows) for a, b in shares(layout.images)])
+        else:
+            grain = -(-dot.lanes * wide // layout.pitch)
+            rows = shares(grid.rows, grain)
+            each(part, [(i, i + 1, a, b) for i in range(layout.images) for a, b in rows])
+
+
+class WordProduct:
+    """A product with a constant matrix of byte weights (K, N), zero point taken off; `constant` (N,) modulo 2^32."""
+
+    def __init__(self, weight: IntArray, constant: IntArray, dot: Dot) -> None:
+        """Lay the weights out."""
+        depth, self.columns = weight.shape
+        self.dot, self.depth = dot, -(-depth // 4)
+        self.wide = 4 if dot.registers == 32 else 2
+        block = dot.lanes * self.wide
+        count = -(-self.columns // block)
+        table = np.zeros((4 * self.depth, count * block), np.int8)
+        table[:depth, : self.columns] = weight
+        # (blocks, depth, vectors, lanes, 4)
+        by_word = table.reshape(self.depth, 4, count, self.wide, dot.lanes).transpose(2, 0, 3, 4, 1)
+        words = layouts.weight_words(np.ascontiguousarray(by_word), dot)
+        shape = (count, self.depth, self.wide, dot.lanes, dot.parts)
+        self.weights = np.ascontiguousarray(words.reshape(shape).swapaxes(3, 4)).reshape(-1)
+        self.bias = modulo32(constant, count * block)
+
+    def run(self, codes: NDArray[Any], shift: int) -> NDArray[np.int32]:
+        """(M, K) codes, of which each plus `shift` is a byte, to accumulators (M, N)."""
+        rows, depth = codes.shape
+        x = np.zeros((rows, 4 * self.depth), np.uint8)
+        x[:, :depth] = codes.astype(np.uint8)  # modulo 256
+        x[:, :depth] += np.uint8(shift)
+        out = np.empty((rows, self.columns), np.int32)
+        words, dot = x.view(np.uint32).reshape(-1), self.dot
+        tile = ((0,) * dot.lanes, (0,) * dot.parts, (0,) * (1 if rows == 1 else 4), (0,) * self.wide)
+        each(lambda span: multiply((words, self.depth), span, self.weights, self.bias, out, tile), shares(rows, 4))
+        return out

@@ -1,0 +1,166 @@
+"""The machine that intsim runs on: how many processors it may use, and work shared out to threads.
+
+Kernels release Python's lock, so threads are enough. Shares are contiguous and results come back in order: what is
+computed does not depend on how many threads there are.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
+from typing import Any, Generic, TypeVar
+
+from intsim.engine.quota import cpu_quota
+from intsim.errors import IntsimError
+
+VARIABLE = "INTSIM_THREADS"
+MOST_THREADS = 1024
+
+P = TypeVar("P")
+R = TypeVar("R")
+
+
+def usable_cpus() -> int:
+    """Processors that this process may use: its affinity, and the quota of its control groups; at least 1."""
+    try:
+        count = len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):  # not on every system
+        count = os.cpu_count() or 1
+    return max(1, min(count, _quota() or count))
+
+
+_quota = cache(cpu_quota)
+
+
+def set_threads(count: int | None) -> None:
+    """Use `count` threads (1..1024) from now on; None goes back to the default. Raises IntsimError for others."""
+    global _chosen
+    _chosen = None if count is None else _checked(count, "threads")
+
+
+def threads() -> int:
+    """How many threads to use: `set_threads`, else the environment's INTSIM_THREADS, else `usable_cpus`.
+
+    Raises IntsimError for an INTSIM_THREADS that is no number of threads.
+    """
+    if _chosen is not None:
+        return _chosen
+    given = os.environ.get(VARIABLE, "").strip()
+    return (
+        _checked(int(given) if given.isdecimal() and len(given) < 10 else given, VARIABLE) if given else usable_cpus()
+    )
+
+
+def _checked(count: Any, name: str) -> int:
+    if isinstance(count, bool) or not hasattr(count, "__index__") or not 1 <= count <= MOST_THREADS:
+        raise IntsimError(f"{name} {str(count)[:40]!r}: give a number of threads from 1 to {MOST_THREADS}")
+    return int(count)
+
+
+def shares(count: int, grain: int = 1) -> list[tuple[int, int]]:
+    """Contiguous shares (start, stop) of range(count), at most one a thread, in order.
+
+    Each but the last starts and stops at a multiple of `grain`, and none is smaller than `grain` unless it is the only
+    one. Nothing for a count of 0.
+    """
+    blocks = max(count, 0) // max(grain, 1)
+    parts = max(1, min(threads(), blocks))
+    ends = [min((2 * i * count + parts * grain) // (2 * parts * grain), blocks - parts + i) for i in range(1, parts)]
+    edges = [0, *(end * grain for end in ends), count]
+    return list(pairwise(edges)) if count > 0 else []
+
+
+def each(function: Callable[[P], R], parts: Sequence[P]) -> list[R]:
+    """Results of function(part) for all parts, in order, by `threads()` threads; the caller's own is one of them.
+
+    Parts are taken in order as threads become free. After an exception no further part is begun; once those under way
+    have ended, the exception of the earliest part is raised. A call from inside a part runs there, one after another.
+    """
+    wanted = min(threads(), len(parts))
+    if wanted <= 1 or getattr(_inside, "part", False):
+        return [function(part) for part in parts]
+    job = _Job(function, parts)
+    try:
+        pool = _pool(wanted - 1)
+        for _ in range(wanted - 1):
+            # settings such as numpy's errstate belong to a context, and a context to one thread at a time
+            pool.submit(contextvars.copy_context().run, job.work)
+    except RuntimeError:
+        pass  # no thread can be had, or the interpreter is ending: this thread does it all
+    job.work()
+    return job.finish()
+
+
+class _Job(Generic[P, R]):
+    """The parts of one call: which is next, how many are under way, what came out."""
+
+    def __init__(self, function: Callable[[P], R], parts: Sequence[P]) -> None:
+        self.function, self.parts = function, parts
+        self.results: dict[int, R] = {}
+        self.errors: dict[int, BaseException] = {}
+        self.next, self.under_way = 0, 0
+        self.changed = threading.Condition()
+
+    def work(self) -> None:
+        """Take parts until none is left."""
+        _inside.part = True
+        try:
+            while (index := self._take()) is not None:
+                try:
+                    self.results[index] = self.function(self.parts[index])
+                except BaseException as error:  # an interrupt as well: it is raised when all threads have stopped
+                    self.errors[index] = error
+                with self.changed:
+                    self.under_way -= 1
+                    self.changed.notify_all()
+        finally:
+            _inside.part = False
+
+    def _take(self) -> int | None:
+        with self.changed:
+            if self.errors or self.next == len(self.parts):
+                return None
+            self.next += 1
+            self.under_way += 1
+            return self.next - 1
+
+    def finish(self) -> list[R]:
+        """Wait for parts under way in other threads, which may still write into the caller's arrays."""
+        with self.changed:
+            while self.under_way:
+                try:
+                    self.changed.wait()
+                except KeyboardInterrupt as error:
+                    self.errors.setdefault(len(self.parts), error)
+        if self.errors:
+            raise self.errors[min(self.errors)]
+        return [self.results[i] for i in range(len(self.parts))]
+
+
+def _pool(workers: int) -> ThreadPoolExecutor:
+    """The process's pool, of at least so many threads."""
+    global _kept
+    with _lock:
+        if _kept is None or _kept[1] < workers:
+            if _kept is not None:
+                _kept[0].shutdown(wait=False)
+            _kept = ThreadPoolExecutor(workers, thread_name_prefix="intsim"), workers
+        return _kept[0]
+
+
+def _start_anew() -> None:
+    """In a forked child there are no threads but the one that forked, and locks may be held by others."""
+    global _kept, _lock, _inside
+    _kept, _lock, _inside = None, threading.Lock(), threading.local()
+
+
+_chosen: int | None = None
+_kept: tuple[ThreadPoolExecutor, int] | None = None
+_lock, _inside = threading.Lock(), threading.local()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)

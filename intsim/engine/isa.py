@@ -1,0 +1,84 @@
+"""Which instruction multiplies and adds four bytes at once here, and the test that it adds exactly.
+
+`vpdpbusd` (AVX512 VNNI, at 512 or 256 bits) adds four u8 x s8 products to a 32-bit lane without saturation. Hosts
+without it use `pmaddwd` on bytes widened to 16 bits, which is exact too: two products of at most 255 x 128 fit its 32
+bits. `vpmaddubsw`, which saturates at 16 bits, is never used. Intel 64 and IA-32 Architectures Software Developer's
+Manual, volume 2, VPDPBUSD and PMADDWD.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+
+from intsim.errors import IntsimError
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A way to add four products to each lane of a vector.
+
+    `lanes` are the 32-bit lanes of a vector, `parts` the 32-bit weight words that one group of four bytes takes:
+    1 (four int8), 2 (pairs of int16: bytes 0, 2 and bytes 1, 3) or 4 (one int32 each).
+    """
+
+    name: str
+    lanes: int
+    parts: int
+    registers: int  # vector registers of the machine
+
+
+DOTS = {
+    dot.name: dot
+    for dot in (
+        Dot("vnni512", 16, 1, 32),
+        Dot("vnni256", 8, 1, 32),
+        Dot("avx512", 16, 2, 32),
+        Dot("avx2", 8, 2, 16),
+        Dot("sse2", 4, 2, 16),
+        Dot("generic", 4, 4, 16),
+    )
+}
+VARIABLE = "INTSIM_ISA"
+_AVX2 = {"haswell", "broadwell", "core-avx2", "skylake", "znver1", "znver2", "znver3", "alderlake", "x86-64-v3"}
+"""Processors that NUMBA_CPU_NAME may name without features, and whose widest here is AVX2."""
+
+
+@lru_cache(maxsize=1)
+def dot() -> Dot:
+    """The quickest that this host has; the environment variable INTSIM_ISA names another one of them.
+
+    Raises IntsimError for a name that isn't one, or isn't available here.
+    """
+    found = available()
+    name = os.environ.get(VARIABLE)
+    if name is None:
+        return DOTS[found[0]]
+    if name not in found:
+        raise IntsimError(f"{VARIABLE} is {name!r}; this host has {', '.join(found)}")
+    return DOTS[name]
+
+
+def available() -> list[str]:
+    """Names of what compiled code may use here, quickest first."""
+    import llvmlite.binding as llvm
+    from numba.core import config
+
+    has = {name for name, on in llvm.get_host_cpu_features().items() if on}
+    x86 = llvm.get_process_triple().split("-")[0] in ("x86_64", "i686", "i386")
+    named, given = config.CPU_NAME, config.CPU_FEATURES
+    if named is not None and named != llvm.get_host_cpu_name():
+        # LLVM can't be asked which features a named processor has
+        has &= {"avx2", "sse2"} if named in _AVX2 else {"sse2"}
+    if given is not None and given:
+        asked = {part[1:] for part in given.split(",") if part.startswith("+")}
+        has &= asked | {"sse2"}
+    needs = {
+        "vnni512": {"avx512vnni", "avx512bw", "avx512f"},
+        "vnni256": {"avx512vnni", "avx512vl"},
+        "avx512": {"avx512bw", "avx512f"},
+        "avx2": {"avx2"},
+        "sse2": {"sse2"},
+    }
+    return [name for name, features in needs.items() if x86 and features <= has] + ["generic"]

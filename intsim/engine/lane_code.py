@@ -1,0 +1,170 @@
+"""Additions into the registers of stepwise accumulators as LLVM code, on vectors of output positions.
+
+First registers (`KINDS`), of a true sum s = register + product in a lane of L bits:
+
+exact   no sum leaves the register
+wrap    narrower than the lane: the register is kept modulo 2^L, plus half its range, and never wrapped. A sum leaves the
+        register where the bits above its own change
+full    wraps with the lane: s has the sign of neither term
+clip    no s leaves the lane: s is clipped
+narrow  as wide as the lane, or scaled up to it by a shift: the processor's saturating addition. Scaled, a register that
+        has saturated holds ones below its value, which are less than 1 and change no later comparison
+both    saturating addition, then clipped
+any     whatever bits and rule; the extremes of true sums as well
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils
+
+KINDS = ("exact", "wrap", "full", "clip", "narrow", "both", "any")
+LOW, HIGH, MASK, SATURATES, HALF, ABOVE, SHIFT = range(7)
+"""Constants of a register: its ends; its bits, or all if it saturates; all or none; see `wrap`, twice; see `narrow`."""
+I32, I64 = ir.IntType(32), ir.IntType(64)
+_PAIRS = {16: "llvm.x86.avx512.pmaddw.d.512", 8: "llvm.x86.avx2.pmadd.wd", 4: "llvm.x86.sse2.pmadd.wd"}
+
+
+class Vectors:
+    """Vectors of `count` integers of `bits` bits, and the code of one addition into a register."""
+
+    def __init__(self, builder: Any, bits: int, count: int) -> None:
+        self.builder, self.bits, self.count = builder, bits, count
+        self.element = ir.IntType(bits)
+        self.type = ir.VectorType(self.element, count)
+        self.zero = ir.Constant(self.type, None)
+
+    def splat(self, value: Any) -> Any:
+        nothing = ir.Constant(self.type, ir.Undefined)
+        one = self.builder.insert_element(nothing, value, ir.Constant(I32, 0))
+        return self.builder.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(I32, self.count), [0] * self.count))
+
+    def of(self, value: Any, signed: bool = True) -> Any:
+        """Any vector or scalar of integers in this width."""
+        scalar = not isinstance(value.type, ir.VectorType)
+        width, wanted = (value.type, self.element) if scalar else (value.type.element, self.type)
+        if width.width > self.bits:
+            return self.builder.trunc(value, wanted)
+        if width.width == self.bits:
+            return value
+        return self.builder.sext(value, wanted) if signed else self.builder.zext(value, wanted)
+
+    def address(self, pointer: Any, index: Any) -> Any:
+        return self.builder.bitcast(self.builder.gep(pointer, [index]), self.type.as_pointer())
+
+    def load(self, pointer: Any, index: Any) -> Any:
+        loaded = self.builder.load(self.address(pointer, index))
+        loaded.align = self.bits // 8
+        return loaded
+
+    def store(self, value: Any, pointer: Any, index: Any) -> None:
+        self.builder.store(value, self.address(pointer, index)).align = self.bits // 8
+
+    def call(self, name: str, *terms: Any) -> Any:
+        kind = ir.FunctionType(self.type, [self.type] * len(terms))
+        suffix = f".v{self.count}i{self.bits}"
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name + suffix), terms)
+
+    def sum(self, value: Any) -> Any:
+        """Of all elements, in 64 bits."""
+        name = f"llvm.vector.reduce.add.v{self.count}i{self.bits}"
+        kind = ir.FunctionType(self.element, [self.type])
+        total = self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [value])
+        return total if self.bits == 64 else self.builder.sext(total, I64)
+
+    def clip(self, value: Any, c: list[Any]) -> Any:
+        return self.call("llvm.smin", self.call("llvm.smax", value, c[LOW]), c[HIGH])
+
+    def add(self, kind: str, register: Any, term: Any, c: list[Any]) -> tuple[Any, Any, Any]:
+        """Register after one addition, what tells of an event (see `event`), and the true sum where it is known."""
+        b = self.builder
+        total = b.add(register, term)
+        if kind == "exact":
+            return total, None, total
+        if kind == "wrap":
+            return total, b.xor(register, total), None
+        if kind == "full":
+            return total, b.and_(b.xor(register, total), b.xor(term, total)), None
+        if kind == "clip":
+            kept = self.clip(total, c)
+            return kept, b.xor(kept, total), total
+        if kind == "fits":  # as any, of sums that don't leave the lane
+            kept = self.clip(b.add(b.and_(b.sub(total, c[LOW]), c[MASK]), c[LOW]), c)
+            return kept, b.xor(kept, total), total
+        reached = self.call("llvm.sadd.sat", register, term)
+        if kind == "narrow":
+            return reached, b.xor(reached, total), None
+        if kind == "both":
+            kept = self.clip(reached, c)
+            return kept, b.xor(kept, total), None
+        past = b.xor(reached, total)
+        start = b.xor(total, b.and_(past, c[SATURATES]))
+        kept = self.clip(b.add(b.and_(b.sub(start, c[LOW]), c[MASK]), c[LOW]), c)
+        return kept, b.or_(b.xor(kept, total), past), reached
+
+    def event(self, kind: str, told: Any, c: list[Any]) -> Any:
+        """Where what `add` told means an event."""
+        if kind == "full":
+            return self.builder.icmp_signed("<", told, self.zero)
+        if kind == "wrap":
+            told = self.builder.and_(told, c[ABOVE])
+        return self.builder.icmp_signed("!=", told, self.zero)
+
+    def value(self, kind: str, register: Any, c: list[Any], shifted: bool) -> Any:
+        """What a register hands on."""
+        if kind == "wrap":
+            return self.builder.sub(self.builder.and_(register, c[MASK]), c[HALF])
+        return self.builder.ashr(register, c[SHIFT]) if kind == "narrow" and shifted else register
+
+
+class Telemetry:
+    """Events and extremes of one register of a vector of pixels, kept where LLVM likes."""
+
+    def __init__(self, vectors: Vectors, kind: str, mode: str, c: list[Any]) -> None:
+        self.vectors, self.kind, self.mode, self.c = vectors, kind, mode, c
+        self.places = [place_of(vectors.builder, vectors.zero) for _ in range(3 if mode == "extremes" else 1)]
+
+    def note(self, told: Any, total: Any) -> None:
+        v, b = self.vectors, self.vectors.builder
+        if told is None:
+            return
+        held = b.load(self.places[0])
+        if self.mode == "touched":
+            b.store(b.or_(held, told), self.places[0])
+            return
+        b.store(b.sub(held, b.sext(v.event(self.kind, told, self.c), v.type)), self.places[0])
+        if self.mode == "extremes":
+            for name, place in zip(("llvm.smin", "llvm.smax"), self.places[1:], strict=True):
+                b.store(v.call(name, b.load(place), total), place)
+
+    def found(self) -> list[Any]:
+        """Counts, and extremes in mode `extremes`."""
+        v, b = self.vectors, self.vectors.builder
+        held = [b.load(place) for place in self.places]
+        if self.mode == "touched":
+            held[0] = b.zext(v.event(self.kind, held[0], self.c), v.type)
+        return held
+
+
+def place_of(builder: Any, value: Any) -> Any:
+    """A variable that LLVM keeps in a register if it can."""
+    with builder.goto_entry_block():
+        place = builder.alloca(value.type)
+    builder.store(value, place)
+    return place
+
+
+def product(v: Vectors, x: Any, w: Any, narrow: bool) -> Any:
+    """Activations times a weight that is in every lane. With narrow operands w holds it in its lower half alone."""
+    b = v.builder
+    if narrow and v.bits == 32 and v.count in _PAIRS:
+        halves = ir.VectorType(ir.IntType(16), 2 * v.count)
+        pairs = cgutils.get_or_insert_function(b.module, ir.FunctionType(v.type, [halves] * 2), _PAIRS[v.count])
+        return b.call(pairs, [b.bitcast(x, halves), b.bitcast(w, halves)])
+    if narrow and v.bits >= 32:
+        half = ir.Constant(v.type, [v.bits // 2] * v.count)
+        w = b.ashr(b.shl(w, half), half)
+        x = b.ashr(b.shl(x, half), half) if v.bits == 64 else x
+    return b.mul(x, w)

@@ -1,0 +1,15 @@
+"""Numbers as people read them."""
+
+
+def number(value: int) -> str:
+    """Thousands apart."""
+    return f"{value:,}".replace(",", " ")
+
+
+def size(count: int) -> str:
+    """Bytes with a unit: 999 B, 1.5 kB, 12 MB."""
+    value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while value >= 999.5 and len(units) > 1:
+        value /= 1000
+        units.pop(0)
+    return f"{value:.3g} {units[0]}"

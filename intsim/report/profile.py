@@ -1,0 +1,99 @@
+"""What `--profile` shows: kernel, time and memory of each layer."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from intsim.report.numbers import number, size
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from intsim.engine.profile import LayerProfile
+
+
+def profile_json(runs: Sequence[Sequence[LayerProfile]], seconds: float, live_bytes: int) -> dict[str, Any]:
+    """Layers in the order they ran, the same layer of several runs as one, and totals.
+
+    Args:
+        runs: records of each run; the same steps in each, though perhaps not by the same kernels.
+        seconds: of whole runs, what is done outside the integer graph included, in all.
+        live_bytes: the largest sum of tensors that a run holds at once; 0 if it is not known.
+
+    Returns:
+        `layers` with name, op, kernel, why, runs, macs (one run), seconds (all runs), gmacs_per_second (None without
+        MACs), bytes of the output; `runs`, `macs`, `seconds`, `seconds_elsewhere`, `gmacs_per_second`,
+        `live_bytes`, and `peak_rss_bytes` of the process so far (None where the system does not tell).
+    """
+    layers: dict[tuple[int, str, str, str], dict[str, Any]] = {}
+    records = [r for run in runs for r in run]
+    for place, r in sorted(((i, r) for run in runs for i, r in enumerate(run)), key=lambda found: found[0]):
+        row = layers.setdefault(
+            (place, r.name, r.kernel, r.why),
+            {"name": r.name, "op": r.op, "kernel": r.kernel, "why": r.why, "runs": 0, "macs": r.macs, "seconds": 0.0},
+        )
+        row["runs"] += 1
+        row["seconds"] += r.seconds
+        row["gmacs_per_second"] = _rate(r.macs * row["runs"], row["seconds"])
+        row["bytes"] = r.bytes
+    within, macs = sum(r.seconds for r in records), sum(r.macs for r in records)
+    return {
+        "layers": list(layers.values()),
+        "runs": len(runs),
+        "macs": macs // max(len(runs), 1),
+        "seconds": seconds,
+        "seconds_elsewhere": max(seconds - within, 0.0),
+        "gmacs_per_second": _rate(macs, seconds),
+        "live_bytes": live_bytes,
+        "peak_rss_bytes": peak_rss(),
+    }
+
+
+def _rate(macs: int, seconds: float) -> float | None:
+    return macs / seconds / 1e9 if macs and seconds > 0 else None
+
+
+def peak_rss() -> int | None:
+    """The most memory that this process has held so far, in bytes; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def show_profile(console: Console, found: dict[str, Any]) -> None:
+    """The table of `profile_json`, and a line of totals."""
+    table = Table(header_style="bold", expand=False)
+    for i, head in enumerate(("layer", "op", "kernel", "why", "MACs", "ms", "%", "GMAC/s", "output")):
+        table.add_column(head, justify="left" if i < 4 else "right", overflow="fold")
+    each = max(found["runs"], 1)
+    for row in found["layers"]:
+        table.add_row(
+            *(escape(row[key]) for key in ("name", "op", "kernel", "why")),
+            number(row["macs"]) if row["macs"] else "-",
+            f"{1e3 * row['seconds'] / each:.3f}",
+            f"{100 * row['seconds'] / found['seconds']:.1f}" if found["seconds"] > 0 else "-",
+            _rate_text(row["gmacs_per_second"]),
+            size(row["bytes"]),
+        )
+    console.print(table)
+    console.print(
+        f"{1e3 * found['seconds'] / each:.1f} ms a run, {1e3 * found['seconds_elsewhere'] / each:.1f} of them at the "
+        f"boundaries and between layers; {number(found['macs'])} MACs, {_rate_text(found['gmacs_per_second'])} GMAC/s",
+        highlight=False,
+    )
+    memory = [f"tensors at once {size(found['live_bytes'])}"] if found["live_bytes"] else []
+    memory += [f"process at most {size(found['peak_rss_bytes'])}"] if found["peak_rss_bytes"] else []
+    if memory:
+        console.print(f"memory: {', '.join(memory)}", highlight=False)
+
+
+def _rate_text(rate: float | None) -> str:
+    return "-" if rate is None else f"{rate:.3g}"
