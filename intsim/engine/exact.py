@@ -26,7 +26,7 @@ WIDE = {32: {8: 2, 4: 4, 1: 8}, 16: {4: 2, 1: 4}}
 """Vectors of a tile for its height, where there are so many vector registers."""
 STRIP_BYTES = 256 << 10
 """Input of a strip of rows, which stays in the second-level cache while all output channels read it."""
-NOTHING = (np.zeros(0, np.uint32), np.zeros(0, np.int32))
+NO_WORDS, NO_SUMS = np.zeros(0, np.uint32), np.zeros(0, np.int32)
 
 
 @dataclass(frozen=True)
@@ -117,39 +117,34 @@ class WordConv:
         """The layout in which it reads an input that isn't laid out for it."""
         return phases(place, self.border, self.window.strides, self.pad)
 
-    def run(
-        self,
-        words: Buffer,
-        place: Place,
-        scratch: Buffer | None,
-        to: tuple[Buffer, Place] | NDArray[np.int32],
-        rule: Codes,
-    ) -> None:
-        """Codes into words, or with an int32 array (images, O, height, width) accumulators into that."""
-        if scratch is None:
-            source, layout, first = words, place.layout, place.first
-        else:
-            layout = self.scratch(place)
-            split(words, place, self.border, self.window.strides, scratch, layout)
-            source, first = scratch, 0 if self.strided else self.border[0] * layout.pitch + self.border[1]
-        for grid, made, bias in zip(self.grids, self.blocks, self.biases, strict=True):
-            self._grid(source, layout, first, grid, made, bias, to, rule)
+    def bind(self, place: Place, scratch: Layout | None, to: Place | tuple[int, ...], rule: Codes) -> list[Bound]:
+        """What is known of a run before it: for each grid the kernel's arguments but the buffers.
 
-    def _grid(
+        Args:
+            place: where the input is.
+            scratch: `scratch(place)` if that is needed.
+            to: where codes go, or the shape (images, O, height, width) of an int32 array for accumulators.
+            rule: of the codes.
+        """
+        layout = place.layout if scratch is None else scratch
+        first = place.first
+        if scratch is not None:
+            first = 0 if self.strided else self.border[0] * layout.pitch + self.border[1]
+        made = zip(self.grids, self.blocks, self.biases, strict=True)
+        return [self._bound(layout, first, *one, to, rule) for one in made if min(one[0].rows, one[0].width) > 0]
+
+    def _bound(
         self,
-        source: Buffer,
         layout: Layout,
         first: int,
         grid: Grid,
         made: layouts.Blocks,
         bias: NDArray[np.int32],
-        to: tuple[Buffer, Place] | NDArray[np.int32],
+        to: Place | tuple[int, ...],
         rule: Codes,
-    ) -> None:
-        if min(grid.rows, grid.width) < 1:
-            return
+    ) -> Bound:
         w, (high, dot) = self.window, (made.high, self.dot)
-        down = np.array(grid.down, np.int64) * layout.pitch + np.array(grid.right, np.int64)
+        distance = np.array(grid.down, np.int64) * layout.pitch + np.array(grid.right, np.int64)
         planes = made.planes
         if self.strided:
             own = [
@@ -157,39 +152,63 @@ class WordConv:
                 for i, j in grid.at
             ]
             planes = planes + np.array(own, np.int64)[made.taps]
-        offsets = planes * layout.plane + (down[made.taps] if made.taps.size else made.taps)
-        if isinstance(to, np.ndarray):
-            height, width = to.shape[2:]
-            out, raw, stride = NOTHING[0], to.reshape(-1), 0
-            at = (grid.origin[0] * width + grid.origin[1], height * width, width, *grid.step)
+        offsets = planes * layout.plane + (distance[made.taps] if made.taps.size else made.taps)
+        if isinstance(to, Place):
+            lay = to.layout
+            begin = to.first + grid.origin[0] * lay.pitch + grid.origin[1]
+            stride, at = lay.stride, (begin, lay.plane, lay.pitch, *grid.step)
         else:
-            lay = to[1].layout
-            out, raw, stride = to[0], NOTHING[1], lay.stride
-            begin = to[1].first + grid.origin[0] * lay.pitch + grid.origin[1]
-            at = (begin, lay.plane, lay.pitch, *grid.step)
+            height, width = to[2:]
+            begin = grid.origin[0] * width + grid.origin[1]
+            stride, at = 0, (begin, height * width, width, *grid.step)
         wide = WIDE[dot.registers][high]
-        strip = max(1, STRIP_BYTES // (4 * layout.groups * layout.pitch))
-        layer = (offsets, made.firsts, made.weights, bias, self.channels)
-        tile = ((0,) * dot.lanes, (0,) * dot.parts, (0,) * high, (0,) * wide)
-        rounding = (rule.scale, rule.offset, rule.kind, rule.limits, rule.table)
+        return Bound(
+            (first, layout.pitch, grid.width),
+            (layout.images, layout.stride, stride),
+            (grid.rows, max(1, STRIP_BYTES // (4 * layout.groups * layout.pitch))),
+            (offsets, made.firsts, made.weights, bias, self.channels),
+            (rule.scale, rule.offset, rule.kind, rule.limits, rule.table),
+            at,
+            ((0,) * dot.lanes, (0,) * dot.parts, (0,) * high, (0,) * wide),
+            -(-dot.lanes * wide // layout.pitch),
+        )
+
+    def split(self, words: Buffer, place: Place, scratch: Buffer, layout: Layout) -> None:
+        """Fill the scratch."""
+        split(words, place, self.border, self.window.strides, scratch, layout)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Arguments of `dot_kernels.convolve` for one grid between two places."""
+
+    source: tuple[int, int, int]
+    images: tuple[int, int, int]
+    rows: tuple[int, int]
+    layer: tuple[Any, ...]
+    rounding: tuple[Any, ...]
+    out: tuple[int, ...]
+    tile: tuple[tuple[int, ...], ...]
+    grain: int  # rows of a whole tile
+
+    def run(self, source: Buffer, words: Buffer, raw: NDArray[np.int32]) -> None:
+        """Codes into `words`, or where that is empty accumulators into `raw` (flat)."""
+        x, out = (source, *self.source), (words, raw, *self.out)
+        images, *strides = self.images
+        rows, strip = self.rows
 
         def part(share: tuple[int, int, int, int]) -> None:
-            convolve(
-                (source, first, layout.pitch, grid.width),
-                (*share[:2], layout.stride, stride),
-                (*share[2:], strip),
-                layer,
-                rounding,
-                (out, raw, *at),
-                tile,
-            )
+            begin, end, top, bottom = share
+            span = (top, bottom, strip)
+            convolve(x, (begin, end, *strides), span, self.layer, self.rounding, out, self.tile)
 
-        if layout.images >= threads():
-            each(part, [(a, b, 0, grid.rows) for a, b in shares(layout.images)])
+        if threads() == 1:
+            part((0, images, 0, rows))
+        elif images >= threads():
+            each(part, [(a, b, 0, rows) for a, b in shares(images)])
         else:
-            grain = -(-dot.lanes * wide // layout.pitch)
-            rows = shares(grid.rows, grain)
-            each(part, [(i, i + 1, a, b) for i in range(layout.images) for a, b in rows])
+            spans = shares(rows, self.grain)
+            each(part, [(i, i + 1, a, b) for i in range(images) for a, b in spans])
 
 
 class WordProduct:

@@ -110,6 +110,15 @@ def choose_lanes(
     return Lanes(kind, bits, tail, out_bits, narrow, shift, unroll, whole, tuple(registers), found, mode)
 
 
+def holds(lanes: Lanes, stages: Sequence[Stage], late: int) -> bool:
+    """Whether terms up to this magnitude can be added to the last register in its lane."""
+    last = lanes.registers[-1]
+    inside = stages[-1].bits <= lanes.out_bits or (
+        last.bound is not None and last.bound + late < 1 << (lanes.out_bits - 1)
+    )
+    return inside and late < 1 << (lanes.out_bits - 1)
+
+
 def _registers(
     stages: Sequence[Stage], found: Groups, weights: NDArray[Any], span: tuple[int, int], preloaded: int, largest: int
 ) -> list[Register]:
@@ -175,7 +184,9 @@ def constants(lanes: Lanes, stages: Sequence[Stage]) -> NDArray[np.int64]:
     """(registers + 1, 7) as `lane_code` names them; the last row is the last stage's, whatever is known of its sums."""
     rows = [_constants(stages[r.stage], r.bound) for r in lanes.registers]
     rows[0][6] = lanes.shift
-    return np.array([*rows, _constants(stages[-1], None)], np.int64)
+    far = (1 << (lanes.out_bits - 1)) - 1
+    last = _constants(stages[-1], None if stages[-1].bits <= lanes.out_bits else far)
+    return np.array([*rows, last], np.int64)
 
 
 def _constants(stage: Stage, bound: int | None) -> list[int]:

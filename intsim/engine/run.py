@@ -96,11 +96,12 @@ def _node_by_node(
 
 
 _Key = tuple[Target, str, bool, tuple[str, ...], tuple[str, ...]]
-_programs: dict[int, tuple[weakref.ref[IntegerGraph], OrderedDict[_Key, tuple[list[object], Program]]]] = {}
+_Kept = OrderedDict[_Key, tuple[list[object], Program]]
+_programs: dict[int, tuple[weakref.ref[IntegerGraph], _Kept]] = {}
 
 
 def _program(graph: IntegerGraph, target: Target, keep: bool) -> Program:
-    """A graph's program, kept as long as its nodes and tensors are the same ones; the arrays of a node are constants."""
+    """A graph's program, kept while its nodes and tensors are the same ones; arrays of a node are constants."""
     key = id(graph)
     if key not in _programs or _programs[key][0]() is not graph:
         _programs[key] = weakref.ref(graph, lambda _: _programs.pop(key, None)), OrderedDict()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from intsim.arithmetic.accumulate import Stage, accumulate_telemetry, check_stages
 from intsim.arithmetic.integers import as_integers
 from intsim.engine.lane_kernels import accumulate_lanes
-from intsim.engine.lanes import Lanes, Mode, choose_lanes, constants
+from intsim.engine.lanes import Lanes, Mode, choose_lanes, constants, holds
 from intsim.errors import IntsimError
 
 INT64_MAX = (1 << 63) - 1
@@ -187,7 +187,7 @@ def stepwise_plan(
     places, lives = _padded(lanes)
     tile = len(lanes.shape(single)[0]) * len(lanes.shape(single)[2])
     after = _folded(late, stages[-1])
-    held = after is not None and largest_magnitude(after) < 1 << (lanes.out_bits - 1)
+    held = after is not None and holds(lanes, stages, largest_magnitude(after))
     values = np.zeros(channels, np.int64) if first is None else first.result
     return StepwisePlan(
         stages,

@@ -1,0 +1,143 @@
+"""Ways of nodes over arrays: requantizers by their proven formula, products with constant bytes, definitions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from intsim.engine.draft import Draft, narrowest
+from intsim.engine.exact import WordProduct
+from intsim.engine.forms import ANYTHING, INT32, byte_shift, byte_weights, inside, safe
+from intsim.engine.node import run_node
+from intsim.engine.program import Frame
+from intsim.engine.rounder import Rounder
+from intsim.engine.rounding_kernels import combine_dense, requantize_dense
+from intsim.engine.staircase import fit
+from intsim.graph import Node
+from intsim.ops import OPS, Mac
+from intsim.ops.pieces import combined_range
+
+MOVES = {"gather", "concat", "pad", "reshape", "transpose"}
+"""Operators whose definition moves integers of any type."""
+
+
+def defined(draft: Draft, node: Node) -> None:
+    """The node's definition, or for registers and schemes the engine's own checked way, on int64 arrays."""
+    for name in node.inputs:
+        draft.dense(name)
+    kind = narrowest(draft.forms.holds[node.output])
+    movement = node.op in MOVES
+
+    def action(frame: Frame) -> None:
+        given = [frame.arrays[n] for n in node.inputs]
+        if movement:
+            frame.arrays[node.output] = OPS[node.op].evaluate(node, *(a.astype(kind, copy=False) for a in given))
+            return
+        out, events = run_node(draft.graph, node, [a.astype(np.int64) for a in given], draft.target)
+        frame.arrays[node.output] = out.astype(kind)
+        if events is not None:
+            frame.events[node.name] = events if frame.counts else (events > 0).astype(np.int64)
+
+    draft.arrays.add(node.output)
+    size = math.prod(draft.graph.tensors[node.output].shape) * kind().itemsize
+    kernel, why = ("move", "an array of any type") if movement else _plainly(draft, node)
+    draft.step((node,), kernel, why, action, size, arrays=node.inputs, made=(node.output,))
+
+
+def _plainly(draft: Draft, node: Node) -> tuple[str, str]:
+    if not draft.forms.sound[node.output]:
+        return "definition", "inputs may leave their described range behind an overflow"
+    if not isinstance(OPS[node.op], Mac):
+        return "definition", "no compiled kernel for it"
+    if not safe(draft.forms.plans[node.output]):
+        return "registers", "a register may overflow"
+    return "BLAS", "operands are not bytes, or not constant" if node.op == "matmul" else "operands are not bytes"
+
+
+def formula(draft: Draft, node: Node) -> Rounder | None:
+    """The proven formula of a requantizer for all that can arrive."""
+    tensors = [draft.graph.tensors[i] for i in node.inputs]
+    reach = draft.forms.holds[node.inputs[0]]
+    if len(tensors) > 1:
+        if not draft.forms.sound[node.output]:
+            return None
+        reach = combined_range(node, *tensors)
+    return fit(node, tensors, draft.target.form, draft.target.stages, reach)
+
+
+def rounded(draft: Draft, node: Node) -> bool:
+    """A requantizer, of one input or of a sum of several, by its proven formula."""
+    shape = draft.graph.tensors[node.output].shape
+    same = all(draft.graph.tensors[i].shape == shape for i in node.inputs)
+    axis = blocks_of(node.attributes["cells"], len(shape))
+    factors = node.arrays.get("coefficients")
+    if not same or axis == -1 or 0 in shape or (factors is not None and blocks_of(factors.shape[1:], len(shape)) == -1):
+        return False
+    rule = formula(draft, node)
+    if rule is None or not inside(draft.forms.holds[node.output], INT32) or inside(ANYTHING, rule.reach):
+        return False
+    if factors is not None and factors[0].size not in (1, rule.scale.size):
+        return False
+    for name in node.inputs:
+        draft.dense(name)
+    kind = narrowest(draft.forms.holds[node.output])
+    at = 0 if axis is None else axis
+    blocks = (
+        math.prod(shape[:at]),
+        1 if axis is None else shape[at],
+        math.prod(shape[at if axis is None else at + 1 :]),
+    )
+    spread = (
+        None if factors is None else np.broadcast_to(factors.reshape(len(factors), -1), (len(factors), rule.scale.size))
+    )
+    lane = np.int32 if factors is None and inside(rule.reach, INT32) else np.int64
+
+    def action(frame: Frame) -> None:
+        given = [np.ascontiguousarray(frame.arrays[n]).reshape(blocks) for n in node.inputs]
+        out = np.empty(blocks, kind)
+        if spread is None:
+            requantize_dense(given[0].astype(lane, copy=False), rule, out)
+        else:
+            combine_dense(given, spread, rule, out)
+        frame.arrays[node.output] = out.reshape(shape)
+
+    why = "proven for every accumulator that can arrive"
+    size = math.prod(shape) * kind().itemsize
+    draft.arrays.add(node.output)
+    kernel = "formula and table" if rule.table.size else "formula"
+    draft.step((node,), kernel, why, action, size, arrays=node.inputs, made=(node.output,))
+    return True
+
+
+def product(draft: Draft, node: Node) -> bool:
+    """Constant byte weights: rows of words."""
+    op, x, y = OPS[node.op], draft.graph.tensors[node.inputs[0]], draft.graph.tensors[node.output]
+    assert isinstance(op, Mac)
+    weight, shift = byte_weights(node, op), byte_shift(draft.forms.holds[x.name])
+    ready = draft.forms.sound[node.output] and safe(draft.forms.plans[node.output]) and inside((y.low, y.high), INT32)
+    if weight is None or weight.ndim != 2 or shift is None or not ready or 0 in x.shape or 0 in y.shape:
+        return False
+    bias = node.arrays.get("bias", np.zeros(weight.shape[1], np.int64))
+    zero = op.zero_points(node)[0] + shift
+    product = WordProduct(weight, bias - zero * weight.sum(axis=0), draft.dot)
+    draft.dense(x.name)
+    events, shape = draft.no_events(node), y.shape
+
+    def action(frame: Frame) -> None:
+        frame.events[node.name] = events.copy()
+        rows = frame.arrays[x.name].reshape(-1, x.shape[-1])
+        frame.arrays[node.output] = product.run(rows, shift).reshape(shape)
+
+    draft.arrays.add(node.output)
+    why = "no register can overflow" if draft.target.stages else "exact sums"
+    draft.step((node,), f"rows {draft.dot.name}", why, action, 4 * math.prod(shape), arrays=(x.name,), made=(y.name,))
+    return True
+
+
+def blocks_of(cells: Any, rank: int) -> int | None:
+    """The axis along which cells differ, of a tensor of `rank` axes; None for one cell, -1 for several axes."""
+    full = [1] * (rank - len(cells)) + list(cells)
+    axes = [i for i, size in enumerate(full) if size != 1]
+    return None if not axes else axes[0] if len(axes) == 1 and len(full) == rank else -1

@@ -1,0 +1,137 @@
+"""Ways of nodes over words: convolutions with the requantizer behind them, concatenations, nearest resizing."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from intsim.engine import words
+from intsim.engine.draft import Draft
+from intsim.engine.exact import NO_CODES, NO_SUMS, NO_WORDS, codes
+from intsim.engine.forms import byte_shift, is_resize
+from intsim.engine.program import Frame
+from intsim.engine.ways_arrays import blocks_of, formula
+from intsim.engine.words import Place
+from intsim.graph import Node
+
+
+def conv(draft: Draft, node: Node) -> bool:
+    """A convolution of words, and in the same step the requantizer that alone reads it."""
+    conv = draft.forms.convs.get(node.output)
+    if conv is None:
+        return False
+    place = draft.worded(node.inputs[0])
+    scratch = None if conv.direct(place) else draft.storage(conv.scratch(place))
+    rounding, rule = _alone(draft, node)
+    events = draft.no_events(node)
+    to, prepared = None, NO_CODES
+    if rounding is not None:
+        out = rounding.output
+        to = draft.places.get(out)
+        if to is None:
+            shift = byte_shift(draft.forms.holds[out])
+            assert shift is not None
+            to = draft.places[out] = draft.storage(draft.plain(out, shift))
+        prepared = codes(rule, conv.channels, to.layout.shift)
+    shape = draft.graph.tensors[node.output].shape
+    images, channels, *spatial = shape
+    full = (images, channels, *(1, *spatial)[-2:])
+    bound = conv.bind(place, None if scratch is None else scratch.layout, full if to is None else to, prepared)
+
+    def action(frame: Frame) -> None:
+        source = frame.buffers[place.storage]
+        if scratch is not None:
+            conv.split(source, place, frame.buffers[scratch.storage], scratch.layout)
+            source = frame.buffers[scratch.storage]
+        frame.events[node.name] = events.copy()
+        sums = NO_SUMS if to is not None else np.empty(math.prod(shape), np.int32)
+        for one in bound:
+            one.run(source, NO_WORDS if to is None else frame.buffers[to.storage], sums)
+        if to is None:
+            frame.arrays[node.output] = sums.reshape(shape)
+
+    used = (place.storage,) if scratch is None else (place.storage, scratch.storage)
+    why = "no register can overflow" if draft.target.stages else "exact sums"
+    kernel = f"words {draft.dot.name}" + (", phases" if conv.strided else ", own border" if scratch else "")
+    if rounding is not None and to is not None:
+        draft.step((node, rounding), kernel, why, action, 4 * to.layout.size, storages=(*used, to.storage))
+        draft.written.add(rounding.output)
+        draft.fused.add(rounding.output)
+    else:
+        draft.step((node,), kernel, why, action, 4 * math.prod(shape), storages=used, made=(node.output,))
+        draft.arrays.add(node.output)
+    return True
+
+
+def _alone(draft: Draft, node: Node) -> tuple[Node | None, Any]:
+    """The requantizer that alone reads a convolution's accumulators, and its formula, if it can be one step."""
+    readers = draft.readers[node.output]
+    if draft.keep or node.output in draft.graph.outputs or len(readers) != 1:
+        return None, None
+    reader = readers[0]
+    if reader.op != "requantize" or len(reader.inputs) != 1 or byte_shift(draft.forms.holds[reader.output]) is None:
+        return None, None
+    shape, cells = draft.graph.tensors[node.output].shape, reader.attributes["cells"]
+    if draft.graph.tensors[reader.output].shape != shape or blocks_of(cells, len(shape)) not in (None, 1):
+        return None, None
+    rule = formula(draft, reader)
+    return (None, None) if rule is None else (reader, rule)
+
+
+def resize(draft: Draft, node: Node) -> bool:
+    """Rows or columns picked from words into words."""
+    out = draft.places.get(node.output)
+    if out is None or node.output not in draft.forms.places or not is_resize(node):
+        return False
+    source = draft.worded(node.inputs[0])
+    if source.layout.shift != out.layout.shift:
+        return False
+    lay, index = source.layout, node.arrays["index"].astype(np.int64)
+    across = node.attributes["axis"] == len(draft.graph.tensors[node.output].shape) - 1
+    rows, columns = (np.arange(lay.height), index) if across else (index, np.arange(lay.width))
+
+    def action(frame: Frame) -> None:
+        words.resize(frame.buffers[source.storage], source, rows, columns, frame.buffers[out.storage], out)
+
+    draft.step(
+        (node,), "words", "positions of words", action, 4 * out.layout.size, storages=(source.storage, out.storage)
+    )
+    draft.written.add(node.output)
+    return True
+
+
+def concat(draft: Draft, node: Node) -> bool:
+    """Operands that don't lie in the result yet are copied there."""
+    out = draft.places.get(node.output)
+    if out is None or node.attributes["axis"] != 1:
+        return False
+    channel, moved = 0, []
+    for name in node.inputs:
+        place, count = draft.places.get(name), draft.graph.tensors[name].shape[1]
+        at = Place(out.storage, out.layout, out.group + channel // 4, count)
+        if place == at and channel % 4 == 0:
+            draft.worded(name)
+        else:
+            if place is None or place.layout.shift != out.layout.shift:
+                draft.dense(name)
+                place = draft.storage(draft.plain(name, out.layout.shift))
+                written = name in draft.written
+                draft.pack(name, place)
+                if not written:
+                    draft.written.discard(name)  # not in its own place
+            else:
+                draft.worded(name)
+            moved.append((place, channel))
+        channel += count
+
+    def action(frame: Frame) -> None:
+        for place, at in moved:
+            words.shift_channels(frame.buffers[place.storage], place, frame.buffers[out.storage], out, at)
+
+    used = (*(p.storage for p, _ in moved), out.storage)
+    why = f"{len(node.inputs) - len(moved)} of {len(node.inputs)} operands lie in the result"
+    draft.step((node,), "words", why, action, 4 * out.layout.size, storages=used)
+    draft.written.add(node.output)
+    return True
