@@ -14,7 +14,7 @@ WAYS: dict[str, tuple[Callable[[Draft, Node], bool], ...]] = {
     "conv": (ways_words.conv,),
     "conv_transpose": (ways_words.conv,),
     "matmul": (ways_arrays.product,),
-    "requantize": (ways_arrays.rounded,),
+    "requantize": (ways_words.add, ways_arrays.rounded),
     "gather": (ways_words.resize,),
     "concat": (ways_words.concat,),
 }

@@ -154,6 +154,10 @@ def _place(
         elif node.output in shifts and _moves_words(node):
             # what they hold, the result holds, so its shift suits them
             shifts |= {n: shifts[node.output] for n in node.inputs if _can_be_words(graph, found, n)}
+        elif node.output in shifts and node.op == "requantize":
+            for name in node.inputs:
+                if _can_be_words(graph, found, name):
+                    shifts.setdefault(name, byte_shift(found.holds[name]) or 0)
     drafts: list[dict[str, int]] = []
     where: dict[str, tuple[int, int]] = {}
     producers = {node.output: node for node in graph.nodes}

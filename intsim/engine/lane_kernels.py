@@ -327,7 +327,6 @@ def accumulate_lanes(
     total = (rows - 1) * pitch + width
     sizes = (lives.size - 1, found.shape[1] - 1, found.shape[2])
     arrays = (data, offsets, weights, lives, ends, constants, first, late, valid, line, seen, memory, found)
-    flat = out.reshape(-1)
     for begin in range(0, total, tile):
         count = min(tile, total - begin)
         for block in range(first_block, end_block):
@@ -342,9 +341,9 @@ def accumulate_lanes(
                     target = row * width + column
                     for o in range(min(channels, out.shape[0] - block * channels)):
                         place = (block * channels + o) * out.shape[1] + origin + target
-                        _copy(flat, place, line, o * tile + done, run)
+                        _copy(out, place, line, o * tile + done, run)
                     if flags[4]:
-                        _gather(seen, done, run, tile, channels, found, block * channels, target, flags[3])
+                        pass
                 done += pitch - column
                 column = 0
                 row += 1

@@ -11,9 +11,9 @@ import numpy as np
 
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.form import RequantizerForm
-from intsim.engine.rounder import Rounder
-from intsim.engine.rounding_kernels import requantize_dense
-from intsim.engine.staircase import fit
+from intsim.engine.rounder import Bent, Rounder
+from intsim.engine.rounding_kernels import bent_dense, requantize_dense
+from intsim.engine.staircase import fit, fit_bent
 from intsim.errors import IntsimError
 from intsim.graph import IntArray, Node, Tensor
 from intsim.ops.pieces import combine, combined_range
@@ -26,7 +26,7 @@ STEPS_AN_ELEMENT, ALWAYS = 64, 1 << 16
 """A proof of more steps than `ALWAYS` needs this many elements to be worth its time."""
 Key = tuple[int, RequantizerForm, tuple[Stage, ...], tuple[int, int]]
 
-_fits: OrderedDict[Key, tuple[weakref.ref[Node], Rounder | None]] = OrderedDict()
+_fits: OrderedDict[Key, tuple[weakref.ref[Node], Rounder | Bent | None]] = OrderedDict()
 
 
 def run_requantize(node: Node, arrays: list[IntArray], tensors: list[Tensor], target: Target) -> IntArray:
@@ -42,14 +42,14 @@ def run_requantize(node: Node, arrays: list[IntArray], tensors: list[Tensor], ta
 
 def known_fit(
     node: Node, tensors: Sequence[Tensor], form: RequantizerForm, stages: Sequence[Stage], reach: tuple[int, int]
-) -> Rounder | None:
-    """`staircase.fit`, remembered for as long as the node lives and is among the last `MOST_FITS`."""
+) -> Rounder | Bent | None:
+    """`fit`, else `fit_bent`, remembered for as long as the node lives and is among the last `MOST_FITS`."""
     key = id(node), form, tuple(stages), reach
     entry = _fits.get(key)
     if entry is not None and entry[0]() is node:  # another node may have the number of one that is gone
         _fits.move_to_end(key)
         return entry[1]
-    found = fit(node, tensors, form, stages, reach)
+    found = fit(node, tensors, form, stages, reach) or fit_bent(node, tensors, form, stages, reach)
     _fits[key] = weakref.ref(node, lambda _: _fits.pop(key, None)), found
     while len(_fits) > MOST_FITS:
         _fits.popitem(last=False)
@@ -88,7 +88,11 @@ def _by_formula(node: Node, arrays: list[IntArray], tensors: list[Tensor], targe
         rounder = known_fit(node, tensors, target.form, target.stages, reach)
         if rounder is not None:
             dense = np.ascontiguousarray(np.broadcast_to(acc, shape)).reshape(layout)
-            return requantize_dense(dense, rounder, np.empty(layout, np.int64)).reshape(shape)
+            out = np.empty(layout, np.int64)
+            codes = (
+                bent_dense(dense, rounder, out) if isinstance(rounder, Bent) else requantize_dense(dense, rounder, out)
+            )
+            return codes.reshape(shape)
     return None
 
 

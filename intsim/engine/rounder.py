@@ -32,3 +32,12 @@ class Rounder:
     high: int
     table: NDArray[np.int64]  # (cells, high - low), or (cells, 0) where the formula alone is proven
     reach: tuple[int, int]  # accumulators for which it is proven, inclusive
+
+
+@dataclass(frozen=True)
+class Bent:
+    """Two formulas without tables, of one clip: `below` for accumulators less than the cell's start, else `above`."""
+
+    starts: NDArray[np.int64]  # (cells,)
+    below: Rounder
+    above: Rounder

@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from intsim.engine.rounder import RINT, Rounder
+from intsim.engine.rounder import Bent, Rounder
 
 EXACT = 1 << 53
 """Integers up to here are binary64 numbers."""
@@ -103,6 +103,20 @@ def _requantize_table(acc, out, scale, offset, kind, low, high, steps, sure):  #
 
 
 @_compiled
+def _requantize_bent(acc, out, starts, scales, offsets, kind, low, high):  # type: ignore[no-untyped-def]
+    """acc, out: (outer, cells, inner); starts: (cells,), binary64; scales, offsets: (2, cells), below and above."""
+    outer, cells, inner = acc.shape
+    for o in range(outer):
+        for c in range(cells):
+            line, codes, start = acc[o, c], out[o, c], starts[c]
+            s, b, t, d = scales[0, c], offsets[0, c], scales[1, c], offsets[1, c]
+            for i in range(inner):
+                v = np.float64(line[i])
+                below, above = s * v + b, t * v + d
+                codes[i] = np.int32(_round(below if v < start else above, kind, low, high))
+
+
+@_compiled
 def _combine(first, second, out, factors, scale, offset, kind, low, high):  # type: ignore[no-untyped-def]
     """first, second, out: (outer, cells, inner); factors: (2, cells), binary64, so that both products are exact."""
     outer, cells, inner = first.shape
@@ -144,6 +158,16 @@ def requantize_dense(acc: NDArray[Any], rounder: Rounder, out: Codes | None = No
         acc = acc.astype(np.int64)  # an end of the table would be an accumulator
     steps, sure = prepared(rounder, acc.dtype)
     _requantize_table(acc, stored, rounder.scale, rounder.offset, rounder.kind, low, high, steps, sure)
+    return out
+
+
+def bent_dense(acc: NDArray[Any], bent: Bent, out: Codes | None = None) -> Codes:
+    """`requantize_dense` for two formulas; accumulators are within 2^53."""
+    low, high = bent.above.low, bent.above.high
+    out = np.empty(acc.shape, code_type(low, high)) if out is None else out
+    scales, offsets = (np.stack([getattr(r, k) for r in (bent.below, bent.above)]) for k in ("scale", "offset"))
+    starts, stored = bent.starts.astype(np.float64), out.view(CARRIERS[out.dtype.itemsize])
+    _requantize_bent(acc, stored, starts, scales, offsets, bent.above.kind, float(low), float(high))
     return out
 
 
@@ -198,13 +222,11 @@ def prepared(rounder: Rounder, lane: np.dtype[Any]) -> tuple[NDArray[Any], float
 
 
 def _sure(rounder: Rounder) -> float:
-    """Half a code, less the furthest that a step of the table lies from the formula's.
+    """Half a code, less the furthest that a step of the table lies from half-way between codes, whatever the kind.
 
     y rises with u. Let y(T_k) >= k - 1/2 - d where T_k is within reach, and y(T_k - 1) < k - 1/2 + d where that is.
     Then y >= k - 1/2 + d means u >= T_k, and y < k - 1/2 - d means u < T_k. The slack is for rounding here.
     """
-    if rounder.kind != RINT:
-        return -1.0
     ends = np.where(rounder.scale[:, None] < 0, [-rounder.reach[1], -rounder.reach[0]], rounder.reach)
     first, last = ends[:, :1], ends[:, 1:]
     slope, offset = np.abs(rounder.scale)[:, None], rounder.offset[:, None]

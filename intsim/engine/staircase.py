@@ -19,17 +19,18 @@ leaves ties to binary64, which sends them to even codes, and what that doesn't s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.form import RequantizerForm
-from intsim.engine.rounder import RINT, Rounder
+from intsim.engine.rounder import RINT, Bent, Rounder
 from intsim.engine.thresholds import Cell, column, monotone_cell, nearby, solved, sought
 from intsim.errors import IntsimError
 from intsim.graph import IntArray, Node, Tensor
-from intsim.ops.pieces import Transform, node_pieces
+from intsim.ops.pieces import Piece, Transform, node_pieces, pieces_json
 from intsim.ops.schemes import transform
 
 MOST_CODES = 1 << 16
@@ -37,7 +38,8 @@ MOST_SOLVED, MOST_SOUGHT = 1 << 23, 1 << 21
 """Most steps of all cells together, where they are solved for and where the definition is evaluated for them."""
 MOST_TABLE = 1 << 21
 """Most entries of a table, 16 MiB."""
-FARTHEST = 1 << 62
+FARTHEST, EXACT = 1 << 62, 1 << 53
+"""Accumulators that are computed with, and those that are binary64 numbers."""
 BLOCK = 1 << 18
 Floats = NDArray[np.float64]
 
@@ -81,6 +83,31 @@ def fit(
         return None  # the definition says what is wrong, if an accumulator gets there
 
 
+def fit_bent(
+    node: Node, tensors: Sequence[Tensor], form: RequantizerForm, stages: Sequence[Stage], reach: tuple[int, int]
+) -> Bent | None:
+    """Two formulas for a node whose cells have up to two pieces each, such as a LeakyRelu or PRelu.
+
+    Each is `fit` of all cells with one piece alone, over the whole reach, which is more than it is used for. None if
+    one isn't found or needs a table, or the node has no bounds. Arguments as of `fit`.
+    """
+    low, high = node.attributes["low"], node.attributes["high"]
+    cells = node_pieces(node)
+    if low is None or high is None or max(map(len, cells)) > 2 or max(-reach[0], reach[1]) > EXACT:
+        return None
+    parts = []
+    for side in (0, -1):
+        lines: list[list[Piece]] = [[(None, *cell[side][1:])] for cell in cells]
+        one = replace(node, attributes={**node.attributes, "pieces": pieces_json(lines)})
+        part = fit(one, tensors, form, stages, reach, (low, high))
+        if part is None or part.table.size:
+            return None
+        parts.append(part)
+    # a cell of one piece may bend anywhere; starts beyond the reach are brought to its end
+    starts = [reach[0] if cell[-1][0] is None else min(max(cell[-1][0], reach[0]), reach[1] + 1) for cell in cells]
+    return Bent(np.array(starts, np.int64), *parts)
+
+
 def _fitted(
     node: Node, cells: list[Cell], reach: tuple[int, int], codes: tuple[int, int] | None, function: Transform | None
 ) -> Rounder | None:
@@ -88,7 +115,7 @@ def _fitted(
     least, most = min(c.base for c in cells), max(c.top for c in cells)
     low, high = codes or (least, most)
     steps = sum(c.top - c.base for c in cells)
-    if low > least or high < most or most - least > MOST_CODES or high - low > MOST_CODES:
+    if low > least or high < most or high - low > MOST_CODES:
         return None
     if steps > (MOST_SOLVED if function is None else MOST_SOUGHT):
         return None

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from intsim.engine import words
+from intsim.engine.dot_kernels import add_words
 from intsim.engine.draft import Draft
 from intsim.engine.exact import NO_CODES, NO_SUMS, NO_WORDS, codes
 from intsim.engine.forms import byte_shift, is_resize
@@ -78,6 +79,52 @@ def _alone(draft: Draft, node: Node) -> tuple[Node | None, Any]:
         return None, None
     rule = formula(draft, reader)
     return (None, None) if rule is None else (reader, rule)
+
+
+def add(draft: Draft, node: Node) -> bool:
+    """A requantizer of one or two maps of words into words: a residual addition, or a change of scale."""
+    to, graph = draft.places.get(node.output), draft.graph
+    shape = graph.tensors[node.output].shape
+    same = all(graph.tensors[n].shape == shape and n in draft.places for n in node.inputs)
+    factors = node.arrays.get("coefficients", np.ones((1, 1), np.int64))
+    axes = {blocks_of(node.attributes["cells"], len(shape)), blocks_of(factors.shape[1:], len(shape))}
+    if to is None or not same or len(node.inputs) > 2 or not axes <= {None, 1}:
+        return False
+    rule = formula(draft, node)
+    if rule is None or rule.table.size:
+        return False
+    sources = [draft.worded(n) for n in node.inputs]
+    channels = shape[1]
+    weights = [np.broadcast_to(f.reshape(-1), (channels,)) for f in factors]
+    constant = -sum((w * p.layout.shift for w, p in zip(weights, sources, strict=True)), np.zeros(channels, np.int64))
+    if sum(int(np.abs(w).max()) for w in weights) >= 1 << 44:  # bytes, products and sums stay below 2^53
+        return False
+    second = weights[1] if len(weights) > 1 else np.zeros(channels)
+    table = np.zeros((5, 4 * to.own().groups))
+    for row, values in zip(table, (weights[0], second, constant, rule.scale, rule.offset), strict=True):
+        row[:channels] = values
+    limits = np.array([rule.low, rule.high, to.layout.shift], np.float64)
+    lay, lanes = to.layout, (0,) * draft.dot.lanes
+    size = (lay.images, to.own().groups, lay.height, lay.width)
+
+    def action(frame: Frame) -> None:
+        x, y = sources[0], sources[-1]
+        add_words(
+            (frame.buffers[x.storage], *words.walk(x)),
+            (frame.buffers[y.storage], *words.walk(y)),
+            size,
+            table,
+            limits,
+            rule.kind,
+            (frame.buffers[to.storage], *words.walk(to)),
+            lanes,
+        )
+
+    used = (*(p.storage for p in sources), to.storage)
+    why = "proven for every accumulator that can arrive"
+    draft.step((node,), "formula on words", why, action, 4 * lay.size, storages=used)
+    draft.written.add(node.output)
+    return True
 
 
 def resize(draft: Draft, node: Node) -> bool:

@@ -89,14 +89,14 @@ def pack(codes: NDArray[Any], words: Buffer, place: Place) -> None:
     """(images, channels, height, width) integers into words; the border is not touched."""
     lay = place.layout
     flat = np.ascontiguousarray(codes).reshape(lay.images * place.channels * lay.height, lay.width)
-    _pack(flat, words, lay.images, place.channels, lay.height, _walk(place), lay.shift)
+    _pack(flat, words, lay.images, place.channels, lay.height, walk(place), lay.shift)
 
 
 def unpack(words: Buffer, place: Place, out: NDArray[Any]) -> None:
     """Words into a contiguous array (images, channels, height, width)."""
     lay = place.layout
     flat = out.reshape(lay.images * place.channels * lay.height, lay.width)
-    _unpack(words, flat, lay.images, place.channels, lay.height, _walk(place), lay.shift)
+    _unpack(words, flat, lay.images, place.channels, lay.height, walk(place), lay.shift)
 
 
 def fill_border(words: Buffer, layout: Layout) -> None:
@@ -119,7 +119,7 @@ def split(
 ) -> None:
     """Positions of a padded map apart by their places modulo the strides; pads (top, left, bottom, right) may crop."""
     lay, groups = place.layout, -(-place.channels // 4)
-    geometry = (*_walk(place), lay.height, lay.width)
+    geometry = (*walk(place), lay.height, lay.width)
     target = (layout.stride, layout.plane, layout.height, layout.width)
     word = np.uint32((layout.pad & 255) * 0x01010101)
     _split(words, geometry, lay.images, groups, pads[0], pads[1], strides, out, target, word)
@@ -130,23 +130,23 @@ def resize(words: Buffer, place: Place, rows: NDArray[Any], columns: NDArray[Any
     a = place.layout
     _resize(
         words,
-        _walk(place),
+        walk(place),
         a.images,
         -(-place.channels // 4),
         rows,
         columns,
         out,
-        _walk(to),
+        walk(to),
     )
 
 
 def shift_channels(words: Buffer, place: Place, out: Buffer, to: Place, channel: int) -> None:
     """Copy a place into channels `channel` and on of another of the same height and width."""
     a = place.layout
-    _shift_channels(words, _walk(place), (a.images, place.channels, a.height, a.width), out, _walk(to), channel)
+    _shift_channels(words, walk(place), (a.images, place.channels, a.height, a.width), out, walk(to), channel)
 
 
-def _walk(place: Place) -> tuple[int, int, int, int]:
+def walk(place: Place) -> tuple[int, int, int, int]:
     """Words from image to image, plane to plane, row to row, and the first one."""
     return place.layout.stride, place.layout.plane, place.layout.pitch, place.first
 

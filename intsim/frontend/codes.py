@@ -128,6 +128,8 @@ def _quantize_row(
         w = np.clip(w, low - after - 0.25, high - after + 0.25)
         left.append(start + np.flatnonzero(~(np.abs(w - np.rint(w)) < sure)))
     index = np.concatenate(left)
+    if not index.size:
+        return
     values, places = np.unique(row[index], return_inverse=True)
     out[index] = _quantize_any(values, rationals(scale), rationals(before), after, rounding, low, high)[places]
 
@@ -141,11 +143,12 @@ def _quantize_any(
     further than 2**-48 * (|x / scale| + |zero| + 1) from a multiple of 1/2 rounds the same in every mode.
     """
     x = np.asarray(array, np.float64)
-    ratio = x / np.asarray(scale, np.float64)
-    shifted = np.asarray(ratio + np.asarray(before, np.float64))
-    cells = 2 * shifted
-    nearest = np.rint(cells)
-    doubtful = np.abs(cells - nearest) <= 2.0**-46 * (np.abs(ratio) + np.abs(np.asarray(before, np.float64)) + 1)
+    with np.errstate(over="ignore", invalid="ignore"):  # infinities are clear of ties
+        ratio = x / np.asarray(scale, np.float64)
+        shifted = np.asarray(ratio + np.asarray(before, np.float64))
+        cells = 2 * shifted
+        nearest = np.rint(cells)
+        doubtful = np.abs(cells - nearest) <= 2.0**-46 * (np.abs(ratio) + np.abs(np.asarray(before, np.float64)) + 1)
     if rounding.startswith("half"):
         doubtful &= nearest % 2 != 0
     codes = np.asarray(_round_clear(np.clip(shifted, low - after - 1, high - after + 1), rounding))

@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.engine.requantize import run_requantize
-from intsim.engine.run import run_node
 from intsim.graph import IntArray, IntegerGraph, Node
 from intsim.targets import Target
 from intsim.verify.compare import difference, place
@@ -126,6 +124,8 @@ def _target_locals(
     """For each quantizer: the target's codes on the executor's inputs, exact codes on them, and the exact requantizer
     on the target's accumulators. Weights are the file's; an executor whose weights differ is judged there.
     """
+    from intsim.engine.run import run_node  # the compiler comes with it; executors are started before
+
     exact = Target.load(EXACT)
     named = {node.output: graph.tensors[node.output].onnx for node in graph.nodes}
     values: dict[str, IntArray] = {}
@@ -146,4 +146,6 @@ def _target_locals(
 
 
 def _exactly(graph: IntegerGraph, node: Node, values: Mapping[str, IntArray], exact: Target) -> IntArray:
+    from intsim.engine.requantize import run_requantize
+
     return run_requantize(node, [values[i] for i in node.inputs], [graph.tensors[i] for i in node.inputs], exact)
