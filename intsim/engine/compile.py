@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from intsim.engine import ways_arrays, ways_words
+from intsim.engine import ways_arrays, ways_registers, ways_words
 from intsim.engine.draft import Draft
 from intsim.engine.program import Program
 from intsim.graph import IntegerGraph, Node
 from intsim.targets import Target
 
 WAYS: dict[str, tuple[Callable[[Draft, Node], bool], ...]] = {
-    "conv": (ways_words.conv,),
-    "conv_transpose": (ways_words.conv,),
-    "matmul": (ways_arrays.product,),
+    "conv": (ways_words.conv, ways_registers.conv),
+    "conv_transpose": (ways_words.conv, ways_registers.conv),
+    "matmul": (ways_arrays.product, ways_registers.product),
     "requantize": (ways_words.add, ways_arrays.rounded),
     "gather": (ways_words.resize,),
     "concat": (ways_words.concat,),

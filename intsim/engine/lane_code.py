@@ -67,12 +67,18 @@ class Vectors:
         suffix = f".v{self.count}i{self.bits}"
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name + suffix), terms)
 
-    def sum(self, value: Any) -> Any:
-        """Of all elements, in 64 bits."""
-        name = f"llvm.vector.reduce.add.v{self.count}i{self.bits}"
+    def joined(self, telemetry: int, held: Any, seen: Any) -> Any:
+        """Counts (0) added, least (1) or largest sums (2)."""
+        if telemetry == 0:
+            return self.builder.add(held, seen)
+        return self.call("llvm.smin" if telemetry == 1 else "llvm.smax", held, seen)
+
+    def reduced(self, telemetry: int, value: Any) -> Any:
+        """The same of all elements, in 64 bits."""
+        name = f"llvm.vector.reduce.{('add', 'smin', 'smax')[telemetry]}.v{self.count}i{self.bits}"
         kind = ir.FunctionType(self.element, [self.type])
-        total = self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [value])
-        return total if self.bits == 64 else self.builder.sext(total, I64)
+        found = self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [value])
+        return found if self.bits == 64 else self.builder.sext(found, I64)
 
     def clip(self, value: Any, c: list[Any]) -> Any:
         return self.call("llvm.smin", self.call("llvm.smax", value, c[LOW]), c[HIGH])

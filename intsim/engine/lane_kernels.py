@@ -30,9 +30,9 @@ I64 = ir.IntType(64)
 def _tile(typing, arrays, places, sizes, flags, shape):  # type: ignore[no-untyped-def]
     """The accumulators of a block of channels at `lanes * vectors` neighbouring positions.
 
-    arrays: data, offsets, weights, lives, ends, constants, first, late, line, found, memory; places: where in data the
-    positions begin, in weights the block, in first and late the channel, in these the position; sizes: of lives and
-    of ends; flags: first and late are by position, late is given. Shape: see `accumulate`.
+    arrays: data, offsets, weights, lives, ends, constants, first, late, valid, line, memory, found; places: where in data
+    the positions begin, in weights the block, then the channel and the position; sizes: groups, registers after the
+    first, places of found, channels; flags, shape: see `accumulate_lanes`.
     """
     signature = types.void(arrays, places, sizes, flags, shape)
 
@@ -56,11 +56,12 @@ class _Tile:
     ) -> None:
         self.builder, self.dtype, self.signed = builder, arrays[0].dtype, arrays[0].dtype.signed
         self.width = arrays[9].dtype.bitwidth
+        self.wide = Vectors(builder, 64, shape[0].count)
         lanes, rows, vectors, unroll, bits, outer, kind, tail, mode, narrow, whole = (t.count for t in shape.types)
         self.rows, self.vectors, self.lanes, self.unroll = rows, vectors, lanes, unroll
         self.kind, self.tail, self.mode = KINDS[kind], TAILS[tail], MODES[mode]
         self.narrow, self.whole = bool(narrow), bool(whole)
-        names = ("data", "offsets", "weights", "lives", "ends", "constants", "first", "late", "valid", "line", "seen")
+        names = ("data", "offsets", "weights", "lives", "ends", "constants", "first", "late", "valid", "line")
         self.at = dict(zip((*names, "memory", "found"), pointers, strict=True))
         self.places, self.sizes, self.flags = places, sizes, flags
         self.v = Vectors(builder, 16 * bits, lanes)
@@ -217,27 +218,40 @@ class _Tile:
         self.write(whole, self.sizes[1])
 
     def write(self, found: list[list[Any]], register: Any) -> None:
-        """Telemetry of a register by channel; or into `seen` (telemetries, registers, channels, positions)."""
-        b, n = self.builder, len(self.block)
-        count = b.add(self.sizes[1], self.number(1))
-        found = [[self.counts.of(vector, t > 0) for t, vector in enumerate(vectors)] for vectors in found]
-        with b.if_else(self.flags[4]) as (apart, together):
-            with apart:
-                for i, vectors in enumerate(found):
-                    for t, vector in enumerate(vectors):
-                        row = b.add(b.mul(count, self.number(t)), register)
-                        place = b.add(b.mul(row, self.number(n)), self.number(i))
-                        self.counts.store(vector, self.at["seen"], self.cell(place))
-            with together:
+        """Telemetry of a register, added to that of the channels, or of the positions."""
+        b, v = self.builder, self.counts
+        found = [[v.of(vector, t > 0) for t, vector in enumerate(vectors)] for vectors in found]
+        with b.if_else(self.flags[3]) as (by_position, by_channel):
+            with by_position:
+                for i, (o, p) in enumerate(self.block):
+                    there = b.icmp_signed("<", b.add(self.places[2], self.number(o)), self.sizes[3])
+                    here = b.add(self.places[3], self.number(p * self.lanes))
+                    mask = Vectors(b, 1, self.lanes).splat(there)
+                    for t, vector in enumerate(found[i]):
+                        place = b.add(self.row(t, register), here)
+                        seen = self.wide.of(vector)
+                        seen = b.select(mask, seen, self.wide.zero)
+                        held = self.wide.load(self.at["found"], place)
+                        self.wide.store(self.wide.joined(t, held, seen), self.at["found"], place)
+            with by_channel:
                 valid = self.valid()
-                row = b.add(b.mul(register, self.sizes[2]), self.places[2])
                 for o in range(self.rows):
-                    here = [v[0] for v in found[o * self.vectors : (o + 1) * self.vectors]]
-                    total = self.counts.zero
-                    for vector, mask in zip(here, valid, strict=True):
-                        total = b.add(total, b.select(mask, vector, self.counts.zero))
-                    place = b.gep(self.at["found"], [b.add(row, self.number(o))])
-                    b.store(b.add(b.load(place), self.counts.sum(total)), place)
+                    for t in range(len(found[0])):
+                        here = [v[t] for v in found[o * self.vectors : (o + 1) * self.vectors]]
+                        seen = v.zero
+                        for vector, mask in zip(here, valid, strict=True):
+                            seen = v.joined(t, seen, b.select(mask, vector, v.zero))
+                        place = b.add(b.add(self.row(t, register), self.places[2]), self.number(o))
+                        pointer = b.gep(self.at["found"], [place])
+                        one = Vectors(b, 64, 1)
+                        both = one.joined(t, one.splat(b.load(pointer)), one.splat(v.reduced(t, seen)))
+                        b.store(b.extract_element(both, ir.Constant(ir.IntType(32), 0)), pointer)
+
+    def row(self, telemetry: int, register: Any) -> Any:
+        """Where in `found` the telemetry of a register begins."""
+        b = self.builder
+        row = b.add(b.mul(b.add(self.sizes[1], self.number(1)), self.number(telemetry)), register)
+        return b.mul(row, self.sizes[2])
 
     def valid(self) -> list[Any]:
         """Of each vector of positions, which are in the grid."""
@@ -314,19 +328,19 @@ def accumulate_lanes(
     of a block) as `product` takes them; lives: where the first registers' groups begin, in units of `unroll` products;
     ends: how many registers after the first each group's end is handed on to; constants (registers + 1, 7), see
     `lane_code`; first, late: by channel or by position; flags: first, late are by position, late is added, telemetry
-    is by position, it is by position or has extremes; grid: rows, width, pitch, first column of out, blocks from, to;
-    valid: which positions are in the grid; scratch: line, telemetry and registers of one tile; shape: tuples as long as
+    is by position; grid: rows, width, pitch, first column of out, blocks from, to;
+    valid: which positions are in the grid; scratch: line and registers of one tile; shape: tuples as long as
     lanes, channels of a block, vectors of a block, products at once, lane and last lane in units of 16 bits, kind,
     tail, mode, narrow operands, whether each group is `unroll` products; out (N, columns); found (1 or 3, registers,
     channels of all blocks or positions): events and extremes, added to.
     """
     rows, width, pitch, origin, first_block, end_block = grid
-    line, seen, memory = scratch
+    line, memory = scratch
     lanes, channels, vectors = len(shape[0]), len(shape[1]), len(shape[2])
     tile = lanes * vectors
     total = (rows - 1) * pitch + width
-    sizes = (lives.size - 1, found.shape[1] - 1, found.shape[2])
-    arrays = (data, offsets, weights, lives, ends, constants, first, late, valid, line, seen, memory, found)
+    sizes = (lives.size - 1, found.shape[1] - 1, found.shape[2], out.shape[0])
+    arrays = (data, offsets, weights, lives, ends, constants, first, late, valid, line, memory, found)
     for begin in range(0, total, tile):
         count = min(tile, total - begin)
         for block in range(first_block, end_block):
@@ -342,23 +356,7 @@ def accumulate_lanes(
                     for o in range(min(channels, out.shape[0] - block * channels)):
                         place = (block * channels + o) * out.shape[1] + origin + target
                         _copy(out, place, line, o * tile + done, run)
-                    if flags[4]:
-                        pass
                 done += pitch - column
                 column = 0
                 row += 1
     return 0
-
-
-@compiled
-def _gather(seen, begin, count, tile, channels, found, channel, position, by_position):  # type: ignore[no-untyped-def]
-    """Telemetry of some positions of a tile into that of their channels, or positions."""
-    kinds, registers, places = found.shape
-    for t in range(kinds):
-        for s in range(registers):
-            for o in range(channels):
-                row = ((t * registers + s) * channels + o) * tile + begin
-                for i in range(count):
-                    who = position + i if by_position else channel + o
-                    value, old = np.int64(seen[row + i]), found[t, s, who]
-                    found[t, s, who] = old + value if t == 0 else min(old, value) if t == 1 else max(old, value)

@@ -60,7 +60,7 @@ def run_mac(node: Node, op: Mac, arrays: list[IntArray], tensors: list[Tensor], 
             first, late = (None if v is None else v[picked] for v in (preload, after))
             columns, last = panel.w[picked], late if term is None else None
             if packing is None:
-                result = stepwise_matmul(panel.a, columns, target.stages, first, last)
+                result = stepwise_matmul(panel.a, columns, target.stages, first, last, "counted")
             else:
                 result = packed_matmul(panel.a, columns, target.stages, packing, first, last)
             block[:, picked] = result.out

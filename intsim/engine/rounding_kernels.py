@@ -154,8 +154,8 @@ def requantize_dense(acc: NDArray[Any], rounder: Rounder, out: Codes | None = No
     if not rounder.table.size:
         _requantize(acc, stored, rounder.scale, rounder.offset, rounder.kind, low, high)
         return out
-    if acc.dtype == np.int32 and not -(1 << 31) < rounder.reach[0] <= rounder.reach[1] < (1 << 31) - 1:
-        acc = acc.astype(np.int64)  # an end of the table would be an accumulator
+    if acc.dtype == np.int32 and max(-rounder.reach[0], rounder.reach[1]) >= (1 << 31) - 1:
+        acc = acc.astype(np.int64)  # the end of the table would be an accumulator, or its negative
     steps, sure = prepared(rounder, acc.dtype)
     _requantize_table(acc, stored, rounder.scale, rounder.offset, rounder.kind, low, high, steps, sure)
     return out

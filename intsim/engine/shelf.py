@@ -12,7 +12,7 @@ import os
 import pickle
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -49,7 +49,12 @@ class Shelf(caching.FunctionCache):
         """Nothing is read yet."""
         super().__init__(function)
         file = Path(function.__code__.co_filename)
-        self._cache_file = Files(Path(self._cache_path), file, self._impl.filename_base)
+        folder = Path(self._cache_path)
+        others = [file.parent / "__pycache__"]
+        if numba.config.CACHE_DIR:
+            given = Path(caching.UserProvidedCacheLocator(function, str(file)).get_cache_path())
+            others = [] if given == folder else [given, *others]
+        self._cache_file = Files(folder, others, file, self._impl.filename_base)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Compile result of one signature, or None."""
@@ -67,9 +72,9 @@ class Shelf(caching.FunctionCache):
 class Files:
     """Files of one function: `intsim-SOURCES.FUNCTION.DIGEST.nbc`."""
 
-    def __init__(self, folder: Path, source: Path, base: str) -> None:
-        """`folder` is written; what lies beside the source is read as well."""
-        self.folder, self.beside, self.base = folder, source.parent / "__pycache__", base
+    def __init__(self, folder: Path, others: Sequence[Path], source: Path, base: str) -> None:
+        """`folder` is read and written, `others` are only read: they may be full of what was compiled elsewhere."""
+        self.folder, self.others, self.base = folder, others, base
         self.stamp = stamp(source)
 
     def name(self, key: Any) -> str:
@@ -80,7 +85,7 @@ class Files:
 
     def load(self, key: Any) -> Any:
         """What was saved under `key`, or None."""
-        for folder in dict.fromkeys((self.folder, self.beside)):
+        for folder in (self.folder, *self.others):
             with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
                 found, data = pickle.loads((folder / self.name(key)).read_bytes())
                 if found == key:

@@ -96,23 +96,22 @@ class StepwisePlan:
         tile = len(shape[0]) * len(shape[2])
         kinds, registers = (3 if lanes.mode == "extremes" else 1), len(lanes.registers)
         by_position = self.flags[3]
-        flags = (*self.flags, by_position or kinds == 3)
-        place = np.int64 if kinds == 3 else np.int32
         wide = np.int64 if lanes.out_bits == 64 else np.int32
         cells = self.block * tile
         scratch = (
             np.empty(cells, self.dtype),
-            np.empty(kinds * registers * cells, place),
             np.empty((1 + (registers - 1) * (1 + kinds)) * cells, wide),
         )
         begin, end, _ = blocks.indices(self.bases.size)
-        found = np.zeros((kinds, registers, rows * width if by_position else self.bases.size * self.block), np.int64)
+        found = np.zeros(
+            (kinds, registers, rows * width + tile if by_position else self.bases.size * self.block), np.int64
+        )
         valid = np.zeros(rows * pitch + tile, bool)
         valid[: rows * pitch].reshape(rows, pitch)[:, :width] = True
         if end > begin:
             accumulate_lanes(
                 data, self.bases, self.offsets, self.weights, self.lives, self.ends, self.constants, self.first, self.late,
-                flags, (rows, width, pitch, column, begin, end), valid, scratch, shape, out, found,
+                self.flags, (rows, width, pitch, column, begin, end), valid, scratch, shape, out, found,
             )  # fmt: skip
         places = rows * width if by_position else self.channels
         events = np.zeros((kinds, places, len(self.stages)), np.int64)

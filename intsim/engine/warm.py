@@ -62,16 +62,18 @@ class Sketch:
     def conv(self, out: int, kernel: int = 3, stride: int = 1, dilation: int = 1, groups: int = 1, **more: Any) -> str:
         """A convolution of the newest tensor, padded to keep its size, with a requantizer (`signed` or not)."""
         channels, rank = self.graph.tensors[self.last].shape[1], len(self.graph.tensors[self.last].shape) - 2
-        weight = self.weight((out, channels // groups, *[kernel] * rank), more.pop("bits", 8))
+        bits, signed = more.pop("bits", 8), more.pop("signed", False)
+        weight = self.weight((out, channels // groups, *[kernel] * rank), bits)
         pads = [dilation * (kernel - 1) // 2] * (2 * rank)
         at = {"strides": [stride] * rank, "dilations": [dilation] * rank, "pads": pads, "groups": groups, **more}
-        signed = at.pop("signed", False)
-        return self.rounded(self.node(at.pop("op", "conv"), arrays=weight, zero_point=0, **at, **INT8), signed=signed)
+        made = self.node(at.pop("op", "conv"), arrays=weight, zero_point=0, weight_type=typed(bits), **at)
+        return self.rounded(made, signed=signed)
 
     def matmul(self, out: int) -> str:
         """A product with a constant matrix, with a requantizer."""
         depth = self.graph.tensors[self.last].shape[-1]
-        return self.rounded(self.node("matmul", arrays=self.weight((depth, out)), zero_point=0, **INT8))
+        weight = self.weight((depth, out))
+        return self.rounded(self.node("matmul", arrays=weight, zero_point=0, weight_type=typed(8)))
 
     def weight(self, shape: tuple[int, ...], bits: int = 8) -> dict[str, IntArray]:
         """Random weights, one a product."""
@@ -90,7 +92,11 @@ class Sketch:
         return self.node("requantize", *names, kind=kind, arrays=more, **at)
 
 
-INT8: dict[str, Any] = {"weight_type": {"bits": 8, "signed": True, "narrow": False}}
+def typed(bits: int) -> dict[str, Any]:
+    """The attribute of signed weights."""
+    return {"bits": bits, "signed": True, "narrow": False}
+
+
 IMAGE = (1, 8, 9, 37)
 WINDOW: dict[str, Any] = {"strides": [2, 2], "dilations": [1, 1], "kernel": [2, 2], "pads": [0, 0, 0, 0]}
 ONES = {"weight": np.ones((1, 1, 1, 1), np.int64)}
