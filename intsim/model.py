@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from intsim.engine.host import using
 from intsim.errors import IntsimError
 from intsim.frontend.codes import quantize_constant
 from intsim.frontend.context import Boundary
@@ -23,6 +24,7 @@ from intsim.graph import IntArray, IntegerGraph
 from intsim.targets import Target
 
 if TYPE_CHECKING:
+    from intsim.engine.profile import LayerProfile
     from intsim.engine.run import GraphRun, Progress
 
 Inputs = Mapping[str, Any]
@@ -152,13 +154,17 @@ class Model:
         target: str | Path | Target = "exact",
         keep: bool = False,
         progress: Progress | None = None,
+        counts: bool = True,
+        threads: int | None = None,
+        profile: list[LayerProfile] | None = None,
     ) -> Run:
-        """Run on a target; see `intsim.run`."""
+        """Run on a target; see `intsim.run`. `progress` gets a line of text before each step, `profile` its record."""
         from intsim.engine.run import run_graph  # the compiler comes with it: not needed to read or prove a model
 
         chosen = target if isinstance(target, Target) else Target.load(target)
         codes = self.integer_inputs(inputs)
-        ran = run_graph(self.graph, codes, chosen, keep, progress)
+        with using(threads):
+            ran = run_graph(self.graph, codes, chosen, keep, progress, counts=counts, profile=profile)
         outputs, ends = self.finish(inputs, ran)
         return Run(outputs, ends, ran.tensors, ran.events, codes)
 
@@ -203,6 +209,8 @@ def run(
     inputs: Inputs,
     target: str | Path | Target = "exact",
     keep: bool = False,
+    counts: bool = True,
+    threads: int | None = None,
 ) -> Run:
     """Run a model as integers on a target.
 
@@ -212,8 +220,12 @@ def run(
             inputs. Scales, zero points and weights that the file leaves as inputs may be among them.
         target: a built-in name, a TOML file or a `Target`.
         keep: keep every integer tensor, not only those behind the outputs.
+        counts: count overflow events. Without, `overflows` holds 1 where a register overflowed at all, else 0, and
+            some layers run faster.
+        threads: how many to use; None for the default (INTSIM_THREADS, else all processors that may be used). The
+            result does not depend on it.
 
     Raises:
         IntsimError: inputs that don't fit the model, or a layer that doesn't fit the target.
     """
-    return opened(model, inputs).run(inputs, target, keep)
+    return opened(model, inputs).run(inputs, target, keep, counts=counts, threads=threads)

@@ -115,6 +115,68 @@ def convolve(source, images, span, layer, rounding, out, tile_of):  # type: igno
 
 
 @compiled
+def _bounded(tile, row, block, valid, constant, sums):  # type: ignore[no-untyped-def]
+    """Rows `row` and `row + 1` of a tile: greatest positive and least negative part; sums + constant into `sums`."""
+    most, least = np.int32(0), np.int32(0)
+    positive, negative = tile[row * block : (row + 1) * block], tile[(row + 1) * block : (row + 2) * block]
+    for q in range(block):
+        sums[q] = np.int32(positive[q] + negative[q] + constant)
+    for q in range(valid):
+        most, least = max(most, positive[q]), min(least, negative[q])
+    return least, most
+
+
+@compiled
+def certify(source, images, span, layer, limits, out, failed, tile_of):  # type: ignore[no-untyped-def]
+    """As `convolve` into raw sums, of channels whose sums' positive and negative parts are accumulated apart.
+
+    Every partial sum of a channel, in any order, lies between its negative and its positive part. Blocks of channels in
+    which a part leaves its limits are marked in `failed` and left; blocks marked before are not begun.
+
+    Args:
+        layer: as in `convolve`, two rows a channel: weights above 0 and weights below 0; channels in all of the pairs.
+        limits: (3, channels) int32: least negative part, greatest positive part, what the sums start at.
+        out: (int32 array of sums; first element, elements of a plane, elements of a row, step down, step right).
+        failed: bool, one a block.
+    """
+    x, start, pitch, width = source
+    offsets, firsts, weights, bias, ends = layer
+    raw, first, plane, line, down, right = out
+    lanes, parts, rows, vectors = tile_of
+    pairs, block = len(rows) // 2, len(lanes) * len(vectors)
+    tile, sums = np.zeros(2 * pairs * block, np.int32), np.empty(block, np.int32)
+    for image in range(images[0], images[1]):
+        for begin in range(span[0], span[1], span[2]):
+            last = (min(begin + span[2], span[1]) - 1) * pitch + width
+            for place_of in range(firsts.size - 1):
+                channel, tap = place_of * pairs, firsts[place_of]
+                count, many = firsts[place_of + 1] - tap, min(pairs, ends - place_of * pairs)
+                p = begin * pitch
+                while p < last and not failed[place_of]:
+                    at = start + image * images[2] + p
+                    conv_tile(x, at, offsets, tap, count, weights, tap, bias, 0, tile, lanes, parts, rows, vectors)
+                    valid = min(block, last - p)
+                    for r in range(many):
+                        c = channel + r
+                        least, most = _bounded(tile, 2 * r, block, valid, limits[2, c], sums)
+                        if least < limits[0, c] or most > limits[1, c]:
+                            failed[place_of] = True
+                        position, column = p // pitch, p % pitch
+                        q = 0
+                        while q < valid:
+                            run = min(valid - q, max(width - column, 0))
+                            to = first + (image * ends + c) * plane + position * down * line + column * right
+                            if right == 1:
+                                copy(raw, to, sums, q, run)
+                            else:
+                                for i in range(run):
+                                    raw[to + i * right] = sums[q + i]
+                            q += pitch - column
+                            position, column = position + 1, 0
+                    p += block
+
+
+@compiled
 def multiply(source, span, weights, bias, out, tile_of):  # type: ignore[no-untyped-def]
     """Rows span[0] to span[1] of a matrix product: out[m, n] = bias[n] + sum_k x[m, k] w[k, n].
 

@@ -71,7 +71,8 @@ class WordConv:
         window: its spatial part.
         size: input height and width.
         out: output height and width.
-        pad: the byte that padding holds, and that stands for zero.
+        pad: the byte that padding holds.
+        zero: the byte that stands for zero.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class WordConv:
         size: tuple[int, int],
         out: tuple[int, int],
         pad: int,
+        zero: int,
         dot: Dot,
     ) -> None:
         """Lay the weights out."""
@@ -96,7 +98,7 @@ class WordConv:
             sum((weight[:, :, i, j].sum(axis=1) for i, j in g.at), np.zeros(self.channels, np.int64))
             for g in self.grids
         ]
-        self.biases = [modulo32(bias - pad * total, self.channels + 16) for total in sums]
+        self.biases = [modulo32(bias - zero * total, self.channels + 16) for total in sums]
 
     def _strided_grid(self) -> Grid:
         w = self.window

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from intsim.engine.certified import Certified
 from intsim.engine.exact import WordConv
 from intsim.engine.isa import Dot
 from intsim.engine.taps import window
 from intsim.engine.words import Layout, Place
 from intsim.graph import IntArray, IntegerGraph, Node
 from intsim.ops import OPS, Mac
+from intsim.ops.operands import channel_zeros
 from intsim.ops.plan import Plan, plan
 from intsim.targets import Target
 
@@ -43,6 +45,7 @@ class Forms:
     sound: dict[str, bool] = field(default_factory=dict)  # inputs can't leave their described ranges
     plans: dict[str, Plan] = field(default_factory=dict)
     convs: dict[str, WordConv] = field(default_factory=dict)  # convolutions that run on words
+    certified: dict[str, Certified] = field(default_factory=dict)  # and that may prove themselves on words
     places: dict[str, Place] = field(default_factory=dict)  # tensors that are words
     storages: list[Layout] = field(default_factory=list)
 
@@ -59,15 +62,21 @@ def forms(graph: IntegerGraph, target: Target, dot: Dot) -> Forms:
         found.holds[name] = graph.tensors[name].low, graph.tensors[name].high
     for node in graph.nodes:
         _follow(graph, node, target, found)
-    weights = {node.output: w for node in graph.nodes if (w := _conv_weights(graph, node, found)) is not None}
+    weights = {node.output: w for node in graph.nodes if (w := _conv_weights(graph, node, target, found)) is not None}
     drafts, where = _place(graph, found, weights)
     for node in graph.nodes:
         if node.output in weights:
             draft = drafts[where[node.inputs[0]][0]]
-            made = _word_conv(graph, node, weights[node.output], draft["shift"], dot)
-            if made is not None:
-                found.convs[node.output] = made
-                _make_room(draft, made)
+            if safe(found.plans[node.output]):
+                made = _word_conv(graph, node, weights[node.output], draft["shift"], dot)
+                if made is not None:
+                    found.convs[node.output] = made
+                    _make_room(draft, made)
+            else:
+                proof = _certified(graph, node, weights[node.output], draft["shift"], target, found, dot)
+                if proof is not None:
+                    found.certified[node.output] = proof
+                    _make_room(draft, proof.conv)
     found.storages = [Layout(**draft) for draft in drafts]
     for name, (storage, group) in where.items():
         found.places[name] = Place(storage, found.storages[storage], group, graph.tensors[name].shape[1])
@@ -106,7 +115,7 @@ def byte_weights(node: Node, op: Mac) -> IntArray | None:
     return weight if weight.size and inside((int(weight.min()), int(weight.max())), (-128, 127)) else None
 
 
-def _conv_weights(graph: IntegerGraph, node: Node, found: Forms) -> IntArray | None:
+def _conv_weights(graph: IntegerGraph, node: Node, target: Target, found: Forms) -> IntArray | None:
     """Weights (O, C / groups, kh, kw) of a node that can run on words.
 
     It can with byte operands, 32-bit accumulators, and inputs within their ranges.
@@ -118,11 +127,58 @@ def _conv_weights(graph: IntegerGraph, node: Node, found: Forms) -> IntArray | N
         or not _can_be_words(graph, found, node.inputs[0])
     ):
         return None
-    spatial, weight = window(node), byte_weights(node, op)
-    ready = found.sound[node.output] and safe(found.plans[node.output]) and inside((y.low, y.high), INT32)
-    if spatial is None or weight is None or not ready:
+    how, spatial = found.plans[node.output], window(node)
+    if spatial is None or not found.sound[node.output]:
         return None
-    return weight.reshape(*weight.shape[:2], *spatial.kernel)
+    if safe(how):
+        weight = byte_weights(node, op) if inside((y.low, y.high), INT32) else None
+    else:
+        weight = _multiplied(node, how, target)
+    return None if weight is None else weight.reshape(*weight.shape[:2], *spatial.kernel)
+
+
+def _multiplied(node: Node, how: Plan, target: Target) -> IntArray | None:
+    """Weights as the multiplier sees them, of a node whose sums of bytes could prove themselves."""
+    weight = node.arrays["weight"] + how.operands.w_shift
+    ready = target.registers.packing is None and not how.operands.depends_on_data() and target.stages[-1].bits <= 32
+    if not ready or not weight.size or not inside((int(weight.min()), int(weight.max())), (-128, 127)):
+        return None
+    return weight if 255 * int(np.abs(weight).reshape(len(weight), -1).sum(axis=1).max()) < 1 << 31 else None
+
+
+def _certified(
+    graph: IntegerGraph, node: Node, weight: IntArray, shift: int, target: Target, found: Forms, dot: Dot
+) -> Certified | None:
+    how, spatial, channels = found.plans[node.output], window(node), weight.shape[0]
+    assert spatial is not None
+    assert how.sums is not None
+    # the multiplier must see the bytes as they are, padding too
+    pad = how.operands.pad
+    if how.operands.x_shift != shift or not 0 <= pad <= 255 or node.op != "conv":
+        return None
+    size, out = (_map(graph, name) for name in (node.inputs[0], node.output))
+    late = late_terms(how, weight.reshape(channels, -1))
+    start = np.zeros(channels, np.int64) if how.preload is None else how.preload
+    proof = Certified(
+        weight,
+        target.stages,
+        start,
+        np.zeros(channels, np.int64) if late is None else late,
+        how.sums.all_safe,
+        spatial,
+        size,
+        out,
+        pad,
+        dot,
+    )
+    return proof if proof.possible else None
+
+
+def late_terms(how: Plan, rows: IntArray) -> IntArray | None:
+    """What is added to each channel (N, K) after its products."""
+    zeros = channel_zeros(how.operands.w_zero, len(rows))
+    terms = [t for t in (how.after, how.operands.compensation(rows, zeros)) if t is not None]
+    return sum(terms[1:], terms[0]) if terms else None
 
 
 def _word_conv(graph: IntegerGraph, node: Node, weight: IntArray, shift: int, dot: Dot) -> WordConv | None:
@@ -134,7 +190,7 @@ def _word_conv(graph: IntegerGraph, node: Node, weight: IntArray, shift: int, do
         return None
     size, out = (_map(graph, name) for name in (node.inputs[0], node.output))
     bias = node.arrays.get("bias", np.zeros(weight.shape[0], np.int64))
-    return WordConv(weight, bias, spatial, size, out, zero, dot)
+    return WordConv(weight, bias, spatial, size, out, zero, zero, dot)
 
 
 def _map(graph: IntegerGraph, name: str) -> tuple[int, int]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextvars
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
 from typing import Any, Generic, TypeVar
@@ -43,13 +44,24 @@ def set_threads(count: int | None) -> None:
     _chosen = None if count is None else _checked(count, "threads")
 
 
+@contextmanager
+def using(count: int | None) -> Iterator[None]:
+    """Use `count` threads within the block, in this thread of the caller's only; None changes nothing."""
+    token = _here.set(_here.get() if count is None else _checked(count, "threads"))
+    try:
+        yield
+    finally:
+        _here.reset(token)
+
+
 def threads() -> int:
-    """How many threads to use: `set_threads`, else the environment's INTSIM_THREADS, else `usable_cpus`.
+    """How many threads to use: `using`, else `set_threads`, else the environment's INTSIM_THREADS, else `usable_cpus`.
 
     Raises IntsimError for an INTSIM_THREADS that is no number of threads.
     """
-    if _chosen is not None:
-        return _chosen
+    chosen = _here.get() or _chosen
+    if chosen is not None:
+        return chosen
     given = os.environ.get(VARIABLE, "").strip()
     return (
         _checked(int(given) if given.isdecimal() and len(given) < 10 else given, VARIABLE) if given else usable_cpus()
@@ -160,6 +172,7 @@ def _start_anew() -> None:
 
 
 _chosen: int | None = None
+_here: contextvars.ContextVar[int | None] = contextvars.ContextVar("threads", default=None)
 _kept: tuple[ThreadPoolExecutor, int] | None = None
 _lock, _inside = threading.Lock(), threading.local()
 if hasattr(os, "register_at_fork"):

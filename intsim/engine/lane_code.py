@@ -130,11 +130,12 @@ class Telemetry:
 
     def __init__(self, vectors: Vectors, kind: str, mode: str, c: list[Any]) -> None:
         self.vectors, self.kind, self.mode, self.c = vectors, kind, mode, c
-        self.places = [place_of(vectors.builder, vectors.zero) for _ in range(3 if mode == "extremes" else 1)]
+        kept = {"plain": 0, "extremes": 3}.get(mode, 1)
+        self.places = [place_of(vectors.builder, vectors.zero) for _ in range(kept)]
 
     def note(self, told: Any, total: Any) -> None:
         v, b = self.vectors, self.vectors.builder
-        if told is None:
+        if told is None or not self.places:
             return
         held = b.load(self.places[0])
         if self.mode == "touched":
@@ -152,6 +153,46 @@ class Telemetry:
         if self.mode == "touched":
             held[0] = b.zext(v.event(self.kind, held[0], self.c), v.type)
         return held
+
+
+class Sums:
+    """Plain sums of 32 bits of what registers of 16 bits hand on, kept by even and odd positions where that is quick."""
+
+    def __init__(self, vectors: Vectors, start: Any) -> None:
+        """`vectors` of 32 bits, and what the sums begin with."""
+        self.vectors, b = vectors, vectors.builder
+        self.half = Vectors(b, 32, vectors.count // 2)
+        self.apart = vectors.count // 2 in _PAIRS
+        parts = [self._shuffled(start, start, range(i, vectors.count, 2)) for i in range(2)] if self.apart else [start]
+        self.places = [place_of(b, part) for part in parts]
+
+    def add(self, values: Any) -> None:
+        """Values of 16 or 32 bits."""
+        v, b = self.vectors, self.vectors.builder
+        if not self.apart or values.type.element.width != 16:
+            parts = [v.of(values)]
+            if self.apart:
+                parts = [self._shuffled(parts[0], parts[0], range(i, v.count, 2)) for i in range(2)]
+        else:
+            name = _PAIRS[self.half.count]
+            kind = ir.FunctionType(self.half.type, [values.type] * 2)
+            function = cgutils.get_or_insert_function(b.module, kind, name)
+            picked = [ir.Constant(values.type, pick * self.half.count) for pick in ([1, 0], [0, 1])]
+            parts = [b.call(function, [values, pick]) for pick in picked]
+        for place, part in zip(self.places, parts, strict=True):
+            b.store(b.add(b.load(place), part), place)
+
+    def value(self) -> Any:
+        """The sums, in the order of the positions."""
+        parts = [self.vectors.builder.load(place) for place in self.places]
+        if not self.apart:
+            return parts[0]
+        n = self.half.count
+        return self._shuffled(*parts, [i // 2 + n * (i % 2) for i in range(2 * n)])
+
+    def _shuffled(self, a: Any, b: Any, order: Any) -> Any:
+        mask = ir.Constant(ir.VectorType(I32, len(order)), list(order))
+        return self.vectors.builder.shuffle_vector(a, b, mask)
 
 
 def place_of(builder: Any, value: Any) -> Any:

@@ -19,7 +19,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from intsim.engine.compiling import compiled
-from intsim.engine.lane_code import HALF, KINDS, Telemetry, Vectors, place_of, product
+from intsim.engine.lane_code import HALF, KINDS, Sums, Telemetry, Vectors, place_of, product
 
 TAILS = ("none", "sum", "one", "chain")
 MODES = ("touched", "counted", "extremes")
@@ -27,14 +27,15 @@ I64 = ir.IntType(64)
 
 
 @intrinsic
-def _tile(typing, arrays, places, sizes, flags, shape):  # type: ignore[no-untyped-def]
+def _tile(typing, arrays, places, sizes, flags, shape, plain):  # type: ignore[no-untyped-def]
     """The accumulators of a block of channels at `lanes * vectors` neighbouring positions.
 
     arrays: data, offsets, weights, lives, ends, constants, first, late, valid, line, memory, found; places: where in data
     the positions begin, in weights the block, then the channel and the position; sizes: groups, registers after the
-    first, places of found, channels; flags, shape: see `accumulate_lanes`.
+    first, places of found, channels; flags, shape: see `accumulate_lanes`; plain: a tuple that is not empty where
+    events are of no interest; then only for mode "touched" and without a chain there is any code.
     """
-    signature = types.void(arrays, places, sizes, flags, shape)
+    signature = types.void(arrays, places, sizes, flags, shape, plain)
 
     def codegen(context, builder, signature, given):  # type: ignore[no-untyped-def]
         pointers = [
@@ -42,7 +43,12 @@ def _tile(typing, arrays, places, sizes, flags, shape):  # type: ignore[no-untyp
             for kind, array in zip(arrays.types, cgutils.unpack_tuple(builder, given[0]), strict=True)
         ]
         numbers = [cgutils.unpack_tuple(builder, g) for g in given[1:4]]
-        _Tile(builder, shape, arrays.types, pointers, *numbers).emit()
+        tile = _Tile(builder, shape, arrays.types, pointers, *numbers)
+        if plain.count:
+            if tile.mode != "touched" or tile.tail == "chain":
+                return context.get_dummy_value()
+            tile.mode = "plain"
+        tile.emit()
         return context.get_dummy_value()
 
     return signature, codegen
@@ -120,10 +126,13 @@ class _Tile:
     def before_groups(self) -> None:
         b, n = self.builder, len(self.block)
         if self.tail != "chain":
-            self.second = [place_of(b, s) for s in self.preloaded(self.out)]
             self.limits = self.constants(self.out, self.number(1))
             kind = "exact" if self.tail == "sum" else "fits"
             self.later = [Telemetry(self.out, kind, self.mode, self.limits) for _ in self.block]
+            if self.tail == "sum":
+                self.sums = [Sums(self.out, s) for s in self.preloaded(self.out)]
+            else:
+                self.second = [place_of(b, s) for s in self.preloaded(self.out)]
             return
         # memory: what is handed on; then of each register its value, and its telemetry
         self.each = 1 + (3 if self.mode == "extremes" else 1)
@@ -144,7 +153,12 @@ class _Tile:
             begin, end = self.scalar("lives", index), self.scalar("lives", b.add(index, self.number(1)))
             with cgutils.for_range_slice(b, begin, end, self.number(1)) as (inner, _):
                 self.additions(inner, c)
-        values = [self.out.of(self.v.value(self.kind, b.load(h), c, not self.whole)) for h in self.held]
+        values = [self.v.value(self.kind, b.load(h), c, not self.whole) for h in self.held]
+        if self.tail == "sum":
+            for total, value in zip(self.sums, values, strict=True):
+                total.add(value)
+            return
+        values = [self.out.of(value) for value in values]
         if self.tail == "chain":
             for i, value in enumerate(values):
                 self.out.store(value, self.at["memory"], self.cell(self.number(i)))
@@ -178,6 +192,8 @@ class _Tile:
     def after_groups(self) -> tuple[list[Any], list[Any]]:
         b, out = self.builder, self.out
         self.write([telemetry.found() for telemetry in self.first], self.number(0))
+        if self.tail == "sum":
+            return [total.value() for total in self.sums], self.later
         if self.tail != "chain":
             return [b.load(held) for held in self.second], self.later
         last = b.sub(self.sizes[1], self.number(1))
@@ -206,6 +222,10 @@ class _Tile:
         for i, (value, term, telemetry) in enumerate(zip(values, terms, telemetries, strict=True)):
             kept, told, total = out.add("any", value, term, c)
             event = b.and_(out.event("any", told, c), Vectors(b, 1, self.lanes).splat(self.flags[2]))
+            result = line.of(b.select(self.flags[2], kept, value))
+            line.store(result, self.at["line"], self.number(i * self.lanes))
+            if self.mode == "plain":
+                continue
             found = telemetry.found()
             count = b.add(self.counts.of(found[0], False), b.zext(event, self.counts.type))
             seen = b.select(self.flags[2], total, out.zero)
@@ -213,12 +233,12 @@ class _Tile:
                 out.call(name, out.of(f), seen) for name, f in zip(("llvm.smin", "llvm.smax"), found[1:], strict=False)
             ]
             whole.append([count, *rest])
-            result = line.of(b.select(self.flags[2], kept, value))
-            line.store(result, self.at["line"], self.number(i * self.lanes))
         self.write(whole, self.sizes[1])
 
     def write(self, found: list[list[Any]], register: Any) -> None:
         """Telemetry of a register, added to that of the channels, or of the positions."""
+        if self.mode == "plain":
+            return
         b, v = self.builder, self.counts
         found = [[v.of(vector, t > 0) for t, vector in enumerate(vectors)] for vectors in found]
         with b.if_else(self.flags[3]) as (by_position, by_channel):
@@ -320,7 +340,24 @@ def _copy(typing, to, place, line, begin, count):  # type: ignore[no-untyped-def
 
 @compiled
 def accumulate_lanes(
-    data, bases, offsets, weights, lives, ends, constants, first, late, flags, grid, valid, scratch, shape, out, found
+    data,
+    bases,
+    offsets,
+    weights,
+    lives,
+    ends,
+    constants,
+    first,
+    late,
+    flags,
+    grid,
+    valid,
+    scratch,
+    shape,
+    watched,
+    settled,
+    out,
+    found,
 ):  # type: ignore[no-untyped-def]
     """All channels at all positions of a grid.
 
@@ -331,7 +368,8 @@ def accumulate_lanes(
     is by position; grid: rows, width, pitch, first column of out, blocks from, to;
     valid: which positions are in the grid; scratch: line and registers of one tile; shape: tuples as long as
     lanes, channels of a block, vectors of a block, products at once, lane and last lane in units of 16 bits, kind,
-    tail, mode, narrow operands, whether each group is `unroll` products; out (N, columns); found (1 or 3, registers,
+    tail, mode, narrow operands, whether each group is `unroll` products; watched: registers to be touched, of all channels of a
+    block, before its events are known and it is settled; settled (blocks,) written; out (N, columns); found (1 or 3, registers,
     channels of all blocks or positions): events and extremes, added to.
     """
     rows, width, pitch, origin, first_block, end_block = grid
@@ -345,7 +383,16 @@ def accumulate_lanes(
         count = min(tile, total - begin)
         for block in range(first_block, end_block):
             places = (bases[block] + begin, block * offsets.size * channels, block * channels, begin)
-            _tile(arrays, places, sizes, flags, shape)
+            if settled[block]:
+                _tile(arrays, places, sizes, flags, shape, (0,))
+            else:
+                _tile(arrays, places, sizes, flags, shape, ())
+                if watched.size:
+                    missing = 0
+                    for register in watched:
+                        for channel in range(block * channels, min((block + 1) * channels, out.shape[0])):
+                            missing += found[0, register, channel] == 0
+                    settled[block] = missing == 0
             row = begin // pitch
             column = begin - row * pitch
             done = 0

@@ -152,7 +152,7 @@ def _unroll(sizes: NDArray[np.int64], grouped: bool) -> tuple[int, bool]:
     longest = int(sizes.max())
     if grouped and longest <= 4:
         return (2 if longest <= 2 else 4), True
-    return 4, False
+    return 2, False
 
 
 def _narrow_kind(stage: Stage, register: Register, products: list[int], whole: bool) -> tuple[int, str]:

@@ -92,33 +92,40 @@ class RegisterConv:
             self.plans[mode] = stepwise_plan(*self.arguments, mode, self.bases)
         return self.plans[mode]
 
-    def run(self, padded: NDArray[Any], counts: bool) -> tuple[NDArray[Any], IntArray]:
-        """Accumulators (images, N, positions) and events (N, stages): counts, or 1 where there is any.
+    @property
+    def dtype(self) -> type:
+        """Of the accumulators."""
+        return self._plan("touched").dtype
 
-        Events are looked for first, and counted only in the blocks of channels that have some.
+    def run(
+        self, padded: NDArray[Any], counts: bool, out: NDArray[Any], wanted: NDArray[np.bool_] | None = None
+    ) -> IntArray:
+        """Accumulators into `out` (images, N, positions); returns events (N, stages): counts, or 1 where there is any.
+
+        Events are looked for first, and counted only in the blocks of channels that have some. Of channels that aren't
+        `wanted` (N,) nothing need be written; their events say nothing.
         """
         data = self.planes.fill(padded)
-        images = len(padded)
+        needed = np.ones(self.channels, bool) if wanted is None else wanted
         if counts and self.often:
             plan = self._plan("counted")
-            out = np.empty((images, self.channels, self.out[0] * self.out[1]), plan.dtype)
-            events = self._all(plan, data, out, slice(None))
-            self.often = self._share(plan, events) > OFTEN
-            return out, events
-        plan = self._plan("touched")
-        out = np.empty((images, self.channels, self.out[0] * self.out[1]), plan.dtype)
-        events = np.minimum(self._all(plan, data, out, slice(None)), 1)
+            events = self._blocks(plan, data, out, needed)
+        else:
+            events = np.minimum(self._blocks(self._plan("touched"), data, out, needed), 1)
+            if counts and events.any():
+                plan = self._plan("counted")
+                events = self._blocks(plan, data, out, events.any(axis=1))
         if counts and events.any():
-            counted = self._plan("counted")
-            self.often = self._share(counted, events) > OFTEN
-            for block in np.unique(np.flatnonzero(events.any(axis=1)) // counted.block).tolist():
-                channels = slice(block * counted.block, (block + 1) * counted.block)
-                events[channels] = self._all(counted, data, out, slice(block, block + 1))[channels]
-        return out, events
+            self.often = bool(_by_block(plan, events.any(axis=1)).mean() > OFTEN)
+        return events
 
-    def _share(self, plan: StepwisePlan, events: IntArray) -> float:
-        """Share of blocks with an event."""
-        return float(np.add.reduceat(events.any(axis=1), np.arange(0, len(events), plan.block)).astype(bool).mean())
+    def _blocks(self, plan: StepwisePlan, data: NDArray[Any], out: NDArray[Any], wanted: Any) -> IntArray:
+        """The blocks that hold a wanted channel, neighbours together; events of all images and rows."""
+        events = np.zeros((self.channels, len(plan.stages)), np.int64)
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], _by_block(plan, wanted), [0]]).astype(np.int8)))
+        for first, last in edges.reshape(-1, 2).tolist():
+            events += self._all(plan, data, out, slice(first, last))
+        return events
 
     def _all(self, plan: StepwisePlan, data: NDArray[Any], out: NDArray[Any], blocks: slice) -> IntArray:
         """All images and rows; events of all of them together."""
@@ -133,3 +140,8 @@ class RegisterConv:
         rows = shares(height, max(1, 256 // self.pitch))
         found = each(part, [(image, *span) for image in range(len(out)) for span in rows])
         return np.asarray(sum(found, np.zeros((self.channels, len(plan.stages)), np.int64)))
+
+
+def _by_block(plan: StepwisePlan, channels: Any) -> NDArray[np.bool_]:
+    """Which blocks of a plan hold one of the channels."""
+    return np.logical_or.reduceat(np.asarray(channels, bool), np.arange(0, len(channels), plan.block))

@@ -34,7 +34,7 @@ from intsim.ops.pieces import Piece, Transform, node_pieces, pieces_json
 from intsim.ops.schemes import transform
 
 MOST_CODES = 1 << 16
-MOST_SOLVED, MOST_SOUGHT = 1 << 23, 1 << 21
+MOST_SOLVED, MOST_SOUGHT = 1 << 24, 1 << 22
 """Most steps of all cells together, where they are solved for and where the definition is evaluated for them."""
 MOST_TABLE = 1 << 21
 """Most entries of a table, 16 MiB."""

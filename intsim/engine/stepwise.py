@@ -111,7 +111,7 @@ class StepwisePlan:
         if end > begin:
             accumulate_lanes(
                 data, self.bases, self.offsets, self.weights, self.lives, self.ends, self.constants, self.first, self.late,
-                self.flags, (rows, width, pitch, column, begin, end), valid, scratch, shape, out, found,
+                self.flags, (rows, width, pitch, column, begin, end), valid, scratch, shape, self._watched(), np.zeros(self.bases.size, bool), out, found,
             )  # fmt: skip
         places = rows * width if by_position else self.channels
         events = np.zeros((kinds, places, len(self.stages)), np.int64)
@@ -124,6 +124,15 @@ class StepwisePlan:
         if lanes.mode == "touched":
             events = np.minimum(events, 1)
         return events
+
+    def _watched(self) -> NDArray[np.int64]:
+        """Registers in which there may be events, where it is enough to see one; else none."""
+        lanes = self.lanes
+        if lanes.mode != "touched" or lanes.tail == "chain" or self.flags[3]:
+            return np.zeros(0, np.int64)
+        last = len(lanes.registers) - 1
+        late = self.flags[2]
+        return np.array([i for i, r in enumerate(lanes.registers) if r.bound is None or (late and i == last)], np.int64)
 
     def _preload(self, found: NDArray[np.int64], times: int, channels: slice) -> None:
         if self.preloaded is None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
+from intsim.engine import words
+from intsim.engine.certified import Certified
 from intsim.engine.draft import Draft, narrowest
-from intsim.engine.forms import safe
+from intsim.engine.forms import late_terms, safe
+from intsim.engine.lanes import Mode
 from intsim.engine.program import Frame
 from intsim.engine.registers import RegisterConv
 from intsim.engine.stepwise import stepwise_matmul
@@ -15,7 +19,6 @@ from intsim.engine.taps import window
 from intsim.graph import IntArray, Node
 from intsim.ops import OPS, Mac
 from intsim.ops.conv import Conv, kernel_axes
-from intsim.ops.operands import channel_zeros
 from intsim.ops.plan import Plan
 
 
@@ -27,13 +30,6 @@ def stepped(draft: Draft, node: Node) -> Plan | None:
     if not known or safe(how) or how.operands.depends_on_data() or len(node.inputs) > 1 or any(0 in s for s in shapes):
         return None
     return how
-
-
-def late_terms(how: Plan, rows: IntArray) -> IntArray | None:
-    """What is added to each channel after its products."""
-    zeros = channel_zeros(how.operands.w_zero, len(rows))
-    terms = [t for t in (how.after, how.operands.compensation(rows, zeros)) if t is not None]
-    return sum(terms[1:], terms[0]) if terms else None
 
 
 def conv(draft: Draft, node: Node) -> bool:
@@ -52,23 +48,73 @@ def conv(draft: Draft, node: Node) -> bool:
     axes = kernel_axes(order, rank)
     axes = axes if rank == 2 else tuple(a for b in axes for a in ((0,) if b == 0 else (1, 2)))
     rows = op.weight_rows(node, node.arrays["weight"] + how.operands.w_shift, order)
-    shape = op.padded(node, np.zeros((1, *x.shape[1:]), np.int8), 0).shape
+    shape = op.padded(node, np.zeros((1, *x.shape[1:]), np.int64), 0).shape
     *_, height, width = (1, *y.shape[2:])
     padded = (shape[1], *(1, *shape[2:])[-2:])
     made = RegisterConv(
         rows, axes, spatial, padded, (height, width), span, draft.target.stages, how.preload, late_terms(how, rows)
     )
-    draft.dense(x.name)
-    shift, pad = kind(how.operands.x_shift), how.operands.pad
+    shift, pad, proof = kind(how.operands.x_shift), how.operands.pad, draft.forms.certified.get(node.output)
+    if proof is None:
+        draft.dense(x.name)
+    attempt = None
+    if proof is not None:
+        attempt = _Attempt(draft, x.name, proof, (y.shape[0], y.shape[1], height, width))
+
+    def stepwise(frame: Frame, out: np.ndarray, wanted: np.ndarray | None) -> IntArray:
+        codes: np.ndarray = (frame.arrays[x.name] if attempt is None else attempt.codes(frame)).astype(kind)
+        # modulo the type's range, and so is the sum
+        codes = op.padded(node, codes + shift if shift else codes, pad)
+        return made.run(codes.reshape(len(codes), *padded), frame.counts, out, wanted)
 
     def action(frame: Frame) -> None:
-        codes = frame.arrays[x.name].astype(kind)  # modulo the type's range, and so is the sum
-        codes = op.padded(node, codes + shift if shift else codes, pad)
-        out, frame.events[node.name] = made.run(codes.reshape(len(codes), *padded), frame.counts)
+        out: np.ndarray = np.empty((*y.shape[:2], height * width), made.dtype)
+        if attempt is None:
+            frame.events[node.name] = stepwise(frame, out, None)
+        else:
+            failed = attempt.run(frame, out)
+            events = draft.no_events(node)
+            if failed.any():
+                events[failed] = stepwise(frame, out, failed)[failed]
+            frame.events[node.name] = events
+            frame.kernel = "registers" if failed.all() else "certified" if not failed.any() else "certified, registers"
+            frame.why = f"{int(failed.sum())} of {failed.size} channels could not be shown to fit on these inputs"
         frame.arrays[node.output] = out.reshape(y.shape)
 
-    _append(draft, node, how, action)
+    _append(draft, node, how, action, () if attempt is None else attempt.storages)
     return True
+
+
+class _Attempt:
+    """Trying the data's own proof before registers are stepped through."""
+
+    def __init__(self, draft: Draft, name: str, proof: Certified, shape: tuple[int, int, int, int]) -> None:
+        self.proof, self.place, self.shape = proof, draft.worded(name), shape
+        self.scratch = None if proof.conv.direct(self.place) else draft.storage(proof.conv.scratch(self.place))
+        self.bound = proof.bind(self.place, None if self.scratch is None else self.scratch.layout, shape)
+        self.kind = narrowest(draft.forms.holds[name])
+        self.input = draft.graph.tensors[name].shape
+        self.storages = (self.place.storage, *(() if self.scratch is None else (self.scratch.storage,)))
+        self.blocks = -(-shape[1] // proof.pairs)
+
+    def codes(self, frame: Frame) -> np.ndarray:
+        """The input as an array."""
+        out = np.empty(self.input, self.kind)
+        words.unpack(frame.buffers[self.place.storage], self.place, out)
+        return out
+
+    def run(self, frame: Frame, out: np.ndarray) -> np.ndarray:
+        """Sums of the channels that fit into `out`; True for the others."""
+        source = frame.buffers[self.place.storage]
+        if self.scratch is not None:
+            aside = frame.buffers[self.scratch.storage]
+            self.proof.conv.split(source, self.place, aside, self.scratch.layout)
+            source = aside
+        failed = np.zeros(self.blocks, bool)
+        for probe in (True, False):
+            if not failed.all():
+                self.proof.run(self.bound, source, failed, out.reshape(-1), probe)
+        return np.repeat(failed, self.proof.pairs)[: self.shape[1]]
 
 
 def product(draft: Draft, node: Node) -> bool:
@@ -83,7 +129,7 @@ def product(draft: Draft, node: Node) -> bool:
 
     def action(frame: Frame) -> None:
         a = frame.arrays[x.name].reshape(-1, x.shape[-1]).astype(np.int64) + shift
-        mode = "counted" if frame.counts else "touched"
+        mode: Mode = "counted" if frame.counts else "touched"
         found = stepwise_matmul(a, rows, draft.target.stages, how.preload, late, mode)
         frame.arrays[node.output], frame.events[node.name] = found.out.reshape(y.shape), found.events
 
@@ -91,10 +137,13 @@ def product(draft: Draft, node: Node) -> bool:
     return True
 
 
-def _append(draft: Draft, node: Node, how: Plan, action: object) -> None:
+def _append(
+    draft: Draft, node: Node, how: Plan, action: Callable[[Frame], None], storages: tuple[int, ...] = ()
+) -> None:
     assert how.sums is not None
     channels = np.asarray(~how.sums.all_safe)
     why = f"{int(channels.sum())} of {channels.size} channels may overflow"
     size = 4 * math.prod(draft.graph.tensors[node.output].shape)
+    read = () if storages else node.inputs
     draft.arrays.add(node.output)
-    draft.step((node,), "registers", why, action, size, arrays=node.inputs, made=(node.output,))  # type: ignore[arg-type]
+    draft.step((node,), "registers", why, action, size, arrays=read, storages=storages, made=(node.output,))
