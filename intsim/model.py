@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,8 +69,8 @@ class Model:
 
     def check_inputs(self, inputs: Inputs) -> dict[str, NDArray[Any]]:
         """Inputs as arrays of the file's shapes; raises IntsimError for wrong names, shapes, types or values."""
-        wanted = self.lowered.source.inputs
-        bound = {n: a for n, a in self.lowered.source.constants.items() if n in self._declared}
+        wanted, constants = self.lowered.source.inputs, self.lowered.source.constants
+        bound = {n: constants[n] for n in self._declared & constants.keys()}
         unknown = [n for n, a in inputs.items() if n not in wanted and not (n in bound and np.array_equal(a, bound[n]))]
         missing = [n for n in wanted if n not in inputs]
         if unknown or missing:
@@ -77,7 +78,7 @@ class Model:
             raise IntsimError(f"{self.path}: {' and '.join(what)}; its inputs are {', '.join(wanted)}")
         return {n: self._checked(n, inputs[n]) for n in wanted}
 
-    @property
+    @cached_property
     def _declared(self) -> set[str]:
         """Names of the file's graph inputs, those that became constants included."""
         return {i.name for i in self.lowered.source.proto.graph.input}
@@ -102,7 +103,8 @@ class Model:
             if info is not None and seen.size and (int(seen.min()) < info.low or int(seen.max()) > info.high):
                 raise IntsimError(f"{self.path}: input {name}: values leave the file's range {info.low}..{info.high}")
             return codes
-        if not np.isfinite(array.astype(np.float64)).all():
+        floats = array if array.dtype.kind == "f" else array.astype(np.float64)
+        if not np.isfinite(floats).all():
             raise IntsimError(f"{self.path}: input {name}: holds NaN or infinity")
         return array
 

@@ -17,18 +17,21 @@ if TYPE_CHECKING:
     from intsim.engine.profile import LayerProfile
 
 
-def profile_json(runs: Sequence[Sequence[LayerProfile]], seconds: float, live_bytes: int) -> dict[str, Any]:
+def profile_json(
+    runs: Sequence[Sequence[LayerProfile]], seconds: float, once: float, live_bytes: int
+) -> dict[str, Any]:
     """Layers in the order they ran, the same layer of several runs as one, and totals.
 
     Args:
         runs: records of each run; the same steps in each, though perhaps not by the same kernels.
         seconds: of whole runs, what is done outside the integer graph included, in all.
+        once: how much longer the very first run took, which plans, and loads or compiles kernels.
         live_bytes: the largest sum of tensors that a run holds at once; 0 if it is not known.
 
     Returns:
         `layers` with name, op, kernel, why, runs, macs (one run), seconds (all runs), gmacs_per_second (None without
-        MACs), bytes of the output; `runs`, `macs`, `seconds`, `seconds_elsewhere`, `gmacs_per_second`,
-        `live_bytes`, and `peak_rss_bytes` of the process so far (None where the system does not tell).
+        MACs), bytes of the output; `runs`, `macs`, `seconds`, `seconds_elsewhere`, `seconds_once`,
+        `gmacs_per_second`, `live_bytes`, and `peak_rss_bytes` of the process so far (None where the system does not tell).
     """
     layers: dict[tuple[int, str, str, str], dict[str, Any]] = {}
     records = [r for run in runs for r in run]
@@ -48,6 +51,7 @@ def profile_json(runs: Sequence[Sequence[LayerProfile]], seconds: float, live_by
         "macs": macs // max(len(runs), 1),
         "seconds": seconds,
         "seconds_elsewhere": max(seconds - within, 0.0),
+        "seconds_once": once,
         "gmacs_per_second": _rate(macs, seconds),
         "live_bytes": live_bytes,
         "peak_rss_bytes": peak_rss(),
@@ -69,30 +73,38 @@ def peak_rss() -> int | None:
 
 
 def show_profile(console: Console, found: dict[str, Any]) -> None:
-    """The table of `profile_json`, and a line of totals."""
+    """The table of `profile_json`, the reasons for the kernels by number, and totals."""
+    reasons = list(dict.fromkeys(row["why"] for row in found["layers"]))
+    runs = max(found["runs"], 1)
     table = Table(header_style="bold", expand=False)
-    for i, head in enumerate(("layer", "op", "kernel", "why", "MACs", "ms", "%", "GMAC/s", "output")):
-        table.add_column(head, justify="left" if i < 4 else "right", overflow="fold")
-    each = max(found["runs"], 1)
+    for head in ("layer", "op", "kernel"):
+        table.add_column(head, no_wrap=True, overflow="ellipsis", min_width=10)
+    for head in ("why", "MACs", "ms", "%", "GMAC/s", "output"):
+        table.add_column(head, justify="right", no_wrap=True)
     for row in found["layers"]:
         table.add_row(
-            *(escape(row[key]) for key in ("name", "op", "kernel", "why")),
+            *(escape(row[key]) for key in ("name", "op", "kernel")),
+            str(1 + reasons.index(row["why"])),
             number(row["macs"]) if row["macs"] else "-",
-            f"{1e3 * row['seconds'] / each:.3f}",
+            f"{1e3 * row['seconds'] / runs:.3f}",
             f"{100 * row['seconds'] / found['seconds']:.1f}" if found["seconds"] > 0 else "-",
             _rate_text(row["gmacs_per_second"]),
             size(row["bytes"]),
         )
     console.print(table)
-    console.print(
-        f"{1e3 * found['seconds'] / each:.1f} ms a run, {1e3 * found['seconds_elsewhere'] / each:.1f} of them at the "
-        f"boundaries and between layers; {number(found['macs'])} MACs, {_rate_text(found['gmacs_per_second'])} GMAC/s",
-        highlight=False,
+    lines = [f"why {1 + i}: {reason}" for i, reason in enumerate(reasons)]
+    lines.append(
+        f"{1e3 * found['seconds'] / runs:.1f} ms a run, {1e3 * found['seconds_elsewhere'] / runs:.1f} of them outside the "
+        f"layers; {number(found['macs'])} MACs, {_rate_text(found['gmacs_per_second'])} GMAC/s"
+    )
+    lines.append(
+        f"{1e3 * found['seconds_once']:.1f} ms before, once, for planning and for loading or compiling kernels"
     )
     memory = [f"tensors at once {size(found['live_bytes'])}"] if found["live_bytes"] else []
     memory += [f"process at most {size(found['peak_rss_bytes'])}"] if found["peak_rss_bytes"] else []
-    if memory:
-        console.print(f"memory: {', '.join(memory)}", highlight=False)
+    lines += [f"memory: {', '.join(memory)}"] if memory else []
+    for line in lines:
+        console.print(line, markup=False, highlight=False)
 
 
 def _rate_text(rate: float | None) -> str:

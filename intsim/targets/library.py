@@ -60,6 +60,11 @@ def families() -> tuple[Family, ...]:
     return tuple(_family(path, f"target family {path.stem}") for path in paths)
 
 
+def is_path(text: str) -> bool:
+    """Whether it names a file, not a built-in target."""
+    return text.endswith(".toml") or "/" in text or "\\" in text
+
+
 def content(name_or_path: str) -> tuple[str, dict[str, Any]]:
     """Name and TOML content of a built-in target, of a family's member, or of a file.
 
@@ -67,8 +72,7 @@ def content(name_or_path: str) -> tuple[str, dict[str, Any]]:
         IntsimError: unknown name, a number outside its family's range, unreadable file, bad TOML.
     """
     text = name_or_path
-    is_path = text.endswith(".toml") or "/" in text or "\\" in text
-    path = Path(text) if is_path else folder() / f"{text}.toml"
+    path = Path(text) if is_path(text) else folder() / f"{text}.toml"
     place = f"target {text if text.isprintable() else ascii(text)}"
     member = MEMBER.fullmatch(path.stem)
     kin = _kin(path.parent, member[1]) if member else None
@@ -79,7 +83,7 @@ def content(name_or_path: str) -> tuple[str, dict[str, Any]]:
         found = parsed(_read(kin, str(kin)).replace(f"${family.name[-1]}", str(number)), place)
         del found["family"]
         return path.stem, found
-    if not is_path and text not in {p.stem for p in folder().glob("*.toml")}:
+    if not is_path(text) and text not in {p.stem for p in folder().glob("*.toml")}:
         raise IntsimError(_unknown(text))
     letter = path.stem[-1] if FAMILY.fullmatch(path.stem) else None
     raw = _read(path, text)

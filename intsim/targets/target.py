@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,10 +30,14 @@ class Target(Table):
 
     def __eq__(self, other: object) -> bool:
         """Equal content; the name does not count."""
-        return isinstance(other, Target) and self._content() == other._content()
+        return self is other or (isinstance(other, Target) and self._content() == other._content())
 
     def __hash__(self) -> int:
         """Hash of the content."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
         return hash(self._content())
 
     def _content(self) -> tuple[Any, ...]:
@@ -81,6 +86,10 @@ class Target(Table):
                 grammar.
         """
         text = str(name_or_path)
+        return _built_in(text) if not library.is_path(text) else cls._loaded(text)
+
+    @classmethod
+    def _loaded(cls, text: str) -> Target:
         name, content = library.content(text)
         return cls._from_content(content, name, f"target {text if text.isprintable() else ascii(text)}")
 
@@ -118,3 +127,9 @@ class Target(Table):
     def describe(self) -> str:
         """Explain the target in words and draw its registers, in plain text of several lines."""
         return drawing.describe(self)
+
+
+@lru_cache(maxsize=256)
+def _built_in(name: str) -> Target:
+    """A built-in target, read once: its file belongs to the package."""
+    return Target._loaded(name)
