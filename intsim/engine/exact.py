@@ -36,11 +36,17 @@ class Codes:
     scale: NDArray[np.float64]
     offset: NDArray[np.float64]
     kind: int
-    limits: NDArray[np.float64]
+    limits: NDArray[np.int32]
     table: NDArray[np.int64]
 
 
-NO_CODES = Codes(np.zeros(16), np.zeros(16), RINT, np.zeros(3), np.zeros((1, 0), np.int64))
+NO_CODES = Codes(np.zeros(16), np.zeros(16), RINT, np.zeros(3, np.int32), np.zeros((1, 0), np.int64))
+
+
+def fits(rounder: Rounder) -> bool:
+    """Whether the kernels can take a rounder: what it rounds stays well within 32 bits."""
+    farthest = max(abs(rounder.reach[0]), abs(rounder.reach[1]))
+    return bool((np.abs(rounder.scale) * farthest + np.abs(rounder.offset) < 2.0**30).all())
 
 
 def codes(rounder: Rounder, channels: int, shift: int) -> Codes:
@@ -51,7 +57,7 @@ def codes(rounder: Rounder, channels: int, shift: int) -> Codes:
         out[:channels] = values
         return out
 
-    limits = np.array([rounder.low, rounder.high, shift], np.float64)
+    limits = np.array([rounder.low, rounder.high, shift], np.int32)
     return Codes(spread(rounder.scale), spread(rounder.offset), rounder.kind, limits, spread(rounder.table))
 
 

@@ -169,9 +169,8 @@ def _spread(builder: Any, value: Any, lanes: int) -> Any:
 def _byte_codes(builder: Any, values: Any, limits: Any, kind: Any, lanes: int, store: Any) -> None:
     """Bytes of float64 vectors, four to a word, rounded as `kind` says; `store` takes a word's number and the word.
 
-    `limits` (3,) float64: low, high, and what is added to make a byte. Clipping first changes nothing, as low and high
-    are integers; then 1.5 * 2^52 is added: the sum rounds to the nearest integer, ties to even, and holds it in its
-    low bits (|value| < 2^31). The shift to bytes is an even integer, so adding it with that rounds nothing.
+    `limits` (3,) int32: low, high, and what is added to make a byte. Values are well below 2^31. 1.5 * 2^52 is added to
+    a value: the sum rounds to the nearest integer, ties to even, and holds it in its low 32 bits.
     `values` makes vector r of word p anew wherever it is called, as each kind of rounding is a branch of its own.
     """
     floats, longs = ir.VectorType(ir.DoubleType(), lanes), ir.VectorType(I64, lanes)
@@ -183,17 +182,19 @@ def _byte_codes(builder: Any, values: Any, limits: Any, kind: Any, lanes: int, s
         return builder.call(function, arguments)
 
     low, high, shift = (
-        _spread(builder, builder.load(builder.gep(limits, [ir.Constant(I64, i)])), lanes) for i in range(3)
+        _splat(builder, builder.load(builder.gep(limits, [ir.Constant(I64, i)])), lanes) for i in range(3)
     )
-    magic = builder.fadd(ir.Constant(floats, [1.5 * 2.0**52] * lanes), shift)
+    magic = ir.Constant(floats, [1.5 * 2.0**52] * lanes)
 
     def emit(rounded: str | None) -> None:
         for p, word_values in enumerate(values()):
             word = None
             for r, make in enumerate(word_values):
-                value = call("minnum", call("maxnum", make(), low), high)
-                value = builder.fadd(value if rounded is None else call(rounded, value), magic)
-                code = builder.trunc(builder.bitcast(value, longs), words)
+                value = make() if rounded is None else call(rounded, make())
+                code = builder.trunc(builder.bitcast(builder.fadd(value, magic), longs), words)
+                code = builder.select(builder.icmp_signed("<", code, high), code, high)
+                code = builder.select(builder.icmp_signed(">", code, low), code, low)
+                code = builder.add(code, shift)
                 code = builder.shl(code, ir.Constant(words, [8 * r] * lanes)) if r else code
                 word = code if word is None else builder.or_(word, code)
             store(p, word)

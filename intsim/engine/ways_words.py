@@ -10,7 +10,7 @@ import numpy as np
 from intsim.engine import words
 from intsim.engine.dot_kernels import add_words
 from intsim.engine.draft import Draft
-from intsim.engine.exact import NO_CODES, NO_SUMS, NO_WORDS, codes
+from intsim.engine.exact import NO_CODES, NO_SUMS, NO_WORDS, codes, fits
 from intsim.engine.forms import byte_shift, is_resize
 from intsim.engine.program import Frame
 from intsim.engine.ways_arrays import blocks_of, formula
@@ -78,7 +78,7 @@ def _alone(draft: Draft, node: Node) -> tuple[Node | None, Any]:
     if draft.graph.tensors[reader.output].shape != shape or blocks_of(cells, len(shape)) not in (None, 1):
         return None, None
     rule = formula(draft, reader)
-    return (None, None) if rule is None else (reader, rule)
+    return (None, None) if rule is None or not fits(rule) else (reader, rule)
 
 
 def add(draft: Draft, node: Node) -> bool:
@@ -91,7 +91,7 @@ def add(draft: Draft, node: Node) -> bool:
     if to is None or not same or len(node.inputs) > 2 or not axes <= {None, 1}:
         return False
     rule = formula(draft, node)
-    if rule is None or rule.table.size:
+    if rule is None or rule.table.size or not fits(rule):
         return False
     sources = [draft.worded(n) for n in node.inputs]
     channels = shape[1]
@@ -103,7 +103,7 @@ def add(draft: Draft, node: Node) -> bool:
     table = np.zeros((5, 4 * to.own().groups))
     for row, values in zip(table, (weights[0], second, constant, rule.scale, rule.offset), strict=True):
         row[:channels] = values
-    limits = np.array([rule.low, rule.high, to.layout.shift], np.float64)
+    limits = np.array([rule.low, rule.high, to.layout.shift], np.int32)
     lay, lanes = to.layout, (0,) * draft.dot.lanes
     size = (lay.images, to.own().groups, lay.height, lay.width)
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from intsim.engine.profile import LayerProfile
+
+FIGURES = {"why": 3, "MACs": 13, "ms": 8, "%": 4, "GMAC/s": 6, "output": 7}
+"""Columns of figures, and how wide they are at least."""
 
 
 def profile_json(
@@ -31,7 +35,7 @@ def profile_json(
     Returns:
         `layers` with name, op, kernel, why, runs, macs (one run), seconds (all runs), gmacs_per_second (None without
         MACs), bytes of the output; `runs`, `macs`, `seconds`, `seconds_elsewhere`, `seconds_once`,
-        `gmacs_per_second`, `live_bytes`, and `peak_rss_bytes` of the process so far (None where the system does not tell).
+        `gmacs_per_second`, `live_bytes`, and `peak_rss_bytes` of the process so far (None where that is not told).
     """
     layers: dict[tuple[int, str, str, str], dict[str, Any]] = {}
     records = [r for run in runs for r in run]
@@ -76,11 +80,12 @@ def show_profile(console: Console, found: dict[str, Any]) -> None:
     """The table of `profile_json`, the reasons for the kernels by number, and totals."""
     reasons = list(dict.fromkeys(row["why"] for row in found["layers"]))
     runs = max(found["runs"], 1)
-    table = Table(header_style="bold", expand=False)
-    for head in ("layer", "op", "kernel"):
-        table.add_column(head, no_wrap=True, overflow="ellipsis", min_width=10)
-    for head in ("why", "MACs", "ms", "%", "GMAC/s", "output"):
-        table.add_column(head, justify="right", no_wrap=True)
+    table = Table(header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    spare = max(console.width - sum(FIGURES.values()) - 3 * (len(FIGURES) + 3), 30)
+    for head, part in (("layer", 0.42), ("op", 0.25), ("kernel", 0.33)):
+        table.add_column(head, no_wrap=True, overflow="ellipsis", max_width=int(part * spare))
+    for head, width in FIGURES.items():
+        table.add_column(head, justify="right", no_wrap=True, min_width=width)
     for row in found["layers"]:
         table.add_row(
             *(escape(row[key]) for key in ("name", "op", "kernel")),
@@ -94,8 +99,8 @@ def show_profile(console: Console, found: dict[str, Any]) -> None:
     console.print(table)
     lines = [f"why {1 + i}: {reason}" for i, reason in enumerate(reasons)]
     lines.append(
-        f"{1e3 * found['seconds'] / runs:.1f} ms a run, {1e3 * found['seconds_elsewhere'] / runs:.1f} of them outside the "
-        f"layers; {number(found['macs'])} MACs, {_rate_text(found['gmacs_per_second'])} GMAC/s"
+        f"{1e3 * found['seconds'] / runs:.1f} ms a run, {1e3 * found['seconds_elsewhere'] / runs:.1f} of them outside "
+        f"the layers; {number(found['macs'])} MACs, {_rate_text(found['gmacs_per_second'])} GMAC/s"
     )
     lines.append(
         f"{1e3 * found['seconds_once']:.1f} ms before, once, for planning and for loading or compiling kernels"
