@@ -36,14 +36,20 @@ class Run:
     """One run. `outputs` are the file's outputs in the file's types; `codes` the integers behind them.
 
     `tensors` holds integer tensors by name (all of them when asked for), `overflows` events as an int64 array
-    (channels, stages) for each multiply-accumulate node, `inputs` the integer codes that went in.
+    (channels, stages) for each multiply-accumulate node, `inputs` the integer codes that went in, `given` the same in
+    narrower types.
     """
 
     outputs: dict[str, NDArray[Any]]
     codes: dict[str, IntArray]
     tensors: dict[str, IntArray]
     overflows: dict[str, IntArray]
-    inputs: dict[str, IntArray]
+    given: dict[str, NDArray[Any]]
+
+    @cached_property
+    def inputs(self) -> dict[str, IntArray]:
+        """Integer codes for each input of the integer graph."""
+        return {n: a.astype(np.int64) for n, a in self.given.items()}
 
 
 @dataclass
@@ -110,10 +116,15 @@ class Model:
 
     def integer_inputs(self, inputs: Inputs) -> dict[str, IntArray]:
         """Codes for the integer graph: the prologue in float64, then the first quantizers."""
+        return {n: a.astype(np.int64) for n, a in self.narrow_inputs(inputs).items()}
+
+    def narrow_inputs(self, inputs: Inputs) -> dict[str, NDArray[Any]]:
+        """The same codes, those of 8 bits in a type of 8 bits."""
         arrays = self.check_inputs(inputs)
-        host = self.lowered.prologue.run(arrays)
+        # without work of its own the prologue would only widen them to float64, which changes no code
+        host = self.lowered.prologue.run(arrays) if self.lowered.prologue.operations else arrays
         codes = {b.tensor: quantize_boundary(b, host[b.host]) for b in self.lowered.boundaries}
-        return {n: codes[n] if n in codes else arrays[n].astype(np.int64) for n in self.graph.inputs}
+        return {n: codes[n] if n in codes else arrays[n] for n in self.graph.inputs}
 
     def real(self, value: Expr, tensors: Mapping[str, IntArray]) -> NDArray[np.float64]:
         """An expression's value in float64."""
@@ -164,20 +175,21 @@ class Model:
         from intsim.engine.run import run_graph  # the compiler comes with it: not needed to read or prove a model
 
         chosen = target if isinstance(target, Target) else Target.load(target)
-        codes = self.integer_inputs(inputs)
+        codes = self.narrow_inputs(inputs)
         with using(threads):
             ran = run_graph(self.graph, codes, chosen, keep, progress, counts=counts, profile=profile)
         outputs, ends = self.finish(inputs, ran)
         return Run(outputs, ends, ran.tensors, ran.events, codes)
 
 
-def quantize_boundary(boundary: Boundary, value: NDArray[Any]) -> IntArray:
-    """Integer codes of a host value, decided exactly from its float64."""
+def quantize_boundary(boundary: Boundary, value: NDArray[Any]) -> NDArray[Any]:
+    """Integer codes of a host value, decided exactly from its float64; uint8 or int8 if the range allows."""
     if boundary.bipolar:
         codes = quantize_constant(value, boundary.scale, boundary.before, 0, "floor", -1, 0)
         return np.where(codes >= 0, 1, -1).astype(np.int64)
     b = boundary
-    return quantize_constant(value, b.scale, b.before, b.after, b.rounding, b.low, b.high).reshape(value.shape)
+    kind = np.uint8 if b.low >= 0 and b.high <= 255 else np.int8 if b.low >= -128 and b.high <= 127 else np.int64
+    return quantize_constant(value, b.scale, b.before, b.after, b.rounding, b.low, b.high, kind).reshape(value.shape)
 
 
 def load(

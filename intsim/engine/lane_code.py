@@ -1,10 +1,10 @@
 """Additions into the registers of stepwise accumulators as LLVM code, on vectors of output positions.
 
-First registers (`KINDS`), of a true sum s = register + product in a lane of L bits:
+First registers (`lanes.KINDS`), of a true sum s = register + product in a lane of L bits:
 
 exact   no sum leaves the register
-wrap    narrower than the lane: the register is kept modulo 2^L, plus half its range, and never wrapped. A sum leaves the
-        register where the bits above its own change
+wrap    narrower than the lane: the register is kept modulo 2^L, plus half its range, and never wrapped. A sum leaves
+        the register where the bits above its own change
 full    wraps with the lane: s has the sign of neither term
 clip    no s leaves the lane: s is clipped
 narrow  as wide as the lane, or scaled up to it by a shift: the processor's saturating addition. Scaled, a register that
@@ -20,7 +20,6 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-KINDS = ("exact", "wrap", "full", "clip", "narrow", "both", "any")
 LOW, HIGH, MASK, SATURATES, HALF, ABOVE, SHIFT = range(7)
 """Constants of a register: its ends; its bits, or all if it saturates; all or none; see `wrap`, twice; see `narrow`."""
 I32, I64 = ir.IntType(32), ir.IntType(64)
@@ -31,12 +30,14 @@ class Vectors:
     """Vectors of `count` integers of `bits` bits, and the code of one addition into a register."""
 
     def __init__(self, builder: Any, bits: int, count: int) -> None:
+        """Integers of `bits` bits, `count` of them."""
         self.builder, self.bits, self.count = builder, bits, count
         self.element = ir.IntType(bits)
         self.type = ir.VectorType(self.element, count)
         self.zero = ir.Constant(self.type, None)
 
     def splat(self, value: Any) -> Any:
+        """One number in all elements."""
         nothing = ir.Constant(self.type, ir.Undefined)
         one = self.builder.insert_element(nothing, value, ir.Constant(I32, 0))
         return self.builder.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(I32, self.count), [0] * self.count))
@@ -52,17 +53,21 @@ class Vectors:
         return self.builder.sext(value, wanted) if signed else self.builder.zext(value, wanted)
 
     def address(self, pointer: Any, index: Any) -> Any:
+        """Of the vector that begins at an element."""
         return self.builder.bitcast(self.builder.gep(pointer, [index]), self.type.as_pointer())
 
     def load(self, pointer: Any, index: Any) -> Any:
+        """The elements from `index` on; aligned as an element is."""
         loaded = self.builder.load(self.address(pointer, index))
         loaded.align = self.bits // 8
         return loaded
 
     def store(self, value: Any, pointer: Any, index: Any) -> None:
+        """See `load`."""
         self.builder.store(value, self.address(pointer, index)).align = self.bits // 8
 
     def call(self, name: str, *terms: Any) -> Any:
+        """An LLVM intrinsic of vectors of this type."""
         kind = ir.FunctionType(self.type, [self.type] * len(terms))
         suffix = f".v{self.count}i{self.bits}"
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name + suffix), terms)
@@ -81,6 +86,7 @@ class Vectors:
         return found if self.bits == 64 else self.builder.sext(found, I64)
 
     def clip(self, value: Any, c: list[Any]) -> Any:
+        """To the register's ends."""
         return self.call("llvm.smin", self.call("llvm.smax", value, c[LOW]), c[HIGH])
 
     def add(self, kind: str, register: Any, term: Any, c: list[Any]) -> tuple[Any, Any, Any]:
@@ -129,11 +135,13 @@ class Telemetry:
     """Events and extremes of one register of a vector of pixels, kept where LLVM likes."""
 
     def __init__(self, vectors: Vectors, kind: str, mode: str, c: list[Any]) -> None:
+        """`mode` of `lanes.MODES`, or "plain": nothing is kept."""
         self.vectors, self.kind, self.mode, self.c = vectors, kind, mode, c
         kept = {"plain": 0, "extremes": 3}.get(mode, 1)
         self.places = [place_of(vectors.builder, vectors.zero) for _ in range(kept)]
 
     def note(self, told: Any, total: Any) -> None:
+        """What `Vectors.add` said."""
         v, b = self.vectors, self.vectors.builder
         if told is None or not self.places:
             return
@@ -156,7 +164,7 @@ class Telemetry:
 
 
 class Sums:
-    """Plain sums of 32 bits of what registers of 16 bits hand on, kept by even and odd positions where that is quick."""
+    """Plain sums of 32 bits of what first registers hand on; of 16-bit ones by even and odd positions if that is quick."""
 
     def __init__(self, vectors: Vectors, start: Any) -> None:
         """`vectors` of 32 bits, and what the sums begin with."""
@@ -188,7 +196,7 @@ class Sums:
         if not self.apart:
             return parts[0]
         n = self.half.count
-        return self._shuffled(*parts, [i // 2 + n * (i % 2) for i in range(2 * n)])
+        return self._shuffled(parts[0], parts[1], [i // 2 + n * (i % 2) for i in range(2 * n)])
 
     def _shuffled(self, a: Any, b: Any, order: Any) -> Any:
         mask = ir.Constant(ir.VectorType(I32, len(order)), list(order))

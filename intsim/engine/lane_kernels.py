@@ -2,9 +2,9 @@
 
 Everything from the products to the last register is emitted as LLVM code. A tuple's length is part of its type, so
 tuples `(0,) * n` tell the emitter its constants, and Numba caches each combination by itself. The first register, into
-which all products go, is one of `lane_code.KINDS`.
+which all products go, is one of `lanes.KINDS`, see `lane_code`.
 
-Registers after the first (`TAILS`) add once for all products of a group: `none` there is no second one; `sum` it never
+Registers after the first (`lanes.TAILS`) add once for all products of a group: `none` there is no second one; `sum` it never
 overflows; `one`: it may, but no sum leaves 32 bits; `chain`: any number of registers, in memory.
 """
 
@@ -12,17 +12,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from intsim.engine.compiling import compiled
-from intsim.engine.lane_code import HALF, KINDS, Sums, Telemetry, Vectors, place_of, product
+from intsim.engine.lane_code import HALF, Sums, Telemetry, Vectors, place_of, product
+from intsim.engine.lanes import KINDS, MODES, TAILS
 
-TAILS = ("none", "sum", "one", "chain")
-MODES = ("touched", "counted", "extremes")
 I64 = ir.IntType(64)
 
 
@@ -30,8 +28,8 @@ I64 = ir.IntType(64)
 def _tile(typing, arrays, places, sizes, flags, shape, plain):  # type: ignore[no-untyped-def]
     """The accumulators of a block of channels at `lanes * vectors` neighbouring positions.
 
-    arrays: data, offsets, weights, lives, ends, constants, first, late, valid, line, memory, found; places: where in data
-    the positions begin, in weights the block, then the channel and the position; sizes: groups, registers after the
+    arrays: data, offsets, weights, lives, ends, constants, first, late, valid, line, memory, found; places: where in
+    data the positions begin, in weights the block, then the channel and the position; sizes: groups, registers after the
     first, places of found, channels; flags, shape: see `accumulate_lanes`; plain: a tuple that is not empty where
     events are of no interest; then only for mode "touched" and without a chain there is any code.
     """
@@ -339,26 +337,7 @@ def _copy(typing, to, place, line, begin, count):  # type: ignore[no-untyped-def
 
 
 @compiled
-def accumulate_lanes(
-    data,
-    bases,
-    offsets,
-    weights,
-    lives,
-    ends,
-    constants,
-    first,
-    late,
-    flags,
-    grid,
-    valid,
-    scratch,
-    shape,
-    watched,
-    settled,
-    out,
-    found,
-):  # type: ignore[no-untyped-def]
+def accumulate_lanes(data, bases, offsets, weights, lives, ends, constants, first, late, flags, grid, valid, scratch, shape, watched, settled, out, found):  # type: ignore[no-untyped-def]  # fmt: skip  # noqa: E501
     """All channels at all positions of a grid.
 
     data: planes; bases (blocks,) where those of a block of channels begin; offsets (K,); weights (blocks, K, channels
@@ -387,12 +366,11 @@ def accumulate_lanes(
                 _tile(arrays, places, sizes, flags, shape, (0,))
             else:
                 _tile(arrays, places, sizes, flags, shape, ())
-                if watched.size:
-                    missing = 0
-                    for register in watched:
-                        for channel in range(block * channels, min((block + 1) * channels, out.shape[0])):
-                            missing += found[0, register, channel] == 0
-                    settled[block] = missing == 0
+                missing = watched.size == 0
+                for register in watched:
+                    for channel in range(block * channels, min((block + 1) * channels, out.shape[0])):
+                        missing |= found[0, register, channel] == 0
+                settled[block] = not missing
             row = begin // pitch
             column = begin - row * pitch
             done = 0

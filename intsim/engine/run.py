@@ -7,8 +7,10 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from intsim.engine.compile import program
 from intsim.engine.node import run_node
@@ -34,7 +36,7 @@ class GraphRun:
 
 def run_graph(
     graph: IntegerGraph,
-    inputs: Mapping[str, IntArray],
+    inputs: Mapping[str, NDArray[Any]],
     target: Target,
     keep: bool = False,
     progress: Progress | None = None,
@@ -42,25 +44,33 @@ def run_graph(
     counts: bool = True,
     profile: list[LayerProfile] | None = None,
 ) -> GraphRun:
-    """Run all nodes. `inputs` are integer codes (int64) for every graph input; `keep` keeps every tensor.
+    """Run all nodes. `inputs` are integer codes, of any integer type, for every graph input; `keep` keeps every tensor.
 
     Without `keep` a tensor is dropped after its last reader, so memory follows the live tensors. `watch` sees every
     node with the arrays it is about to run on. Without `counts` events are 1 where a register overflowed at all.
     `profile` receives a record of each step.
     """
-    given = {n: np.asarray(inputs[n], np.int64) for n in graph.inputs}
+    given = {n: _integers(inputs[n]) for n in graph.inputs}
     described = all(
         a.shape == (t := graph.tensors[n]).shape and (a.size == 0 or (a.min() >= t.low and a.max() <= t.high))
         for n, a in given.items()
     )
     if watch is not None or not described:
-        return _node_by_node(graph, given, target, keep, progress, watch, counts)
+        wide = {n: a.astype(np.int64, copy=False) for n, a in given.items()}
+        return _node_by_node(graph, wide, target, keep, progress, watch, counts)
     frame = _program(graph, target, keep).run(given, counts, progress, profile)
     ends = {n: frame.arrays[n].astype(np.int64) for n in graph.outputs}
-    return GraphRun({**given, **frame.kept, **ends} if keep else {**_read(graph, given), **ends}, frame.events)
+    first = {n: a.astype(np.int64, copy=False) for n, a in (given if keep else _unread(graph, given)).items()}
+    return GraphRun({**first, **frame.kept, **ends}, frame.events)
 
 
-def _read(graph: IntegerGraph, given: Mapping[str, IntArray]) -> dict[str, IntArray]:
+def _integers(codes: Any) -> NDArray[Any]:
+    """Codes in their type, int64 unless that is one of integers; uint64 could hold more than int64."""
+    array = np.asarray(codes)
+    return array if array.dtype.kind in "iu" and array.dtype != np.uint64 else array.astype(np.int64)
+
+
+def _unread(graph: IntegerGraph, given: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Graph inputs that no node reads, which nothing drops."""
     read = {name for node in graph.nodes for name in node.inputs}
     return {n: a for n, a in given.items() if n not in read}

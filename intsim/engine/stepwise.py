@@ -98,7 +98,7 @@ class StepwisePlan:
         by_position = self.flags[3]
         wide = np.int64 if lanes.out_bits == 64 else np.int32
         cells = self.block * tile
-        scratch = (
+        scratch: tuple[NDArray[Any], ...] = (
             np.empty(cells, self.dtype),
             np.empty((1 + (registers - 1) * (1 + kinds)) * cells, wide),
         )
@@ -109,16 +109,19 @@ class StepwisePlan:
         valid = np.zeros(rows * pitch + tile, bool)
         valid[: rows * pitch].reshape(rows, pitch)[:, :width] = True
         if end > begin:
+            settled = np.zeros(self.bases.size, bool)
             accumulate_lanes(
                 data, self.bases, self.offsets, self.weights, self.lives, self.ends, self.constants, self.first, self.late,
-                self.flags, (rows, width, pitch, column, begin, end), valid, scratch, shape, self._watched(), np.zeros(self.bases.size, bool), out, found,
+                self.flags, (rows, width, pitch, column, begin, end), valid, scratch, shape,
+                self._watched(), settled, out, found,
             )  # fmt: skip
         places = rows * width if by_position else self.channels
         events = np.zeros((kinds, places, len(self.stages)), np.int64)
         for r, register in enumerate(lanes.registers):
             events[..., register.stage] = found[:, r, :places]
         channels = slice(begin * self.block, end * self.block)
-        self._preload(events, 1 if by_position else rows * width, channels)
+        rows_of_weights = min(channels.stop, self.channels) - channels.start
+        self._preload(events, rows_of_weights if by_position else rows * width, channels)
         if self.added_after is not None:
             self._add_after(out[:, column : column + rows * width], events, channels)
         if lanes.mode == "touched":
@@ -293,10 +296,10 @@ def stepwise_matmul(
     span = (int(moving.min()), int(moving.max()))
     offsets = np.arange(fixed.shape[1], dtype=np.int64) * pitch
     plan = stepwise_plan(offsets, fixed, stages, span, first, late, mode, by_position=turned)
-    out = np.zeros((fixed.shape[0], moving.shape[0]), plan.dtype)
-    found = plan._run(data, (1, moving.shape[0], moving.shape[0]), out, 0, slice(None))
-    low, high = found[1:] if mode == "extremes" else (np.zeros_like(found[0]), np.zeros_like(found[0]))
-    return Stepwise((out if turned else out.T).astype(np.int64), found[0], low, high)
+    out: NDArray[Any] = np.zeros((fixed.shape[0], moving.shape[0]), plan.dtype)
+    told = plan._run(data, (1, moving.shape[0], moving.shape[0]), out, 0, slice(None))
+    low, high = told[1:] if mode == "extremes" else (np.zeros_like(told[0]), np.zeros_like(told[0]))
+    return Stepwise((out if turned else out.T).astype(np.int64), told[0], low, high)
 
 
 def _planes(rows: NDArray[Any], mode: Mode) -> tuple[NDArray[Any], int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -56,9 +57,16 @@ def quantized(
 
 
 def quantize_constant(
-    array: np.ndarray, scale: Rationals, before: Rationals, after: int, rounding: str, low: int, high: int
+    array: np.ndarray,
+    scale: Rationals,
+    before: Rationals,
+    after: int,
+    rounding: str,
+    low: int,
+    high: int,
+    kind: type[np.integer[Any]] = np.int64,
 ) -> np.ndarray:
-    """Exact codes of a float array, `clip(round(array / scale + before) + after, low, high)`, int64.
+    """Exact codes of a float array, `clip(round(array / scale + before) + after, low, high)`; `kind` must hold them.
 
     float64 decides far from ties and integers, rationals decide near them.
     """
@@ -67,8 +75,8 @@ def quantize_constant(
         _rows(x, scale, before) if rounding in SHIFTS and max(abs(low - after), abs(high - after)) < 1 << 20 else None
     )
     if rows is None:
-        return _quantize_any(x, scale, before, after, rounding, low, high)
-    out = np.empty(rows[0].shape, np.int64)
+        return _quantize_any(x, scale, before, after, rounding, low, high).astype(kind)
+    out = np.empty(rows[0].shape, kind)
     for index in np.ndindex(*out.shape[:2]):
         parameters = rows[1][index[1]], rows[2][index[1]], after, rounding, low, high
         _quantize_row(rows[0][index], out[index], *parameters)

@@ -41,7 +41,7 @@ def nearest_codes(x, out, doubtful, factor, shift, bottom, top, sure, after):  #
 
     Args:
         x: float32 or float64, (n,), C-contiguous.
-        out: int64, (n,); |bottom| and |top| are below 2^31.
+        out: integers that hold the codes, (n,); |bottom| and |top| are below 2^31.
         doubtful: bool, (blocks,): set where a block of `BLOCK` values has one that lies `sure` or more from its code.
         factor, shift, bottom, top, sure: float64.
         after: int64.
