@@ -8,15 +8,15 @@ from __future__ import annotations
 import numpy as np
 
 from intsim.engine.compiling import compiled
-from intsim.engine.tiles import codes, conv_tile, copy, product_tile, sum_codes
+from intsim.engine.tiles import RUN, codes, conv_tile, copy, product_tile, sum_codes
 
 
 @compiled
-def _correct(tile, row, scale, limits, table, packed):  # type: ignore[no-untyped-def]
+def _correct(tile, row, size, scale, limits, table, packed):  # type: ignore[no-untyped-def]
     """One row's codes in `packed`, raised or lowered by one where the table says so."""
-    lane, begin = np.uint32(8 * (row & 3)), row * packed.size
+    lane, begin = np.uint32(8 * (row & 3)), row * size
     low, high, shift = np.int64(limits[0]), np.int64(limits[1]), np.int64(limits[2])
-    for p in range(packed.size):
+    for p in range(size):
         seen = np.int64(tile[begin + p])
         seen = -seen if scale < 0 else seen
         code = np.int64((packed[p] >> lane) & np.uint32(255)) - shift
@@ -24,6 +24,26 @@ def _correct(tile, row, scale, limits, table, packed):  # type: ignore[no-untype
             packed[p] -= np.uint32(1) << lane
         elif code < high and seen >= table[code - low]:
             packed[p] += np.uint32(1) << lane
+
+
+@compiled
+def _scatter(out, first, line, down, right, source, begin, grid):  # type: ignore[no-untyped-def]
+    """Positions of a tile, source[begin:], to their places: those between rows are left out.
+
+    grid: (row and column of the first position, valid positions of a row, positions of a row, positions of the tile).
+    """
+    row, column, width, pitch, valid = grid
+    q = 0
+    while q < valid:
+        run = min(valid - q, max(width - column, 0))
+        to = first + row * down * line + column * right
+        if right == 1:
+            copy(out, to, source, begin + q, run)
+        else:
+            for i in range(run):
+                out[to + i * right] = source[begin + q + i]
+        q += pitch - column
+        row, column = row + 1, 0
 
 
 @compiled
@@ -49,14 +69,18 @@ def convolve(source, images, span, layer, rounding, out, tile_of):  # type: igno
     lanes, parts, rows, vectors = tile_of
     high, block = len(rows), len(lanes) * len(vectors)
     scale, offset, kind, limits, table = rounding
-    tile, packed = np.zeros(max(high, 4) * block, np.int32), np.empty(block, np.uint32)
+    tile, packed = np.zeros(max(high, 4) * block + RUN, np.int32), np.empty(block + RUN, np.uint32)
     for image in range(images[0], images[1]):
         for begin in range(span[0], span[1], span[2]):
             last = (min(begin + span[2], span[1]) - 1) * pitch + width
             for place_of in range(firsts.size - 1):
                 channel, tap = place_of * high, firsts[place_of]
                 count, many = firsts[place_of + 1] - tap, min(high, ends - place_of * high)
+                position, column = begin, -block
                 for p in range(begin * pitch, last, block):
+                    column += block
+                    while column >= pitch:
+                        position, column = position + 1, column - pitch
                     conv_tile(
                         x,
                         start + image * images[2] + p,
@@ -74,44 +98,20 @@ def convolve(source, images, span, layer, rounding, out, tile_of):  # type: igno
                         vectors,
                     )
                     valid = min(block, last - p)
-                    position, column = p // pitch, p % pitch
+                    grid = position, column, width, pitch, valid
                     if raw.size:
-                        q = 0
-                        while q < valid:
-                            run = min(valid - q, max(width - column, 0))
-                            for r in range(many):
-                                to = (
-                                    first
-                                    + (image * ends + channel + r) * plane
-                                    + position * down * line
-                                    + column * right
-                                )
-                                if right == 1:
-                                    copy(raw, to, tile, r * block + q, run)
-                                else:
-                                    for i in range(run):
-                                        raw[to + i * right] = tile[r * block + q + i]
-                            q += pitch - column
-                            position, column = position + 1, 0
+                        for r in range(many):
+                            to = first + (image * ends + channel + r) * plane
+                            _scatter(raw, to, line, down, right, tile, r * block, grid)
                         continue
                     for group in range(0, many, 4):
                         codes(tile, group, scale, offset, channel + group, limits, kind, packed, lanes, vectors)
                         if table.shape[1] > 0:
                             for r in range(group, min(group + 4, many)):
                                 c = channel + r
-                                _correct(tile, r, scale[c], limits, table[c], packed)
-                        base = first + image * images[3] + ((channel + group) // 4) * plane
-                        row, col, q = position, column, 0
-                        while q < valid:
-                            run = min(valid - q, max(width - col, 0))
-                            to = base + row * down * line + col * right
-                            if right == 1:
-                                copy(words, to, packed, q, run)
-                            else:
-                                for i in range(run):
-                                    words[to + i * right] = packed[q + i]
-                            q += pitch - col
-                            row, col = row + 1, 0
+                                _correct(tile, r, block, scale[c], limits, table[c], packed)
+                        to = first + image * images[3] + ((channel + group) // 4) * plane
+                        _scatter(words, to, line, down, right, packed, 0, grid)
 
 
 @compiled
@@ -144,7 +144,7 @@ def certify(source, images, span, layer, limits, out, failed, tile_of):  # type:
     raw, first, plane, line, down, right = out
     lanes, parts, rows, vectors = tile_of
     pairs, block = len(rows) // 2, len(lanes) * len(vectors)
-    tile, sums = np.zeros(2 * pairs * block, np.int32), np.empty(block, np.int32)
+    tile, sums = np.zeros(2 * pairs * block, np.int32), np.empty(block + RUN, np.int32)
     for image in range(images[0], images[1]):
         for begin in range(span[0], span[1], span[2]):
             last = (min(begin + span[2], span[1]) - 1) * pitch + width
@@ -161,18 +161,9 @@ def certify(source, images, span, layer, limits, out, failed, tile_of):  # type:
                         least, most = _bounded(tile, 2 * r, block, valid, limits[2, c], sums)
                         if least < limits[0, c] or most > limits[1, c]:
                             failed[place_of] = True
-                        position, column = p // pitch, p % pitch
-                        q = 0
-                        while q < valid:
-                            run = min(valid - q, max(width - column, 0))
-                            to = first + (image * ends + c) * plane + position * down * line + column * right
-                            if right == 1:
-                                copy(raw, to, sums, q, run)
-                            else:
-                                for i in range(run):
-                                    raw[to + i * right] = sums[q + i]
-                            q += pitch - column
-                            position, column = position + 1, 0
+                        to = first + (image * ends + c) * plane
+                        grid = p // pitch, p % pitch, width, pitch, valid
+                        _scatter(raw, to, line, down, right, sums, 0, grid)
                     p += block
 
 
@@ -216,7 +207,7 @@ def add_words(x, y, shape, factors, limits, kind, out, lanes):  # type: ignore[n
     """
     images, groups, height, width = shape
     block = len(lanes)
-    packed = np.empty(block, np.uint32)
+    packed = np.empty(block + RUN, np.uint32)
     for image in range(images):
         for group in range(groups):
             for row in range(height):

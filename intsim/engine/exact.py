@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from intsim.engine import taps as layouts
 from intsim.engine.dot_kernels import convolve, multiply
-from intsim.engine.host import each, shares, threads
+from intsim.engine.host import each, shares
 from intsim.engine.isa import Dot
 from intsim.engine.rounder import RINT, Rounder
 from intsim.engine.taps import Grid, Pads, Window
@@ -199,8 +199,8 @@ class Bound:
     tile: tuple[tuple[int, ...], ...]
     grain: int  # rows of a whole tile
 
-    def run(self, source: Buffer, words: Buffer, raw: NDArray[np.int32]) -> None:
-        """Codes into `words`, or where that is empty accumulators into `raw` (flat)."""
+    def run(self, source: Buffer, words: Buffer, raw: NDArray[np.int32], workers: int = 1) -> None:
+        """Codes into `words`, or where that is empty accumulators into `raw` (flat), by so many threads."""
         x, out = (source, *self.source), (words, raw, *self.out)
         images, *strides = self.images
         rows, strip = self.rows
@@ -210,9 +210,9 @@ class Bound:
             span = (top, bottom, strip)
             convolve(x, (begin, end, *strides), span, self.layer, self.rounding, out, self.tile)
 
-        if threads() == 1:
+        if workers == 1:
             part((0, images, 0, rows))
-        elif images >= threads():
+        elif images >= workers:
             each(part, [(a, b, 0, rows) for a, b in shares(images)])
         else:
             spans = shares(rows, self.grain)
@@ -238,7 +238,7 @@ class WordProduct:
         self.weights = np.ascontiguousarray(words.reshape(shape).swapaxes(3, 4)).reshape(-1)
         self.bias = modulo32(constant, count * block)
 
-    def run(self, codes: NDArray[Any], shift: int) -> NDArray[np.int32]:
+    def run(self, codes: NDArray[Any], shift: int, workers: int = 1) -> NDArray[np.int32]:
         """(M, K) codes, of which each plus `shift` is a byte, to accumulators (M, N)."""
         rows, depth = codes.shape
         x = np.zeros((rows, 4 * self.depth), np.uint8)
@@ -247,5 +247,12 @@ class WordProduct:
         out = np.empty((rows, self.columns), np.int32)
         words, dot = x.view(np.uint32).reshape(-1), self.dot
         tile = ((0,) * dot.lanes, (0,) * dot.parts, (0,) * (1 if rows == 1 else 4), (0,) * self.wide)
-        each(lambda span: multiply((words, self.depth), span, self.weights, self.bias, out, tile), shares(rows, 4))
+
+        def part(span: tuple[int, int]) -> None:
+            multiply((words, self.depth), span, self.weights, self.bias, out, tile)
+
+        if workers == 1:
+            part((0, rows))
+        else:
+            each(part, shares(rows, 4))
         return out

@@ -164,7 +164,7 @@ class Telemetry:
 
 
 class Sums:
-    """Plain sums of 32 bits of what first registers hand on; of 16-bit ones by even and odd positions if that is quick."""
+    """Plain sums of 32 bits of what first registers hand on; of 16 bits apart for even and odd positions."""
 
     def __init__(self, vectors: Vectors, start: Any) -> None:
         """`vectors` of 32 bits, and what the sums begin with."""

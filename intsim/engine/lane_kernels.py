@@ -29,8 +29,8 @@ def _tile(typing, arrays, places, sizes, flags, shape, plain):  # type: ignore[n
     """The accumulators of a block of channels at `lanes * vectors` neighbouring positions.
 
     arrays: data, offsets, weights, lives, ends, constants, first, late, valid, line, memory, found; places: where in
-    data the positions begin, in weights the block, then the channel and the position; sizes: groups, registers after the
-    first, places of found, channels; flags, shape: see `accumulate_lanes`; plain: a tuple that is not empty where
+    data the positions begin, in weights the block, then the channel and the position; sizes: groups, registers after
+    the first, places of found, channels; flags, shape: see `accumulate_lanes`; plain: a tuple that is not empty where
     events are of no interest; then only for mode "touched" and without a chain there is any code.
     """
     signature = types.void(arrays, places, sizes, flags, shape, plain)
@@ -347,9 +347,9 @@ def accumulate_lanes(data, bases, offsets, weights, lives, ends, constants, firs
     is by position; grid: rows, width, pitch, first column of out, blocks from, to;
     valid: which positions are in the grid; scratch: line and registers of one tile; shape: tuples as long as
     lanes, channels of a block, vectors of a block, products at once, lane and last lane in units of 16 bits, kind,
-    tail, mode, narrow operands, whether each group is `unroll` products; watched: registers to be touched, of all channels of a
-    block, before its events are known and it is settled; settled (blocks,) written; out (N, columns); found (1 or 3, registers,
-    channels of all blocks or positions): events and extremes, added to.
+    tail, mode, narrow operands, whether each group is `unroll` products; watched: registers to be touched, of all
+    channels of a block, before its events are known and it is settled; settled (blocks,) written; out (N, columns);
+    found (1 or 3, registers, channels of all blocks or positions): events and extremes, added to.
     """
     rows, width, pitch, origin, first_block, end_block = grid
     line, memory = scratch

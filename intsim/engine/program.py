@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from intsim.engine import words
 from intsim.engine.forms import Forms
+from intsim.engine.host import threads
 from intsim.engine.memory import Plan as MemoryPlan
 from intsim.engine.profile import LayerProfile
 from intsim.graph import IntArray, Node
@@ -33,6 +34,7 @@ class Frame:
     arrays: dict[str, Array]
     buffers: list[words.Buffer]
     counts: bool = True
+    workers: int = 1
     events: dict[str, IntArray] = field(default_factory=dict)
     kept: dict[str, IntArray] = field(default_factory=dict)
     kernel: str = ""  # what a step chose while it ran
@@ -71,9 +73,15 @@ class Program:
                 deaths[storage] = index
         spans = {s: (births[s], deaths[s]) for s in births}
         self.memory = MemoryPlan({s: layouts[s].size for s in spans}, spans)
-        self.born = [[s for s, (a, _) in spans.items() if a == i] for i in range(len(steps))]
+        self.born: list[list[int]] = [[] for _ in steps]
+        for storage, (birth, _) in spans.items():
+            if words.has_border(layouts[storage]):
+                self.born[birth].append(storage)
         last = {name: i for i, step in enumerate(steps) for name in (*step.arrays, *step.made)}
-        self.dropped = [[n for n, i in last.items() if i == index and n not in ends] for index in range(len(steps))]
+        self.dropped: list[list[str]] = [[] for _ in steps]
+        for name, index in last.items():
+            if name not in ends:
+                self.dropped[index].append(name)
         self.arenas: list[words.Buffer] = []
         self.lock = threading.Lock()
 
@@ -90,7 +98,7 @@ class Program:
             buffers = [arena[:0]] * len(self.layouts)
             for storage, begin in self.memory.begin.items():
                 buffers[storage] = arena[begin : begin + self.layouts[storage].size]
-            frame = Frame(dict(inputs), buffers, counts)
+            frame = Frame(dict(inputs), buffers, counts, threads())
             for index, step in enumerate(self.steps):
                 self._step(index, step, frame, progress, profile)
         finally:

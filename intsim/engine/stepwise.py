@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.arithmetic.accumulate import Stage, accumulate_telemetry, check_stages
+from intsim.arithmetic.accumulate import Accumulation, Stage, accumulate_telemetry, check_stages
 from intsim.arithmetic.integers import as_integers
 from intsim.engine.lane_kernels import accumulate_lanes
+from intsim.engine.lane_operands import folded, packed, padded, registered, terms, within
 from intsim.engine.lanes import Lanes, Mode, choose_lanes, constants, holds
 from intsim.errors import IntsimError
 
@@ -53,7 +54,7 @@ class StepwisePlan:
     ends: NDArray[np.int64]
     constants: NDArray[np.int64]
     first: NDArray[np.int64]
-    preloaded: Any
+    preloaded: Accumulation | None
     late: NDArray[np.int64]
     added_after: NDArray[np.int64] | None
     flags: tuple[bool, bool, bool, bool]  # first, late by position; late is added; events by position
@@ -111,8 +112,8 @@ class StepwisePlan:
         if end > begin:
             settled = np.zeros(self.bases.size, bool)
             accumulate_lanes(
-                data, self.bases, self.offsets, self.weights, self.lives, self.ends, self.constants, self.first, self.late,
-                self.flags, (rows, width, pitch, column, begin, end), valid, scratch, shape,
+                data, self.bases, self.offsets, self.weights, self.lives, self.ends, self.constants, self.first,
+                self.late, self.flags, (rows, width, pitch, column, begin, end), valid, scratch, shape,
                 self._watched(), settled, out, found,
             )  # fmt: skip
         places = rows * width if by_position else self.channels
@@ -183,21 +184,21 @@ def stepwise_plan(
         late: (N,) added into the last register after everything else, or None.
         mode: "counted", or "touched": 1 for any number of events but 0.
         bases: (N,) to be added to the offsets of each channel, or None for 0.
-        by_position: start, late and events belong to positions instead of channels: (positions,), and a grid is one row.
+        by_position: start, late and events belong to positions instead of channels: (positions,); grids of one row.
 
     Raises:
         IntsimError: impossible stages, or products beyond int64.
     """
     stages = check_stages(stages)
-    first = _within(start, stages[-1])
+    first = within(start, stages[-1])
     lanes = choose_lanes(stages, weights, span, 0 if first is None else largest_magnitude(first.result), mode)
     channels, kept = weights.shape[0], bases if bases is not None else np.zeros(weights.shape[0], np.int64)
     block = len(lanes.shape(False)[1])
     single = channels <= block // 2 or not all(np.ptp(kept[n : n + block]) == 0 for n in range(0, channels, block))
     block = 1 if single else block
-    places, lives = _padded(lanes)
+    places, lives = padded(lanes)
     tile = len(lanes.shape(single)[0]) * len(lanes.shape(single)[2])
-    after = _folded(late, stages[-1])
+    after = folded(late, stages[-1])
     held = after is not None and holds(lanes, stages, largest_magnitude(after))
     values = np.zeros(channels, np.int64) if first is None else first.result
     return StepwisePlan(
@@ -207,13 +208,13 @@ def stepwise_plan(
         block,
         np.ascontiguousarray(kept[::block], np.int64),
         np.where(places < 0, offsets[0], offsets[places]),
-        _packed(weights, places, lanes, block),
+        packed(weights, places, lanes, block),
         lives,
         lanes.groups.ends(),
         constants(lanes, stages),
-        _terms(_registered(values, lanes, stages), channels, block, tile, by_position),
+        terms(registered(values, lanes, stages), channels, block, tile, by_position),
         first,
-        _terms(after if held else None, channels, block, tile, by_position),
+        terms(after if held else None, channels, block, tile, by_position),
         None if held or late is None else np.asarray(late, np.int64),
         (by_position and start is not None, by_position and held, held, by_position),
     )
@@ -284,12 +285,12 @@ def stepwise_matmul(
     stages = check_stages(stages)
     if not stages:
         raise IntsimError("stepwise_matmul takes one stage or more, got none")
-    activation, weight, terms, _ = checked_operands(a, w, start, bias)
+    activation, weight, added, _ = checked_operands(a, w, start, bias)
     given = (start is not None, bias is not None)
     if activation.size == 0 or weight.shape[0] == 0:
-        found = without_products(activation.shape[0], terms, given, stages)
+        found = without_products(activation.shape[0], added, given, stages)
         return found if mode != "touched" else found._replace(events=np.minimum(found.events, 1))
-    first, late = (term if there else None for term, there in zip(terms, given, strict=True))
+    first, late = (term if there else None for term, there in zip(added, given, strict=True))
     turned = activation.shape[0] < weight.shape[0]  # few positions: channels take their place in the lanes
     fixed, moving = (activation, weight) if turned else (weight, activation)
     data, pitch = _planes(moving, mode)
@@ -311,67 +312,6 @@ def _planes(rows: NDArray[Any], mode: Mode) -> tuple[NDArray[Any], int]:
     data = np.zeros(rows.shape[1] * pitch + SLACK, kind)
     data[: rows.shape[1] * pitch].reshape(rows.shape[1], pitch)[:, : rows.shape[0]] = rows.T
     return data, pitch
-
-
-def _padded(lanes: Lanes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Products by place, -1 for none, each group filled up to a multiple of `unroll`; and where groups begin."""
-    sizes, order = lanes.groups.sizes[0], lanes.groups.order
-    rounds = -(-sizes // lanes.unroll)
-    lives = np.concatenate([[0], np.cumsum(rounds)])
-    places = np.full(int(lives[-1]) * lanes.unroll, -1, np.int64)
-    begins = np.repeat(lives[:-1] * lanes.unroll - (np.cumsum(sizes) - sizes), sizes)
-    places[begins + np.arange(order.size)] = order
-    return places, lives
-
-
-def _packed(weights: NDArray[Any], places: NDArray[np.int64], lanes: Lanes, block: int) -> NDArray[Any]:
-    """(blocks, places, block) as the kernel reads them."""
-    blocks = -(-weights.shape[0] // block)
-    full = np.zeros((blocks * block, places.size), np.int64)
-    full[: weights.shape[0]] = np.where(places < 0, 0, weights[:, places])
-    if lanes.bits == 16:
-        full = ((full << lanes.shift) & 0xFFFF) * 0x10001
-    elif lanes.bits == 32 and lanes.narrow:
-        full &= 0xFFFF
-    packed = full.reshape(blocks, block, places.size).transpose(0, 2, 1)
-    return np.ascontiguousarray(packed if lanes.bits == 64 else packed.astype(np.uint32).view(np.int32))
-
-
-def _within(start: Any, stage: Stage) -> Any:
-    """What is preloaded after the register's rule, with its events; or None."""
-    if start is None:
-        return None
-    return accumulate_telemetry(np.asarray(start, np.int64)[:, None], [stage])
-
-
-def _registered(values: NDArray[np.int64], lanes: Lanes, stages: Sequence[Stage]) -> NDArray[np.int64]:
-    """Preloaded values as the first register holds them, if it is the last one too."""
-    if lanes.tail == "none" and lanes.kind == "wrap":
-        return values + (1 << (stages[-1].bits - 1))
-    return values << lanes.shift if lanes.tail == "none" else values
-
-
-def _folded(late: Any, stage: Stage) -> NDArray[np.int64] | None:
-    """Terms with the same effect on the register, as small as can be: twice the register's range always leaves it."""
-    if late is None:
-        return None
-    values = np.asarray(late, np.int64)
-    if stage.bits > 60:
-        return values
-    far = 1 << stage.bits
-    if stage.overflow == "saturate":
-        return np.clip(values, -far, far)
-    past = np.where(values < 0, -far, far) + np.fmod(values, far)
-    return np.where((values >= far) | (values <= -far), past, values)
-
-
-def _terms(
-    values: NDArray[np.int64] | None, channels: int, block: int, tile: int, by_position: bool
-) -> NDArray[np.int64]:
-    """First or late terms, with room for whole blocks of channels or tiles of positions."""
-    if values is None:
-        return np.zeros(max(block * (channels + 1), tile), np.int64)
-    return np.concatenate([values, np.zeros(tile if by_position else block, np.int64)])
 
 
 def checked_operands(

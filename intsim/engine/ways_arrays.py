@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from intsim.engine.draft import Draft, narrowest
 from intsim.engine.exact import WordProduct
-from intsim.engine.forms import ANYTHING, INT32, byte_shift, byte_weights, inside, safe
+from intsim.engine.forms import INT32, byte_shift, byte_weights, inside, safe
 from intsim.engine.node import run_node
 from intsim.engine.program import Frame
-from intsim.engine.rounder import Rounder
-from intsim.engine.rounding_kernels import combine_dense, requantize_dense
-from intsim.engine.staircase import fit
+from intsim.engine.requantize import cell_layout, known_fit
+from intsim.engine.rounder import Bent, Rounder
+from intsim.engine.rounding_kernels import bent_dense, combine_dense, requantize_dense
 from intsim.graph import Node
 from intsim.ops import OPS, Mac
 from intsim.ops.pieces import combined_range
@@ -56,7 +55,7 @@ def _plainly(draft: Draft, node: Node) -> tuple[str, str]:
     return "BLAS", "operands are not bytes, or not constant" if node.op == "matmul" else "operands are not bytes"
 
 
-def formula(draft: Draft, node: Node) -> Rounder | None:
+def formula(draft: Draft, node: Node) -> Rounder | Bent | None:
     """The proven formula of a requantizer for all that can arrive."""
     tensors = [draft.graph.tensors[i] for i in node.inputs]
     reach = draft.forms.holds[node.inputs[0]]
@@ -64,40 +63,31 @@ def formula(draft: Draft, node: Node) -> Rounder | None:
         if not draft.forms.sound[node.output]:
             return None
         reach = combined_range(node, *tensors)
-    return fit(node, tensors, draft.target.form, draft.target.stages, reach)
+    return known_fit(node, tensors, draft.target.form, draft.target.stages, reach)
 
 
 def rounded(draft: Draft, node: Node) -> bool:
     """A requantizer, of one input or of a sum of several, by its proven formula."""
     shape = draft.graph.tensors[node.output].shape
     same = all(draft.graph.tensors[i].shape == shape for i in node.inputs)
-    axis = blocks_of(node.attributes["cells"], len(shape))
-    factors = node.arrays.get("coefficients")
-    if not same or axis == -1 or 0 in shape or (factors is not None and blocks_of(factors.shape[1:], len(shape)) == -1):
+    layout = cell_layout(shape, node.attributes["cells"])
+    if not same or layout is None or 0 in shape or not inside(draft.forms.holds[node.output], INT32):
         return False
-    rule = formula(draft, node)
-    if rule is None or not inside(draft.forms.holds[node.output], INT32) or inside(ANYTHING, rule.reach):
-        return False
-    if factors is not None and factors[0].size not in (1, rule.scale.size):
+    rule, factors = formula(draft, node), node.arrays.get("coefficients")
+    if rule is None or (factors is not None and factors[0].size not in (1, layout[1])):
         return False
     for name in node.inputs:
         draft.dense(name)
     kind = narrowest(draft.forms.holds[node.output])
-    at = 0 if axis is None else axis
-    blocks = (
-        math.prod(shape[:at]),
-        1 if axis is None else shape[at],
-        math.prod(shape[at if axis is None else at + 1 :]),
-    )
-    spread = (
-        None if factors is None else np.broadcast_to(factors.reshape(len(factors), -1), (len(factors), rule.scale.size))
-    )
-    lane = np.int32 if factors is None and inside(rule.reach, INT32) else np.int64
+    lane = np.int32 if inside(draft.forms.holds[node.inputs[0]], INT32) else np.int64
+    spread = None if factors is None else np.broadcast_to(factors.reshape(len(factors), -1), (len(factors), layout[1]))
 
     def action(frame: Frame) -> None:
-        given = [np.ascontiguousarray(frame.arrays[n]).reshape(blocks) for n in node.inputs]
-        out = np.empty(blocks, kind)
-        if spread is None:
+        given = [np.ascontiguousarray(frame.arrays[n]).reshape(layout) for n in node.inputs]
+        out = np.empty(layout, kind)
+        if isinstance(rule, Bent):
+            bent_dense(given[0].astype(lane, copy=False), rule, out)
+        elif spread is None:
             requantize_dense(given[0].astype(lane, copy=False), rule, out)
         else:
             combine_dense(given, spread, rule, out)
@@ -106,7 +96,7 @@ def rounded(draft: Draft, node: Node) -> bool:
     why = "proven for every accumulator that can arrive"
     size = math.prod(shape) * kind().itemsize
     draft.arrays.add(node.output)
-    kernel = "formula and table" if rule.table.size else "formula"
+    kernel = "two formulas" if isinstance(rule, Bent) else "formula and table" if rule.table.size else "formula"
     draft.step((node,), kernel, why, action, size, arrays=node.inputs, made=(node.output,))
     return True
 
@@ -128,16 +118,9 @@ def product(draft: Draft, node: Node) -> bool:
     def action(frame: Frame) -> None:
         frame.events[node.name] = events.copy()
         rows = frame.arrays[x.name].reshape(-1, x.shape[-1])
-        frame.arrays[node.output] = product.run(rows, shift).reshape(shape)
+        frame.arrays[node.output] = product.run(rows, shift, frame.workers).reshape(shape)
 
     draft.arrays.add(node.output)
     why = "no register can overflow" if draft.target.stages else "exact sums"
     draft.step((node,), f"rows {draft.dot.name}", why, action, 4 * math.prod(shape), arrays=(x.name,), made=(y.name,))
     return True
-
-
-def blocks_of(cells: Any, rank: int) -> int | None:
-    """The axis along which cells differ, of a tensor of `rank` axes; None for one cell, -1 for several axes."""
-    full = [1] * (rank - len(cells)) + list(cells)
-    axes = [i for i, size in enumerate(full) if size != 1]
-    return None if not axes else axes[0] if len(axes) == 1 and len(full) == rank else -1

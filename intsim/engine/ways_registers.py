@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def conv(draft: Draft, node: Node) -> bool:
         attempt = _Attempt(draft, x.name, proof, (y.shape[0], y.shape[1], height, width))
 
     def stepwise(frame: Frame, out: np.ndarray, wanted: np.ndarray | None) -> IntArray:
-        codes: np.ndarray = (frame.arrays[x.name] if attempt is None else attempt.codes(frame)).astype(kind)
+        codes: Any = (frame.arrays[x.name] if attempt is None else attempt.codes(frame)).astype(kind)
         # modulo the type's range, and so is the sum
         codes = op.padded(node, codes + shift if shift else codes, pad)
         return made.run(codes.reshape(len(codes), *padded), frame.counts, out, wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from intsim.engine.draft import Draft
 from intsim.engine.exact import NO_CODES, NO_SUMS, NO_WORDS, codes, fits
 from intsim.engine.forms import byte_shift, is_resize
 from intsim.engine.program import Frame
-from intsim.engine.ways_arrays import blocks_of, formula
+from intsim.engine.rounder import Rounder
+from intsim.engine.ways_arrays import formula
 from intsim.engine.words import Place
 from intsim.graph import Node
 
@@ -49,7 +51,7 @@ def conv(draft: Draft, node: Node) -> bool:
         frame.events[node.name] = events.copy()
         sums = NO_SUMS if to is not None else np.empty(math.prod(shape), np.int32)
         for one in bound:
-            one.run(source, NO_WORDS if to is None else frame.buffers[to.storage], sums)
+            one.run(source, NO_WORDS if to is None else frame.buffers[to.storage], sums, frame.workers)
         if to is None:
             frame.arrays[node.output] = sums.reshape(shape)
 
@@ -75,10 +77,10 @@ def _alone(draft: Draft, node: Node) -> tuple[Node | None, Any]:
     if reader.op != "requantize" or len(reader.inputs) != 1 or byte_shift(draft.forms.holds[reader.output]) is None:
         return None, None
     shape, cells = draft.graph.tensors[node.output].shape, reader.attributes["cells"]
-    if draft.graph.tensors[reader.output].shape != shape or blocks_of(cells, len(shape)) not in (None, 1):
+    if draft.graph.tensors[reader.output].shape != shape or not by_channel(cells, len(shape)):
         return None, None
     rule = formula(draft, reader)
-    return (None, None) if rule is None or not fits(rule) else (reader, rule)
+    return (reader, rule) if isinstance(rule, Rounder) and fits(rule) else (None, None)
 
 
 def add(draft: Draft, node: Node) -> bool:
@@ -87,11 +89,11 @@ def add(draft: Draft, node: Node) -> bool:
     shape = graph.tensors[node.output].shape
     same = all(graph.tensors[n].shape == shape and n in draft.places for n in node.inputs)
     factors = node.arrays.get("coefficients", np.ones((1, 1), np.int64))
-    axes = {blocks_of(node.attributes["cells"], len(shape)), blocks_of(factors.shape[1:], len(shape))}
-    if to is None or not same or len(node.inputs) > 2 or not axes <= {None, 1}:
+    plain = by_channel(node.attributes["cells"], len(shape)) and by_channel(factors.shape[1:], len(shape))
+    if to is None or not same or len(node.inputs) > 2 or not plain:
         return False
     rule = formula(draft, node)
-    if rule is None or rule.table.size or not fits(rule):
+    if not isinstance(rule, Rounder) or rule.table.size or not fits(rule):
         return False
     sources = [draft.worded(n) for n in node.inputs]
     channels = shape[1]
@@ -182,3 +184,9 @@ def concat(draft: Draft, node: Node) -> bool:
     draft.step((node,), "words", why, action, 4 * out.layout.size, storages=used)
     draft.written.add(node.output)
     return True
+
+
+def by_channel(cells: Sequence[int], rank: int) -> bool:
+    """Whether cells are one for all, or one a channel, of a tensor of `rank` axes."""
+    full = [1] * (rank - len(cells)) + list(cells)
+    return len(full) == rank and all(size == 1 for axis, size in enumerate(full) if axis != 1)

@@ -99,9 +99,14 @@ def unpack(words: Buffer, place: Place, out: NDArray[Any]) -> None:
     _unpack(words, flat, lay.images, place.channels, lay.height, walk(place), lay.shift)
 
 
+def has_border(layout: Layout) -> bool:
+    """Whether there is any padding."""
+    return bool(layout.top or layout.left or layout.bottom or layout.right)
+
+
 def fill_border(words: Buffer, layout: Layout) -> None:
     """Write the padding of all planes."""
-    if layout.top or layout.left or layout.bottom or layout.right:
+    if has_border(layout):
         word = np.uint32((layout.pad & 255) * 0x01010101)
         _fill(words, layout.images * layout.groups, layout.height, layout.width, _border(layout), word)
 
