@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from intsim.engine import isa, words
+from intsim.engine import probe, words
 from intsim.engine.forms import Forms, byte_shift, forms, inside
 from intsim.engine.program import Frame, Step
 from intsim.engine.words import Layout, Place
@@ -29,7 +29,7 @@ class Draft:
 
     def __init__(self, graph: IntegerGraph, target: Target, keep: bool) -> None:
         """No steps yet; raises IntsimError when a layer doesn't fit the target's multiplier."""
-        self.graph, self.target, self.keep, self.dot = graph, target, keep, isa.dot()
+        self.graph, self.target, self.keep, self.dot = graph, target, keep, probe.dot()
         self.forms: Forms = forms(graph, target, self.dot)
         self.layouts: list[Layout] = list(self.forms.storages)
         self.places: dict[str, Place] = dict(self.forms.places)

@@ -22,7 +22,7 @@ from intsim.engine.taps import Grid, Pads, Window
 from intsim.engine.words import Buffer, Layout, Place, phases, split
 from intsim.graph import IntArray
 
-WIDE = {32: {8: 2, 4: 4, 1: 8}, 16: {4: 2, 1: 4}}
+WIDE = {32: {8: 2, 4: 3, 1: 8}, 16: {4: 2, 1: 4}}
 """Vectors of a tile for its height, where there are so many vector registers."""
 STRIP_BYTES = 256 << 10
 """Input of a strip of rows, which stays in the second-level cache while all output channels read it."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 from intsim.errors import IntsimError
 
@@ -45,19 +45,23 @@ _AVX2 = {"haswell", "broadwell", "core-avx2", "skylake", "znver1", "znver2", "zn
 """Processors that NUMBA_CPU_NAME may name without features, and whose widest here is AVX2."""
 
 
-@lru_cache(maxsize=1)
+@cache
 def dot() -> Dot:
-    """The quickest that this host has; the environment variable INTSIM_ISA names another one of them.
+    """The quickest that this host has, not tried yet; see `candidates` and `probe.dot`."""
+    return DOTS[candidates()[0]]
+
+
+def candidates() -> list[str]:
+    """Names of what may be used here, quickest first; the environment variable INTSIM_ISA names one of them instead.
 
     Raises IntsimError for a name that isn't one, or isn't available here.
     """
-    found = available()
-    name = os.environ.get(VARIABLE)
+    found, name = available(), os.environ.get(VARIABLE)
     if name is None:
-        return DOTS[found[0]]
+        return found
     if name not in found:
         raise IntsimError(f"{VARIABLE} is {name!r}; this host has {', '.join(found)}")
-    return DOTS[name]
+    return [name]
 
 
 def available() -> list[str]:

@@ -4,8 +4,8 @@ Everything from the products to the last register is emitted as LLVM code. A tup
 tuples `(0,) * n` tell the emitter its constants, and Numba caches each combination by itself. The first register, into
 which all products go, is one of `lanes.KINDS`, see `lane_code`.
 
-Registers after the first (`lanes.TAILS`) add once for all products of a group: `none` there is no second one; `sum` it never
-overflows; `one`: it may, but no sum leaves 32 bits; `chain`: any number of registers, in memory.
+Registers after the first (`lanes.TAILS`) add once for all products of a group: `none` there is no second one; `sum` it
+never overflows; `one`: it may, but no sum leaves 32 bits; `chain`: any number of registers, in memory.
 """
 
 from __future__ import annotations

@@ -198,7 +198,7 @@ def stepwise_plan(
     block = 1 if single else block
     places, lives = padded(lanes)
     tile = len(lanes.shape(single)[0]) * len(lanes.shape(single)[2])
-    after = folded(late, stages[-1])
+    after = late if mode == "extremes" else folded(late, stages[-1])  # folding changes the extremes
     held = after is not None and holds(lanes, stages, largest_magnitude(after))
     values = np.zeros(channels, np.int64) if first is None else first.result
     return StepwisePlan(

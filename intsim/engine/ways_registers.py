@@ -55,7 +55,12 @@ def conv(draft: Draft, node: Node) -> bool:
     made = RegisterConv(
         rows, axes, spatial, padded, (height, width), span, draft.target.stages, how.preload, late_terms(how, rows)
     )
-    shift, pad, proof = kind(how.operands.x_shift), how.operands.pad, draft.forms.certified.get(node.output)
+    # modulo the type's range
+    shift, pad, proof = (
+        np.array(how.operands.x_shift).astype(kind),
+        how.operands.pad,
+        draft.forms.certified.get(node.output),
+    )
     if proof is None:
         draft.dense(x.name)
     attempt = None
