@@ -37,7 +37,7 @@ class Run:
 
     `tensors` holds integer tensors by name (all of them when asked for), `overflows` events as an int64 array
     (channels, stages) for each multiply-accumulate node, `inputs` the integer codes that went in, `given` the same in
-    narrower types.
+    narrower types, `live_bytes` the most that tensors took at once, as planned (0: nothing was planned).
     """
 
     outputs: dict[str, NDArray[Any]]
@@ -45,6 +45,7 @@ class Run:
     tensors: dict[str, IntArray]
     overflows: dict[str, IntArray]
     given: dict[str, NDArray[Any]]
+    live_bytes: int = 0
 
     @cached_property
     def inputs(self) -> dict[str, IntArray]:
@@ -179,7 +180,7 @@ class Model:
         with using(threads):
             ran = run_graph(self.graph, codes, chosen, keep, progress, counts=counts, profile=profile)
         outputs, ends = self.finish(inputs, ran)
-        return Run(outputs, ends, ran.tensors, ran.events, codes)
+        return Run(outputs, ends, ran.tensors, ran.events, codes, ran.live_bytes)
 
 
 def quantize_boundary(boundary: Boundary, value: NDArray[Any]) -> NDArray[Any]:

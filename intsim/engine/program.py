@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -82,8 +83,18 @@ class Program:
         for name, index in last.items():
             if name not in ends:
                 self.dropped[index].append(name)
+        self.live_bytes = 4 * self.memory.size + self._most_arrays(last)
         self.arenas: list[words.Buffer] = []
         self.lock = threading.Lock()
+
+    def _most_arrays(self, last: Mapping[str, int]) -> int:
+        """Most bytes of arrays that steps have made and that are still read."""
+        change = [0] * (len(self.steps) + 1)
+        for index, step in enumerate(self.steps):
+            for name in step.made:
+                change[index] += step.bytes
+                change[last[name] + 1 if name not in self.ends else len(self.steps)] -= step.bytes
+        return max(accumulate(change), default=0)
 
     def run(
         self,

@@ -32,6 +32,7 @@ class GraphRun:
 
     tensors: dict[str, IntArray]
     events: dict[str, IntArray] = field(default_factory=dict)
+    live_bytes: int = 0  # of tensors at once, as planned; 0 where nothing was planned
 
 
 def run_graph(
@@ -58,10 +59,11 @@ def run_graph(
     if watch is not None or not described:
         wide = {n: a.astype(np.int64, copy=False) for n, a in given.items()}
         return _node_by_node(graph, wide, target, keep, progress, watch, counts)
-    frame = _program(graph, target, keep).run(given, counts, progress, profile)
+    prepared = _program(graph, target, keep)
+    frame = prepared.run(given, counts, progress, profile)
     ends = {n: frame.arrays[n].astype(np.int64) for n in graph.outputs}
     first = {n: a.astype(np.int64, copy=False) for n, a in (given if keep else _unread(graph, given)).items()}
-    return GraphRun({**first, **frame.kept, **ends}, frame.events)
+    return GraphRun({**first, **frame.kept, **ends}, frame.events, prepared.live_bytes)
 
 
 def _integers(codes: Any) -> NDArray[Any]:
