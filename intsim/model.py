@@ -171,6 +171,7 @@ class Model:
         counts: bool = True,
         threads: int | None = None,
         profile: list[LayerProfile] | None = None,
+        certify: bool = True,
     ) -> Run:
         """Run on a target; see `intsim.run`. `progress` gets a line of text before each step, `profile` its record."""
         from intsim.engine.run import run_graph  # the compiler comes with it: not needed to read or prove a model
@@ -178,7 +179,7 @@ class Model:
         chosen = target if isinstance(target, Target) else Target.load(target)
         codes = self.narrow_inputs(inputs)
         with using(threads):
-            ran = run_graph(self.graph, codes, chosen, keep, progress, counts=counts, profile=profile)
+            ran = run_graph(self.graph, codes, chosen, keep, progress, counts=counts, profile=profile, certify=certify)
         outputs, ends = self.finish(inputs, ran)
         return Run(outputs, ends, ran.tensors, ran.events, codes, ran.live_bytes)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from intsim.arithmetic.accumulate import Stage
 from intsim.engine.dot_kernels import certify
-from intsim.engine.exact import NO_CODES, Bound, WordConv
+from intsim.engine.exact import NO_CODES, Bound, WordConv, WordProduct
 from intsim.engine.host import each, shares, threads
 from intsim.engine.isa import Dot
 from intsim.engine.taps import Window
@@ -26,6 +26,40 @@ PROBE = 2048
 """Outputs of a channel that are tried before all are."""
 NEVER = -(1 << 31), (1 << 31) - 1
 Flags = NDArray[np.bool_]
+
+
+def limits(stages: Sequence[Stage], start: IntArray, late: IntArray, proven: Flags) -> NDArray[np.int32]:
+    """(3, O): the least negative part and the greatest positive part that no register minds, and start + late.
+
+    Where the constants alone don't fit, no part does. Channels that are `proven` have no limits.
+    """
+    least, most = max(s.min for s in stages), min(s.max for s in stages)
+    last = stages[-1]
+    low = np.maximum(least, last.min - start - np.minimum(late, 0))
+    high = np.minimum(most, last.max - start - np.maximum(late, 0))
+    low, high = np.where(proven, NEVER[0], low), np.where(proven, NEVER[1], high)
+    total = ((start + late + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+    return np.stack([np.clip(low, *NEVER), np.clip(high, *NEVER), total]).astype(np.int32)
+
+
+class CertifiedProduct:
+    """As `Certified`, for a product with a constant matrix (K, N) as the multiplier sees it, within int8."""
+
+    def __init__(
+        self, weight: IntArray, stages: Sequence[Stage], start: IntArray, late: IntArray, proven: Flags, dot: Dot
+    ) -> None:
+        """Lay out the weights above and below 0."""
+        both = np.concatenate([np.maximum(weight, 0), np.minimum(weight, 0)], axis=1)
+        self.columns = weight.shape[1]
+        self.product = WordProduct(both, np.zeros(2 * self.columns, np.int64), dot)
+        self.limits = limits(stages, start, late, proven)
+
+    def run(self, codes: NDArray[np.uint8], workers: int) -> tuple[NDArray[np.int32], Flags]:
+        """Accumulators (M, N) of bytes (M, K), and the columns (N,) whose parts leave their limits."""
+        both = self.product.run(codes, 0, workers)
+        positive, negative = both[:, : self.columns], both[:, self.columns :]
+        failed = (negative.min(axis=0) < self.limits[0]) | (positive.max(axis=0) > self.limits[1])
+        return positive + negative + self.limits[2], failed
 
 
 class Certified:
@@ -57,16 +91,8 @@ class Certified:
         both = np.stack([np.maximum(weight, 0), np.minimum(weight, 0)], axis=1).reshape(2 * channels, *weight.shape[1:])
         self.conv = WordConv(both, np.zeros(2 * channels, np.int64), window, size, out, pad, 0, dot)
         self.channels, self.late = channels, late
-        least, most = max(s.min for s in stages), min(s.max for s in stages)
-        last = stages[-1]
-        low = np.maximum(least, last.min - start - np.minimum(late, 0))
-        high = np.minimum(most, last.max - start - np.maximum(late, 0))
-        # a part of 0 fits nothing where the constants alone don't
-        low, high = np.where(proven, NEVER[0], low), np.where(proven, NEVER[1], high)
-        total = start + late
-        wrapped = ((total + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
-        self.limits = np.stack([np.clip(low, *NEVER), np.clip(high, *NEVER), wrapped]).astype(np.int32)
-        self.possible = bool(np.abs(total).max(initial=0) < 1 << 31)
+        self.limits = limits(stages, start, late, proven)
+        self.possible = bool(np.abs(start + late).max(initial=0) < 1 << 31)
 
     def run(
         self, bound: Sequence[Bound], source: Buffer, failed: Flags, raw: NDArray[np.int32], probe: bool = False

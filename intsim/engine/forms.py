@@ -133,17 +133,24 @@ def _conv_weights(graph: IntegerGraph, node: Node, target: Target, found: Forms)
     if safe(how):
         weight = byte_weights(node, op) if inside((y.low, y.high), INT32) else None
     else:
-        weight = _multiplied(node, how, target)
+        weight = multiplied(node, how, target)
     return None if weight is None else weight.reshape(*weight.shape[:2], *spatial.kernel)
 
 
-def _multiplied(node: Node, how: Plan, target: Target) -> IntArray | None:
-    """Weights as the multiplier sees them, of a node whose sums of bytes could prove themselves."""
+def multiplied(node: Node, how: Plan, target: Target, axis: int = 1) -> IntArray | None:
+    """Weights as the multiplier sees them, of a node whose sums of bytes could prove themselves.
+
+    Products of a channel lie along `axis` and those after it.
+    """
     weight = node.arrays["weight"] + how.operands.w_shift
     ready = target.registers.packing is None and not how.operands.depends_on_data() and target.stages[-1].bits <= 32
     if not ready or not weight.size or not inside((int(weight.min()), int(weight.max())), (-128, 127)):
         return None
-    return weight if 255 * int(np.abs(weight).reshape(len(weight), -1).sum(axis=1).max()) < 1 << 31 else None
+    return (
+        weight
+        if 255 * int(np.abs(weight).sum(axis=tuple(range(1, weight.ndim)) if axis else 0).max()) < 1 << 31
+        else None
+    )
 
 
 def _certified(

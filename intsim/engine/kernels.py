@@ -1,4 +1,4 @@
-"""The compiled inner loops: matrix products through registers, blocks of output pixels side by side.
+"""The compiled inner loops of packed multipliers: blocks of output pixels side by side.
 
 Every addition into a register goes through `_add`. Its callers are in the same file, because Numba's cache on disk
 notices changes of the file a function is in, not of what it calls in others.
@@ -64,48 +64,11 @@ def _add(register, value, factor, limit, narrow):  # type: ignore[no-untyped-def
 
 
 @_compiled
-def accumulate(panel, weight, steps, limits, narrow, constants, given, out, events, low, high):  # type: ignore[no-untyped-def]
-    """All channels of all blocks of pixels through the steps of `arithmetic.schedule`.
-
-    panel (blocks, K, pixels of a block), weight (N, K), out (N, M); steps: stage, register and source of each addition;
-    constants (2, N) are the preloaded bias and the late one, `given` tells which of them are added.
-    """
-    stages, registers, sources = steps
-    block_size, pixels = panel.shape[2], out.shape[1]
-    last, accumulator = limits.shape[0] - 1, registers.max()
-    one = panel.dtype.type(1)
-    held = np.zeros((accumulator + 1, block_size), panel.dtype)
-    constant = np.zeros(block_size, panel.dtype)
-    for block in range(panel.shape[0]):
-        size = min(block_size, pixels - block * block_size)
-        for channel in range(weight.shape[0]):
-            held[:] = 0
-            # Step -1 is the preloaded bias, step `sources.size` the late one; one call of _add serves all, because it
-            # is most of the compile time.
-            for step in range(-1 if given[0] else 0, sources.size + 1 if given[1] else sources.size):
-                stage, register, source = last, accumulator, 0
-                factor, value = one, constant[:size]
-                if step < 0 or step == sources.size:
-                    constant[:] = constants[0 if step < 0 else 1, channel]
-                else:
-                    stage, register, source = stages[step], registers[step], sources[step]
-                    if source >= 0:
-                        factor, value = weight[channel, source], panel[block, source, :size]
-                    else:
-                        value = held[~source, :size]
-                count, least, most = _add(held[register, :size], value, factor, limits[stage], narrow)
-                events[channel, stage] += count
-                low[channel, stage] = min(low[channel, stage], np.int64(least))
-                high[channel, stage] = max(high[channel, stage], np.int64(most))
-                if source < 0:
-                    held[~source, :size] = 0  # it has handed on its value
-            out[channel, block * block_size : block * block_size + size] = held[accumulator, :size]
-
-
-@_compiled
 def accumulate_packed(panels, weights, steps, limits, narrow, fields, constants, given, pixels, out, events, low, high):  # type: ignore[no-untyped-def]
-    """As `accumulate`, with a first stage of several fields in one register; output pixels in sets of neighbours.
+    """All channels of all blocks of pixels through the steps of `arithmetic.schedule`, one after another.
 
+    The first stage is several fields in one register; output pixels come in sets of neighbours. steps: stage, register
+    and source of each addition; constants (2, N): the preloaded bias and the late one, `given` tells which are added.
     panels (pixels of a set, blocks, K, sets of a block), weights (channels of a set, sets, K), limits of the first
     stage those of the lane, `pixels` M, out (N, pixels of a set, sets); fields: offset of (channel, pixel), bits that
     are read, whether borrows are repaid.

@@ -36,6 +36,7 @@ class Frame:
     buffers: list[words.Buffer]
     counts: bool = True
     workers: int = 1
+    certify: bool = True
     events: dict[str, IntArray] = field(default_factory=dict)
     kept: dict[str, IntArray] = field(default_factory=dict)
     kernel: str = ""  # what a step chose while it ran
@@ -102,6 +103,7 @@ class Program:
         counts: bool = True,
         progress: Progress | None = None,
         profile: list[LayerProfile] | None = None,
+        certify: bool = True,
     ) -> Frame:
         """Run all steps on integer codes; `frame.arrays` then holds the outputs, `frame.kept` all tensors if asked."""
         arena = self._arena()
@@ -109,7 +111,7 @@ class Program:
             buffers = [arena[:0]] * len(self.layouts)
             for storage, begin in self.memory.begin.items():
                 buffers[storage] = arena[begin : begin + self.layouts[storage].size]
-            frame = Frame(dict(inputs), buffers, counts, threads())
+            frame = Frame(dict(inputs), buffers, counts, threads(), certify)
             for index, step in enumerate(self.steps):
                 self._step(index, step, frame, progress, profile)
         finally:

@@ -44,12 +44,14 @@ def run_graph(
     watch: Watch | None = None,
     counts: bool = True,
     profile: list[LayerProfile] | None = None,
+    certify: bool = True,
 ) -> GraphRun:
     """Run all nodes. `inputs` are integer codes, of any integer type, for every graph input; `keep` keeps every tensor.
 
     Without `keep` a tensor is dropped after its last reader, so memory follows the live tensors. `watch` sees every
     node with the arrays it is about to run on. Without `counts` events are 1 where a register overflowed at all.
-    `profile` receives a record of each step.
+    `profile` receives a record of each step. Without `certify` the data's own proof isn't tried before registers are
+    stepped through, which changes no result.
     """
     given = {n: _integers(inputs[n]) for n in graph.inputs}
     described = all(
@@ -60,7 +62,7 @@ def run_graph(
         wide = {n: a.astype(np.int64, copy=False) for n, a in given.items()}
         return _node_by_node(graph, wide, target, keep, progress, watch, counts)
     prepared = _program(graph, target, keep)
-    frame = prepared.run(given, counts, progress, profile)
+    frame = prepared.run(given, counts, progress, profile, certify)
     ends = {n: frame.arrays[n].astype(np.int64) for n in graph.outputs}
     first = {n: a.astype(np.int64, copy=False) for n, a in (given if keep else _unread(graph, given)).items()}
     return GraphRun({**first, **frame.kept, **ends}, frame.events, prepared.live_bytes)

@@ -9,18 +9,21 @@ from typing import Any
 import numpy as np
 
 from intsim.engine import words
-from intsim.engine.certified import Certified
+from intsim.engine.certified import Certified, CertifiedProduct
 from intsim.engine.draft import Draft, narrowest
-from intsim.engine.forms import late_terms, safe
+from intsim.engine.forms import late_terms, multiplied, safe
 from intsim.engine.lanes import Mode
 from intsim.engine.program import Frame
 from intsim.engine.registers import RegisterConv
 from intsim.engine.stepwise import stepwise_matmul
-from intsim.engine.taps import window
+from intsim.engine.taps import Window, window
 from intsim.graph import IntArray, Node
 from intsim.ops import OPS, Mac
 from intsim.ops.conv import Conv, kernel_axes
 from intsim.ops.plan import Plan
+
+POSITIONS = 32
+"""Rows of a product from which on they fill the lanes; below, the columns do."""
 
 
 def stepped(draft: Draft, node: Node) -> Plan | None:
@@ -67,7 +70,7 @@ def conv(draft: Draft, node: Node) -> bool:
     if proof is not None:
         attempt = _Attempt(draft, x.name, proof, (y.shape[0], y.shape[1], height, width))
 
-    def stepwise(frame: Frame, out: np.ndarray, wanted: np.ndarray | None) -> IntArray:
+    def stepwise(frame: Frame, out: np.ndarray, wanted: np.ndarray) -> IntArray:
         codes: Any = (frame.arrays[x.name] if attempt is None else attempt.codes(frame)).astype(kind)
         # modulo the type's range, and so is the sum
         codes = op.padded(node, codes + shift if shift else codes, pad)
@@ -75,16 +78,13 @@ def conv(draft: Draft, node: Node) -> bool:
 
     def action(frame: Frame) -> None:
         out: np.ndarray = np.empty((*y.shape[:2], height * width), made.dtype)
-        if attempt is None:
-            frame.events[node.name] = stepwise(frame, out, None)
-        else:
+        failed, events = np.ones(y.shape[1], bool), draft.no_events(node)
+        if attempt is not None and frame.certify:
             failed = attempt.run(frame, out)
-            events = draft.no_events(node)
-            if failed.any():
-                events[failed] = stepwise(frame, out, failed)[failed]
-            frame.events[node.name] = events
-            frame.kernel = "registers" if failed.all() else "certified" if not failed.any() else "certified, registers"
-            frame.why = f"{int(failed.sum())} of {failed.size} channels could not be shown to fit on these inputs"
+        if failed.any():
+            events[failed] = stepwise(frame, out, failed)[failed]
+        _tell(frame, failed)
+        frame.events[node.name] = events
         frame.arrays[node.output] = out.reshape(y.shape)
 
     _append(draft, node, how, action, () if attempt is None else attempt.storages)
@@ -124,23 +124,68 @@ class _Attempt:
 
 
 def product(draft: Draft, node: Node) -> bool:
-    """A matrix product with constant weights through registers."""
+    """A matrix product with constant weights through registers, the data's own proof before."""
     how, op = stepped(draft, node), OPS[node.op]
     if how is None or node.arrays["weight"].ndim != 2 or not isinstance(op, Mac):
         return False
     x, y = (draft.graph.tensors[n] for n in (node.inputs[0], node.output))
+    stages, count = draft.target.stages, math.prod(x.shape[:-1])
     rows = op.weight_rows(node, node.arrays["weight"] + how.operands.w_shift, draft.target.accumulate.order)
-    late, shift = late_terms(how, rows), how.operands.x_shift
+    late, held = late_terms(how, rows), draft.forms.holds[x.name]
+    span = held[0] + how.operands.x_shift, held[1] + how.operands.x_shift
+    kind = narrowest(span)
+    kind = np.int32 if kind is np.uint16 else kind
+    shift = np.array(how.operands.x_shift).astype(kind)
+    proof = _product_proof(draft, node, how, late) if kind is np.uint8 else None
+    made = None
+    if count >= POSITIONS:
+        plain = Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1)
+        depth = x.shape[-1]
+        made = RegisterConv(rows, (0, 1, 2), plain, (depth, 1, count), (1, count), span, stages, how.preload, late)
     draft.dense(x.name)
 
-    def action(frame: Frame) -> None:
-        a = frame.arrays[x.name].reshape(-1, x.shape[-1]).astype(np.int64) + shift
+    def stepwise(frame: Frame, a: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, IntArray]:
+        if made is not None:
+            out: np.ndarray = np.empty((1, len(rows), count), made.dtype)
+            events = made.run(np.ascontiguousarray(a.T).reshape(1, -1, 1, count), frame.counts, out, wanted)
+            return out[0].T, events
         mode: Mode = "counted" if frame.counts else "touched"
-        found = stepwise_matmul(a, rows, draft.target.stages, how.preload, late, mode)
-        frame.arrays[node.output], frame.events[node.name] = found.out.reshape(y.shape), found.events
+        found = stepwise_matmul(a, rows, stages, how.preload, late, mode)
+        return found.out, found.events
+
+    def action(frame: Frame) -> None:
+        a: Any = frame.arrays[x.name].reshape(-1, x.shape[-1]).astype(kind) + shift  # modulo the type's range
+        failed = np.ones(len(rows), bool)
+        out, events = None, draft.no_events(node)
+        if proof is not None and frame.certify:
+            out, failed = proof.run(a, frame.workers)
+        if out is None or failed.any():
+            stepped_out, stepped_events = stepwise(frame, a, failed)
+            events[failed] = stepped_events[failed]
+            out = stepped_out if out is None else np.where(failed, stepped_out, out)
+        _tell(frame, failed)
+        frame.arrays[node.output], frame.events[node.name] = np.ascontiguousarray(out).reshape(y.shape), events
 
     _append(draft, node, how, action)
     return True
+
+
+def _product_proof(draft: Draft, node: Node, how: Plan, late: IntArray | None) -> CertifiedProduct | None:
+    weight = multiplied(node, how, draft.target, axis=0)
+    if weight is None or how.sums is None:
+        return None
+    nothing = np.zeros(weight.shape[1], np.int64)
+    start, after = (nothing if t is None else t for t in (how.preload, late))
+    if np.abs(start + after).max(initial=0) >= 1 << 31:
+        return None
+    return CertifiedProduct(weight, draft.target.stages, start, after, how.sums.all_safe, draft.dot)
+
+
+def _tell(frame: Frame, failed: np.ndarray) -> None:
+    """What ran, for the profile."""
+    if frame.certify and not failed.all():
+        frame.kernel = "certified, registers" if failed.any() else "certified"
+        frame.why = f"{int(failed.sum())} of {failed.size} channels could not be shown to fit on these inputs"
 
 
 def _append(
