@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: verify test test-all mutation trust oracles lint clean
+.PHONY: verify test test-all mutation trust oracles bench lint clean
 
 verify: $(VENV)/.run
 	$(BIN)/python -m models.demo --out out/verify
@@ -26,6 +26,10 @@ trust: $(VENV)/.test
 # other projects' executors for tests/oracles, each in an environment of its own; their tests are skipped without
 oracles: $(VENV)/bin/python
 	$(BIN)/python tests/oracles/install.py
+
+# beside other executors on one thread, ten minutes; QUICK=1 for two; RESUME=1 goes on where it was broken off
+bench: $(VENV)/.run
+	$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(RESUME),--resume)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from intsim.engine.compiling import watch_compiles
+from intsim.compiling import watch_compiles
 from intsim.engine.host import set_threads, threads
 from intsim.errors import IntsimError
 

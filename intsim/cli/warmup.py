@@ -15,7 +15,7 @@ def warmup(json_: Json = False) -> None:
     NUMBA_CACHE_DIR names the folder; without it that's the package's own, or the user's where that can't be written.
     """
     began = time.perf_counter()
-    from intsim.engine.compiling import cache_folder, census
+    from intsim.compiling import cache_folder, census
     from intsim.engine.warm import jobs
 
     todo = list(jobs())

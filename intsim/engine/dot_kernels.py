@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from intsim.engine.compiling import compiled
+from intsim.compiling import compiled
 from intsim.engine.tiles import RUN, codes, conv_tile, copy, product_tile, sum_codes
 
 

@@ -6,24 +6,14 @@ notices changes of the file a function is in, not of what it calls in others.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from numba import njit
+
+from intsim.compiling import compiled
 
 INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile with the on-disk cache, or without it where no cache directory can be written."""
-    try:
-        return njit(cache=True, nogil=True)(function)
-    except RuntimeError:
-        return njit(nogil=True)(function)
-
-
-@_compiled
+@compiled
 def _add(register, value, factor, limit, narrow):  # type: ignore[no-untyped-def]
     """One addition of factor * value into a block of registers; returns its events and extremes.
 
@@ -63,7 +53,7 @@ def _add(register, value, factor, limit, narrow):  # type: ignore[no-untyped-def
     return events, least, most
 
 
-@_compiled
+@compiled
 def accumulate_packed(panels, weights, steps, limits, narrow, fields, constants, given, pixels, out, events, low, high):  # type: ignore[no-untyped-def]
     """All channels of all blocks of pixels through the steps of `arithmetic.schedule`, one after another.
 
@@ -118,7 +108,7 @@ def accumulate_packed(panels, weights, steps, limits, narrow, fields, constants,
                 out[place * together + c, :, begin : begin + size] = held[c, :, accumulator, :size]
 
 
-@_compiled
+@compiled
 def _read_fields(held, offsets, bits, repaid, read):  # type: ignore[no-untyped-def]
     """Sums of the products of all fields, held[:, :, 0], as they are read from one register modulo 2^64."""
     wide = np.zeros(held.shape[3], np.int64)

@@ -17,7 +17,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from intsim.engine.compiling import compiled
+from intsim.compiling import compiled
 from intsim.engine.lane_code import HALF, Sums, Telemetry, Vectors, place_of, product
 from intsim.engine.lanes import KINDS, MODES, TAILS
 

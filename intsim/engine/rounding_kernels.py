@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from intsim.compiling import compiled
 from intsim.engine.rounder import Bent, Rounder
 
 EXACT = 1 << 53
@@ -26,15 +26,7 @@ CARRIERS = {1: np.uint8, 2: np.uint16, 4: np.int32, 8: np.int64}
 Codes = NDArray[Any]
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile with the on-disk cache, or without it where no cache directory can be written."""
-    try:
-        return njit(cache=True, nogil=True)(function)
-    except RuntimeError:
-        return njit(nogil=True)(function)
-
-
-@_compiled
+@compiled
 def _round(y, kind, low, high):  # type: ignore[no-untyped-def]
     """Clip and round one number, as binary64."""
     y = low if y < low else y
@@ -42,7 +34,7 @@ def _round(y, kind, low, high):  # type: ignore[no-untyped-def]
     return np.rint(y) if kind == 0 else np.floor(y) if kind == 1 else np.ceil(y)
 
 
-@_compiled
+@compiled
 def _requantize(acc, out, scale, offset, kind, low, high):  # type: ignore[no-untyped-def]
     """acc, out: (outer, cells, inner)."""
     outer, cells, inner = acc.shape
@@ -58,7 +50,7 @@ def _requantize(acc, out, scale, offset, kind, low, high):  # type: ignore[no-un
                 codes[i] = np.int32(_round(s * np.float64(line[i]) + b, kind, low, high))
 
 
-@_compiled
+@compiled
 def _nearest(line, codes, scale, offset, low, high, sure):  # type: ignore[no-untyped-def]
     """Codes by rounding to the nearest; how many numbers were `sure` or more from theirs."""
     doubtful = np.int32(0)
@@ -72,7 +64,7 @@ def _nearest(line, codes, scale, offset, low, high, sure):  # type: ignore[no-un
     return doubtful
 
 
-@_compiled
+@compiled
 def _requantize_table(acc, out, scale, offset, kind, low, high, steps, sure):  # type: ignore[no-untyped-def]
     """With a table. steps: (cells, codes + 1) of acc's type, its ends beyond any accumulator.
 
@@ -102,7 +94,7 @@ def _requantize_table(acc, out, scale, offset, kind, low, high, steps, sure):  #
                     codes[i] = np.int32(at) + least + step
 
 
-@_compiled
+@compiled
 def _requantize_bent(acc, out, starts, scales, offsets, kind, low, high):  # type: ignore[no-untyped-def]
     """acc, out: (outer, cells, inner); starts: (cells,), binary64; scales, offsets: (2, cells), below and above."""
     outer, cells, inner = acc.shape
@@ -116,7 +108,7 @@ def _requantize_bent(acc, out, starts, scales, offsets, kind, low, high):  # typ
                 codes[i] = np.int32(_round(below if v < start else above, kind, low, high))
 
 
-@_compiled
+@compiled
 def _combine(first, second, out, factors, scale, offset, kind, low, high):  # type: ignore[no-untyped-def]
     """first, second, out: (outer, cells, inner); factors: (2, cells), binary64, so that both products are exact."""
     outer, cells, inner = first.shape

@@ -11,12 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.form import RequantizerForm
 from intsim.arithmetic.schedule import schedule
+from intsim.compiling import compiled
 from intsim.engine.demand import UNBOUNDED, Demand, nothing, register_demand
 from intsim.errors import IntsimError
 from intsim.graph import IntArray, Node, Tensor
@@ -131,15 +131,7 @@ def _panel(a: IntArray, lane: type) -> NDArray[Any]:
     return panel
 
 
-def _compiled(function: Any) -> Any:
-    """Compile with the on-disk cache, or without it where no cache directory can be written."""
-    try:
-        return njit(cache=True, nogil=True)(function)
-    except RuntimeError:
-        return njit(nogil=True)(function)
-
-
-@_compiled
+@compiled
 def _add(total, low, high, value, factor):  # type: ignore[no-untyped-def]
     """One addition of factor * value into a block of registers; `low`, `high` follow its sums."""
     lane = total.dtype.type
@@ -150,7 +142,7 @@ def _add(total, low, high, value, factor):  # type: ignore[no-untyped-def]
         high[p] = max(high[p], here)
 
 
-@_compiled
+@compiled
 def _close(total, low, high, floats, words, partial, final):  # type: ignore[no-untyped-def]
     """End the lives of a block of registers: count their bits, return their extremes, empty them.
 
@@ -176,7 +168,7 @@ def _close(total, low, high, floats, words, partial, final):  # type: ignore[no-
     return least, most
 
 
-@_compiled
+@compiled
 def _demand(panel, weight, order, registers, start, late, floats, pixels, low, high, partial, final):  # type: ignore[no-untyped-def]
     """All channels of all blocks; panel (blocks, K, BLOCK), weight (N, K), order (3, steps), late (N, 0, 1 or M)."""
     one = panel.dtype.type(1)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.engine.compiling import compiled
+from intsim.compiling import compiled
 
 SLACK = 256
 """Words after the last plane that kernels may read, as they work on whole blocks of positions."""

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from numba import njit
+
+from intsim.compiling import compiled
 
 MAGIC = 1.5 * 2.0**52
 """Added to a number below 2^51 and taken away again, it leaves the nearest integer, ties to even."""
 BLOCK = 1 << 10
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile with the on-disk cache, or without it where no cache directory can be written."""
-    try:
-        return njit(cache=True, nogil=True)(function)
-    except RuntimeError:
-        return njit(nogil=True)(function)
-
-
-@_compiled
+@compiled
 def _block(x, out, factor, shift, bottom, top, sure, after):  # type: ignore[no-untyped-def]
     """Codes of x; how many lie `sure` or more from theirs, or are no numbers."""
     doubtful = np.int64(0)
@@ -35,7 +25,7 @@ def _block(x, out, factor, shift, bottom, top, sure, after):  # type: ignore[no-
     return doubtful
 
 
-@_compiled
+@compiled
 def nearest_codes(x, out, doubtful, factor, shift, bottom, top, sure, after):  # type: ignore[no-untyped-def]
     """out = nearest(clip(x * factor + shift, bottom, top)) + after, one pass.
 

@@ -157,3 +157,10 @@ def test_only_thresholds_count_towards_the_most(monkeypatch):
 def test_offsets_beyond_int64(sign):
     far = sign * (1 << 62)
     check([(None, Fraction(1), Fraction(far))], Rounding.HALF_UP, 0, (None, None), (-far - 20, -far + 20))
+
+
+def test_the_code_zero_alone_of_a_fine_scale():
+    """Nothing is wide but the denominator, by which 0 is multiplied."""
+    scale = Fraction(8081108975706579, 1 << 63)
+    check([(None, scale, Fraction(0))], Rounding.FLOOR, 0, (-1, 0), (-20, 20))
+    assert first_reaching(np.zeros(1, np.int64), scale, Fraction(0), Rounding.FLOOR).tolist() == [0]

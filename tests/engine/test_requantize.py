@@ -1,5 +1,6 @@
 """The requantizer schemes on whole nodes against an element by element twin in Python integers."""
 
+import gc
 from fractions import Fraction
 
 import numpy as np
@@ -9,11 +10,13 @@ from hypothesis import strategies as st
 
 from intsim.arithmetic.requantize import quantize_multiplier
 from intsim.arithmetic.rounding import Rounding, round_fraction
-from intsim.engine.requantize import run_requantize
+from intsim.engine import requantize as engine
+from intsim.engine.requantize import cell_layout, known_fit, run_requantize
 from intsim.errors import IntsimError
 from intsim.graph import Node, Tensor, rationals
 from intsim.ops import OPS
 from intsim.ops.pieces import pieces_json
+from intsim.ops.schemes import requantize
 from intsim.targets import Target
 
 
@@ -235,3 +238,114 @@ def test_scales_a_scheme_cannot_take():
     )
     with pytest.raises(IntsimError, match="quantize the inputs"):
         run_requantize(pair, [wide, wide], [tensor(wide, "a"), tensor(wide, "b")], target(scheme="float32"))
+
+
+LINE = [(None, Fraction(3, 100), Fraction(7, 5))]
+FLOAT32 = {"scheme": "float32"}
+
+
+@pytest.mark.parametrize(
+    ("shape", "cells", "layout"),
+    [
+        ((2, 3, 4, 5), (1, 3, 1, 1), (2, 3, 20)),
+        ((2, 3, 4, 5), (3, 1, 1), (2, 3, 20)),
+        ((2, 3, 4, 5), (1,), (1, 1, 120)),
+        ((2, 3, 4, 5), (), (1, 1, 120)),
+        ((2, 3, 4, 5), (5,), (24, 5, 1)),
+        ((2, 3, 4, 5), (3, 4, 1), (2, 12, 5)),
+        ((2, 3, 1, 5), (3, 1, 5), (2, 15, 1)),
+        ((2, 3, 4, 5), (3, 1, 5), None),
+        ((0, 3), (3,), (0, 3, 1)),
+    ],
+)
+def test_cells_are_a_block_of_axes_or_there_is_no_layout(shape, cells, layout):
+    assert cell_layout(shape, cells) == layout
+
+
+@pytest.mark.parametrize("form", [{"scheme": "exact"}, FLOAT32, {"scheme": "shift", "rounding": "half_up"}])
+@pytest.mark.parametrize(
+    ("shape", "cells"),
+    [((2, 3, 4), (3, 1)), ((2, 3, 4), (3, 4)), ((2, 1, 4), (3, 1)), ((2, 3, 4), (2, 1, 4)), ((4,), (3, 1))],
+)
+def test_any_place_of_the_cells(form, shape, cells):
+    rng = np.random.default_rng(0)
+    acc = rng.integers(-3000, 3000, shape)
+    pieces = [[(None, Fraction(int(s), 64), Fraction(int(b), 4))] for s, b in rng.choice([-2, -1, 1, 4], (12, 2))]
+    node, chosen = made(cells, pieces[: int(np.prod(cells))]), target((32, "wrap"), **form)
+    found = run_requantize(node, [acc], [tensor(acc)], chosen)
+    assert found.dtype == np.int64
+    np.testing.assert_array_equal(found, requantize(node, [acc], [tensor(acc)], chosen.form, chosen.stages))
+
+
+def test_accumulators_that_leave_the_tensors_range(monkeypatch):
+    """A register that wrapped holds others: they have a formula of their own, or else the definition."""
+    used = []
+    monkeypatch.setattr(engine, "requantize", lambda *a: used.append(1) or requantize(*a))
+    node, chosen = made((1,), [LINE]), target((12, "wrap"), scheme="exact")
+    told = tensor(np.array([-300, 300]))
+    for reach, definitions in ((300, 0), (2047, 0), (2048, 0), (2049, 1)):
+        acc = np.arange(-reach, min(reach, 2048 - (reach < 2049)))
+        found = run_requantize(node, [acc], [told], chosen)
+        np.testing.assert_array_equal(found, OPS["requantize"].evaluate(node, acc))
+        assert len(used) == definitions
+    # with a bias the register wraps within its own range, but not within the tensor's
+    fixed = target((12, "wrap"), scheme="fixed-point", multiplier_bits=32, rounding="half_up")
+    for reach, definitions in ((300, 1), (2047, 2)):
+        acc = np.arange(-reach, reach)
+        found = run_requantize(node, [acc], [told], fixed)
+        np.testing.assert_array_equal(found, requantize(node, [acc], [told], fixed.form, fixed.stages))
+        assert len(used) == definitions
+
+
+def test_a_proof_longer_than_the_work_is_left():
+    node = made((1,), [LINE], low=-(1 << 15), high=(1 << 15) - 1)
+    told, chosen = tensor(np.array([-(1 << 30), 1 << 30])), target(scheme="exact")
+    few, many = np.arange(-9, 9), np.arange(-9999, 9999)
+    for acc in (few, many):
+        np.testing.assert_array_equal(
+            run_requantize(node, [acc], [told], chosen), OPS["requantize"].evaluate(node, acc)
+        )
+    wide = made((1, 4), [LINE] * 4, low=-(1 << 15), high=(1 << 15) - 1)
+    run_requantize(wide, [few[:, None]], [told], chosen)
+    assert not [k for k in engine._fits if k[0] == id(wide)]
+    run_requantize(wide, [many[:, None]], [told], chosen)
+    assert [k for k in engine._fits if k[0] == id(wide)]
+
+
+def test_formulas_are_remembered_for_the_node_itself(monkeypatch):
+    acc = np.arange(-9, 9)
+    chosen, told = target(scheme="exact"), [tensor(acc)]
+    first, second = made((1,), [LINE]), made((1,), [[(None, Fraction(1), Fraction(0))]])
+    reach = (-9, 8)
+    one = known_fit(first, told, chosen.form, chosen.stages, reach)
+    assert known_fit(first, told, chosen.form, chosen.stages, reach) is one
+    assert known_fit(first, told, chosen.form, chosen.stages, (-9, 9)) is not one
+    # a node that has the number of one that is gone
+    entry = engine._fits[id(first), chosen.form, tuple(chosen.stages), reach]
+    engine._fits[id(second), chosen.form, tuple(chosen.stages), reach] = entry
+    assert known_fit(second, told, chosen.form, chosen.stages, reach).scale[0] == 1
+    key = id(first)
+    del first
+    gc.collect()
+    assert not [k for k in engine._fits if k[0] == key]
+    monkeypatch.setattr(engine, "MOST_FITS", 2)
+    for end in range(20):
+        known_fit(second, told, chosen.form, chosen.stages, (-9, end))
+    assert len(engine._fits) == 2
+
+
+def test_no_elements():
+    acc = np.zeros((0, 3), np.int64)
+    assert run_requantize(made((3,), [LINE] * 3), [acc], [tensor(acc)], target(scheme="exact")).shape == (0, 3)
+
+
+@pytest.mark.parametrize("form", [{"scheme": "exact"}, {"scheme": "thresholds"}, FLOAT32])
+def test_a_residual_addition(form):
+    rng = np.random.default_rng(1)
+    a, b = rng.integers(-128, 128, (2, 3, 50)), rng.integers(0, 256, (2, 3, 50))
+    coefficients = rng.integers(-99, 99, (2, 3, 1))
+    cells = [[(None, Fraction(1, 64), Fraction(k, 3))] for k in range(3)]
+    node, chosen = made((3, 1), cells, arrays={"coefficients": coefficients}, inputs=("a", "b")), target(**form)
+    told = [tensor(a, "a"), tensor(b, "b")]
+    expected = requantize(node, [a, b], told, chosen.form, chosen.stages)
+    np.testing.assert_array_equal(run_requantize(node, [a, b], told, chosen), expected)

@@ -3,7 +3,7 @@
 Each is a mistake that a port, a refactoring or a misread manual makes, and that leaves the program running.
 """
 
-from . import evidence, networks, numbers
+from . import engine, evidence, networks, numbers
 from .planting import Fault
 
-FAULTS: tuple[Fault, ...] = (*numbers.FAULTS, *networks.FAULTS, *evidence.FAULTS)
+FAULTS: tuple[Fault, ...] = (*numbers.FAULTS, *networks.FAULTS, *evidence.FAULTS, *engine.FAULTS)

@@ -6,7 +6,6 @@ proves that the copied package was imported, and writes down what failed and how
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -21,7 +20,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("intsim", "hardware", "tests", "pyproject.toml")
 LINKED = ("models", "docs")
-KERNELS = "intsim/engine/kernels.py"
 TIMEOUT = 900
 NOTICED = ("AssertionError", "Failed")
 """Kinds of failure by which a test says that something is wrong: assert, and pytest.raises that saw nothing."""
@@ -131,12 +129,14 @@ def plant(folder: Path, fault: Fault) -> None:
 
 
 def run_tests(folder: Path, *tests: str) -> Outcome:
-    """Run node ids of a copy in a process of its own, with its package and the kernels of its source."""
-    kernels = hashlib.sha256((folder / KERNELS).read_bytes()).hexdigest()[:16]
+    """Run node ids of a copy in a process of its own, with its package.
+
+    Compiled kernels lie beside the copies; each is named by its sources, so a fault in one makes that one anew.
+    """
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "HYPOTHESIS", "COV"))}
     environment |= {
         "PYTHONPATH": str(folder),
-        "NUMBA_CACHE_DIR": str(folder.parent / f"numba-{kernels}"),
+        "NUMBA_CACHE_DIR": str(folder.parent / "numba"),
         "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",

@@ -23,7 +23,7 @@ import numba
 from numba.core import caching
 from numba.core.serialize import dumps
 
-PACKAGE = Path(__file__).resolve().parents[1]
+PACKAGE = Path(__file__).resolve().parent
 IMPORTS = re.compile(rb"^from intsim((?:\.\w+)*) import (\([^)]*\)|.*)$", re.MULTILINE)
 
 

@@ -41,7 +41,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _keep_on_disk(kernel: Any) -> None:
     try:
-        from intsim.engine.shelf import Shelf
+        from intsim.shelf import Shelf
 
         kernel._cache = Shelf(kernel.py_func)
     except (ImportError, AttributeError):  # another Numba, made differently inside: its own cache, if it can
@@ -75,7 +75,7 @@ def census() -> Census:
 
 def cache_folder() -> Path | None:
     """Where machine code of the engine is kept; None where that can't be written."""
-    from intsim.engine.shelf import writable_folder
+    from intsim.shelf import writable_folder
 
     return writable_folder(Path(__file__))
 

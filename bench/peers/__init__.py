@@ -1,0 +1,1 @@
+"""Executors of other projects in environments of their own: installing them, and the drivers that run there."""
