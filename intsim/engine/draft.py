@@ -52,7 +52,8 @@ class Draft:
             frame.arrays[name] = out
 
         size = math.prod(shape) * kind().itemsize
-        self.step((), "unpack", f"{name} is read as an array", action, size, storages=(place.storage,), made=(name,))
+        why = "words are read as an array"
+        self.step((), "unpack", why, action, size, name, storages=(place.storage,), made=(name,))
         self.arrays.add(name)
 
     def worded(self, name: str) -> Place:
@@ -75,8 +76,8 @@ class Draft:
         def action(frame: Frame) -> None:
             words.pack(frame.arrays[name].reshape(shape), frame.buffers[place.storage], place)
 
-        why = f"{name} is read as words"
-        self.step((), "pack", why, action, 4 * lay.size, arrays=(name,), storages=(place.storage,))
+        why = "an array is read as words"
+        self.step((), "pack", why, action, 4 * lay.size, name, arrays=(name,), storages=(place.storage,))
         self.written.add(name)
 
     def plain(self, name: str, shift: int) -> Layout:
@@ -97,6 +98,7 @@ class Draft:
         why: str,
         action: Callable[[Frame], None],
         size: int = 0,
+        label: str = "",
         *,
         arrays: tuple[str, ...] = (),
         storages: tuple[int, ...] = (),
@@ -104,7 +106,7 @@ class Draft:
     ) -> None:
         """Append a step; `size` bytes are written."""
         macs = sum(self._macs(n) for n in nodes)
-        self.steps.append(Step(nodes, kernel, why, action, macs, size, arrays, storages, made))
+        self.steps.append(Step(nodes, kernel, why, action, macs, size, label, arrays, storages, made))
 
     def _macs(self, node: Node) -> int:
         op = OPS[node.op]
@@ -126,7 +128,7 @@ class Draft:
         def action(frame: Frame) -> None:
             frame.kept[name] = frame.arrays[name].astype(np.int64)
 
-        self.step((), "keep", "every tensor is wanted", action, arrays=(name,))
+        self.step((), "keep", "every tensor is wanted", action, 0, name, arrays=(name,))
 
     def no_events(self, node: Node) -> IntArray:
         """Events (channels, stages) of a node that has none."""

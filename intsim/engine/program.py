@@ -53,6 +53,7 @@ class Step:
     action: Callable[[Frame], None]
     macs: int = 0
     bytes: int = 0
+    label: str = ""  # of a step without nodes: the tensor that it moves
     arrays: tuple[str, ...] = ()  # arrays that it reads
     storages: tuple[int, ...] = ()  # buffers that it reads or writes
     made: tuple[str, ...] = ()  # arrays that it makes
@@ -132,7 +133,7 @@ class Program:
         step.action(frame)
         if profile is not None:
             seconds = time.perf_counter() - begin
-            name = ", ".join(dict.fromkeys(n.source or n.name for n in step.nodes))
+            name = ", ".join(dict.fromkeys(n.source or n.name for n in step.nodes)) or step.label
             ops = " + ".join(n.op for n in step.nodes) or "move"
             profile.append(LayerProfile(name, ops, frame.kernel, frame.why, step.macs, seconds, step.bytes))
         for name in self.dropped[index]:

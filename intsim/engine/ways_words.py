@@ -180,7 +180,7 @@ def concat(draft: Draft, node: Node) -> bool:
             words.shift_channels(frame.buffers[place.storage], place, frame.buffers[out.storage], out, at)
 
     used = (*(p.storage for p, _ in moved), out.storage)
-    why = f"{len(node.inputs) - len(moved)} of {len(node.inputs)} operands lie in the result"
+    why = "operands are copied into the result" if moved else "operands lie in the result"
     draft.step((node,), "words", why, action, 4 * out.layout.size, storages=used)
     draft.written.add(node.output)
     return True
