@@ -253,7 +253,8 @@ def page(results: dict[str, Any]) -> str:
         HOW,
         "## Whole networks\n",
         *(raced(results, n) if "rows" in results["sections"][n] else f"### {NETWORKS[n]}\n\nfailed\n" for n in races),
-        layer_peers(results), certified(results), grown(results), threaded(results), remembered(results), ported(results), started(results),
+        layer_peers(results), certified(results), grown(results), threaded(results), remembered(results),
+        ported(results), started(results),
     ]  # fmt: skip
     return "\n".join(p for p in parts if p)
 

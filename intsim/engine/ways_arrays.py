@@ -79,13 +79,15 @@ def rounded(draft: Draft, node: Node) -> bool:
     for name in node.inputs:
         draft.dense(name)
     kind = narrowest(draft.forms.holds[node.output])
-    lane = np.int32 if inside(draft.forms.holds[node.inputs[0]], INT32) else np.int64
+    lane = np.int32 if factors is None and inside(draft.forms.holds[node.inputs[0]], INT32) else np.int64
     spread = None if factors is None else np.broadcast_to(factors.reshape(len(factors), -1), (len(factors), layout[1]))
 
     def action(frame: Frame) -> None:
         given = [np.ascontiguousarray(frame.arrays[n]).reshape(layout) for n in node.inputs]
         out = np.empty(layout, kind)
         if isinstance(rule, Bent):
+            if spread is not None:
+                given = [sum(a * f.astype(np.int64)[:, None] for a, f in zip(given, spread, strict=True))]
             bent_dense(given[0].astype(lane, copy=False), rule, out)
         elif spread is None:
             requantize_dense(given[0].astype(lane, copy=False), rule, out)

@@ -4,7 +4,7 @@ import pytest
 
 from bench.networks import layer, mlp, unet
 from bench.peers import compare
-from bench.peers.install import FOLDER, install
+from bench.peers.install import FOLDER
 
 NETWORKS = {"unet": lambda: unet(16, 32), "mlp": lambda: mlp(2), "conv": lambda: layer(4, 6, 7)}
 
@@ -41,7 +41,14 @@ def test_a_peer_that_fails_is_a_row(tmp_path):
 
 
 def test_a_peer_that_cannot_be_installed_is_a_row(tmp_path, monkeypatch):
+    def without_network(root, with_pip):
+        python = root / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text("#!/bin/sh\necho 'WARNING: retrying' >&2; echo 'ERROR: nothing found' >&2; exit 1\n")
+        python.chmod(0o755)
+
     monkeypatch.setattr("bench.peers.install.FOLDER", tmp_path)
-    monkeypatch.setitem(install.__globals__["PEERS"], "tosa", ["--no-index", "there-is-no-such-package-here"])
+    monkeypatch.setattr("bench.peers.install.venv.create", without_network)
     row = compare.ask(compare.TOSA, mlp(1), 0.0, tmp_path)
-    assert row["reason"].startswith("not installed")
+    assert row["reason"] == "not installed: ERROR: nothing found"
+    assert not (tmp_path / "tosa" / ".installed").exists()

@@ -249,8 +249,8 @@ def test_without_a_writable_cache_directory(tmp_path):
         (package / room).mkdir(parents=True, exist_ok=True)
         (package / room / "__init__.py").touch()
         (package / room / "__pycache__").write_text("a file where the cache directory would be")
-    names = ("stepwise", "groups", "lanes", "lane_code", "lane_operands", "lane_kernels", "isa", "compiling", "shelf")
-    files = ["errors.py", *(f"engine/{name}.py" for name in names)]
+    names = ("stepwise", "groups", "lanes", "lane_code", "lane_operands", "lane_kernels", "isa")
+    files = ["errors.py", "compiling.py", "shelf.py", *(f"engine/{name}.py" for name in names)]
     for file in (*(source / f for f in files), *(source / "arithmetic").glob("[a-z]*.py")):
         shutil.copy(file, package / file.relative_to(source))
     program = (

@@ -116,13 +116,13 @@ def test_each_lane_on_grids(name, grid):
 
 
 SMALL = st.builds(
-    Stage, st.sampled_from([1, 2, 3, 4, 7, 30]), st.sampled_from([9, 12, 15, 16]), st.sampled_from(["wrap", "saturate"]),
+    Stage, st.sampled_from([1, 2, 3, 4, 7]), st.sampled_from([9, 12, 15, 16]), st.sampled_from(["wrap", "saturate"]),
     st.sampled_from([1, 1, 2, 3]),
 )  # fmt: skip
 
 
 @settings(deadline=None)
-@given(st.lists(SMALL, max_size=3), st.sampled_from([12, 18, 40]), st.integers(1, 40), st.integers(1, 9), st.data())
+@given(st.lists(SMALL, max_size=2), st.sampled_from([12, 18, 40]), st.integers(1, 40), st.integers(1, 9), st.data())
 def test_drawn_chains(groups_, last, depth, channels, data):
     stages = [*groups_, REST[last]]
     seed = data.draw(st.integers(0, 1 << 32))

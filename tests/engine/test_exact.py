@@ -1,0 +1,284 @@
+"""Convolutions and products of words against the operators' definitions, with every instruction that this host has."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from intsim.arithmetic.accumulate import Stage
+from intsim.engine import host, isa, probe, words
+from intsim.engine.certified import Certified, CertifiedProduct
+from intsim.engine.exact import NO_CODES, NO_SUMS, NO_WORDS, WordConv, WordProduct, codes, fits
+from intsim.engine.rounder import CEIL, FLOOR, RINT, Rounder
+from intsim.engine.taps import window
+from intsim.engine.words import Layout, Place
+from intsim.errors import IntsimError
+from intsim.graph import Node
+from intsim.ops import OPS
+
+AVAILABLE = isa.available()
+
+
+@st.composite
+def convolutions(draw):
+    """A node, an input, and a place for that which has more room than it needs, or less."""
+    transposed, rank = draw(st.booleans()), draw(st.integers(1, 2))
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
+    inside = draw(st.integers(1, 9))
+    if draw(st.integers(0, 4)) == 0:
+        groups, inside = inside, 1
+    channels = groups * draw(st.integers(1, 5))
+    many = lambda low, high: [draw(st.integers(low, high)) for _ in range(rank)]  # noqa: E731
+    at = {
+        "strides": [1] * rank if transposed else many(1, 3),
+        "dilations": many(1, 2),
+        "pads": [draw(st.integers(-1, 3)) for _ in range(2 * rank)],
+        "groups": groups,
+        "zero_point": draw(st.integers(-3, 5)),
+    }
+    if transposed:
+        at["insert"] = many(1, 3)
+    rng = np.random.default_rng(draw(st.integers(0, 1 << 20)))
+    kernel, size = many(1, 4), many(3, 14)
+    edges = draw(st.booleans())
+    weight = (
+        rng.choice([-128, 127, 0], (channels, inside, *kernel))
+        if edges
+        else rng.integers(-128, 128, (channels, inside, *kernel))
+    )
+    bias = rng.integers(-(10**6), 10**6, channels)
+    shift = draw(st.sampled_from([0, 128]))
+    x = rng.integers(-shift, 256 - shift, (draw(st.integers(1, 2)), groups * inside, *size))
+    if edges:
+        x = np.where(x > 60, 255 - shift, -shift)
+    node = Node("conv_transpose" if transposed else "conv", "n", ("x",), "y", at, {"weight": weight, "bias": bias})
+    assume(not (at["zero_point"] + shift < 0))  # padding is a byte
+    try:
+        expected = OPS[node.op].evaluate(node, x)
+    except (IntsimError, ValueError):  # the kernel is larger than the padded input
+        assume(False)
+    border = [draw(st.integers(0, 3)) for _ in range(4)] if draw(st.booleans()) else None
+    return node, x, expected, shift, border, draw(st.integers(0, 2))
+
+
+def as_maps(array):
+    """(images, channels, height, width) of a rank of 3 or 4."""
+    return array.reshape(*array.shape[:2], *(1, *array.shape[2:])[-2:])
+
+
+def run(conv, x, shift, zero, border, before, to, rule, out, sums):
+    images, channels, height, width = as_maps(x).shape
+    room = conv.border if border is None else border
+    layout = Layout(images, 4 * before + channels, height, width, shift, *(max(b, 0) for b in room), zero)
+    place = Place(0, layout, before, channels)
+    buffer = np.random.default_rng(0).integers(0, 1 << 32, layout.size, dtype=np.uint32)
+    words.fill_border(buffer, layout)
+    words.pack(as_maps(x), buffer, place)
+    scratch = None if conv.direct(place) else conv.scratch(place)
+    source = buffer
+    if scratch is not None:
+        source = np.random.default_rng(1).integers(0, 1 << 32, scratch.size, dtype=np.uint32)
+        conv.split(buffer, place, source, scratch)
+    for bound in conv.bind(place, scratch, to, rule):
+        bound.run(source, out, sums, host.threads())
+
+
+def word_conv(node, x, expected, shift, dot):
+    spatial, zero = window(node), node.attributes["zero_point"] + shift
+    weight = node.arrays["weight"]
+    weight = weight.reshape(*weight.shape[:2], *spatial.kernel)
+    size, out = as_maps(x).shape[2:], as_maps(expected).shape[2:]
+    return WordConv(weight, node.arrays["bias"], spatial, size, out, zero, zero, dot), zero
+
+
+@pytest.mark.parametrize("name", AVAILABLE)
+@given(convolutions())
+def test_sums(name, case):
+    node, x, expected, shift, border, before = case
+    conv, zero = word_conv(node, x, expected, shift, isa.DOTS[name])
+    out = np.full(as_maps(expected).shape, 7, np.int32)
+    run(conv, x, shift, zero, border, before, out.shape, NO_CODES, NO_WORDS, out.reshape(-1))
+    np.testing.assert_array_equal(out.reshape(expected.shape), expected)
+
+
+@pytest.mark.parametrize("name", AVAILABLE)
+@given(convolutions(), st.sampled_from([RINT, FLOOR, CEIL]), st.integers(0, 1 << 20))
+def test_codes(name, case, kind, seed):
+    """Rounded as `rounder.py` says, into the middle of another buffer whose other channels and border stay."""
+    node, x, expected, shift, border, before = case
+    conv, zero = word_conv(node, x, expected, shift, isa.DOTS[name])
+    channels = conv.channels
+    rng = np.random.default_rng(seed)
+    scale, offset = rng.uniform(-1e-3, 1e-3, channels), rng.uniform(-50, 50, channels)
+    if seed % 3 == 0:  # ties
+        scale, offset = np.exp2(rng.integers(-8, -1, channels).astype(float)), rng.integers(-4, 4, channels) / 2
+    reach = (-(1 << 24), 1 << 24)
+    rounder = Rounder(scale, offset, kind, -100, 101, np.zeros((channels, 0), np.int64), reach)
+    assert fits(rounder)
+    images, _, height, width = as_maps(expected).shape
+    layout = Layout(images, 4 + channels, height, width, 128, 1, 2, 0, 1, 5)
+    place = Place(0, layout, 1, channels)
+    buffer = np.zeros(layout.size, np.uint32)
+    words.fill_border(buffer, layout)
+    run(conv, x, shift, zero, border, before, place, codes(rounder, channels, 128), buffer, NO_SUMS)
+    value = scale[:, None, None] * as_maps(expected) + offset[:, None, None]
+    rounded = [np.rint, np.floor, np.ceil][kind](value)
+    found = np.empty((images, channels, height, width), np.int64)
+    words.unpack(buffer, place, found)
+    np.testing.assert_array_equal(found, np.clip(rounded, -100, 101))
+    cube = buffer[: images * layout.stride].reshape(images, layout.groups, -1, layout.pitch).copy()
+    assert not cube[:, 0, layout.top :, layout.left : layout.left + width].any()
+    cube[:, :, layout.top : layout.top + height, layout.left : layout.left + width] = 0x05050505
+    assert (cube == 0x05050505).all()
+
+
+def test_a_table_corrects_the_formula():
+    """Where a formula is off by one, the steps decide, on rising and on falling staircases."""
+    weight = np.array([1, -1, 1, -1, 1]).reshape(5, 1, 1, 1)
+    node = Node("conv", "n", ("x",), "y", {"strides": [1, 1], "dilations": [1, 1], "pads": [0] * 4, "groups": 1,
+                "zero_point": 0}, {"weight": weight, "bias": np.array([0, 0, 7, 9, -3])})  # fmt: skip
+    x = np.arange(256).reshape(1, 1, 1, 256)
+    expected = OPS["conv"].evaluate(node, x)
+    steps = np.sort(np.random.default_rng(3).integers(-200, 240, (5, 20)), axis=1)
+    scale = np.array([0.05, -0.05, 0.04, -0.06, 0.05])
+    # of the true staircases, formulas that are off by at most one: their own codes, moved by one or not
+    line = np.clip(np.rint(scale[:, None] * np.arange(-300, 301) + 2), 0, 20)
+    for c in range(5):
+        u = np.arange(-300, 301) * np.sign(scale[c])
+        reached = [u[line[c] >= k + 1].min() if (line[c] >= k + 1).any() else 10**6 for k in range(20)]
+        steps[c] = np.maximum.accumulate(np.array(reached) + np.random.default_rng(c).integers(-9, 10, 20))
+    rounder = Rounder(scale, np.full(5, 2.0), RINT, 0, 20, steps.astype(np.int64), (-300, 300))
+    for name in AVAILABLE:
+        conv, zero = word_conv(node, x, expected, 0, isa.DOTS[name])
+        layout = Layout(1, 5, 1, 256)
+        place, buffer = Place(0, layout, 0, 5), np.zeros(layout.size, np.uint32)
+        run(conv, x, 0, zero, None, 0, place, codes(rounder, 5, 0), buffer, NO_SUMS)
+        found = np.empty((1, 5, 1, 256), np.int64)
+        words.unpack(buffer, place, found)
+        for c in range(5):
+            for p in range(256):
+                acc = int(expected[0, c, 0, p])
+                guess = min(max(round(scale[c] * acc + 2), 0), 20)
+                u = acc if scale[c] > 0 else -acc
+                if guess > 0 and u < steps[c, guess - 1]:
+                    guess -= 1
+                elif guess < 20 and u >= steps[c, guess]:
+                    guess += 1
+                assert found[0, c, 0, p] == guess, (name, c, p)
+
+
+@pytest.mark.parametrize("name", AVAILABLE)
+@given(st.integers(1, 40), st.integers(1, 70), st.integers(1, 90), st.integers(0, 1 << 20))
+def test_products(name, rows, depth, columns, seed):
+    rng = np.random.default_rng(seed)
+    weight, x = rng.integers(-128, 128, (depth, columns)), rng.integers(-128, 128, (rows, depth))
+    bias = rng.integers(-(1 << 31), 1 << 31, columns)
+    product = WordProduct(weight, bias - 128 * weight.sum(axis=0), isa.DOTS[name])
+    wrapped = (x @ weight + bias + (1 << 31)) % (1 << 32) - (1 << 31)
+    np.testing.assert_array_equal(product.run(x.astype(np.int8), 128), wrapped)
+
+
+@pytest.mark.parametrize("name", AVAILABLE)
+@given(convolutions(), st.integers(8, 24), st.booleans(), st.integers(0, 1 << 20))
+def test_the_datas_own_proof(name, case, bits, several, seed):
+    """Channels that pass have their exact sum, and no order of products leaves the registers."""
+    node, x, expected, shift, *_ = case
+    assume(node.op == "conv" and shift == 0)
+    rng = np.random.default_rng(seed)
+    dot, weight, spatial = isa.DOTS[name], node.arrays["weight"], window(node)
+    stages = [Stage(2, bits + 2, "wrap"), Stage(None, bits, "saturate")] if several else [Stage(None, bits, "wrap")]
+    start, late = rng.integers(-300, 300, (2, len(weight)))
+    plain = Node("conv", "n", ("x",), "y", {**node.attributes, "zero_point": 0}, {"weight": weight})
+    sums = OPS["conv"].evaluate(plain, x)
+    parts = [OPS["conv"].evaluate(Node("conv", "n", ("x",), "y", plain.attributes, {"weight": w}), x)
+             for w in (np.maximum(weight, 0), np.minimum(weight, 0))]  # fmt: skip
+    proven = rng.random(len(weight)) < 0.2
+    kernel = weight.reshape(*weight.shape[:2], *spatial.kernel)
+    size, out = as_maps(x).shape[2:], as_maps(expected).shape[2:]
+    proof = Certified(kernel, stages, start, late, proven, spatial, size, out, 0, dot)
+    images, channels, height, width = as_maps(x).shape
+    layout = Layout(images, channels, height, width, 0, *(max(b, 0) for b in proof.conv.border))
+    place, buffer = Place(0, layout, 0, channels), np.zeros(layout.size, np.uint32)
+    words.pack(as_maps(x), buffer, place)
+    scratch = None if proof.conv.direct(place) else proof.conv.scratch(place)
+    if scratch is not None:
+        aside = np.zeros(scratch.size, np.uint32)
+        proof.conv.split(buffer, place, aside, scratch)
+        buffer = aside
+    raw = np.zeros(as_maps(expected).shape, np.int32)
+    blocks = -(-len(weight) // proof.pairs)
+    failed = np.zeros(blocks, bool)
+    bound = proof.bind(place, scratch, raw.shape)
+    for probing in (True, False):
+        proof.run(bound, buffer, failed, raw.reshape(-1), probing)
+    least, most = max(s.min for s in stages), min(s.max for s in stages)
+    for c in range(len(weight)):
+        high, low = int(parts[0][:, c].max()), int(parts[1][:, c].min())
+        if not failed[c // proof.pairs]:
+            np.testing.assert_array_equal(raw[:, c].reshape(sums[:, c].shape), sums[:, c] + start[c] + late[c])
+            if not proven[c]:
+                assert low >= least
+                assert high <= most
+                assert start[c] + low + min(late[c], 0) >= stages[-1].min
+                assert start[c] + high + max(late[c], 0) <= stages[-1].max
+
+
+def test_a_product_that_fits_is_certified():
+    rng = np.random.default_rng(4)
+    weight, x = rng.integers(-128, 128, (30, 9)), rng.integers(0, 256, (7, 30)).astype(np.uint8)
+    high = np.maximum(weight, 0)
+    peak = (x.astype(int) @ high).max(axis=0)
+    stages, zeros = [Stage(None, 20, "saturate")], np.zeros(9, np.int64)
+    for name in AVAILABLE:
+        proof = CertifiedProduct(weight, stages, zeros, zeros + 5, np.zeros(9, bool), isa.DOTS[name])
+        out, failed = proof.run(x, 1)
+        assert not failed.any()
+        np.testing.assert_array_equal(out, x.astype(int) @ weight + 5)
+        proof.limits[1] = peak - np.arange(9) % 2
+        np.testing.assert_array_equal(proof.run(x, 1)[1], np.arange(9) % 2 == 1)
+
+
+def test_every_instruction_knows_the_answer():
+    assert {name: probe.known(isa.DOTS[name]) for name in AVAILABLE} == dict.fromkeys(AVAILABLE, True)
+
+
+def test_an_instruction_that_saturates_is_not_used(monkeypatch):
+    """What pairs in 16 bits would give is noticed, and the next way is taken."""
+    first = isa.candidates()[0]
+    real = WordProduct.run
+
+    def saturating(self, x, shift, workers=1):
+        if self.dot.name != first:
+            return real(self, x, shift, workers)
+        exact = real(self, x, shift, workers)
+        return np.clip(exact, -32768, 32767).astype(np.int32)
+
+    monkeypatch.setattr(WordProduct, "run", saturating)
+    probe.dot.cache_clear()
+    try:
+        assert probe.dot().name == AVAILABLE[1]
+        monkeypatch.setattr(WordProduct, "run", lambda self, x, shift, workers=1: np.zeros((3, 1), np.int32))
+        probe.dot.cache_clear()
+        with pytest.raises(IntsimError, match="no way of adding four products"):
+            probe.dot()
+    finally:
+        monkeypatch.undo()
+        probe.dot.cache_clear()
+
+
+def test_an_instruction_by_name(monkeypatch):
+    monkeypatch.setenv(isa.VARIABLE, "generic")
+    assert isa.candidates() == ["generic"]
+    monkeypatch.setenv(isa.VARIABLE, "vpmaddubsw")
+    with pytest.raises(IntsimError, match="INTSIM_ISA is 'vpmaddubsw'; this host has"):
+        isa.candidates()
+
+
+def test_a_named_processor_has_only_what_is_known_of_it(monkeypatch):
+    from numba.core import config
+
+    monkeypatch.setattr(config, "CPU_NAME", "haswell")
+    monkeypatch.setattr(config, "CPU_FEATURES", "")
+    assert not {"vnni512", "vnni256", "avx512"} & set(isa.available())
+    monkeypatch.setattr(config, "CPU_NAME", "x86-64")
+    assert set(isa.available()) <= {"sse2", "generic"}
