@@ -85,20 +85,29 @@ def verify(
     constants: Constants = None,
 ) -> None:
     """Compare a target's integers with exact semantics, layer by layer, and blame every difference."""
+    from intsim.ops import OPS, Mac
+    from intsim.ops.operands import operands
     from intsim.targets import Target
 
     chosen = Target.load(target)
     loaded = opened(model, shape, constants, inputs)
+    for node in loaded.graph.nodes:  # what is refused is refused before anything is said
+        if isinstance(op := OPS[node.op], Mac):
+            tensors = [loaded.graph.tensors[i] for i in node.inputs]
+            operands(node, op, tensors, chosen.registers.activation, chosen.registers.weight)
     given = given_samples(loaded, inputs)
     count = samples if given is None else len(given)
     data = None if inputs is None else arrays(inputs, list(loaded.lowered.source.inputs))
-    if not json_:
-        _announce(loaded, chosen.name, count)  # what follows imports much and takes longer
+    for sample in given or ():
+        loaded.check_inputs(sample)
     from intsim.report import files
-    from intsim.report.terminal import show_verdict
-    from intsim.verify.verify import verify as verify_model
 
     with files.folder(out) if out is not None else nullcontext() as draft:
+        if not json_:
+            _announce(loaded, chosen.name, count)  # what follows imports much and takes longer
+        from intsim.report.terminal import show_verdict
+        from intsim.verify.verify import verify as verify_model
+
         with progress(count * (2 + 4 * references)) as step:
             verdict = verify_model(loaded, chosen, data, samples, seed, references, reference_timeout, step)
         if draft is not None:
