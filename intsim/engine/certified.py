@@ -22,7 +22,7 @@ from intsim.engine.taps import Window
 from intsim.engine.words import Buffer, Layout, Place
 from intsim.graph import IntArray
 
-PROBE = 2048
+PROBE = 256
 """Outputs of a channel that are tried before all are."""
 NEVER = -(1 << 31), (1 << 31) - 1
 Flags = NDArray[np.bool_]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from intsim.compiling import compiled
-from intsim.engine.tiles import RUN, codes, conv_tile, copy, product_tile, sum_codes
+from intsim.engine.tiles import RUN, bounded, codes, conv_tile, copy, product_tile, sum_codes
 
 
 @compiled
@@ -115,18 +115,6 @@ def convolve(source, images, span, layer, rounding, out, tile_of):  # type: igno
 
 
 @compiled
-def _bounded(tile, row, block, valid, constant, sums):  # type: ignore[no-untyped-def]
-    """Rows `row` and `row + 1` of a tile: greatest positive and least negative part; sums + constant into `sums`."""
-    most, least = np.int32(0), np.int32(0)
-    positive, negative = tile[row * block : (row + 1) * block], tile[(row + 1) * block : (row + 2) * block]
-    for q in range(block):
-        sums[q] = np.int32(positive[q] + negative[q] + constant)
-    for q in range(valid):
-        most, least = max(most, positive[q]), min(least, negative[q])
-    return least, most
-
-
-@compiled
 def certify(source, images, span, layer, limits, out, failed, tile_of):  # type: ignore[no-untyped-def]
     """As `convolve` into raw sums, of channels whose sums' positive and negative parts are accumulated apart.
 
@@ -144,27 +132,31 @@ def certify(source, images, span, layer, limits, out, failed, tile_of):  # type:
     raw, first, plane, line, down, right = out
     lanes, parts, rows, vectors = tile_of
     pairs, block = len(rows) // 2, len(lanes) * len(vectors)
-    tile, sums = np.zeros(2 * pairs * block, np.int32), np.empty(block + RUN, np.int32)
+    tile, sums, edges = np.zeros(2 * pairs * block, np.int32), np.empty(block + RUN, np.int32), np.zeros(2, np.int32)
     for image in range(images[0], images[1]):
         for begin in range(span[0], span[1], span[2]):
             last = (min(begin + span[2], span[1]) - 1) * pitch + width
             for place_of in range(firsts.size - 1):
                 channel, tap = place_of * pairs, firsts[place_of]
                 count, many = firsts[place_of + 1] - tap, min(pairs, ends - place_of * pairs)
-                p = begin * pitch
-                while p < last and not failed[place_of]:
+                position, column = begin, -block
+                for p in range(begin * pitch, last, block):
+                    if failed[place_of]:
+                        break
+                    column += block
+                    while column >= pitch:
+                        position, column = position + 1, column - pitch
                     at = start + image * images[2] + p
                     conv_tile(x, at, offsets, tap, count, weights, tap, bias, 0, tile, lanes, parts, rows, vectors)
                     valid = min(block, last - p)
+                    grid = position, column, width, pitch, valid
                     for r in range(many):
                         c = channel + r
-                        least, most = _bounded(tile, 2 * r, block, valid, limits[2, c], sums)
-                        if least < limits[0, c] or most > limits[1, c]:
+                        bounded(tile, 2 * r, valid, limits[2, c], sums, edges, lanes, vectors)
+                        if edges[0] < limits[0, c] or edges[1] > limits[1, c]:
                             failed[place_of] = True
                         to = first + (image * ends + c) * plane
-                        grid = p // pitch, p % pitch, width, pitch, valid
                         _scatter(raw, to, line, down, right, sums, 0, grid)
-                    p += block
 
 
 @compiled

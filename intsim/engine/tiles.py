@@ -286,6 +286,43 @@ def sum_codes(typingctx, x, at, y, to, factors, group, limits, kind, out, lanes)
     return signature, codegen
 
 
+@intrinsic
+def bounded(typingctx, tile, row, valid, constant, sums, edges, lanes, vectors):  # type: ignore[no-untyped-def]
+    """Rows `row` (sums of positive products) and `row + 1` (of negative ones) of a tile.
+
+    Their sums and the constant go into `sums`; the least of the first `valid` negative ones into edges[0], the greatest
+    of the positive ones into edges[1].
+    """
+    signature = types.void(tile, row, valid, constant, sums, edges, lanes, vectors)
+    width, wide = lanes.count, vectors.count
+    words = ir.VectorType(I32, width)
+
+    def codegen(context: Any, builder: Any, _: Any, args: Any) -> Any:
+        pointers = {i: _pointer(context, builder, k, args[i]) for i, k in ((0, tile), (4, sums), (5, edges))}
+        line = builder.gep(pointers[0], [builder.mul(args[1], ir.Constant(I64, wide * width))])
+        added, count = _splat(builder, args[3], width), _splat(builder, builder.trunc(args[2], I32), width)
+        zero = ir.Constant(words, None)
+        least = most = zero
+        for p in range(wide):
+            positive, negative = (
+                _vector(builder, line, ir.Constant(I64, (r * wide + p) * width), width) for r in range(2)
+            )
+            total = builder.add(builder.add(positive, negative), added)
+            to = builder.bitcast(builder.gep(pointers[4], [ir.Constant(I64, p * width)]), words.as_pointer())
+            builder.store(total, to).align = 4
+            inside = builder.icmp_signed("<", ir.Constant(words, list(range(p * width, (p + 1) * width))), count)
+            positive, negative = (builder.select(inside, v, zero) for v in (positive, negative))
+            least = builder.select(builder.icmp_signed("<", negative, least), negative, least)
+            most = builder.select(builder.icmp_signed(">", positive, most), positive, most)
+        for index, (name, value) in enumerate((("smin", least), ("smax", most))):
+            kind = ir.FunctionType(I32, [words])
+            reduce = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.{name}.v{width}i32")
+            builder.store(builder.call(reduce, [value]), builder.gep(pointers[5], [ir.Constant(I64, index)]))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
 RUN = 16
 """Elements that `copy` moves at once; sources are that much longer than what is copied."""
 
