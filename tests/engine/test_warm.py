@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import intsim
-from intsim.engine import warm
 from intsim.compiling import census
+from intsim.engine import warm
 from intsim.engine.run import run_graph
 from intsim.targets import Target
 from intsim.verify.samples import draw
