@@ -138,6 +138,15 @@ def test_run_overflows(intsim_, as_json):
     assert "16 overflow events on x86-avx2" in out
 
 
+def test_run_without_counting(intsim_, as_json):
+    """The first stage of one channel overflows, sixteen times: without counting that is one."""
+    found = as_json("run", "m.onnx", "-i", "x.npz", "-t", "x86-avx2", "--no-counts", code=1)
+    assert (found["overflows"], found["counted"]) == (1, False)
+    code, out, _ = intsim_("run", "m.onnx", "-i", "x.npz", "-t", "x86-avx2", "--no-counts")
+    assert code == 1
+    assert "1 registers of channels that overflowed on x86-avx2" in out
+
+
 def test_run_a_batch(as_json):
     found = as_json("run", "m.onnx", "-i", "batch.npz", "-o", "y.npz")
     assert found["outputs"]["y"]["shape"] == [3, 1, 2, 4, 4]

@@ -22,8 +22,8 @@ from intsim.engine.taps import Window
 from intsim.engine.words import Buffer, Layout, Place
 from intsim.graph import IntArray
 
-PROBE = 256
-"""Outputs of a channel that are tried before all are."""
+PROBE, SHARE = 1024, 8
+"""Outputs of a channel that are tried before all are, and at most one in how many."""
 NEVER = -(1 << 31), (1 << 31) - 1
 Flags = NDArray[np.bool_]
 
@@ -104,7 +104,7 @@ class Certified:
         for one in bound:
             rows, strip = one.rows
             images = one.images[0]
-            middle = min(rows, max(1, PROBE // one.source[1]))
+            middle = max(1, min(rows // SHARE, PROBE // one.source[1]))
             first = (rows - middle) // 2
 
             known = failed.copy()

@@ -22,6 +22,8 @@ from intsim.ops import OPS, Mac
 from intsim.ops.conv import Conv, kernel_axes
 from intsim.ops.plan import Plan
 
+AGAIN = 8
+"""Of so many runs one tries all channels."""
 POSITIONS = 32
 """Rows of a product from which on they fill the lanes; below, the columns do."""
 
@@ -101,7 +103,8 @@ class _Attempt:
         self.kind = narrowest(draft.forms.holds[name])
         self.input = draft.graph.tensors[name].shape
         self.storages = (self.place.storage, *(() if self.scratch is None else (self.scratch.storage,)))
-        self.blocks = -(-shape[1] // proof.pairs)
+        self.failed = np.zeros(-(-shape[1] // proof.pairs), bool)  # in the run before
+        self.runs = 0
 
     def codes(self, frame: Frame) -> np.ndarray:
         """The input as an array."""
@@ -111,15 +114,18 @@ class _Attempt:
 
     def run(self, frame: Frame, out: np.ndarray) -> np.ndarray:
         """Sums of the channels that fit into `out`; True for the others."""
+        # inputs of one network are much alike: what failed before is tried again now and then
+        again, self.runs = self.runs % AGAIN == 0, self.runs + 1
+        failed = np.zeros_like(self.failed) if again else self.failed.copy()
         source = frame.buffers[self.place.storage]
-        if self.scratch is not None:
+        if self.scratch is not None and not failed.all():
             aside = frame.buffers[self.scratch.storage]
             self.proof.conv.split(source, self.place, aside, self.scratch.layout)
             source = aside
-        failed = np.zeros(self.blocks, bool)
-        for probe in (True, False):
+        for probe in (True, False) if again else (False,):
             if not failed.all():
                 self.proof.run(self.bound, source, failed, out.reshape(-1), probe)
+        self.failed = failed
         return np.repeat(failed, self.proof.pairs)[: self.shape[1]]
 
 

@@ -354,7 +354,7 @@ _TESTING = [
         "intsim/testing/checks.py",
         "bool((values == wanted).all())",
         "bool((values == wanted).any())",
-        "tests/testing/test_checks.py::test_a_packed_kernel",
+        "tests/testing/test_checks.py::test_one_wrong_product_of_several_is_wrong",
     ),
     Fault(
         "executor-off-by-a-code",

@@ -299,7 +299,7 @@ _STEPWISE = [
         "intsim/arithmetic/schedule.py",
         "first[s] + arrived[s] % stage.lanes",
         "first[s]",
-        "tests/engine/test_stepwise.py::test_blocks_of_pixels[1-lanes]",
+        "tests/arithmetic/test_schedule.py::test_two_lanes_of_two_written_out",
     ),
     Fault(
         "stepwise-register-not-restarted",

@@ -113,6 +113,16 @@ def test_a_packed_kernel():
         check_dot_product(exact, "dsp48e2-int8-raw", max_examples=300)
 
 
+def test_one_wrong_product_of_several_is_wrong():
+    def kernel(activation, weight, bias):
+        sums = weight.astype(int) @ activation.T.astype(int) + bias[:, None]
+        sums[-1, -1] += 1
+        return sums
+
+    with pytest.raises(CounterexampleError, match="disagree"):
+        check_dot_product(kernel, "dsp48e2-int8", max_examples=20, bias=IntegerType(16, True))
+
+
 def test_operands_as_asked_for():
     kinds = {"activation": IntegerType(4, True), "weight": IntegerType(2, False), "bias": None}
 

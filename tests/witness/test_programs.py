@@ -20,7 +20,9 @@ def test_every_program_is_described():
     assert list(available()) == list(WITNESSES)
 
 
-def test_reasons(monkeypatch):
+def test_reasons(monkeypatch, request):
+    missing.cache_clear()  # other tests asked before, and ask afterwards
+    request.addfinalizer(missing.cache_clear)
     witness = WITNESSES["sdot"]
     here = Witness("here", "x86_maddubs.c", platform.machine(), cpu=("no_such_flag",))
     assert missing(here) == "this CPU has no no_such_flag"
