@@ -36,4 +36,4 @@ def program(graph: IntegerGraph, target: Target, keep: bool) -> Program:
             draft.keep_tensor(node.output)
     for name in graph.outputs:
         draft.dense(name)
-    return Program(draft.forms, draft.layouts, draft.steps, graph.outputs, keep)
+    return Program(draft.layouts, draft.steps, graph.outputs)

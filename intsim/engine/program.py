@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.engine import words
-from intsim.engine.forms import Forms
 from intsim.engine.host import threads
 from intsim.engine.memory import Plan as MemoryPlan
 from intsim.engine.profile import LayerProfile
@@ -62,12 +61,9 @@ class Step:
 class Program:
     """Prepared steps, run by `run`. Made by `compile.program`."""
 
-    def __init__(
-        self, forms: Forms, layouts: list[words.Layout], steps: list[Step], ends: list[str], keep: bool
-    ) -> None:
+    def __init__(self, layouts: list[words.Layout], steps: list[Step], ends: list[str]) -> None:
         """Find out when buffers and arrays are born and die, and where buffers lie."""
-        self.forms, self.steps, self.ends, self.keep = forms, steps, ends, keep
-        self.layouts = layouts
+        self.layouts, self.steps, self.ends = layouts, steps, ends
         births: dict[int, int] = {}
         deaths: dict[int, int] = {}
         for index, step in enumerate(steps):
