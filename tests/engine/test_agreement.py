@@ -108,13 +108,13 @@ def agree(case: GraphCase, target: Target, ways=WAYS) -> None:
 
 
 @given(integer_graphs())
-@settings(max_examples=4 * CI)
+@settings(max_examples=6 * CI)
 def test_exact(case):
     agree(case, EXACT)
 
 
 @given(integer_graphs(), st.data())
-@settings(max_examples=6 * CI)
+@settings(max_examples=4 * CI)
 def test_on_a_machine(case, data):
     agree(case, data.draw(machines(case.widths)))
 
