@@ -92,7 +92,7 @@ def machine_code(name: str) -> dict[str, str]:
     """A folder of its own for the compiled kernels of a host, kept between runs as it takes seconds to fill."""
     folder = ROOT / ".pytest_cache" / "kernels" / name
     folder.mkdir(parents=True, exist_ok=True)
-    return {"NUMBA_CACHE_DIR": str(folder), "AGREEMENT_EXAMPLES": "8"}
+    return {"NUMBA_CACHE_DIR": str(folder), "AGREEMENT_EXAMPLES": "3"}
 
 
 AGREEMENT = "tests/engine/test_agreement.py"

@@ -152,6 +152,7 @@ _FORMULAS = [
         "        elif code < high and seen >= table[code - low]:",
         "        elif code < high and seen > table[code - low]:",
         _CORNERS + "test_every_rounding_of_ties_behind_a_convolution",
+        slow=True,
     ),
 ]
 
@@ -181,6 +182,7 @@ _KERNELS = [
         "if register.bound is not None and register.bound < 1 << 15:",
         "if register.bound is not None and register.bound < 1 << 16:",
         _CORNERS + "test_sums_that_just_leave_a_lane_before_a_narrow_register",
+        slow=True,
     ),
     Fault(
         "lane-of-32-bits-too-narrow",

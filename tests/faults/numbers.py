@@ -292,6 +292,7 @@ _STEPWISE = [
         'stage.overflow == "saturate" and register.reach(stage) < 1 << 31',
         'stage.overflow == "saturate" and register.reach(stage) < 1 << 32',
         "tests/engine/test_stepwise.py::test_where_int32_lanes_end",
+        slow=True,
     ),
     Fault(
         "stepwise-lanes-ignored",
