@@ -1,6 +1,6 @@
 """Additions into the registers of stepwise accumulators as LLVM code, on vectors of output positions.
 
-First registers (`lanes.KINDS`), of a true sum s = register + product in a lane of L bits:
+First registers (`KINDS`), of a true sum s = register + product in a lane of L bits:
 
 exact   no sum leaves the register
 wrap    narrower than the lane: the register is kept modulo 2^L, plus half its range, and never wrapped. A sum leaves
@@ -15,11 +15,15 @@ any     whatever bits and rule; the extremes of true sums as well
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from llvmlite import ir
 from numba.core import cgutils
 
+Mode = Literal["touched", "counted", "extremes"]
+KINDS = ("exact", "wrap", "full", "clip", "narrow", "both", "any")
+TAILS = ("none", "sum", "one", "chain")
+MODES = ("touched", "counted", "extremes")
 LOW, HIGH, MASK, SATURATES, HALF, ABOVE, SHIFT = range(7)
 """Constants of a register: its ends; its bits, or all if it saturates; all or none; see `wrap`, twice; see `narrow`."""
 I32, I64 = ir.IntType(32), ir.IntType(64)
@@ -135,7 +139,7 @@ class Telemetry:
     """Events and extremes of one register of a vector of pixels, kept where LLVM likes."""
 
     def __init__(self, vectors: Vectors, kind: str, mode: str, c: list[Any]) -> None:
-        """`mode` of `lanes.MODES`, or "plain": nothing is kept."""
+        """`mode` of `MODES`, or "plain": nothing is kept."""
         self.vectors, self.kind, self.mode, self.c = vectors, kind, mode, c
         kept = {"plain": 0, "extremes": 3}.get(mode, 1)
         self.places = [place_of(vectors.builder, vectors.zero) for _ in range(kept)]

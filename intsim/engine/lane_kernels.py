@@ -2,9 +2,9 @@
 
 Everything from the products to the last register is emitted as LLVM code. A tuple's length is part of its type, so
 tuples `(0,) * n` tell the emitter its constants, and Numba caches each combination by itself. The first register, into
-which all products go, is one of `lanes.KINDS`, see `lane_code`.
+which all products go, is one of `lane_code.KINDS`, see `lane_code`.
 
-Registers after the first (`lanes.TAILS`) add once for all products of a group: `none` there is no second one; `sum` it
+Registers after the first (`TAILS`) add once for all products of a group: `none` there is no second one; `sum` it
 never overflows; `one`: it may, but no sum leaves 32 bits; `chain`: any number of registers, in memory.
 """
 
@@ -18,8 +18,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from intsim.compiling import compiled
-from intsim.engine.lane_code import HALF, Sums, Telemetry, Vectors, place_of, product
-from intsim.engine.lanes import KINDS, MODES, TAILS
+from intsim.engine.lane_code import HALF, KINDS, MODES, TAILS, Sums, Telemetry, Vectors, place_of, product
 
 I64 = ir.IntType(64)
 

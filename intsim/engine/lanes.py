@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,8 @@ from numpy.typing import NDArray
 from intsim.arithmetic.accumulate import Stage
 from intsim.engine.groups import Groups, groups
 from intsim.engine.isa import dot
+from intsim.engine.lane_code import KINDS, MODES, TAILS, Mode
 
-Mode = Literal["touched", "counted", "extremes"]
-KINDS = ("exact", "wrap", "full", "clip", "narrow", "both", "any")
-TAILS = ("none", "sum", "one", "chain")
-MODES = ("touched", "counted", "extremes")
 COUNTED = (1 << 16) - 1  # events that a 16-bit lane counts
 
 

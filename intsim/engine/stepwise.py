@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from intsim.arithmetic.accumulate import Accumulation, Stage, accumulate_telemetry, check_stages
 from intsim.arithmetic.integers import as_integers
+from intsim.engine.lane_code import Mode
 from intsim.engine.lane_kernels import accumulate_lanes
 from intsim.engine.lane_operands import folded, packed, padded, registered, terms, within
-from intsim.engine.lanes import Lanes, Mode, choose_lanes, constants, holds
+from intsim.engine.lanes import Lanes, choose_lanes, constants, holds
 from intsim.errors import IntsimError
 
 INT64_MAX = (1 << 63) - 1

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.form import RequantizerForm
 from intsim.arithmetic.schedule import schedule
-from intsim.compiling import compiled
 from intsim.engine.demand import UNBOUNDED, Demand, nothing, register_demand
+from intsim.engine.demand_kernels import BLOCK, register_lives
 from intsim.errors import IntsimError
 from intsim.graph import IntArray, Node, Tensor
 from intsim.ops.mac import Mac
@@ -26,7 +26,6 @@ from intsim.ops.plan import plan
 from intsim.ops.schemes import unclipped
 from intsim.targets import Target
 
-BLOCK = 512  # pixels
 EXACT = RequantizerForm("exact")
 
 
@@ -78,7 +77,7 @@ def panel_demand(a: Any, w: Any, stages: Sequence[Stage], start: Any = None, lat
     after = np.zeros((w.shape[0], 0), lane)
     if late is not None:
         after = np.ascontiguousarray(np.atleast_2d(late).T.astype(lane))
-    _demand(
+    register_lives(
         _panel(a, lane),
         w.astype(lane, order="C"),
         np.array(order[:3], np.int64, order="C"),
@@ -129,88 +128,3 @@ def _panel(a: IntArray, lane: type) -> NDArray[Any]:
         part = a[block * BLOCK : (block + 1) * BLOCK]
         rows[:, : len(part)] = part.T
     return panel
-
-
-@compiled
-def _add(total, low, high, value, factor):  # type: ignore[no-untyped-def]
-    """One addition of factor * value into a block of registers; `low`, `high` follow its sums."""
-    lane = total.dtype.type
-    for p in range(total.size):
-        here = lane(total[p] + lane(factor * value[p]))
-        total[p] = here
-        low[p] = min(low[p], here)
-        high[p] = max(high[p], here)
-
-
-@compiled
-def _close(total, low, high, floats, words, partial, final):  # type: ignore[no-untyped-def]
-    """End the lives of a block of registers: count their bits, return their extremes, empty them.
-
-    A signed register of b + 1 bits holds v if v >= 0, or ~v if v < 0, has b bits, which the exponent of a float says.
-    `words` are the floats' own bits. Without the bit below its highest a number is not rounded up to the next power.
-    """
-    lane, size = total.dtype.type, total.size
-    shift, bias = lane(23 if total.itemsize == 4 else 52), lane(125 if total.itemsize == 4 else 1021)
-    least, most = lane(0), lane(0)
-    for p in range(size):
-        widest = max(high[p], lane(~low[p]))
-        floats[0, p] = lane(widest & ~lane(widest >> lane(1)))
-        ended = max(total[p], lane(~total[p]))
-        floats[1, p] = lane(ended & ~lane(ended >> lane(1)))
-        least, most = min(least, low[p]), max(most, high[p])
-        total[p] = low[p] = high[p] = lane(0)
-    for p in range(size):
-        words[0, p] = max(lane(lane(words[0, p] >> shift) - bias), lane(1))
-        words[1, p] = max(lane(lane(words[1, p] >> shift) - bias), lane(1))
-    for p in range(size):
-        partial[words[0, p]] += 1
-        final[words[1, p]] += 1
-    return least, most
-
-
-@compiled
-def _demand(panel, weight, order, registers, start, late, floats, pixels, low, high, partial, final):  # type: ignore[no-untyped-def]
-    """All channels of all blocks; panel (blocks, K, BLOCK), weight (N, K), order (3, steps), late (N, 0, 1 or M)."""
-    one = panel.dtype.type(1)
-    total = np.zeros((registers, BLOCK), panel.dtype)
-    least, most = np.zeros_like(total), np.zeros_like(total)
-    constant = np.zeros(BLOCK, panel.dtype)
-    words = floats.view(panel.dtype)
-    last, steps = registers - 1, order.shape[1]
-    for block in range(panel.shape[0]):
-        begin = block * BLOCK
-        size = min(BLOCK, pixels - begin)
-        for channel in range(weight.shape[0]):
-            # Step -1 is the preloaded bias, step `steps` what is added last, and one more ends the last register.
-            for step in range(-1 if start.size else 0, steps + 2):
-                register, factor, value, giver, stage = last, one, constant[:size], -1, low.shape[1] - 1
-                if step < 0:
-                    constant[:] = start[channel]
-                elif step < steps:
-                    register, source = order[1, step], order[2, step]
-                    if source >= 0:
-                        factor, value = weight[channel, source], panel[block, source, :size]
-                    else:
-                        giver, stage, value = ~source, order[0, step] - 1, total[~source, :size]
-                elif step > steps:
-                    giver = last
-                elif late.shape[1] == 1:
-                    constant[:] = late[channel, 0]
-                elif late.shape[1] > 1:
-                    constant[:size] = late[channel, begin : begin + size]
-                else:
-                    continue
-                if step <= steps:
-                    _add(total[register, :size], least[register, :size], most[register, :size], value, factor)
-                if giver >= 0:
-                    ends = _close(
-                        total[giver, :size],
-                        least[giver, :size],
-                        most[giver, :size],
-                        floats,
-                        words,
-                        partial[channel, stage],
-                        final[channel, stage],
-                    )
-                    low[channel, stage] = min(low[channel, stage], ends[0])
-                    high[channel, stage] = max(high[channel, stage], ends[1])

@@ -12,7 +12,7 @@ from intsim.engine import words
 from intsim.engine.certified import Certified, CertifiedProduct
 from intsim.engine.draft import Draft, narrowest
 from intsim.engine.forms import late_terms, multiplied, safe
-from intsim.engine.lanes import Mode
+from intsim.engine.lane_code import Mode
 from intsim.engine.program import Frame
 from intsim.engine.registers import RegisterConv
 from intsim.engine.stepwise import stepwise_matmul

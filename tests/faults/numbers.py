@@ -335,7 +335,7 @@ _TELEMETRY = [
     Fault(
         "telemetry-negative-sums-unseen",
         "a register that only goes below zero seems to need one bit",
-        "intsim/engine/telemetry.py",
+        "intsim/engine/demand_kernels.py",
         "widest = max(high[p], lane(~low[p]))",
         "widest = high[p]",
         "tests/engine/test_telemetry.py::test_bits_of_every_power",
@@ -344,7 +344,7 @@ _TELEMETRY = [
     Fault(
         "telemetry-exponent-rounded-up",
         "a sum just below a large power of two is counted with a bit too many",
-        "intsim/engine/telemetry.py",
+        "intsim/engine/demand_kernels.py",
         "floats[1, p] = lane(ended & ~lane(ended >> lane(1)))",
         "floats[1, p] = ended",
         "tests/engine/test_telemetry.py::test_bits_of_every_power",
