@@ -12,6 +12,7 @@ _WORDS = [
         "    zero = op.zero_points(node)[0] + shift\n    if op.pads(node)",
         "    zero = op.zero_points(node)[0]\n    if op.pads(node)",
         _CORNERS + "test_padding_holds_the_zero_point",
+        slow=True,
     ),
     Fault(
         "words-zero-point-not-compensated",
@@ -20,6 +21,7 @@ _WORDS = [
         "modulo32(bias - zero * total, self.channels + 16)",
         "modulo32(bias, self.channels + 16)",
         _CORNERS + "test_padding_holds_the_zero_point",
+        slow=True,
     ),
     Fault(
         "words-channel-tail-dropped",
@@ -80,6 +82,7 @@ _WORDS = [
         "        x[:, :depth] += np.uint8(shift)\n",
         "",
         _CORNERS + "test_types_of_matrix_operands",
+        slow=True,
     ),
 ]
 
@@ -91,6 +94,7 @@ _PROGRAM = [
         "spans = {s: (births[s], deaths[s]) for s in births}",
         "spans = {s: (births[s], max(births[s], deaths[s] - 1)) for s in births}",
         _CORNERS + "test_memory_is_used_again_only_when_all_have_read",
+        slow=True,
     ),
     Fault(
         "proof-of-codes-outlives-an-overflow",
@@ -99,6 +103,7 @@ _PROGRAM = [
         '        if not sound or target.form.scheme not in ("exact", "thresholds"):',
         '        if target.form.scheme not in ("exact", "thresholds"):',
         _CORNERS + "test_what_an_overflow_lets_through_is_not_clipped_to_a_proof",
+        slow=True,
     ),
     Fault(
         "inputs-trusted",
@@ -124,6 +129,7 @@ _PROGRAM = [
         "return plan.run(data[begin:], grid, out[image], first * width, blocks)[1]",
         "return plan.run(data[begin:], grid, out[image], 0, blocks)[1]",
         _CORNERS + "test_shares_of_threads",
+        slow=True,
     ),
 ]
 

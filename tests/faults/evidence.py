@@ -295,6 +295,7 @@ _CERTIFICATES = [
         "            if not layer.holds:\n",
         "            if layer.undecided:\n",
         "tests/proofs/test_certify.py::test_one_layer_is_certified_if_and_only_if_no_input_is_wrong",
+        slow=True,
     ),
     Fault(
         "tried-beside-some-padding",

@@ -291,6 +291,7 @@ _ENGINE = [
         "        safe = np.zeros_like(safe)",
         "        safe = safe.copy()",
         "tests/engine/test_run.py::test_a_proof_speaks_of_inputs_within_their_range",
+        slow=True,
     ),
 ]
 

@@ -357,6 +357,7 @@ _TELEMETRY = [
         "histogram[..., bits + 1 :]",
         "histogram[..., bits:]",
         "tests/engine/test_telemetry.py::test_every_width_at_once",
+        slow=True,
     ),
     Fault(
         "telemetry-compensation-sign",
