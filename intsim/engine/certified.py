@@ -90,7 +90,7 @@ class Certified:
         channels = weight.shape[0]
         both = np.stack([np.maximum(weight, 0), np.minimum(weight, 0)], axis=1).reshape(2 * channels, *weight.shape[1:])
         self.conv = WordConv(both, np.zeros(2 * channels, np.int64), window, size, out, pad, 0, dot)
-        self.channels, self.late = channels, late
+        self.channels = channels
         self.limits = limits(stages, start, late, proven)
         self.possible = bool(np.abs(start + late).max(initial=0) < 1 << 31)
 

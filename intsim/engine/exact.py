@@ -93,7 +93,7 @@ class WordConv:
         dot: Dot,
     ) -> None:
         """Lay the weights out."""
-        self.window, self.size, self.out, self.pad, self.dot = window, size, out, pad, dot
+        self.window, self.out, self.pad, self.dot = window, out, pad, dot
         self.channels, self.strided = weight.shape[0], window.strides != (1, 1)
         self.grids = [self._strided_grid()] if self.strided else layouts.grids(window, size, out)
         self.border: Pads = window.pads if self.strided else layouts.border(self.grids, size)

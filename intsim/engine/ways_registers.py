@@ -28,6 +28,12 @@ POSITIONS = 32
 """Rows of a product from which on they fill the lanes; below, the columns do."""
 
 
+def activation_type(span: tuple[int, int]) -> type[np.integer[Any]]:
+    """The narrowest type of activations that the register kernels take: not uint16."""
+    kind = narrowest(span)
+    return np.int32 if kind is np.uint16 else kind
+
+
 def stepped(draft: Draft, node: Node) -> Plan | None:
     """How a node goes through registers, if that is known before it runs."""
     how = draft.forms.plans[node.output]
@@ -48,8 +54,7 @@ def conv(draft: Draft, node: Node) -> bool:
     span = held[0] + how.operands.x_shift, held[1] + how.operands.x_shift
     if op.pads(node):
         span = min(span[0], how.operands.pad), max(span[1], how.operands.pad)
-    kind = narrowest(span)
-    kind = np.int32 if kind is np.uint16 else kind
+    kind = activation_type(span)
     rank, order = len(x.shape) - 2, draft.target.accumulate.order
     axes = kernel_axes(order, rank)
     axes = axes if rank == 2 else tuple(a for b in axes for a in ((0,) if b == 0 else (1, 2)))
@@ -139,8 +144,7 @@ def product(draft: Draft, node: Node) -> bool:
     rows = op.weight_rows(node, node.arrays["weight"] + how.operands.w_shift, draft.target.accumulate.order)
     late, held = late_terms(how, rows), draft.forms.holds[x.name]
     span = held[0] + how.operands.x_shift, held[1] + how.operands.x_shift
-    kind = narrowest(span)
-    kind = np.int32 if kind is np.uint16 else kind
+    kind = activation_type(span)
     shift = np.array(how.operands.x_shift).astype(kind)
     proof = _product_proof(draft, node, how, late) if kind is np.uint8 else None
     made = None
