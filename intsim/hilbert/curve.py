@@ -1,7 +1,8 @@
-"""The order-p approximating polygon of the Hilbert curve: vertices, lengths and the vertex index.
+"""The order-p approximating polygon of the Hilbert curve in 2 or 3 dimensions: vertices, lengths, the vertex index.
 
 Source: arXiv 2405.14024 (ICML 2025), section 2.2 and appendix A; the index algorithm is the classical
-quadrant-by-quadrant one (H. S. Warren, "Hacker's Delight", 2nd ed., chapter 16), written without branches.
+quadrant-by-quadrant one (H. S. Warren, "Hacker's Delight", 2nd ed., chapter 16), written without branches. In three
+dimensions there are many Hilbert curves; `octants.py` says which one this is.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.errors import IntsimError
+from intsim.hilbert.octants import octant_vertices
 
 LOWEST_ORDER = 1
 HIGHEST_ORDER = 6
+HIGHEST_ORDERS = {2: HIGHEST_ORDER, 3: 4}
+"""Highest order by the number of dimensions."""
 
 
 @dataclass(frozen=True, init=False)
@@ -28,23 +32,29 @@ class Curve:
     ``1 - inset``; vertex 0 is the lower-left one, vertex 4**p - 1 the lower-right one. The 4**p - 1 edges are parallel
     to an axis and equally long, so q = (arc length) / length puts vertex d at q = d / (4**p - 1).
 
+    With three dimensions it is the polygon in the unit cube: 8**p vertices, from the corner (k, k, k) to (1 - k, k, k).
+
     Args:
-        order: p, 1..6.
+        order: p, 1..6; with three dimensions 1..4.
         inset: k, the free border around the curve, 0 <= k < 0.5 of the unit square. A float stands for the decimal
             fraction it prints as (0.1 is exactly 1/10); a Fraction is taken as it is.
+        dimensions: d, 2 or 3.
 
     Raises:
-        IntsimError: order is not an integer in 1..6, or inset is not a number in [0, 0.5).
+        IntsimError: dimensions is not 2 or 3, order is not an integer in its range, or inset is not a number in
+            [0, 0.5).
     """
 
     order: int
     inset: float
     exact_inset: Fraction = field(repr=False)
+    dimensions: int = 2
 
-    def __init__(self, order: int, inset: float | Fraction = 0.1) -> None:
-        """Check both arguments; keep the exact inset beside the float one."""
+    def __init__(self, order: int, inset: float | Fraction = 0.1, dimensions: int = 2) -> None:
+        """Check the arguments; keep the exact inset beside the float one."""
         exact = _exact_inset(inset)
-        object.__setattr__(self, "order", _checked_order(order))
+        object.__setattr__(self, "dimensions", _checked_dimensions(dimensions))
+        object.__setattr__(self, "order", _checked_order(order, HIGHEST_ORDERS[self.dimensions]))
         object.__setattr__(self, "inset", float(exact))
         object.__setattr__(self, "exact_inset", exact)
 
@@ -55,8 +65,8 @@ class Curve:
 
     @property
     def segments(self) -> int:
-        """Number of edges: 4**p - 1."""
-        return (1 << 2 * self.order) - 1
+        """Number of edges: 2**(d p) - 1, so 4**p - 1 in the plane."""
+        return (1 << self.dimensions * self.order) - 1
 
     @property
     def edge_length(self) -> float:
@@ -65,12 +75,14 @@ class Curve:
 
     @property
     def length(self) -> float:
-        """Length L of the whole curve in the unit square, (2**p + 1)(1 - 2k)."""
-        return float((1 - 2 * self.exact_inset) * (self.side + 1))
+        """Length L of the whole curve, segments * h: (2**p + 1)(1 - 2k) in the plane."""
+        return float((1 - 2 * self.exact_inset) * (self.segments // (self.side - 1)))
 
     @cached_property
     def vertices(self) -> NDArray[np.int64]:
-        """Lattice vertices in the order of the curve: int64 (4**p, 2), columns x and y in 0..2**p - 1, read-only."""
+        """Lattice vertices in the order of the curve: int64 (2**(d p), d), columns in 0..2**p - 1, read-only."""
+        if self.dimensions == 3:
+            return octant_vertices(self.order)
         vertices = np.zeros((1, 2), np.int64)
         for order in range(1, self.order + 1):
             half = 1 << (order - 1)
@@ -88,7 +100,7 @@ class Curve:
 
     @cached_property
     def points(self) -> NDArray[np.float64]:
-        """Vertices in the unit square: float64 (4**p, 2), each coordinate k + h*i rounded once, read-only."""
+        """Vertices in the unit square: float64 (2**(d p), d), each coordinate k + h*i rounded once, read-only."""
         k, h = self.exact_inset, (1 - 2 * self.exact_inset) / (self.side - 1)
         coordinate = np.array([float(k + h * i) for i in range(self.side)])
         points = coordinate[self.vertices]
@@ -97,9 +109,9 @@ class Curve:
 
     @cached_property
     def index_table(self) -> NDArray[np.int64]:
-        """Vertex index by lattice position: int64 (2**p, 2**p), entry [ix, iy] in 0..4**p - 1, read-only."""
-        table = np.empty((self.side, self.side), np.int64)
-        table[self.vertices[:, 0], self.vertices[:, 1]] = np.arange(self.segments + 1)
+        """Vertex index by lattice position: int64 (2**p,) * d, entry [ix, iy (, iz)] in 0..segments, read-only."""
+        table = np.empty((self.side,) * self.dimensions, np.int64)
+        table[tuple(self.vertices.T)] = np.arange(self.segments + 1)
         table.setflags(write=False)
         return table
 
@@ -128,11 +140,18 @@ def vertex_index(ix: Any, iy: Any, order: int) -> Any:
     return index
 
 
-def _checked_order(order: Any) -> int:
+def _checked_dimensions(dimensions: Any) -> int:
+    integer = isinstance(dimensions, int | np.integer) and not isinstance(dimensions, bool)
+    if not integer or dimensions not in HIGHEST_ORDERS:
+        raise IntsimError(f"Hilbert curve of {dimensions!r} dimensions: give 2 or 3")
+    return int(dimensions)
+
+
+def _checked_order(order: Any, highest: int) -> int:
     if isinstance(order, bool | np.bool_) or not isinstance(order, int | np.integer):
-        raise IntsimError(f"Hilbert order {order!r} is not an integer: give one of {LOWEST_ORDER}..{HIGHEST_ORDER}")
-    if not LOWEST_ORDER <= order <= HIGHEST_ORDER:
-        raise IntsimError(f"Hilbert order {order} is out of range: give one of {LOWEST_ORDER}..{HIGHEST_ORDER}")
+        raise IntsimError(f"Hilbert order {order!r} is not an integer: give one of {LOWEST_ORDER}..{highest}")
+    if not LOWEST_ORDER <= order <= highest:
+        raise IntsimError(f"Hilbert order {order} is out of range: give one of {LOWEST_ORDER}..{highest}")
     return int(order)
 
 

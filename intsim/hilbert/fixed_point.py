@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from math import gcd
+from functools import cached_property
+from math import gcd, prod
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,13 @@ from numpy.typing import ArrayLike, NDArray
 from intsim.errors import IntsimError
 from intsim.hilbert.cell import below, candidates, choose, closest, square_by_shifts
 from intsim.hilbert.curve import Curve, vertex_index
+from intsim.hilbert.near_items import boxes, near_items
 from intsim.hilbert.scaling import MultiplyShift
 
 CODE_BITS = range(4, 17)
 OUTPUT_BITS = range(4, 25)
+MANY = 512
+"""From so many points on, decoding is compiled."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +204,11 @@ class FixedPointDecoder:
 
         Takes and raises what decoding does.
         """
-        return np.asarray(closest(self._candidates(*self._checked_codes(x_codes, y_codes), self._tabled_vertex))[1])
+        x, y = self._checked_codes(x_codes, y_codes)
+        shape = np.broadcast_shapes(x.shape, y.shape)
+        if prod(shape) >= MANY and self._tables is not None:
+            return self._compiled(x, y, shape)
+        return np.asarray(closest(self._candidates(x, y, self._tabled_vertex))[1])
 
     def ties(self, x_codes: ArrayLike, y_codes: ArrayLike) -> NDArray[np.bool_]:
         """Where two or more different curve points are exactly closest, so that the lowest q was chosen: bool array.
@@ -269,6 +277,32 @@ class FixedPointDecoder:
         codes = _divide_half_even(lattice * self.spacing + self.offset * self.output_max, self.stride * self.output_max)
         codes += self.lowest_code
         return codes[..., 0], codes[..., 1]
+
+    @cached_property
+    def _tables(self) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.int64]] | None:
+        """What the kernel reads: place and cell of each code, pieces of each cell; None where its words are too narrow.
+
+        It packs a squared distance and a position into one word.
+        """
+        place = self.stride * np.arange(1 << self.code_bits, dtype=np.int64) - self.offset
+        span = int(np.abs(place).max()) + (self.curve.side - 1) * self.spacing
+        if self.position_max >= 1 << 25 or 2 * span * span >= 1 << 36:
+            return None
+        line = np.clip(place // self.spacing, 0, self.curve.side - 2).astype(np.uint64)
+        return place, line, boxes(near_items(self.curve.order, 2), self.spacing)
+
+    def _compiled(self, x: NDArray[np.int64], y: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int64]:
+        """Positions by the kernel, which equals `datapath` before its rounding to outputs."""
+        from intsim.hilbert.kernels import nearest_in_plane
+
+        assert self._tables is not None
+        codes = np.empty((*shape, 2), np.int64)
+        codes[..., 0], codes[..., 1] = x, y
+        codes -= self.lowest_code
+        position, squared = np.empty(prod(shape), np.int64), np.empty(prod(shape), np.int64)
+        cells = np.uint64(self.curve.side - 1)
+        nearest_in_plane(codes.reshape(-1, 2).view(np.uint64), *self._tables, cells, position, squared)
+        return position.reshape(shape)
 
     def _candidates(self, x: Any, y: Any, vertex: Callable[[Any, Any], Any]) -> list[tuple[Any, Any]]:
         """Clamp to the lattice, find the cell, and list the four candidates of that cell."""

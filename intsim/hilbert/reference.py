@@ -17,21 +17,37 @@ from intsim.hilbert.curve import Curve
 _CHUNK = 1 << 13  # points scanned at a time: bounds the memory to 8 * 2**p * 64 KiB and stays near the cache
 
 
-def encode(q: ArrayLike, order: int, inset: float | Fraction = 0.1) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+@overload
+def encode(
+    q: ArrayLike, order: int, inset: float | Fraction = ..., *, dimensions: Literal[2] = ...
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+
+
+@overload
+def encode(
+    q: ArrayLike, order: int, inset: float | Fraction = ..., *, dimensions: int
+) -> tuple[NDArray[np.float64], ...]: ...
+
+
+def encode(
+    q: ArrayLike, order: int, inset: float | Fraction = 0.1, *, dimensions: int = 2
+) -> tuple[NDArray[np.float64], ...]:
     """Map the normalised scalar q to the curve point at arc length q * L.
 
     Args:
         q: real array of any shape, 0 <= q <= 1.
-        order: p, 1..6.
+        order: p, 1..6; with three dimensions 1..4.
         inset: k, 0 <= k < 0.5.
+        dimensions: d, 2 or 3.
 
     Returns:
-        (x, y), float64 arrays of the shape of q, in [k, 1 - k]; q = 0 is the lower-left end, q = 1 the lower-right end.
+        (x, y) or (x, y, z), float64 arrays of the shape of q, in [k, 1 - k]; q = 0 is the lower-left end (k, k, ...),
+        q = 1 the lower-right end (1 - k, k, ...).
 
     Raises:
-        IntsimError: a bad order or inset, or a q that is not a real number in [0, 1] (clip it first).
+        IntsimError: bad dimensions, a bad order or inset, or a q that is not a real number in [0, 1] (clip it first).
     """
-    curve = Curve(order, inset)
+    curve = Curve(order, inset, dimensions)
     values = _real(q, "q")
     if values.size and not (values.min() >= 0 and values.max() <= 1):
         raise IntsimError(f"q spans [{values.min()}, {values.max()}]: clip it to [0, 1] before encoding")
@@ -41,7 +57,7 @@ def encode(q: ArrayLike, order: int, inset: float | Fraction = 0.1) -> tuple[NDA
     start, end = curve.points[segment], curve.points[segment + 1]
     # This form of the interpolation is exact at both ends of an edge.
     point = start * (1 - along)[..., None] + end * along[..., None]
-    return point[..., 0], point[..., 1]
+    return tuple(point[..., axis] for axis in range(curve.dimensions))
 
 
 @overload

@@ -76,6 +76,29 @@ def test_all_8_bit_codes_equal_the_float_reference_outside_ties(variant, order):
     assert (np.floor(place) == decoder(ALL[:, None], ALL))[sure].all()
 
 
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_many_codes_at_once_equal_the_datapath(variant, order):
+    for signed in (False, True):
+        decoder, _ = decoder_and_twin(variant, order, signed=signed)
+        x, y = np.broadcast_arrays(ALL[:, None] + decoder.lowest_code, ALL + decoder.lowest_code)
+        np.testing.assert_array_equal(decoder(x, y), decoder.datapath(x, y))
+        np.testing.assert_array_equal(decoder(x[:, :1], y[0]), decoder.datapath(x, y))
+    # Wide codes of fine insets need more than the kernel's words.
+    random = np.random.default_rng(order)
+    for code_bits, output_bits in ((16, 16), (13, 24), (9, 12)):
+        decoder, _ = decoder_and_twin(variant, order, code_bits, output_bits)
+        x, y = random.integers(0, 2**code_bits, (2, 3000))
+        np.testing.assert_array_equal(decoder(x, y), decoder.datapath(x, y))
+
+
+def test_the_kernel_is_used_where_its_words_suffice():
+    for decoder in (FixedPointDecoder.inset(3, 0.1), FixedPointDecoder.lattice_aligned(1, 16, 17)):
+        assert decoder._tables is not None
+    for decoder in (FixedPointDecoder.inset(3, 0.1, 16), FixedPointDecoder.inset(2, 0.001, 12)):
+        assert decoder._tables is None
+
+
 def weighted_codes(bits):
     return st.integers(0, 2**bits - 1) | st.builds(
         lambda k, i, flip: min(max(((2**bits - 2**k) if flip else 2**k) + i, 0), 2**bits - 1),

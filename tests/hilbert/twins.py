@@ -1,6 +1,7 @@
 """Dumb twins of the Hilbert codec, sharing no code with intsim: turtle-drawn curves, full scans in exact integers."""
 
 from fractions import Fraction
+from functools import cache
 
 import numpy as np
 from hypothesis import settings
@@ -98,3 +99,74 @@ class Scan:
 def half_up(numerator, denominator):
     """numerator / denominator rounded half up, in Python integers."""
     return (2 * int(numerator) + denominator) // (2 * denominator)
+
+
+def solid_turtle(order):
+    """Vertices of the 3-D Hilbert curve, index by index, from Hamilton's entry points and directions; (x, y, z)."""
+
+    def turned(bits, by):
+        by %= 3
+        return ((bits << by) | (bits >> (3 - by))) & 7
+
+    def trailing_ones(value):
+        return 0 if not value & 1 else 1 + trailing_ones(value >> 1)
+
+    vertices = []
+    for index in range(8**order):
+        entry, direction, place = 0, 0, [0, 0, 0]
+        for level in reversed(range(order)):
+            w = (index >> (3 * level)) & 7
+            octant = turned(w ^ (w >> 1), direction + 1) ^ entry
+            place = [2 * c + ((octant >> bit) & 1) for bit, c in zip((0, 2, 1), place, strict=True)]
+            even = 2 * ((w - 1) // 2) if w else 0
+            entry ^= turned(even ^ (even >> 1), direction + 1)
+            direction = (direction + (0 if w == 0 else trailing_ones(w if w & 1 else w - 1)) + 1) % 3
+        vertices.append(tuple(place))
+    return vertices
+
+
+@cache
+def polygon(order, dimensions):
+    """Vertices of the curve by the twins above."""
+    return tuple(turtle(order) if dimensions == 2 else solid_turtle(order))
+
+
+class PointScan:
+    """Decoding points of signed or unsigned codes, with or without a guide, segment by segment in Python integers."""
+
+    def __init__(self, order, dimensions, spacing, code_bits=8, signed=True):
+        middle = 0 if signed else 2 ** (code_bits - 1)
+        first = middle - (2**order - 1) * spacing // 2
+        assert 2 * (middle - first) == (2**order - 1) * spacing
+        self.vertices = [tuple(first + spacing * c for c in vertex) for vertex in polygon(order, dimensions)]
+        self.spacing, self.code_bits, self.lowest = spacing, code_bits, middle - 2 ** (code_bits - 1)
+        self.length = (len(self.vertices) - 1) * spacing
+
+    def aim(self, guide):
+        return half_up((guide - self.lowest) * self.length, 2**self.code_bits)
+
+    def feet(self, point, guide=None, window=None, weight_shift=None):
+        """(cost, position, squared distance) of the closest point of each segment's part within the window."""
+        low, high = 0, self.length
+        aim = None if guide is None else self.aim(guide)
+        if window is not None:
+            low, high = max(aim - window, 0), min(aim + window, self.length)
+        for s in range(len(self.vertices) - 1):
+            start, end = self.vertices[s], self.vertices[s + 1]
+            along = sum((c - u) * (v - u) for c, u, v in zip(point, start, end, strict=True)) // self.spacing
+            position = min(max(s * self.spacing + along, s * self.spacing, low), (s + 1) * self.spacing, high)
+            if not max(low, s * self.spacing) <= position:
+                continue
+            along = position - s * self.spacing
+            foot = [u + (v - u) // self.spacing * along for u, v in zip(start, end, strict=True)]
+            squared = sum((c - f) ** 2 for c, f in zip(point, foot, strict=True))
+            weight = 0 if weight_shift is None else (position - aim) ** 2 // 2**weight_shift
+            yield squared + weight, position, squared
+
+    def one(self, point, **guided):
+        """(position, squared distance) of one point."""
+        return min(self.feet(point, **guided))[1:]
+
+    def tied(self, point):
+        feet = list(self.feet(point))
+        return len({position for cost, position, _ in feet if cost == min(feet)[0]}) > 1
