@@ -591,7 +591,7 @@ MODELS = {
     "perm too short": (inserted("Transpose", perm=[0, 1]), "bad", "perm"),
     "perm repeated": (inserted("Transpose", perm=[0, 1, 1, 2]), "bad", "perm"),
     "DepthToSpace without blocksize": (inserted("DepthToSpace"), "bad", "blocksize"),
-    "float MatMul between quantizers": (inserted("Softmax"), "bad", "Softmax"),
+    "float function between quantizers": (inserted("LogSoftmax"), "bad", "LogSoftmax"),
     "opset missing": (lambda m: m.opset_import.__delitem__(slice(0, None)), "opset"),
     "opset 0": (opset(0), "opset"),
     "opset -1": (opset(-1), "opset"),

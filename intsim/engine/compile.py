@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from intsim.engine import ways_arrays, ways_registers, ways_words
+from intsim.engine import ways_arrays, ways_registers, ways_tables, ways_words
 from intsim.engine.draft import Draft
 from intsim.engine.program import Program
 from intsim.graph import IntegerGraph, Node
@@ -16,6 +16,7 @@ WAYS: dict[str, tuple[Callable[[Draft, Node], bool], ...]] = {
     "matmul": (ways_arrays.product, ways_registers.product),
     "requantize": (ways_words.add, ways_arrays.rounded),
     "gather": (ways_words.resize,),
+    "table": (ways_tables.on_words, ways_tables.on_arrays),
     "concat": (ways_words.concat,),
 }
 """Of each operator, quickest first; a way that can't take a node says False and adds nothing."""

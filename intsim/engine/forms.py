@@ -103,7 +103,8 @@ def _follow(graph: IntegerGraph, node: Node, target: Target, found: Forms) -> No
             low, high = node.attributes["low"], node.attributes["high"]
             held = ANYTHING if low is None or high is None else (low, high)
     elif not sound:
-        held = ANYTHING
+        table = node.arrays["table"] if node.op == "table" else None
+        held = ANYTHING if table is None else (int(table.min()), int(table.max()))
     found.holds[node.output] = held
 
 
@@ -217,7 +218,7 @@ def _place(
         elif node.output in shifts and _moves_words(node):
             # what they hold, the result holds, so its shift suits them
             shifts |= {n: shifts[node.output] for n in node.inputs if _can_be_words(graph, found, n)}
-        elif node.output in shifts and node.op == "requantize":
+        elif node.output in shifts and node.op in ("requantize", "table"):
             for name in node.inputs:
                 if _can_be_words(graph, found, name):
                     shifts.setdefault(name, byte_shift(found.holds[name]) or 0)

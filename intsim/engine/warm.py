@@ -91,6 +91,12 @@ class Sketch:
         at = {"cells": cells, "pieces": pieces, "rounding": "half_even", "zero": 0, "low": kind.min, "high": kind.max}
         return self.node("requantize", *names, kind=kind, arrays=more, **at)
 
+    def table(self) -> str:
+        """A table of the newest tensor, of entries in no order."""
+        x = self.graph.tensors[self.last]
+        entries = self.rng.integers(0, 255, (1, x.high - x.low + 1), endpoint=True)
+        return self.node("table", kind=IntegerType(8, False), arrays={"table": entries}, low=x.low, cells=[1])
+
 
 def typed(bits: int) -> dict[str, Any]:
     """The attribute of signed weights."""
@@ -123,6 +129,7 @@ CASES: dict[str, tuple[tuple[Any, ...], Build]] = {
     "residual": (IMAGE, lambda s: s.rounded(s.conv(8), "x0")),
     "upsampled and joined": (IMAGE, lambda s: (s.node("concat", s.conv(8), "x0", axis=1), doubled(s), s.conv(8))),
     "max pool": (IMAGE, lambda s: (s.node("max_pool", **WINDOW), s.conv(8))),
+    "tables": (IMAGE, lambda s: (s.conv(8), s.table(), s.conv(8, signed=True), s.table())),
     "sum pool": (IMAGE, lambda s: s.rounded(s.node("sum_pool", zero_point=0, arrays=ONES, **WINDOW))),
 }
 

@@ -12,9 +12,10 @@ import numpy as np
 from intsim.arithmetic.integers import IntegerType
 from intsim.arithmetic.rounding import round_fraction
 from intsim.frontend.context import Boundary, Context, spread
-from intsim.frontend.expression import Const, Expr, Fixed, Host, Value, compress
+from intsim.frontend.expression import Const, Curve, Expr, Fixed, Host, Value, compress
 from intsim.frontend.parameters import as_array, check_fit
 from intsim.frontend.reader import Operation
+from intsim.frontend.tables import tabulate
 from intsim.graph import Rationals, rationals
 
 SMALL = 1 << 12
@@ -52,6 +53,8 @@ def quantized(
         return Fixed(
             codes, compress(spread(scale, codes.ndim)), compress(spread(as_array(meaning[1]), codes.ndim)), kind
         )
+    if isinstance(value, Curve):
+        return tabulate(context, value, scale, before, after, rounding, low, high, kind, output, meaning)
     assert isinstance(value, Expr)
     return context.quantize(value, scale, before, after, rounding, low, high, kind, output, meaning)
 

@@ -1,7 +1,7 @@
 """What a real-valued ONNX tensor is while a graph is being lowered.
 
 `Const` a constant array; `Fixed` a constant integer array with exact scale and offset; `Expr` an exact function of
-integer tensors; `Host` a float tensor of the prologue or epilogue.
+integer tensors; `Curve` any function of one integer tensor; `Host` a float tensor of the prologue or epilogue.
 """
 
 from __future__ import annotations
@@ -103,7 +103,33 @@ class Expr:
         return replace(self, steps=(*self.steps, Step(kind, values)))
 
 
-Value = Const | Fixed | Expr | Host | Broken
+@dataclass(frozen=True, eq=False)
+class Applied:
+    """A function of one integer: `name` of `intsim.arithmetic.interval.FUNCTIONS`, or `source`, the integer itself.
+
+    `parameters` have the rank of the tensor, each axis 1 or full; `node` says which ONNX node it stands for.
+    """
+
+    name: str
+    arguments: tuple[Applied, ...] = ()
+    parameters: tuple[Rationals | None, ...] = ()
+    node: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Any function of one integer tensor, waiting for the quantizer that makes a table of it.
+
+    `made_by` lists the ONNX operators on the way.
+    """
+
+    shape: Shape
+    tensor: str
+    function: Applied
+    made_by: tuple[str, ...] = ()
+
+
+Value = Const | Fixed | Expr | Curve | Host | Broken
 
 
 def is_codes(value: Value) -> bool:

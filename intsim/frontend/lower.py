@@ -14,6 +14,7 @@ from intsim.arithmetic.integers import IntegerType
 from intsim.errors import IntsimError
 from intsim.frontend import (
     conv,
+    curves,
     elementwise,
     gather,
     matmul,
@@ -24,18 +25,26 @@ from intsim.frontend import (
     qonnx,
     qoperator,
     resize,
+    rowwise,
 )
 from intsim.frontend.context import Boundary, Context, Refused
-from intsim.frontend.expression import Broken, Const, Expr, Fixed, Host, Value, is_codes
+from intsim.frontend.decomposed import layer_norms
+from intsim.frontend.expression import Broken, Const, Curve, Expr, Fixed, Host, Value, is_codes
 from intsim.frontend.host import HostProgram, fold, host_program
 from intsim.frontend.parameters import ONNX_INTEGERS, shape_of
 from intsim.frontend.reader import Operation, SourceModel, read
-from intsim.frontend.registry import HANDLERS, MACS, MOVERS, QUANTIZERS
+from intsim.frontend.registry import CURVES, HANDLERS, MACS, MOVERS, QUANTIZERS
 from intsim.frontend.weights import on_power_of_two_grid
 from intsim.graph import IntegerGraph, Tensor, rationals
+from intsim.ops import OPS
+from intsim.ops.deviation import deviations
+from intsim.ops.rows import RowFunction
 
 __all__ = ["LoweredModel", "load"]
-OPERATORS = (conv, elementwise, gather, matmul, movement, padding, pooling, qcdq, qonnx, qoperator, resize)
+OPERATORS = (
+    *(conv, curves, elementwise, gather, matmul, movement, padding, pooling),
+    *(qcdq, qonnx, qoperator, resize, rowwise),
+)
 """Importing these registers their handlers."""
 
 MALFORMED = (
@@ -60,6 +69,7 @@ class LoweredModel:
     """A model ready to run: the integer graph, and the float host work around it.
 
     `outputs` maps each ONNX output to what it is: an expression of integer tensors, or a host tensor of the epilogue.
+    `rows` says of each Softmax and layer normalisation what ONNX tensor its integers stand for.
     """
 
     source: SourceModel
@@ -69,6 +79,7 @@ class LoweredModel:
     epilogue: HostProgram
     outputs: dict[str, Expr | Host]
     ends: dict[str, Expr] = field(default_factory=dict)
+    rows: dict[str, Expr] = field(default_factory=dict)
 
     @property
     def path(self) -> str:
@@ -138,9 +149,11 @@ class Lowering:
         """Lower every node, then collect what runs on the host."""
         self.fold_constants()
         live = self.live_nodes()
-        for op in self.model.operations:
-            if any(o not in self.values for o in op.outputs if o):
-                self.lower(op, id(op) in live)
+        rewritten = layer_norms(self.model, self.values, live)
+        for written in self.model.operations:
+            op = rewritten.get(id(written), written)
+            if op is not None and any(o not in self.values for o in op.outputs if o):
+                self.lower(op, id(written) in live)
         if self.refusals:
             raise IntsimError(f"{self.model.path}: can't be integer-only: {'; '.join(dict.fromkeys(self.refusals))}")
         return self.finish()
@@ -223,7 +236,7 @@ class Lowering:
         if values and all(isinstance(v, Const | Fixed) for v in values):
             return self.folded(op, any(isinstance(v, Fixed) for v in values))
         hosts = [v for v in values if isinstance(v, Host)]
-        integer = [v for v in values if isinstance(v, Expr)]
+        integer = [v for v in values if isinstance(v, Expr | Curve)]
         handler = HANDLERS.get(op.op) if in_known_domain(op) else None
         if op.op == "DequantizeLinear" and isinstance(values[0], Host):
             raise Refused("its input is not an integer tensor")
@@ -232,8 +245,16 @@ class Lowering:
                 return [Host(o, any(h.after for h in hosts) or bool(integer)) for o in op.outputs]
             raise Refused("it mixes integers with a float input that no quantizer made an integer")
         kept = op.op in MOVERS | SUMS | {"DequantizeLinear", "Identity"} or on_integers(op, values)
-        if not live and integer and not (handler and kept):
+        functions = [v for v in values if isinstance(v, Curve)]
+        if not live and integer and not (handler and kept and not functions):
             return [Host(o, True) for o in op.outputs]
+        if functions and op.op not in QUANTIZERS:
+            handler = CURVES.get(op.op) if in_known_domain(op) else None
+            if handler is None:
+                made_by = "-".join(dict.fromkeys(functions[0].made_by))
+                raise Refused(f"it reads {made_by} of {functions[0].tensor} unrounded; put a quantizer in front")
+        elif live and handler is not None and curves.meeting(self.context, op):
+            handler = CURVES[op.op]
         if handler is None:
             raise Refused(f"{op.domain + '.' if op.domain else ''}{op.op} has no exact integer form")
         try:
@@ -269,6 +290,7 @@ class Lowering:
         outputs: dict[str, Expr | Host] = {}
         for name in self.model.outputs:
             value = self.values[name]
+            value = Host(name, True) if isinstance(value, Curve) else value
             if not isinstance(value, Expr | Host) or (isinstance(value, Host) and not value.after):
                 raise IntsimError(f"{self.model.path}: output {name} doesn't depend on any quantized tensor")
             outputs[name] = value
@@ -283,9 +305,27 @@ class Lowering:
                 ends[name] = value
         self.graph.outputs = list(dict.fromkeys(t for e in ends.values() for t, _ in e.terms))
         self.prune()
+        self.check_codes()
         kept = [b for b in self.context.boundaries if b.tensor in self.graph.inputs]
         prologue = self.prologue(list(dict.fromkeys(b.host for b in kept)))
-        return LoweredModel(self.model, self.graph, kept, prologue, epilogue, outputs, ends)
+        return LoweredModel(self.model, self.graph, kept, prologue, epilogue, outputs, ends, self.row_functions())
+
+    def row_functions(self) -> dict[str, Expr]:
+        """The first ONNX tensor that each row function's integers stand for."""
+        waiting = {n.output for n in self.graph.nodes if isinstance(OPS[n.op], RowFunction)}
+        found: dict[str, Expr] = {}
+        for name, value in self.values.items():
+            if isinstance(value, Expr) and len(value.terms) == 1 and not value.steps and value.terms[0][0] in waiting:
+                waiting.remove(value.terms[0][0])
+                found[name] = value
+        return found
+
+    def check_codes(self) -> None:
+        """Refuse nodes that need codes and read what a Softmax or LayerNormalization makes."""
+        try:
+            deviations(self.graph)
+        except IntsimError as error:
+            raise IntsimError(f"{self.model.path}: can't be integer-only: {error}") from None
 
     def prune(self) -> None:
         """Drop nodes and inputs that no output needs."""

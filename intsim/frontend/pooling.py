@@ -148,9 +148,15 @@ def reduce(context: Context, node: Operation) -> Value:
     return _reduce(context, x, axes, node.op == "ReduceMean", bool(node.attributes.get("keepdims", 1)))
 
 
+def _one_tensor(context: Context, x: Expr) -> bool:
+    """Whether it is `scale * tensor + offset`, no scale 0, the offset any number: a sum multiplies it by the count."""
+    plain = len(x.terms) == 1 and not x.steps and context.graph.tensors[x.terms[0][0]].shape == x.shape
+    return plain and all(x.terms[0][1].reshape(-1))
+
+
 def _reduce(context: Context, x: Expr, axes: list[int], mean: bool, keep: bool) -> Value:
     reduced_varies = any(p.shape[a] != 1 for p in x.parameters() for a in axes)
-    settled = context.settle(x, per_cell=not reduced_varies)
+    settled = x if _one_tensor(context, x) and not reduced_varies else context.settle(x, per_cell=not reduced_varies)
     tensor, scale = settled.terms[0]
     count = math.prod(x.shape[a] for a in axes)
     per = Fraction(1, count) if mean else Fraction(1)

@@ -7,7 +7,7 @@ import numpy as np
 from intsim.arithmetic.integers import IntegerType
 from intsim.frontend.codes import quantize_constant, quantized
 from intsim.frontend.context import Boundary, Context, Refused, spread
-from intsim.frontend.expression import Const, Expr, Fixed, Host, Value, compress
+from intsim.frontend.expression import Const, Curve, Expr, Fixed, Host, Value, compress
 from intsim.frontend.parameters import (
     ONNX_INTEGERS,
     along_axis,
@@ -19,6 +19,7 @@ from intsim.frontend.parameters import (
 )
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import QUANTIZERS, lowers
+from intsim.frontend.tables import tabulate
 from intsim.graph import Rationals, rationals
 
 
@@ -83,10 +84,9 @@ def _per_channel_zero(
         value = context.host_input(inner, shape, wide_kind, (scale * 0 + 1, scale * 0))
         one = scale * 0 + 1
     else:
-        assert isinstance(value, Expr)
-        value = context.quantize(
-            value, scale, rationals(0), 0, "half_even", None, None, None, None, (scale * 0 + 1, scale * 0)
-        )
+        assert isinstance(value, Expr | Curve)
+        plain = scale, rationals(0), 0, "half_even", None, None, None, None, (scale * 0 + 1, scale * 0)
+        value = tabulate(context, value, *plain) if isinstance(value, Curve) else context.quantize(value, *plain)
         one = scale * 0 + 1
     return context.quantize(
         value, one, real, 0, "half_even", low, high, kind, output or node.outputs[0], (scale, -real * scale)

@@ -283,6 +283,7 @@ PARAMETER_INPUTS = {
     "ConvTranspose": (1, 2),
     "DequantizeLinear": (1, 2),
     "Gemm": (1, 2),
+    "LayerNormalization": (1, 2),
     "MatMulInteger": (2, 3),
     "QLinearConv": (1, 2, 3, 4, 5, 6, 7, 8),
     "QLinearMatMul": (1, 2, 4, 5, 6, 7),

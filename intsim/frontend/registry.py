@@ -12,6 +12,8 @@ from intsim.frontend.reader import Operation
 Handler = Callable[[Context, Operation], Value | Sequence[Value]]
 
 HANDLERS: dict[str, Handler] = {}
+CURVES: dict[str, Handler] = {}
+"""Of operators that take a function of one integer tensor (`Curve`), with constants or other functions of it."""
 QUANTIZERS: set[str] = set()
 """Operators that turn real values into integers."""
 MACS: set[str] = set()
@@ -31,6 +33,16 @@ def lowers(*ops: str, kind: set[str] | None = None) -> Callable[[H], H]:
             HANDLERS[op] = handler
             if kind is not None:
                 kind.add(op)
+        return handler
+
+    return register
+
+
+def of_curves(*ops: str) -> Callable[[H], H]:
+    """Register a handler for operators with a `Curve` among their inputs."""
+
+    def register(handler: H) -> H:
+        CURVES.update(dict.fromkeys(ops, handler))
         return handler
 
     return register

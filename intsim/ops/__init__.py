@@ -4,6 +4,7 @@ from intsim.ops.affine import Affine
 from intsim.ops.conv import Conv
 from intsim.ops.conv_transpose import ConvTranspose
 from intsim.ops.interpolate import Interpolate
+from intsim.ops.layer_norm import LayerNorm
 from intsim.ops.lookup import Lookup
 from intsim.ops.mac import Mac, Panel
 from intsim.ops.matmul import Matmul
@@ -13,6 +14,8 @@ from intsim.ops.op import Op
 from intsim.ops.pool import MaxPool, SumPool
 from intsim.ops.reduce_sum import ReduceSum
 from intsim.ops.requantize import Requantize
+from intsim.ops.softmax import Softmax
+from intsim.ops.table import Table
 
 OPS: dict[str, Op] = {
     op.name: op
@@ -23,6 +26,7 @@ OPS: dict[str, Op] = {
         ConvTranspose(),
         Gather(),
         Interpolate(),
+        LayerNorm(),
         Lookup(),
         Matmul(),
         MaxPool(),
@@ -31,9 +35,14 @@ OPS: dict[str, Op] = {
         ReduceSum(),
         Requantize(),
         Reshape(),
+        Softmax(),
         SumPool(),
+        Table(),
         Transpose(),
     )
 }
 
-__all__ = ["OPS", "Mac", "Op", "Panel"]
+LAYER_ENDS = frozenset({"requantize", "table"})
+"""Operators whose results are the codes of a quantizer."""
+
+__all__ = ["LAYER_ENDS", "OPS", "Mac", "Op", "Panel"]

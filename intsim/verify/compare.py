@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from intsim.graph import IntArray, IntegerGraph
-from intsim.ops import OPS, Mac
+from intsim.ops import LAYER_ENDS, OPS, Mac
 from intsim.targets import Target
 
 
@@ -88,7 +88,7 @@ def segment_of(graph: IntegerGraph, tensor: str) -> list[Any]:
     while waiting:
         name = waiting.pop()
         node = producers.get(name)
-        if node is None or name in needed or (node.op == "requantize" and name != tensor):
+        if node is None or name in needed or (node.op in LAYER_ENDS and name != tensor):
             continue
         needed.add(name)
         waiting += node.inputs

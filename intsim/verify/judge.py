@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.graph import IntArray, IntegerGraph, Node
+from intsim.ops import LAYER_ENDS
 from intsim.targets import Target
 from intsim.verify.compare import difference, place
 from intsim.verify.reference import ReferenceRun
@@ -138,7 +139,7 @@ def _target_locals(
         mine, _ = run_node(graph, node, [values[i] for i in node.inputs], target)
         true, _ = run_node(graph, node, [ideal[i] for i in node.inputs], exact)
         onnx = named[node.output]
-        if node.op == "requantize" and onnx in found.given_codes:
+        if node.op in LAYER_ENDS and onnx in found.given_codes:
             out[onnx] = (mine, true, _exactly(graph, node, values, exact))
             mine = true = found.given_codes[onnx].astype(np.int64)
         values[node.output], ideal[node.output] = mine, true
@@ -146,6 +147,6 @@ def _target_locals(
 
 
 def _exactly(graph: IntegerGraph, node: Node, values: Mapping[str, IntArray], exact: Target) -> IntArray:
-    from intsim.engine.requantize import run_requantize
+    from intsim.engine.run import run_node
 
-    return run_requantize(node, [values[i] for i in node.inputs], [graph.tensors[i] for i in node.inputs], exact)
+    return run_node(graph, node, [values[i] for i in node.inputs], exact)[0]

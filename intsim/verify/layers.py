@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from intsim.graph import IntegerGraph, Node
-from intsim.ops import OPS, Mac
+from intsim.ops import LAYER_ENDS, OPS, Mac
 from intsim.targets import Target
 
 
@@ -27,7 +27,7 @@ def layers(graph: IntegerGraph, sources: Mapping[str, str] | None = None) -> lis
     names = sources or {}
     out = [Layer(names.get(n, n), "Quantize" if n in names else "Input", n, ()) for n in graph.inputs]
     for node in graph.nodes:
-        if node.op != "requantize":
+        if node.op not in LAYER_ENDS:
             continue
         macs, first = _feeders(node, producers)
         mine = [m for m in macs if m.name not in claimed]
@@ -38,6 +38,8 @@ def layers(graph: IntegerGraph, sources: Mapping[str, str] | None = None) -> lis
             name, op = (first.source, first.source_op) if first is not None else (node.source, node.source_op)
         if len(node.inputs) > 1:
             name, op = node.source, "Add"
+        elif node.op == "table" and not mine:
+            name, op = node.source, "-".join(node.attributes.get("functions", ["Table"]))
         out.append(Layer(name or node.name, op or node.op, node.output, tuple(m.name for m in mine)))
     for node in graph.nodes:
         if isinstance(OPS[node.op], Mac) and node.name not in claimed:
@@ -53,14 +55,14 @@ def _feeders(node: Node, producers: dict[str, Node]) -> tuple[list[Node], Node |
     while waiting:
         name = waiting.pop(0)
         maker = producers.get(name)
-        if maker is None or name in seen or maker.op == "requantize":
+        if maker is None or name in seen or maker.op in LAYER_ENDS:
             continue
         seen.add(name)
         if isinstance(OPS[maker.op], Mac):
             macs.append(maker)
         else:
             waiting += maker.inputs
-    return macs, first if first is not None and first.op != "requantize" else None
+    return macs, first if first is not None and first.op not in LAYER_ENDS else None
 
 
 def stage_names(target: Target) -> list[str]:

@@ -14,7 +14,9 @@ class LayerVerdict:
 
     `mismatches` counts wrong outputs of the layer, `accumulator_mismatches` wrong sums before its requantizer (which a
     clip may hide). `born` counts mismatches that exact arithmetic on the target's own inputs of this layer doesn't
-    share. `overflows` maps a stage to its events, `overflow_channels` a stage to its channels with events.
+    share. `host_ties` counts codes that float64 on the host leaves open between neighbours, `near_ties` those that the
+    proven error of a Softmax or layer normalisation does. `overflows` maps a stage to its events, `overflow_channels` a
+    stage to its channels with events.
     """
 
     name: str
@@ -26,6 +28,7 @@ class LayerVerdict:
     accumulator_mismatches: int = 0
     born: int = 0
     host_ties: int = 0
+    near_ties: int = 0
     overflows: dict[str, int] = field(default_factory=dict)
     overflow_channels: dict[str, dict[int, int]] = field(default_factory=dict)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from intsim.targets import Target
 from intsim.verify.compare import born_here, difference, first_difference, place
 from intsim.verify.exact_file import ExactFile, bound_inputs, sorted_proto
 from intsim.verify.executors import FAMILIES, Executor
+from intsim.verify.inexact import Inexact
 from intsim.verify.judge import judge, judge_end
 from intsim.verify.layers import Layer, layers, stage_names
 from intsim.verify.reference import ReferenceRun
@@ -71,7 +73,8 @@ def verify(
     if inputs is not None:
         for sample in data:
             loaded.check_inputs(sample)
-    found = layers(loaded.graph, loaded.quantizer_names)
+    inexact = Inexact(loaded)
+    found = layers(loaded.graph, loaded.quantizer_names) + inexact.unread()
     names = stage_names(chosen)
     verdict = Verdict(loaded.path, chosen.name, samples=len(data), seed=None if inputs is not None else seed)
     verdict.host = {"prologue": loaded.lowered.prologue.names, "epilogue": loaded.lowered.epilogue.names}
@@ -87,9 +90,7 @@ def verify(
         alive = {k for k, v in verdict.references.items() if v.reason is None}
         executors = _start(loaded, sample, judge_of, alive)
         try:
-            say(tag + "exact semantics")
-            truth = judge_of.run(sample)
-            _one_sample(verdict, loaded, chosen, found, names, sample, truth, partial(_tagged, say, tag))
+            _one_sample(verdict, loaded, chosen, found, names, sample, judge_of, inexact, partial(_tagged, say, tag))
             for kind, executor in executors.items():
                 say(tag + f"waiting for {kind}")
                 outcome = executor.result(reference_timeout)
@@ -105,8 +106,8 @@ def verify(
                     continue
                 local = judge_of.run(sample, outcome.tensors)
                 mine = judge(report, local, loaded.graph, codes, chosen)
-                _ends(report, loaded, local, mine, outcome.tensors)
-                _result(report, loaded, chosen, sample, outcome.tensors)
+                _ends(report, loaded, local, mine, outcome.tensors, inexact.errors)
+                _result(report, loaded, chosen, sample, outcome.tensors, inexact.errors)
         finally:
             for executor in executors.values():
                 executor.stop()
@@ -142,7 +143,8 @@ def _one_sample(
     found: list[Layer],
     names: list[str],
     sample: Mapping[str, NDArray[Any]],
-    truth: ReferenceRun,
+    judge_of: ExactFile,
+    inexact: Inexact,
     say: Report,
 ) -> None:
     """Add one sample's layers to the verdict."""
@@ -150,16 +152,23 @@ def _one_sample(
     exact_target = Target.load("exact")
     run = model.run(sample, target, keep=True)
     exact = run if target == exact_target else model.run(sample, exact_target, keep=True)
+    say("exact semantics")
+    truth = judge_of.run(sample, inexact.given(exact) if inexact else None)
     fault = None
     accumulators = {node.name: node.output for node in model.graph.nodes}
     for layer, line in zip(found, verdict.layers, strict=True):
         got = run.tensors[layer.tensor]
-        expected, ties = _expected(model, layer, truth, exact, sample)
+        expected, ties = _expected(model, layer, truth, exact, inexact)
         if fault is None:
             fault = _lowering_fault(layer, expected, exact.tensors[layer.tensor])
+        for node in inexact.feeding(layer.tensor):
+            right = inexact.right(node, truth, exact)
+            line.accumulator_mismatches += difference(right, run.tensors[node.output])[0]
+            fault = fault or _lowering_fault(replace(layer, tensor=node.output), right, exact.tensors[node.output])
         count, lsb = difference(expected, got)
         line.elements += got.size
-        line.host_ties += ties
+        line.host_ties += ties if layer.tensor in model.graph.inputs else 0
+        line.near_ties += ties if layer.tensor not in model.graph.inputs else 0
         line.mismatches += count
         line.max_lsb = max(line.max_lsb, lsb)
         if count:
@@ -180,12 +189,11 @@ def _one_sample(
         )
 
 
-def _expected(
-    model: Model, layer: Layer, truth: ReferenceRun, exact: Run, sample: Mapping[str, NDArray[Any]]
-) -> tuple[IntArray, int]:
-    """Exact codes of a layer by the reference evaluator, and how many prologue elements float64 can't decide.
+def _expected(model: Model, layer: Layer, truth: ReferenceRun, exact: Run, inexact: Inexact) -> tuple[IntArray, int]:
+    """Exact codes of a layer by the reference evaluator, and how many elements are left open.
 
-    For those the host's own choice is admissible, and is taken. A layer that the reference doesn't expose (an
+    These are prologue elements that float64 can't decide, and codes that the proven error of a row function doesn't
+    decide; for them the integers' own choice is admissible, and is taken. A layer that the reference doesn't expose (an
     accumulator inside a fused operator) is compared with the engine's exact run.
     """
     own = exact.tensors[layer.tensor]
@@ -194,9 +202,13 @@ def _expected(
         codes = np.asarray(truth.codes[name]).reshape(own.shape)
         boundary = next((b for b in model.lowered.boundaries if b.tensor == layer.tensor), None)
         # an input that a quantizer reads directly is exact: there is no tie that float64 can't tell
-        if boundary is None or boundary.host in model.lowered.source.inputs or (codes == own).all():
+        if boundary is None:
+            return inexact.admitted(layer.tensor, codes, exact)
+        if boundary.host in model.lowered.source.inputs or (codes == own).all():
             return codes, 0
         return _host_choice(codes, own, truth, name)
+    if layer.tensor in inexact.errors:
+        return own, 0  # judged by its error
     end = next((n for n, e in model.lowered.ends.items() if _is_plain(e) and e.terms[0][0] == layer.tensor), None)
     if end is None or end not in truth.tensors:
         return own, 0
@@ -267,15 +279,20 @@ def _unusable(model: Model, tensors: Mapping[str, NDArray[Any]]) -> str | None:
 
 
 def _ends(
-    report: ReferenceVerdict, model: Model, local: ReferenceRun, mine: dict[str, IntArray], tensors: Mapping[str, Any]
+    report: ReferenceVerdict,
+    model: Model,
+    local: ReferenceRun,
+    mine: dict[str, IntArray],
+    tensors: Mapping[str, Any],
+    inexact: Collection[str],
 ) -> None:
     """Judge accumulators that end the integer part without a quantizer."""
     for name, value in model.lowered.ends.items():
         if name not in tensors or name in local.codes or not _is_plain(value) or name not in local.tensors:
             continue
         tensor = value.terms[0][0]
-        if model.graph.tensors[tensor].type is not None:
-            continue  # moved codes, judged at their quantizer
+        if model.graph.tensors[tensor].type is not None or tensor in inexact:
+            continue  # moved codes, judged at their quantizer, or a row function's integers, which no float has
         shape = model.graph.tensors[tensor].shape
         had = _in_lsb(value, tensors[name]).reshape(shape)
         exact = _accumulator_codes(value, local, name, np.zeros(shape, np.int64))
@@ -294,11 +311,12 @@ def _result(
     target: Target,
     sample: Mapping[str, NDArray[Any]],
     tensors: Mapping[str, Any],
+    inexact: Collection[str],
 ) -> None:
     """End-to-end comparison of the integers behind the outputs with what the executor ended with."""
     run = model.run(sample, target)
     for name, value in model.lowered.ends.items():
-        if name not in tensors or not _is_plain(value):
+        if name not in tensors or not _is_plain(value) or value.terms[0][0] in inexact:
             continue
         own = run.tensors[value.terms[0][0]]
         theirs = _in_lsb(value, tensors[name]).reshape(own.shape)

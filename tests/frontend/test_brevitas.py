@@ -71,6 +71,20 @@ class Residual(nn.Module):
         return self.output(self.linear(self.pool(joined).flatten(1)))
 
 
+class Gated(nn.Module):
+    """A function of many bends between two quantizers."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.input, self.before, self.after = (qnn.QuantIdentity(return_quant_tensor=True) for _ in range(3))
+        self.first, self.second = qnn.QuantConv2d(3, 8, 3, padding=1, bias=False), qnn.QuantConv2d(8, 4, 3, bias=False)
+        self.function, self.output = function, qnn.QuantIdentity()
+
+    def forward(self, x):
+        x = self.before(self.first(self.input(x)))
+        return self.output(self.second(self.after(self.function(x.value))))
+
+
 NETWORKS = {
     "symmetric": lambda: Chain(Int8ActPerTensorFloat, Int8WeightPerChannelFloat),
     "asymmetric": lambda: Chain(ShiftedUint8ActPerTensorFloat, ShiftedUint8WeightPerTensorFloat),
@@ -79,6 +93,8 @@ NETWORKS = {
     "float bias": lambda: Chain(Int8ActPerTensorFloat, Int8WeightPerChannelFloat, 8, None),
     "binary": lambda: Chain(Int8ActPerTensorFloat, SignedBinaryWeightPerTensorConst, 1, None),
     "ternary": lambda: Chain(Int8ActPerTensorFloat, SignedTernaryWeightPerTensorConst, 2, None),
+    "gelu": lambda: Gated(nn.GELU()),
+    "silu": lambda: Gated(nn.SiLU()),
     "max pool": lambda: Residual(nn.MaxPool2d(2), 16 * 4 * 4),
     "truncated average": lambda: Residual(qnn.TruncAvgPool2d(2), 16 * 4 * 4),
     "truncated global average": lambda: Residual(qnn.TruncAdaptiveAvgPool2d(1), 16),

@@ -21,7 +21,7 @@ __all__ = ["Call", "attributes", "integer_range", "sized", "window"]
 class Call:
     """A node about to be evaluated; `label` names it in messages, `outputs` is how many of its outputs are used.
 
-    `constant` is True where no input depends on the data.
+    `constant` is True where no input depends on the data, `decides` where a quantizer depends on the result.
     """
 
     op: str
@@ -31,6 +31,7 @@ class Call:
     inputs: list[Tensor | None]
     outputs: int = 1
     constant: bool = False
+    decides: bool = False
 
     def tensor(self, i: int) -> Tensor:
         """Input `i`, which has to be there."""

@@ -42,6 +42,7 @@ class _Step:
     label: str
     outputs: int
     constant: bool
+    decides: bool = False
 
 
 class Reference:
@@ -137,7 +138,7 @@ class Reference:
                     vague[out] = min(sources)
         if refused:
             raise IntsimError("; ".join(refused))
-        return steps
+        return _with_readers(steps)
 
     def run(self, inputs: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray] | None = None) -> ReferenceRun:
         """Evaluate the graph.
@@ -180,7 +181,9 @@ class Reference:
         result: Any = self._cache.get(name) if fresh else None
         if result is None:
             tensors = [run.tensors[i] if i else None for i in node.input]
-            call = Call(node.op_type, step.label, self._opset, step.attrs, tensors, step.outputs, step.constant)
+            call = Call(
+                node.op_type, step.label, self._opset, step.attrs, tensors, step.outputs, step.constant, step.decides
+            )
             try:
                 result = _call(step.key, call)
                 if isinstance(result, Quantized) and step.key == "Clip" and node.input[0] in run.quantized:
@@ -206,6 +209,18 @@ class Reference:
             except IntsimError as error:
                 raise IntsimError(f"{step.label}: {error}") from error
             touched.add(name)
+
+
+def _with_readers(steps: list[_Step]) -> list[_Step]:
+    """The same steps, each knowing whether a quantizer depends on it."""
+    wanted: set[str] = set()
+    out = []
+    for step in reversed(steps):
+        decides = bool(wanted.intersection(step.node.output))
+        if decides or step.key in QUANTIZERS:
+            wanted.update(step.node.input)
+        out.append(replace(step, decides=decides))
+    return out[::-1]
 
 
 def _call(operator: str, call: Call) -> Tensor | list[Tensor] | Quantized:

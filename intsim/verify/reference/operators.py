@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 
 from intsim.errors import IntsimError
+from intsim.verify.reference import plain
 from intsim.verify.reference.arithmetic import (
     absolute,
     add,
@@ -20,11 +22,14 @@ from intsim.verify.reference.arithmetic import (
 )
 from intsim.verify.reference.call import Call, window
 from intsim.verify.reference.contraction import convolve, convolve_transposed, matmul
+from intsim.verify.reference.functions import FUNCTIONS, evaluated, power_of
 from intsim.verify.reference.movement import MOVEMENT, along_channel, channels_first, channels_last
 from intsim.verify.reference.pool import POOLING, max_pool
 from intsim.verify.reference.quantizers import QUANTIZERS, dequantize_linear
 from intsim.verify.reference.rational import SMALL, floats
+from intsim.verify.reference.reals import Number
 from intsim.verify.reference.resize import RESIZING
+from intsim.verify.reference.rowwise import layer_normalization, root, softmax
 from intsim.verify.reference.tensor import Tensor, constant, exact_number, from_array, move
 
 __all__ = ["EPILOGUE", "OPERATORS", "QUANTIZERS", "key"]
@@ -189,63 +194,6 @@ def hard_swish(call: Call) -> Tensor:
     return multiply(call.tensor(0), hard_sigmoid(call, Fraction(1, 6)), factor=False)
 
 
-def _values(call: Call, i: int = 0) -> np.ndarray:
-    return call.tensor(i).approx()[0]
-
-
-def _softmax(call: Call) -> np.ndarray:
-    v = _values(call)
-    axis = call.attr("axis", -1 if call.opset >= 13 else 1) % v.ndim
-    # before opset 13 everything from `axis` on is one row
-    axes = (axis,) if call.opset >= 13 else tuple(range(axis, v.ndim))
-    v = v - v.max(axis=axes, keepdims=True)
-    if call.op == "LogSoftmax":
-        return v - np.log(np.exp(v).sum(axis=axes, keepdims=True))
-    return np.exp(v) / np.exp(v).sum(axis=axes, keepdims=True)
-
-
-def _argmax(call: Call) -> np.ndarray:
-    axis = call.attr("axis", 0)
-    out = np.argmax(_values(call), axis=axis)
-    return np.expand_dims(out, axis) if call.attr("keepdims", 1) else out
-
-
-def _erf(call: Call) -> np.ndarray:
-    return np.vectorize(math.erf, otypes=[np.float64])(_values(call))
-
-
-def _gelu(call: Call) -> np.ndarray:
-    v = _values(call)
-    if call.attr("approximate", "none") == "tanh":
-        return 0.5 * v * (1 + np.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3)))
-    return 0.5 * v * (1 + np.vectorize(math.erf, otypes=[np.float64])(v / math.sqrt(2)))
-
-
-def _elu(call: Call) -> np.ndarray:
-    v = _values(call)
-    return np.where(v > 0, v, call.attr("alpha", 1.0) * np.expm1(np.minimum(v, 0)))
-
-
-#: Functions with irrational values, in plain float64: of constants (rounded once), or after the last quantizer.
-_EPILOGUE: dict[str, Callable[[Call], np.ndarray]] = {
-    "Softmax": _softmax,
-    "LogSoftmax": _softmax,
-    "ArgMax": _argmax,
-    "Sigmoid": lambda call: 1 / (1 + np.exp(-_values(call))),
-    "Tanh": lambda call: np.tanh(_values(call)),
-    "Exp": lambda call: np.exp(_values(call)),
-    "Log": lambda call: np.log(_values(call)),
-    "Erf": _erf,
-    "Gelu": _gelu,
-    "Elu": _elu,
-    "Softplus": lambda call: np.logaddexp(0, _values(call)),
-    "Ceil": lambda call: np.ceil(_values(call)),
-    "Floor": lambda call: np.floor(_values(call)),
-    "Round": lambda call: np.rint(_values(call)),
-    "Sign": lambda call: np.sign(_values(call)),
-}
-
-
 def _approximate(v: np.ndarray, label: str) -> Tensor:
     v = np.asarray(v, np.float64)
     return Tensor(v.shape, "f", v=v, e=np.full(v.shape, math.inf), poison=f"{label} has no exact form")
@@ -253,6 +201,17 @@ def _approximate(v: np.ndarray, label: str) -> Tensor:
 
 def _outside(f: Callable[[Call], np.ndarray]) -> Operator:
     return lambda call: _rounded(f(call), call)
+
+
+def _function(f: Callable[[Call], np.ndarray]) -> Operator:
+    """Of constants rounded once to float64; exact where a quantizer depends on it; else in plain float64."""
+
+    def operator(call: Call) -> Tensor:
+        if call.decides and not call.constant:
+            return evaluated(call, FUNCTIONS[call.op])
+        return _rounded(f(call), call)
+
+    return operator
 
 
 def _rounded(v: np.ndarray, call: Call) -> Tensor:
@@ -264,9 +223,17 @@ def _rounded(v: np.ndarray, call: Call) -> Tensor:
     return _approximate(v, call.label)
 
 
+def row_softmax(call: Call) -> Tensor:
+    """Softmax: of constants rounded once to float64."""
+    return softmax(call) if call.decides and not call.constant else _rounded(plain.softmax(call), call)
+
+
 def square_root(call: Call) -> Tensor:
     """Sqrt: of constants rounded once to float64."""
-    return _rounded(np.sqrt(_values(call)), call)
+    if call.constant or not call.decides:
+        return _rounded(np.sqrt(plain.values(call)), call)
+    x = call.tensor(0)
+    return evaluated(call, FUNCTIONS["Sqrt"]) if x.on_grid else root(x)
 
 
 def power(call: Call) -> Tensor:
@@ -279,11 +246,37 @@ def power(call: Call) -> Tensor:
             for _ in range(int(e) - 1):
                 out = multiply(out, base, factor=False)
             return move([out], lambda a: np.broadcast_to(a, np.broadcast_shapes(base.shape, exponent.shape)))
-        if e == Fraction(1, 2):
-            return _rounded(np.sqrt(_values(call)), call)
+        if e == Fraction(1, 2) and not base.on_grid:
+            return square_root(call)
         if e == Fraction(-1, 2):
-            return _rounded(1.0 / np.sqrt(_values(call)), call)
-    return _rounded(np.power(_values(call), _values(call, 1)), call)
+            if not call.constant and not base.on_grid:
+                return divide(constant(Fraction(1)), root(base))
+            if call.constant:
+                return _rounded(1.0 / np.sqrt(plain.values(call)), call)
+    if call.constant or not call.decides:
+        return _rounded(np.power(plain.values(call), plain.values(call, 1)), call)
+    return _powers(call, base, exponent)
+
+
+def _power(e: Fraction) -> Callable[[Call, Number], Number]:
+    return lambda call, x: power_of(x, e)
+
+
+def _powers(call: Call, base: Tensor, exponent: Tensor) -> Tensor:
+    """A tensor to constant exponents, one for the tensor or one a position."""
+    if not exponent.exact or exponent.size > SMALL:
+        raise IntsimError("the exponent has to be a constant")
+    shape = np.broadcast_shapes(base.shape, exponent.shape)
+    wide = move([base], lambda a: np.broadcast_to(a, shape))
+    exponents = np.broadcast_to(exponent.fractions(), shape)
+    parts, index = [], np.arange(wide.size).reshape(shape)
+    for e in sorted(set(exponents.flat)):
+        here = np.asarray(exponents == e, bool)
+        picked = move([wide], lambda a, here=here: a[here])
+        made = evaluated(replace(call, inputs=[picked]), _power(e))
+        parts.append((index[here], made))
+    back = np.argsort(np.concatenate([i for i, _ in parts]))
+    return move([made for _, made in parts], lambda *a: np.concatenate(a)[back].reshape(shape))
 
 
 def _in_channels_last(f: Callable[[Call], Tensor], weights: bool) -> Operator:
@@ -304,7 +297,8 @@ OPERATORS: dict[str, Operator] = {
     **MOVEMENT,
     **POOLING,
     **RESIZING,
-    **{name: _outside(f) for name, f in _EPILOGUE.items()},
+    **{name: _outside(f) for name, f in plain.EPILOGUE.items()},
+    **{name: _function(f) for name, f in plain.PLAIN.items()},
     "DequantizeLinear": dequantize_linear,
     "Conv": conv,
     "ConvTranspose": conv_transpose,
@@ -327,6 +321,8 @@ OPERATORS: dict[str, Operator] = {
     "HardSigmoid": hard_sigmoid,
     "HardSwish": hard_swish,
     "Clip": clip,
+    "Softmax": row_softmax,
+    "LayerNormalization": layer_normalization,
     "Sqrt": square_root,
     "Pow": power,
     "channels_last:Conv": _in_channels_last(conv, True),
@@ -335,4 +331,4 @@ OPERATORS: dict[str, Operator] = {
 }
 
 #: Operators that only constants may meet before the last quantizer.
-EPILOGUE = frozenset(_EPILOGUE)
+EPILOGUE = frozenset(plain.EPILOGUE)

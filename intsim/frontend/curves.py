@@ -1,0 +1,317 @@
+"""Elementwise functions of one integer tensor: collected until a quantizer makes a table of them (`tables.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+
+from intsim.frontend.context import ONE, ZERO, Context, Refused, as_real, spread
+from intsim.frontend.elementwise import FLOAT_TYPES
+from intsim.frontend.expression import Applied, Const, Curve, Expr, Fixed, Value, compress
+from intsim.frontend.reader import Operation
+from intsim.frontend.registry import CURVES, HANDLERS, QUANTIZERS, lowers, of_curves
+from intsim.graph import Rationals, rationals
+from intsim.ops.table import MOST_CODES
+
+SOURCE = Applied("source")
+BINARY = {
+    "Add": "add",
+    "Sub": "subtract",
+    "Mul": "multiply",
+    "Div": "divide",
+    "Max": "maximum",
+    "Min": "minimum",
+}
+AFFINE = ("Add", "Sub", "Mul", "Div", "Neg", "Relu", "LeakyRelu", "PRelu", "Clip", "HardTanh", "HardSigmoid", "Abs")
+"""Handlers of expressions that curves borrow."""
+
+
+def as_curve(context: Context, value: Expr | Curve) -> Curve:
+    """An expression of one tensor as a function of that tensor's integers."""
+    if isinstance(value, Curve):
+        return value
+    if len(value.terms) != 1:
+        names = " and ".join(context.graph.tensors[n].onnx or n for n, _ in value.terms)
+        raise Refused(f"it is a function of {names} together; quantize what it reads, so that it is one tensor")
+    tensor, scale = value.terms[0]
+    return Curve(value.shape, tensor, _applied(value, SOURCE, scale))
+
+
+def _applied(value: Expr, base: Applied, scale: Rationals, node: str = "") -> Applied:
+    """`steps(scale * base + offset)`."""
+    plain = scale.size == 1 and scale.reshape(-1)[0] == 1 and not any(value.offset.reshape(-1))
+    out = base if plain else Applied("affine", (base,), (scale, value.offset), node)
+    for step in value.steps:
+        out = Applied(step.kind, (out,), step.values, node)
+    return out
+
+
+def label(node: Operation) -> str:
+    """A node in messages."""
+    return f"node {node.name} ({node.op})"
+
+
+def then(context: Context, node: Operation, name: str, *parameters: Rationals | Fraction | float) -> Curve:
+    """The node's function `name` of its first input."""
+    value = context.value(node.inputs[0])
+    if not isinstance(value, Expr | Curve):
+        raise Refused(f"its input {node.inputs[0]} is a float that no quantizer made an integer")
+    x = as_curve(context, value)
+    rank = len(x.shape)
+    spreads = tuple(spread(p if isinstance(p, np.ndarray) else rationals(p), rank) for p in parameters)
+    return replace(x, function=Applied(name, (x.function,), spreads, label(node)), made_by=(*x.made_by, node.op))
+
+
+def single(node: Operation, name: str, default: float) -> Fraction:
+    """A float32 attribute, exactly."""
+    return Fraction(float(np.float32(node.attributes.get(name, default))))
+
+
+PLAIN = {
+    "Exp": "exp",
+    "Log": "log",
+    "Sqrt": "sqrt",
+    "Sin": "sin",
+    "Cos": "cos",
+    "Erf": "erf",
+    "Tanh": "tanh",
+    "Sigmoid": "sigmoid",
+    "Softplus": "softplus",
+    "Softsign": "softsign",
+    "Mish": "mish",
+    "HardSwish": "hard_swish",
+    "Floor": "floor",
+    "Ceil": "ceil",
+    "Round": "round",
+    "Sign": "sign",
+}
+"""ONNX operators without parameters."""
+
+
+@of_curves(*PLAIN)
+@lowers(*PLAIN)
+def plain(context: Context, node: Operation) -> Value:
+    """A function without parameters."""
+    return then(context, node, PLAIN[node.op])
+
+
+@of_curves("Gelu")
+@lowers("Gelu")
+def gelu(context: Context, node: Operation) -> Value:
+    """x Phi(x), or its approximation by tanh, with ONNX's 0.044715 as a decimal number."""
+    form = node.attributes.get("approximate", "none")
+    if form not in ("none", "tanh"):
+        raise Refused(f"its attribute approximate is {form!r}; known are none and tanh")
+    return then(context, node, "gelu" if form == "none" else "gelu_tanh")
+
+
+@of_curves("Elu", "Selu", "Celu")
+@lowers("Elu", "Selu", "Celu")
+def elu(context: Context, node: Operation) -> Value:
+    """alpha (e^x - 1) below zero and its kin; alpha and gamma are float32."""
+    if node.op == "Selu":
+        gamma = single(node, "gamma", 1.05070102214813232421875)
+        return then(context, node, "elu", gamma, gamma * single(node, "alpha", 1.67326319217681884765625), Fraction(1))
+    alpha = single(node, "alpha", 1.0)
+    if node.op == "Celu" and alpha == 0:
+        raise Refused("its alpha is zero, by which it divides")
+    return then(context, node, "elu", Fraction(1), alpha, 1 / alpha if node.op == "Celu" else Fraction(1))
+
+
+@of_curves("ThresholdedRelu")
+@lowers("ThresholdedRelu")
+def thresholded_relu(context: Context, node: Operation) -> Value:
+    """x above alpha, else 0."""
+    return then(context, node, "thresholded", single(node, "alpha", 1.0))
+
+
+@of_curves("Reciprocal")
+@lowers("Reciprocal")
+def reciprocal(context: Context, node: Operation) -> Value:
+    """1 / x."""
+    return _divided(context, node, rationals(1), ())
+
+
+@of_curves("Pow")
+@lowers("Pow")
+def power(context: Context, node: Operation) -> Value:
+    """x to a constant exponent."""
+    if not isinstance(context.value(node.inputs[1]), Const | Fixed):
+        raise Refused("its exponent is not a constant")
+    exponent = context.value(node.inputs[1])
+    assert isinstance(exponent, Const | Fixed)
+    value = context.value(node.inputs[0])
+    if not isinstance(value, Expr | Curve):
+        raise Refused("its base is a constant; only a constant exponent is supported")
+    x = _grown(as_curve(context, value), exponent.shape)
+    real = compress(spread(as_real(exponent), len(x.shape)))
+    return replace(x, function=Applied("power", (x.function,), (real,), label(node)), made_by=(*x.made_by, node.op))
+
+
+@lowers("Max", "Min")
+def extreme(context: Context, node: Operation) -> Value:
+    """The larger or smaller of a tensor and constants, or of functions of one tensor."""
+    return binary(context, node)
+
+
+@lowers("HardSigmoid")
+def hard_sigmoid(context: Context, node: Operation) -> Value:
+    """max(0, min(1, alpha x + beta)): a requantizer holds it."""
+    x = context.integer(node.inputs[0])
+    if not isinstance(x, Expr):
+        raise Refused("its input is a constant")
+    rank = len(x.shape)
+    a, b = (spread(rationals(single(node, n, d)), rank) for n, d in (("alpha", 0.2), ("beta", 0.5)))
+    return x.affine(a, b, x.shape).then("clamp", spread(ZERO, rank), spread(ONE, rank))
+
+
+@lowers("Abs")
+def absolute(context: Context, node: Operation) -> Value:
+    """|x|: slope -1 below zero."""
+    x = context.integer(node.inputs[0])
+    if not isinstance(x, Expr):
+        raise Refused("its input is a constant")
+    return x.then("leaky", spread(-ONE, len(x.shape)))
+
+
+@of_curves("BatchNormalization", *AFFINE)
+def borrowed(context: Context, node: Operation) -> Value:
+    """What an expression would become, of a curve; two functions of one tensor by `binary`."""
+    values = [context.values[n] for n in node.inputs if n]
+    if node.op in BINARY and not any(isinstance(v, Const | Fixed) for v in values):
+        return binary(context, node)
+    if node.op == "Div" and isinstance(values[0], Const | Fixed):
+        return _divided(context, node, as_real(values[0]), values[0].shape)
+    position = next(i for i, n in enumerate(node.inputs) if n and isinstance(context.values[n], Curve))
+    curve = context.values[node.inputs[position]]
+    assert isinstance(curve, Curve)
+    # the handler sees an expression of a tensor that stands for the curve
+    rank = len(curve.shape)
+    stand_in = Expr(curve.shape, (("", spread(ONE, rank)),), spread(ZERO, rank))
+    context.values[node.inputs[position]] = stand_in
+    try:
+        made = HANDLERS[node.op](context, node)
+    finally:
+        context.values[node.inputs[position]] = curve
+    assert isinstance(made, Expr)
+    curve = _grown(curve, made.shape)
+    function = _applied(made, curve.function, made.terms[0][1], label(node))
+    return Curve(made.shape, curve.tensor, function, (*curve.made_by, node.op))
+
+
+@of_curves("Identity", "Dropout", "Cast")
+def passed(context: Context, node: Operation) -> Value:
+    """The same function; a Cast to an integer type would round it."""
+    if node.op == "Cast" and int(node.attributes.get("to", 1)) not in FLOAT_TYPES:
+        raise Refused("it casts real values to integers; put a quantizer in front")
+    return context.value(node.inputs[0])
+
+
+@of_curves("Max", "Min", "Sum")
+def binary(context: Context, node: Operation) -> Value:
+    """A function of several functions of one tensor, and constants."""
+    values = [context.value(n) for n in node.inputs]
+    shape = np.broadcast_shapes(*(v.shape for v in values if isinstance(v, Const | Fixed | Expr | Curve)))
+    curves = [as_curve(context, v) for v in values if isinstance(v, Expr | Curve)]
+    for curve in curves[1:]:
+        if curve.tensor != curves[0].tensor:
+            names = [context.graph.tensors[c.tensor].onnx or c.tensor for c in (curves[0], curve)]
+            raise Refused(f"functions of two tensors meet, {names[0]} and {names[1]}; quantize one of them first")
+    operands = []
+    for value in values:
+        if isinstance(value, Const | Fixed):
+            real = compress(spread(as_real(value), len(shape)))
+            operands.append(Applied("constant", (), (real,), label(node)))
+        elif isinstance(value, Expr | Curve):
+            operands.append(_grown(as_curve(context, value), shape).function)
+    out = operands[0]
+    for operand in operands[1:]:
+        same = operand is out and node.op == "Mul"
+        name = BINARY[node.op] if node.op != "Sum" else "add"
+        out = Applied("square", (out,), (), label(node)) if same else Applied(name, (out, operand), (), label(node))
+    made_by = tuple(m for c in curves for m in c.made_by)
+    return Curve(shape, curves[0].tensor, out, (*made_by, node.op))
+
+
+def _divided(context: Context, node: Operation, real: Rationals, shape: tuple[int, ...]) -> Curve:
+    """Constants over the node's last input."""
+    value = context.value(node.inputs[-1])
+    if not isinstance(value, Expr | Curve):
+        raise Refused(f"its input {node.inputs[-1]} is a float that no quantizer made an integer")
+    x = _grown(as_curve(context, value), shape)
+    numerator = Applied("constant", (), (compress(spread(real, len(x.shape))),), label(node))
+    function = Applied("divide", (numerator, x.function), (), label(node))
+    return replace(x, function=function, made_by=(*x.made_by, node.op))
+
+
+def _grown(x: Curve, other: tuple[int, ...]) -> Curve:
+    """Broadcast with another shape: parameters get its rank."""
+    shape = np.broadcast_shapes(x.shape, other)
+    if len(shape) == len(x.shape):
+        return replace(x, shape=shape)
+    known: dict[int, Applied] = {}
+    rank = len(shape)
+    return replace(x, shape=shape, function=rewritten(x.function, lambda p: spread(p, rank), known))
+
+
+def rewritten(function: Applied, change: Callable[[Rationals], Rationals], known: dict[int, Applied]) -> Applied:
+    """The same function with changed parameters; what occurs twice stays one."""
+    if id(function) not in known:
+        arguments = tuple(rewritten(a, change, known) for a in function.arguments)
+        parameters = tuple(None if p is None else change(p) for p in function.parameters)
+        known[id(function)] = replace(function, arguments=arguments, parameters=parameters)
+    return known[id(function)]
+
+
+def closes(context: Context, node: Operation, tensor: str) -> bool:
+    """Whether every path from a node, through functions of `tensor` alone, ends in a quantizer.
+
+    Then two branches of one tensor that meet may become a table; elsewhere their exact product or sum goes on.
+    """
+    waiting, inside = [o for o in node.outputs if o], {o for o in node.outputs if o}
+    while waiting:
+        name = waiting.pop()
+        readers = [op for op in context.model.operations if name in op.inputs]
+        if name in context.model.outputs or not readers:
+            return False
+        for reader in readers:
+            if reader.op in QUANTIZERS and reader.op != "Trunc" and reader.inputs[0] == name:
+                continue
+            others = [context.values.get(n) for n in reader.inputs if n and n not in inside]
+            if reader.op not in CURVES or not all(_belongs(v, tensor) for v in others):
+                return False
+            fresh = [o for o in reader.outputs if o and o not in inside]
+            inside.update(fresh)
+            waiting += fresh
+    return True
+
+
+def _belongs(value: Value | None, tensor: str) -> bool:
+    if isinstance(value, Curve):
+        return value.tensor == tensor
+    if isinstance(value, Expr):
+        return len(value.terms) == 1 and value.terms[0][0] == tensor
+    return isinstance(value, Const | Fixed)
+
+
+def meeting(context: Context, node: Operation) -> bool:
+    """Whether expressions of one tensor meet in what only a table holds.
+
+    That is a quotient by one, or a product of two of at most 16 bits that a quantizer rounds.
+    """
+    if node.op not in ("Mul", "Div"):
+        return False
+    x, y = (context.values.get(n) for n in node.inputs[:2])
+    if node.op == "Div" and isinstance(y, Expr) and len(y.terms) == 1:
+        return _belongs(x, y.terms[0][0])
+    if not (isinstance(x, Expr) and isinstance(y, Expr) and len(x.terms) == len(y.terms) == 1):
+        return False
+    tensor = context.graph.tensors[x.terms[0][0]]
+    small = tensor.high - tensor.low < MOST_CODES
+    return small and y.terms[0][0] == tensor.name and closes(context, node, tensor.name)
+
+
+__all__ = ["as_curve", "closes", "meeting", "rewritten"]

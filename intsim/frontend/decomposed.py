@@ -1,0 +1,148 @@
+"""Layer normalisation written out in elementary nodes, as exporters before opset 17 write it.
+
+```
+m = ReduceMean(x)   d = Sub(x, m)   v = ReduceMean(Pow(d, 2) or Mul(d, d))   r = Sqrt(Add(v, epsilon))   y = Div(d, r)
+```
+
+or `Mul(d, 1 / r)`. The factor and the bias that follow are elementwise constants like any others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from fractions import Fraction
+
+from intsim.frontend.expression import Const, Value
+from intsim.frontend.reader import Operation, SourceModel
+
+Rewritten = dict[int, Operation | None]
+
+
+def layer_norms(model: SourceModel, values: Mapping[str, Value], live: set[int]) -> Rewritten:
+    """What stands for some nodes, by their identity: a LayerNormalization for the last of each, None for the others.
+
+    Only where the last node is in `live` (integers depend on it) and nobody else reads what lies between.
+    """
+    finder = _Finder(model, values)
+    found: Rewritten = {}
+    for op in model.operations:
+        if id(op) in live and op.op in ("Div", "Mul"):
+            found |= finder.ending_in(op)
+    return found
+
+
+class _Finder:
+    """Patterns in one model."""
+
+    def __init__(self, model: SourceModel, values: Mapping[str, Value]) -> None:
+        self.values = values
+        self.outputs = set(model.outputs)
+        self.makers = {o: op for op in model.operations for o in op.outputs if o and op.domain == ""}
+        self.readers: dict[str, list[int]] = {}
+        for op in model.operations:
+            for name in op.inputs:
+                self.readers.setdefault(name, []).append(id(op))
+
+    def ending_in(self, op: Operation) -> Rewritten:
+        """The pattern that ends in a Div or Mul; empty if it doesn't."""
+        for moved, total, between in self._quotients(op):
+            pattern = self._inside(moved, total)
+            if pattern is None:
+                continue
+            x, axes, epsilon, needed, shared = pattern
+            inside = {id(o): o for o in [*between, *needed]}
+            ids = {id(op), *inside, *(id(o) for o in shared)}
+            if not all(self._private(o, ids) for o in inside.values()):
+                continue
+            # the difference and its mean stay where somebody else reads them
+            private = [o for o in shared if self._private(o, ids)]
+            if len(private) < len(shared):
+                private = []
+            attributes = {"axes": axes, "epsilon": epsilon}
+            whole = replace(op, op="LayerNormalization", inputs=(x,), attributes=attributes)
+            return {**dict.fromkeys((*inside, *(id(o) for o in private)), None), id(op): whole}
+        return {}
+
+    def _private(self, op: Operation, ids: set[int]) -> bool:
+        """Whether only nodes in `ids` read an operation."""
+        return all(set(self.readers.get(o, ())) <= ids and o not in self.outputs for o in op.outputs)
+
+    def _quotients(self, op: Operation) -> Iterator[tuple[str, str, list[Operation]]]:
+        """(d, v + epsilon, nodes between) of `d / sqrt(v + epsilon)`."""
+        if len(op.inputs) != 2:
+            return
+        ways = [(op.inputs[0], op.inputs[1])] if op.op == "Div" else [op.inputs, op.inputs[::-1]]
+        for moved, other in ways:
+            maker = self.makers.get(other)
+            between = []
+            inverse = op.op == "Mul"
+            if inverse and maker is not None and (maker.op == "Reciprocal" or self._one_over(maker)):
+                between, inverse = [maker], False
+                maker = self.makers.get(maker.inputs[-1])
+            if maker is None:
+                continue
+            power = self._number(maker.inputs[1]) if maker.op == "Pow" and len(maker.inputs) == 2 else None
+            root = Fraction(1, 2) if maker.op == "Sqrt" else power
+            if root == (Fraction(-1, 2) if inverse else Fraction(1, 2)):
+                yield moved, maker.inputs[0], [*between, maker]
+
+    def _one_over(self, op: Operation) -> bool:
+        return op.op == "Div" and len(op.inputs) == 2 and self._number(op.inputs[0]) == 1
+
+    def _inside(
+        self, moved: str, total: str
+    ) -> tuple[str, list[int], Fraction, list[Operation], list[Operation]] | None:
+        """(x, axes, epsilon, nodes of the variance, nodes of d) where `moved` and `total` are d and v + epsilon."""
+        addition = self.makers.get(total)
+        if addition is None or addition.op != "Add" or len(addition.inputs) != 2:
+            return None
+        numbers = [self._number(n) for n in addition.inputs]
+        if (numbers[0] is None) == (numbers[1] is None):
+            return None
+        epsilon, variance = (numbers[0], addition.inputs[1]) if numbers[1] is None else (numbers[1], addition.inputs[0])
+        mean = self._mean(variance)
+        square = None if mean is None else self.makers.get(mean[0].inputs[0])
+        squared = None if square is None else self._squared(square)
+        first = self.makers.get(moved)
+        if mean is None or square is None or squared is None or first is None or epsilon is None:
+            return None
+        second = self.makers.get(squared)
+        if second is None or first.op != "Sub" or second.op != "Sub" or len(first.inputs) != 2:
+            return None
+        centre = self._mean(first.inputs[1])
+        if centre is None or centre[0].inputs[0] != first.inputs[0] or centre[1] != mean[1]:
+            return None
+        again = self._mean(second.inputs[1])
+        if second.inputs[0] != first.inputs[0] or again is None or again[1] != mean[1]:
+            return None
+        if again[0].inputs[0] != first.inputs[0]:
+            return None
+        shared = list({id(o): o for o in (first, second, centre[0], again[0])}.values())
+        return first.inputs[0], mean[1], epsilon, [addition, mean[0], square], shared
+
+    def _mean(self, name: str) -> tuple[Operation, list[int]] | None:
+        """A ReduceMean that keeps its axes, and these."""
+        op = self.makers.get(name)
+        if op is None or op.op != "ReduceMean" or not op.attributes.get("keepdims", 1):
+            return None
+        axes = op.attributes.get("axes")
+        if axes is None and len(op.inputs) > 1:
+            value = self.values.get(op.inputs[1])
+            axes = value.array.reshape(-1).tolist() if isinstance(value, Const) else None
+        return (op, sorted(int(a) for a in axes)) if axes else None
+
+    def _squared(self, op: Operation) -> str | None:
+        """What an operation squares."""
+        if len(op.inputs) != 2:
+            return None
+        square = op.op == "Pow" and self._number(op.inputs[1]) == 2
+        return op.inputs[0] if square or (op.op == "Mul" and op.inputs[0] == op.inputs[1]) else None
+
+    def _number(self, name: str) -> Fraction | None:
+        """The one value of a constant."""
+        value = self.values.get(name)
+        if not isinstance(value, Const) or value.array.size != 1 or value.array.dtype.kind not in "fiu":
+            return None
+        number = float(value.array.reshape(-1)[0])
+        return Fraction(number) if number - number == 0 else None

@@ -1,0 +1,101 @@
+"""Softmax and LayerNormalization: functions of whole rows of integers with one scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+
+from intsim.errors import IntsimError
+from intsim.frontend.context import ZERO, Context, Refused, as_real, spread
+from intsim.frontend.elementwise import expression
+from intsim.frontend.expression import Const, Expr, Fixed, scalar
+from intsim.frontend.movement import axis_of
+from intsim.frontend.reader import Operation
+from intsim.frontend.registry import lowers
+from intsim.graph import Rationals, rational_text, rationals
+from intsim.ops.exponentials import falling_exponentials
+from intsim.ops.layer_norm import fraction_bits
+from intsim.ops.rows import FRACTION_BITS
+from intsim.ops.softmax import table_bits
+
+MOST_TABLE = 1 << 20
+"""Most entries of a table of exponentials (8 MiB)."""
+
+
+def one_scale(context: Context, x: Expr, axes: Sequence[int]) -> tuple[str, Fraction]:
+    """A tensor and its scale, above zero: `x` but for an offset that is the same all along a row."""
+    if any(scale.size > 1 for _, scale in x.terms):
+        raise Refused("its input has a scale for each channel; quantize it with one scale for the tensor")
+    if not x.steps and all(x.offset.shape[a] == 1 for a in axes):
+        x = replace(x, offset=spread(ZERO, len(x.shape)))
+    settled = context.settle(x, growing=True)
+    name, scales = settled.terms[0]
+    scale = scalar(scales)
+    assert scale is not None
+    return name, scale
+
+
+@lowers("Softmax")
+def softmax(context: Context, node: Operation) -> Expr:
+    """Softmax along an axis, before opset 13 of all that lies from the axis on."""
+    x = expression(context, node, 0)
+    rank, old = len(x.shape), context.model.opset < 13
+    axis = axis_of(int(node.attributes.get("axis", 1 if old else -1)), rank)
+    axes = list(range(axis, rank)) if old else [axis]
+    tensor, scale = one_scale(context, x, axes)
+    info = context.graph.tensors[tensor]
+    bits = table_bits(int(np.prod([x.shape[a] for a in axes])))
+    try:
+        table = falling_exponentials(scale, bits, info.high - info.low, MOST_TABLE)
+    except IntsimError as error:
+        raise Refused(f"{error}, as its input has a step of {float(scale):.3g}; quantize its input") from None
+    attributes = {"axes": axes, "bits": bits, "fraction": FRACTION_BITS}
+    return context.emit("softmax", [tensor], _step(FRACTION_BITS), ZERO, attributes, {"table": table})
+
+
+@lowers("LayerNormalization")
+def layer_normalization(context: Context, node: Operation) -> Expr:
+    """(x - mean) / sqrt(variance + epsilon) * scale + bias over the axes from `axis` on.
+
+    A decomposed one (`decomposed.py`) names its `axes`, and its `epsilon` as a Fraction.
+    """
+    x = expression(context, node, 0)
+    if sum(map(bool, node.outputs)) > 1:
+        raise Refused("its outputs Mean and InvStdDev are not supported")
+    rank = len(x.shape)
+    if "axes" in node.attributes:
+        axes = sorted({axis_of(int(a), rank) for a in node.attributes["axes"]})
+    else:
+        axes = list(range(axis_of(int(node.attributes.get("axis", -1)), rank), rank))
+    epsilon = node.attributes.get("epsilon", 1e-5)
+    exact = epsilon if isinstance(epsilon, Fraction) else Fraction(float(np.float32(epsilon)))
+    if exact <= 0:
+        raise Refused("its epsilon is not above zero, so that a row of equal numbers has no result")
+    tensor, scale = one_scale(context, x, axes)
+    bits = fraction_bits(int(np.prod([x.shape[a] for a in axes])))
+    attributes = {"axes": axes, "fraction": bits, "epsilon": rational_text(exact / scale**2)}
+    y = context.emit("layer_norm", [tensor], _step(bits), ZERO, attributes)
+    gamma, beta = (_parameter(context, node, i, x.shape, axes) for i in (1, 2))
+    gamma, beta = (spread(v, rank) for v in (rationals(1) if gamma is None else gamma, ZERO if beta is None else beta))
+    return y.affine(gamma, beta, y.shape)
+
+
+def _parameter(
+    context: Context, node: Operation, position: int, shape: tuple[int, ...], axes: list[int]
+) -> Rationals | None:
+    """Scale or bias as exact numbers; None if it has none."""
+    if position >= len(node.inputs) or not node.inputs[position]:
+        return None
+    value = context.value(node.inputs[position])
+    if not isinstance(value, Const | Fixed):
+        raise Refused(f"its input {node.inputs[position]} is not a constant")
+    if np.broadcast_shapes(value.shape, shape) != shape or len(value.shape) > len(axes):
+        raise Refused(f"its input {node.inputs[position]} of shape {value.shape} doesn't fit its input {shape}")
+    return as_real(value)
+
+
+def _step(bits: int) -> Rationals:
+    return rationals(Fraction(1, 1 << bits))

@@ -1,0 +1,184 @@
+"""A function of one integer tensor and the quantizer behind it as a table of correctly rounded entries.
+
+Each entry is decided on exact bounds of the real value: more bits are spent until both bounds round to the same code.
+A value that needs more than `MOST_BITS` is refused, never guessed; values that are rational are exact from the start,
+ties as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+
+import numpy as np
+
+from intsim.arithmetic.integers import IntegerType
+from intsim.arithmetic.interval import FUNCTIONS, Interval, Unsettled, exactly
+from intsim.arithmetic.rounding import round_fraction
+from intsim.frontend.context import Context, Refused, spread
+from intsim.frontend.expression import Applied, Curve, Expr, compress
+from intsim.graph import Rationals, Tensor, rationals
+from intsim.ops.table import MOST_CODES
+
+BITS = (64, 192, 576, 1728, 4096)
+"""Precisions that are tried, one after another."""
+MOST_BITS = BITS[-1]
+MOST_ENTRIES = 1 << 22
+"""Most entries of one node's tables (32 MiB)."""
+Key = tuple[Fraction | None, ...]
+
+
+def tabulate(
+    context: Context,
+    value: Curve,
+    scale: Rationals,
+    before: Rationals,
+    after: int,
+    rounding: str,
+    low: int | None,
+    high: int | None,
+    kind: IntegerType | None,
+    onnx: str | None,
+    meaning: tuple[Rationals, Rationals],
+    bipolar: bool = False,
+) -> Expr:
+    """Write a table: `clip(round(value / scale + before) + after, low, high)`, arguments as of `Context.quantize`.
+
+    Raises Refused for a code at which the function has no real value, or that `MOST_BITS` bits don't decide.
+    """
+    rank = len(value.shape)
+    tensor = context.graph.tensors[value.tensor]
+    codes = _codes(tensor)
+
+    def code(v: Fraction) -> int:
+        if bipolar:
+            return 1 if v >= 0 else -1
+        y = round_fraction(v, rounding) + after
+        y = y if low is None else max(y, low)
+        return y if high is None else min(y, high)
+
+    inverse = spread(rationals([1 / s for s in scale.reshape(-1)]).reshape(scale.shape), rank)
+    scaled = Applied("affine", (value.function,), (inverse, spread(before, rank)))
+    function = _Cells(scaled)
+    if len(function.distinct) * len(codes) > MOST_ENTRIES or math.prod(function.cells) * len(codes) > MOST_ENTRIES:
+        raise Refused(
+            f"its function of {len(codes)} codes has {math.prod(function.cells)} sets of constants, more than "
+            f"{MOST_ENTRIES} entries; quantize before constants that are as large as the tensor"
+        )
+    rows = np.empty((len(function.distinct), len(codes)), np.int64)
+    lost: list[tuple[int, int]] = []
+    for i, x in enumerate(codes):
+        function.memo.clear()
+        for row, cell in enumerate(function.distinct):
+            try:
+                rows[row, i] = function.decided(cell, x, code)
+            except Refused:
+                if tensor.low <= x <= tensor.high:
+                    raise
+                lost.append((row, i))
+    for row, i in lost:  # codes that only an overflow could bring read what the nearest reachable one reads
+        rows[row, i] = rows[row, min(max(codes[i], tensor.low), tensor.high) - codes.start]
+    arrays = {"table": np.ascontiguousarray(rows[function.row])}
+    attributes = {"low": codes.start, "cells": list(function.cells), "functions": list(dict.fromkeys(value.made_by))}
+    name = value.tensor
+    if np.broadcast_shapes(function.cells, tensor.shape) != value.shape:
+        name = context.broadcast(name, value.shape)
+    new_scale, new_offset = (compress(spread(m, rank)) for m in meaning)
+    return context.emit("table", [name], new_scale, new_offset, attributes, arrays, kind, onnx)
+
+
+def _codes(tensor: Tensor) -> range:
+    """The codes that get entries: all of the declared type, so that a table holds what a machine's would.
+
+    Raises Refused where the tensor has more than `MOST_CODES` of them.
+    """
+    if tensor.high - tensor.low >= MOST_CODES:
+        raise Refused(
+            f"it is no line, and its input {tensor.onnx or tensor.name} has codes {tensor.low}..{tensor.high}, more "
+            f"than the {MOST_CODES} of a table; put a quantizer of at most 16 bits in front"
+        )
+    kind = tensor.type
+    if kind is not None and kind.max - kind.min < MOST_CODES and kind.contains(tensor.low, tensor.high):
+        return range(kind.min, kind.max + 1)
+    return range(tensor.low, tensor.high + 1)
+
+
+class _Cells:
+    """A function with its parameters laid out cell by cell.
+
+    `cells` is the shape of the cells, `row` numbers each cell's distinct parameter set, row-major, `distinct` a cell of
+    each.
+    """
+
+    def __init__(self, root: Applied) -> None:
+        self.order: list[Applied] = []
+        self._visit(root, set())
+        parameters = [p for f in self.order for p in f.parameters if p is not None]
+        self.cells = np.broadcast_shapes(*(p.shape for p in parameters))
+        count = math.prod(self.cells)
+        self.place = {id(f): i for i, f in enumerate(self.order)}
+        self.parameters: list[list[Key]] = []
+        self.keys: list[list[int]] = []
+        for f in self.order:
+            flat = [None if p is None else np.broadcast_to(p, self.cells).reshape(-1) for p in f.parameters]
+            numbers: dict[tuple[Key, tuple[int, ...]], int] = {}
+            values: list[Key] = []
+            keys = []
+            arguments = [self.keys[self.place[id(a)]] for a in f.arguments]
+            for c in range(count):
+                own: Key = tuple(None if p is None else p[c] for p in flat)
+                values.append(own)
+                keys.append(numbers.setdefault((own, tuple(a[c] for a in arguments)), len(numbers)))
+            self.parameters.append(values)
+            self.keys.append(keys)
+        last = self.keys[-1]
+        self.row = np.array(last, np.int64)
+        self.distinct = [last.index(k) for k in range(max(last) + 1)]
+        self.memo: dict[tuple[int, int, int], Interval] = {}
+
+    def _visit(self, f: Applied, seen: set[int]) -> None:
+        if id(f) in seen:
+            return
+        seen.add(id(f))
+        for argument in f.arguments:
+            self._visit(argument, seen)
+        self.order.append(f)
+
+    def decided(self, cell: int, x: int, code: Callable[[Fraction], int]) -> int:
+        """The code of x in a cell."""
+        for bits in BITS:
+            try:
+                found = self.value(len(self.order) - 1, cell, x, bits)
+            except Unsettled:
+                continue
+            least, most = code(found.low), code(found.high)
+            if least == most:
+                return least
+        raise Refused(
+            f"its value at code {x} lies within 2^-{MOST_BITS} of where rounding changes, and is not known to be "
+            "rational; it can't be decided"
+        )
+
+    def value(self, position: int, cell: int, x: int, bits: int) -> Interval:
+        """The value of one function of the graph at x; what cells share is worked out once at the first precision."""
+        f = self.order[position]
+        if f.name == "source":
+            return exactly(Fraction(x))
+        key = (position, self.keys[position][cell], x)
+        if bits == BITS[0] and key in self.memo:
+            return self.memo[key]
+        arguments = [self.value(self.place[id(a)], cell, x, bits) for a in f.arguments]
+        try:
+            found = FUNCTIONS[f.name](bits, arguments, self.parameters[position][cell]).trimmed(bits)
+        except Unsettled:
+            raise
+        except (ValueError, ZeroDivisionError, OverflowError) as error:
+            where = f"{f.node}: " if f.node else ""
+            at = float(arguments[-1].low) if arguments else 0.0
+            raise Refused(
+                f"{where}at code {x}, where it reads {at:.6g}: {error}; keep that code out of reach"
+            ) from None
+        if bits == BITS[0] and len(self.distinct) > 1:
+            self.memo[key] = found
+        return found

@@ -1,0 +1,30 @@
+"""Faults in tables of elementwise functions: bounds, formulas, positions."""
+
+from .planting import Fault
+
+FAULTS = (
+    Fault(
+        "erf-truncation-not-counted",
+        "the error function's upper bound lies below it, so that a table's entry next to a tie may be one LSB off",
+        "intsim/arithmetic/elementary.py",
+        "low, high = _bounds(total, total + slack, width)",
+        "low, high = _bounds(total, total, width)",
+        "tests/arithmetic/test_elementary.py::test_bounds_enclose_and_are_close[erf]",
+    ),
+    Fault(
+        "celu-rate",
+        "Celu's exponential takes x where x / alpha is meant",
+        "intsim/frontend/curves.py",
+        '1 / alpha if node.op == "Celu" else Fraction(1))',
+        "Fraction(1))",
+        "tests/frontend/test_tables.py::test_every_code_of_qcdq[Celu]",
+    ),
+    Fault(
+        "table-wraps-around",
+        "a code below the table, brought by an overflow, reads an entry from its end",
+        "intsim/ops/table.py",
+        'np.clip(arrays[0] - node.attributes["low"], 0, table.shape[1] - 1)',
+        '(arrays[0] - node.attributes["low"]) % table.shape[1]',
+        "tests/ops/test_table.py::test_codes_outside_read_the_nearest_end",
+    ),
+)
