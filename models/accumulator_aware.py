@@ -9,7 +9,7 @@ bias is added in a register of its own (target ``a2q-N``), or `intsim certify` s
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from brevitas.nn import QuantConv2d
@@ -18,16 +18,15 @@ from torch import Tensor, nn
 
 from intsim.errors import IntsimError
 
-Weights = Literal["a2q", "a2q+"]
 QUANTIZERS: dict[str, Any] = {
     "a2q": Int8AccumulatorAwareWeightQuant,
     "a2q+": Int8AccumulatorAwareZeroCenterWeightQuant,
 }
 INPUT_BITS = 8
-"""All activations of these networks are unsigned and of 8 bits."""
+"""Of the zoo's activations, which are unsigned."""
 
 
-def weight_quantizer(weights: Weights, accumulator_bits: int) -> Any:
+def weight_quantizer(weights: str, accumulator_bits: int) -> Any:
     """Brevitas' 8-bit quantizer for that accumulator width.
 
     Raises:
@@ -38,25 +37,29 @@ def weight_quantizer(weights: Weights, accumulator_bits: int) -> Any:
     return QUANTIZERS[weights].let(accumulator_bit_width=accumulator_bits)
 
 
-def largest_norm(weights: Weights, accumulator_bits: int) -> float:
-    """Largest l1 norm of a channel's integer weights, for unsigned inputs of `INPUT_BITS`."""
+def largest_norm(weights: str, accumulator_bits: int, input_bits: int = INPUT_BITS) -> float:
+    """Largest l1 norm of a channel's integer weights, for unsigned inputs of `input_bits`."""
     if weights == "a2q":
-        return (2.0 ** (accumulator_bits - 1) - 1) / 2**INPUT_BITS
-    return (2.0**accumulator_bits - 2) / (2**INPUT_BITS - 1)
+        return (2.0 ** (accumulator_bits - 1) - 1) / 2**input_bits
+    return (2.0**accumulator_bits - 2) / (2**input_bits - 1)
 
 
-def keep_the_function(layer: QuantConv2d, weights: Weights, accumulator_bits: int) -> None:
+def keep_the_function(
+    layer: QuantConv2d, weights: str, accumulator_bits: int, bits: int = 8, input_bits: int = INPUT_BITS
+) -> None:
     """Choose each channel's scale so coarse that its float weights meet the limit as they are.
 
     Brevitas begins with the scale of the largest weight and shrinks the whole channel to meet the limit, which makes
-    another function of it. A coarser scale costs resolution only, and training goes on from there.
+    another function of it. A coarser scale costs resolution only, and training goes on from there. `bits` are the
+    weights'.
     """
     w: Tensor = layer.weight.data
     over = tuple(range(1, w.dim()))
     if weights == "a2q+":
         w = w - w.mean(over, keepdim=True)
-    finest = w.abs().amax(over, keepdim=True) / (2**7 - 1)
-    scale = torch.maximum(finest, w.abs().sum(over, keepdim=True) / largest_norm(weights, accumulator_bits))
+    finest = w.abs().amax(over, keepdim=True) / (2 ** (bits - 1) - 1)
+    limit = largest_norm(weights, accumulator_bits, input_bits)
+    scale = torch.maximum(finest, w.abs().sum(over, keepdim=True) / limit)
     quantizer = layer.weight_quant.tensor_quant
     for holder in (quantizer.scaling_impl, quantizer.pre_scaling_impl.scaling_impl):
         holder.value.data = scale.log2()  # Brevitas learns the logarithm

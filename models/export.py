@@ -27,23 +27,23 @@ from torch import Tensor
 
 from intsim.errors import IntsimError
 from models.accumulator_aware import store_integers
-from models.disparity import ZOO, Network
+from models.disparity import ZOO, Network, described
 from models.networks import DispNet, fold
 from models.quantize import quantize
 from models.recipe import read_recipe
-from models.stereo import generate, network_input
+from models.stereo import INPUT_CHANNELS, generate, network_input
 from models.train import make_network
 
 DEMO_SHAPE = (96, 144)
 """Pixels of the image pair the zoo's files are made for."""
 
-OPSET = 13
+OPSET = DispNet.opset
 CALIBRATION_PAIRS = 128
 
 _PLUMBING = {"act_quant", "activation_impl", "export_handler"}
 _SHORTER = (
     (r"^(\w+)\.\1\.", r"\1."),  # enc0.enc0.1.conv: the container repeats itself
-    (r"^([qxy])\.", r"head_\1."),
+    (r"^([qxyz]|guide)\.", r"head_\1."),
     (r"\.(Conv|Relu)$", ""),
     (r"(weight|bias)_quant", r"\1"),
 )
@@ -58,9 +58,9 @@ def load_checkpoint(path: Path) -> tuple[DispNet, dict[str, Any]]:
     if not path.is_file():
         raise IntsimError(f"{path}: no such checkpoint; train the recipe first (python -m models.train)")
     state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["step"] < state["recipe"]["training"]["steps"]:
+    if state["step"] < state["recipe"]["training"]["steps"] and not state.get("stopped"):
         raise IntsimError(f"{path}: training stopped at step {state['step']}; finish it (python -m models.train)")
-    network = make_network(state["recipe"])
+    network = make_network(state["recipe"], state_follows=True)
     network.load_state_dict(state["network"])
     record = {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
@@ -73,30 +73,43 @@ def load_checkpoint(path: Path) -> tuple[DispNet, dict[str, Any]]:
     return network.eval(), record
 
 
-def calibration_batches(height: int, width: int, count: int = CALIBRATION_PAIRS, batch: int = 16) -> Iterator[Tensor]:
-    """Input codes of the first `count` training pairs, in batches."""
+def calibration_batches(
+    height: int,
+    width: int,
+    count: int = CALIBRATION_PAIRS,
+    batch: int = 16,
+    scenes: str = "plain",
+    channels: int = INPUT_CHANNELS,
+) -> Iterator[Tensor]:
+    """Input codes of the first `count` training pairs, their first `channels` channels, in batches."""
     for first in range(0, count, batch):
-        pairs = [generate("train", i, height, width) for i in range(first, min(first + batch, count))]
-        yield torch.stack([torch.from_numpy(network_input(p.left, p.right)) for p in pairs]).float()
+        numbers = range(first, min(first + batch, count))
+        pairs = [generate("train", i, height, width, hard=scenes == "hard") for i in numbers]
+        yield torch.stack([torch.from_numpy(network_input(p.left, p.right)[:channels]) for p in pairs]).float()
 
 
 def export(
-    folded: DispNet | None, quantized: DispNet, network: Network, record: dict[str, Any], folder: Path
+    folded: DispNet | None,
+    quantized: DispNet,
+    network: Network,
+    record: dict[str, Any],
+    folder: Path,
+    qcdq: bool = True,
 ) -> list[Path]:
     """Write the three ONNX files and the JSON of `network` into `folder`, all or none; return their paths.
 
     `record` says how the network was trained and goes into the JSON. Without `folded` (accumulator-aware networks,
-    which never were float, and whose quantizers have no QCDQ form) only the QONNX file and the JSON.
+    which never were float, and whose quantizers have no QCDQ form) or without `qcdq` only the QONNX file and the JSON.
     """
     folder.mkdir(parents=True, exist_ok=True)
     codes = torch.zeros(network.input_shape)
-    options: dict[str, Any] = {"input_names": ["codes"], "output_names": ["output"], "opset_version": OPSET}
+    options: dict[str, Any] = {"input_names": ["codes"], "output_names": ["output"], "opset_version": quantized.opset}
     options["dynamo"] = False
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         paths = [Path(scratch) / network.file("w8a8.qonnx").name]
         # Copies, because an export that fails leaves the module in Brevitas' export mode.
         export_qonnx(copy.deepcopy(quantized), args=codes, export_path=str(paths[0]), **options)
-        if folded is not None:
+        if folded is not None and qcdq:
             paths += [Path(scratch) / network.file(kind).name for kind in ("fp32", "w8a8.qcdq")]
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # the TorchScript exporter is what Brevitas needs
@@ -154,7 +167,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         recipe = read_recipe(arguments.recipe)
-        network = Network(recipe["name"], recipe["network"]["order"], *arguments.shape)
+        network = described(recipe, *arguments.shape)
         trained, record = load_checkpoint(arguments.checkpoints / f"{recipe['name']}.pt")
     except IntsimError as error:
         print(error, file=sys.stderr)

@@ -1,10 +1,11 @@
-"""Where accumulator-aware training begins: a trained float network of the zoo, quantized so that it still works.
+"""Where training of a quantized network begins: a trained float network, quantized so that it still works.
 
 A recipe with a table ``[quantization]`` is trained by `models.train` from here on, and exported by `models.export`.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import onnx
@@ -12,10 +13,15 @@ import torch
 from onnx import numpy_helper
 
 from intsim.errors import IntsimError
-from models.disparity import read_network
-from models.export import calibration_batches
+from models.disparity import described, read_network
+from models.export import calibration_batches, load_checkpoint
 from models.networks import DispNet, fold
-from models.quantize import quantize
+from models.quantize import quantize, with_quantizers
+from models.schemes import Scheme
+from models.train import float_network as untrained_network
+
+MEANT = ("order", "dimensions", "guide", "widths", "inputs", "embedding")
+"""Keys of a recipe's table ``network`` in which it must agree with the network that it begins with."""
 
 
 def float_network(name: str, widths: tuple[int, ...]) -> DispNet:
@@ -35,11 +41,46 @@ def float_network(name: str, widths: tuple[int, ...]) -> DispNet:
     return folded
 
 
+def trained_network(path: Path, table: dict[str, Any]) -> DispNet:
+    """The folded float network of a finished checkpoint; `table` is the table ``network`` of the recipe that wants it.
+
+    Raises:
+        IntsimError: there is no such checkpoint, it is unfinished, quantized already, or of another network.
+    """
+    network, record = load_checkpoint(path)
+    if "quantization" in record["recipe"]:
+        raise IntsimError(f"{path}: holds a quantized network; begin with the float one it was made from")
+    had = record["recipe"]["network"]
+    for key in MEANT:
+        if had[key] != table[key]:
+            raise IntsimError(f"{path}: a network with {key} {had[key]}, the recipe wants {table[key]}")
+    return fold(network)
+
+
+def bare_network(recipe: dict[str, Any]) -> DispNet:
+    """The recipe's quantized network, neither trained nor calibrated: for a state that is loaded next."""
+    return with_quantizers(fold(untrained_network(recipe)), Scheme.of(recipe["quantization"]))
+
+
 def start_network(recipe: dict[str, Any]) -> DispNet:
-    """The recipe's network before its first step: quantized, calibrated on training pairs, bias-corrected."""
-    wanted, data = recipe["quantization"], recipe["data"]
-    folded = float_network(wanted["start"], tuple(recipe["network"]["widths"]))
-    if folded.order != recipe["network"]["order"]:
-        raise IntsimError(f"{wanted['start']} has a head of order {folded.order}, the recipe wants another")
-    batches = calibration_batches(data["height"], data["width"], min(128, data["train"]))
-    return quantize(folded, batches, wanted["weights"], wanted["accumulator_bits"])
+    """The recipe's network before its first step: quantized, calibrated on training pairs, bias-corrected.
+
+    ``start`` is the name of a zoo network or the path of a checkpoint, which ends in ``.pt``.
+
+    Raises:
+        IntsimError: see `float_network` and `trained_network`; or a ``{seed}`` that nobody filled in.
+    """
+    wanted, data, table = recipe["quantization"], recipe["data"], recipe["network"]
+    start = wanted["start"]
+    if "{seed}" in start:
+        raise IntsimError(f'start = "{start}": write a seed for {{seed}}, or train the run of a seed by models.study')
+    if start.endswith(".pt"):
+        folded = trained_network(Path(start), table)
+    else:
+        folded = float_network(start, tuple(table["widths"]))
+        if folded.order != table["order"]:
+            raise IntsimError(f"{start} has a head of order {folded.order}, the recipe wants another")
+    size = data["height"], data["width"], min(128, data["train"])
+    options = {"scenes": data["scenes"], "channels": described(recipe).channels}
+    batches = calibration_batches(*size, **options)
+    return quantize(folded, batches, Scheme.of(wanted))

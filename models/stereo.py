@@ -3,6 +3,9 @@
 A scene is a pile of slanted planes: a background and up to six ellipses, boxes and bars. On each the disparity is an
 affine function of the left image's coordinates, ``d = a + b x + c y``, so the right image's coordinate ``x - d``
 inverts exactly and both views sample the same continuous texture. The nearest plane (largest disparity) wins.
+
+Hard scenes have more planes, thin bars and combs (poles, wires, fences: down to one pixel wide, seen through), planes
+with little or no texture, textures that repeat, deeper occlusions, more noise, and cameras that differ in gamma.
 """
 
 from __future__ import annotations
@@ -46,10 +49,12 @@ class Pair:
 class Scene:
     """Planes, outlines and textures of one scene of `height` x `width` pixels; see the module docstring."""
 
-    def __init__(self, rng: np.random.Generator, height: int, width: int, pool: NDArray[np.float32]) -> None:
+    def __init__(
+        self, rng: np.random.Generator, height: int, width: int, pool: NDArray[np.float32], hard: bool = False
+    ) -> None:
         """Draw a scene from `rng`."""
         self.height, self.width, self.pool = height, width, pool
-        count = int(rng.integers(3, 8))
+        count = int(rng.integers(5, 13) if hard else rng.integers(3, 8))
         shape = (count, 1, 1)
         base = rng.uniform(0.5, 23.5, count)
         base[0] = rng.uniform(0.5, 12.0)
@@ -69,6 +74,23 @@ class Scene:
         self.shift = rng.uniform(0, SIZE, (2, count))
         self.contrast = np.where(rng.random(count) < 0.15, 0.15, rng.uniform(0.4, 1.0, count))
         self.grey = rng.uniform(0.3, 0.7, count)
+        self.comb, self.gap = np.full(shape, np.inf), np.ones(shape)
+        if hard:
+            self._make_hard(rng)
+
+    def _make_hard(self, rng: np.random.Generator) -> None:
+        """Thin bars and combs in front of the background; flat and repeating textures."""
+        count = len(self.a)
+        kind = rng.random((count, 1, 1))
+        kind[0] = 1.0
+        bar, comb = kind < 0.3, (kind >= 0.3) & (kind < 0.45)
+        self.box = self.box | bar | comb
+        self.radius[1] = np.where(bar, rng.uniform(0.5, 2.0, kind.shape), self.radius[1])
+        self.radius[0] = np.where(bar, rng.uniform(0.2, 0.8, kind.shape) * self.height, self.radius[0])
+        self.comb = np.where(comb, rng.uniform(5.0, 14.0, kind.shape), np.inf)
+        self.gap = np.where(comb, rng.uniform(0.2, 0.5, kind.shape), 1.0)
+        self.contrast = np.where(rng.random(count) < 0.25, rng.uniform(0.02, 0.12, count), self.contrast)
+        self.map = self.map * np.where(rng.random(count) < 0.2, rng.uniform(2.0, 4.0, count), 1.0)
 
     def render(
         self, x: NDArray[np.float64], y: NDArray[np.float64], right: bool = False
@@ -83,6 +105,7 @@ class Scene:
         along = (dx * np.cos(self.angle) + dy * np.sin(self.angle)) / self.radius[0]
         across = (dy * np.cos(self.angle) - dx * np.sin(self.angle)) / self.radius[1]
         inside = np.where(self.box, np.maximum(np.abs(along), np.abs(across)), along**2 + across**2) < 1
+        inside &= np.isinf(self.comb) | (np.mod(along * self.radius[0] / self.comb, 1.0) < self.gap)
         winner = np.argmax(np.where(inside, disparity, -np.inf), 0)
         column = np.take_along_axis(column, winner[None], 0)[0]
         cosine, sine = self.map[0][winner], self.map[1][winner]
@@ -93,25 +116,28 @@ class Scene:
         return np.clip(grey, 0, 1), np.take_along_axis(disparity, winner[None], 0)[0], winner
 
 
-def generate(split: Split, index: int, height: int = 64, width: int = 128) -> Pair:
+def generate(split: Split, index: int, height: int = 64, width: int = 128, hard: bool = False) -> Pair:
     """Pair number `index` of a split; the three splits share neither random stream nor texture.
 
-    Gain, offset and noise differ between the two images, as between two cameras.
+    Gain, offset and noise differ between the two images, as between two cameras; in `hard` scenes gamma does, too.
     """
     number = SPLITS[split]
-    rng = np.random.default_rng([number, index, height, width])
-    scene = Scene(rng, height, width, texture_pool(_POOL_SEED + number))
+    rng = np.random.default_rng([number, index, height, width, 1] if hard else [number, index, height, width])
+    scene = Scene(rng, height, width, texture_pool(_POOL_SEED + number), hard)
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
     left, disparity, plane = scene.render(x, y)
     right, _, _ = scene.render(x, y, right=True)
     _, _, opposite = scene.render(x - disparity, y, right=True)
     valid = (opposite == plane) & (x - disparity >= 0)
-    noise = rng.uniform(0, 3)
+    noise = rng.uniform(0, 6 if hard else 3)
     images = []
     for image in (left, right):
+        image = image ** rng.uniform(0.9, 1.1) if hard else image
         level = 255 * image * rng.uniform(0.92, 1.08) + rng.uniform(-6, 6)
         images.append(np.clip(np.rint(level + noise * rng.standard_normal(image.shape)), 0, 255).astype(np.uint8))
-    return Pair(images[0], images[1], disparity.astype(np.float32), valid, f"generated {split} {index}")
+    return Pair(
+        images[0], images[1], disparity.astype(np.float32), valid, f"generated {'hard ' if hard else ''}{split} {index}"
+    )
 
 
 def network_input(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -133,14 +159,17 @@ def network_input(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[
             f"the images are {left.shape[-2]} x {left.shape[-1]} pixels: give an even height and an even width of at "
             f"least {DISPARITY_RANGE + 2}"
         )
-    wide_left, wide_right = left.astype(np.int16), right.astype(np.int16)
-    channels = [image[..., i::2, j::2] for image in (left, right) for i in (0, 1) for j in (0, 1)]
+    images = [image[..., i::2, j::2] for image in (left, right) for i in (0, 1) for j in (0, 1)]
+    codes = np.empty((*left.shape[:-2], INPUT_CHANNELS, *images[0].shape[-2:]), np.uint8)
+    np.stack(images, -3, out=codes[..., :8, :, :])
+    cost = np.empty_like(left)
     for k in range(DISPARITY_RANGE + 1):
-        cost = np.full_like(wide_left, 255)
-        cost[..., k:] = np.abs(wide_left[..., k:] - wide_right[..., : left.shape[-1] - k])
-        pooled = cost[..., 0::2, 0::2] + cost[..., 0::2, 1::2] + cost[..., 1::2, 0::2] + cost[..., 1::2, 1::2]
-        channels.append(((pooled + 2) >> 2).astype(np.uint8))
-    return np.stack(channels, -3)
+        here, there = left[..., k:], right[..., : left.shape[-1] - k]
+        cost[..., :k] = 255
+        np.subtract(np.maximum(here, there), np.minimum(here, there), out=cost[..., k:])
+        rows = cost[..., 0::2, :].astype(np.uint16) + cost[..., 1::2, :]
+        codes[..., 8 + k, :, :] = (rows[..., 0::2] + rows[..., 1::2] + 2) >> 2
+    return codes
 
 
 def on_grid(image: NDArray[T]) -> NDArray[T]:

@@ -21,10 +21,12 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from intsim.errors import IntsimError
+from intsim.hilbert import Curve
+from intsim.nn import depth_loss, point_loss, project
 from models.batches import Arrays, batch_of, load_pairs
-from models.disparity import Network, float_disparity
+from models.disparity import Network, described, float_disparity
 from models.networks import DispNet
-from models.recipe import read_recipe
+from models.recipe import checked, read_recipe
 from models.stereo import network_input, on_grid
 
 NORMALIZATION_BATCHES = 64
@@ -37,25 +39,28 @@ def train(recipe: dict[str, Any], folder: Path, device: str = "cpu") -> Path:
         IntsimError: the checkpoint is damaged or belongs to another recipe.
         KeyboardInterrupt: on SIGINT, at the end of the step under way, after writing the checkpoint.
     """
+    recipe = checked(recipe)
     data, training = recipe["data"], recipe["training"]
-    meta = Network(recipe["name"], recipe["network"]["order"], data["height"], data["width"])
+    meta = described(recipe)
     path = folder / f"{recipe['name']}.pt"
     torch.manual_seed(training["seed"])
     network = make_network(recipe).to(device).to(memory_format=torch.channels_last)
     optimizer = make_optimizer(network, recipe)
     state: dict[str, Any] = {"recipe": recipe, "step": 0, "seconds": 0.0, "device": device, "validation": []}
+    state["stopped"] = False
     if path.exists():
-        state = _resume(path, recipe, network, optimizer)
-    if state["step"] == training["steps"]:
+        state, optimizer = _resume(path, recipe, network)
+    if state["step"] == training["steps"] or state["stopped"]:
         return path
-    pairs = load_pairs("train", data["train"], data["height"], data["width"])
-    held_out = load_pairs("validation", data["validation"], data["height"], data["width"])
+    size = data["height"], data["width"], data["scenes"]
+    pairs = load_pairs("train", data["train"], *size)
+    held_out = load_pairs("validation", data["validation"], *size)
     start, before = time.monotonic(), state["seconds"]
     asked_to_stop: list[int] = []
     earlier = signal.signal(signal.SIGINT, lambda number, frame: asked_to_stop.append(number))
     try:
         for step in track(range(state["step"], training["steps"]), recipe["name"]):
-            loss = _step(network, optimizer, batch_of(pairs, step, recipe, meta), step, training)
+            loss = _step(network, optimizer, batch_of(pairs, step, recipe, meta), step, training, meta)
             state["step"] = step + 1
             last = state["step"] == training["steps"]
             if last:
@@ -68,8 +73,15 @@ def train(recipe: dict[str, Any], folder: Path, device: str = "cpu") -> Path:
                 _, mean, median = state["validation"][-1]
                 report = f"step {step + 1} loss {loss:.4f} EPE mean {mean:.3f} median {median:.3f} px"
                 print(f"{report} {state['seconds']:.0f} s", flush=True)
+                if training["patience"] and mean == min(epe for _, epe, _ in state["validation"]):
+                    state["best"] = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+                state["stopped"] = _out_of_patience(state["validation"], training["patience"])
+            if training["patience"] and (last or state["stopped"]):
+                network.load_state_dict(state["best"])
             if validate or asked_to_stop:
                 _checkpoint({**state, "network": network.state_dict(), "optimizer": optimizer.state_dict()}, path)
+            if state["stopped"]:
+                break
             if asked_to_stop and not last:
                 raise KeyboardInterrupt
     finally:
@@ -77,13 +89,34 @@ def train(recipe: dict[str, Any], folder: Path, device: str = "cpu") -> Path:
     return path
 
 
-def make_network(recipe: dict[str, Any]) -> DispNet:
-    """The recipe's network before its first step: untrained, or, with a table ``quantization``, quantized already."""
-    if "quantization" in recipe:
-        from models.finetune import start_network  # Brevitas is slow to import
+def make_network(recipe: dict[str, Any], state_follows: bool = False) -> DispNet:
+    """The recipe's network before its first step: untrained, or, with a table ``quantization``, quantized already.
 
-        return start_network(recipe)
-    return DispNet(recipe["network"]["order"], tuple(recipe["network"]["widths"]), recipe["network"]["noise"])
+    `state_follows`: a state will be loaded into it, so that what it begins with is of no account.
+    """
+    if "quantization" in recipe:
+        from models.finetune import bare_network, start_network  # Brevitas is slow to import
+
+        return bare_network(recipe) if state_follows else start_network(recipe)
+    return float_network(recipe)
+
+
+def float_network(recipe: dict[str, Any]) -> DispNet:
+    """The recipe's float network, untrained."""
+    table = recipe["network"]
+    options = {key: table[key] for key in ("order", "noise", "dimensions", "guide", "embedding")}
+    options |= {"widths": tuple(table["widths"]), "channels": described(recipe).channels}
+    if table["family"] == "dpt":
+        from models.dpt import DPT
+
+        return DPT(**options)
+    return DispNet(**options)
+
+
+def _out_of_patience(validation: list[list[float]], patience: int) -> bool:
+    """Whether the last `patience` validations brought no lower mean than those before."""
+    means = [mean for _, mean, _ in validation]
+    return 0 < patience < len(means) and min(means[:-patience]) <= min(means[-patience:])
 
 
 def make_optimizer(network: DispNet, recipe: dict[str, Any]) -> torch.optim.Optimizer:
@@ -114,15 +147,21 @@ def validation_epe(network: DispNet, data: Arrays, meta: Network) -> tuple[float
     with torch.no_grad():
         for first in range(0, len(data["left"]), 32):
             part = slice(first, first + 32)
-            codes = torch.from_numpy(network_input(data["left"][part], data["right"][part])).float()
-            predicted = float_disparity(network(codes.to(device)).cpu().numpy(), meta)
+            codes = network_input(data["left"][part], data["right"][part])[:, : meta.channels]
+            output = network(torch.from_numpy(codes).float().to(device))
+            predicted = float_disparity(output.cpu().numpy(), meta)
             errors.append(np.abs(predicted - on_grid(data["disparity"][part]))[on_grid(data["valid"][part])])
     error = np.concatenate(errors)
     return float(error.mean()), float(np.median(error))
 
 
 def _step(
-    network: DispNet, optimizer: torch.optim.Optimizer, batch: tuple[Tensor, ...], step: int, training: dict[str, Any]
+    network: DispNet,
+    optimizer: torch.optim.Optimizer,
+    batch: tuple[Tensor, ...],
+    step: int,
+    training: dict[str, Any],
+    meta: Network,
 ) -> float:
     torch.manual_seed(training["seed"] * 1_000_003 + step)
     device = next(network.parameters()).device
@@ -132,10 +171,7 @@ def _step(
     with torch.autocast(device.type, torch.bfloat16, enabled=training["bfloat16"]):
         features = network.trunk(network.input(codes))
     features = features.float() if training["bfloat16"] else features
-    output = torch.cat([head(features) for head in network.heads.values()], 1)
-    # The distance in the plane for two heads; with one head the same formula is the L1 loss.
-    distance = torch.sqrt((output - wanted).square().sum(1, keepdim=True) + 1e-8)
-    loss = (weight * distance).sum() / weight.sum()
+    loss = loss_of(network.heads(features), wanted, weight, training, meta)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, training) * group["size"]
     optimizer.zero_grad(set_to_none=True)
@@ -143,6 +179,29 @@ def _step(
     nn.utils.clip_grad_norm_(network.parameters(), 1.0)
     optimizer.step()
     return float(loss.detach())
+
+
+def loss_of(output: Tensor, wanted: Tensor, weight: Tensor, training: dict[str, Any], meta: Network) -> Tensor:
+    """The recipe's loss: distance in the plane or in space (one head: L1), and what it weighs besides.
+
+    `output` and `wanted` ``(N, heads, H, W)``, `weight` ``(N, 1, H, W)``.
+    """
+    coordinates = meta.dimensions if meta.order else 1
+    points, goal = output[:, :coordinates], wanted[:, :coordinates]
+    loss = point_loss(points, goal, weight)
+    if meta.guide:
+        loss = loss + training["guide_weight"] * point_loss(output[:, coordinates:], wanted[:, coordinates:], weight)
+    q, right = points, goal
+    if meta.order and (training["commit_weight"] or training["depth_weight"] or training["agree_weight"]):
+        curve = Curve(meta.order, meta.inset, meta.dimensions)
+        q, squared = project(points + 0.5, curve)
+        right = project(goal + 0.5, curve)[0]
+        loss = loss + training["commit_weight"] * (weight * squared).sum() / weight.sum()
+        if meta.guide:
+            loss = loss + training["agree_weight"] * point_loss(output[:, coordinates:] + 0.5, q, weight)
+    if training["depth_weight"]:
+        loss = loss + training["depth_weight"] * depth_loss(q, right)
+    return loss
 
 
 def _reestimate_normalization(network: DispNet, data: Arrays, recipe: dict[str, Any], meta: Network) -> None:
@@ -168,18 +227,19 @@ def _checkpoint(state: dict[str, Any], path: Path) -> None:
     os.replace(part, path)
 
 
-def _resume(path: Path, recipe: dict[str, Any], network: DispNet, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def _resume(path: Path, recipe: dict[str, Any], network: DispNet) -> tuple[dict[str, Any], torch.optim.Optimizer]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         if state["recipe"] != recipe:
             raise IntsimError(f"{path} is the checkpoint of another recipe; remove it or choose another --out")
         network.load_state_dict(state.pop("network"))
+        optimizer = make_optimizer(network, recipe)  # not before: loading makes new parameters of Brevitas' scales
         optimizer.load_state_dict(state.pop("optimizer"))
     except IntsimError:
         raise
     except Exception as error:  # torch.load raises anything from EOFError to UnpicklingError
         raise IntsimError(f"{path}: damaged checkpoint ({type(error).__name__}); remove it") from None
-    return state
+    return state, optimizer
 
 
 def main() -> None:

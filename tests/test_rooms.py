@@ -16,6 +16,8 @@ FORBIDDEN = {
                      "intsim.engine", "intsim.proofs", "intsim.verify", "intsim.model", "intsim.cli"],
     "arithmetic": ["onnx", "intsim.graph", "intsim.ops", "intsim.frontend", "intsim.targets", "intsim.engine",
                    "intsim.proofs", "intsim.verify", "intsim.report", "intsim.model", "intsim.cli", "intsim.explore"],
+    "reals": ["onnx", "numpy", "intsim.graph", "intsim.ops", "intsim.frontend", "intsim.targets", "intsim.engine",
+              "intsim.proofs", "intsim.verify", "intsim.report", "intsim.model", "intsim.cli", "intsim.explore"],
     "hilbert": ["onnx", "intsim.graph", "intsim.ops", "intsim.frontend", "intsim.targets", "intsim.engine",
                 "intsim.proofs", "intsim.verify", "intsim.report", "intsim.model", "intsim.cli", "intsim.explore"],
     "nn": ["onnx", "intsim.arithmetic", "intsim.graph", "intsim.ops", "intsim.frontend", "intsim.targets",

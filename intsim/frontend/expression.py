@@ -105,7 +105,7 @@ class Expr:
 
 @dataclass(frozen=True, eq=False)
 class Applied:
-    """A function of one integer: `name` of `intsim.arithmetic.interval.FUNCTIONS`, or `source`, the integer itself.
+    """A function of one integer: `name` of `intsim.reals.interval.FUNCTIONS`, or `source`, the integer itself.
 
     `parameters` have the rank of the tensor, each axis 1 or full; `node` says which ONNX node it stands for.
     """

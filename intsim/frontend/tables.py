@@ -14,12 +14,12 @@ from fractions import Fraction
 import numpy as np
 
 from intsim.arithmetic.integers import IntegerType
-from intsim.arithmetic.interval import FUNCTIONS, Interval, Unsettled, exactly
 from intsim.arithmetic.rounding import round_fraction
 from intsim.frontend.context import Context, Refused, spread
 from intsim.frontend.expression import Applied, Curve, Expr, compress
 from intsim.graph import Rationals, Tensor, rationals
 from intsim.ops.table import MOST_CODES
+from intsim.reals.interval import FUNCTIONS, Interval, Unsettled, exactly
 
 BITS = (64, 192, 576, 1728, 4096)
 """Precisions that are tried, one after another."""

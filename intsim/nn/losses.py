@@ -36,7 +36,7 @@ def project(points: Tensor, curve: Curve) -> tuple[Tensor, Tensor]:
     Raises:
         IntsimError: points of another dimension than the curve's.
     """
-    vertices = torch.as_tensor(curve.points, dtype=points.dtype, device=points.device)
+    vertices = torch.tensor(curve.points, dtype=points.dtype, device=points.device)
     if points.shape[1] != vertices.shape[1]:
         raise IntsimError(f"points of {points.shape[1]} coordinates on a curve of {vertices.shape[1]}")
     flat = points.movedim(1, -1).reshape(-1, vertices.shape[1])

@@ -6,9 +6,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from intsim.arithmetic.elementary import exp_bounds
 from intsim.errors import IntsimError
 from intsim.graph import IntArray
+from intsim.reals.elementary import exp_bounds
 
 GUARD_BITS = 64
 """Bits beyond an entry's last; the running product loses less than two units of the last guard bit an entry."""

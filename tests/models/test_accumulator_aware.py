@@ -14,6 +14,8 @@ from models.export import export
 from models.finetune import start_network
 from models.networks import DispNet, fold
 from models.quantize import quantize
+from models.recipe import checked
+from models.schemes import Scheme
 from models.train import make_network, make_optimizer
 from tests.models.test_train import RECIPE
 
@@ -35,9 +37,10 @@ def folded():
     return fold(network.eval())
 
 
-def quantized(folded, weights=None, bits=32):
+def quantized(folded, weights="int", bits=32):
     torch.manual_seed(1)
-    return quantize(folded, [torch.randint(0, 256, SIZE).float() for _ in range(2)], weights, bits)
+    scheme = Scheme(weights, accumulator_bits=bits)
+    return quantize(folded, [torch.randint(0, 256, SIZE).float() for _ in range(2)], scheme)
 
 
 def exported(network, folder):
@@ -111,11 +114,11 @@ def test_limits():
 
 
 def test_a_recipe_begins_with_a_network_of_the_zoo():
-    recipe = {
-        **RECIPE,
+    changes = {
         "network": {"order": 3, "widths": [24, 48, 64, 96], "noise": 0.0},
         "quantization": {"start": "h3dispnet", "weights": "a2q+", "accumulator_bits": 20},
     }
+    recipe = checked({**RECIPE, **changes})
     network = make_network(recipe)
     assert type(network.blocks()["enc0.0"].conv) is QuantConv2d
     sizes = {group["size"] for group in make_optimizer(network, recipe).param_groups}

@@ -5,7 +5,7 @@ import pytest
 
 from models.card import card
 from models.disparity import ZOO, read_network
-from models.recipe import read_recipe
+from models.recipe import checked, read_recipe
 from models.stereo import generate
 
 NAMES = ("dispnet", "h3dispnet", "h3dispnet_a2q", "h3dispnet_a2qplus")
@@ -31,7 +31,7 @@ def test_card_takes_its_facts_from_the_files(name):
 def test_committed_card_and_metadata_belong_together(name):
     """All but the measured tables is what the files say now."""
     document = json.loads((ZOO / f"{name}.json").read_text())
-    assert document["training"]["recipe"] == read_recipe(ZOO.parent / "recipes" / f"{name}.toml")
+    assert checked(document["training"]["recipe"]) == read_recipe(ZOO.parent / "recipes" / f"{name}.toml")
     assert document["training"]["step"] == document["training"]["recipe"]["training"]["steps"]
     expected = card(read_network(name), document, _results(0.0))
     without_tables = [re.sub(r"(?m)^\|.*\n", "", text) for text in (expected, (ZOO / f"{name}.md").read_text())]

@@ -19,15 +19,20 @@ def test_the_two_recipes_differ_in_name_and_order_only():
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        ('name = "dispnet"', "", "a recipe has name"),
-        ("[data]", "[date]", "a recipe has name"),
-        ("steps ", "stops ", "must hold exactly"),
-        ("batch          = 16", 'batch = "16"', "must be of type int"),
-        ("batch          = 16", "batch = true", "must be of type int"),
+        ('name = "dispnet"', "", "name: Field required"),
+        ("[data]", "[date]", "data: Field required"),
+        ("steps ", "stops ", "training.steps: Field required"),
+        ("batch          = 16", 'batch = "16"', "training.batch: .*integer"),
+        ("batch          = 16", "batch = true", "training.batch: .*integer"),
         ("batch          = 16", "batch = 99999999", "batch must be"),
-        ("batch          = 16", "batch = -1", "can't be negative"),
-        ("height     = 64", "height = 60", "multiples of 16"),
+        ("batch          = 16", "batch = -1", "training.batch: .*greater"),
+        ("height     = 64", "height = 60", "multiple of 16"),
         ("[network]", "[network", "can't be read"),
+        ("noise  = 0.1", "noise = nan", "network.noise"),
+        ("noise  = 0.1", "noise = 0.1\nguide = true", "its own guide"),
+        ("noise  = 0.1", "noise = 0.1\nunknown = 1", "network.unknown: Extra"),
+        ("noise  = 0.1", "noise = 0.1\ndimensions = 4", "network.dimensions"),
+        ('name = "dispnet"', 'name = "../dispnet"', "name"),
     ],
 )
 def test_bad_recipes_are_one_clear_line(tmp_path, old, new, complaint):

@@ -7,6 +7,7 @@ import torch
 
 from intsim.errors import IntsimError
 from models import train as module
+from models.disparity import target
 from models.train import learning_rate, train
 
 RECIPE = {
@@ -41,10 +42,10 @@ def test_interrupted_training_ends_like_uninterrupted_training(tmp_path, monkeyp
     whole = torch.load(train(RECIPE, tmp_path / "whole"), weights_only=True)
     original = module._step
 
-    def interrupted(network, optimizer, batch, step, training):
+    def interrupted(network, optimizer, batch, step, training, meta):
         if step == 1:
             os.kill(os.getpid(), signal.SIGINT)
-        return original(network, optimizer, batch, step, training)
+        return original(network, optimizer, batch, step, training, meta)
 
     handler = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(module, "_step", interrupted)
@@ -103,3 +104,67 @@ def test_learning_rate_warms_up_then_falls_to_zero():
     assert max(rates) == rates[9]
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[100] == pytest.approx(0)
+
+
+def test_patience_stops_early_and_keeps_the_best(tmp_path, monkeypatch):
+    """Validation means 3, 2, 5, 4, ...: with patience 2 it stops after the fourth, with the network of the second."""
+    means, seen = iter([3.0, 2.0, 5.0, 4.0, 1.0]), []
+
+    def validation(network, data, meta):
+        seen.append({key: tensor.clone() for key, tensor in network.state_dict().items()})
+        return next(means), 0.5
+
+    monkeypatch.setattr(module, "validation_epe", validation)
+    recipe = copy.deepcopy(RECIPE)
+    recipe["training"] |= {"steps": 10, "validate_every": 1, "patience": 2}
+    path = train(recipe, tmp_path)
+    state = torch.load(path, weights_only=True)
+    assert (state["step"], state["stopped"]) == (4, True)
+    for key, tensor in state["network"].items():
+        assert torch.equal(tensor, seen[1][key]), key
+    before = path.read_bytes()
+    assert train(recipe, tmp_path) == path  # finished
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("network", "training"),
+    [
+        ({"dimensions": 3, "guide": True, "order": 1}, {}),
+        ({"order": 2}, {"commit_weight": 5.0, "depth_weight": 0.1}),
+        ({"order": 0, "inputs": "concat"}, {"depth_weight": 0.1}),
+        ({"order": 2, "embedding": 2}, {"bfloat16": False}),
+    ],
+    ids=["guided cube", "on the curve", "plain concat", "embedding"],
+)
+def test_every_kind_of_network_learns(tmp_path, monkeypatch, network, training):
+    losses = []
+    original = module._step
+    monkeypatch.setattr(module, "_step", lambda *a: losses.append(original(*a)) or losses[-1])
+    recipe = copy.deepcopy(RECIPE)
+    recipe["network"] |= network
+    recipe["training"] |= {"steps": 30, "validate_every": 30, **training}
+    train(recipe, tmp_path)
+    assert sum(losses[-8:]) < sum(losses[:8])
+
+
+def test_each_term_of_the_loss_counts():
+    """The loss with all terms is the sum of what each adds, and a point on its place costs nothing."""
+    meta = module.Network("n", 2, 32, 48, guide=True)
+    torch.manual_seed(0)
+    output, weight = torch.randn(1, 3, 4, 4) / 8, torch.rand(1, 1, 4, 4)
+    truth = torch.rand(1, 4, 4).double().numpy() * 24
+    wanted = torch.from_numpy(target(truth, meta))
+    terms = {"guide_weight": 0.0, "commit_weight": 0.0, "agree_weight": 0.0, "depth_weight": 0.0}
+
+    def loss(**given):
+        return module.loss_of(output, wanted, weight, {**terms, **given}, meta).item()
+
+    base = loss()
+    guide = (weight * (output[:, 2:] - wanted[:, 2:]).abs()).sum() / weight.sum()
+    assert loss(guide_weight=0.5) - base == pytest.approx(0.5 * guide.item(), rel=1e-3)
+    added = [loss(**{key: 2.0}) - base for key in terms]
+    assert min(added[:3]) > 0
+    assert loss(**dict.fromkeys(terms, 2.0)) - base == pytest.approx(sum(added), rel=1e-4)
+    exact = module.loss_of(wanted, wanted, weight, {**terms, "guide_weight": 1.0, "commit_weight": 1.0}, meta)
+    assert exact.item() < 3e-4

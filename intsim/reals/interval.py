@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from intsim.arithmetic import elementary
-from intsim.arithmetic.elementary import ONE, ZERO, Bounds
 from intsim.arithmetic.rounding import round_fraction
+from intsim.reals import elementary
+from intsim.reals.elementary import ONE, ZERO, Bounds
 
 GUARD = 32
 """Bits beyond those asked for that ends keep."""

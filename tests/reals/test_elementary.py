@@ -8,8 +8,8 @@ from functions import CONTEXT, erf, number, sine, softplus, tanh
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intsim.arithmetic import elementary, interval
-from intsim.arithmetic.interval import Interval, Unsettled, exactly
+from intsim.reals import elementary, interval
+from intsim.reals.interval import Interval, Unsettled, exactly
 
 TWINS = {
     "exp": lambda x: x.exp(),
