@@ -504,10 +504,12 @@ def test_too_many_combinations_stay_undecided():
     node = made(
         [[(None, Fraction(1, 2), Fraction(0))]], arrays={"coefficients": np.array([[1], [-1]])}, inputs=("a", "b")
     )
-    found = certify_requantizer(graph_of(node, (0, 4095), (0, 4095)), node, RequantizerForm("exact"), ())
+    graph = graph_of(node, (0, 4095), (0, 4095))
+    found = certify_requantizer(graph, node, RequantizerForm("float32"), ())
     assert (found.verdict, found.equal) == ("undecided", False)
     assert "combinations" in found.reason
     assert (found.cells[0].low, found.cells[0].high) == (-4095, 4095)
+    assert certify_requantizer(graph, node, RequantizerForm("exact"), ()).equal  # compared with itself
 
 
 # Multiplier widths
