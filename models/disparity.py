@@ -175,11 +175,14 @@ def disparity(codes: NDArray[np.integer], network: Network) -> NDArray[np.float6
         raise IntsimError(f"{network.name}: output codes of shape {array.shape}; expected (..., {network.heads}, H, W)")
     if array.dtype.kind not in "iu" or (array.size and (array.min() < -128 or array.max() > 127)):
         raise IntsimError(f"{network.name}: the output codes must be integers in [-128, 127], not {array.dtype}")
-    points = np.moveaxis(array, -3, -1)
-    if network.order:
-        position = decoder(network)(points[..., : network.dimensions])
+    if not network.order:
+        position: NDArray[np.integer] = array[..., 0, :, :].astype(np.int64) + (1 << (OUTPUT_BITS - 1))
+    elif network.dimensions == 2:
+        # Two 8-bit codes have one table of all answers, which is how the paper decodes, too.
+        codes = array.astype(np.intp)
+        position = position_table(network).take((codes[..., 0, :, :] << OUTPUT_BITS) + codes[..., 1, :, :])
     else:
-        position = points[..., 0].astype(np.int64) + (1 << (OUTPUT_BITS - 1))
+        position = decoder(network)(np.moveaxis(array, -3, -1)[..., : network.dimensions])
     return np.asarray(position * (network.disparity_range / network.steps), np.float64)
 
 
@@ -187,3 +190,14 @@ def disparity(codes: NDArray[np.integer], network: Network) -> NDArray[np.float6
 def decoder(network: Network) -> PointDecoder:
     """The integer decoder of a Hilbert network's output codes; its output is the exact position along the curve."""
     return PointDecoder(network.order, network.dimensions, network.spacing, OUTPUT_BITS, signed=True)
+
+
+@cache
+def position_table(network: Network) -> NDArray[np.int32]:
+    """Position of every pair of codes in the plane, by ``x * 256 + y``; negative places count from the end."""
+    codes = np.arange(1 << 2 * OUTPUT_BITS)
+    codes = np.where(codes >= codes.size // 2 - 128, codes - codes.size, codes)  # place x * 256 + y, from -32 896 on
+    x, y = (codes + 128) >> OUTPUT_BITS, ((codes + 128) & 255) - 128
+    table = decoder(network)(np.stack([x, y], -1)).astype(np.int32)
+    table.setflags(write=False)
+    return table

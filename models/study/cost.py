@@ -14,7 +14,7 @@ import intsim
 from intsim.inspect import inspect
 from models.disparity import Network, disparity
 
-REPEATS = 41
+REPEATS = 401
 
 
 def cost(run: str, network: Network, out: Path) -> dict[str, Any]:
