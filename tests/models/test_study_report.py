@@ -27,6 +27,8 @@ NETWORKS = {
     "q_p3_w4a4": {"order": 3, "noise": 0.0},
     "first_embedding": {"order": 3, "embedding": 4},
     "first_float": {"order": 3, "noise": 0.0},
+    "long_p0": {"order": 0},
+    "long_p3": {"order": 3},
 }
 KEYS = [figure.key for figure in ACCURACY], [figure.key for figure in ERROR]
 
