@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ REPEATS = 401
 def cost(run: str, network: Network, out: Path) -> dict[str, Any]:
     """MACs of trunk and heads, bytes of weights and outputs, milliseconds of network and decoding, for one pair.
 
-    Times are medians of the process's CPU time on one thread, target ``exact``, everything compiled before; the
+    Times are the least of the process's CPU times on one thread, target ``exact``, everything compiled before; the
     network's includes quantizing its input and is that of the whole network, heads included. Decoding is `disparity`,
     the nearest point of the curve; for a plain network it is one addition and one multiplication a pixel.
     """
@@ -42,11 +41,14 @@ def cost(run: str, network: Network, out: Path) -> dict[str, Any]:
 
 
 def milliseconds(action: Callable[[], object], repeats: int = REPEATS) -> float:
-    """Median CPU time of an action, in milliseconds, after three runs that don't count."""
+    """Least CPU time of an action, in milliseconds, after three runs that don't count.
+
+    The least and not the median: whatever else a shared machine does only adds, for seconds at a time.
+    """
     times = []
     for i in range(repeats + 3):
         start = time.process_time()
         action()
         if i >= 3:
             times.append(1000 * (time.process_time() - start))
-    return statistics.median(times)
+    return min(times)

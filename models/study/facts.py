@@ -44,9 +44,9 @@ def cost_table(records: Records) -> str:
 
 
 _COST = """\
-MACs and bytes are of one image pair. Times are CPU time of the integer simulator on one thread, not of a device: they
-compare networks, and vary from run to run by some percent. "To plain" is to the plain network of the same family, noise
-and inputs."""
+MACs and bytes are of one image pair. Times are the least CPU time of many runs of the integer simulator on one thread,
+not of a device: they compare networks, and vary by some percent even so. "To plain" is to the plain network of the
+same family, noise and inputs."""
 
 
 def _share(records: Records, runs: Sequence[Run]) -> float | None:
