@@ -24,14 +24,14 @@ def cost(run: str, network: Network, out: Path) -> dict[str, Any]:
     the nearest point of the curve; for a plain network it is one addition and one multiplication a pixel.
     """
     model = intsim.load(out / "exports" / f"{run}.qonnx.onnx")
-    rows = inspect(model)["layers"]
+    described = inspect(model)
+    rows = described["layers"]
     heads = sum(row["macs"] for row in rows if row["name"].startswith("head_"))
-    weights = sum(node.arrays["weight"].size for node in model.graph.nodes if "weight" in node.arrays)
     codes = np.random.default_rng(0).integers(0, 256, network.input_shape).astype(np.float32)
     found = np.random.default_rng(1).integers(-128, 128, (1, network.heads, *network.input_shape[2:])).astype(np.int8)
     return {
         "macs": {"trunk": sum(row["macs"] for row in rows) - heads, "heads": heads},
-        "bytes": {"weights": int(weights), "outputs": int(found.size)},
+        "bytes": {"weights": described["weights"], "outputs": int(found.size)},
         "milliseconds": {
             "network": milliseconds(lambda: model.run({"codes": codes}, "exact", threads=1)),
             "decoder": milliseconds(lambda: disparity(found, network)),

@@ -19,9 +19,8 @@ from torch import nn
 
 import intsim
 from models.accumulator_aware import store_integers
-from models.batches import load_pairs
 from models.disparity import OUTPUT_SCALE, Network, described
-from models.export import export, load_checkpoint
+from models.export import CALIBRATION_PAIRS, calibration_batches, export, load_checkpoint
 from models.finetune import trained_network
 from models.networks import DispNet, fold
 from models.quantize import quantize
@@ -33,7 +32,6 @@ from models.study.runs import OUT, checkpoint, recipe_of, split
 TARGETS = ("exact", "x86-avx2", "hexagon-hvx", "saturate-20", "saturate-16", "fixed-point-8")
 """The definition; pairs saturated to 16 bits; HVX; narrow accumulators; requantizers with 8-bit multipliers."""
 PAIRS: dict[Split, int] = {"validation": 64, "test": 128}
-CALIBRATION_PAIRS = 128
 COMPARED = ("p0", "p3", "c1")
 SCHEMES = (
     Scheme(per_channel=False),
@@ -59,9 +57,9 @@ def outputs(run: str, out: Path = OUT, note: Callable[[str], None] = lambda line
     path = out / "outputs" / f"{run}.npz"
     if path.exists():
         return path
-    trained, record = load_checkpoint(checkpoint(run, out))
     recipe = recipe_of(run)
     network = described(recipe)
+    trained, record = load_checkpoint(checkpoint(run, out))
     sets = dict(evaluation_sets(network, recipe["data"]["scenes"]))
     found: Arrays = {}
     for name, (_, truth, valid) in sets.items():
@@ -118,11 +116,10 @@ def exported(quantized: DispNet, network: Network, record: dict[str, Any], folde
     return intsim.load(kept)
 
 
-def calibration(recipe: dict[str, Any], network: Network, batch: int = 16) -> list[torch.Tensor]:
-    """Input codes of the first training pairs, of the kind that the recipe trains on."""
-    pairs = load_pairs("train", CALIBRATION_PAIRS, network.height, network.width, recipe["data"]["scenes"])
-    codes = network_input(pairs["left"], pairs["right"])[:, : network.channels]
-    return [torch.from_numpy(codes[i : i + batch]).float() for i in range(0, CALIBRATION_PAIRS, batch)]
+def calibration(recipe: dict[str, Any], network: Network) -> list[torch.Tensor]:
+    """Input codes of the first training pairs, of the kind that the recipe trains on, in batches."""
+    options = {"scenes": recipe["data"]["scenes"], "channels": network.channels}
+    return list(calibration_batches(network.height, network.width, CALIBRATION_PAIRS, **options))
 
 
 def evaluation_sets(

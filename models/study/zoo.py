@@ -13,7 +13,6 @@ from typing import Any
 
 from intsim.errors import IntsimError
 from models.disparity import ZOO
-from models.recipe import read_recipe
 from models.study.runs import OUT, RECIPES, RESULTS, split
 
 STUDY_ZOO = ZOO / "study"
@@ -127,7 +126,6 @@ def card(run: str, file: str, document: dict[str, Any], result: dict[str, Any]) 
 
 def _first_line(name: str) -> str:
     """The comment a recipe begins with."""
-    read_recipe(RECIPES / f"{name}.toml")
     return (RECIPES / f"{name}.toml").read_text().splitlines()[0].lstrip("# ").strip()
 
 
