@@ -81,7 +81,7 @@ def says(target: Target) -> str:
         " ".join(kinds) or "any",
         packed,
         " ".join(stages),
-        "preload" if path.preload else "after",
+        path.bias,
         " ".join(str(h) for h in how if h),
     )
     return " | ".join(parts).replace("  ", " ")

@@ -51,8 +51,8 @@ def written_out(target: Target, codes, weight, bias, bits: int):
     late = np.zeros((4, 16), np.int64)
     if given:  # sum (x - zx)(w - zw), multiplied out
         late += -zx * w.sum(1)[:, None] + len(arrivals) * zx * zw - zw * a.sum(1)[None]
-    start = bias[:, None] if path.preload else 0
-    late += 0 if path.preload else bias[:, None]
+    start = bias[:, None] if path.bias == "preload" else 0
+    late += bias[:, None] if path.bias == "after" else 0
     products = w[:, None] * a[None]
     if path.packing is None:
         found = accumulate_telemetry(products, path.stages, np.broadcast_to(start, (4, 16)), late)

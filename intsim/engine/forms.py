@@ -94,8 +94,8 @@ def _follow(graph: IntegerGraph, node: Node, target: Target, found: Forms) -> No
     if isinstance(op, Mac):
         found.plans[node.output] = how = plan(node, op, tensors, target.registers)
         if target.stages and not (sound and safe(how)):
-            last = target.stages[-1]
-            held = min(held[0], last.min), max(held[1], last.max)
+            last, behind = target.stages[-1], np.zeros(1, np.int64) if how.behind is None else how.behind
+            held = min(held[0], last.min + int(behind.min())), max(held[1], last.max + int(behind.max()))
         elif not sound:
             held = ANYTHING
     elif node.op == "requantize":

@@ -69,7 +69,7 @@ def run_mac(node: Node, op: Mac, arrays: list[IntArray], tensors: list[Tensor], 
                 added = term[:, picked] if late is None else term[:, picked] + late
                 block[:, picked], past = _add(block[:, picked], added, target.stages[-1])
                 events[panel.channels][picked, -1] += past
-        out[panel.rows, panel.channels] = block
+        out[panel.rows, panel.channels] = block if how.behind is None else block + how.behind[panel.channels]
     return MacResult(op.fold(node, out, *shapes), events)
 
 

@@ -92,7 +92,7 @@ def conv(draft: Draft, node: Node) -> bool:
             events[failed] = stepwise(frame, out, failed)[failed]
         _tell(frame, failed)
         frame.events[node.name] = events
-        frame.arrays[node.output] = out.reshape(y.shape)
+        frame.arrays[node.output] = _moved(out, how.behind, 1).reshape(y.shape)
 
     _append(draft, node, action, () if attempt is None else attempt.storages)
     return True
@@ -174,7 +174,8 @@ def product(draft: Draft, node: Node) -> bool:
             events[failed] = stepped_events[failed]
             out = stepped_out if out is None else np.where(failed, stepped_out, out)
         _tell(frame, failed)
-        frame.arrays[node.output], frame.events[node.name] = np.ascontiguousarray(out).reshape(y.shape), events
+        out = np.ascontiguousarray(_moved(out, how.behind, 1))
+        frame.arrays[node.output], frame.events[node.name] = out.reshape(y.shape), events
 
     _append(draft, node, action)
     return True
@@ -189,6 +190,13 @@ def _product_proof(draft: Draft, node: Node, how: Plan, late: IntArray | None) -
     if np.abs(start + after).max(initial=0) >= 1 << 31:
         return None
     return CertifiedProduct(weight, draft.target.stages, start, after, how.sums.all_safe, draft.dot)
+
+
+def _moved(out: np.ndarray, behind: IntArray | None, axis: int) -> np.ndarray:
+    """What the registers hand on, and the bias (channels,) that no register holds; channels lie along `axis`."""
+    if behind is None:
+        return out
+    return out + behind.reshape([-1 if i == axis else 1 for i in range(out.ndim)])
 
 
 def _tell(frame: Frame, failed: np.ndarray) -> None:

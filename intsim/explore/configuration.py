@@ -96,6 +96,8 @@ def configured(target: Target, stage: int, configuration: Configuration) -> Targ
         own = target.requantize
         same = own if own.scheme == "fixed-point" else Requantize.model_validate(SINGLE)
         changes["requantize"] = same.model_copy(update={"multiplier_bits": configuration.multiplier})
+        if target.accumulate.bias == "requantizer":  # a multiplier has no room for it
+            changes["accumulate"] = changes.get("accumulate", target.accumulate).model_copy(update={"bias": "after"})
     return target.model_copy(update=changes)
 
 
@@ -106,7 +108,8 @@ def requantizer_in_words(target: Target) -> str:
     """How the requantizers of a multiplier sweep round."""
     form = target.form
     if form.scheme != "fixed-point":
-        return f"fixed-point, rounded once, half_up ({target.name} has scheme {form.scheme} itself)"
+        moved = ", the bias in the last register" if target.accumulate.bias == "requantizer" else ""
+        return f"fixed-point, rounded once, half_up{moved} ({target.name} has scheme {form.scheme} itself)"
     return f"fixed-point, {'two roundings' if form.double_rounding else f'rounded once, {form.rounding}'}"
 
 

@@ -1,4 +1,4 @@
-"""Writing multiply-accumulate nodes: operands, scales, and the bias where it is a whole number of LSBs."""
+"""Writing multiply-accumulate nodes: operands, scales, bias."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from intsim.frontend.bias import split
 from intsim.frontend.context import Context, spread
 from intsim.frontend.expression import Expr, compress, scalar
 from intsim.frontend.weights import Weights, type_json
@@ -32,7 +33,9 @@ def accumulate(
     place: Place,
     repeat: int = 0,
 ) -> Expr:
-    """Write a MAC node; `bias` (one value or one a channel) goes into the accumulator if it is a whole number of LSBs.
+    """Write a MAC node; of `bias` (one value or one a channel) whole LSBs go into the accumulator.
+
+    The rest is the result's offset.
 
     `repeat` tells a depthwise layer's channel multiplier: then the activation's scale may differ by channel.
     """
@@ -48,13 +51,11 @@ def accumulate(
     channels[place.channel_axis] = -1
     offset = rationals(0).reshape((1,) * place.rank)
     if bias is not None:
-        in_lsb = np.asarray(bias / scale, dtype=object).reshape(-1)
         count = w.codes.shape[place.weight_axis]
-        if all(v.denominator == 1 and abs(v) < 1 << 62 for v in in_lsb):
-            if any(in_lsb):
-                arrays["bias"] = np.array([int(v) for v in np.broadcast_to(in_lsb, (count,))], np.int64)
-        else:
-            offset = compress(np.asarray(bias, dtype=object).reshape(channels))
+        codes, rest = split(*(np.broadcast_to(v.reshape(-1), (count,)) for v in (bias, scale)))
+        if codes.any():
+            arrays["bias"] = codes
+        offset = compress(rest.reshape(channels))
     if scale.size > 1:
         scale = scale.reshape(channels)
     attributes = {**attributes, "zero_point": zero, "weight_type": type_json(w.type)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -64,7 +65,15 @@ class Context:
     boundaries: list[Boundary] = field(default_factory=list)
     current: Operation | None = None
     host_shape: Callable[[str], Shape] = lambda name: ()
-    readers: dict[str, int] = field(default_factory=dict)
+    positions: dict[str, int] = field(default_factory=dict)
+    makers: dict[str, Operation] = field(init=False)
+    readers: Counter[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Which operation makes each ONNX tensor, and how many operations and outputs of the file read it."""
+        operations = self.model.operations
+        self.makers = {o: op for op in operations for o in op.outputs}
+        self.readers = Counter([*(n for op in operations for n in op.inputs), *self.model.outputs])
 
     def value(self, name: str) -> Value:
         """What an ONNX tensor is."""
@@ -114,8 +123,18 @@ class Context:
                 f"its exact integer result needs {max(-low, high).bit_length() + 1} bits, more than 64; "
                 "quantize its inputs"
             )
+        self.positions[name] = len(self.graph.nodes)
         self.graph.add(node, Tensor(name, tuple(shape), low, high, scale, offset, kind, onnx))
         return Expr(tuple(shape), ((name, spread(scale, len(shape))),), spread(offset, len(shape)))
+
+    def producer(self, tensor: str) -> Node | None:
+        """The integer node that makes a tensor; None for a graph input."""
+        position = self.positions.get(tensor)
+        return None if position is None else self.graph.nodes[position]
+
+    def replace(self, node: Node, changed: Node) -> None:
+        """Put another node in the place of one that makes the same tensor."""
+        self.graph.nodes[self.positions[node.output]] = changed
 
     def move(self, value: M, op: str, attributes: dict[str, Any], arrays: dict[str, IntArray] | None = None) -> M:
         """Apply a data movement op with one input to a value, parameters included."""

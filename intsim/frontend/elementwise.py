@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 
 from intsim.arithmetic.integers import IntegerType
+from intsim.frontend.bias import added
 from intsim.frontend.context import Context, Refused, as_real, spread
 from intsim.frontend.expression import Const, Expr, Fixed, Step, Value, compress, is_codes, scalar
 from intsim.frontend.parameters import ONNX_INTEGERS, constant
@@ -54,10 +55,15 @@ def add(context: Context, node: Operation) -> Value:
     x, y = _pair(context, node)
     sign = 1 if node.op == "Add" else -1
     if isinstance(y, Const) or (isinstance(y, Fixed) and isinstance(x, Expr)):
-        return _with_constant(x, ONE, as_real(y) * sign, y.shape)
+        return _in_accumulator(context, node, 0, _with_constant(x, ONE, as_real(y) * sign, y.shape))
     if isinstance(x, Const) or (isinstance(x, Fixed) and isinstance(y, Expr)):
-        return _with_constant(y, ONE * sign, as_real(x), x.shape)
+        return _in_accumulator(context, node, 1, _with_constant(y, ONE * sign, as_real(x), x.shape))
     return sum_of(context, expression(context, node, 0), expression(context, node, 1), sign)
+
+
+def _in_accumulator(context: Context, node: Operation, position: int, value: Value) -> Value:
+    """What an Add behind a multiply-accumulate adds is that layer's bias."""
+    return added(context, node, position, value) if isinstance(value, Expr) else value
 
 
 def sum_of(context: Context, x: Expr, y: Expr, sign: int) -> Expr:

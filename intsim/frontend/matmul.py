@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from intsim.frontend.accumulate import Place, accumulate
+from intsim.frontend.bias import split
 from intsim.frontend.context import Context, M, Refused, as_real, spread
 from intsim.frontend.elementwise import expression, sum_of
 from intsim.frontend.expression import Const, Expr, Fixed, Value, scalar
@@ -62,11 +63,7 @@ def product(context: Context, x: Expr, y: Value, bias: Rationals | None) -> Expr
             raise Refused(f"inner sizes {x.shape[-1]} and {y.shape[-2]} differ")
         w = weights(y, len(y.shape) - 1)
         rank = max(len(x.shape), w.codes.ndim)
-        inside = bias if w.codes.ndim == 2 else None
-        out = accumulate(context, "matmul", x, w, inside, {}, Place(rank - 1, rank, w.codes.ndim - 1))
-        if bias is not None and inside is None:
-            out = out.affine(spread(rationals(1), rank), spread(bias, rank), out.shape)
-        return out
+        return accumulate(context, "matmul", x, w, bias, {}, Place(rank - 1, rank, w.codes.ndim - 1))
     if not isinstance(y, Expr):
         raise Refused("its second operand is a float that no quantizer made an integer")
     if y.shape[-2] != x.shape[-1]:
@@ -80,7 +77,12 @@ def product(context: Context, x: Expr, y: Value, bias: Rationals | None) -> Expr
         attributes["weight_type"] = type_json(kind)
     scale = spread(rationals([sa * sb]), rank)
     arrays = {"weight_zero": np.array(zb, np.int64)} if zb else {}
-    return context.emit("matmul", [a, b], scale, spread(rationals(0), rank), attributes, arrays)
+    offset = rationals(0)
+    if bias is not None:
+        columns = (y.shape[-1],)
+        codes, offset = split(*(np.broadcast_to(v.reshape(-1), columns) for v in (bias, scale)))
+        arrays |= {"bias": codes} if codes.any() else {}
+    return context.emit("matmul", [a, b], scale, spread(offset, rank), attributes, arrays)
 
 
 @lowers("Gemm", kind=MACS)
@@ -100,10 +102,11 @@ def gemm(context: Context, node: Operation) -> Value:
         rows, columns = x.shape[0], y.shape[-1]
         if np.broadcast_shapes(third.shape, (rows, columns)) != (rows, columns):
             raise Refused(f"its third input has shape {third.shape}, its product {(rows, columns)}")
-    if isinstance(third, Const | Fixed) and scalar(alpha) == 1:
+    if isinstance(third, Const | Fixed) and scalar(alpha) != 0:
         real = as_real(third) * beta
         if real.size == 1 or real.ndim == 1 or all(s == 1 for s in real.shape[:-1]):
-            bias, third = np.asarray(real, dtype=object).reshape(-1), None
+            # alpha scales the product alone; behind it the bias is in units of alpha
+            bias, third = np.asarray(real / alpha, dtype=object).reshape(-1), None
     out = product(context, x, y, bias)
     if scalar(alpha) != 1:
         out = out.affine(spread(alpha, 2), spread(rationals(0), 2), out.shape)

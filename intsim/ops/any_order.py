@@ -26,6 +26,7 @@ from intsim.graph import IntArray, Node, Tensor
 from intsim.ops.mac import Mac
 from intsim.ops.operands import Operands, channel_zeros, operands
 from intsim.ops.padding_patterns import PaddingPatterns, padding_patterns
+from intsim.ops.plan import bias_places
 
 Sums = Literal["final", "own", "any", "products"]
 """The finished accumulator; every partial sum in the target's order; in any order; in any order, of products alone."""
@@ -65,7 +66,7 @@ class Addends:
             and weight matrix.
         zero: (R,) zero points of the weights, 0 where products are of corrected values.
         start: (R,) preloaded bias, or None.
-        bias: (R,) the bias in the late addend, or None.
+        bias: (R,) the bias in the late addend, or None. A bias behind the registers is no addend.
         late: whether there is a late addend.
         patterns: where padding can be.
         channels: R is a multiple of it.
@@ -170,18 +171,16 @@ def addends(node: Node, op: Mac, tensors: list[Tensor], registers: Registers) ->
         w = [np.full((channels, shapes[1][-2]), e + shift, np.int64) for e in (tensors[1].low, tensors[1].high)]
     repeat = w[0].shape[0] // channels
     zero = np.tile(channel_zeros(how.w_zero, channels), repeat)
-    stored = node.arrays.get("bias")
-    bias = None if stored is None else np.tile(stored, repeat)
-    carrier = _carrier(how, x, w, zero, bias)
-    bias = None if bias is None else bias.astype(carrier)
+    start, after, _ = (None if b is None else np.tile(b, repeat) for b in bias_places(node, registers))
+    carrier = _carrier(how, x, w, zero, after if start is None else start)
     return Addends(
         how,
         x,
         tuple(a.astype(carrier) for a in w),
         zero.astype(carrier),
-        bias if registers.preload else None,
-        None if registers.preload else bias,
-        how.x_zero != 0 or how.depends_on_data() or (bias is not None and not registers.preload),
+        None if start is None else start.astype(carrier),
+        None if after is None else after.astype(carrier),
+        how.x_zero != 0 or how.depends_on_data() or after is not None,
         padding_patterns(node, op, shapes, w[0].shape[1], registers.order, x[0] <= how.pad <= x[1]),
         channels,
     )

@@ -96,7 +96,7 @@ class Mac(Op):
         rows = self.weight_rows(node, node.arrays["weight"] - zw)
         up = np.where(rows > 0, rows, 0).sum(axis=1).tolist()
         down = np.where(rows < 0, rows, 0).sum(axis=1).tolist()
-        bias = node.arrays["bias"].tolist() if "bias" in node.arrays else [0] * len(up)
+        bias = self._bias(node, len(up))
         low = [u * x_low + d * x_high + b for u, d, b in zip(up, down, bias, strict=True)]
         high = [u * x_high + d * x_low + b for u, d, b in zip(up, down, bias, strict=True)]
         return low, high
@@ -104,4 +104,10 @@ class Mac(Op):
     def _dynamic_ranges(self, node: Node, x: Range, w: Tensor, zw: int) -> tuple[list[int], list[int]]:
         corners = [a * b for a in x for b in (w.low - zw, w.high - zw)]
         depth, channels = w.shape[-2], w.shape[-1]
-        return [min(corners) * depth] * channels, [max(corners) * depth] * channels
+        bias = self._bias(node, channels)
+        return [min(corners) * depth + b for b in bias], [max(corners) * depth + b for b in bias]
+
+    def _bias(self, node: Node, rows: int) -> list[int]:
+        """One value a row of weights; matrices of a batch share it."""
+        bias = node.arrays.get("bias")
+        return [0] * rows if bias is None else bias.tolist() * (rows // len(bias))

@@ -58,7 +58,7 @@ class Matmul(Mac):
             start += a.shape[0]
 
     def channel_ranges(self, node: Node, *tensors: Tensor) -> tuple[list[int], list[int]]:
-        """Per output column, over all batches of the weights (batched weights carry no bias)."""
+        """Per output column, over all batches of the weights."""
         low, high = super().channel_ranges(node, *tensors)
         columns = self._weight_shape(node, *(t.shape for t in tensors))[-1]
         return [min(low[c::columns]) for c in range(columns)], [max(high[c::columns]) for c in range(columns)]

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from intsim.graph import IntArray, Node, Tensor
 from intsim.ops.op import Op, Range, Shape
+
+
+def axis_behind(node: Node, axis: int, before: Shape) -> int | None:
+    """Where `axis` of a tensor of shape `before` lies behind a reshape or transpose; None where it is torn apart."""
+    if node.op == "transpose":
+        return list(node.attributes["perm"]).index(axis)
+    # row-major order: the same axis if as much lies before it, and it is as long
+    after, lead = node.attributes["shape"], math.prod(before[:axis])
+    same = [i for i in range(len(after)) if after[i] == before[axis] and math.prod(after[:i]) == lead]
+    return same[0] if same else None
 
 
 class Movement(Op):

@@ -15,12 +15,24 @@ from intsim.ops.partial_sums import PartialSums, partial_sums
 
 @dataclass(frozen=True)
 class Plan:
-    """How a node runs: operands, proof, and the bias of each channel, preloaded or added afterwards."""
+    """How a node runs: operands, proof, and the bias of each channel where the machine adds it; None elsewhere.
+
+    `preload` starts the last register, `after` is added into it at the end, `behind` is added exactly to what the
+    registers hand on. `sums` are those of the registers.
+    """
 
     operands: Operands
     sums: PartialSums | None
     preload: IntArray | None
     after: IntArray | None
+    behind: IntArray | None
+
+
+def bias_places(node: Node, registers: Registers) -> tuple[IntArray | None, IntArray | None, IntArray | None]:
+    """A node's bias (channels,) at its place: preloaded, added after the products, or behind the registers."""
+    bias = node.arrays.get("bias")
+    preload, after, behind = (bias if registers.bias == p else None for p in ("preload", "after", "requantizer"))
+    return preload, after, behind
 
 
 def plan(node: Node, op: Mac, tensors: list[Tensor], registers: Registers) -> Plan:
@@ -31,10 +43,9 @@ def plan(node: Node, op: Mac, tensors: list[Tensor], registers: Registers) -> Pl
     """
     how = operands(node, op, tensors, registers.activation, registers.weight)
     channels = op.extent(node, *(t.shape for t in tensors))[1]
-    bias = node.arrays.get("bias")
-    preload, after = (bias, None) if registers.preload else (None, bias)
+    preload, after, behind = bias_places(node, registers)
     if not registers.stages:
-        return Plan(how, None, preload, after)
+        return Plan(how, None, preload, after, behind)
     x_range = (tensors[0].low + how.x_shift, tensors[0].high + how.x_shift)
     if op.pads(node):
         x_range = (min(x_range[0], how.pad), max(x_range[1], how.pad))
@@ -59,7 +70,7 @@ def plan(node: Node, op: Mac, tensors: list[Tensor], registers: Registers) -> Pl
     late = None if after is None and not least.any() and not most.any() else (least, most)
     panel = channels // node.attributes.get("groups", 1)
     sums = partial_sums(rows, x_range, registers.stages, start, late, registers.packing, panel)
-    return Plan(how, sums, preload, after)
+    return Plan(how, sums, preload, after, behind)
 
 
 def _dynamic(how: Operands, w: Tensor, channels: int, zeros: IntArray) -> tuple[IntArray, IntArray, tuple[int, int]]:

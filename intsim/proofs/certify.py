@@ -176,7 +176,7 @@ def _by_channel(site: Site, rows: np.ndarray) -> np.ndarray:
 
 def requantizer_claim(graph: IntegerGraph, node: Node, target: Target, multipliers: bool = False) -> RequantizerClaim:
     """What can be said of one requantizer; raises IntsimError when the target's scheme refuses the node."""
-    found = certify_requantizer(graph, node, target.form, target.stages)
+    found = certify_requantizer(graph, node, target.form, target.stages, target.accumulate.bias)
     if found.refused:
         raise IntsimError(f"node {found.source}: target {target.name}: {found.reason}")
     widths = list(multiplier_widths(graph, node, target.form, target.stages)) if multipliers else None

@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from intsim.arithmetic.accumulate import Stage
+from intsim.arithmetic.registers import BiasPlace
 from intsim.graph import IntegerGraph, Node
 from intsim.ops import OPS, Mac
+from intsim.ops.movement import axis_behind
 
 
 @dataclass(frozen=True)
@@ -22,18 +24,21 @@ class Channels:
     high: list[int]
 
 
-def cell_ranges(graph: IntegerGraph, node: Node, stages: Sequence[Stage]) -> list[tuple[int, int]]:
+def cell_ranges(
+    graph: IntegerGraph, node: Node, stages: Sequence[Stage], bias: BiasPlace = "after"
+) -> list[tuple[int, int]]:
     """Per cell of a requantize node with one input, row-major, the least and the greatest accumulator.
 
     The range of a multiply-accumulate layer's output channel, followed through data movement that keeps channels
     apart; where the channel isn't certain, the tensor's range. Every accumulator of an exact layer lies inside. Where
-    such a range doesn't fit the last register, the register's range: that is all it can hand on.
+    such a range doesn't fit the last register, the register's range: that is all it can hand on. A bias that the
+    machine adds behind its registers (`bias` "requantizer") moves it.
     """
     tensor = graph.tensors[node.inputs[0]]
     shape = np.broadcast_shapes(tensor.shape, tuple(node.attributes["cells"]))
     cells = (1,) * (len(shape) - len(node.attributes["cells"])) + tuple(node.attributes["cells"])
     whole = tensor.low, tensor.high
-    channels = channel_ranges(graph, node.inputs[0], stages)
+    channels = channel_ranges(graph, node.inputs[0], stages, bias)
     if channels is None:
         return [whole] * math.prod(cells)
     axis = channels.axis + len(shape) - len(tensor.shape)
@@ -45,23 +50,25 @@ def cell_ranges(graph: IntegerGraph, node: Node, stages: Sequence[Stage]) -> lis
     return [(channels.low[i[axis]], channels.high[i[axis]]) for i in np.ndindex(*cells)]
 
 
-def channel_ranges(graph: IntegerGraph, name: str, stages: Sequence[Stage]) -> Channels | None:
+def channel_ranges(graph: IntegerGraph, name: str, stages: Sequence[Stage], bias: BiasPlace) -> Channels | None:
     """The ranges of a tensor's channels; None where they aren't certain."""
     node = graph.producer(name)
     if node is None:
         return None
     op, shape = OPS[node.op], graph.tensors[name].shape
     if isinstance(op, Mac):
-        return _accumulated(graph, node, op, 1 if node.op.startswith("conv") else len(shape) - 1, stages)
+        return _accumulated(graph, node, op, 1 if node.op.startswith("conv") else len(shape) - 1, stages, bias)
     if node.op == "concat":
-        return _concatenated(graph, node, stages)
+        return _concatenated(graph, node, stages, bias)
     if node.op not in ("reshape", "transpose", "gather", "pad", "max_pool"):
         return None
-    found = channel_ranges(graph, node.inputs[0], stages)
-    return None if found is None else _moved(found, node, graph.tensors[node.inputs[0]].shape, shape)
+    found = channel_ranges(graph, node.inputs[0], stages, bias)
+    return None if found is None else _moved(found, node, graph.tensors[node.inputs[0]].shape)
 
 
-def _accumulated(graph: IntegerGraph, node: Node, op: Mac, axis: int, stages: Sequence[Stage]) -> Channels | None:
+def _accumulated(
+    graph: IntegerGraph, node: Node, op: Mac, axis: int, stages: Sequence[Stage], bias: BiasPlace
+) -> Channels | None:
     tensors = [graph.tensors[i] for i in node.inputs]
     low, high = op.channel_ranges(node, *tensors)
     count = graph.tensors[node.output].shape[axis]
@@ -70,16 +77,17 @@ def _accumulated(graph: IntegerGraph, node: Node, op: Mac, axis: int, stages: Se
     # weights of a batch come batch after batch, with the channels fastest
     low, high = [min(low[c::count]) for c in range(count)], [max(high[c::count]) for c in range(count)]
     if stages:
-        last = stages[-1]
-        for c in range(count):
-            if low[c] < last.min or high[c] > last.max:
-                low[c], high[c] = last.min, last.max
+        last, stored = stages[-1], node.arrays.get("bias")
+        behind = [0] * count if stored is None or bias != "requantizer" else stored.tolist()
+        for c, b in enumerate(behind):
+            if low[c] - b < last.min or high[c] - b > last.max:
+                low[c], high[c] = last.min + b, last.max + b
     return Channels(axis, low, high)
 
 
-def _concatenated(graph: IntegerGraph, node: Node, stages: Sequence[Stage]) -> Channels | None:
+def _concatenated(graph: IntegerGraph, node: Node, stages: Sequence[Stage], bias: BiasPlace) -> Channels | None:
     """One after another along the channels; elsewhere the union."""
-    parts = [channel_ranges(graph, i, stages) for i in node.inputs]
+    parts = [channel_ranges(graph, i, stages, bias) for i in node.inputs]
     axes = {p.axis for p in parts if p is not None}
     if len(axes) != 1:
         return None
@@ -98,16 +106,12 @@ def _concatenated(graph: IntegerGraph, node: Node, stages: Sequence[Stage]) -> C
     )
 
 
-def _moved(found: Channels, node: Node, before: tuple[int, ...], after: tuple[int, ...]) -> Channels | None:
+def _moved(found: Channels, node: Node, before: tuple[int, ...]) -> Channels | None:
     """The same ranges behind a node that moves data; None where channels no longer lie along one axis."""
     axis = found.axis
-    if node.op == "transpose":
-        return replace(found, axis=list(node.attributes["perm"]).index(axis))
-    if node.op == "reshape":
-        # row-major order: the same axis if as much lies before it, and it is as long
-        lead = math.prod(before[:axis])
-        same = [i for i in range(len(after)) if after[i] == before[axis] and math.prod(after[:i]) == lead]
-        return replace(found, axis=same[0]) if same else None
+    if node.op in ("transpose", "reshape"):
+        moved = axis_behind(node, axis, before)
+        return None if moved is None else replace(found, axis=moved)
     if node.op == "gather" and node.attributes["axis"] == axis:
         picked = node.arrays["index"].reshape(-1).tolist()
         return Channels(axis, [found.low[i] for i in picked], [found.high[i] for i in picked])

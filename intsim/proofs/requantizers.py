@@ -17,6 +17,7 @@ import numpy as np
 
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.form import RequantizerForm
+from intsim.arithmetic.registers import BiasPlace
 from intsim.arithmetic.rounding import Rounding
 from intsim.errors import IntsimError
 from intsim.graph import IntArray, IntegerGraph, Node, Tensor
@@ -117,7 +118,7 @@ def _difference_json(d: Difference) -> list[Any]:
 
 
 def certify_requantizer(
-    graph: IntegerGraph, node: Node, form: RequantizerForm, stages: Sequence[Stage]
+    graph: IntegerGraph, node: Node, form: RequantizerForm, stages: Sequence[Stage], bias: BiasPlace = "after"
 ) -> RequantizerCertificate:
     """Compare a requantize node's scheme with exact semantics over every accumulator that can reach each cell.
 
@@ -126,11 +127,12 @@ def certify_requantizer(
         node: a requantize node.
         form: the hardware's requantizer.
         stages: the hardware's accumulator; empty for unbounded.
+        bias: where it adds the bias of the layer in front.
 
     Raises:
         IntsimError: not a requantize node.
     """
-    return _certificate(graph, node, form, stages, any_will_do=False)
+    return _certificate(graph, node, form, stages, bias, any_will_do=False)
 
 
 def multiplier_widths(
@@ -145,12 +147,17 @@ def multiplier_widths(
     return tuple(
         bits
         for bits in range(4, 33)
-        if _certificate(graph, node, replace(base, multiplier_bits=bits), stages, any_will_do=True).equal
+        if _certificate(graph, node, replace(base, multiplier_bits=bits), stages, "after", any_will_do=True).equal
     )
 
 
 def _certificate(
-    graph: IntegerGraph, node: Node, form: RequantizerForm, stages: Sequence[Stage], any_will_do: bool
+    graph: IntegerGraph,
+    node: Node,
+    form: RequantizerForm,
+    stages: Sequence[Stage],
+    bias: BiasPlace,
+    any_will_do: bool,
 ) -> RequantizerCertificate:
     if node.op != "requantize":
         raise IntsimError(f"node {node.source or node.name}: is a {node.op}; certificates are for requantize nodes")
@@ -160,7 +167,7 @@ def _certificate(
         if len(node.inputs) > 1:
             cells = _several_inputs(node, tensors, form, stages, any_will_do)
         else:
-            cells = _one_input(node, cell_ranges(graph, node, stages), form, stages, any_will_do)
+            cells = _one_input(node, cell_ranges(graph, node, stages, bias), form, stages, any_will_do)
     except IntsimError as error:
         return RequantizerCertificate(node.name, source, False, (), str(error), refused=True)
     open_ = [c for c in cells if c.reason]

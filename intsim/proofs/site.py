@@ -142,7 +142,8 @@ class Site:
         if not len(products):
             products = np.zeros((0, len(w)), object)
         got = walk(list(products), self.registers.stages, start, after) if len(products) else exact
-        return np.asarray(exact, object), np.asarray(got, object)
+        behind = 0 if self.how.behind is None else self.how.behind[list(channels)].astype(object)
+        return np.asarray(exact + behind, object), np.asarray(got + behind, object)
 
     def _added(self, w: IntArray, channels: Sequence[int], x: IntArray) -> tuple[IntArray | None, IntArray | None]:
         """What is preloaded and what is added at the end: bias, compensation of zero points; (N,) Python integers."""
@@ -215,8 +216,9 @@ class Site:
         taps, n = fields[mine]
         x, w = self._seen(arrays, taps)
         start, after = (None if v is None else int(v[0]) for v in self._added(w[n : n + 1], [channel], x[None]))
+        behind = 0 if self.how.behind is None else int(self.how.behind[channel])
         exact = sum(products[mine]) + (start or 0) + (after or 0)
-        return exact, walk_packed(products, mine, self.registers.stages, packing, start, after)
+        return exact + behind, walk_packed(products, mine, self.registers.stages, packing, start, after) + behind
 
     def linear(self, w: IntArray, channel: int) -> tuple[list[int], int, int]:
         """The exact accumulator of weights `w` (K,) as `sum e_k (x_k - zero) + constant`: e, zero, constant."""

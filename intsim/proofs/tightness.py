@@ -20,6 +20,7 @@ from intsim.errors import IntsimError
 from intsim.graph import IntArray, IntegerGraph, Node, Tensor
 from intsim.ops import OPS, Mac
 from intsim.ops.any_order import Addends, Reach, addends
+from intsim.ops.plan import bias_places
 
 Side = Literal["low", "high"]
 Order = Literal["any", "own", "final"]
@@ -158,17 +159,18 @@ class _Layer:
 
     def _addends(self, inputs: tuple[IntArray, ...], at: int, channel: int) -> list[int]:
         """Products in the target's order, preloaded bias, late addend: read off the layer's panels."""
-        how, bias, preload = self.adds.how, self.node.arrays.get("bias"), self.registers.preload
+        how = self.adds.how
+        preload, after, _ = bias_places(self.node, self.registers)
         x, w = self.op.operands(self.node, *inputs)
         shifted = [x + how.x_shift, w + how.w_shift]
         channels, a, block = _panel(self.node, self.op, shifted, self.registers, how.pad, at, channel)
         a, b, zero = a.astype(object), block[channel - channels.start].astype(object), int(self.adds.zero[channel])
         terms = list(a * b)
-        if preload and bias is not None:
-            terms.append(int(bias[channel]))
+        if preload is not None:
+            terms.append(int(preload[channel]))
         if self.adds.late:
             late = -how.x_zero * b.sum() + len(b) * how.x_zero * zero - zero * a.sum()
-            terms.append(late + (int(bias[channel]) if bias is not None and not preload else 0))
+            terms.append(late + (0 if after is None else int(after[channel])))
         return [int(t) for t in terms]
 
 

@@ -6,12 +6,18 @@ from typing import TYPE_CHECKING
 
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.packing import Packing
+from intsim.arithmetic.registers import BiasPlace
 from intsim.targets.grammar import Requantize
 
 if TYPE_CHECKING:
     from intsim.targets.target import Target
 
 INDENT = 12
+BIAS: dict[BiasPlace, str] = {
+    "after": "added into the last register after all products",
+    "preload": "preloaded: the last register starts at it",
+    "requantizer": "in the requantizer: no register holds it",
+}
 
 
 def describe(target: Target) -> str:
@@ -25,10 +31,7 @@ def describe(target: Target) -> str:
         lines += _block("packing", _packing(target.registers.packing))
     lines.append(f"order       {' '.join(target.accumulate.order)}, the last one fastest")
     lines += _block("registers", _registers(target.stages))
-    if target.accumulate.bias == "preload":
-        lines.append("bias        preloaded: the last register starts at it")
-    else:
-        lines.append("bias        added into the last register after all products")
+    lines.append(f"bias        {BIAS[target.accumulate.bias]}")
     lines.append(f"requantize  {_requantizer(target.requantize)}")
     lines += _block("notes", list(target.notes))
     lines += _block("source", list(target.source))

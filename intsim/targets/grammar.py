@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from intsim.arithmetic.accumulate import MAX_LANES, MAX_SUM, Overflow, Stage
 from intsim.arithmetic.integers import IntegerType
 from intsim.arithmetic.packing import Correction, Packing
+from intsim.arithmetic.registers import BiasPlace
 from intsim.arithmetic.rounding import Rounding
 
 ORDER_TOKENS = ("kh", "kw", "cin")
@@ -31,7 +32,7 @@ ALLOWED = {
     "pixels": "a list of ascending bit offsets 0..63, the first 0, e.g. [0, 22]",
     "packing.bits": "2..64",
     "correction": '"none", "borrow"',
-    "bias": '"after", "preload"',
+    "bias": '"after", "preload", "requantizer"',
     "scheme": '"exact", "fixed-point", "shift", "thresholds", "float32", "tosa"',
     "multiplier_bits": "4..32",
     "rounding": ", ".join(f'"{mode}"' for mode in Rounding),
@@ -136,13 +137,13 @@ class Accumulate(Table):
     """The accumulator: order of arrival, packed products, registers, and where the bias goes.
 
     `stages` may be empty: the unbounded sum. `bias` "after" adds it into the last register when all products are in;
-    "preload" starts the last register at it.
+    "preload" starts the last register at it; with "requantizer" no register holds it.
     """
 
     order: Annotated[tuple[str, ...], BeforeValidator(_order)] = ORDER_TOKENS
     packing: PackingTable | None = None
     stages: Annotated[tuple[StageTable, ...], BeforeValidator(_listed)]
-    bias: Literal["after", "preload"] = "after"
+    bias: BiasPlace = "after"
 
 
 class Requantize(Table):

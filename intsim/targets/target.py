@@ -61,7 +61,7 @@ class Target(Table):
         return Registers(
             self.stages,
             self.accumulate.order,
-            self.accumulate.bias == "preload",
+            self.accumulate.bias,
             given.activation if given else None,
             given.weight if given else None,
             packed.packing if packed else None,
@@ -118,11 +118,20 @@ class Target(Table):
                 check_stages(target.stages)
             else:
                 check_packing(packing, target.stages)
+            target._check_bias()
         except ValidationError as error:
             raise IntsimError(f"{place}: {explain(error, cls)}") from None
         except IntsimError as error:
             raise IntsimError(f"{place}: accumulate.{error}") from None
         return target
+
+    def _check_bias(self) -> None:
+        """Multipliers and shifts have no room for a bias."""
+        if self.accumulate.bias == "requantizer" and self.requantize.scheme not in ("exact", "thresholds"):
+            raise IntsimError(
+                f'bias is "requantizer", but scheme "{self.requantize.scheme}" takes no bias; '
+                'allowed with schemes "exact" and "thresholds"'
+            )
 
     def describe(self) -> str:
         """Explain the target in words and draw its registers, in plain text of several lines."""

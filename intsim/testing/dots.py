@@ -57,18 +57,24 @@ def defined(machine: Target | Registers, activation: Any, weight: Any, bias: Any
         machine: a target, or its registers; their order of arrival is that of the terms.
         activation: (..., K) integers; with packing (..., pixels, K).
         weight: broadcasts with activation; with packing (..., channels, K).
-        bias: broadcasts to the result's shape; None for no bias. Preloaded or added last, as the machine does it.
+        bias: broadcasts to the result's shape; None for no bias. Preloaded, added last, or added to the result where
+            the machine has it behind its registers.
 
     Returns:
         Accumulation of shape (...); with packing (..., channels, pixels). No stages: a plain sum, no telemetry.
     """
     registers = path(machine)
     a, w = np.asarray(activation).astype(np.int64), np.asarray(weight).astype(np.int64)
-    start, late = (bias, None) if registers.preload and bias is not None else (0, bias)
+    start = bias if registers.bias == "preload" and bias is not None else 0
+    late = bias if registers.bias == "after" else None
     if registers.packing is None:
-        return accumulate_telemetry(a * w, registers.stages, start, late)
-    products = w[..., :, None, :] * a[..., None, :, :]
-    return accumulate_packed(products, registers.stages, registers.packing, start, late)
+        found = accumulate_telemetry(a * w, registers.stages, start, late)
+    else:
+        products = w[..., :, None, :] * a[..., None, :, :]
+        found = accumulate_packed(products, registers.stages, registers.packing, start, late)
+    if registers.bias == "requantizer" and bias is not None:
+        return found._replace(result=found.result + np.asarray(bias, np.int64))
+    return found
 
 
 @st.composite

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.form import RequantizerForm, Scheme
 from intsim.arithmetic.packing import Packing
-from intsim.arithmetic.registers import Registers
+from intsim.arithmetic.registers import BiasPlace, Registers
 from intsim.arithmetic.rounding import Rounding
 from intsim.targets import Target
 from intsim.testing.values import integer_types
@@ -18,6 +18,7 @@ WIDTHS = (16, 8, 32, 18, 20, 24, 40, 48, 4, 1, 2, 31, 33, 62, 63, 64)
 SCHEMES: tuple[Scheme, ...] = ("exact", "thresholds", "fixed-point", "shift", "float32", "tosa")
 ROUNDINGS = st.sampled_from(list(Rounding))
 OVERFLOW = st.sampled_from(["wrap", "saturate"])
+PLACES: tuple[BiasPlace, ...] = ("after", "preload", "requantizer")
 
 
 def stages(
@@ -88,7 +89,7 @@ def registers(draw: Any, max_stages: int = 4, max_operand_bits: int = 8, packed:
     chain = draw(stages(max_stages) if packing is None else packed_stages(packing))
     kinds = integer_types(max_bits=max_operand_bits)
     order = tuple(draw(st.permutations(["kh", "kw", "cin"])))
-    return Registers(chain, order, draw(st.booleans()), draw(kinds), draw(kinds), packing)
+    return Registers(chain, order, draw(st.sampled_from(PLACES)), draw(kinds), draw(kinds), packing)
 
 
 @st.composite
@@ -117,7 +118,7 @@ def targets(draw: Any, max_stages: int = 4, packed: bool | None = None) -> Targe
             {"sum": "rest" if s.sum is None else s.sum, "bits": s.bits, "overflow": s.overflow, "lanes": s.lanes}
             for s in path.stages
         ],
-        "bias": "preload" if path.preload else "after",
+        "bias": path.bias if form.scheme in ("exact", "thresholds") or path.bias != "requantizer" else "after",
     }
     if path.packing is not None:
         p = path.packing

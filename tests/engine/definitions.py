@@ -54,10 +54,10 @@ def accumulated(
         if not feed.corrected:
             zx, zw = feed.x_zero, channel_zeros(feed.w_zero, channels)[at]
             late = a.shape[1] * zx * zw - zx * rows.sum(axis=1) - zw * a.sum(axis=1)[:, None]
-        preload = bias[at] if path.preload else np.zeros(len(rows), np.int64)
-        late = late if path.preload else late + bias[at]
+        preload = bias[at] if path.bias == "preload" else np.zeros(len(rows), np.int64)
+        late = late + bias[at] if path.bias == "after" else late
         done = through(target, a, rows, np.broadcast_to(preload, late.shape), late)
-        out[same[0].rows.start : same[-1].rows.stop, at] = done[0]
+        out[same[0].rows.start : same[-1].rows.stop, at] = done[0] + (bias[at] if path.bias == "requantizer" else 0)
         events[at] += done[1]
     return op.fold(node, out, *shapes), events
 

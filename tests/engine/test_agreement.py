@@ -39,7 +39,7 @@ def machines(draw: Any, widths: str) -> Target:
     chain = draw(stages(min_bits=4, max_bits=draw(st.sampled_from([12, 16, 20, 64]))))
     accumulate: dict[str, Any] = {
         "order": draw(st.permutations(["kh", "kw", "cin"])),
-        "bias": draw(st.sampled_from(["after", "preload"])),
+        "bias": draw(st.sampled_from(["after", "preload", "requantizer"])),
     }
     if packing is not None:
         chain = draw(packed_stages(packing))
@@ -55,6 +55,8 @@ def machines(draw: Any, widths: str) -> Target:
         requantize = {k: v for k, v in requantize.items() if v is not None}
         if form.double_rounding:
             requantize["double_rounding"] = True
+        if form.scheme not in ("exact", "thresholds") and accumulate["bias"] == "requantizer":
+            accumulate["bias"] = "after"
     operands = None
     if widths != "wide" and draw(st.booleans()):
         bits = WIDEST[widths]

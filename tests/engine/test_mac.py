@@ -18,6 +18,7 @@ from intsim.ops import OPS, conv
 from intsim.ops.plan import plan
 from intsim.targets import Target
 
+PLACES = ["after", "preload", "requantizer"]
 ORDERS = ["kh kw cin", "cin kh kw", "kw cin kh", "kh cin kw"]
 
 
@@ -90,7 +91,7 @@ def feeds(kind, operand):
 
 
 def feed(pairs, zx, zw, shift, bias, chosen):
-    """One output element's products, preloaded bias and what is added last.
+    """One output element's products, preloaded bias, what is added last, and what behind the registers.
 
     `pairs` are (x code or None for padding, w code) in order of arrival.
     """
@@ -103,24 +104,20 @@ def feed(pairs, zx, zw, shift, bias, chosen):
         xs, ws = [(zx if x is None else x) + sx for x, _ in pairs], [w + sw for _, w in pairs]
         products = [x * w for x, w in zip(xs, ws, strict=True)]
         late = [-(zx + sx) * sum(ws) - (zw + sw) * sum(xs) + len(pairs) * (zx + sx) * (zw + sw)]
-    preload = bias if chosen.accumulate.bias == "preload" else None
-    if bias is not None and preload is None:
+    place = chosen.accumulate.bias
+    if bias is not None and place == "after":
         late = [bias + (late[0] if late else 0)]
-    if (
-        chosen.operands is not None
-        and zx + shift[0] == 0
-        and zw + shift[1] == 0
-        and (bias is None or preload is not None)
-    ):
+    elif chosen.operands is not None and zx + shift[0] == 0 and zw + shift[1] == 0:
         late = []
-    return products, preload, late
+    behind = bias if bias is not None and place == "requantizer" else 0
+    return products, bias if place == "preload" else None, late, behind
 
 
 def outputs(fed, place, shape, chosen):
     """Values and chains of all outputs; `place` of an index is its panel, row and channel there."""
     stages = [(None if s.sum == "rest" else s.sum, s.bits, s.overflow, s.lanes) for s in chosen.accumulate.stages]
     chains = {index: Registers(stages) for index in fed}
-    read = {index: products for index, (products, _, _) in fed.items()}
+    read = {index: products for index, (products, *_) in fed.items()}
     packing = chosen.registers.packing
     if packing is not None:
         sets = {}
@@ -132,8 +129,8 @@ def outputs(fed, place, shape, chosen):
         for partners in sets.values():
             share({i: (o, fed[i][0], chains[i]) for i, o in partners.items()}, packing, stages[0], read)
     out = np.zeros(shape, object)
-    for index, (_, preload, late) in fed.items():
-        out[index] = chains[index].sum(read[index], preload, late, begin=packing is not None)
+    for index, (_, preload, late, behind) in fed.items():
+        out[index] = chains[index].sum(read[index], preload, late, begin=packing is not None) + behind
     return out, chains
 
 
@@ -300,9 +297,7 @@ def test_convolution(data):
     weight_type = {"bits": w_kind.bits, "signed": w_kind.signed, "narrow": False}
     node = Node("conv", "n", ("x",), "y", {**at, "zero_point": zx, "weight_type": weight_type}, arrays)
     packing, stages = draw(MACHINES)
-    chosen = target(
-        stages, draw(st.sampled_from(ORDERS)), draw(st.sampled_from(["after", "preload"])), draw(OPERANDS), packing
-    )
+    chosen = target(stages, draw(st.sampled_from(ORDERS)), draw(st.sampled_from(PLACES)), draw(OPERANDS), packing)
     info = tensor(x, x_low, x_high, x_kind if draw(st.booleans()) else IntegerType(x_kind.bits, x_kind.signed))
     given_ = chosen.operands
     shift = (feeds(x_kind, given_.activation), feeds(w_kind, given_.weight)) if given_ else (0, 0)
@@ -341,7 +336,7 @@ def test_matrix_product(data):
         arrays["bias"] = np.array(bias, np.int64)
     node = Node("matmul", "n", ("x", "w") if dynamic else ("x",), "y", attributes, arrays)
     packing, stages = draw(MACHINES)
-    chosen = target(stages, bias=draw(st.sampled_from(["after", "preload"])), operands=draw(OPERANDS), packing=packing)
+    chosen = target(stages, bias=draw(st.sampled_from(PLACES)), operands=draw(OPERANDS), packing=packing)
     given_ = chosen.operands
     shift = (feeds(x_kind, given_.activation), feeds(w_kind, given_.weight)) if given_ else (0, 0)
     shape = np.matmul(x, w).shape

@@ -13,7 +13,7 @@ RANGES = [(-8, 7), (0, 15), (0, 255), (-128, 127), (3, 7), (-9, -2), (5, 5), (0,
 
 
 def registers(raw=False, preload=False, order=("kh", "kw", "cin"), stages=()):
-    return Registers(stages, order, preload, *(RAW if raw else CORRECTED))
+    return Registers(stages, order, "preload" if preload else "after", *(RAW if raw else CORRECTED))
 
 
 def graph(op, shape, low, high, arrays, second=None, **attributes):
@@ -141,6 +141,6 @@ def addends(node, inputs, position, made, machine):
     if machine.activation is not None:
         shift = 128 if made.tensors["x"].low < 0 else 0
         products = [(x + shift) * w for x, w in codes]
-    preload = [] if bias is None or not machine.preload else [bias]
-    late = sum(true) - sum(products) + (0 if bias is None or machine.preload else bias)
+    preload = [] if bias is None or machine.bias != "preload" else [bias]
+    late = sum(true) - sum(products) + (0 if bias is None or machine.bias != "after" else bias)
     return products, preload, late
