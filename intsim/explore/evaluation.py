@@ -22,10 +22,11 @@ from intsim.engine.telemetry import mac_demand
 from intsim.errors import IntsimError
 from intsim.explore.configuration import Configuration, configured, unbounded
 from intsim.explore.row import LayerRow, OutputRow, Row
-from intsim.graph import IntArray, Node
+from intsim.graph import IntArray, Node, Tensor
 from intsim.model import Inputs, Model
 from intsim.ops import OPS, Mac
 from intsim.ops.plan import plan
+from intsim.proofs.held import held
 from intsim.targets import Target
 from intsim.verify.layers import layers
 
@@ -120,14 +121,15 @@ class Evaluation:
 
     def proofs(self, target: Target) -> dict[str, bool]:
         """Of each multiply-accumulate node, whether no register of the target can overflow, for any input."""
-        key = target.accumulate
+        key = target.accumulate, target.requantize
         if key not in self._proofs:
-            self._proofs[key] = {name: self._proven(node, target) for name, node in self.macs.items()}
+            tensors = held(self.graph, target)
+            self._proofs[key] = {name: self._proven(node, tensors, target) for name, node in self.macs.items()}
         return self._proofs[key]
 
-    def _proven(self, node: Node, target: Target) -> bool:
+    def _proven(self, node: Node, held_there: Mapping[str, Tensor], target: Target) -> bool:
         """What `proofs.bounds.layer_bound` calls safe, without its other bounds."""
-        tensors = [self.graph.tensors[n] for n in node.inputs]
+        tensors = [held_there[n] for n in node.inputs]
         sums = plan(node, OPS[node.op], tensors, target.registers).sums  # type: ignore[arg-type]
         return sums is None or bool(sums.all_safe.all())
 
@@ -204,10 +206,7 @@ class Evaluation:
             return None
         if known is not None:
             return self._known_counts(node, target, known)
-        tensors = [self.graph.tensors[n] for n in node.inputs]
-        inside = all(t.low <= a.min() and a.max() <= t.high for t, a in zip(tensors, arrays, strict=True) if a.size)
-        # a proof holds for inputs within their proven ranges, which an overflow before may have left
-        return None if proofs.get(node.name) and inside else self._measured(node, arrays, target)
+        return None if proofs.get(node.name) else self._measured(node, arrays, target)
 
     def _known_counts(self, node: Node, target: Target, known: Known) -> Counts:
         if node.name not in known.counts:

@@ -77,7 +77,7 @@ def unclipped(
     Raises:
         IntsimError: a scale or an accumulator that the scheme doesn't take; names neither node nor target.
     """
-    acc, adjusted = _accumulator(node, arrays, tensors, form)
+    acc, adjusted = accumulator(node, arrays, tensors, form)
     if form.scheme == "thresholds":
         return apply_cells(node, acc, lambda block, pieces: _counted(node, pieces, block))
     return apply(adjusted, acc, transform(adjusted, form, stages)) + node.attributes["zero"]
@@ -206,7 +206,7 @@ def _tosa(values: IntArray, scale: Fraction, form: RequantizerForm) -> IntArray:
     return np.asarray(apply_scale_32(values, multiplier, shift, form.double_rounding))
 
 
-def _accumulator(
+def accumulator(
     node: Node, arrays: list[IntArray], tensors: list[Tensor], form: RequantizerForm
 ) -> tuple[IntArray, Node]:
     """The single accumulator a scheme works on. Several inputs are first brought to one scale, as TFLite's Add does.

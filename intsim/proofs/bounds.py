@@ -10,12 +10,13 @@ import numpy as np
 import onnx
 
 from intsim.arithmetic.integers import IntegerType, bits_for
-from intsim.graph import IntegerGraph, Node, Tensor
+from intsim.graph import Node, Tensor
 from intsim.model import Model, opened
 from intsim.ops import OPS, Mac
 from intsim.ops.any_order import Addends, Reach, addends
 from intsim.ops.plan import plan
 from intsim.proofs.budgets import Budget, budget
+from intsim.proofs.held import held
 from intsim.targets import Target
 
 
@@ -89,18 +90,22 @@ class Bounds:
 def bounds(model: str | Path | onnx.ModelProto | Model, target: str | Path | Target = "exact") -> Bounds:
     """Prove, for every multiply-accumulate layer, what its accumulator and a target's registers can reach.
 
-    Holds for every input whose codes lie in the tensors' declared ranges. Raises IntsimError for a bad model or
-    target, or a layer that doesn't fit the target's multiplier.
+    Holds for every input of the network: layers see what the target's own registers and requantizers can make (`held`).
+    Raises IntsimError for a bad model or target, or a layer that doesn't fit the target's multiplier.
     """
     loaded = opened(model)
     chosen = target if isinstance(target, Target) else Target.load(target)
-    found = [layer_bound(loaded.graph, n, OPS[n.op], chosen) for n in loaded.graph.nodes if isinstance(OPS[n.op], Mac)]  # type: ignore[arg-type]
+    tensors = held(loaded.graph, chosen)
+    found = [
+        layer_bound(node, op, [tensors[i] for i in node.inputs], chosen)
+        for node in loaded.graph.nodes
+        if isinstance(op := OPS[node.op], Mac)
+    ]
     return Bounds(loaded.path, chosen.name, all(f.safe for f in found), found)
 
 
-def layer_bound(graph: IntegerGraph, node: Node, op: Mac, target: Target) -> LayerBound:
-    """The bound of one node."""
-    tensors = [graph.tensors[i] for i in node.inputs]
+def layer_bound(node: Node, op: Mac, tensors: list[Tensor], target: Target) -> LayerBound:
+    """The bound of one node for all integers within the ranges of its inputs, `tensors`."""
     adds = addends(node, op, tensors, target.registers)
     found = {kind: _reached(reach) for kind, reach in adds.reach().items()}
     final = found["final"]

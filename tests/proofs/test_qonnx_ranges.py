@@ -32,7 +32,7 @@ def matmul(weight, x, low, high, **arrays):
 
 def bound(made) -> LayerBound:
     (node,) = made.nodes
-    return layer_bound(made, node, OPS[node.op], Target.load("exact"))
+    return layer_bound(node, OPS[node.op], [made.tensors[i] for i in node.inputs], Target.load("exact"))
 
 
 def attained(made) -> bool:

@@ -1,0 +1,121 @@
+"""What each tensor of a graph can hold on a target, for every input of the network.
+
+A graph's descriptions are those of exact arithmetic. A target's requantizer may make a code that the exact one never
+makes, and a register that overflows hands on anything that fits it; both reach the registers of later layers. So the
+ranges are followed through the graph as the target makes them: the image of its own requantizer over all that its
+registers can hand on.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intsim.arithmetic.accumulate import Stage
+from intsim.arithmetic.form import RequantizerForm
+from intsim.errors import IntsimError
+from intsim.graph import LIMIT, IntegerGraph, Node, Tensor
+from intsim.ops import OPS, Mac
+from intsim.ops.pieces import Piece, node_pieces, piecewise_range
+from intsim.ops.plan import plan
+from intsim.ops.requantize import clip
+from intsim.ops.schemes import accumulator, cell_function
+from intsim.proofs.segments import segments
+from intsim.proofs.steps import StepLimitError
+from intsim.targets import Target
+
+EXACT = ("exact", "thresholds")
+Range = tuple[int, int]
+MOST_INPUTS = 12
+"""Inputs of one requantizer up to which all corners of their ranges are tried."""
+
+
+def held(graph: IntegerGraph, target: Target) -> dict[str, Tensor]:
+    """Descriptions of all tensors with the least and greatest integer that `target` can make there.
+
+    Sound, and equal to the graph's own as long as no register overflows and requantizers are exact.
+
+    Raises:
+        IntsimError: a layer that doesn't fit the target's multiplier.
+    """
+    found = {name: graph.tensors[name] for name in graph.inputs}
+    for node in graph.nodes:
+        described = graph.tensors[node.output]
+        low, high = _made(node, [found[i] for i in node.inputs], graph, target)
+        same = (low, high) == (described.low, described.high)
+        found[node.output] = described if same else replace(described, low=max(low, -LIMIT), high=min(high, LIMIT))
+    return found
+
+
+def _made(node: Node, tensors: list[Tensor], graph: IntegerGraph, target: Target) -> Range:
+    op, described = OPS[node.op], graph.tensors[node.output]
+    exact = all(t is graph.tensors[t.name] for t in tensors)
+    if isinstance(op, Mac):
+        return _accumulated(node, op, tensors, target)
+    if node.op == "requantize" and not (exact and target.form.scheme in EXACT):
+        return image(node, [graph.tensors[i] for i in node.inputs], tensors, target.form, target.stages)
+    return (described.low, described.high) if exact else op.value_range(node, *tensors)
+
+
+def _accumulated(node: Node, op: Mac, tensors: list[Tensor], target: Target) -> Range:
+    """The finished sums where they are exact, all that the last register holds elsewhere."""
+    low, high = op.channel_ranges(node, *tensors)
+    how = plan(node, op, tensors, target.registers)
+    if how.sums is None:
+        return min(low), max(high)
+    exact = np.asarray(how.sums.all_exact.reshape(-1, len(low)).all(axis=0)).tolist()
+    last = target.stages[-1]
+    behind = [0] * len(low) if how.behind is None else how.behind.tolist()
+    ends = [
+        (a, b) if whole else (last.min + c, last.max + c)
+        for a, b, whole, c in zip(low, high, exact, behind, strict=True)
+    ]
+    return min(a for a, _ in ends), max(b for _, b in ends)
+
+
+def image(
+    node: Node, described: list[Tensor], tensors: list[Tensor], form: RequantizerForm, stages: Sequence[Stage]
+) -> Range:
+    """Least and greatest code that a scheme makes of all integers within the ranges of `tensors`.
+
+    `described` are the same inputs as the scheme was made for. Where it refuses every integer the clip bounds it.
+    """
+    if len(tensors) > MOST_INPUTS:
+        return _anything(node)
+    cells = tuple(node.attributes["cells"])
+    corners = np.array(list(itertools.product(*((t.low, t.high) for t in tensors))), np.int64)
+    arrays = [c.reshape(-1, *[1] * len(cells)) for c in corners.T]
+    found: dict[tuple[tuple[Piece, ...], int, int], NDArray[np.int64]] = {}
+    try:
+        # each operand's share rises or falls with it, so a sum's ends are at corners
+        total, single = accumulator(node, arrays, described, form)
+        ends = (np.broadcast_to(side, cells).reshape(-1).tolist() for side in (total.min(axis=0), total.max(axis=0)))
+        for pieces, low, high in zip(node_pieces(single), *ends, strict=True):
+            key = tuple(pieces), low, high
+            if key not in found:
+                found[key] = _codes(single, pieces, low, high, form, stages)
+    except (IntsimError, StepLimitError):
+        return _anything(node)
+    codes = np.concatenate(list(found.values()))
+    return (int(codes.min()), int(codes.max())) if codes.size else _anything(node)
+
+
+def _codes(
+    node: Node, pieces: list[Piece], low: int, high: int, form: RequantizerForm, stages: Sequence[Stage]
+) -> NDArray[np.int64]:
+    """Codes of one cell, its least and its greatest among them."""
+    if form.scheme in EXACT:
+        least, most = piecewise_range(pieces, low, high)
+        return clip(node, np.array([least.__floor__(), most.__ceil__()], np.int64) + node.attributes["zero"])
+    parts = [s for s in segments(pieces, low, high, form, stages) if s.valid]
+    return cell_function(node, pieces, form, stages)(np.array([v for s in parts for v in (s.low, s.high)], np.int64))
+
+
+def _anything(node: Node) -> Range:
+    """All that the clip lets through; results of 32-bit data paths where there is none."""
+    low, high = node.attributes["low"], node.attributes["high"]
+    return -(1 << 33) if low is None else low, 1 << 33 if high is None else high
