@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
+
 from intsim.arithmetic.integers import IntegerType, bits_for
-from intsim.graph import Tensor
+from intsim.graph import IntegerGraph, Node, Tensor
 from intsim.model import Model
 from intsim.ops import OPS, Mac
+from intsim.ops.pieces import node_pieces
 from intsim.verify.layers import layers
 
 
 def inspect(model: Model) -> dict[str, Any]:
-    """A JSON-able description: per layer name, op, shape, widths, MACs; inputs, outputs, host nodes, totals."""
+    """A JSON-able description: per layer name, op, shape, widths, bias, MACs; inputs, outputs, host nodes, totals.
+
+    `bias` says where the constants went that the file adds to a layer's sums, each by its largest magnitude in LSB of
+    the accumulator: `accumulator` are the whole LSBs in the register, `rest` what is left of them, `requantizer` all
+    that the requantizer adds, rest included (0 where it sums several layers). None for a layer without products.
+    """
     graph = model.graph
     nodes = {n.name: n for n in graph.nodes}
     producers = {n.output: n for n in graph.nodes}
@@ -33,6 +42,7 @@ def inspect(model: Model) -> dict[str, Any]:
                 "input": _width(graph.tensors[source.inputs[0]]) if source is not None else "-",
                 "output": _width(out),
                 "accumulator_bits": max((_bits(graph.tensors[m.output]) for m in macs), default=0),
+                "bias": _bias(model.graph, macs, maker) if macs else None,
                 "macs": sum(_macs(model, m) for m in macs),
             }
         )
@@ -45,6 +55,24 @@ def inspect(model: Model) -> dict[str, Any]:
         "host": {"prologue": model.lowered.prologue.names, "epilogue": model.lowered.epilogue.names},
         "macs": sum(r["macs"] for r in rows),
         "weights": int(weights),
+    }
+
+
+def _bias(graph: IntegerGraph, macs: list[Node], maker: Node | None) -> dict[str, Any]:
+    """Largest magnitudes, in LSB."""
+    codes = [int(np.abs(m.arrays["bias"]).max()) for m in macs if "bias" in m.arrays]
+    sums = [graph.tensors[m.output] for m in macs]
+    rests = [Fraction(abs(r)) for t in sums for r in np.asarray(t.offset / t.scale).reshape(-1)]
+    added: list[Fraction] = []
+    if maker is not None and maker.op == "requantize" and len(macs) == len(maker.inputs) == 1:
+        out, cells = graph.tensors[maker.output], tuple(maker.attributes["cells"])
+        zero = np.asarray(-out.offset / out.scale - maker.attributes["zero"], dtype=object)
+        zeros = np.broadcast_to(zero.reshape(zero.shape[zero.ndim - len(cells) :]), cells).reshape(-1)
+        added = [abs((b - z) / s) for cell, z in zip(node_pieces(maker), zeros, strict=True) for _, s, b in cell if s]
+    return {
+        "accumulator": max(codes, default=0),
+        "rest": float(max(rests)),
+        "requantizer": float(max(added, default=0)),
     }
 
 

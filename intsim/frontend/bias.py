@@ -14,7 +14,7 @@ import numpy as np
 
 from intsim.arithmetic.rounding import Rounding, round_fraction
 from intsim.frontend.context import Context, Refused
-from intsim.frontend.expression import Const, Expr, Fixed, Host, compress
+from intsim.frontend.expression import Const, Expr, Fixed, compress
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import MACS
 from intsim.graph import LIMIT, IntArray, Node, Rationals, rationals
@@ -49,7 +49,7 @@ def added(context: Context, node: Operation, position: int, value: Expr) -> Expr
     As it is where the input is not the result of a multiply-accumulate that nobody else reads, or where the constant is
     not one value a channel: then the requantizer adds it.
     """
-    if not _right_behind(context, node.inputs[position]) or len(value.terms) != 1 or value.steps:
+    if _product(context, node.inputs[position]) is None or len(value.terms) != 1 or value.steps:
         return value
     name, scale = value.terms[0]
     way = _way_back(context, name)
@@ -78,25 +78,35 @@ def _along(values: Rationals, axis: int, rank: int) -> Rationals:
     return compress(values.reshape([-1 if a == axis else 1 for a in range(rank)]))
 
 
-def _right_behind(context: Context, name: str) -> bool:
-    """Whether an ONNX tensor is a multiply-accumulate's result, moved or scaled at most, that one node alone reads."""
+def belongs(context: Context, node: Operation) -> bool:
+    """Whether a node adds a bias to a multiply-accumulate's result, or hands the result on to where one may be added.
+
+    Such a node is integer even where no quantizer follows.
+    """
+    sides = [n for n in node.inputs if n and not isinstance(context.values.get(n), Const | Fixed)]
+    maker = _product(context, sides[0]) if len(sides) == 1 else None
+    if maker is None or not isinstance(context.values.get(sides[0]), Expr):
+        return False
+    return node.op in ("Add", "Sub", *SAME_NUMBERS) or (node.op == "Mul" and maker in UNSCALED)
+
+
+def _product(context: Context, name: str) -> str | None:
+    """The multiply-accumulate whose result an ONNX tensor is, moved or scaled at most, if one node alone reads it."""
     scaled = False
     while True:
         maker = context.makers.get(name)
         if maker is None or context.readers.get(name, 0) != 1:
-            return False
+            return None
         if maker.op in MACS:
-            return not scaled or maker.op in UNSCALED
+            return maker.op if not scaled or maker.op in UNSCALED else None
         if maker.op == "Mul" and not scaled:
             scaled = True
-            sides = [n for n in maker.inputs if not isinstance(context.values.get(n), Const | Fixed)]
-            if len(sides) != 1:
-                return False
-            name = sides[0]
-        elif maker.op in SAME_NUMBERS and not isinstance(context.values.get(maker.inputs[0]), Host):
-            name = maker.inputs[0]
-        else:
-            return False
+        elif maker.op not in SAME_NUMBERS:
+            return None
+        sides = [n for n in maker.inputs if n and not isinstance(context.values.get(n), Const | Fixed)]
+        if len(sides) != 1:
+            return None
+        name = sides[0]
 
 
 def _way_back(context: Context, name: str) -> list[tuple[Node, int]] | None:

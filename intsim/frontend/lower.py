@@ -27,6 +27,7 @@ from intsim.frontend import (
     resize,
     rowwise,
 )
+from intsim.frontend.bias import belongs
 from intsim.frontend.context import Boundary, Context, Refused
 from intsim.frontend.decomposed import layer_norms
 from intsim.frontend.expression import Broken, Const, Curve, Expr, Fixed, Host, Value, is_codes
@@ -244,7 +245,11 @@ class Lowering:
             if not integer or any(h.after for h in hosts):
                 return [Host(o, any(h.after for h in hosts) or bool(integer)) for o in op.outputs]
             raise Refused("it mixes integers with a float input that no quantizer made an integer")
-        kept = op.op in MOVERS | SUMS | {"DequantizeLinear", "Identity"} or on_integers(op, values)
+        kept = (
+            op.op in MOVERS | SUMS | {"DequantizeLinear", "Identity"}
+            or on_integers(op, values)
+            or belongs(self.context, op)
+        )
         functions = [v for v in values if isinstance(v, Curve)]
         if not live and integer and not (handler and kept and not functions):
             return [Host(o, True) for o in op.outputs]

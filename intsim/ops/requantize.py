@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from intsim.arithmetic.requantize import exact_requantize
+from intsim.arithmetic.rounding import round_fraction
 from intsim.graph import IntArray, Node, Tensor
 from intsim.ops.op import Op, Range, Shape
 from intsim.ops.pieces import apply, combine, combined_range, node_pieces, piecewise_range
@@ -26,12 +27,12 @@ class Requantize(Op):
         return clip(node, y + node.attributes["zero"])
 
     def value_range(self, node: Node, *tensors: Tensor) -> Range:
-        """The clip bounds, narrowed to what the accumulator's range can reach."""
+        """The clip bounds, narrowed to what the accumulator's range can reach; attained, as rounding keeps order."""
         acc_low, acc_high = combined_range(node, *tensors)
         extremes = [piecewise_range(pieces, acc_low, acc_high) for pieces in node_pieces(node)]
         zero, low, high = (node.attributes[k] for k in ("zero", "low", "high"))
-        reach_low = min(e[0] for e in extremes).__floor__() + zero
-        reach_high = max(e[1] for e in extremes).__ceil__() + zero
+        reach_low = round_fraction(min(e[0] for e in extremes), node.attributes["rounding"]) + zero
+        reach_high = round_fraction(max(e[1] for e in extremes), node.attributes["rounding"]) + zero
         if low is not None:
             reach_low, reach_high = max(reach_low, low), max(reach_high, low)
         if high is not None:

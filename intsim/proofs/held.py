@@ -20,9 +20,8 @@ from intsim.arithmetic.form import RequantizerForm
 from intsim.errors import IntsimError
 from intsim.graph import LIMIT, IntegerGraph, Node, Tensor
 from intsim.ops import OPS, Mac
-from intsim.ops.pieces import Piece, node_pieces, piecewise_range
+from intsim.ops.pieces import Piece, node_pieces
 from intsim.ops.plan import plan
-from intsim.ops.requantize import clip
 from intsim.ops.schemes import accumulator, cell_function
 from intsim.proofs.segments import segments
 from intsim.proofs.steps import StepLimitError
@@ -53,11 +52,11 @@ def held(graph: IntegerGraph, target: Target) -> dict[str, Tensor]:
 
 def _made(node: Node, tensors: list[Tensor], graph: IntegerGraph, target: Target) -> Range:
     op, described = OPS[node.op], graph.tensors[node.output]
-    exact = all(t is graph.tensors[t.name] for t in tensors)
     if isinstance(op, Mac):
         return _accumulated(node, op, tensors, target)
-    if node.op == "requantize" and not (exact and target.form.scheme in EXACT):
+    if node.op == "requantize" and target.form.scheme not in EXACT:
         return image(node, [graph.tensors[i] for i in node.inputs], tensors, target.form, target.stages)
+    exact = all(t is graph.tensors[t.name] for t in tensors)
     return (described.low, described.high) if exact else op.value_range(node, *tensors)
 
 
@@ -80,9 +79,10 @@ def _accumulated(node: Node, op: Mac, tensors: list[Tensor], target: Target) -> 
 def image(
     node: Node, described: list[Tensor], tensors: list[Tensor], form: RequantizerForm, stages: Sequence[Stage]
 ) -> Range:
-    """Least and greatest code that a scheme makes of all integers within the ranges of `tensors`.
+    """Least and greatest code that a scheme other than the exact ones makes of all integers within the inputs' ranges.
 
-    `described` are the same inputs as the scheme was made for. Where it refuses every integer the clip bounds it.
+    `tensors` have these ranges, `described` those that the scheme was made for. Where it refuses every integer the clip
+    bounds it.
     """
     if len(tensors) > MOST_INPUTS:
         return _anything(node)
@@ -108,9 +108,6 @@ def _codes(
     node: Node, pieces: list[Piece], low: int, high: int, form: RequantizerForm, stages: Sequence[Stage]
 ) -> NDArray[np.int64]:
     """Codes of one cell, its least and its greatest among them."""
-    if form.scheme in EXACT:
-        least, most = piecewise_range(pieces, low, high)
-        return clip(node, np.array([least.__floor__(), most.__ceil__()], np.int64) + node.attributes["zero"])
     parts = [s for s in segments(pieces, low, high, form, stages) if s.valid]
     return cell_function(node, pieces, form, stages)(np.array([v for s in parts for v in (s.low, s.high)], np.int64))
 

@@ -27,8 +27,12 @@ def _table(*heads: str, title: str | None = None) -> Table:
 
 def show_inspection(console: Console, found: dict[str, Any]) -> None:
     """What a model is made of."""
-    table = _table("layer", "op", "output", "weights", "bits in", "bits out", "acc bits", "MACs")
+    table = _table("layer", "op", "output", "weights", "bits in", "bits out", "acc bits", "bias", "rest", "MACs")
+    elsewhere = False
     for layer in found["layers"]:
+        bias = layer["bias"] or {"accumulator": 0, "rest": 0.0, "requantizer": 0.0}
+        largest = max(bias["rest"], bias["requantizer"])
+        elsewhere |= largest > 0.5
         table.add_row(
             escape(layer["name"]),
             layer["op"],
@@ -37,9 +41,18 @@ def show_inspection(console: Console, found: dict[str, Any]) -> None:
             layer["input"],
             layer["output"],
             str(layer["accumulator_bits"] or "-"),
+            number(bias["accumulator"]) if layer["bias"] else "-",
+            f"{largest:.3g}" if layer["bias"] else "-",
             number(layer["macs"]),
         )
     console.print(table)
+    console.print(
+        "bias: largest one, in LSB of the accumulator, in the register; rest: what the requantizer adds, in LSB"
+    )
+    if elsewhere:
+        console.print(
+            "a rest above 0.5 is a constant that no register holds: BatchNormalization, or behind a nonlinearity"
+        )
     for name, shape in found["inputs"].items():
         console.print(f"input    {escape(name)}  {'x'.join(map(str, shape))}")
     for name, shape in found["outputs"].items():

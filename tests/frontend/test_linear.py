@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-import intsim
-
 from .build import CHANNELS_LAST, Net, check, halves
 
 RNG = np.random.default_rng(2)
@@ -301,15 +299,3 @@ def test_matmul_integer_of_activations():
     y = net.node("MatMulInteger", x, z, np.int8(-4), np.uint8(100))
     inputs = {"x": RNG.integers(-128, 128, (3, 5)).astype(np.int8), "y": RNG.integers(0, 256, (5, 4)).astype(np.uint8)}
     check(net.model(y, kinds={y: TensorProto.INT32}), inputs, 1)
-
-
-def test_bias_in_the_accumulator_only_where_it_is_whole():
-    """A bias on the accumulator's grid is added there; another one goes exactly into the requantizer."""
-    for step, inside in ((1 / 16, True), (1 / 17, False)):
-        net = Net()
-        x, w = net.quant(net.input(1, 2, 4, 4)), net.quant(halves(RNG, (3, 2, 1, 1)), 0.25)
-        y = net.quant(net.node("Conv", x, w, np.float32([1, -2, 5]) * np.float32(step)), 0.5)
-        run = check(net.model(y), {"x": halves(RNG, (1, 2, 4, 4))}, 2)
-        conv = next(n for n in intsim.load(net.model(y)).graph.nodes if n.op == "conv")
-        assert ("bias" in conv.arrays) == inside
-        assert run.codes
