@@ -144,7 +144,16 @@ ERRORS = [
         "bits = 16, guard = 8",
         "unknown key accumulate.stages[0].guard; allowed: sum, bits, overflow, lanes",
     ),
-    ('bias = "preload"', 'bias = "before"', 'accumulate.bias is \'before\'; allowed: "after", "preload"'),
+    (
+        'bias = "preload"',
+        'bias = "before"',
+        'accumulate.bias is \'before\'; allowed: "after", "preload", "requantizer"',
+    ),
+    (
+        'bias = "preload"',
+        'bias = "requantizer"',
+        'accumulate.bias is "requantizer", but scheme "fixed-point" takes no bias; allowed with schemes "exact" and',
+    ),
     ("cin kh kw", "kh kw", "accumulate.order is 'kh kw'; allowed: a permutation of \"kh kw cin\""),
     ("cin kh kw", "kh kw kw", "accumulate.order is 'kh kw kw'"),
     ('"cin kh kw"', "3", "accumulate.order is 3"),
@@ -299,6 +308,10 @@ def test_describe_a_custom_target():
         "requantize  fixed-point: 16-bit multiplier and shift; full product, shifted, rounded half_up once",
         "source      its manual",
     ]
+
+
+def test_finn_has_no_bias_adder():
+    assert "bias        in the requantizer: no register holds it" in Target.load("finn-mvau").describe()
 
 
 @given(st.text(max_size=60), st.integers(0, len(TEXT)))

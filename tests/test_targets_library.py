@@ -29,7 +29,7 @@ SAYS = {
     "dsp48e2-int8-raw": "s8 s8 | 0,18 x 0 in 48 none | 7:18w rest:32w | after | exact",
     "exact": "any | | | after | exact",
     "fbgemm-acc16": "u8 s8 | | 2:16s 128:16s rest:32w | after | float32",
-    "finn-mvau": "any | | rest:32w | after | thresholds",
+    "finn-mvau": "any | | rest:32w | requantizer | thresholds",
     "fixed-point-12": "any | | rest:32w | after | fixed-point 12 half_up",
     "hexagon-hvx": "u8 s8 | | 4:32w rest:32w | after | exact",
     "hifi-56": "any | | rest:56w rest:32s | preload | exact",
