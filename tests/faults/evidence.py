@@ -227,10 +227,10 @@ _EXPLORE = [
     ),
     Fault(
         "sweep-proof-outside-its-range",
-        "a sweep trusts a proof for inputs that an overflow before has moved out of their proven range",
+        "a sweep takes the ranges of exact arithmetic for what layers behind an overflow see",
         "intsim/explore/evaluation.py",
-        "return None if proofs.get(node.name) and inside else",
-        "return None if proofs.get(node.name) else",
+        "tensors = held(self.graph, target)",
+        "tensors = self.graph.tensors",
         "tests/explore/test_evaluation.py::test_a_proof_does_not_cover_what_an_overflow_before_makes",
     ),
     Fault(
@@ -273,8 +273,8 @@ _REQUANTIZERS = [
         "certificate-trusts-a-range-beyond-the-register",
         "accumulators that a register wraps around to are left out",
         "intsim/proofs/reach.py",
-        "if low[c] < last.min or high[c] > last.max:",
-        "if low[c] < last.min and high[c] > last.max:",
+        "if low[c] - b < last.min or high[c] - b > last.max:",
+        "if low[c] - b < last.min and high[c] - b > last.max:",
         "tests/proofs/test_requantizers.py::test_channels_have_ranges_of_their_own",
     ),
     Fault(

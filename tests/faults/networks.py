@@ -244,7 +244,7 @@ _OPERATORS = [
         "intsim/frontend/bias.py",
         "for a, size in enumerate(p.shape) if a != axis):",
         "for a, size in enumerate(p.shape) if a > axis):",
-        "tests/frontend/test_bias.py::test_what_stays_in_the_requantizer[by_element]",
+        "tests/frontend/test_bias.py::test_what_stays_in_the_requantizer[by_row]",
     ),
     Fault(
         "bias-behind-the-range",

@@ -178,7 +178,9 @@ def test_every_form_has_its_bias_in_the_register(form, flavour, quantizes):
     codes = {n: RNG.integers(-128, 128, s).astype(np.float32) * X for n, (s, _) in loaded.lowered.source.inputs.items()}
     check(model, codes, 2)
     # the register holds the sum with the bias: one bit too few and it overflows, on every rule
-    needed = intsim.bounds(loaded, "exact").layers[0].bits
+    layer = intsim.bounds(loaded, "exact").layers[0]
+    assert (out.low, out.high) == (layer.low, layer.high)
+    needed = layer.bits
     assert intsim.bounds(loaded, f"wrap-{needed}").safe
     assert not intsim.bounds(loaded, f"wrap-{needed - 1}").safe
     assert intsim.certify(loaded, f"saturate-{needed - 1}").verdict in ("refuted", "open")
@@ -208,8 +210,8 @@ def test_exact_and_inexact_scales_agree():
     assert found[0][-1] == "refuted"
 
 
-def stays(net):
-    x, w = quantized(net, (2, 4)), weights(net, CODES)
+def stays(net, rows=2):
+    x, w = quantized(net, (rows, 4)), weights(net, CODES)
     return net.node("MatMul", x, w)
 
 
@@ -223,6 +225,11 @@ def behind_relu(net):
 
 def by_element(net):
     return net.node("Add", stays(net), np.float32([[1, 2, 3], [4, 5, 6]])), []
+
+
+def by_row(net):
+    """As many rows as channels, and a value for each."""
+    return net.node("Add", stays(net, 3), np.float32([[1], [2], [3]])), []
 
 
 def grown(net):
@@ -251,7 +258,17 @@ def batch_normalization(net):
     return net.node("BatchNormalization", stays(net), *parameters), []
 
 
-OTHERS = [behind_mul, behind_relu, by_element, grown, read_twice, an_output, added_twice_over, batch_normalization]
+OTHERS = [
+    behind_mul,
+    behind_relu,
+    by_element,
+    by_row,
+    grown,
+    read_twice,
+    an_output,
+    added_twice_over,
+    batch_normalization,
+]
 
 
 @pytest.mark.parametrize("form", OTHERS, ids=lambda f: f.__name__)
@@ -261,7 +278,8 @@ def test_what_stays_in_the_requantizer(form):
     model = net.model(net.qdq(y, 0.05, np.int8(3)), *others)
     loaded = intsim.load(model)
     assert "bias" not in mac(loaded).arrays
-    check(model, {"x": np.float32(RNG.integers(-128, 128, (2, 4))) * X}, 2)
+    (shape,) = (s for s, _ in loaded.lowered.source.inputs.values())
+    check(model, {"x": np.float32(RNG.integers(-128, 128, shape)) * X}, 2)
     assert intsim.bounds(loaded, "exact").layers[0].high == int(127 * np.abs(CODES).sum(axis=0).max() + max(
         np.maximum(-CODES, 0).sum(axis=0)))  # fmt: skip
 
@@ -295,6 +313,8 @@ def test_a_bias_of_two_activations(form):
         check(model, inputs | {"w": np.float32(RNG.integers(-128, 128, (4, 3))) * W}, 1)
         layer = intsim.bounds(loaded, "exact").layers[0]
         assert (layer.low, layer.high) == (4 * 127 * -128 + min(wanted), 4 * 128 * 128 + max(wanted))
+        sums = loaded.graph.tensors[mac(loaded).output]
+        assert (sums.low, sums.high) == (layer.low, layer.high)
 
 
 def test_a_depthwise_bias_and_channels_of_their_own_scale():
