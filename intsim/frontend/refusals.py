@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-MOST_SAID = 6
+MOST_SAID = 12
 """Groups of refusals in one message; nodes of the rest are counted."""
 
 
