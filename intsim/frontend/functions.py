@@ -8,17 +8,21 @@ import onnx
 from onnx import AttributeProto, FunctionProto, ModelProto, NodeProto, helper
 
 from intsim.errors import IntsimError
+from intsim.frontend.decode import needed_nodes
 from intsim.frontend.names import Fresh, names_of
 from intsim.frontend.operators import ROWS, STANDARD
 
 MOST_NODES = 1 << 17
 """Nodes of all bodies together, written out."""
 
+MOST_DEEP = 100
+"""Calls within one another."""
+
 Key = tuple[str, str, str]
 
 
 def inlined(path: str, proto: ModelProto) -> ModelProto:
-    """A copy without functions; the same object where there are none.
+    """A copy without functions, of the nodes that an output needs; the same object where there are no functions.
 
     Raises IntsimError for functions that call themselves or become too many nodes, for one with the name of an
     operator that this room reads (ONNX leaves open which of the two is meant), and for one whose opset gives a node of
@@ -30,7 +34,7 @@ def inlined(path: str, proto: ModelProto) -> ModelProto:
     out.CopyFrom(proto)
     writer = _Writer(path, proto)
     del out.graph.node[:]
-    out.graph.node.extend(writer.written(proto.graph.node, ()))
+    out.graph.node.extend(writer.written(needed_nodes(path, proto.graph), ()))
     del out.functions[:]
     return out
 
@@ -67,6 +71,8 @@ class _Writer:
                 )
             if key in inside:
                 raise IntsimError(f"{self.path}: function {_said(f)}: calls itself")
+            if len(inside) >= MOST_DEEP:
+                raise IntsimError(f"{self.path}: function {_said(f)}: is {MOST_DEEP} calls deep")
             self._check_opset(f)
             yield from self.written(self._body(node, f), (*inside, key))
 

@@ -80,7 +80,8 @@ def read(
     shapes, constants that are not finite.
     """
     path = "<model>" if isinstance(source, onnx.ModelProto) else str(source)
-    proto = inlined(path, source if isinstance(source, onnx.ModelProto) else decode(Path(source)))
+    written = source if isinstance(source, onnx.ModelProto) else decode(Path(source))
+    proto = inlined(path, written)
     model = SourceModel(path, proto)
     graph = proto.graph
     if not graph.node and not graph.output:
@@ -88,7 +89,7 @@ def read(
     if not graph.output:
         raise IntsimError(f"{path}: the graph has no output")
     nodes = needed_nodes(path, graph)
-    model.names = names_of(graph)
+    model.names = names_of(written.graph) | names_of(graph)
     _read_opsets(model, nodes)
     for what, found in (("initializer", graph.initializer), ("input", graph.input), ("output", graph.output)):
         names = [f.name for f in found]
