@@ -15,6 +15,7 @@ from onnx.reference.op_run import OpRun
 from intsim.errors import IntsimError
 from intsim.frontend.expression import Const, Fixed, Value
 from intsim.frontend.names import Fresh
+from intsim.frontend.operators import on_host
 from intsim.frontend.reader import Operation, SourceModel
 from intsim.graph import check_size
 
@@ -213,6 +214,9 @@ def host_program(
             needed.add(id(op))
             waiting += op.inputs
     operations = [op for op in model.operations if id(op) in needed]
+    for op in operations:
+        if not on_host(op.op, op.domain):
+            raise IntsimError(f"{model.path}: node {op.name}: {op.op} is not supported on the host")
     return HostProgram(model.path, model.opset, inputs, constants, operations, wanted)
 
 

@@ -138,8 +138,10 @@ class Lowering:
         return Expr(shape, ((name, one),), zero)
 
     def host_shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a prologue tensor."""
-        return self.prologue([name]).shape(name)
+        """Shape of a tensor of the host, before the first quantizer or behind integers."""
+        sources = {n: s for n, (s, _) in self.model.inputs.items()}
+        sources |= {n: v.shape for n, v in self.values.items() if isinstance(v, Expr)}
+        return host_program(self.model, self.values, sources, [name]).shape(name)
 
     def prologue(self, wanted: list[str]) -> HostProgram:
         """The nodes from the graph's float inputs to `wanted`."""
@@ -240,6 +242,8 @@ class Lowering:
             return [Const(shape[slice(op.attributes.get("start"), op.attributes.get("end"))])]
         if values and all(isinstance(v, Const | Fixed) for v in values):
             return self.folded(op, any(isinstance(v, Fixed) for v in values))
+        if op.op == "Dropout" and len(values) > 2 and not (isinstance(values[2], Const) and not values[2].array.any()):
+            raise Refused("it is or may be in training mode; export the model for inference")
         hosts = [v for v in values if isinstance(v, Host)]
         integer = [v for v in values if isinstance(v, Expr | Curve)]
         handler = HANDLERS.get(op.op)
