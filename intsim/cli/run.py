@@ -80,7 +80,10 @@ def run(
                 ran = loaded.run(sample, chosen, progress=step, counts=counts, **asked)
                 seconds += time.perf_counter() - began
                 live = max(live, ran.live_bytes)
-                for name, array in [*ran.outputs.items(), *((_codes_name(n, ran.outputs), c) for n, c in ran.codes.items())]:
+                for name, array in [
+                    *ran.outputs.items(),
+                    *((_codes_name(n, ran.outputs), c) for n, c in ran.codes.items()),
+                ]:
                     results.setdefault(name, []).append(array)
                 events += sum(int(e.sum()) for e in ran.overflows.values())
         stacked = {n: a[0] if len(a) == 1 else np.stack(a) for n, a in results.items()}

@@ -13,7 +13,11 @@ EXPORT = "export the network to QONNX (brevitas.export.export_onnx_qcdq or expor
 OTHERS = (
     (0, b"PK\x03\x04", f"is a zip archive, as torch.save writes it (.pt, .pth), not an ONNX file; {EXPORT}"),
     *((0, bytes([0x80, n]), f"is a Python pickle (.pt, .pkl), not an ONNX file; {EXPORT}") for n in range(2, 6)),
-    (4, b"TFL3", "is a TensorFlow Lite file, not an ONNX file; convert it (python -m tf2onnx.convert --tflite) and give that file"),
+    (
+        4,
+        b"TFL3",
+        "is a TensorFlow Lite file, not an ONNX file; convert it first (python -m tf2onnx.convert --tflite)",
+    ),
     (0, b"\x89HDF", "is an HDF5 file (Keras), not an ONNX file; export the network to QONNX and give that file"),
     (0, b"GGUF", "is a GGUF file, not an ONNX file; export the network to QONNX or QCDQ and give that file"),
 )

@@ -1,4 +1,4 @@
-"""Functions that a file defines itself: every call replaced by the nodes of its body, which is what ONNX says it means."""
+"""Functions that a file defines itself: every call replaced by the nodes of its body, as ONNX defines it."""
 
 from __future__ import annotations
 
@@ -111,9 +111,7 @@ class _Writer:
                 nodes.append(helper.make_node("Identity", [source], [actual], name=self.fresh(f"{stem}.{formal}")))
         return nodes
 
-    def _node(
-        self, node: NodeProto, stem: str, tensors: dict[str, str], given: dict[str, AttributeProto]
-    ) -> NodeProto:
+    def _node(self, node: NodeProto, stem: str, tensors: dict[str, str], given: dict[str, AttributeProto]) -> NodeProto:
         out = NodeProto()
         out.CopyFrom(node)
         out.name = self.fresh(f"{stem}.{node.name or node.op_type}")

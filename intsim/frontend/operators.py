@@ -53,14 +53,15 @@ def _standard() -> dict[str, Row]:
     """
     # before these opsets a form with another meaning: an axis to broadcast along, training as the default, ...
     old = {
-        7: "Add And BatchNormalization Div Dropout Equal GRU Gemm Greater LSTM Less Mul Or PRelu Pow RNN Sub Upsample Xor",
+        7: "Add And BatchNormalization Div Dropout Equal GRU Gemm Greater LSTM Less Mul Or",
         6: "Cast Selu Tile",
         5: "Reshape",
         4: "Concat",
         2: "LpPool Pad Split",
     }
     first = {name: opset for opset, names in old.items() for name in names.split()}
-    rows = {}
+    first |= dict.fromkeys(("PRelu", "Pow", "RNN", "Sub", "Upsample", "Xor"), 7)
+    rows: dict[str, Row] = {}
     for names, where in ((both, (True, True)), (integers, (True, False)), (host, (False, True))):
         rows |= {name: Row(*where, first.get(name, 1)) for name in names.split()}
     return rows
@@ -83,6 +84,7 @@ STATIC = "quantize the activations with calibration instead (onnxruntime.quantiz
 WEIGHTS = "only its weights are integers, its activations are floats (weight-only quantization)"
 BLOCKS = "export without control flow, or fix what it decides on (onnxsim, --constants)"
 QDQ = "quantize with quant_format=QuantFormat.QDQ instead of QOperator"
+FOREIGN = "replace it by operators of ONNX, or define it as a function in the file"
 RANDOM = "its result is random"
 ADVICE = {
     "DynamicQuantizeLinear": f"{DYNAMIC}; {STATIC}",
@@ -96,7 +98,7 @@ ADVICE = {
     ),
     **dict.fromkeys(("If", "Loop", "Scan", "SequenceMap"), f"it holds graphs of its own; {BLOCKS}"),
     **dict.fromkeys(
-        "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike".split(), RANDOM
+        ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"), RANDOM
     ),
     **dict.fromkeys(
         (f"{d}.MultiThreshold" for d in QONNX),
@@ -116,9 +118,10 @@ def meaning(domain: str, operator: str, opset: int) -> tuple[str, str]:
     if standard and operator != "HardTanh" and (missing := _missing(operator, opset)):
         return f"ai.onnx.{operator}", missing
     if row is None:
-        if domain == MICROSOFT and operator.startswith("QLinear") or name == "com.microsoft.QGemm":
+        if (domain == MICROSOFT and operator.startswith("QLinear")) or name == "com.microsoft.QGemm":
             return name, f"{name} is not supported; {QDQ}"
-        return name, f"{name} is not supported" + (f"; {ADVICE[name]}" if name in ADVICE else "")
+        advice = ADVICE.get(name, "" if standard else FOREIGN)
+        return name, f"{name} is not supported" + (f"; {advice}" if advice else "")
     if standard and opset < row.first:
         return f"ai.onnx.{operator}", (
             f"{operator} as opset {opset} has it is not supported; convert the file to opset {row.first} or later "
@@ -138,7 +141,9 @@ def _missing(operator: str, opset: int) -> str:
         pass
     if (QONNX[0], operator) in ROWS:
         return f"{operator} is no operator of ONNX; QONNX's has the domain {QONNX[0]}"
-    versions = [s.since_version for s in onnx.defs.get_all_schemas_with_history() if (s.domain, s.name) == ("", operator)]
+    versions = [
+        s.since_version for s in onnx.defs.get_all_schemas_with_history() if (s.domain, s.name) == ("", operator)
+    ]
     if not versions:
         return f"{operator} is no operator of ONNX"
     return f"{operator} is there from opset {min(versions)} on, the file imports opset {opset}"

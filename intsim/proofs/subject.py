@@ -22,7 +22,9 @@ def check_subject(model: Model) -> None:
     if any(node.op == "requantize" or isinstance(OPS[node.op], Mac) for node in model.graph.nodes):
         return
     host = [*model.lowered.prologue.names, *model.lowered.epilogue.names]
-    outside = f"; outside of it, in float64 on the host: {', '.join(host[:6])}{', ...' * (len(host) > 6)}" if host else ""
+    outside = (
+        f"; outside of it, in float64 on the host: {', '.join(host[:6])}{', ...' * (len(host) > 6)}" if host else ""
+    )
     raise IntsimError(
         f"{model.path}: there is nothing to certify: its integer graph has no multiply-accumulate and no requantizer"
         + outside

@@ -133,9 +133,8 @@ def standard_model(model: onnx.ModelProto) -> onnx.ModelProto:
     graph = out.graph
     opset = next((o.version for o in model.opset_import if o.domain in STANDARD), 9)
     arrays = {i.name: i for i in graph.initializer}
-    arrays |= {
-        n.output[0]: n.attribute[0].t for n in graph.node if n.domain in STANDARD and n.op_type == "Constant" and n.attribute[0].name == "value"
-    }
+    constants = [n for n in graph.node if n.domain in STANDARD and n.op_type == "Constant"]
+    arrays |= {n.output[0]: n.attribute[0].t for n in constants if n.attribute[0].name == "value"}
 
     def value(name: str) -> np.ndarray:
         if name not in arrays:

@@ -129,7 +129,10 @@ CASES = {
         lambda n, x: n.node("AveragePool", x, kernel_shape=[2, 2], domain=CHANNELS_LAST),
         "channels_last",
     ),
-    "microsoft": (lambda n, x: n.node("QLinearAdd", x, domain="com.microsoft"), "com.microsoft.QLinearAdd is not supported"),
+    "microsoft": (
+        lambda n, x: n.node("QLinearAdd", x, domain="com.microsoft"),
+        "com.microsoft.QLinearAdd is not",
+    ),
     "if": (
         lambda n, x: n.node(
             "If", x, then_branch=helper.make_graph([], "t", [], []), else_branch=helper.make_graph([], "e", [], [])

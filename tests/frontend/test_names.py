@@ -141,7 +141,9 @@ def test_codes_beside_an_output_of_their_name(tmp_path, monkeypatch):
     path = tmp_path / "m.onnx"
     onnx.save(model, str(path))
     np.savez(tmp_path / "x.npz", x=np.float32([[0, 0.5, 1]]))
-    monkeypatch.setattr("sys.argv", ["intsim", "run", str(path), "-i", str(tmp_path / "x.npz"), "-o", str(tmp_path / "o")])
+    monkeypatch.setattr(
+        "sys.argv", ["intsim", "run", str(path), "-i", str(tmp_path / "x.npz"), "-o", str(tmp_path / "o")]
+    )
     with pytest.raises(SystemExit) as left:
         main()
     assert not left.value.code

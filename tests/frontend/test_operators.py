@@ -14,7 +14,16 @@ from intsim.frontend import lower, operators
 from intsim.frontend.reader import parameter_inputs
 from intsim.frontend.registry import CURVES, HANDLERS, MACS, MOVERS, QUANTIZERS
 
-DOMAINS = ["my.ops", "ai.onnx.ml", "ai.onnx.training", "com.microsoft", QONNX, CHANNELS_LAST, "my_channels_last", "onnx"]
+DOMAINS = [
+    "my.ops",
+    "ai.onnx.ml",
+    "ai.onnx.training",
+    "com.microsoft",
+    QONNX,
+    CHANNELS_LAST,
+    "my_channels_last",
+    "onnx",
+]
 
 
 def message(model: onnx.ModelProto) -> str:
@@ -128,7 +137,7 @@ def test_qonnx_operators_have_qonnx_domains(op, domain):
 
 
 def test_a_foreign_clip_is_no_part_of_a_quantizer():
-    """A Clip that alone reads a QuantizeLinear becomes one requantizer with it; another domain's Clip may be anything."""
+    """A Clip that alone reads a QuantizeLinear becomes one requantizer with it; a foreign one doesn't."""
     net = Net()
     q = net.node("QuantizeLinear", net.input(1, 4), np.float32(0.5), np.int8(0))
     c = net.node("Clip", q, np.int8(0), np.int8(3), domain="my.ops")
@@ -165,7 +174,7 @@ OPSETS = {
         "Add as opset 6 has it is not supported; convert the file to opset 7",
     ),
     "dropout that drops": (6, lambda n, x: n.node("Dropout", x), "Dropout as opset 6 has it"),
-    "random": (17, lambda n, x: n.node("RandomNormalLike", x), "RandomNormalLike is not supported; its result is random"),
+    "random": (17, lambda n, x: n.node("RandomNormalLike", x), "RandomNormalLike is not supported; its"),
     "control flow": (
         17,
         lambda n, x: n.node("If", np.array(True), then_branch=EMPTY, else_branch=EMPTY),
@@ -234,4 +243,7 @@ def test_an_integer_input_type_is_unchanged_by_the_table():
     net = Net()
     x = net.input(2, 3, name="codes", kind=TensorProto.INT8)
     y = net.node("MatMulInteger", x, np.int8(np.ones((3, 2))))
-    assert intsim.run(net.model(y), {"codes": np.int8([[1, 2, 3], [4, 5, 6]])}).outputs[y].tolist() == [[6, 6], [15, 15]]
+    assert intsim.run(net.model(y), {"codes": np.int8([[1, 2, 3], [4, 5, 6]])}).outputs[y].tolist() == [
+        [6, 6],
+        [15, 15],
+    ]
