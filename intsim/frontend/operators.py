@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any
 
 import onnx
@@ -110,6 +111,7 @@ ADVICE = {
 """Beside "is not supported": why, and what to do."""
 
 
+@lru_cache(4096)
 def meaning(domain: str, operator: str, opset: int) -> tuple[str, str]:
     """An operator's name in this room, and why it is not read: "" where it is."""
     row = ROWS.get((domain, operator))
@@ -141,12 +143,20 @@ def _missing(operator: str, opset: int) -> str:
         pass
     if (QONNX[0], operator) in ROWS:
         return f"{operator} is no operator of ONNX; QONNX's has the domain {QONNX[0]}"
-    versions = [
-        s.since_version for s in onnx.defs.get_all_schemas_with_history() if (s.domain, s.name) == ("", operator)
-    ]
+    versions = _history().get(operator)
     if not versions:
         return f"{operator} is no operator of ONNX"
     return f"{operator} is there from opset {min(versions)} on, the file imports opset {opset}"
+
+
+@cache
+def _history() -> dict[str, list[int]]:
+    """Standard operators to the opsets in which they changed."""
+    found: dict[str, list[int]] = {}
+    for schema in onnx.defs.get_all_schemas_with_history():
+        if schema.domain == "":
+            found.setdefault(schema.name, []).append(schema.since_version)
+    return found
 
 
 def other_mode(name: str, attributes: Mapping[str, Any], outputs: int, opset: int) -> str:
