@@ -52,7 +52,7 @@ def run(
     shape: Shapes = None,
     constants: Constants = None,
 ) -> None:
-    """Run a model as integers on a target; the .npz holds each output, and its integers as NAME.codes (with # where an output has that name)."""
+    """Run a model as integers on a target; the .npz holds each output, and its integers as NAME.codes."""
     from intsim.targets import Target
 
     chosen = Target.load(target)
