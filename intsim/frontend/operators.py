@@ -34,14 +34,14 @@ class Row:
 
 def _standard() -> dict[str, Row]:
     both = """
-        Abs Add AveragePool BatchNormalization Cast Ceil Celu Clip Concat Constant Conv ConvInteger ConvTranspose Cos
-        DepthToSpace Div Dropout Elu Erf Exp Expand Flatten Floor Gather Gelu Gemm GlobalAveragePool GlobalMaxPool
-        HardSigmoid HardSwish Identity LayerNormalization LeakyRelu Log MatMul MatMulInteger Max MaxPool Min Mish Mul
-        Neg PRelu Pad Pow QLinearConv QLinearMatMul Reciprocal ReduceMean ReduceSum Relu Reshape Resize Round Selu
-        Shape Sigmoid Sign Sin Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh
-        ThresholdedRelu Transpose Unsqueeze Upsample
+        Abs Add AveragePool BatchNormalization Cast Ceil Celu Clip Concat Constant Conv ConvInteger ConvTranspose
+        Cos DepthToSpace DequantizeLinear Div Dropout Elu Erf Exp Expand Flatten Floor Gather Gelu Gemm
+        GlobalAveragePool GlobalMaxPool HardSigmoid HardSwish Identity LayerNormalization LeakyRelu Log MatMul
+        MatMulInteger Max MaxPool Min Mish Mul Neg PRelu Pad Pow QLinearConv QLinearMatMul Reciprocal ReduceMean
+        ReduceSum Relu Reshape Resize Round Selu Shape Sigmoid Sign Sin Size Slice Softmax Softplus Softsign
+        SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh ThresholdedRelu Transpose Unsqueeze Upsample
     """
-    integers = "DequantizeLinear HardTanh QuantizeLinear"
+    integers = "HardTanh QuantizeLinear"
     host = """
         Acos Acosh AffineGrid And ArgMax ArgMin Asin Asinh Atan Atanh Attention BitShift BitwiseAnd BitwiseNot
         BitwiseOr BitwiseXor BlackmanWindow CastLike CenterCropPad Col2Im Compress ConstantOfShape Cosh CumSum DFT
