@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -79,7 +80,10 @@ def run(
                 ran = loaded.run(sample, chosen, progress=step, counts=counts, **asked)
                 seconds += time.perf_counter() - began
                 live = max(live, ran.live_bytes)
-                for name, array in [*ran.outputs.items(), *((f"{n}.codes", c) for n, c in ran.codes.items())]:
+                for name, array in [
+                    *ran.outputs.items(),
+                    *((_codes_name(n, ran.outputs), c) for n, c in ran.codes.items()),
+                ]:
                     results.setdefault(name, []).append(array)
                 events += sum(int(e.sum()) for e in ran.overflows.values())
         stacked = {n: a[0] if len(a) == 1 else np.stack(a) for n, a in results.items()}
@@ -102,6 +106,14 @@ def run(
         if profile:
             show_profile(console(), content["profile"])
     raise typer.Exit(1 if events else 0)
+
+
+def _codes_name(name: str, outputs: Mapping[str, Any]) -> str:
+    """NAME.codes, with a # behind for every output of the file that has the name already."""
+    found = f"{name}.codes"
+    while found in outputs:
+        found += "#"
+    return found
 
 
 def _summary(array: NDArray[Any]) -> dict[str, Any]:

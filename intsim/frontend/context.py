@@ -87,9 +87,10 @@ class Context:
         raise Refused(f"its input {name} is a float that no quantizer made an integer")
 
     def fresh(self, stem: str) -> str:
-        """A tensor name not yet used."""
+        """A tensor name not yet used: the current node's own output, or one that nothing in the file has."""
+        own = self.current.outputs if self.current is not None else ()
         name, n = stem, 1
-        while name in self.graph.tensors:
+        while name in self.graph.tensors or (name in self.model.names and name not in own):
             n += 1
             name = f"{stem}#{n}"
         return name

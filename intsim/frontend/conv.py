@@ -57,7 +57,7 @@ def _bias(context: Context, node: Operation, position: int, channels: int) -> Ra
         return None
     value = context.value(node.inputs[position])
     if not isinstance(value, Const | Fixed):
-        raise Refused("its bias is computed at run time")
+        raise Refused("its bias is computed at run time; only a constant bias is supported")
     if value.shape != (channels,):
         raise Refused(f"its bias has shape {value.shape}, it has {channels} output channels")
     return as_real(value).reshape(-1)
@@ -108,7 +108,7 @@ def conv_transpose(context: Context, node: Operation) -> Value:
     groups = int(node.attributes.get("group", 1))
     value = context.value(node.inputs[1])
     if not isinstance(value, Const | Fixed):
-        raise Refused("its weights are computed at run time")
+        raise Refused("its weights are computed at run time; only constant weights are supported")
     c, per_group, *kernel = value.shape
     rank = len(kernel)
     if c != x.shape[1] or c % groups:

@@ -218,8 +218,7 @@ def binary(context: Context, node: Operation) -> Value:
     curves = [as_curve(context, v) for v in values if isinstance(v, Expr | Curve)]
     for curve in curves[1:]:
         if curve.tensor != curves[0].tensor:
-            names = [context.graph.tensors[c.tensor].onnx or c.tensor for c in (curves[0], curve)]
-            raise Refused(f"functions of two tensors meet, {names[0]} and {names[1]}; quantize one of them first")
+            raise Refused(_two_tensors(context, node, curves[0], curve))
     operands = []
     for value in values:
         if isinstance(value, Const | Fixed):
@@ -234,6 +233,16 @@ def binary(context: Context, node: Operation) -> Value:
         out = Applied("square", (out,), (), label(node)) if same else Applied(name, (out, operand), (), label(node))
     made_by = tuple(m for c in curves for m in c.made_by)
     return Curve(shape, curves[0].tensor, out, (*made_by, node.op))
+
+
+def _two_tensors(context: Context, node: Operation, a: Curve, b: Curve) -> str:
+    """Why functions of two tensors can't meet in a node, and what helps if something does."""
+    names = " and ".join(context.graph.tensors[c.tensor].onnx or c.tensor for c in (a, b))
+    functions = [c for c in (a, b) if c.made_by]
+    if node.op in ("Max", "Min", "Div") or not functions:
+        return f"{node.op} of two tensors, {names}, is not supported"
+    made_by = " and ".join("-".join(dict.fromkeys(c.made_by)) for c in functions)
+    return f"functions of two tensors, {names}, meet; put a quantizer behind {made_by}"
 
 
 def _divided(context: Context, node: Operation, real: Rationals, shape: tuple[int, ...]) -> Curve:

@@ -26,7 +26,7 @@ def gather(context: Context, node: Operation) -> Value:
         moved = pick(context, table, axis, positions % table.shape[axis])
         return reshape_to(context, moved, [*table.shape[:axis], *positions.shape, *table.shape[axis + 1 :]])
     if not isinstance(index, Expr) or not isinstance(table, Const | Fixed):
-        raise Refused("it reads a table that is computed at run time")
+        raise Refused("it reads positions that are not constant from a table that is not; only one of them may change")
     if not is_codes(index):
         raise Refused("its positions are not integers")
     fixed = _table(table)

@@ -14,6 +14,8 @@ from onnx.reference.op_run import OpRun
 
 from intsim.errors import IntsimError
 from intsim.frontend.expression import Const, Fixed, Value
+from intsim.frontend.names import Fresh
+from intsim.frontend.operators import on_host
 from intsim.frontend.reader import Operation, SourceModel
 from intsim.graph import check_size
 
@@ -83,7 +85,9 @@ class HostProgram:
 
     def model(self) -> onnx.ModelProto:
         """The program as an ONNX model."""
-        nodes = [n for op in self.operations for n in _portable(op, self.opset)]
+        named = {n for op in self.operations for n in (*op.inputs, *op.outputs)}
+        fresh = Fresh({*named, *self.inputs, *self.constants, *self.wanted})
+        nodes = [n for op in self.operations for n in _portable(op, self.opset, fresh)]
         # scales of a resize are float32 by its definition, whatever the type of its data
         single = {n for op in self.operations if op.op in ("Resize", "Upsample") for n in op.inputs[1:3]}
         constants = {n: a.astype(np.float32) if n in single else a for n, a in self.constants.items()}
@@ -95,6 +99,21 @@ class HostProgram:
             [numpy_helper.from_array(a, n) for n, a in constants.items()],
         )
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", max(self.opset, 7))], ir_version=10)
+
+    def check(self) -> None:
+        """Raise IntsimError, with a node's name, where ONNX's reference implementation can't run the program."""
+        if not self.operations:
+            return
+        try:
+            self._evaluator  # noqa: B018
+        except IntsimError:
+            raise
+        except Exception as error:  # many kinds, none of them public
+            lacking = next((o for o in self.operations if f"'{o.op}'" in str(error)), self.operations[0])
+            raise IntsimError(
+                f"{self.path}: node {lacking.name}: {lacking.op} is not supported on the host (onnx.reference has no "
+                f"implementation of it for opset {self.opset})"
+            ) from error
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The wanted tensors for these inputs."""
@@ -131,7 +150,7 @@ class BatchNormalization(OpRun):
         return (x * a.reshape(shape) + (beta - mean * a).reshape(shape),)
 
 
-def _portable(op: Operation, opset: int) -> list[onnx.NodeProto]:
+def _portable(op: Operation, opset: int, fresh: Fresh) -> list[onnx.NodeProto]:
     """A node in float64, channels first, and with the meaning it has in its own opset."""
     node = onnx.NodeProto()
     node.CopyFrom(op.proto)
@@ -140,13 +159,13 @@ def _portable(op: Operation, opset: int) -> list[onnx.NodeProto]:
         for attribute in node.attribute:
             if attribute.name == "to" and attribute.i in FLOATS:
                 attribute.i = TensorProto.DOUBLE
-    if op.op in ("Softmax", "LogSoftmax") and opset < 13:
-        return _old_softmax(op)
+    if op.op in ("Softmax", "LogSoftmax", "Hardmax") and opset < 13:
+        return _old_softmax(op, fresh)
     if not op.channels_last:
         return [node]
     rank = 2 + len(op.attributes.get("kernel_shape", [0, 0]))
     first, last = [0, rank - 1, *range(1, rank - 1)], [0, *range(2, rank), 1]
-    inner = [f"{op.name}~{i}" for i in range(3)]
+    inner = [fresh(f"{op.name}~{i}") for i in range(3)]
     out = [helper.make_node("Transpose", [node.input[0]], [inner[0]], perm=first)]
     moved = [inner[0], *node.input[1:]]
     if op.op == "Conv":
@@ -159,9 +178,9 @@ def _portable(op: Operation, opset: int) -> list[onnx.NodeProto]:
     return [*out, node, helper.make_node("Transpose", [inner[2]], [final], perm=last)]
 
 
-def _old_softmax(op: Operation) -> list[onnx.NodeProto]:
+def _old_softmax(op: Operation, fresh: Fresh) -> list[onnx.NodeProto]:
     """Softmax before opset 13: everything from `axis` on is one row. ONNX's reference implements the later meaning."""
-    shape, rows, done = (f"{op.name}~{what}" for what in ("shape", "rows", "done"))
+    shape, rows, done = (fresh(f"{op.name}~{what}") for what in ("shape", "rows", "done"))
     return [
         helper.make_node("Shape", [op.inputs[0]], [shape]),
         helper.make_node("Flatten", [op.inputs[0]], [rows], axis=op.attributes.get("axis", 1)),
@@ -195,6 +214,9 @@ def host_program(
             needed.add(id(op))
             waiting += op.inputs
     operations = [op for op in model.operations if id(op) in needed]
+    for op in operations:
+        if not on_host(op.op, op.domain):
+            raise IntsimError(f"{model.path}: node {op.name}: {op.op} is not supported on the host")
     return HostProgram(model.path, model.opset, inputs, constants, operations, wanted)
 
 

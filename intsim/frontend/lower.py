@@ -32,8 +32,10 @@ from intsim.frontend.context import Boundary, Context, Refused
 from intsim.frontend.decomposed import layer_norms
 from intsim.frontend.expression import Broken, Const, Curve, Expr, Fixed, Host, Value, is_codes
 from intsim.frontend.host import HostProgram, fold, host_program
+from intsim.frontend.operators import WEIGHTS, on_host
 from intsim.frontend.parameters import ONNX_INTEGERS, shape_of
 from intsim.frontend.reader import Operation, SourceModel, read
+from intsim.frontend.refusals import summary
 from intsim.frontend.registry import CURVES, HANDLERS, MACS, MOVERS, QUANTIZERS
 from intsim.frontend.weights import on_power_of_two_grid
 from intsim.graph import IntegerGraph, Tensor, rationals
@@ -59,8 +61,6 @@ MALFORMED = (
     ValueError,
 )
 """What numpy and Python raise where a node's inputs and attributes make no sense together."""
-
-QONNX_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general", "brevitas")
 
 SUMS = {"AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"}
 
@@ -120,7 +120,7 @@ class Lowering:
         )
         self.context = Context(model, self.graph, host_shape=self.host_shape)
         self.values = self.context.values
-        self.refusals: list[str] = []
+        self.refusals: list[tuple[str, str, str]] = []
         self.values[""] = Const(np.zeros(0))
         for name, array in model.constants.items():
             self.values[name] = Const(array)
@@ -139,8 +139,10 @@ class Lowering:
         return Expr(shape, ((name, one),), zero)
 
     def host_shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a prologue tensor."""
-        return self.prologue([name]).shape(name)
+        """Shape of a tensor of the host, before the first quantizer or behind integers."""
+        sources = {n: s for n, (s, _) in self.model.inputs.items()}
+        sources |= {n: v.shape for n, v in self.values.items() if isinstance(v, Expr)}
+        return host_program(self.model, self.values, sources, [name]).shape(name)
 
     def prologue(self, wanted: list[str]) -> HostProgram:
         """The nodes from the graph's float inputs to `wanted`."""
@@ -148,6 +150,9 @@ class Lowering:
 
     def lowered(self) -> LoweredModel:
         """Lower every node, then collect what runs on the host."""
+        unread = [(op.name, op.op, op.unread) for op in self.model.operations if op.unread]
+        if unread:
+            raise IntsimError(f"{self.model.path}: {summary(unread)}")
         self.fold_constants()
         live = self.live_nodes()
         rewritten = layer_norms(self.model, self.values, live)
@@ -156,7 +161,7 @@ class Lowering:
             if op is not None and any(o not in self.values for o in op.outputs if o):
                 self.lower(op, id(written) in live)
         if self.refusals:
-            raise IntsimError(f"{self.model.path}: can't be integer-only: {'; '.join(dict.fromkeys(self.refusals))}")
+            raise IntsimError(f"{self.model.path}: can't be integer-only: {summary(self.refusals)}")
         return self.finish()
 
     def fold_constants(self) -> None:
@@ -174,7 +179,7 @@ class Lowering:
         self.context.current = op
         if op.op in QUANTIZERS or op.op == "DequantizeLinear" or fixed:
             handler = HANDLERS.get(op.op)
-            if handler is not None and in_known_domain(op) and op.op not in MACS:
+            if handler is not None and op.op not in MACS:
                 try:
                     result = handler(self.context, op)
                     return list(result) if isinstance(result, Sequence) else [result]
@@ -183,6 +188,8 @@ class Lowering:
                         raise
         if op.op == "Constant" and "value" in op.attributes:
             return [Const(np.asarray(op.attributes["value"]))]
+        if not on_host(op.op, op.domain):
+            raise Refused(f"{op.op} of constants is not supported")
         return list(fold(self.model, op, self.values))
 
     def live_nodes(self) -> set[int]:
@@ -199,7 +206,7 @@ class Lowering:
 
     def is_anchor(self, op: Operation) -> bool:
         """Whether a node must be integer: a quantizer of activations, or a MAC whose weights are integers."""
-        if (op.op in QUANTIZERS or op.op in MACS) and in_known_domain(op):
+        if op.op in QUANTIZERS or op.op in MACS:
             data = [self.values.get(n) for n in op.inputs[:2]]
             if all(isinstance(v, Const | Fixed) for v in data):
                 return False
@@ -211,7 +218,7 @@ class Lowering:
 
     def lower(self, op: Operation, live: bool) -> None:
         """One node: shape arithmetic, host, integer, or refused."""
-        values = [self.values[n] for n in op.inputs if n]
+        values = [self.values.get(n, Broken()) for n in op.inputs if n]
         if any(isinstance(v, Broken) for v in values):
             return self.store(op, [Broken() for _ in op.outputs])
         self.context.current = op
@@ -236,14 +243,16 @@ class Lowering:
             return [Const(shape[slice(op.attributes.get("start"), op.attributes.get("end"))])]
         if values and all(isinstance(v, Const | Fixed) for v in values):
             return self.folded(op, any(isinstance(v, Fixed) for v in values))
+        if op.op == "Dropout" and len(values) > 2 and not (isinstance(values[2], Const) and not values[2].array.any()):
+            raise Refused("it is or may be in training mode; export the model for inference")
         hosts = [v for v in values if isinstance(v, Host)]
         integer = [v for v in values if isinstance(v, Expr | Curve)]
-        handler = HANDLERS.get(op.op) if in_known_domain(op) else None
+        handler = HANDLERS.get(op.op)
         if op.op == "DequantizeLinear" and isinstance(values[0], Host):
-            raise Refused("its input is not an integer tensor")
+            raise Refused(self.no_codes(values[0]))
         if hosts and (op.op not in QUANTIZERS or handler is None):
             if not integer or any(h.after for h in hosts):
-                return [Host(o, any(h.after for h in hosts) or bool(integer)) for o in op.outputs]
+                return self.hosted(op, any(h.after for h in hosts) or bool(integer))
             raise Refused("it mixes integers with a float input that no quantizer made an integer")
         kept = (
             op.op in MOVERS | SUMS | {"DequantizeLinear", "Identity"}
@@ -252,46 +261,62 @@ class Lowering:
         )
         functions = [v for v in values if isinstance(v, Curve)]
         if not live and integer and not (handler and kept and not functions):
-            return [Host(o, True) for o in op.outputs]
+            return self.hosted(op, True)
         if functions and op.op not in QUANTIZERS:
-            handler = CURVES.get(op.op) if in_known_domain(op) else None
+            handler = CURVES.get(op.op)
             if handler is None:
                 made_by = "-".join(dict.fromkeys(functions[0].made_by))
                 raise Refused(f"it reads {made_by} of {functions[0].tensor} unrounded; put a quantizer in front")
         elif live and handler is not None and curves.meeting(self.context, op):
             handler = CURVES[op.op]
         if handler is None:
-            raise Refused(f"{op.domain + '.' if op.domain else ''}{op.op} has no exact integer form")
+            raise Refused(f"{op.op} is not supported between quantizers")
         try:
             result = handler(self.context, op)
         except Refused:
-            if not live and integer:
-                return [Host(o, True) for o in op.outputs]
+            if not live and integer and on_host(op.op, op.domain):
+                return self.hosted(op, True)
             raise
         return list(result) if isinstance(result, Sequence) else [result]
 
+    def hosted(self, op: Operation, after: bool) -> list[Value]:
+        """What a node's outputs are where the host runs it."""
+        if not on_host(op.op, op.domain):
+            where = "behind the last quantizer" if after else "before the first quantizer"
+            raise Refused(f"{op.op} is not supported {where}")
+        return [Host(o, after) for o in op.outputs]
+
+    def no_codes(self, value: Host) -> str:
+        """Why a host tensor is not what a DequantizeLinear needs; names the node that took the codes, if one did."""
+        makers = {o: op for op in self.model.operations for o in op.outputs if o}
+        name = value.name
+        while (op := makers.get(name)) is not None:
+            held = next((n for n in op.inputs if isinstance(self.values.get(n), Host)), None)
+            if held is None:
+                if any(isinstance(self.values.get(n), Expr) for n in op.inputs):
+                    return f"node {op.name} ({op.op}): {op.op} of integer codes is not supported"
+                break
+            name = held
+        return "its input is not an integer tensor"
+
     def store(self, op: Operation, results: Sequence[Value]) -> None:
-        """Remember what each output is."""
-        for name, value in zip([o for o in op.outputs if o], results, strict=False):
-            self.values[name] = value
+        """Remember what each output is; raises Refused for one that the results leave out."""
+        for i, name in enumerate(op.outputs):
+            if name and i >= len(results):
+                raise Refused(f"its output {name} is not supported")
+            if name:
+                self.values[name] = results[i]
 
     def refuse(self, op: Operation, error: IntsimError) -> None:
         """Collect a refusal; readers of the node stay silent."""
-        text = str(error)
-        prefix = f"{self.model.path}: "
-        text = text.removeprefix(prefix)
-        known = f"node {op.name} ({op.op})"
-        text = text.removeprefix(f"node {op.name}: ")
-        self.refusals.append(text if text.startswith("node ") else f"{known}: {text}")
+        text = str(error).removeprefix(f"{self.model.path}: ").removeprefix(f"node {op.name}: ")
+        self.refusals.append((op.name, op.op, text))
         self.store(op, [Broken() for _ in op.outputs])
 
     def finish(self) -> LoweredModel:
         """Outputs, epilogue, prologue; nodes nobody reads are dropped."""
         if not self.graph.inputs:
-            raise IntsimError(
-                f"{self.model.path}: no quantizer and no integer input found: nothing here is integer; "
-                "quantize the model first (Brevitas, or any QONNX or QCDQ exporter)"
-            )
+            raise IntsimError(f"{self.model.path}: {self.nothing_integer()}")
         outputs: dict[str, Expr | Host] = {}
         for name in self.model.outputs:
             value = self.values[name]
@@ -303,6 +328,7 @@ class Lowering:
         wanted = [n for n, v in outputs.items() if isinstance(v, Host)]
         sources |= {n: s for n, (s, _) in self.model.inputs.items() if isinstance(self.values[n], Host)}
         epilogue = host_program(self.model, self.values, sources, wanted)
+        epilogue.check()
         ends: dict[str, Expr] = {}
         for name in [*epilogue.inputs, *(n for n, v in outputs.items() if isinstance(v, Expr))]:
             value = self.values[name]
@@ -313,7 +339,18 @@ class Lowering:
         self.check_codes()
         kept = [b for b in self.context.boundaries if b.tensor in self.graph.inputs]
         prologue = self.prologue(list(dict.fromkeys(b.host for b in kept)))
+        prologue.check()
         return LoweredModel(self.model, self.graph, kept, prologue, epilogue, outputs, ends, self.row_functions())
+
+    def nothing_integer(self) -> str:
+        """What is missing where no quantizer and no integer input was found."""
+        for op in self.model.operations:
+            if op.op in MACS and any(isinstance(self.values.get(n), Fixed) for n in op.inputs[:2]):
+                return f"node {op.name} ({op.op}): {WEIGHTS}; quantize the activations too"
+        return (
+            "no quantizer and no integer input found: nothing here is integer; "
+            "quantize the model first (Brevitas, or any QONNX or QCDQ exporter)"
+        )
 
     def row_functions(self) -> dict[str, Expr]:
         """The first ONNX tensor that each row function's integers stand for."""
@@ -351,12 +388,3 @@ def on_integers(op: Operation, values: list[Value]) -> bool:
         return is_codes(values[0])
     whole = any(isinstance(v, Const) and v.array.dtype.kind in "iu" for v in values)
     return op.op in ("Add", "Sub", "Mul") and whole
-
-
-def in_known_domain(op: Operation) -> bool:
-    """Whether an operator's name means what ONNX or QONNX define; other domains may mean anything by it."""
-    if op.channels_last:
-        return op.op in ("Conv", "MaxPool", "BatchNormalization")
-    if op.domain in QONNX_DOMAINS:
-        return op.op in ("Quant", "IntQuant", "BipolarQuant", "Trunc")
-    return op.domain == "" or (op.domain == "com.microsoft" and op.op in ("QuantizeLinear", "DequantizeLinear"))

@@ -183,7 +183,7 @@ def concat(context: Context, node: Operation) -> Value:
         )
         return Fixed(codes, _side_by_side(scales, parts, axis), _side_by_side(offsets, parts, axis), fixed[0].type)
     if fixed:
-        raise Refused("it joins a tensor with a constant; quantize the constant like the tensor")
+        raise Refused("it joins a tensor with a constant, which is not supported")
     settled = [
         p if len(p.terms) == 1 and not p.steps else context.settle(p, per_cell=True)
         for p in parts
@@ -209,7 +209,7 @@ def _side_by_side(parameters: list[Rationals], parts: Sequence[Moved], axis: int
 def integer_constant(value: Const) -> Fixed:
     """A constant of integers as codes of scale one."""
     if value.array.dtype.kind not in "iub":
-        raise Refused("it joins a tensor with a float constant; quantize the constant like the tensor")
+        raise Refused("it joins a tensor with a constant, which is not supported")
     one, zero = rationals(1), rationals(0)
     return Fixed(value.array.astype(np.int64), one, zero)
 

@@ -70,7 +70,7 @@ def _per_channel_zero(
     if isinstance(value, Host):
         span = int(np.abs(zeros).max())
         inner = Boundary(
-            f"{output or node.outputs[0]}~rounded",
+            context.fresh(f"{output or node.outputs[0]}~rounded"),
             value.name,
             scale,
             rationals(0),

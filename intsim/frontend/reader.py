@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import numpy_helper
 
 from intsim.errors import IntsimError
+from intsim.frontend.decode import decode, needed_nodes
+from intsim.frontend.functions import inlined
+from intsim.frontend.names import names_of
+from intsim.frontend.operators import CHANNELS_LAST, STANDARD, meaning, other_mode
 from intsim.graph import MOST_ELEMENTS
 
 NOT_NUMBERS = {"UNDEFINED", "STRING", "COMPLEX64", "COMPLEX128"}
@@ -23,7 +26,10 @@ NUMBERS = {n for name, n in onnx.TensorProto.DataType.items() if name not in NOT
 
 @dataclass(frozen=True)
 class Operation:
-    """An ONNX node with decoded attributes."""
+    """An ONNX node with decoded attributes.
+
+    `op` is its operator as `operators.meaning` names it; `unread` says why it is not read, "" where it is.
+    """
 
     op: str
     domain: str
@@ -32,16 +38,21 @@ class Operation:
     outputs: tuple[str, ...]
     attributes: dict[str, Any]
     proto: onnx.NodeProto
+    unread: str = ""
 
     @property
     def channels_last(self) -> bool:
         """Whether activations are NHWC (QONNX domain channels_last)."""
-        return self.domain.endswith("channels_last")
+        return self.domain in CHANNELS_LAST
 
 
 @dataclass
 class SourceModel:
-    """A checked ONNX model: inputs and outputs (name to shape, element type), constants, nodes in order."""
+    """A checked ONNX model: inputs and outputs (name to shape, element type), constants, nodes in order.
+
+    Only nodes and constants that an output needs are in it; `names` are those of all tensors and nodes of the file.
+    `proto` is the file, its own functions written out.
+    """
 
     path: str
     proto: onnx.ModelProto
@@ -50,6 +61,7 @@ class SourceModel:
     constants: dict[str, np.ndarray] = field(default_factory=dict)
     operations: list[Operation] = field(default_factory=list)
     opsets: dict[str, int] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
 
     @property
     def opset(self) -> int:
@@ -68,22 +80,26 @@ def read(
     shapes, constants that are not finite.
     """
     path = "<model>" if isinstance(source, onnx.ModelProto) else str(source)
-    proto = source if isinstance(source, onnx.ModelProto) else _decode(Path(source))
+    written = source if isinstance(source, onnx.ModelProto) else decode(Path(source))
+    proto = inlined(path, written)
     model = SourceModel(path, proto)
     graph = proto.graph
     if not graph.node and not graph.output:
         raise IntsimError(f"{path}: holds no graph; is it an ONNX file?")
     if not graph.output:
         raise IntsimError(f"{path}: the graph has no output")
-    model.opsets = {o.domain if o.domain != "ai.onnx" else "": o.version for o in proto.opset_import}
-    _check_opset(model)
+    nodes = needed_nodes(path, graph)
+    model.names = names_of(written.graph) | names_of(graph)
+    _read_opsets(model, nodes)
     for what, found in (("initializer", graph.initializer), ("input", graph.input), ("output", graph.output)):
         names = [f.name for f in found]
         twice = next((n for n in names if names.count(n) > 1), None) if len(set(names)) < len(names) else None
         if twice is not None:
             raise IntsimError(f"{path}: {what} {twice}: is there twice")
+    read_somewhere = {n for node in nodes for n in node.input} | {o.name for o in graph.output}
     for initializer in graph.initializer:
-        model.constants[initializer.name] = _array(path, initializer, Path(path).parent)
+        if initializer.name in read_somewhere:
+            model.constants[initializer.name] = _array(path, initializer, Path(path).parent)
     if graph.sparse_initializer:
         raise IntsimError(f"{path}: sparse initializers are not supported; store them dense")
     for name, array in (constants or {}).items():
@@ -93,20 +109,25 @@ def read(
     for name in shapes or {}:
         if name not in {i.name for i in graph.input}:
             raise IntsimError(f"{path}: no input named {name!r} to give a shape; inputs are {_names(graph.input)}")
+    stored = {i.name for i in graph.initializer}
     for value in graph.input:
-        if value.name not in model.constants:
+        if value.name not in model.constants and value.name not in stored:
             model.inputs[value.name] = _input(path, value, (shapes or {}).get(value.name))
     model.outputs = {o.name: o.type.tensor_type.elem_type for o in graph.output}
     for name, element in model.outputs.items():
         if element and element not in NUMBERS:
             raise IntsimError(f"{path}: output {name}: its element type {element} is not numeric")
-    model.operations = _sorted(model, [_operation(path, n, i) for i, n in enumerate(graph.node)])
+    model.operations = _sorted(model, [_operation(model, n, i) for i, n in enumerate(nodes)])
     return model
 
 
-def _check_opset(model: SourceModel) -> None:
-    """Standard operators need a version of their set, one that this onnx knows."""
-    standard = next((n for n in model.proto.graph.node if n.domain in ("", "ai.onnx")), None)
+def _read_opsets(model: SourceModel, nodes: list[onnx.NodeProto]) -> None:
+    """Standard operators need one version of their set, one that this onnx knows."""
+    for imported in model.proto.opset_import:
+        domain = "" if imported.domain in STANDARD else imported.domain
+        if model.opsets.setdefault(domain, imported.version) != imported.version:
+            raise IntsimError(f"{model.path}: imports two opsets of {domain or 'ai.onnx'}")
+    standard = next((n for n in nodes if n.domain in STANDARD), None)
     if "" not in model.opsets:
         if standard is not None:
             raise IntsimError(f"{model.path}: imports no opset for its standard operators ({standard.op_type})")
@@ -114,21 +135,6 @@ def _check_opset(model: SourceModel) -> None:
     newest = onnx.defs.onnx_opset_version()
     if not 1 <= model.opset <= newest:
         raise IntsimError(f"{model.path}: standard opset {model.opset} is not one of 1..{newest}")
-
-
-def _decode(path: Path) -> onnx.ModelProto:
-    try:
-        data = path.read_bytes()
-    except (OSError, ValueError) as error:
-        raise IntsimError(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}") from error
-    if not data:
-        raise IntsimError(f"{path}: is empty")
-    proto = onnx.ModelProto()
-    try:
-        proto.ParseFromString(data)
-    except DecodeError as error:
-        raise IntsimError(f"{path}: not an ONNX file, or damaged or truncated") from error
-    return proto
 
 
 def _array(path: str, tensor: onnx.TensorProto, folder: Path) -> np.ndarray:
@@ -143,7 +149,7 @@ def _array(path: str, tensor: onnx.TensorProto, folder: Path) -> np.ndarray:
         kind = onnx.TensorProto.DataType.Name(tensor.data_type)
         raise IntsimError(f"{path}: initializer {tensor.name}: type {kind} is not numeric")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise IntsimError(f"{path}: initializer {tensor.name}: holds NaN or infinity")
+        raise IntsimError(f"{path}: initializer {tensor.name}: holds NaN or infinity, which are not supported")
     return array
 
 
@@ -190,7 +196,8 @@ def _dims(dims: Any) -> str:
     return "[" + ", ".join(str(d.dim_value) if d.HasField("dim_value") else (d.dim_param or "?") for d in dims) + "]"
 
 
-def _operation(path: str, node: onnx.NodeProto, position: int) -> Operation:
+def _operation(model: SourceModel, node: onnx.NodeProto, position: int) -> Operation:
+    path = model.path
     # protobuf gives bytes where a name is not UTF-8
     if any(isinstance(t, bytes) for t in (node.name, node.op_type, node.domain, *node.input, *node.output)):
         raise IntsimError(f"{path}: node {position}: holds a name that is not UTF-8 text; the file is damaged")
@@ -212,14 +219,16 @@ def _operation(path: str, node: onnx.NodeProto, position: int) -> Operation:
         else:
             value = [v.decode(errors="replace") if isinstance(v, bytes) else v for v in value]
         attributes[attribute.name] = value
+    op, unread = meaning(node.domain, node.op_type, model.opset)
     return Operation(
-        node.op_type,
-        "" if node.domain == "ai.onnx" else node.domain,
+        op,
+        "" if node.domain in STANDARD else node.domain,
         name,
         tuple(node.input),
         tuple(node.output),
         attributes,
         node,
+        unread or other_mode(op, attributes, sum(map(bool, node.output)), model.opset),
     )
 
 
@@ -297,12 +306,15 @@ PARAMETER_INPUTS = {
 
 def parameter_inputs(source: str | Path | onnx.ModelProto) -> set[str]:
     """Graph inputs that feed only such places: scales, zero points, weights given as inputs."""
-    graph = (source if isinstance(source, onnx.ModelProto) else _decode(Path(source))).graph
+    proto = source if isinstance(source, onnx.ModelProto) else decode(Path(source))
+    graph = inlined(str(source) if isinstance(source, str | Path) else "<model>", proto).graph
+    opset = max((o.version for o in proto.opset_import if o.domain in STANDARD), default=9)
     names = {i.name for i in graph.input}
     found: set[str] = set()
     elsewhere: set[str] = set()
     for node in graph.node:
         for i, name in enumerate(node.input):
             if name in names:
-                (found if i in PARAMETER_INPUTS.get(node.op_type, ()) else elsewhere).add(name)
+                op, _ = meaning(node.domain, node.op_type, opset)
+                (found if i in PARAMETER_INPUTS.get(op, ()) else elsewhere).add(name)
     return found - elsewhere

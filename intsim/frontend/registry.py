@@ -1,4 +1,4 @@
-"""Which function lowers which ONNX operator. Each returns one value per output of the node."""
+"""Which function lowers which operator of `operators.TABLE`. Each returns one value per output of the node."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from intsim.frontend.context import Context
 from intsim.frontend.expression import Value
+from intsim.frontend.operators import LOWERED
 from intsim.frontend.reader import Operation
 
 Handler = Callable[[Context, Operation], Value | Sequence[Value]]
@@ -30,6 +31,8 @@ def lowers(*ops: str, kind: set[str] | None = None) -> Callable[[H], H]:
 
     def register(handler: H) -> H:
         for op in ops:
+            if op not in LOWERED:
+                raise ValueError(f"{op} is not in the table of operators")
             HANDLERS[op] = handler
             if kind is not None:
                 kind.add(op)

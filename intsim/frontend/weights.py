@@ -52,7 +52,7 @@ def weights(value: Value, channel_axis: int) -> Weights:
             raise Refused("its weights are floats that no quantizer made integers")
         value = fixed
     if not isinstance(value, Fixed):
-        raise Refused("its weights are computed at run time")
+        raise Refused("its weights are computed at run time; only constant weights are supported")
     rank, channels = value.codes.ndim, value.codes.shape[channel_axis]
     scale, offset = (spread(compress(spread(v, rank)), rank) for v in (value.scale, value.offset))
     others = [a for a in range(rank) if a != channel_axis]

@@ -30,7 +30,7 @@ class Lookup(Op):
         if x.low < -size or x.high >= size:
             raise IntsimError(
                 f"node {node.name}: positions reach {x.low}..{x.high}, the table has {size} entries; "
-                "narrow the index type"
+                "positions that can leave the table are not supported"
             )
         reachable = np.take(table, np.arange(x.low, x.high + 1), axis=axis)
         return int(reachable.min()), int(reachable.max())

@@ -35,7 +35,7 @@ from intsim.proofs.counterexample import Requantizer, behind, code_counterexampl
 from intsim.proofs.replay import confirm, probe, promoted, search
 from intsim.proofs.requantizers import CellCertificate, certify_requantizer, multiplier_widths
 from intsim.proofs.site import Site
-from intsim.proofs.subject import identity, target_content
+from intsim.proofs.subject import check_subject, identity, target_content
 from intsim.proofs.wrong_sums import WrongSum, wrong_sums
 from intsim.targets import Target
 
@@ -72,7 +72,7 @@ def certify(
         progress: called with the name of each layer.
 
     Raises:
-        IntsimError: a bad model or target, or a node that does not fit the target.
+        IntsimError: a bad model or target, a model without a layer to prove, or a node that does not fit the target.
     """
     return prove(model, target, enumerate(samples), len(samples), seed, multipliers, progress)
 
@@ -90,6 +90,7 @@ def prove(
     loaded = opened(model)
     chosen = target if isinstance(target, Target) else Target.load(target)
     graph = loaded.graph
+    check_subject(loaded)
     layers: list[LayerClaim] = []
     requantizers: list[RequantizerClaim] = []
     obstacles: list[Obstacle] = []

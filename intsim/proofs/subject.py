@@ -10,9 +10,25 @@ from typing import Any
 
 import numpy as np
 
+from intsim.errors import IntsimError
 from intsim.graph import node_json, tensor_json
 from intsim.model import Model
+from intsim.ops import OPS, Mac
 from intsim.targets import Target
+
+
+def check_subject(model: Model) -> None:
+    """Raise IntsimError where a certificate would be about nothing: no layer whose integers a target computes."""
+    if any(node.op == "requantize" or isinstance(OPS[node.op], Mac) for node in model.graph.nodes):
+        return
+    host = [*model.lowered.prologue.names, *model.lowered.epilogue.names]
+    outside = (
+        f"; outside of it, in float64 on the host: {', '.join(host[:6])}{', ...' * (len(host) > 6)}" if host else ""
+    )
+    raise IntsimError(
+        f"{model.path}: there is nothing to certify: its integer graph has no multiply-accumulate and no requantizer"
+        + outside
+    )
 
 
 def identity(model: Model) -> dict[str, str]:

@@ -70,11 +70,19 @@ def bound_inputs(model: Model, proto: onnx.ModelProto) -> dict[str, NDArray[Any]
 
 
 def sorted_proto(model: Model) -> onnx.ModelProto:
-    """The file with its nodes in topological order and its inputs' shapes fixed."""
+    """What outputs need of the file: nodes in topological order, their constants; its inputs' shapes fixed."""
     proto = onnx.ModelProto()
     proto.CopyFrom(model.lowered.source.proto)
     del proto.graph.node[:]
     proto.graph.node.extend(op.proto for op in model.lowered.source.operations)
+    read = {n for node in proto.graph.node for n in node.input} | {o.name for o in proto.graph.output}
+    stored = [i for i in proto.graph.initializer if i.name in read]
+    idle = {i.name for i in proto.graph.initializer} - read
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(stored)
+    declared = [i for i in proto.graph.input if i.name not in idle]
+    del proto.graph.input[:]
+    proto.graph.input.extend(declared)
     for value in proto.graph.input:
         if value.name in model.lowered.source.inputs:
             shape, element = model.lowered.source.inputs[value.name]

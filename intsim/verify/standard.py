@@ -13,7 +13,10 @@ import numpy as np
 import onnx
 from onnx import NodeProto, helper, numpy_helper
 
-CUSTOM_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general", "qonnx.custom_op.channels_last")
+STANDARD = ("", "ai.onnx")
+CHANNELS_LAST = ("qonnx.custom_op.channels_last", "finn.custom_op.channels_last")
+QONNX = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general", "brevitas")
+CUSTOM_DOMAINS = (*QONNX, *CHANNELS_LAST)
 HALF_EVEN_MAGIC = np.float32(1.5 * 2**23)
 """Adding and taking this away rounds a float32 below 2**22 to the nearest even integer (opsets before Round)."""
 
@@ -21,19 +24,27 @@ HALF_EVEN_MAGIC = np.float32(1.5 * 2**23)
 class _Expansion:
     """Nodes and constants that replace one node."""
 
-    def __init__(self, stem: str, opset: int) -> None:
+    def __init__(self, stem: str, opset: int, taken: set[str]) -> None:
         self.stem = stem
         self.opset = opset
+        self.taken = taken
         self.nodes: list[NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
     def op(self, kind: str, *inputs: str, output: str | None = None, **attributes: object) -> str:
-        name = output or f"{self.stem}~{len(self.nodes)}"
+        name = output or self.fresh(f"{self.stem}~{len(self.nodes)}")
         self.nodes.append(helper.make_node(kind, list(inputs), [name], name=f"{name}~{kind}", **attributes))
         return name
 
+    def fresh(self, name: str) -> str:
+        """A name that no tensor of the file has."""
+        while name in self.taken:
+            name += "~"
+        self.taken.add(name)
+        return name
+
     def constant(self, value: object) -> str:
-        name = f"{self.stem}~c{len(self.constants)}"
+        name = self.fresh(f"{self.stem}~c{len(self.constants)}")
         self.constants.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
         return name
 
@@ -120,11 +131,10 @@ def standard_model(model: onnx.ModelProto) -> onnx.ModelProto:
     out = onnx.ModelProto()
     out.CopyFrom(model)
     graph = out.graph
-    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 9)
+    opset = next((o.version for o in model.opset_import if o.domain in STANDARD), 9)
     arrays = {i.name: i for i in graph.initializer}
-    arrays |= {
-        n.output[0]: n.attribute[0].t for n in graph.node if n.op_type == "Constant" and n.attribute[0].name == "value"
-    }
+    constants = [n for n in graph.node if n.domain in STANDARD and n.op_type == "Constant"]
+    arrays |= {n.output[0]: n.attribute[0].t for n in constants if n.attribute[0].name == "value"}
 
     def value(name: str) -> np.ndarray:
         if name not in arrays:
@@ -135,19 +145,22 @@ def standard_model(model: onnx.ModelProto) -> onnx.ModelProto:
         return int(np.asarray(value(name)).reshape(-1)[0])
 
     # integer zero points and widths (some exporters write them) become floats for the float formula
-    quantizers = [n for n in graph.node if n.op_type in ("Quant", "IntQuant", "Trunc")]
+    quantizers = [n for n in graph.node if n.domain in QONNX and n.op_type in ("Quant", "IntQuant", "Trunc")]
     for name in {n.input[2] for n in quantizers if n.input[2] in arrays}:
         if value(name).dtype != np.float32:
             arrays[name].CopyFrom(numpy_helper.from_array(value(name).astype(np.float32), name))
     nodes: list[NodeProto] = []
+    taken = {t for n in graph.node for t in (*n.input, *n.output)} | {*arrays, *(v.name for v in graph.output)}
     for node in model.graph.node:
+        if node.domain not in (*STANDARD, "com.microsoft", *CUSTOM_DOMAINS):
+            raise ValueError(f"operator {node.domain}.{node.op_type} has no expansion into standard operators")
         if node.domain not in CUSTOM_DOMAINS:
             nodes.append(node)
             continue
         at = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         at = {k: v.decode() if isinstance(v, bytes) else v for k, v in at.items()}
-        e = _Expansion(node.output[0], opset)
-        if node.domain.endswith("channels_last"):
+        e = _Expansion(node.output[0], opset, taken)
+        if node.domain in CHANNELS_LAST:
             _channels_last(e, node, at)
         elif node.op_type in ("Quant", "IntQuant"):
             _quant(e, node, at, bits)

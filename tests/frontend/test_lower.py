@@ -123,20 +123,23 @@ CASES = {
     ),
     "PRelu": (lambda n, x: n.node("PRelu", x, np.ones(3, np.float32)), ""),
     "padded away": (lambda n, x: n.node("AveragePool", x, kernel_shape=[1, 1], pads=[1, 1, 1, 1]), "padding alone"),
-    "unknown": (lambda n, x: n.node("Frobnicate", x), "no exact integer form"),
+    "unknown": (lambda n, x: n.node("Frobnicate", x), "Frobnicate is no operator of ONNX"),
     "other domain": (lambda n, x: n.node("Relu", x, domain="my.ops"), "my.ops"),
     "channels-last pool": (
         lambda n, x: n.node("AveragePool", x, kernel_shape=[2, 2], domain=CHANNELS_LAST),
         "channels_last",
     ),
-    "microsoft": (lambda n, x: n.node("QLinearAdd", x, domain="com.microsoft"), "no exact integer form"),
+    "microsoft": (
+        lambda n, x: n.node("QLinearAdd", x, domain="com.microsoft"),
+        "com.microsoft.QLinearAdd is not",
+    ),
     "if": (
         lambda n, x: n.node(
             "If", x, then_branch=helper.make_graph([], "t", [], []), else_branch=helper.make_graph([], "e", [], [])
         ),
-        "no exact integer form",
+        "If is not supported",
     ),
-    "loop": (lambda n, x: n.node("GRU", x, x, x), "no exact integer form"),
+    "loop": (lambda n, x: n.node("GRU", x, x, x), "GRU is not supported between quantizers"),
     "cast": (lambda n, x: n.node("Cast", n.node("Cast", x, to=TensorProto.INT8), to=1), "casts real values"),
     "integer division": (
         lambda n, x: n.node(
@@ -152,7 +155,7 @@ CASES = {
     "no blocksize": (lambda n, x: n.node("DepthToSpace", x), "attributes"),
     "table": (
         lambda n, x: n.node("Gather", x, n.node("QuantizeLinear", "x", np.float32(1), np.int8(0))),
-        "at run time",
+        "positions that are not constant",
     ),
     "real positions": (lambda n, x: n.node("Gather", n.quant(np.ones((256, 2), np.float32)), x), "not integers"),
     "wide": (

@@ -202,7 +202,7 @@ REFUSED = {
     "overflow": (lambda n, x: n.node("Exp", n.node("Exp", n.node("Mul", x, np.float32(9)))), r"\(Exp\): at code [1-7]"),
     "two tensors": (
         lambda n, x: n.node("Mul", n.node("Sigmoid", x), n.quant(x, 0.25, 0, 4)),
-        r"node Mul\S* \(Mul\): functions of two tensors meet, \S+ and \S+; quantize one of them first",
+        r"node Mul\S* \(Mul\): functions of two tensors, \S+ and \S+, meet; put a quantizer behind ",
     ),
     "sum": (
         lambda n, x: n.node("Erf", n.node("Add", x, n.quant(x, 0.25, 0, 4))),

@@ -34,7 +34,7 @@ def test_rounding_modes(mode, opset):
     agrees(net, a, b, c)
 
 
-@pytest.mark.parametrize("domain", ["qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general"])
+@pytest.mark.parametrize("domain", ["qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general", "brevitas"])
 def test_domains(domain):
     net = Net()
     x = net.input(2, 3, 4, 4)
@@ -87,3 +87,31 @@ def test_what_has_no_expansion_is_named():
     )
     with pytest.raises(ValueError, match="not a constant"):
         standard_model(net.model(y))
+
+
+def test_names_of_the_file_are_not_taken():
+    """The file's tensor of a made-up name is made before the quantizer and read afterwards."""
+    for name in ("{}~0", "{}~1", "{}~c0", "{}~c1"):
+        net = Net()
+        n = net.node("Neg", net.input(2, 3, 4, 4))
+        q = net.quant("x", 0.25, 0, 4, rounding_mode="HALF_UP")
+        y = net.quant(net.node("Add", q, n), 0.5, 0, 5)
+        for node in net.nodes:
+            node.input[:] = [name.format(q) if t == n else t for t in node.input]
+            node.output[:] = [name.format(q) if t == n else t for t in node.output]
+        agrees(net, q, y)
+
+
+@pytest.mark.parametrize("op", ["Relu", "Quant", "Constant", "Clip"])
+def test_foreign_operators_are_not_expanded_nor_passed_on(op):
+    net = Net()
+    model = net.model(net.node(op, net.quant(net.input(2, 3)), domain="my.ops"))
+    with pytest.raises(ValueError, match=f"my.ops.{op} has no expansion"):
+        standard_model(model)
+
+
+def test_an_own_expansion_of_what_is_no_quantizer():
+    net = Net()
+    model = net.model(net.node("Relu", net.quant(net.input(2, 3)), domain=QONNX))
+    with pytest.raises(ValueError, match="operator Relu has no expansion"):
+        standard_model(model)

@@ -104,12 +104,18 @@ class Reference:
         vague: dict[str, str] = {}
         used = {name for node in graph.node for name in node.input} | {o.name for o in graph.output}
         refused: list[str] = []
+        needed = _needed(graph)
+        left_out: set[str] = set()
         steps = []
         for node in graph.node:
             if not node.output:
                 raise IntsimError(f"node {node.name!r} ({node.op_type}) has no output")
             name, operator = node.name or node.output[0], key(node.domain, node.op_type)
             label = f"node {name!r} ({node.op_type})"
+            idle = needed.isdisjoint(o for o in node.output if o)
+            if idle and left_out.intersection(i for i in node.input if i):
+                left_out.update(node.output)
+                continue
             missing = [i for i in node.input if i not in known]
             if missing:
                 raise IntsimError(f"{label}: input {missing[0]!r} is made by no node before it")
@@ -121,10 +127,16 @@ class Reference:
             except _MALFORMED as error:
                 raise IntsimError(f"{label}: unreadable attribute: {_line(error)}") from error
             if operator not in OPERATORS and operator not in QUANTIZERS:
+                if idle:  # what no output needs may be anything
+                    left_out.update(node.output)
+                    continue
                 refused.append(f"{label}: operator {node.domain + '.' if node.domain else ''}{node.op_type} is unknown")
             constant = (bool(node.input) and all(i in fixed or not i for i in node.input)) or operator == "Constant"
             inexact = operator in EPILOGUE and not constant
             sources = {vague[i] for i in node.input if i in vague} | ({label} if inexact else set())
+            if operator in QUANTIZERS and sources and idle:
+                left_out.update(node.output)
+                continue
             if operator in QUANTIZERS and sources:
                 refused.append(f"{label}: {', '.join(sorted(sources))} before it has no exact form")
             last = max((k for k, o in enumerate(node.output) if o in used), default=0) + 1
@@ -209,6 +221,15 @@ class Reference:
             except IntsimError as error:
                 raise IntsimError(f"{step.label}: {error}") from error
             touched.add(name)
+
+
+def _needed(graph: onnx.GraphProto) -> set[str]:
+    """Names of the tensors that an output of the graph needs."""
+    wanted = {o.name for o in graph.output}
+    for node in reversed(graph.node):
+        if wanted.intersection(o for o in node.output if o):
+            wanted.update(i for i in node.input if i)
+    return wanted
 
 
 def _with_readers(steps: list[_Step]) -> list[_Step]:

@@ -1,0 +1,30 @@
+"""Names that no tensor and no node of a file has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import onnx
+
+
+class Fresh:
+    """Gives names that are neither among `taken` nor given before."""
+
+    def __init__(self, taken: Iterable[str]) -> None:
+        """Start with the names that are taken."""
+        self.taken = set(taken)
+
+    def __call__(self, stem: str) -> str:
+        """`stem` if nobody has it, else with a number behind."""
+        name, n = stem, 1
+        while name in self.taken:
+            n += 1
+            name = f"{stem}#{n}"
+        self.taken.add(name)
+        return name
+
+
+def names_of(graph: onnx.GraphProto) -> set[str]:
+    """Names of all tensors and nodes of a graph, of those that nothing reads too."""
+    named = [*graph.input, *graph.output, *graph.initializer, *graph.value_info, *graph.node]
+    return {v.name for v in named} | {t for n in graph.node for t in (*n.input, *n.output)}
