@@ -2,7 +2,8 @@
 
 * `int32_wrap`: a difference or sum of 32-bit integers that wrapped, as in DequantizeLinear of int32 with a zero point.
 * `pool_divisor`: AveragePool divides by another count: the real cells, those with padding, or the whole kernel.
-* `resize_pixel`: Resize takes another pixel: another coordinate transformation or another way to round.
+* `resize_pixel`: Resize takes another pixel: another coordinate transformation, another way to round, or a coordinate
+  worked out in float32 that falls on the other side.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from intsim.verify.reference.call import Call, window
 from intsim.verify.reference.pool import POOLING
 from intsim.verify.reference.quantizers import dequantize_linear
 from intsim.verify.reference.rational import each
-from intsim.verify.reference.tensor import Tensor, constant, from_array
+from intsim.verify.reference.resize import RESIZING
+from intsim.verify.reference.tensor import Tensor, constant, from_array, move
 
 COORDINATES = ("asymmetric", "half_pixel", "pytorch_half_pixel", "align_corners", "half_pixel_symmetric")
 NEAREST = ("floor", "ceil", "round_prefer_floor", "round_prefer_ceil")
@@ -72,22 +74,63 @@ def _divisor(which: str, key: str, call: Call) -> Tensor | None:
     return multiply(average, constant(np.asarray(factors, object)[None, None]))
 
 
-def _pixel(coordinates: str, nearest: str, key: str, call: Call) -> Call | None:
-    if key not in ("Resize", "Upsample"):
-        return None
+def _modern(call: Call, coordinates: str, nearest: str) -> Call:
+    """A Resize of any opset, or an Upsample, as Resize of opset 11 with these attributes."""
     attrs = call.attrs | {"coordinate_transformation_mode": coordinates, "nearest_mode": nearest}
-    if key == "Resize" and call.opset >= 11:
+    if call.op == "Resize" and call.opset >= 11:
         return replace(call, attrs=attrs)
     given = attrs.pop("scales", None)
     scales = call.tensor(1) if given is None else from_array(np.asarray(given, np.float32), "scales")
     return replace(call, op="Resize", opset=11, attrs=attrs, inputs=[call.tensor(0), None, scales])
 
 
+def _pixel(coordinates: str, nearest: str, key: str, call: Call) -> Call | None:
+    return _modern(call, coordinates, nearest) if key in ("Resize", "Upsample") else None
+
+
+def _single_pixel(coordinates: str, nearest: str, key: str, call: Call) -> Tensor | None:
+    """Nearest pixels with coordinates in float32, operation by operation as the formulas of ONNX write them."""
+    if key not in ("Resize", "Upsample") or call.attr("mode", "nearest") != "nearest":
+        return None
+    x, modern = call.tensor(0), _modern(call, coordinates, nearest)
+    shape = RESIZING["Resize"](modern).shape
+    factors = modern.optional(2)
+    scales = np.asarray(shape, np.float32) / np.asarray(x.shape, np.float32)
+    if factors is not None and factors.size:
+        axes = [int(a) % len(shape) for a in modern.attr("axes", range(len(shape)))]
+        scales[axes] = factors.approx()[0].astype(np.float32)
+    half = np.float32(0.5)
+    for axis, (before, after) in enumerate(zip(x.shape, shape, strict=True)):
+        scale = np.float32(scales[axis])
+        if before == after and scale == 1:
+            continue
+        k = np.arange(after, dtype=np.float32)
+        if coordinates == "asymmetric":
+            at = k / scale
+        elif coordinates == "align_corners":
+            at = k * np.float32(before - 1) / np.float32(max(after - 1, 1))
+        else:
+            at = (k + half) / scale - half
+            if coordinates == "pytorch_half_pixel" and after == 1:
+                at = np.zeros_like(at)
+        index = np.clip(_ROUND[nearest](at), 0, before - 1).astype(np.int64)
+        x = move([x], lambda a, index=index, axis=axis: np.take(a, index, axis))
+    return x
+
+
+_ROUND: dict[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]] = {
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "round_prefer_floor": lambda x: np.ceil(x - np.float32(0.5)),
+    "round_prefer_ceil": lambda x: np.floor(x + np.float32(0.5)),
+}
+
+
 FAULTS = (
     Fault("int32_wrap", frozenset({"DequantizeLinear"}), _wrapped_difference),
     *(Fault("pool_divisor", frozenset({"AveragePool"}), partial(_divisor, w)) for w in ("real", "padded", "kernel")),
     *(
-        Fault("resize_pixel", frozenset({"Resize", "Upsample"}), partial(_pixel, c, n))
-        for c, n in itertools.product(COORDINATES, NEAREST)
+        Fault("resize_pixel", frozenset({"Resize", "Upsample"}), partial(change, c, n))
+        for change, c, n in itertools.product((_pixel, _single_pixel), COORDINATES, NEAREST)
     ),
 )

@@ -43,10 +43,13 @@ def test_what_a_child_sees(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONUTF8", "0")
     monkeypatch.setenv("LD_PRELOAD", "")
     monkeypatch.setenv("KEPT", "yes")
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
     process = Executor("onnxruntime", model(), SAMPLE, [])
     folder = Path(process.folder.name)
-    found = json.loads(process.result(60).reason.removeprefix("RuntimeError: "))
+    reason = process.result(60).reason
+    assert reason.startswith("RuntimeError: "), reason
+    found = json.loads(reason.removeprefix("RuntimeError: "))
     assert found == [str(folder), 0o700, [], 1, "", 0, [], None, "yes"]
     assert not folder.exists()
 
