@@ -69,7 +69,8 @@ SLEEP = "import time; time.sleep(600)"
 # compiled code that holds Python's lock for minutes: no thread of Python's runs any more
 LOCKED = "7 ** (10 ** 8 + len(__name__))"
 PARENT = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
 sys.path[:0] = {path!r}
 import onnx, numpy as np
 from intsim.verify.executors import Executor
@@ -80,15 +81,33 @@ print(*[c.process.pid for c in children], *[c.folder.name for c in children], fl
 """
 
 
+def fakes(folder: Path, child: str) -> list[Path]:
+    """Executors that leave a mark when they begin, and then do as they are told."""
+    marks = []
+    for name in ("qonnx", "onnxruntime"):
+        (folder / "fakes" / name).mkdir(parents=True)
+        marks.append(folder / f"{name}.began")
+        text = f"open({str(marks[-1])!r}, 'w').close()\n{child}"
+        (folder / "fakes" / name / "__init__.py").write_text(text)
+    return marks
+
+
+def in_time(true, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if true():
+            return True
+        time.sleep(0.05)
+    return False
+
+
 @pytest.fixture
 def parent(tmp_path):
     """Starts a parent of two children: the process, the children's ids, and their folders."""
     started = []
 
-    def begin(child: str, then: str = "time.sleep(600)", wait: float = 3):
-        for name in ("qonnx", "onnxruntime"):
-            (tmp_path / "fakes" / name).mkdir(parents=True)
-            (tmp_path / "fakes" / name / "__init__.py").write_text(child)
+    def begin(child: str, then: str = "time.sleep(600)", wait: bool = True):
+        marks = fakes(tmp_path, child)
         net = small()
         onnx.save(net.model(net.last), tmp_path / "m.onnx")
         path = [str(tmp_path / "fakes"), str(ROOT)]
@@ -96,7 +115,7 @@ def parent(tmp_path):
         process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
         started.append(process)
         one, two, *folders = process.stdout.readline().split()
-        time.sleep(wait)
+        assert not wait or in_time(lambda: all(m.exists() for m in marks), 120)
         return process, [int(one), int(two)], [Path(f) for f in folders]
 
     yield begin
@@ -115,12 +134,7 @@ def alive(pid: int) -> bool:
 
 
 def gone(children: list[int], folders: list[Path], seconds: float = PATIENCE) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if not any(map(alive, children)) and not any(f.exists() for f in folders):
-            return True
-        time.sleep(0.05)
-    return False
+    return in_time(lambda: not any(map(alive, children)) and not any(f.exists() for f in folders), seconds)
 
 
 @linux
@@ -137,7 +151,7 @@ def test_children_end_with_their_parent(parent, number):
 @linux
 def test_a_parent_that_dies_at_once(parent):
     """Before the children have looked for it."""
-    process, children, folders = parent(SLEEP, "import os; os.kill(os.getpid(), 9)", wait=0)
+    process, children, folders = parent(SLEEP, "import os; os.kill(os.getpid(), 9)", wait=False)
     process.wait(10)
     assert gone(children, folders)
 
@@ -178,9 +192,7 @@ def test_the_thread_that_started_them_may_end(parent):
 @linux
 def test_kill_verify_itself(tmp_path):
     """kill -9 of the command, in the middle of it."""
-    for name in ("qonnx", "onnxruntime"):
-        (tmp_path / "fakes" / name).mkdir(parents=True)
-        (tmp_path / "fakes" / name / "__init__.py").write_text(f"import os\nprint(os.getcwd())\n{SLEEP}")
+    marks = fakes(tmp_path, f"import os\nprint(os.getcwd())\n{SLEEP}")
     net = small()
     onnx.save(net.model(net.last), tmp_path / "m.onnx")
     (tmp_path / "temporary").mkdir()
@@ -189,12 +201,8 @@ def test_kill_verify_itself(tmp_path):
     command = [sys.executable, "-m", "intsim.cli", "verify", "m.onnx", "--reference-timeout", "300"]
     process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        children: list[int] = []
-        end = time.monotonic() + 120
-        while len(children) < 2 and time.monotonic() < end:
-            time.sleep(0.2)
-            children = [int(p) for p in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
-        time.sleep(3)
+        assert in_time(lambda: all(m.exists() for m in marks), 120)
+        children = [int(p) for p in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
         assert len(children) == 2
         assert all(map(alive, children))
     finally:
