@@ -37,8 +37,9 @@ class Causes:
 
     def __init__(self, proto: onnx.ModelProto) -> None:
         """`proto` is the file as the reference evaluates it, in topological order."""
-        self.makers = {o: n for n in proto.graph.node for o in n.output if o}
-        self.order = {id(n): i for i, n in enumerate(proto.graph.node)}
+        nodes = list(proto.graph.node)
+        self.makers = {o: n for n in nodes for o in n.output if o}
+        self.order = {id(n): i for i, n in enumerate(nodes)}
         self.opset = max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=13)
 
     def of_codes(self, found: ReferenceRun, name: str, had: Array) -> Array:
@@ -55,7 +56,7 @@ class Causes:
             out[left & judge.wraps(had, left)] = WRAP
             left &= out != WRAP
             for fault in self._plausible(name, found) if left.any() else ():
-                if judge.explained(had, fault).all():
+                if judge.gives_all(had, fault):
                     out[left] = fault.name
                     break
         except FAILURES:  # what can't be evaluated again stays unexplained
@@ -103,12 +104,17 @@ class Causes:
                     made[i] = found.tensors[i], self._leaf(found, i)
             tensors = [made[i][0] if i else None for i in node.input]
             reaches = [made[i][1] if i else None for i in node.input]
-            call = Call(node.op_type, "", self.opset, attrs, tensors, max(len(node.output), 1))
+            call = Call(node.op_type, "", self.opset, attrs, tensors, max(len(node.output), 1), decides=True)
             changed = fault.change(operator, call) if fault is not None else None
-            result = self._result(operator, call, changed)
-            outs = result if isinstance(result, list) else [result]
+            if fault is None:
+                names = [o for o in node.output if o in found.tensors]
+                outs = [found.tensors[o] for o in names]
+            else:
+                names = list(node.output)
+                result = self._result(operator, call, changed)
+                outs = result if isinstance(result, list) else [result]
             sure = all(r is not None or not i for r, i in zip(reaches, node.input, strict=True))
-            for out, tensor in zip(node.output, outs, strict=False):
+            for out, tensor in zip(names, outs, strict=False):
                 if not out:
                     continue
                 grown = None
@@ -176,6 +182,13 @@ class _Codes:
         # the division (or a product with the reciprocal) and the sum round too
         error = doubt / scale + gamma(grown.steps + 3) * grown.size / scale + gamma(2) * np.abs(zero) + 2.0**-60
         return self._between(had - (zero if linear else 0), y, error, zero if linear else np.zeros(()))
+
+    def gives_all(self, had: Array, fault: Fault) -> bool:
+        """Whether the hypothesis gives the whole tensor; no where it can't be evaluated in this node."""
+        try:
+            return bool(self.explained(had, fault).all())
+        except FAILURES:
+            return False
 
     def _between(self, had: Array, y: Array, error: Array, shift: Array) -> Array:
         low, high = (self._codes(y + side * error, shift) for side in (-1, 1))

@@ -93,8 +93,10 @@ def reach(key: str, call: Call, inputs: list[Reach | None], made: Tensor) -> Rea
         # beyond float32's integers the difference may be rounded before it is scaled, or after
         grown = scale if wide <= 2.0**24 else scale + wide * np.abs(call.tensor(1).approx()[0]).max()
         return Reach(grown, 3, wide <= 2.0**24)
-    if key in SMOOTH:
+    if key in SMOOTH or (key in ("HardSigmoid", "Elu") and abs(call.attr("alpha", 0.2)) <= 1):
         return _smooth(data[0], made)
+    if key in ("Sqrt", "Exp", "Pow", "Reciprocal"):
+        return _curve(key, call, data, made)
     if key == "Softmax":
         return _softmax(call, data[0], made)
     if key == "LayerNormalization":
@@ -141,8 +143,10 @@ def _added(key: str, call: Call, inputs: list[Reach | None]) -> Reach | None:
 
 def _multiplied(key: str, call: Call, inputs: list[Reach | None]) -> Reach | None:
     a, b = inputs[:2]
-    if a is None or b is None or (key == "Div" and not b.relative):
+    if a is None or b is None:
         return None
+    if key == "Div" and not b.relative:
+        return _of_error(*_quotient(call.tensor(0).approx()[0], a.error, call.tensor(1).approx()[0], b.error))
     size = _applied(key, call, inputs)
     return None if size is None else Reach(size, a.steps + b.steps + 2, a.relative and b.relative)
 
@@ -166,13 +170,45 @@ def _normalized(key: str, call: Call, inputs: list[Reach | None]) -> Reach | Non
     return None if size is None else Reach(size, steps)
 
 
+def _quotient(a: Array, off_a: Array, b: Array, off_b: Array) -> tuple[Array, Array]:
+    """|a / b| and its error; no bound where the divisor may come near zero."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = np.abs(a / b)
+        error = np.where(
+            off_b < np.abs(b) / 2, (off_a + value * off_b) / (np.abs(b) - off_b) + 4 * UNIT * value, math.inf
+        )
+    return value, error
+
+
+def _curve(key: str, call: Call, data: list[Reach], made: Tensor) -> Reach | None:
+    """Square, square root, exponential and reciprocal, by the most that their slope can be within the error."""
+    x, v, value = data[0], np.abs(call.tensor(0).approx()[0]), np.abs(made.approx()[0])
+    if key == "Reciprocal":
+        return _of_error(*_quotient(np.ones_like(v), np.zeros_like(v), v, x.error))
+    power = call.tensor(1).approx()[0] if key == "Pow" else np.asarray(0.5)
+    if key == "Pow" and (power == 2).all():
+        return Reach(x.size**2, 2 * x.steps + FUNCTION_STEPS, x.relative)
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        if key == "Exp":
+            error = value * np.expm1(x.error)
+        elif (power == 0.5).all():
+            error = np.where(x.error < v / 2, x.error / np.sqrt(v), 2 * np.sqrt(x.error))
+        else:
+            return None
+    return _of_error(value, np.nan_to_num(error) + FUNCTION_STEPS * UNIT * value)
+
+
 def _smooth(x: Reach, made: Tensor) -> Reach:
     value = np.abs(made.approx()[0])
     return _of_error(value, STEEPEST * x.error + FUNCTION_STEPS * UNIT * np.maximum(value, 1.0))
 
 
 def _of_error(value: Array, error: Array) -> Reach:
-    return Reach(np.maximum(value, error / UNIT), 1)
+    """The reach of numbers of a known error, as a share of the largest: later steps shall not count for too much."""
+    top = float(value.max(initial=0.0))
+    worst = float(error.max(initial=0.0))
+    steps = min(max(int(worst / (UNIT * top)), 1), 1 << 20) if top > 0 and worst < math.inf else 1
+    return Reach(np.maximum(value, error / gamma(steps)), steps)
 
 
 def _softmax(call: Call, x: Reach, made: Tensor) -> Reach:

@@ -339,3 +339,48 @@ def fine(nodes, shape, arrays) -> onnx.ModelProto:
     )  # fmt: skip
     opsets = [helper.make_opsetid("", 13), helper.make_opsetid(domain, 1)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+DECOMPOSED = {
+    "layer norm": [
+        ("ReduceMean", ["xd"], "m", {"axes": [-1]}), ("Sub", ["xd", "m"], "d", {}), ("Pow", ["d", "two"], "q", {}),
+        ("ReduceMean", ["q"], "v", {"axes": [-1]}), ("Add", ["v", "eps"], "ve", {}), ("Sqrt", ["ve"], "r", {}),
+        ("Div", ["d", "r"], "n", {}), ("Mul", ["n", "c"], "p", {}),
+    ],
+    "fused layer norm": [("LayerNormalization", ["xd", "c"], "p", {})],
+    "softmax": [("Softmax", ["xd"], "p", {"axis": -1})],
+    "gelu": [
+        ("Div", ["xd", "c"], "h", {}), ("Erf", ["h"], "e", {}), ("Add", ["e", "one"], "o", {}),
+        ("Mul", ["xd", "o"], "p", {}),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", DECOMPOSED)
+def test_functions_of_real_executors_are_within_the_bound(kind):
+    """ONNX Runtime's own float32, on steps so fine that every element is off: rounding, and nothing else."""
+    import onnxruntime
+
+    nodes = [helper.make_node(op, i, [o], **a) for op, i, o, a in DECOMPOSED[kind]]
+    c = np.float32(RNG.uniform(0.5, 1.5, 16)) if "norm" in kind else np.float32(1.4142135)
+    scale = np.float32(2.0**-27)
+    arrays = {"two": np.float32(2), "eps": np.float32(1e-5), "one": np.float32(1), "c": c, "s2": scale}
+    model = fine(nodes, (1, 8, 16), arrays)
+    if kind == "fused layer norm":
+        model.opset_import[0].version = 17
+    sample = {"x": np.float32(RNG.integers(-12, 13, (1, 8, 16)) / 4)}
+    plain = onnx.ModelProto()
+    plain.CopyFrom(model)
+    del plain.graph.node[0], plain.graph.node[-1]
+    plain.graph.input[0].name = "xd"
+    plain.graph.output[0].name = "p"
+    session = onnxruntime.InferenceSession(plain.SerializeToString(), providers=["CPUExecutionProvider"])
+    (theirs,) = session.run(None, {"xd": sample["x"]})
+    found = Reference(model).run(sample)
+    had = np.asarray(np.rint(theirs.astype(np.float64) / float(scale)).clip(-(2**29), 2**29 - 1), np.int64)
+    causes = Causes(model).of_codes(found, "y", had)
+    apart = had != found.codes["y"]
+    assert apart.sum() > 20
+    assert set(causes[apart]) == {"float_rounding"}
+    far = np.clip(had - 2**22, -(2**29), 2**29 - 1)
+    assert set(Causes(model).of_codes(found, "y", far).flat) == {"executor"}
