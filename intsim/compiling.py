@@ -29,6 +29,8 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     from numba import njit
 
+    if not _kernels:
+        _ignore_settings_of_the_working_directory()
     kernel = njit(nogil=True)(function)
     if hasattr(kernel, "stats"):  # not with NUMBA_DISABLE_JIT
         _keep_on_disk(kernel)
@@ -39,16 +41,29 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return made
 
 
+def _ignore_settings_of_the_working_directory() -> None:
+    """Numba reads a `.numba_config.yaml` there, which may name modules to import and folders of machine code to run."""
+    from numba.core import config
+
+    if getattr(config, "_config_fname", None):
+        config._config_fname = ""
+        config.reload_config()
+
+
 def _keep_on_disk(kernel: Any) -> None:
     try:
         from intsim.shelf import Shelf
 
         kernel._cache = Shelf(kernel.py_func)
     except (ImportError, AttributeError):  # another Numba, made differently inside: its own cache, if it can
+        from intsim.ownership import ours
+
         try:
             kernel.enable_caching()
         except RuntimeError:
             return
+        if not ours(Path(kernel._cache.cache_path)):
+            kernel._cache.disable()
     except RuntimeError:
         return
 

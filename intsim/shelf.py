@@ -2,7 +2,8 @@
 
 Numba's own files share an index for each function, numbered; two processes that compile different types at once can
 swap numbers, and then one type's code runs on another's arrays. Here a file's name is a digest of all that its content
-depends on, and it appears whole or not at all. No failure of reading or writing is an error: the kernel is compiled.
+depends on, and it appears whole or not at all. Only files and folders that nobody but the user or root can have written
+are read (`intsim.ownership`). No failure of reading or writing is an error: the kernel is compiled.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import os
 import pickle
 import re
+import stat
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,6 +24,8 @@ import llvmlite
 import numba
 from numba.core import caching
 from numba.core.serialize import dumps
+
+from intsim.ownership import may_make, only_ours, ours
 
 PACKAGE = Path(__file__).resolve().parent
 IMPORTS = re.compile(rb"^from intsim((?:\.\w+)*) import (\([^)]*\)|.*)$", re.MULTILINE)
@@ -36,8 +40,25 @@ class _ReadOnly(caching.InTreeCacheLocator):
         return cls(function, file) if os.path.exists(file) else None
 
 
+def _guarded(locator: Any) -> Any:
+    """One of Numba's ways to find a folder, without folders that others can write to or that depend on where one is."""
+
+    class Guarded(locator):
+        def ensure_cache_path(self) -> None:
+            folder = Path(self.get_cache_path())
+            if not folder.exists():
+                if not may_make(folder):
+                    raise OSError(f"{folder} can be replaced by others")
+                folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if not ours(folder):
+                raise OSError(f"others can write to {folder}")
+            super().ensure_cache_path()
+
+    return Guarded
+
+
 class _Kept(caching.CompileResultCacheImpl):
-    _locator_classes = [*caching.CompileResultCacheImpl._locator_classes, _ReadOnly]  # noqa: RUF012
+    _locator_classes = [*map(_guarded, caching.CompileResultCacheImpl._locator_classes), _ReadOnly]  # noqa: RUF012
 
 
 class Shelf(caching.FunctionCache):
@@ -86,19 +107,29 @@ class Files:
     def load(self, key: Any) -> Any:
         """What was saved under `key`, or None."""
         for folder in (self.folder, *self.others):
-            with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-                found, data = pickle.loads((folder / self.name(key)).read_bytes())
+            if not ours(folder):
+                continue
+            with (
+                suppress(FileNotFoundError, NotADirectoryError, PermissionError),
+                open(folder / self.name(key), "rb") as file,
+            ):
+                if not only_ours(os.fstat(file.fileno())):
+                    continue
+                found, data = pickle.loads(file.read())
                 if found == key:
                     return data
         return None
 
     def save(self, key: Any, data: Any) -> None:
         """Write the file, whole; then remove those of earlier sources."""
+        if not ours(self.folder):
+            return
         path = self.folder / self.name(key)
         draft = path.with_name(f"{uuid.uuid4().hex}.tmp")
         content = dumps((key, data))
         try:
             draft.write_bytes(content)
+            draft.chmod(draft.stat().st_mode & ~(stat.S_IWGRP | stat.S_IWOTH))
             os.replace(draft, path)
         finally:
             draft.unlink(missing_ok=True)

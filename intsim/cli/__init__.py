@@ -6,12 +6,16 @@ import os
 import sys
 from typing import Annotated, Any, NoReturn
 
-import typer
+from intsim.search_path import leave_working_directory
 
-from intsim import __version__
-from intsim.cli import certify, run, sweep, telemetry, verbs, warmup  # registers their commands
-from intsim.cli.options import app, console
-from intsim.errors import IntsimError
+leave_working_directory()  # before anything is imported that isn't Python's own or intsim's
+
+import typer  # noqa: E402
+
+from intsim import __version__  # noqa: E402
+from intsim.cli import certify, run, sweep, telemetry, verbs, warmup  # noqa: E402 (registers their commands)
+from intsim.cli.options import app, console  # noqa: E402
+from intsim.errors import IntsimError  # noqa: E402
 
 __all__ = ["app", "certify", "main", "run", "sweep", "telemetry", "verbs", "warmup"]
 

@@ -22,20 +22,27 @@ DPI = 110
 def draw_sweep(path: Path, found: Sweep) -> bool:
     """Write the picture as PNG; False, and no file, where matplotlib is missing."""
     try:
+        from matplotlib import rc_context, rcdefaults
         from matplotlib.figure import Figure
     except ImportError:
         return False
+    with rc_context():
+        rcdefaults()  # a matplotlibrc of the working directory may ask for programs to be run, LaTeX for one
+        _drawn(Figure, found).savefig(path, format="png")
+    return True
+
+
+def _drawn(new_figure: Any, found: Sweep) -> Any:
     panels = [p for p in (_Accumulators(found), _Multipliers(found), _Grid(found)) if p.rules or p.rows]
     heights = [p.height for p in panels]
-    figure: Any = Figure(figsize=(13.5, sum(heights) + 0.6), dpi=DPI, layout="constrained")
+    figure = new_figure(figsize=(13.5, sum(heights) + 0.6), dpi=DPI, layout="constrained")
     where = "" if found.stage is None else f", stage {found.stage}"
     name = Path(found.model).name or found.model
     figure.suptitle(f"{_plain(name)} on {_plain(found.target)}{where}: against the exact run", fontsize=12)
     parts = np.atleast_1d(figure.subfigures(len(panels), 1, height_ratios=heights))
     for part, panel in zip(parts, panels, strict=True):
         panel.draw(part)
-    figure.savefig(path, format="png")
-    return True
+    return figure
 
 
 def _plain(text: str, most: int = 100) -> str:

@@ -109,14 +109,19 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
 
 
 def _references(references: dict[str, ReferenceVerdict]) -> Group:
-    table = _table("executor", "state", "judged", "differ", "float rounding", "requantizer", "overflow", "final differ")
+    from intsim.verify.verdict import BLAMES
+
+    # a named fault of an executor gets a column where one was found
+    always = ("float_rounding", "requantizer", "overflow")
+    shown = [b for b in BLAMES if b in always or any(r.blame[b] for r in references.values())]
+    table = _table("executor", "state", "judged", "differ", *(b.replace("_", " ") for b in shown), "final differ")
     lines: list[Any] = [table]
     for name, found in references.items():
         if found.reason is not None:
-            table.add_row(name, Text(f"no opinion: {found.reason}"), *["-"] * 6)
+            table.add_row(name, Text(f"no opinion: {found.reason}"), *["-"] * (len(shown) + 3))
             continue
         final = f"{number(found.result['mismatches'])} of {number(found.result['compared'])}"
-        counts = [found.blame[k] for k in ("float_rounding", "requantizer", "overflow")]
+        counts = [found.blame[k] for k in shown]
         table.add_row(name, "ran", *map(number, (found.compared, found.mismatches, *counts)), final)
         if found.first_divergence:
             at = found.first_divergence

@@ -41,13 +41,15 @@ class ExactFile:
         proto = sorted_proto(model)
         constants = bound_inputs(model, proto)
         try:
-            self.reference = Reference(_needed(proto, model, []), constants)
+            self.proto = _needed(proto, model, [])
+            self.reference = Reference(self.proto, constants)
         except IntsimError as error:
             self.cut = list(model.lowered.prologue.wanted)
             if not model.lowered.prologue.operations:
                 raise IntsimError(f"{model.path}: {error}") from error
             try:
-                self.reference = Reference(_needed(proto, model, self.cut), constants)
+                self.proto = _needed(proto, model, self.cut)
+                self.reference = Reference(self.proto, constants)
             except IntsimError:
                 raise IntsimError(f"{model.path}: {error}") from error
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from intsim.graph import IntArray, IntegerGraph, Node
 from intsim.ops import LAYER_ENDS
 from intsim.targets import Target
+from intsim.verify.causes import Causes
 from intsim.verify.compare import difference, place
 from intsim.verify.reference import ReferenceRun
 from intsim.verify.verdict import ReferenceVerdict
@@ -27,13 +28,14 @@ def judge(
     graph: IntegerGraph,
     integer_inputs: Mapping[str, IntArray],
     target: Target,
+    causes_of: Causes,
 ) -> dict[str, IntArray]:
     """Add one sample's findings to `verdict`. `found` is the reference's run on what the executor had.
 
     Every quantizer that the executor exposed is compared with exact arithmetic on the executor's own inputs; for a
     target other than exact, with that target's arithmetic on them, and differences that exact arithmetic doesn't
-    share are blamed on the target's registers or its requantizer. Returns the target's integers on the executor's
-    inputs, by tensor (none for `exact`).
+    share are blamed on the target's registers or its requantizer. `causes_of` names those of the executor. Returns the
+    target's integers on the executor's inputs, by tensor (none for `exact`).
     """
     local, values = _target_locals(graph, integer_inputs, found, target) if _differs(target) else ({}, {})
     for name, exact in found.codes.items():
@@ -50,7 +52,9 @@ def judge(
         if not found_apart[0]:
             continue
         apart = wanted != had
-        causes = np.full(had.shape, "float_rounding", dtype="<U14")
+        causes = causes_of.of_codes(found, name, had)
+        # a Softmax leaves its integers a choice of two codes: an executor with the other one has rounded, not failed
+        causes[causes == ""] = "float_rounding"
         if blame is not None:
             nominal, requantized = blame
             target_left = (had == exact) & (wanted != nominal)
@@ -63,10 +67,18 @@ def judge(
     return values
 
 
-def judge_end(verdict: ReferenceVerdict, name: str, had: IntArray, exact: IntArray, wanted: IntArray | None) -> None:
+def judge_end(
+    verdict: ReferenceVerdict,
+    name: str,
+    had: IntArray,
+    exact: IntArray,
+    wanted: IntArray | None,
+    rounding: NDArray[np.bool_],
+) -> None:
     """Add the accumulators behind an output that nothing quantizes; all three in LSB of the accumulator.
 
-    `had`: the executor's values, `exact`: exact arithmetic on its inputs, `wanted`: the target's, where it differs.
+    `had`: the executor's values, `exact`: exact arithmetic on its inputs, `wanted`: the target's, where it differs,
+    `rounding`: where float rounding explains what lies between `had` and `exact`.
     """
     target = exact if wanted is None else wanted
     count, lsb = difference(target, had)
@@ -74,9 +86,10 @@ def judge_end(verdict: ReferenceVerdict, name: str, had: IntArray, exact: IntArr
     if not count:
         return
     apart = target != had
-    overflow = int(np.count_nonzero(apart & (had == exact)))
-    verdict.blame["overflow"] += overflow
-    verdict.blame["float_rounding"] += count - overflow
+    causes = np.where(rounding, "float_rounding", "executor").astype("<U14")
+    causes[had == exact] = "overflow"
+    for cause in verdict.blame:
+        verdict.blame[cause] += int(np.count_nonzero(causes[apart] == cause))
     if verdict.first_divergence is None:
         flat = int(np.flatnonzero(apart.reshape(-1))[0])
         channel, index = place(had.shape, flat)
@@ -87,7 +100,7 @@ def judge_end(verdict: ReferenceVerdict, name: str, had: IntArray, exact: IntArr
             "position": index,
             "expected": pick[0],
             "got": pick[1],
-            "blame": "overflow" if pick[1] == pick[2] else "float_rounding",
+            "blame": str(causes.reshape(-1)[flat]),
             "exact_approx": float(pick[2]),
         }
 

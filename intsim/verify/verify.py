@@ -19,6 +19,7 @@ from intsim.frontend.expression import Expr
 from intsim.graph import IntArray
 from intsim.model import Inputs, Model, Run, opened
 from intsim.targets import Target
+from intsim.verify.causes import Causes
 from intsim.verify.compare import born_here, difference, first_difference, place
 from intsim.verify.exact_file import ExactFile, bound_inputs, sorted_proto
 from intsim.verify.executors import FAMILIES, Executor
@@ -84,6 +85,7 @@ def verify(
     if references:
         verdict.references = {kind: ReferenceVerdict() for kind in FAMILIES}
     judge_of = ExactFile(loaded)
+    causes = Causes(judge_of.proto)
     verdict.host["cut"] = judge_of.cut
     for i, sample in enumerate(data):
         tag = f"sample {i + 1}/{len(data)}: "
@@ -105,8 +107,8 @@ def verify(
                 if report.reason is not None:
                     continue
                 local = judge_of.run(sample, outcome.tensors)
-                mine = judge(report, local, loaded.graph, codes, chosen)
-                _ends(report, loaded, local, mine, outcome.tensors, inexact.errors)
+                mine = judge(report, local, loaded.graph, codes, chosen, causes)
+                _ends(report, loaded, local, mine, outcome.tensors, inexact.errors, causes)
                 _result(report, loaded, chosen, sample, outcome.tensors, inexact.errors)
         finally:
             for executor in executors.values():
@@ -285,6 +287,7 @@ def _ends(
     mine: dict[str, IntArray],
     tensors: Mapping[str, Any],
     inexact: Collection[str],
+    causes: Causes,
 ) -> None:
     """Judge accumulators that end the integer part without a quantizer."""
     for name, value in model.lowered.ends.items():
@@ -296,7 +299,9 @@ def _ends(
         shape = model.graph.tensors[tensor].shape
         had = _in_lsb(value, tensors[name]).reshape(shape)
         exact = _accumulator_codes(value, local, name, np.zeros(shape, np.int64))
-        judge_end(report, name, had, exact, mine.get(tensor))
+        scale = np.abs(np.broadcast_to(np.asarray(value.terms[0][1], np.float64), shape))
+        rounding = causes.of_values(local, name, had - exact, scale) if (had != exact).any() else had == exact
+        judge_end(report, name, had, exact, mine.get(tensor), rounding)
 
 
 def _in_lsb(value: Expr, real: NDArray[Any]) -> IntArray:

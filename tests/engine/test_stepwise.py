@@ -250,7 +250,7 @@ def test_without_a_writable_cache_directory(tmp_path):
         (package / room / "__init__.py").touch()
         (package / room / "__pycache__").write_text("a file where the cache directory would be")
     names = ("stepwise", "groups", "lanes", "lane_code", "lane_operands", "lane_kernels", "isa")
-    files = ["errors.py", "compiling.py", "shelf.py", *(f"engine/{name}.py" for name in names)]
+    files = ["errors.py", "compiling.py", "ownership.py", "shelf.py", *(f"engine/{name}.py" for name in names)]
     for file in (*(source / f for f in files), *(source / "arithmetic").glob("[a-z]*.py")):
         shutil.copy(file, package / file.relative_to(source))
     program = (

@@ -11,10 +11,15 @@ from hypothesis import strategies as st
 
 import intsim
 from intsim.targets import Target
+from intsim.verify.causes import Causes
 from intsim.verify.exact_file import ExactFile
 from intsim.verify.executors import _onnxruntime, _qonnx
 from intsim.verify.judge import judge, judge_end
 from intsim.verify.verdict import BLAMES, ReferenceVerdict
+
+
+def blame(**counts: int) -> dict[str, int]:
+    return dict.fromkeys(BLAMES, 0) | counts
 
 
 def false_tie() -> tuple[int, np.float32, Fraction]:
@@ -54,7 +59,7 @@ def test_a_false_tie_is_float_rounding_and_counted_once(tie_verdict, kind):
     report = found.references[kind]
     assert report.reason is None
     assert report.mismatches == 1
-    assert report.blame == {"float_rounding": 1, "requantizer": 0, "overflow": 0}
+    assert report.blame == blame(float_rounding=1)
     assert (report.compared, report.max_lsb, report.off_grid) == (4 * 4 + 1, 1, 0)  # four tensors and the weight
     at = report.first_divergence
     assert at["exact"] == f"{exact.numerator}/{exact.denominator}"
@@ -88,7 +93,7 @@ def test_a_tie_of_gemmlowp_is_the_requantizers():
     for report in found.references.values():
         assert report.reason is None
         assert report.mismatches == 2
-        assert report.blame == {"float_rounding": 0, "requantizer": 2, "overflow": 0}
+        assert report.blame == blame(requantizer=2)
         assert report.first_divergence["blame"] == "requantizer"
         assert (report.first_divergence["expected"], report.first_divergence["got"]) == (1, 0)
         assert report.first_divergence["exact"] == "1/2"
@@ -112,7 +117,7 @@ def test_an_overflow_is_the_registers(bare):
     assert found.overflows == 1
     for report in found.references.values():
         assert report.reason is None
-        assert report.blame == {"float_rounding": 0, "requantizer": 0, "overflow": 1}
+        assert report.blame == blame(overflow=1)
         at = report.first_divergence
         assert (at["position"], at["channel"], at["blame"]) == ([0, 1, 1, 0], 1, "overflow")
         assert (at["expected"], at["got"]) == ((32767, 64770) if bare else (128, 253))
@@ -138,7 +143,8 @@ def judged(model, sample, tensors, name: str) -> ReferenceVerdict:
     loaded = intsim.load(model)
     report = ReferenceVerdict()
     found = ExactFile(loaded).run(sample, tensors)
-    judge(report, found, loaded.graph, loaded.integer_inputs(sample), Target.load(name))
+    causes = Causes(ExactFile(loaded).proto)
+    judge(report, found, loaded.graph, loaded.integer_inputs(sample), Target.load(name), causes)
     return report
 
 
@@ -214,14 +220,14 @@ def test_bare_accumulators():
     """The end of a graph without a quantizer: exact against exact, target against target."""
     report = ReferenceVerdict()
     had, exact = np.array([[10, 20, 30]]), np.array([[10, 21, 30]])
-    judge_end(report, "y", had, exact, None)
+    judge_end(report, "y", had, exact, None, np.array([[True, True, True]]))
     assert (report.compared, report.mismatches, report.max_lsb) == (3, 1, 1)
-    assert report.blame == {"float_rounding": 1, "requantizer": 0, "overflow": 0}
+    assert report.blame == blame(float_rounding=1)
     assert report.first_divergence["position"] == [0, 1]
     report = ReferenceVerdict()
-    judge_end(report, "y", had, exact, np.array([[10, 21, 7]]))
-    assert report.blame == {"float_rounding": 1, "requantizer": 0, "overflow": 1}
+    judge_end(report, "y", had, exact, np.array([[10, 21, 7]]), had == had)
+    assert report.blame == blame(float_rounding=1, overflow=1)
     assert report.max_lsb == 23
     report = ReferenceVerdict()
-    judge_end(report, "y", had, had, had)
+    judge_end(report, "y", had, had, had, had == had)
     assert (report.mismatches, report.first_divergence) == (0, None)

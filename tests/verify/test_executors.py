@@ -1,5 +1,8 @@
 """The executors' processes: what they hand back, and what happens when one is missing, breaks, hangs or lies."""
 
+import io
+import json
+import sys
 import time
 from pathlib import Path
 
@@ -35,7 +38,7 @@ def fake(folder: Path, monkeypatch: pytest.MonkeyPatch, **modules: str) -> None:
         (folder / name).mkdir()
         body = "".join(f"    {line}\n" for line in text.splitlines())
         (folder / name / "__init__.py").write_text(f"import sys\nif sys.argv[1] == {name!r}:\n{body}{REAL % name}")
-    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.syspath_prepend(folder)
 
 
 LIAR = """
@@ -121,19 +124,40 @@ def test_stop_ends_the_process(tmp_path, monkeypatch):
     process = Executor("qonnx", model(), SAMPLE, [])
     folder = Path(process.folder.name)
     process.stop()
-    assert process.process.returncode is not None
+    assert process.process.returncode == -9
     assert not folder.exists()
 
 
-def test_main_reads_and_writes(tmp_path):
-    """The child's part, in this process."""
+def request(**changes):
+    """What a child is asked for, as a file."""
     net = model()
-    (tmp_path / "model.onnx").write_bytes(net.SerializeToString())
-    (tmp_path / "wanted.json").write_text(f'["{net.graph.output[0].name}", "nowhere"]')
-    (tmp_path / "names.json").write_text('["x"]')
-    np.savez(tmp_path / "inputs.npz", i0=SAMPLE["x"])
-    for kind in FAMILIES:
-        executors.main(kind, str(tmp_path))
-        with np.load(tmp_path / "out.npz") as npz:
-            assert npz.files == ["o0"]
-            assert npz["o0"].shape == (1, 2, 3, 3)
+    origins = {name: sys.modules[name].__file__ for name in executors.SAME}
+    about = {"wanted": [net.graph.output[0].name, "nowhere"], "inputs": ["x"], "origins": origins} | changes
+    file = io.BytesIO()
+    parts = {"about": json.dumps(about).encode(), "model": net.SerializeToString()}
+    np.savez(file, i0=SAMPLE["x"], **{n: np.frombuffer(b, np.uint8) for n, b in parts.items()})
+    file.seek(0)
+    return file
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_the_childs_part(kind):
+    """In this process."""
+    result = io.BytesIO()
+    executors.answer(kind, request(), result)
+    result.seek(0)
+    with np.load(result) as npz:
+        assert sorted(npz.files) == ["names", "o0"]
+        assert npz["o0"].shape == (1, 2, 3, 3)
+
+
+def test_another_package_than_the_parents(tmp_path):
+    with pytest.raises(RuntimeError, match=r"found numpy in .*, not in /elsewhere/numpy/__init__.py"):
+        executors.answer("qonnx", request(origins={"numpy": "/elsewhere/numpy/__init__.py"}), io.BytesIO())
+
+
+def test_no_process_can_be_started(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    verdict = intsim.verify(model(), "exact", SAMPLE)
+    assert verdict.holds
+    assert all(r.reason.startswith("could not be started: ") for r in verdict.references.values())
