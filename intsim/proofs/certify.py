@@ -90,25 +90,16 @@ def prove(
     loaded = opened(model)
     chosen = target if isinstance(target, Target) else Target.load(target)
     graph = loaded.graph
-    layers: list[LayerClaim] = []
-    requantizers: list[RequantizerClaim] = []
+    layers, requantizers, sites, wrong = claims(graph, chosen, multipliers, progress)
     obstacles: list[Obstacle] = []
-    sites: dict[str, Site] = {}
+    by_name: dict[str, LayerClaim | RequantizerClaim] = {c.node: c for c in [*layers, *requantizers]}
     for node in graph.nodes:
-        if progress is not None:
-            progress(node.source or node.name)
-        if isinstance(OPS[node.op], Mac):
-            site = sites[node.name] = Site(graph, node, chosen.registers)
-            layer, wrong = layer_claim(site)
-            layers.append(layer)
-            if not layer.holds:
-                obstacles.append(_sums_obstacle(loaded, chosen, site, layer, wrong))
-        elif node.op == "requantize":
-            claim = requantizer_claim(graph, node, chosen, multipliers)
-            requantizers.append(claim)
-            if claim.undecided or any(_within(graph, node, claim)):
-                maker = graph.producer(node.inputs[0]) if len(node.inputs) == 1 else None
-                obstacles.append(_codes_obstacle(loaded, chosen, node, claim, sites.get(maker.name) if maker else None))
+        claim = by_name.get(node.name)
+        if isinstance(claim, LayerClaim) and not claim.holds:
+            obstacles.append(_sums_obstacle(loaded, chosen, sites[node.name], claim, wrong[node.name]))
+        elif isinstance(claim, RequantizerClaim) and (claim.undecided or any(_within(graph, node, claim))):
+            maker = graph.producer(node.inputs[0]) if len(node.inputs) == 1 else None
+            obstacles.append(_codes_obstacle(loaded, chosen, node, claim, sites.get(maker.name) if maker else None))
     searched, arrays = _refute(loaded, chosen, obstacles, sites, samples)
     verdict = next(s for s in STATUSES if s == "certified" or any(o.status == s for o in obstacles))
     return Certificate(
@@ -126,7 +117,33 @@ def prove(
     )
 
 
-def layer_claim(site: Site) -> tuple[LayerClaim, dict[int, WrongSum]]:
+Wrong = dict[int, WrongSum]
+
+
+def claims(
+    graph: IntegerGraph, target: Target, multipliers: bool = False, progress: Progress | None = None
+) -> tuple[list[LayerClaim], list[RequantizerClaim], dict[str, Site], dict[str, Wrong]]:
+    """What can be said of every node, and the sites and wrong sums of the multiply-accumulates by name.
+
+    No counterexample is run here: a node that the target refuses, wherever it stands, is found before.
+    """
+    layers: list[LayerClaim] = []
+    requantizers: list[RequantizerClaim] = []
+    sites: dict[str, Site] = {}
+    wrong: dict[str, Wrong] = {}
+    for node in graph.nodes:
+        if progress is not None:
+            progress(node.source or node.name)
+        if isinstance(OPS[node.op], Mac):
+            site = sites[node.name] = Site(graph, node, target.registers)
+            layer, wrong[node.name] = layer_claim(site)
+            layers.append(layer)
+        elif node.op == "requantize":
+            requantizers.append(requantizer_claim(graph, node, target, multipliers))
+    return layers, requantizers, sites, wrong
+
+
+def layer_claim(site: Site) -> tuple[LayerClaim, Wrong]:
     """What can be said of the sums of one multiply-accumulate, and a wrong sum for each channel that has one."""
     node, op, sums = site.node, site.op, site.how.sums
     low, high = op.channel_ranges(node, *site.tensors)
