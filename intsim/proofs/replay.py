@@ -37,6 +37,14 @@ def hashes(inputs: Inputs) -> dict[str, str]:
     return found
 
 
+def chained(before: str, inputs: Inputs) -> str:
+    """SHA-256 of one input after another: `before` is that of those before it, empty for none."""
+    found = hashlib.sha256(before.encode())
+    for name, value in hashes(inputs).items():
+        found.update(f"{name} {value}\n".encode())
+    return found.hexdigest()
+
+
 def local(
     graph: IntegerGraph, through: Sequence[Node], inputs: Arrays, target: Target
 ) -> list[tuple[IntArray, IntArray]]:

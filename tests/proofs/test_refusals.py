@@ -1,4 +1,4 @@
-"""What a target refuses is found before any counterexample is run; a wrong sum that its scheme has no code for is none."""
+"""What a target refuses is found before a counterexample is run; where its scheme has no code, none is stated."""
 
 import numpy as np
 import pytest
