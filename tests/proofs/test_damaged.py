@@ -45,6 +45,8 @@ def mutant(content: dict, places: list[tuple], rng: np.random.Generator) -> dict
             old = place[last]
         except (KeyError, IndexError, TypeError):
             continue  # an earlier change took it away
+        if not isinstance(place, dict | list):
+            continue
         kind = rng.integers(8)
         if kind == 0:
             del place[last]
