@@ -137,6 +137,21 @@ def test_a_misread_file_is_disputed(name, chosen, monkeypatch):
     assert check(json.loads(found.text()), model, {}).confirmed
 
 
+def test_a_limit_that_no_input_shows(monkeypatch):
+    """The greatest code is the file's; a graph that holds one more possible is seen without an input that makes it."""
+    net = Net()
+    x = net.quant(net.input(1, 8), 1, 0, 4, signed=0)
+    y = net.node("MatMul", x, net.quant(np.float32([[1], [1], [1], [1], [-1], [-1], [-1], [-1]]), 1, 0, 2))
+    model = net.model(net.quant(y, 1, 0, 5, signed=0, narrow=1))
+    assert intsim.certify(intsim.load(model)).verdict == "certified"
+    plant(monkeypatch, *FAULTS["narrow overlooked"])
+    found = intsim.certify(intsim.load(model))
+    assert found.verdict == "disputed"
+    first = found.reading.first
+    assert first is not None
+    assert (first.op, first.expected, first.got) == ("MatMul, greatest code", 30, 31)
+
+
 def test_few_faults_are_refused_by_the_front_end(monkeypatch):
     """The table tests what it says."""
     refused = 0
