@@ -56,8 +56,10 @@ def intsim_(capfd, monkeypatch, folder):
 def test_certified(intsim_):
     code, out, err = intsim_("m.onnx", "-t", "x86-vnni")
     assert (code, err) == (0, "")
-    for word in ("first", "second", "proven", "equal", "certified", "Every integer of m.onnx on x86-vnni is exact"):
-        assert word in out
+    for word in ("first", "second", "proven", "equal", "certified. Every integer of the graph lowered from m.onnx on "
+                 "x86-vnni is exact for every input, and 40 integers on 4 inputs agree with an independent reading of "
+                 "the file."):  # fmt: skip
+        assert word in " ".join(out.split())
     code, out, err = intsim_("m.onnx", "--json")
     assert (code, err) == (0, "")
     assert json.loads(out)["target"]["name"] == "exact"
@@ -95,8 +97,11 @@ def test_written_and_checked(intsim_):
     )
     code, out, _ = intsim_("--check", "sub/c.json", "m.onnx", "--json")
     assert code == 0
-    assert json.loads(out) == {"certificate": "sub/c.json", "verdict": "refuted", "confirmed": True, "claims": 5,
-                               "counterexamples": 2, "differences": [], "notes": []}  # fmt: skip
+    found = json.loads(out)
+    assert found.pop("target").startswith("x86-avx2 (SHA-256 ")
+    note = "of 3 samples given 1 are here; the others can't be searched again"
+    assert found == {"certificate": "sub/c.json", "verdict": "refuted", "confirmed": True, "claims": 5, "integers": 40,
+                     "counterexamples": 2, "differences": [], "notes": [note]}  # fmt: skip
     Path("sub/c.npz").unlink()
     code, out, err = intsim_("--check", "sub/c.json")
     assert (code, out) == (2, "")
@@ -106,7 +111,7 @@ def test_written_and_checked(intsim_):
 def test_drawn_samples_are_drawn_again(intsim_):
     code, _, _ = intsim_("m.onnx", "-t", "x86-avx2", "-n", 5, "--seed", 4, "-o", "c.json")
     assert code == 1
-    assert json.loads(Path("c.json").read_text())["samples"] == {"limit": 5, "searched": 1, "seed": 4}
+    assert json.loads(Path("c.json").read_text())["samples"].items() >= {"searched": 1, "seed": 4}.items()
     Path("c.npz").unlink()
     assert intsim_("--check", "c.json")[0] == 0
     intsim_("m.onnx", "-t", "x86-avx2", "-n", 5, "--seed", 4, "-o", "c.json")

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from intsim.model import Inputs, Model
     from intsim.proofs.certificate import Certificate
 
+READINGS = 4
+"""Inputs on which the file is read again: steps of the bar."""
 Count = Annotated[
     int, typer.Option("--samples", "-n", min=0, max=MOST_SAMPLES, help="network inputs to draw and search")
 ]
@@ -57,7 +59,8 @@ def certify(
 ) -> None:
     """Prove that a target computes a model exactly for every input, or say what stands between.
 
-    0: certified, or a certificate is confirmed; 1: it isn't; 2: bad usage, damaged file, another model.
+    The lowered graph is proven, and compared with an independent reading of the file on a few inputs. --check does all
+    of it again. 0: certified, or a certificate is confirmed; 1: it isn't; 2: bad usage, damaged file, another model.
     """
     if check is not None:
         if target is not None or out is not None or inputs is not None:
@@ -77,7 +80,7 @@ def certify(
 
     given = given_samples(loaded, inputs)
     searched = Drawn(loaded, samples, seed) if given is None else given
-    with progress(len(loaded.graph.nodes)) as step:
+    with progress(len(loaded.graph.nodes) + READINGS) as step:
         drawn = seed if given is None else None
         found = prove(loaded, chosen, searched, drawn, multipliers, step)
     if out is not None:
@@ -116,12 +119,13 @@ def _check(path: Path, model: str | None, shape: list[str] | None, constants: st
     loaded = opened(source, shape, constants)
     beside = path.with_suffix(".npz")
     samples = _samples(beside, loaded) if sample_numbers(content) and beside.is_file() else {}
-    with progress(len(loaded.graph.nodes)) as step:
+    with progress(len(loaded.graph.nodes) + READINGS) as step:
         found = check_again(content, loaded, samples, lambda seed: draw(loaded, seed), step)
     if json_:
         lists = {"differences": found.differences, "notes": found.notes}
-        counts = {"claims": found.claims, "counterexamples": found.counterexamples}
-        emit({"certificate": str(path), "verdict": found.verdict, "confirmed": found.confirmed, **counts, **lists})
+        counts = {"claims": found.claims, "counterexamples": found.counterexamples, "integers": found.integers}
+        result = {"verdict": found.verdict, "confirmed": found.confirmed, "target": found.target}
+        emit({"certificate": str(path), **result, **counts, **lists})
     else:
         show_check(console(), str(path), found)
     raise typer.Exit(0 if found.confirmed else 1)
@@ -133,7 +137,12 @@ def _samples(path: Path, model: Model) -> dict[int, Inputs]:
     found: dict[int, dict[str, np.ndarray]] = {}
     for key, array in arrays(str(path), []).items():
         number, _, index = key.partition(":")
-        if not (number.isdecimal() and index.isdecimal() and int(index) < len(order)):
+        if not (_plain(number) and _plain(index) and int(index) < len(order)):
             raise IntsimError(f"{path}: holds {key!r}, which is no sample of a certificate")
         found.setdefault(int(number), {})[order[int(index)]] = array
     return dict(found)
+
+
+def _plain(text: str) -> bool:
+    """A number as it is written there."""
+    return text.isascii() and text.isdecimal() and len(text) <= 9

@@ -10,26 +10,30 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from intsim.errors import IntsimError
 from intsim.graph import IntArray
 
-FORMAT = "intsim-certificate-1"
-Status = Literal["certified", "refuted", "open", "undecided"]
-STATUSES: tuple[Status, ...] = ("refuted", "open", "undecided", "certified")
+FORMAT = "intsim-certificate-2"
+FORMAT_1 = "intsim-certificate-1"
+"""Files of this format don't say whether their graph agrees with the file; they are still read."""
+Status = Literal["certified", "refuted", "open", "undecided", "unread", "disputed"]
+STATUSES: tuple[Status, ...] = ("disputed", "refuted", "open", "undecided", "unread", "certified")
 """Worst first: a statement has the first of these that one of its parts has."""
+Int64 = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
 
 
 @dataclass(frozen=True)
 class Codes:
     """An integer tensor: `fill` everywhere but at the flat positions `at`."""
 
-    fill: int
-    at: list[int]
-    values: list[int]
+    fill: Int64
+    at: list[Int64]
+    values: list[Int64]
 
     @classmethod
     def of(cls, array: IntArray, fill: int) -> Codes:
@@ -220,11 +224,57 @@ class Obstacle:
 
 
 @dataclass(frozen=True)
+class Disagreement:
+    """Where the lowered graph first leaves what the reference evaluator reads in the file.
+
+    `input` is its number among the reading's inputs, `expected` the file's integer (of an output that no quantizer
+    makes: its real value), `got` the graph's.
+    """
+
+    input: int
+    node: str
+    op: str
+    tensor: str
+    position: list[int]
+    expected: int | float
+    got: int | float
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The lowered graph against an independent reading of the file, on a few inputs.
+
+    Attributes:
+        inputs: what they are, corners of the input range among them.
+        integers: how many were compared; values of outputs that no quantizer makes are among them.
+        near_ties: of these, codes that float64 on the host, or the proven error of a Softmax, leaves open.
+        sha256: of the inputs, one after another.
+        given: host tensors that have no exact form: their float64 values were taken as given.
+        refused: why the reference evaluator can't read the file; empty if it can.
+        first: the first disagreement; the comparison ended there.
+    """
+
+    inputs: list[str]
+    integers: int
+    near_ties: int
+    sha256: str
+    given: list[str]
+    refused: str = ""
+    first: Disagreement | None = None
+
+    @property
+    def status(self) -> Status:
+        """What it says of the whole."""
+        return "disputed" if self.first is not None else "unread" if self.refused else "certified"
+
+
+@dataclass(frozen=True)
 class Certificate:
     """What `intsim.certify` returns; docs/certify.md says what it means.
 
-    `samples` is {"limit", "searched", "seed"}: how many inputs could be searched for a refutation, how many were, and
-    the seed they were drawn with (None: they were given). `arrays` are the samples that refute something, by number.
+    `samples` is {"searched", "seed", "sha256"}: how many inputs were searched for a refutation, the seed they were
+    drawn with (None: they were given, or none was searched), and the hash of all of them ("" of none). `reading`
+    compares the graph with the file. `arrays` are the samples that refute something, by number.
     """
 
     intsim: str
@@ -232,6 +282,7 @@ class Certificate:
     target: dict[str, Any]
     verdict: Status
     samples: dict[str, Any]
+    reading: Reading
     host: dict[str, list[str]]
     layers: list[LayerClaim]
     requantizers: list[RequantizerClaim]
@@ -241,7 +292,7 @@ class Certificate:
 
     @property
     def holds(self) -> bool:
-        """Whether the integer program equals exact semantics for every input."""
+        """Whether the integers equal exact semantics for every input, and the file as it was read a second time."""
         return self.verdict == "certified"
 
     def to_json(self) -> dict[str, Any]:
@@ -264,27 +315,6 @@ def text(content: Mapping[str, Any]) -> str:
     """Readable JSON; raw line ends, which no JSON string holds, tell lists of numbers from texts."""
     found = json.dumps(content, indent=1)
     return re.sub(r"\[\n[\s\d,-]*\]", lambda m: "[" + " ".join(m[0][1:-1].split()) + "]", found) + "\n"
-
-
-def counterexample_from(content: Any) -> Counterexample:
-    """A counterexample of a file; raises IntsimError if it is none."""
-    try:
-        fields = dict(content)
-        fields["inputs"] = {n: Codes(**v) for n, v in fields["inputs"].items()}
-        if fields["network"] is not None:
-            fields["network"] = NetworkRun(**fields["network"])
-        made = Counterexample(**fields)
-        numbers = [
-            *made.position,
-            made.expected,
-            made.got,
-            *(v for c in made.inputs.values() for v in (*c.at, *c.values)),
-        ]
-        if not all(type(v) is int for v in numbers):
-            raise TypeError("a number is not an integer")
-        return made
-    except (TypeError, KeyError, AttributeError, ValueError) as error:
-        raise IntsimError(f"not a counterexample: {' '.join(str(error).split())[:200]}") from None
 
 
 def differences(mine: Any, theirs: Any, path: str = "") -> list[str]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,27 +10,28 @@ from typing import Any
 import intsim
 from intsim.errors import IntsimError
 from intsim.model import Inputs, Model
-from intsim.proofs.certificate import FORMAT, STATUSES, Counterexample, counterexample_from, differences, digest
+from intsim.proofs.certificate import FORMAT_1, Certificate, differences, digest
 from intsim.proofs.certify import Progress, prove
 from intsim.proofs.replay import confirm, hashes
-from intsim.proofs.subject import identity, target_from
-
-KEYS: dict[str, type] = {
-    "intsim": str, "model": dict, "target": dict, "verdict": str, "samples": dict, "host": dict, "layers": list,
-    "requantizers": list, "obstacles": list, "multipliers": bool, "digest": str,
-}  # fmt: skip
-"""What a file must hold, besides its format."""
+from intsim.proofs.schema import counterexample, parsed, validated
+from intsim.proofs.subject import built_in, identity, same_content, target_content, target_from
+from intsim.targets import Target
 
 
 @dataclass(frozen=True)
 class Check:
-    """What came of a check. `differences` and `notes` are lines for people; a note contradicts nothing."""
+    """What came of a check. `differences` and `notes` are lines for people; a note contradicts nothing.
+
+    `target` names the target with its hash and says whose it is.
+    """
 
     verdict: str
     differences: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     claims: int = 0
     counterexamples: int = 0
+    integers: int = 0
+    target: str = ""
 
     @property
     def confirmed(self) -> bool:
@@ -42,39 +42,23 @@ class Check:
 def read(path: Path) -> dict[str, Any]:
     """A certificate's content; raises IntsimError for a damaged file and for a format this version doesn't know."""
     try:
-        content = json.loads(path.read_bytes())
+        return validated(parsed(path.read_bytes()))
     except OSError as error:
         raise IntsimError(f"{path}: can't be read: {error.strerror or error}") from error
+    except IntsimError as error:
+        raise IntsimError(f"{path}: {error}") from None
     except (ValueError, RecursionError) as error:
         raise IntsimError(f"{path}: not a certificate, or damaged: {' '.join(str(error).split())[:200]}") from error
-    if not isinstance(content, dict) or "format" not in content:
-        raise IntsimError(f"{path}: not a certificate, or damaged: it names no format")
-    if content["format"] != FORMAT:
-        raise IntsimError(f"{path}: format {str(content['format'])[:80]!r} is not {FORMAT}, which this version reads")
-    for key, kind in KEYS.items():
-        if not isinstance(content.get(key), kind):
-            raise IntsimError(f"{path}: damaged: {key} is missing or not of its kind")
-    for obstacle in content["obstacles"]:
-        if not isinstance(obstacle, dict) or not isinstance(obstacle.get("counterexamples"), list):
-            raise IntsimError(f"{path}: damaged: an obstacle has no list of counterexamples")
-    if not all(isinstance(content["model"].get(k), str) for k in ("file", "sha256", "graph_sha256")):
-        raise IntsimError(f"{path}: damaged: it names no model")
-    return content
 
 
 def sample_numbers(content: Mapping[str, Any]) -> list[int]:
     """Numbers of the samples that a certificate's counterexamples name, ascending."""
-    found = set()
-    for stated in _counterexamples(content):
-        network = stated.get("network") if isinstance(stated, dict) else None
-        number = network.get("sample") if isinstance(network, dict) else None
-        if type(number) is int:
-            found.add(number)
-    return sorted(found)
+    networks = [c["network"] for c in _counterexamples(content) if c.get("network") is not None]
+    return sorted({n["sample"] for n in networks if n["sample"] is not None})
 
 
 def _counterexamples(content: Mapping[str, Any]) -> list[Any]:
-    return [c for obstacle in content["obstacles"] for c in obstacle["counterexamples"]]
+    return [c for obstacle in content["obstacles"] for c in obstacle.get("counterexamples", [])]
 
 
 def check(
@@ -94,8 +78,9 @@ def check(
         progress: called with the name of each layer.
 
     Raises:
-        IntsimError: another model, a target that is none, or a sample that is missing.
+        IntsimError: a damaged certificate, another model, a target that is none, or a sample that is missing.
     """
+    content = validated(content)
     mine = identity(model)
     for key, what in (("sha256", "file"), ("graph_sha256", "integer graph; give the same --shape and --constants")):
         if content["model"][key] != mine[key]:
@@ -105,33 +90,78 @@ def check(
             )
     lines = [] if content["digest"] == digest(content) else ["digest: the file was changed after it was written"]
     target = target_from(content["target"])
+    whose, renamed = _whose(target)
+    lines += renamed
     given, apart = _samples(content, samples, draw)
     lines += apart
-    again = prove(model, target, given.items(), len(given), None, content["multipliers"], progress).to_json()
-    notes = []
-    if content["intsim"] != intsim.__version__:
-        notes.append(f"written by intsim {content['intsim'][:40]}, checked by {intsim.__version__}")
-    if content["model"]["file"] != mine["file"]:
-        notes.append(f"the certificate calls the model {content['model']['file'][:200]}")
-    said = {**content, "model": {**content["model"], "file": mine["file"]}}
-    for key in ("intsim", "samples", "digest"):
-        said[key] = again[key]
-    claims = differences(again, said)
-    lines += claims
+    said = content["samples"]
+    drawn = said["seed"] is not None and draw is not None
+    searched = _drawn(draw, said["seed"], said["searched"]) if drawn and draw is not None else iter(given.items())
+    proven = prove(model, target, searched, said["seed"], content["multipliers"], progress)
+    again = proven.to_json()
+    notes = _notes(content, mine["file"], proven)
+    claims = {**content, "model": {**content["model"], "file": mine["file"]}}
+    if content["format"] == FORMAT_1:
+        claims |= {"reading": again["reading"], "samples": again["samples"]}
+    elif not drawn and len(given) < said["searched"] and _searches(proven):
+        notes.append(f"of {said['searched']} samples given {len(given)} are here; the others can't be searched again")
+        claims["samples"] = again["samples"]
+    for key in ("format", "intsim", "digest"):
+        claims[key] = again[key]
+    lines += differences(again, claims)
     stated = _counterexamples(content)
     for i, entry in enumerate(stated):
         lines += [f"counterexample {i + 1}: {line}" for line in _run(model, target, entry, given)]
     counted = sum(len(again[k]) for k in ("layers", "requantizers", "obstacles"))
-    return Check(content["verdict"] if content["verdict"] in STATUSES else "?", lines, notes, counted, len(stated))
+    return Check(content["verdict"], lines, notes, counted, len(stated), proven.reading.integers, whose)
 
 
-def _run(model: Model, target: Any, entry: Any, samples: Mapping[int, Inputs]) -> list[str]:
-    try:
-        stated: Counterexample = counterexample_from(entry)
-    except IntsimError as error:
-        return [str(error)]
+def _whose(target: Target) -> tuple[str, list[str]]:
+    """The target in words, and what is wrong with its name."""
+    mine = target_content(target)["sha256"]
+    known = built_in(target.name)
+    what = f"{target.name} (SHA-256 {mine[:16]}..., "
+    if known is None:
+        same = same_content(target)
+        like = "" if same is None else f", and says what the built-in {same} says"
+        return f"{what}a target of its own, defined in the certificate{like})", []
+    if known == target:
+        return what + "built in)", []
+    theirs = target_content(known)["sha256"]
+    return what + "not the built-in target of that name)", [
+        f"target.name: {target.name} is a built-in target, and the certificate's content is another one or an older "
+        f"one: SHA-256 {mine[:16]}... against {theirs[:16]}..."
+    ]
+
+
+def _searches(proven: Certificate) -> bool:
+    """Whether samples are searched at all: some obstacle has no network input without them."""
+    sampled = (
+        c.network is not None and c.network.sample is not None for o in proven.obstacles for c in o.counterexamples
+    )
+    return any(o.status != "refuted" for o in proven.obstacles) or any(sampled)
+
+
+def _notes(content: Mapping[str, Any], file: str, again: Certificate) -> list[str]:
+    notes = []
+    if content["intsim"] != intsim.__version__:
+        notes.append(f"written by intsim {content['intsim'][:40]}, checked by {intsim.__version__}")
+    if content["model"]["file"] != file:
+        notes.append(f"the certificate calls the model {content['model']['file'][:200]}")
+    if content["format"] == FORMAT_1:
+        notes.append("an old format, which doesn't say that the graph was compared with the file; now it was")
+    return notes
+
+
+def _run(model: Model, target: Target, entry: Any, samples: Mapping[int, Inputs]) -> list[str]:
+    stated = counterexample(entry)
     number = stated.network.sample if stated.network is not None else None
     return confirm(model, target, stated, None if number is None else samples.get(number))
+
+
+def _drawn(draw: Callable[[int], Inputs], seed: int, count: int) -> Iterator[tuple[int, Inputs]]:
+    """The samples that were searched, once more."""
+    return ((i, draw(seed + i)) for i in range(count))
 
 
 def _samples(
@@ -139,11 +169,8 @@ def _samples(
 ) -> tuple[dict[int, Inputs], list[str]]:
     """The samples that counterexamples name, and what is wrong with what the file says of them."""
     said, numbers = content["samples"], sample_numbers(content)
-    limit, searched, seed = (said.get(k) for k in ("limit", "searched", "seed"))
-    counts = [v for v in (limit, searched) if type(v) is int and v >= 0]
-    if len(counts) < 2 or counts[1] > counts[0] or not (seed is None or (type(seed) is int and 0 <= seed < 1 << 63)):
-        return {}, [f"samples: {json.dumps(said)[:80]} can't be"]
-    lines = [f"samples: sample {n} is named, {searched} were searched" for n in numbers if not 0 <= n < counts[1]]
+    searched, seed = said["searched"], said["seed"]
+    lines = [f"samples: sample {n} is named, {searched} were searched" for n in numbers if not 0 <= n < searched]
     found: dict[int, Inputs] = {}
     for number in numbers:
         drawn = draw(seed + number) if seed is not None and draw is not None and number >= 0 else None

@@ -16,6 +16,7 @@ import numpy as np
 
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.form import RequantizerForm
+from intsim.errors import IntsimError
 from intsim.graph import IntArray, IntegerGraph, Node
 from intsim.ops import OPS
 from intsim.ops.pieces import cell_views, combine, node_pieces
@@ -104,7 +105,10 @@ def _codes(after: Requantizer | None, position: Sequence[int], exact: int, got: 
     if after is None or not after.elementwise:
         return None
     right, target = after.functions(after.cell_at(position))
-    return [right(exact), target(got)]
+    try:
+        return [right(exact), target(got)]
+    except IntsimError:  # the target's scheme has no code for the wrong sum
+        return None
 
 
 def _moved(site: Site, found: WrongSum, after: Requantizer) -> Iterator[WrongSum]:
@@ -119,9 +123,12 @@ def _moved(site: Site, found: WrongSum, after: Requantizer) -> Iterator[WrongSum
     least, most = (constant + sum(f(p, q) for p, q in zip(a, b, strict=True)) for f in (min, max))
     gap = found.got - found.exact
     goals = {least + (most - least) * i // 64 for i in range(65)}
-    for code in (right, lambda g: target(g + gap)):
-        goals |= set(_change(code, least, most))
-    seen = [(abs(target(g + gap) - right(g)), g) for g in sorted(goals)]
+    try:
+        for code in (right, lambda g: target(g + gap)):
+            goals |= set(_change(code, least, most))
+        seen = [(abs(target(g + gap) - right(g)), g) for g in sorted(goals)]
+    except IntsimError:  # among these are sums that the target's scheme refuses
+        return
     shows = sorted((s for s in seen if s[0]), key=lambda s: (-s[0], s[1]))[:4]
     for _, goal in shows:
         values = aim(e, [v - zero for v in held[0].tolist()], [v - zero for v in held[1].tolist()], goal - constant)

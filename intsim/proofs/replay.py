@@ -37,6 +37,14 @@ def hashes(inputs: Inputs) -> dict[str, str]:
     return found
 
 
+def chained(before: str, inputs: Inputs) -> str:
+    """SHA-256 of one input after another: `before` is that of those before it, empty for none."""
+    found = hashlib.sha256(before.encode())
+    for name, value in hashes(inputs).items():
+        found.update(f"{name} {value}\n".encode())
+    return found.hexdigest()
+
+
 def local(
     graph: IntegerGraph, through: Sequence[Node], inputs: Arrays, target: Target
 ) -> list[tuple[IntArray, IntArray]]:
@@ -124,10 +132,13 @@ def _compare(
 def codes_behind(
     graph: IntegerGraph, after: Node, right: IntArray, mine: IntArray, target: Target
 ) -> tuple[IntArray, IntArray] | None:
-    """Exact codes of right accumulators, the target's codes of its own; None where shapes differ."""
+    """Exact codes of right accumulators, the target's codes of its own; None where shapes differ, or it has none."""
     if graph.tensors[after.output].shape != right.shape:
         return None
-    return OPS[after.op].evaluate(after, right), run_node(graph, after, [mine], target)[0]
+    try:
+        return OPS[after.op].evaluate(after, right), run_node(graph, after, [mine], target)[0]
+    except IntsimError:  # its scheme refuses one of the wrong accumulators
+        return None
 
 
 def _network(
@@ -199,7 +210,10 @@ def promoted(model: Model, target: Target, stated: Counterexample) -> Counterexa
     inputs = real_inputs(model, {n: c.array(model.graph.tensors[n].shape) for n, c in stated.inputs.items()})
     if inputs is None:
         return None
-    network = network_run(model, target, inputs, model.run(inputs, "exact", keep=True), None)
+    try:
+        network = network_run(model, target, inputs, model.run(inputs, "exact", keep=True), None)
+    except IntsimError:  # a later layer has no result for what reaches it
+        return None
     return Counterexample(**{**vars(stated), "level": "network", "network": network})
 
 

@@ -15,6 +15,7 @@ from intsim.graph import node_json, tensor_json
 from intsim.model import Model
 from intsim.ops import OPS, Mac
 from intsim.targets import Target
+from intsim.targets.library import is_path
 
 
 def check_subject(model: Model) -> None:
@@ -63,21 +64,33 @@ def target_content(target: Target) -> dict[str, Any]:
 
 def target_from(document: Mapping[str, Any]) -> Target:
     """The target of a certificate; raises IntsimError if it is none."""
-    content = document["content"]
-    order = content.get("accumulate", {}).get("order")
-    if isinstance(order, list):
-        content = {**content, "accumulate": {**content["accumulate"], "order": " ".join(map(str, order))}}
-    lines = [f"{key} = {_toml(value)}" for key, value in content.items()]
-    return Target.from_toml("\n".join(lines), str(document["name"]), "of the certificate")
+    return Target.from_content(dict(document["content"]), str(document["name"]), "of the certificate")
 
 
-def _toml(value: Any) -> str:
-    """A value as TOML writes it, tables in one line."""
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + " }"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)
+def built_in(name: str) -> Target | None:
+    """The target that intsim itself has under a name; None if it has none."""
+    if is_path(name):
+        return None
+    try:
+        return Target.load(name)
+    except IntsimError:
+        return None
+
+
+def same_content(target: Target) -> str | None:
+    """The name of a built-in target that says the same."""
+    members = (f.member(n) for f in Target.families() for n in range(f.low, f.high + 1))
+    return next((n for n in (*Target.names(), *members) if Target.load(n) == target), None)
+
+
+def check_name(target: Target) -> None:
+    """Raise IntsimError for a target that is called like a built-in one and is another."""
+    known = built_in(target.name)
+    if known is not None and known != target:
+        raise IntsimError(
+            f"target {target.name}: is called like a built-in target but is another; rename it, so that nobody takes "
+            "its certificate for one of the built-in target"
+        )
 
 
 def _without_none(value: Any) -> Any:

@@ -12,7 +12,9 @@ from intsim.proofs.certificate import Certificate, Counterexample, LayerClaim, O
 from intsim.proofs.check import Check
 from intsim.report.terminal import _table, number
 
-COLOURS = {"certified": "green", "refuted": "red", "open": "yellow", "undecided": "yellow"}
+COLOURS = {"certified": "green", "disputed": "red", "refuted": "red"} | dict.fromkeys(
+    ("open", "undecided", "unread"), "yellow"
+)
 
 
 def show_certificate(console: Console, found: Certificate) -> None:
@@ -43,6 +45,8 @@ def show_certificate(console: Console, found: Certificate) -> None:
     for part in ("prologue", "epilogue"):
         if found.host.get(part):
             console.print(f"outside: host {part} (float64): {escape(', '.join(found.host[part]))}", style="dim")
+    if found.verdict not in ("certified", found.reading.status):
+        console.print(Text(agreement(found)))
     console.print(f"verdict: [bold {COLOURS[found.verdict]}]{found.verdict}[/]. {escape(sentence(found))}")
 
 
@@ -105,7 +109,9 @@ def sentence(found: Certificate) -> str:
     by = {s: [o for o in found.obstacles if o.status == s] for s in ("refuted", "open", "undecided")}
     counts = ", ".join(f"{len(v)} {s}" for s, v in by.items() if v)
     if found.verdict == "certified":
-        return f"Every integer of {what} is exact, for every input."
+        return f"Every integer of the graph lowered from {what} is exact for every input, and {agreement(found)}"
+    if found.verdict in ("disputed", "unread"):
+        return agreement(found)
     first = by[found.verdict][0]
     if found.verdict == "refuted":
         return f"A network input makes integers of {what} wrong, first found in {first.name} ({counts})."
@@ -118,14 +124,41 @@ def sentence(found: Certificate) -> str:
     return f"Nothing wrong was found in {what}; at {first.name} the proof gave up ({counts})."
 
 
+def agreement(found: Certificate) -> str:
+    """What came of the second reading of the file, in words."""
+    reading = found.reading
+    if reading.first is not None:
+        first = reading.first
+        return (
+            f"The lowered graph is not what an independent reading of {found.model['file']} says: {first.node} "
+            f"({first.op}), {first.tensor} at {first.position}: the file gives {first.expected}, the graph {first.got} "
+            f"(input {reading.inputs[first.input]})."
+        )
+    if reading.refused:
+        return f"The graph could not be compared with an independent reading of the file: {reading.refused}"
+    ties = f", {number(reading.near_ties)} of them near ties" if reading.near_ties else ""
+    host = f", given {', '.join(reading.given)} of the host" if reading.given else ""
+    return (
+        f"{number(reading.integers)} integers on {len(reading.inputs)} inputs agree with an independent reading of the "
+        f"file{ties}{host}."
+    )
+
+
 def show_check(console: Console, name: str, found: Check) -> None:
     """One line a difference, then the result."""
     for line in found.differences:
-        console.print(Text(line))
+        console.print(Text(_printable(line)))
     for note in found.notes:
-        console.print(Text(f"note: {note}"), style="dim")
+        console.print(Text(_printable(f"note: {note}")), style="dim")
+    console.print(Text(_printable(f"target: {found.target}")))
     if found.confirmed:
         text = f"[green]confirmed[/]: {escape(name)} ({found.verdict}); {found.claims} claims computed again"
-        console.print(f"{text}, {found.counterexamples} counterexamples run again")
+        again = f"{found.counterexamples} counterexamples run again, {number(found.integers)} integers read again"
+        console.print(f"{text}, {again}")
     else:
         console.print(f"[red]not confirmed[/]: {escape(name)}, {len(found.differences)} differences")
+
+
+def _printable(text: str) -> str:
+    """What a certificate's texts hold must not move a terminal's cursor."""
+    return "".join(c if c.isprintable() else "?" for c in text)

@@ -109,6 +109,11 @@ class Target(Table):
         return cls._from_content(library.parsed(text, place), name, place)
 
     @classmethod
+    def from_content(cls, content: dict[str, Any], name: str, where: str) -> Target:
+        """The target of tables that are already read, as `from_toml` reads them; raises IntsimError as it does."""
+        return cls._from_content(content, name, f"target {where}")
+
+    @classmethod
     def _from_content(cls, content: dict[str, Any], name: str, place: str) -> Target:
         if "name" in content:
             raise IntsimError(f"{place}: unknown key name; the file name is the target's name")

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from intsim.errors import IntsimError
 from intsim.frontend.expression import Expr
 from intsim.graph import IntArray
-from intsim.model import Inputs, Model, Run, opened
+from intsim.model import Inputs, Model, opened
 from intsim.targets import Target
 from intsim.verify.causes import Causes
-from intsim.verify.compare import born_here, difference, first_difference, place
+from intsim.verify.compare import born_here, difference, first_difference
 from intsim.verify.exact_file import ExactFile, bound_inputs, sorted_proto
 from intsim.verify.executors import FAMILIES, Executor
+from intsim.verify.expected import accumulator_codes, expected_codes, is_plain, lowering_fault
 from intsim.verify.inexact import Inexact
 from intsim.verify.judge import judge, judge_end
 from intsim.verify.layers import Layer, layers, stage_names
@@ -31,8 +32,6 @@ from intsim.verify.samples import Samples, each_sample
 from intsim.verify.verdict import LayerVerdict, ReferenceVerdict, Verdict
 
 Report = Callable[[str], None]
-TIE_ROOM = 2.0**-40
-"""Share of an LSB within which float64 can't place a prologue value on one side of a tie."""
 
 
 def verify(
@@ -160,13 +159,13 @@ def _one_sample(
     accumulators = {node.name: node.output for node in model.graph.nodes}
     for layer, line in zip(found, verdict.layers, strict=True):
         got = run.tensors[layer.tensor]
-        expected, ties = _expected(model, layer, truth, exact, inexact)
+        expected, ties, _ = expected_codes(model, layer, truth, exact, inexact)
         if fault is None:
-            fault = _lowering_fault(layer, expected, exact.tensors[layer.tensor])
+            fault = lowering_fault(layer, expected, exact.tensors[layer.tensor])
         for node in inexact.feeding(layer.tensor):
             right = inexact.right(node, truth, exact)
             line.accumulator_mismatches += difference(right, run.tensors[node.output])[0]
-            fault = fault or _lowering_fault(replace(layer, tensor=node.output), right, exact.tensors[node.output])
+            fault = fault or lowering_fault(replace(layer, tensor=node.output), right, exact.tensors[node.output])
         count, lsb = difference(expected, got)
         line.elements += got.size
         line.host_ties += ties if layer.tensor in model.graph.inputs else 0
@@ -189,83 +188,6 @@ def _one_sample(
         verdict.first_divergence = fault or first_difference(
             model.graph, target, exact.tensors, run.tensors, run.overflows
         )
-
-
-def _expected(model: Model, layer: Layer, truth: ReferenceRun, exact: Run, inexact: Inexact) -> tuple[IntArray, int]:
-    """Exact codes of a layer by the reference evaluator, and how many elements are left open.
-
-    These are prologue elements that float64 can't decide, and codes that the proven error of a row function doesn't
-    decide; for them the integers' own choice is admissible, and is taken. A layer that the reference doesn't expose (an
-    accumulator inside a fused operator) is compared with the engine's exact run.
-    """
-    own = exact.tensors[layer.tensor]
-    name = model.graph.tensors[layer.tensor].onnx
-    if name is not None and name in truth.codes:
-        codes = np.asarray(truth.codes[name]).reshape(own.shape)
-        boundary = next((b for b in model.lowered.boundaries if b.tensor == layer.tensor), None)
-        # an input that a quantizer reads directly is exact: there is no tie that float64 can't tell
-        if boundary is None:
-            return inexact.admitted(layer.tensor, codes, exact)
-        if boundary.host in model.lowered.source.inputs or (codes == own).all():
-            return codes, 0
-        return _host_choice(codes, own, truth, name)
-    if layer.tensor in inexact.errors:
-        return own, 0  # judged by its error
-    end = next((n for n, e in model.lowered.ends.items() if _is_plain(e) and e.terms[0][0] == layer.tensor), None)
-    if end is None or end not in truth.tensors:
-        return own, 0
-    return _accumulator_codes(model.lowered.ends[end], truth, end, own), 0
-
-
-def _is_plain(value: Expr) -> bool:
-    return len(value.terms) == 1 and not value.steps
-
-
-def _host_choice(codes: IntArray, own: IntArray, truth: ReferenceRun, name: str) -> tuple[IntArray, int]:
-    """Where the exact value lies within float64's reach of a tie, the host's neighbouring code counts as exact."""
-    codes, ties = codes.copy(), 0
-    for flat in np.flatnonzero((codes != own).reshape(-1)):
-        value = truth.unrounded(name, int(flat))
-        near = abs(value * 2 - round(value * 2)) <= TIE_ROOM * max(1.0, float(abs(value)))
-        if near and abs(int(codes.reshape(-1)[flat]) - int(own.reshape(-1)[flat])) == 1:
-            codes.reshape(-1)[flat] = own.reshape(-1)[flat]
-            ties += 1
-    return codes, ties
-
-
-def _accumulator_codes(value: Expr, truth: ReferenceRun, name: str, own: IntArray) -> IntArray:
-    """The integers behind a real tensor of the reference: (value - offset) / scale."""
-    scale, offset = np.asarray(value.terms[0][1], np.float64), np.asarray(value.offset, np.float64)
-    real, error = truth.value(name), truth.error(name)
-    position = (real - offset) / scale
-    codes = np.rint(position)
-    room = error / scale + 2.0**-50 * (np.abs(position) + np.abs(offset / scale) + 1)
-    doubtful = ~(np.abs(position - codes) + room < 0.5)
-    out = codes.astype(np.int64).reshape(own.shape)
-    scales, offsets = (np.broadcast_to(v, own.shape).reshape(-1) for v in (value.terms[0][1], value.offset))
-    for flat in np.flatnonzero(doubtful.reshape(-1)):
-        exact = (truth.exact(name, int(flat)) - offsets[flat]) / scales[flat]
-        out.reshape(-1)[flat] = round(exact)
-    return out
-
-
-def _lowering_fault(layer: Layer, expected: IntArray, exact: IntArray) -> dict[str, Any] | None:
-    """Where the integer program itself, run exactly, leaves the reference in a layer."""
-    apart = np.flatnonzero((expected != exact).reshape(-1))
-    if not apart.size:
-        return None
-    flat = int(apart[0])
-    channel, index = place(exact.shape, flat)
-    return {
-        "node": layer.name,
-        "op": layer.op,
-        "tensor": layer.tensor,
-        "channel": channel,
-        "position": index,
-        "expected": int(expected.reshape(-1)[flat]),
-        "got": int(exact.reshape(-1)[flat]),
-        "blame": "lowering",
-    }
 
 
 def _unusable(model: Model, tensors: Mapping[str, NDArray[Any]]) -> str | None:
@@ -291,14 +213,14 @@ def _ends(
 ) -> None:
     """Judge accumulators that end the integer part without a quantizer."""
     for name, value in model.lowered.ends.items():
-        if name not in tensors or name in local.codes or not _is_plain(value) or name not in local.tensors:
+        if name not in tensors or name in local.codes or not is_plain(value) or name not in local.tensors:
             continue
         tensor = value.terms[0][0]
         if model.graph.tensors[tensor].type is not None or tensor in inexact:
             continue  # moved codes, judged at their quantizer, or a row function's integers, which no float has
         shape = model.graph.tensors[tensor].shape
         had = _in_lsb(value, tensors[name]).reshape(shape)
-        exact = _accumulator_codes(value, local, name, np.zeros(shape, np.int64))
+        exact = accumulator_codes(value, local, name, np.zeros(shape, np.int64))
         scale = np.abs(np.broadcast_to(np.asarray(value.terms[0][1], np.float64), shape))
         rounding = causes.of_values(local, name, had - exact, scale) if (had != exact).any() else had == exact
         judge_end(report, name, had, exact, mine.get(tensor), rounding)
@@ -321,7 +243,7 @@ def _result(
     """End-to-end comparison of the integers behind the outputs with what the executor ended with."""
     run = model.run(sample, target)
     for name, value in model.lowered.ends.items():
-        if name not in tensors or not _is_plain(value) or value.terms[0][0] in inexact:
+        if name not in tensors or not is_plain(value) or value.terms[0][0] in inexact:
             continue
         own = run.tensors[value.terms[0][0]]
         theirs = _in_lsb(value, tensors[name]).reshape(own.shape)

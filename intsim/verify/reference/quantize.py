@@ -15,7 +15,7 @@ import numpy as np
 
 from intsim.errors import IntsimError
 from intsim.verify.reference.rational import each, floats, full_rank, is_dyadic
-from intsim.verify.reference.tensor import EXACT, ROUNDOFF, Tensor, grid, move
+from intsim.verify.reference.tensor import EXACT, ROUNDOFF, Tensor, grid, inexact, move
 
 __all__ = ["Quantized", "Rounding", "on_codes", "quantize", "rounding"]
 
@@ -90,13 +90,27 @@ class Quantized:
 
 
 def on_codes(codes: np.ndarray, scale: np.ndarray, zero_point: np.ndarray) -> Tensor:
-    """The real values (codes - zero_point) * scale as a tensor on its grid."""
-    common = math.lcm(*(z.denominator for z in zero_point.flat))
-    shift = each(lambda z: int(z * common), zero_point).astype(np.float64)
-    if not shift.any() and common == 1:
+    """The real values (codes - zero_point) * scale as a tensor: on its grid where 53 bits hold that, else bounded."""
+    if not any(zero_point.flat):
         return grid(codes, scale)
-    n = codes.astype(np.float64) * common - full_rank(shift, codes.ndim)
-    return grid(n, each(lambda s: s / common, scale))
+    common = math.lcm(*(z.denominator for z in zero_point.flat))
+    shift = each(lambda z: int(z * common), zero_point)
+    wide = codes.astype(np.float64)
+    reach = int(np.abs(wide).max(initial=0)) * common + max(map(abs, shift.flat))
+    if reach <= EXACT:
+        n = wide * common - full_rank(shift.astype(np.float64), codes.ndim)
+        return grid(n, each(lambda s: s / common, scale))
+    # a zero point of 2^-126 and a code don't fit one float: a fraction an element, and what float64 makes of it
+    zeros, steps = (full_rank(a, codes.ndim) for a in (zero_point, scale))
+    offset, step = floats(zeros), floats(steps)
+    error = 2 * ROUNDOFF * (np.abs(wide) + np.abs(offset)) * step
+
+    def element(i: int) -> Fraction:
+        at = np.unravel_index(i, codes.shape)
+        zero, one = (np.broadcast_to(a, codes.shape)[at] for a in (zeros, steps))
+        return (int(wide[at]) - zero) * one
+
+    return inexact((wide - offset) * step, error, element)
 
 
 def _positive(scale: np.ndarray) -> None:
@@ -151,7 +165,8 @@ def quantize(
                 y = y + floats(shift).astype(held.dtype)
             return _clamped(mode, y, low, high), 0, 0, x
         y = np.asarray(n.astype(np.float64) * floats(ratio))
-        e = np.abs(y) * (1.01 * ROUNDOFF)
+        # beyond 2^53 the integer itself is rounded as well
+        e = np.abs(y) * ((1.01 if x.bound <= EXACT else 2.01) * ROUNDOFF)
     else:
         v, error = x.approx()
         divisor = floats(scale)
@@ -161,7 +176,8 @@ def quantize(
             e = e + error / divisor * 1.001
     if any(shift.flat):
         offset = floats(shift)
-        e = np.where((e == 0) & (y == 0), 0.0, e + 3 * ROUNDOFF * (np.abs(y) + np.abs(offset)))
+        told = full_rank(each(lambda z, f: Fraction(float(f)) == z, shift, offset), rank).astype(bool)
+        e = np.where((e == 0) & (y == 0) & told, 0.0, e + 3 * ROUNDOFF * (np.abs(y) + np.abs(offset)))
         y = y + offset
     # the rounding of y - e and y + e themselves
     e = e * 1.001 + np.where(e > 0, ROUNDOFF * np.abs(y), 0.0)
@@ -203,7 +219,7 @@ def _resolve(
     channel = np.broadcast_to(np.arange(scale.size).reshape(params), x.shape)[doubt]
     if x.on_grid:
         values = x.integers()[0][doubt]
-        known = np.ones(len(values), bool)
+        known = np.full(len(values), x.bound <= EXACT)
     else:
         v, e = x.approx()
         values = v[doubt]

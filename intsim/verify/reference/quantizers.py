@@ -147,7 +147,7 @@ def _linear(
     first, last = integer_range(type_name)
     offset = each(float, zero).astype(np.float64)
     codes, undecided, single, x = quantize(x, scale, _ZERO, first - offset, last - offset, rounding("ROUND"))
-    codes = np.asarray(codes + offset.astype(codes.dtype))
+    codes = np.asarray(codes.astype(np.float64) + offset)
 
     def unrounded(i: int) -> Fraction:
         return x.fraction(i) / _at(scale, i, x.shape) + _at(zero, i, x.shape)

@@ -163,6 +163,8 @@ def grid(n: np.ndarray, s: np.ndarray | Fraction, bound: float | None = None, ki
     scale = np.asarray(s, object)
     if bound is None:
         bound = float(max(abs(float(n.max())), abs(float(n.min())))) if n.size else 0.0
+    if bound > EXACT and n.dtype.kind == "f":
+        raise IntsimError("integers beyond 2^53 are not held in float64")
     return Tensor(n.shape, kind, n=n, s=full_rank(scale, n.ndim), bound=bound)
 
 
