@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-MOST = 256
-"""Inputs of a network."""
+MOST, FEW = 256, 81
+"""Inputs of a network, and of most of them."""
 QONNX = "qonnx.custom_op.general"
 
 
@@ -298,7 +298,7 @@ class Draw:
     def scaled(self, op, x, names, shape, units, reach, axis, at):
         """ConvInteger, MatMulInteger: int32 sums, an integer bias perhaps, then a Cast and a product with the scale."""
         out = self.node(op, [x["raw"], names[0], x["z"], names[2]], **at)
-        if self.chance(0.4):
+        if self.chance(0.4) and not self.exact:
             codes = np.array([self.rng.uniform(-reach, reach) for _ in units]).astype(np.int32)
             value = codes.reshape([-1] + [1] * (len(shape) - 1 - axis))
             out = self.node("Add", [out, self.constant(value, "b")] if self.chance(0.5) else [self.constant(value, "b"), out])
@@ -326,7 +326,7 @@ class Draw:
         turned = len(shape) == 2 and self.chance(0.15)
         if turned:
             name, shape, axis = self.node("Transpose", [name], perm=[1, 0]), shape[::-1], 0
-        for _ in range(2):
+        for _ in range(0 if self.exact else 2):
             if self.chance(constants):
                 bias = self.bias(units, reach)
                 if bias is not None:
@@ -361,7 +361,8 @@ class Draw:
             levels = self.pick([2, 3, 4, 4, 8])
             if self.style == "qonnx":
                 levels = self.pick([4, 4, 8])
-            elements = max(n for n in (1, 2, 3, 4) if levels**n <= MOST)
+            most = MOST if self.chance(0.08) else FEW
+            elements = max(n for n in (1, 2, 3, 4) if levels**n <= most)
             elements = self.number(1, elements)
         else:
             levels, elements = None, self.number(3, 12)

@@ -1,11 +1,12 @@
 """One multiply-accumulate layer on a machine: which products an output element adds up, and in which registers."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import product
 
 import numpy as np
 
-from .machine import Register, dot, packed, shift
+from .machine import Register, dot, lives, packed, shift
 
 WIDE = 200
 """Bits of registers in which nothing overflows."""
@@ -133,7 +134,6 @@ def run(taps, x, w, bias, machine):
         zx, zw = zx + x_shift, [z + w_shift for z in zw]
         columns = [[v + w_shift for v in col] for col in taps.columns]
         rows = [[[zx if v is None else v + x_shift for v in row] for row in group] for group in taps.rows]
-    known = {}
 
     def ends_of(row, c):
         """What the last register adds first and last beside the products."""
@@ -144,49 +144,46 @@ def run(taps, x, w, bias, machine):
             return start, [bias[c] + late]
         return start, [late] if raw else []
 
-    def one(row, c):
-        key = (tuple(row), c)
-        if key not in known:
-            start, late = ends_of(row, c)
-            known[key] = dot([a * b for a, b in zip(row, columns[c], strict=True)], machine.stages, start, late)
-        return known[key]
-
-    needs = {}
-
-    def need(row, c):
-        """Lives of registers as if nothing overflowed, and the sums on the way in one register."""
-        key = (tuple(row), c)
-        if key not in needs:
+    stages = max(len(machine.stages), 1)
+    counts = ([[0] * stages for _ in range(channels)] for _ in range(5))
+    histograms = ([[{} for _ in range(stages)] for _ in range(channels)] for _ in range(2))
+    seen = Layer(None, None, *counts, *histograms, [[0, 0] for _ in range(channels)], list(bias))
+    alike = [Counter(map(tuple, group)) for group in rows]  # equal rows are added up once
+    results, totals = {}, {}
+    for c in range(channels):
+        for row, times in alike[taps.group[c]].items():
             start, late = ends_of(row, c)
             products = [a * b for a, b in zip(row, columns[c], strict=True)]
-            needs[key] = (demand(products, machine.stages, start, late), *prefixes([*start, *products, *late]))
-        return needs[key]
-
-    stages = max(len(machine.stages), 1)
-    seen = Layer(None, None, *([[0] * stages for _ in range(channels)] for _ in range(5)), *([[{} for _ in range(stages)] for _ in range(channels)] for _ in range(2)), [[0, 0] for _ in range(channels)], list(bias))
-    results = {}
-    for c in range(channels):
-        for e, row in enumerate(rows[taps.group[c]]):
-            results[e, c] = None if machine.packing else one(row, c)
-            lives, total, low, high = need(row, c)
-            for s, found in enumerate(lives):
+            totals[row, c], low, high = prefixes([*start, *products, *late])
+            seen.own[c] = [min(seen.own[c][0], low), max(seen.own[c][1], high)]
+            for s, found in enumerate(demand(products, machine.stages, start, late)):
                 for least, most, final in found:
                     seen.need_low[c][s] = min(seen.need_low[c][s], least)
                     seen.need_high[c][s] = max(seen.need_high[c][s], most)
                     for histogram, bits in ((seen.partial, needed(least, most)), (seen.final, needed(final, final))):
-                        histogram[c][s][bits] = histogram[c][s].get(bits, 0) + 1
-            seen.own[c] = [min(seen.own[c][0], low), max(seen.own[c][1], high)]
-    if machine.packing:
-        results = together(taps, rows, columns, ends_of, machine)
-    for (_, c), sums in results.items():
-        for s in range(len(machine.stages)):
-            seen.events[c][s] += sums.events[s]
-            seen.low[c][s] = min(seen.low[c][s], sums.lows[s])
-            seen.high[c][s] = max(seen.high[c][s], sums.highs[s])
+                        histogram[c][s][bits] = histogram[c][s].get(bits, 0) + times
+            if not machine.packing:
+                results[row, c] = dot(products, machine.stages, start, late)
+                note(seen, c, results[row, c], times)
     behind = bias if machine.bias == "requantizer" else [0] * channels
-    seen.result = folded(taps, {k: v.result + behind[k[1]] for k, v in results.items()})
-    seen.exact = folded(taps, {(e, c): need(rows[taps.group[c]][e], c)[1] + behind[c] for e, c in results})
+    places = [(e, c, tuple(row)) for c in range(channels) for e, row in enumerate(rows[taps.group[c]])]
+    if machine.packing:
+        shared = together(taps, rows, columns, ends_of, machine)
+        for (_, c), sums in shared.items():
+            note(seen, c, sums, 1)
+        seen.result = folded(taps, {(e, c): shared[e, c].result + behind[c] for e, c, _ in places})
+    else:
+        seen.result = folded(taps, {(e, c): results[row, c].result + behind[c] for e, c, row in places})
+    seen.exact = folded(taps, {(e, c): totals[row, c] + behind[c] for e, c, row in places})
     return seen
+
+
+def note(seen, c, sums, times):
+    """Count what the registers of one dot product of channel `c` saw, `times` times."""
+    for s, events in enumerate(sums.events):
+        seen.events[c][s] += times * events
+        seen.low[c][s] = min(seen.low[c][s], sums.lows[s])
+        seen.high[c][s] = max(seen.high[c][s], sums.highs[s])
 
 
 KNOWN_WIDTHS = {}
@@ -214,8 +211,6 @@ def prefixes(values):
 
 def demand(products, stages, start, late):
     """By stage, each life of a register: (least, greatest, final) true sum, nothing overflowing anywhere."""
-    from .machine import lives
-
     found = []
     values = list(products)
     chain = stages or (Register(None, WIDE, "wrap", 1),)

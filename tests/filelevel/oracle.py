@@ -39,10 +39,9 @@ MOVES = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Cast")
 
 def fractions(array):
     """An array of floats or integers as Fractions."""
-    out = np.empty(np.shape(array), object)
-    for i in np.ndindex(*out.shape):
-        out[i] = rational(np.asarray(array)[i])
-    return out
+    values = np.asarray(array)
+    known = {v: rational(v) for v in set(values.reshape(-1).tolist())}
+    return np.array([known[v] for v in values.reshape(-1).tolist()], object).reshape(values.shape)
 
 
 @dataclass
@@ -114,8 +113,12 @@ class Oracle:
         if isinstance(x, Known):
             q = np.empty(x.shape, object)
             s, z = (np.broadcast_to(np.asarray(v, object), x.shape) for v in (scale, before))
+            known = {}
             for i in np.ndindex(*x.shape):
-                q[i] = min(max(rounded(x.real[i] / s[i] + z[i], mode) + after, low), high)
+                key = (x.real[i], s[i], z[i])
+                if key not in known:
+                    known[key] = min(max(rounded(key[0] / key[1] + key[2], mode) + after, low), high)
+                q[i] = known[key]
         else:
             steps = [*x.steps, ("affine", 1 / np.asarray(scale, object), np.asarray(before, object))]
             q = self._codes_of(x, steps, mode, after, low, high)
@@ -422,6 +425,8 @@ class Oracle:
             (q, one, widest), (a, b) = x.terms[0], edges
             q = np.vectorize(lambda v: max(v, int(a[()])) if a is not None else v, otypes=[object])(q)
             q = np.vectorize(lambda v: min(v, int(b[()])) if b is not None else v, otypes=[object])(q)
+            maker = [n for n in self.graph.node if node.input[0] in n.output][0]
+            self.codes[maker.name] = q  # one quantizer with its Clip
             return Real(x.shape, [(q, one, widest)], x.offset, [], x.kind)
         return replace(x, steps=[*x.steps, ("clamp", *edges)], kind=None)
 
