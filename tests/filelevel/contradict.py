@@ -1,6 +1,7 @@
 """Every verb of intsim against all inputs of a network, as the oracle computes them."""
 
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -120,7 +121,9 @@ def compare_bounds(found, claimed, expected):
         for i, stage in enumerate(layer.stages):
             low, high = min(v[i] for v in seen.low), max(v[i] for v in seen.high)
             if low < stage.low or high > stage.high:
-                found.add("bounds", f"{layer.name}: register {i + 1} holds {low}..{high}, bounds {stage.low}..{stage.high}")
+                found.add(
+                    "bounds", f"{layer.name}: register {i + 1} holds {low}..{high}, bounds {stage.low}..{stage.high}"
+                )
             if not stage.channels_unsafe and any(v[i] for v in seen.events):
                 found.add("bounds", f"{layer.name}: register {i + 1} is called safe and overflows")
         if layer.safe and any(map(any, seen.events)):
@@ -284,19 +287,32 @@ def contradict(seed, exact_biases=False, choose=drawn):
         return found
     found.events = sum(sum(map(sum, seen.events)) for seen in expected.layers.values())
     compare_run(found, "run", model, expected, got)
-    compare_bounds(found, intsim.bounds(model, target), expected)
-    compare_telemetry(found, intsim.telemetry(model, net.inputs, target), expected)
-    try:
-        certificate = intsim.certify(model, target, [net.inputs])
-    except IntsimError:
-        found.verdict = "refused"  # of accumulators that these inputs need not make
-    else:
-        compare_certificate(found, certificate, model, net, machine, exact, expected)
-    try:
-        compare_sweep(found, model, net, target, machine, exact, bits)
-    except (IntsimError, Refused):
-        found.verdict += ", sweep refused"
+    with no_internal_error(found, "bounds"):
+        compare_bounds(found, intsim.bounds(model, target), expected)
+    with no_internal_error(found, "telemetry"):
+        compare_telemetry(found, intsim.telemetry(model, net.inputs, target), expected)
+    with no_internal_error(found, "certify"):
+        try:
+            certificate = intsim.certify(model, target, [net.inputs])
+        except IntsimError:
+            found.verdict = "refused"  # of accumulators that these inputs need not make
+        else:
+            compare_certificate(found, certificate, model, net, machine, exact, expected)
+    with no_internal_error(found, "sweep"):
+        try:
+            compare_sweep(found, model, net, target, machine, exact, bits)
+        except (IntsimError, Refused):
+            found.verdict += ", sweep refused"
     return found
+
+
+@contextmanager
+def no_internal_error(found, verb):
+    """An internal error of a verb contradicts it."""
+    try:
+        yield
+    except Exception as error:
+        found.add(verb, f"{type(error).__name__}: {error}")
 
 
 @dataclass
@@ -326,7 +342,12 @@ class Table:
         verdict = found.verdict.split(",")[0]
         self.certified += verdict == "certified"
         self.refuted += verdict == "refuted"
-        if found.state == "compared" and found.complete and found.safe and verdict in ("certified", "open", "undecided"):
+        if (
+            found.state == "compared"
+            and found.complete
+            and found.safe
+            and verdict in ("certified", "open", "undecided")
+        ):
             self.safe += 1
             self.open += verdict != "certified"
 

@@ -99,7 +99,9 @@ class Draw:
             low = min(max(int(zero) - self.number(0, count - 1), low), high - count + 1)
             high = low + count - 1
             out = self.node("Clip", [out, self.constant(kind(low)), self.constant(kind(high))])
-        back = out if self.style in ("qlinear", "integer") and not output else self.node("DequantizeLinear", [out, s, z])
+        back = (
+            out if self.style in ("qlinear", "integer") and not output else self.node("DequantizeLinear", [out, s, z])
+        )
         return {"name": back, "low": low, "high": high, "scale": scale, "zero": int(zero), "raw": out, "s": s, "z": z}
 
     def real(self, x):
@@ -123,21 +125,35 @@ class Draw:
             zero = np.float32(0)
             wide = scale.reshape(placed) if per_channel else scale.reshape(())
             floats = (codes * wide.astype(np.float64)).astype(np.float32)
-            inputs = [self.constant(floats, "w"), self.constant(wide), self.constant(zero), self.constant(np.float32(bits))]
+            inputs = [
+                self.constant(floats, "w"),
+                self.constant(wide),
+                self.constant(zero),
+                self.constant(np.float32(bits)),
+            ]
             name = self.node("Quant", inputs, QONNX, signed=1, narrow=narrow, rounding_mode="ROUND")
             return [name], codes, np.broadcast_to(scale, channels), [name]
         signed = self.chance(0.7)
         kind = np.int8 if signed else np.uint8
         low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
         codes = self.rng.integers(low, high + 1, shape).astype(kind)
-        zero = np.zeros(count, kind) if signed and self.chance(0.7) else self.rng.integers(low, high + 1, count).astype(kind)
+        zero = (
+            np.zeros(count, kind)
+            if signed and self.chance(0.7)
+            else self.rng.integers(low, high + 1, count).astype(kind)
+        )
         if not per_channel:
             scale, zero = scale.reshape(()), zero.reshape(())
         names = [self.constant(codes, "w"), self.constant(scale, "ws"), self.constant(zero, "wz")]
         real = None
         if self.style not in ("qlinear", "integer"):
             real = self.node("DequantizeLinear", names, axis=axis)
-        return names, codes.astype(np.int64) - np.broadcast_to(zero.astype(np.int64), channels).reshape(placed), np.broadcast_to(scale, channels), [real]
+        return (
+            names,
+            codes.astype(np.int64) - np.broadcast_to(zero.astype(np.int64), channels).reshape(placed),
+            np.broadcast_to(scale, channels),
+            [real],
+        )
 
     # Biases
 
@@ -159,13 +175,20 @@ class Draw:
                 return None
             form = "float"
         if form == "float":
-            return np.array([(c + self.rng.uniform(-0.5, 0.5)) * float(u) for c, u in zip(codes, units, strict=True)], np.float32)
+            return np.array(
+                [(c + self.rng.uniform(-0.5, 0.5)) * float(u) for c, u in zip(codes, units, strict=True)], np.float32
+            )
         scales = np.array([np.float32(np.float64(np.float32(float(u)))) for u in units], np.float32)
         if form == "int32" or self.style != "qonnx":
             stored = self.constant(codes.astype(np.int32), "b")
             return self.node("DequantizeLinear", [stored, self.constant(scales, "bs")], axis=0)
         floats = (codes * scales.astype(np.float64)).astype(np.float32)
-        inputs = [self.constant(floats, "b"), self.constant(scales, "bs"), self.constant(np.float32(0)), self.constant(np.float32(32))]
+        inputs = [
+            self.constant(floats, "b"),
+            self.constant(scales, "bs"),
+            self.constant(np.float32(0)),
+            self.constant(np.float32(32)),
+        ]
         return self.node("Quant", inputs, QONNX, signed=1, narrow=0, rounding_mode="ROUND")
 
     def added(self, name, bias, shape, axis):
@@ -198,7 +221,9 @@ class Draw:
         kind = self.pick(["conv", "conv", "conv", "convt"] if image else ["gemm", "gemm", "matmul", "matmul"])
         if kind == "convt" and self.style in ("qlinear", "integer"):
             kind = "conv"
-        made = {"conv": self.conv, "convt": self.conv_transpose, "gemm": self.gemm, "matmul": self.matmul}[kind](x, shape)
+        made = {"conv": self.conv, "convt": self.conv_transpose, "gemm": self.gemm, "matmul": self.matmul}[kind](
+            x, shape
+        )
         self.notes.append(kind)
         return made
 
@@ -220,7 +245,9 @@ class Draw:
             stored = []
             if self.chance(0.7):
                 wide = reach * 2.0 ** self.rng.uniform(-3, 1)
-                stored = [self.constant(np.array([self.rng.uniform(-wide, wide) for _ in range(out)]).astype(np.int32), "b")]
+                stored = [
+                    self.constant(np.array([self.rng.uniform(-wide, wide) for _ in range(out)]).astype(np.int32), "b")
+                ]
             return self.stored("QLinearConv", x, names, stored, shape, units, reach, at)
         if self.style == "integer":
             return self.scaled("ConvInteger", x, names, shape, units, reach, 1, at)
@@ -301,7 +328,9 @@ class Draw:
         if self.chance(0.4) and not self.exact:
             codes = np.array([self.rng.uniform(-reach, reach) for _ in units]).astype(np.int32)
             value = codes.reshape([-1] + [1] * (len(shape) - 1 - axis))
-            out = self.node("Add", [out, self.constant(value, "b")] if self.chance(0.5) else [self.constant(value, "b"), out])
+            out = self.node(
+                "Add", [out, self.constant(value, "b")] if self.chance(0.5) else [self.constant(value, "b"), out]
+            )
         out = self.node("Cast", [out], to=TensorProto.FLOAT)
         placed = [-1 if i == axis else 1 for i in range(len(shape))]
         factors = np.array([np.float32(float(u)) for u in units], np.float32)
@@ -322,7 +351,11 @@ class Draw:
         if self.chance(0.12) and len(shape) == 3 and shape[2] == 1:
             name, shape = self.node("Squeeze", [name, self.constant(np.array([2], np.int64))]), shape[:2]
         elif self.chance(0.12):
-            name = self.node(self.pick(["Identity", "Identity", "Cast"]), [name], **{}) if False else self.node("Identity", [name])
+            name = (
+                self.node(self.pick(["Identity", "Identity", "Cast"]), [name], **{})
+                if False
+                else self.node("Identity", [name])
+            )
         turned = len(shape) == 2 and self.chance(0.15)
         if turned:
             name, shape, axis = self.node("Transpose", [name], perm=[1, 0]), shape[::-1], 0
@@ -339,7 +372,9 @@ class Draw:
         if self.chance(0.2) and axis == 1 and not self.grid:
             draw = lambda low, high: self.constant(self.rng.uniform(low, high, shape[1]).astype(np.float32), "bn")  # noqa: E731
             reals = float(max(abs(u) for u in units)) * reach
-            name = self.node("BatchNormalization", [name, draw(-1, 2), draw(-reals, reals), draw(-reals, reals), draw(0.3, 2)])
+            name = self.node(
+                "BatchNormalization", [name, draw(-1, 2), draw(-reals, reals), draw(-reals, reals), draw(0.3, 2)]
+            )
             self.notes.append("bn")
         form = self.pick(["none", "none", "relu", "relu", "leaky", "clip"])
         if form == "relu":
@@ -348,7 +383,9 @@ class Draw:
             name = self.node("LeakyRelu", [name], alpha=self.pick([0.25, 0.1, 0.5]))
         elif form == "clip":
             top = float(max(abs(u) for u in units)) * reach
-            edges = [self.constant(np.float32(v)) for v in (-top * self.rng.uniform(0, 1), top * self.rng.uniform(0.1, 1))]
+            edges = [
+                self.constant(np.float32(v)) for v in (-top * self.rng.uniform(0, 1), top * self.rng.uniform(0.1, 1))
+            ]
             name = self.node("Clip", [name, *edges])
         self.plain = form == "none"
         return name, shape, units, reach
@@ -384,7 +421,11 @@ class Draw:
                 flat = (shape[0], int(np.prod(shape[1:])))
                 target = self.constant(np.array([0, -1] if self.chance(0.5) else flat, np.int64))
                 moved = self.node("Reshape", [x["name"], target])
-                x = {**x, "name": moved, "raw": moved if x["raw"] == x["name"] else None if x["raw"] is None else x["raw"]}
+                x = {
+                    **x,
+                    "name": moved,
+                    "raw": moved if x["raw"] == x["name"] else None if x["raw"] is None else x["raw"],
+                }
                 if x["raw"] is not None and x["raw"] != moved:
                     x["raw"] = None
                 shape = flat
@@ -413,7 +454,10 @@ class Draw:
             self.nodes,
             "tiny",
             [helper.make_tensor_value_info("input", TensorProto.FLOAT, list(codes.shape))],
-            [helper.make_tensor_value_info(n, self.element(n), None) for n in dict.fromkeys(n for n, _ in self.outputs)],
+            [
+                helper.make_tensor_value_info(n, self.element(n), None)
+                for n in dict.fromkeys(n for n, _ in self.outputs)
+            ],
             self.initializers,
         )
         opsets = [helper.make_opsetid("", 17), helper.make_opsetid(QONNX, 1)]

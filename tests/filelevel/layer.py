@@ -82,7 +82,10 @@ def conv_taps(x, w, strides, dilations, pads, groups, machine_order):
             for position in product(*(range(o) for o in out)):
                 row = []
                 for cin, *kernel in taps:
-                    at = [p * s + k * d - b for p, s, k, d, b in zip(position, strides, kernel, dilations, pads[:rank], strict=True)]
+                    at = [
+                        p * s + k * d - b
+                        for p, s, k, d, b in zip(position, strides, kernel, dilations, pads[:rank], strict=True)
+                    ]
                     inside = all(0 <= a < s for a, s in zip(at, size, strict=True))
                     row.append(x[(image, g * depth + cin, *at)] if inside else None)
                 outputs.append(row)

@@ -147,9 +147,7 @@ def packed(products, stages, packing, start, late):
     {(c, p): Sums} of those that are there. An event of the first stage is a group read wrongly.
     """
     field = stages[0]
-    offsets = {
-        (c, p): a + b for c, a in enumerate(packing["channels"]) for p, b in enumerate(packing["pixels"])
-    }
+    offsets = {(c, p): a + b for c, a in enumerate(packing["channels"]) for p, b in enumerate(packing["pixels"])}
     there = [k for k in offsets if products[k[0]][k[1]] is not None]
     depth = len(products[there[0][0]][there[0][1]])
     size = depth if field.sum is None else field.sum

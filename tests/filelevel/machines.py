@@ -36,7 +36,14 @@ PLAIN = [
     "tosa-double",
     "tosa-int16",
 ]
-FAMILIES = [("wrap", 4, 64), ("saturate", 4, 64), ("a2q", 4, 32), ("axe", 8, 32), ("wrapnet", 8, 16), ("fixed-point", 4, 32)]
+FAMILIES = [
+    ("wrap", 4, 64),
+    ("saturate", 4, 64),
+    ("a2q", 4, 32),
+    ("axe", 8, 32),
+    ("wrapnet", 8, 16),
+    ("fixed-point", 4, 32),
+]
 MODES = ["half_even", "half_away", "half_toward_zero", "half_up", "floor", "ceil", "away", "toward_zero"]
 
 
@@ -105,7 +112,9 @@ def random_text(rng, bits, network):
         + ([("shift", [f'rounding = "{pick(MODES)}"'])] * 3 if network.grid else [])
     )
     exact = scheme in ("exact", "thresholds")
-    lines.append(f'bias = "{pick(["after", "after", "preload", "preload", "requantizer"] if exact else ["after", "preload"])}"')
+    lines.append(
+        f'bias = "{pick(["after", "after", "preload", "preload", "requantizer"] if exact else ["after", "preload"])}"'
+    )
     if packed:
         lines += ["[accumulate.packing]", f"channels = {json.dumps([0, field])}"]
         four = rng.random() < 0.4 and 4 * field <= 64

@@ -93,7 +93,9 @@ class Oracle:
 
     def run(self, inputs):
         """Run; `values`, `layers` (by node name), `codes` (by quantizer's node name), `outputs` (Fractions) are filled."""
-        self.values = {n: Known(fractions(a), kind=KINDS.get(a.dtype.name), codes=_integers(a)) for n, a in self.constants.items()}
+        self.values = {
+            n: Known(fractions(a), kind=KINDS.get(a.dtype.name), codes=_integers(a)) for n, a in self.constants.items()
+        }
         self.layers, self.codes, self.absorbed = {}, {}, set()
         for info in self.graph.input:
             if info.name not in self.constants:
@@ -169,7 +171,11 @@ class Oracle:
         z = 0 if zero is None else int(zero.codes.reshape(-1)[0])
         s = along(scale.real, x.shape, at.get("axis", 1))
         q = self._requantized(node, x, s, Fraction(0), z, "half_even", *kind)
-        return Known(as_fractions(q), q, kind=kind) if isinstance(x, Known) and node.input[0] not in self.real_inputs else raw(q, kind)
+        return (
+            Known(as_fractions(q), q, kind=kind)
+            if isinstance(x, Known) and node.input[0] not in self.real_inputs
+            else raw(q, kind)
+        )
 
     def _dequantizelinear(self, node, at, x, scale, zero=None):
         s = along(scale.real, x.shape, at.get("axis", 1))
@@ -351,7 +357,9 @@ class Oracle:
     def _stored(self, node, sums, scale, zero):
         """The output stage of a QLinear operator."""
         z = int(zero.codes.reshape(-1)[0])
-        return raw(self._requantized(node, sums, scale.real.reshape(()), Fraction(0), z, "half_even", *zero.kind), zero.kind)
+        return raw(
+            self._requantized(node, sums, scale.real.reshape(()), Fraction(0), z, "half_even", *zero.kind), zero.kind
+        )
 
     def _matmulinteger(self, node, at, x, w, x_zero=None, w_zero=None):
         channels = w.shape[-1]

@@ -4,20 +4,24 @@
 """
 
 import ast
+import math
+import sys
 import time
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
-import intsim.engine.node
-import intsim.ops.plan
-from intsim.ops.partial_sums import PartialSums
+import intsim
+from intsim.ops import plan, schemes
 
 from . import contradict
 from .contradict import Table, campaign
-from .machine import text_of
+from .generate import QONNX, Draw, Network
+from .machine import machine, text_of
 from .machines import FAMILIES, PLAIN
 
 HERE = Path(__file__).resolve().parent
@@ -80,7 +84,9 @@ def test_no_verb_is_contradicted_by_thousands(capsys):
     def say(done, table):
         if done % 250 == 0:
             with capsys.disabled():
-                print(f"{done} of {len(LONG)}, {time.monotonic() - begun:.0f} s, open {table.open_rate:.1%}", flush=True)
+                print(
+                    f"{done} of {len(LONG)}, {time.monotonic() - begun:.0f} s, open {table.open_rate:.1%}", flush=True
+                )
 
     table = campaign(LONG, say=say)
     with capsys.disabled():
@@ -90,60 +96,127 @@ def test_no_verb_is_contradicted_by_thousands(capsys):
     assert table.open_rate <= OPEN
 
 
-# The oracle can see: each of these plants a fault in intsim while it runs
+# The oracle can see: each of these plants a fault in intsim while it runs. Biases are of whole LSBs, machines fixed
 
 
-def verbs_of(seeds):
-    """Verbs that are contradicted with a fault and are not without."""
-    return {verb for seed in seeds for verb in contradict.contradict(seed).contradictions}
+def on(name, text=None):
+    """Chooses a machine; `$` in a name stands for the bits that a network's sums need, less one."""
+
+    def choose(seed, bits, net):
+        full = name.replace("$", str(max(bits - 1, 4)))
+        own = text or text_of(full)
+        return (full, own, machine(own, full)) if text is None else ("random", own, machine(own, full))
+
+    return choose
 
 
-def first_with(wanted, count=80):
-    """Seeds of networks that nothing contradicts as things are and that `wanted` holds for."""
-    found = []
+def seen_by(choose, wanted, plant, count=40):
+    """Verbs that are contradicted once a fault is planted, over three networks that nothing contradicts before."""
+    seeds = []
     for seed in range(count):
-        seen = contradict.contradict(seed)
-        if seen.state == "compared" and not seen.contradictions and wanted(seen):
-            found.append(seed)
-        if len(found) == 3:
-            return found
-    raise AssertionError("no such network")
+        found = contradict.contradict(seed, True, choose)
+        if found.state == "compared" and not found.contradictions and wanted(found):
+            seeds.append(seed)
+        if len(seeds) == 3:
+            break
+    assert len(seeds) == 3
+    plant()
+    return {verb for seed in seeds for verb in contradict.contradict(seed, True, choose).contradictions}
 
 
-def test_a_dropped_bias_is_seen(monkeypatch):
-    seeds = first_with(lambda seen: seen.biased and "exact" not in seen.target)
-    real = intsim.ops.plan.plan
+@pytest.mark.parametrize("place", ["after", "preload"])
+def test_a_dropped_bias_is_seen(monkeypatch, place):
+    """The planner forgets it, so that neither registers nor proofs know of it."""
+    text = (
+        text_of("wrap-12")
+        .replace("overflow", "lanes = 1, overflow")
+        .replace("[requantize]", f'bias = "{place}"\n[requantize]')
+    )
+    text = text[: text.index("[family]")] + text[text.index("[accumulate]") :]
+    real = plan.plan
 
     def without(node, op, tensors, registers):
         return real(replace(node, arrays={k: v for k, v in node.arrays.items() if k != "bias"}), op, tensors, registers)
 
-    for module in ("intsim.engine.mac", "intsim.engine.program", "intsim.proofs.bounds", "intsim.proofs.site"):
-        target = __import__(module, fromlist=["x"])
-        if hasattr(target, "plan"):
-            monkeypatch.setattr(target, "plan", without)
-    assert verbs_of(seeds)
+    def planted():
+        for name, module in list(sys.modules.items()):
+            if name.startswith("intsim.") and getattr(module, "plan", None) is real:
+                monkeypatch.setattr(module, "plan", without)
+
+    assert {"bounds", "run"} <= seen_by(on("biased", text), lambda found: found.biased, planted)
 
 
 def test_a_register_one_bit_too_wide_is_seen(monkeypatch):
-    """Proofs that take an overflowing register for a safe one."""
-    seeds = first_with(lambda seen: seen.events and seen.target in ("wrap-N", "saturate-N"))
-    real = intsim.ops.plan.partial_sums
+    """Proofs of a register that is one bit wider than the machine's."""
+    real = plan.partial_sums
 
-    def wide(*args):
+    def wide(rows, x_range, stages, *rest):
+        return real(rows, x_range, [replace(s, bits=s.bits + 1) for s in stages], *rest)
+
+    def planted():
+        monkeypatch.setattr(plan, "partial_sums", wide)
+
+    verbs = seen_by(on("saturate-$"), lambda found: found.events, planted)
+    assert {"run", "bounds"} <= verbs
+
+
+def test_bounds_that_forget_the_empty_register_are_seen(monkeypatch):
+    """A register starts at 0: sums that are all above it go through it all the same."""
+    real = plan.partial_sums
+
+    def narrow(*args):
         found = real(*args)
-        safe = [np.ones_like(s) for s in found.safe]
-        return PartialSums(found.low, found.high, safe, safe)
+        return replace(found, low=[v + (v < 0) for v in found.low], high=[v - (v > 0) for v in found.high])
 
-    monkeypatch.setattr(intsim.ops.plan, "partial_sums", wide)
-    assert {"bounds", "certify"} <= verbs_of(seeds)
+    verbs = seen_by(on("wrap-32"), lambda found: True, lambda: monkeypatch.setattr(plan, "partial_sums", narrow))
+    assert "bounds" in verbs
 
 
 def test_ties_the_other_way_are_seen(monkeypatch):
-    """A requantizer that is one off above the middle."""
-    seeds = first_with(lambda seen: seen.target in ("cpu-int32", "tflite-single", "fixed-point-N", "random"), 120)
-    from intsim.ops import schemes
+    """A rest of half an LSB away from zero, in the definition and in what certify compares."""
+    text = text_of("rtl-shift")
+    real = schemes.bias_in_accumulator
 
-    real = schemes.unclipped
-    monkeypatch.setattr(schemes, "unclipped", lambda *a: real(*a) + 1)
-    monkeypatch.setattr(schemes, "transform", lambda *a, **k: (lambda acc, s, b, t=None: acc * 0 + 7))
-    assert verbs_of(seeds)
+    def away(scale, offset):
+        ratio = offset / scale
+        return real(scale, offset) if ratio.denominator != 2 else math.floor(ratio) + (ratio > 0)
+
+    def planted():
+        for name, module in list(sys.modules.items()):
+            if name.startswith("intsim.") and getattr(module, "bias_in_accumulator", None) is real:
+                monkeypatch.setattr(module, "bias_in_accumulator", away)
+
+    assert schemes.bias_in_accumulator(Fraction(2), Fraction(1)) == 0
+    planted()
+    assert schemes.bias_in_accumulator(Fraction(2), Fraction(1)) == 1
+    net = halves()
+    expected = contradict.ran(net.model, machine(text), net.inputs)
+    model = intsim.load(net.model)
+    found = contradict.Found(0, "rtl-shift", text, "")
+    contradict.compare_run(found, "run", model, expected, intsim.run(model, net.inputs, "rtl-shift", keep=True))
+    assert "run" in found.contradictions
+    monkeypatch.undo()
+    found = contradict.Found(0, "rtl-shift", text, "")
+    contradict.compare_run(found, "run", model, expected, intsim.run(model, net.inputs, "rtl-shift", keep=True))
+    assert not found.contradictions
+
+
+def halves():
+    """x, a Relu, and 1.25 more: 2.5 codes of x, which a shift by one bit follows."""
+    draw = Draw(np.random.default_rng(0))
+    draw.style, draw.grid = "qonnx", True
+    one = [draw.constant(np.float32(v)) for v in (0.5, 0, 4)]
+    x = draw.node("Quant", ["input", *one], QONNX, signed=1, narrow=0, rounding_mode="ROUND")
+    y = draw.node("Add", [draw.node("Relu", [x]), draw.constant(np.float32(1.25))])
+    two = [draw.constant(np.float32(v)) for v in (1, 0, 4)]
+    z = draw.node("Quant", [y, *two], QONNX, signed=1, narrow=0, rounding_mode="ROUND")
+    codes = np.arange(-8, 8).reshape(16, 1)
+    graph = helper.make_graph(
+        draw.nodes,
+        "halves",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [16, 1])],
+        [helper.make_tensor_value_info(z, TensorProto.FLOAT, None)],
+        draw.initializers,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid(QONNX, 1)])
+    return Network(model, {"input": (codes * 0.5).astype(np.float32)}, True, False, True, "qonnx")

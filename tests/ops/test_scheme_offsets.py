@@ -58,7 +58,12 @@ def test_next_to_half_an_lsb_goes_to_the_nearest(above):
 )
 def test_a_rest_alone_vanishes(form, scale):
     """|rest| <= 1/2 LSB is nothing, at both ends; what is more is one LSB."""
-    for offset, shift in ((Fraction(1, 2), 0), (Fraction(-1, 2), 0), (Fraction(501, 1000), 1), (Fraction(-501, 1000), -1)):
+    for offset, shift in (
+        (Fraction(1, 2), 0),
+        (Fraction(-1, 2), 0),
+        (Fraction(501, 1000), 1),
+        (Fraction(-501, 1000), -1),
+    ):
         assert run(made([(None, scale, offset)]), [-3, 0, 4], form) == [-3 + shift, shift, 4 + shift]
 
 
@@ -78,7 +83,9 @@ def test_no_offset_leaves_a_wide_accumulator_alone():
     assert run(node, [-300, -1, 0, 126], SHIFT, stages) == [-300, -1, 5, 127]
 
 
-@pytest.mark.parametrize(("form", "mode"), [(FIXED, "half_up"), (SHIFT, "floor"), (FLOAT, "ceil"), (TWICE, "ceil"), (TOSA, "ceil")])
+@pytest.mark.parametrize(
+    ("form", "mode"), [(FIXED, "half_up"), (SHIFT, "floor"), (FLOAT, "ceil"), (TWICE, "ceil"), (TOSA, "ceil")]
+)
 def test_a_scale_of_zero_is_the_rounded_offset(form, mode):
     """By the form's own rounding where it has one, else by the file's; it meets no register."""
     expected = {"half_up": 3, "floor": 2, "ceil": 3}[mode]
