@@ -1,4 +1,4 @@
-"""`python -m tests.filelevel --count N --seed S`: contradict intsim by networks that the oracle reads from their files."""
+"""`python -m tests.filelevel --count N --seed S`: contradict intsim by networks that the oracle reads from files."""
 
 import argparse
 import sys

@@ -370,7 +370,7 @@ class Table:
             f"certified {self.certified}, refuted {self.refuted}"
         )
         lines.append(
-            f"certify stays open on {self.open} of {self.safe} networks that are safe for every input ({self.open_rate:.1%})"
+            f"certify stays open on {self.open} of {self.safe} networks that no input makes wrong, {self.open_rate:.1%}"
         )
         return "\n".join(lines)
 

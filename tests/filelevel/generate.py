@@ -164,7 +164,7 @@ class Draw:
     def bias(self, units, reach):
         """A bias of one value a channel: its float32 values, or the name of one that is dequantized."""
         size = reach * 2.0 ** self.rng.uniform(-3, 1)
-        codes = np.array([int(round(self.rng.uniform(-size, size))) for _ in units], np.int64)
+        codes = np.array([round(self.rng.uniform(-size, size)) for _ in units], np.int64)
         form = "exact" if self.exact else self.pick(["float", "float", "int32", "exact", "quant"])
         exact = np.array([np.float32(c * float(u)) for c, u in zip(codes, units, strict=True)], np.float32)
         whole = all((Fraction(float(v)) / u).denominator == 1 for v, u in zip(exact, units, strict=True))
@@ -352,9 +352,7 @@ class Draw:
             name, shape = self.node("Squeeze", [name, self.constant(np.array([2], np.int64))]), shape[:2]
         elif self.chance(0.12):
             name = (
-                self.node(self.pick(["Identity", "Identity", "Cast"]), [name], **{})
-                if False
-                else self.node("Identity", [name])
+                self.node("Identity", [name]) if self.chance(0.5) else self.node("Cast", [name], to=TensorProto.FLOAT)
             )
         turned = len(shape) == 2 and self.chance(0.15)
         if turned:
@@ -440,7 +438,7 @@ class Draw:
                 break  # the file ends in reals
             x = self.quantize(name, None, self.scale(about * 2.0 ** self.rng.uniform(-5, 0.5)))
             name = None
-            if shape == before_shape and self.chance(0.5) or self.chance(0.1):
+            if (shape == before_shape and self.chance(0.5)) or self.chance(0.1):
                 self.notes.append("residual")
                 other = before if shape == before_shape else x
                 sides = [self.real(x), self.real(other)]

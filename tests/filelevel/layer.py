@@ -18,7 +18,7 @@ class Layer:
 
     `result` holds the accumulators as its machine made them, `exact` the true sums of the same inputs, both in the
     shape of the output, bias included. By channel and stage: `events`; `low`, `high`, extremes of true sums in the
-    registers, those before as they were; `need_low`, `need_high`, and the histograms `partial`, `final` ({bits: groups}),
+    registers, those before as they were; `need_low`, `need_high` and histograms `partial`, `final` (bits to groups),
     as if no register had overflowed. `own` are the extremes by channel in one register, in the machine's order.
     """
 

@@ -95,9 +95,9 @@ def lives(values, stage, last):
 class Sums:
     """One dot product on a machine.
 
-    `result` is the finished accumulator. Of each stage: `events`, additions whose true sum did not fit; `lows`, `highs`,
-    extremes of the sums as if this register had not overflowed (stages before it as they did), the empty register's 0
-    among them.
+    `result` is the finished accumulator. Of each stage: `events`, additions whose true sum did not fit; `lows` and
+    `highs`, extremes of the sums as if this register had not overflowed (stages before it as they did), the empty
+    register's 0 among them.
     """
 
     result: int

@@ -92,7 +92,7 @@ class Oracle:
         self.results = {o.name for o in self.graph.output}
 
     def run(self, inputs):
-        """Run; `values`, `layers` (by node name), `codes` (by quantizer's node name), `outputs` (Fractions) are filled."""
+        """Run: fills `values`, `layers` by node name, `codes` by a quantizer's node name, `outputs` as Fractions."""
         self.values = {
             n: Known(fractions(a), kind=KINDS.get(a.dtype.name), codes=_integers(a)) for n, a in self.constants.items()
         }
@@ -433,7 +433,7 @@ class Oracle:
             (q, one, widest), (a, b) = x.terms[0], edges
             q = np.vectorize(lambda v: max(v, int(a[()])) if a is not None else v, otypes=[object])(q)
             q = np.vectorize(lambda v: min(v, int(b[()])) if b is not None else v, otypes=[object])(q)
-            maker = [n for n in self.graph.node if node.input[0] in n.output][0]
+            maker = next(n for n in self.graph.node if node.input[0] in n.output)
             self.codes[maker.name] = q  # one quantizer with its Clip
             return Real(x.shape, [(q, one, widest)], x.offset, [], x.kind)
         return replace(x, steps=[*x.steps, ("clamp", *edges)], kind=None)

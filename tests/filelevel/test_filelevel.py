@@ -58,7 +58,7 @@ def test_the_oracle_shares_nothing_with_intsim():
 
 def test_every_shipped_target_is_drawn():
     shipped = {p.stem for p in (HERE.parents[1] / "hardware" / "targets").glob("*.toml")}
-    plain = {name for name in shipped if not name[-2:] in ("-N", "-M")}
+    plain = {name for name in shipped if name[-2:] not in ("-N", "-M")}
     assert plain == set(PLAIN)
     assert {name[:-2] for name in shipped - plain} == {stem for stem, _, _ in FAMILIES}
     assert all(text_of(name) for name in PLAIN)
@@ -191,14 +191,16 @@ def test_ties_the_other_way_are_seen(monkeypatch):
     assert schemes.bias_in_accumulator(Fraction(2), Fraction(1)) == 1
     net = halves()
     expected = contradict.ran(net.model, machine(text), net.inputs)
-    model = intsim.load(net.model)
-    found = contradict.Found(0, "rtl-shift", text, "")
-    contradict.compare_run(found, "run", model, expected, intsim.run(model, net.inputs, "rtl-shift", keep=True))
-    assert "run" in found.contradictions
+
+    def verbs():
+        found = contradict.Found(0, "rtl-shift", text, "")
+        model = intsim.load(net.model)  # anew: a loaded one keeps its program
+        contradict.compare_run(found, "run", model, expected, intsim.run(model, net.inputs, "rtl-shift", keep=True))
+        return set(found.contradictions)
+
+    assert verbs() == {"run"}
     monkeypatch.undo()
-    found = contradict.Found(0, "rtl-shift", text, "")
-    contradict.compare_run(found, "run", model, expected, intsim.run(model, net.inputs, "rtl-shift", keep=True))
-    assert not found.contradictions
+    assert not verbs()
 
 
 def halves():

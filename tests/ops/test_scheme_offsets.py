@@ -196,3 +196,14 @@ def test_a_sum_of_tensors_has_its_cells():
     for form in (FIXED, TWICE, FLOAT):
         found = unclipped(node, [a, b], tensors, form, ())
         assert (np.abs(found - exact) <= 0.5 + 1e-5).all()
+
+
+@pytest.mark.parametrize("lsbs", [7 << 60, -(7 << 60), 3 << 60, 1 << 70])
+def test_an_offset_beyond_64_bits_is_carried(lsbs):
+    """The sum with a wide accumulator leaves int64; it is carried in Python integers and saturates to 62 bits."""
+    node = made([(None, Fraction(1), Fraction(lsbs))])
+    wide = [(1 << 61) - 1, -(1 << 61) + 1, 0]
+    sums = [lsbs + v for v in wide]
+    assert run(node, wide, SHIFT) == [min(max(v, -(1 << 62)), 1 << 62) for v in sums]
+    assert run(node, wide, SHIFT, (Stage(None, 9, "saturate"),)) == [min(max(v, -256), 255) for v in sums]
+    assert run(node, wide, SHIFT, (Stage(None, 9, "wrap"),)) == [(v + 256) % 512 - 256 for v in sums]
