@@ -178,7 +178,7 @@ class Draw:
             return np.array(
                 [(c + self.rng.uniform(-0.5, 0.5)) * float(u) for c, u in zip(codes, units, strict=True)], np.float32
             )
-        scales = np.array([np.float32(np.float64(np.float32(float(u)))) for u in units], np.float32)
+        scales = np.array([abs(np.float32(float(u))) for u in units], np.float32)
         if form == "int32" or self.style != "qonnx":
             stored = self.constant(codes.astype(np.int32), "b")
             return self.node("DequantizeLinear", [stored, self.constant(scales, "bs")], axis=0)

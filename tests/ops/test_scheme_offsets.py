@@ -135,9 +135,10 @@ def twin(values, factors, left):
         ((1 << 29) - 1, 2, 0),
     ],
 )
-def test_how_far_operands_are_shifted_left(widest, count, left):
+@pytest.mark.parametrize("sign", [1, -1])
+def test_how_far_operands_are_shifted_left(widest, count, left, sign):
     """By 20 bits, or as many as leave the sum of all operands 31 bits with its sign."""
-    factors = [7, -5, 3, 2, -6][:count]
+    factors = [sign * f for f in (7, -5, 3, 2, -6)][:count]
     unit = Fraction(14, 1 << left)
     node = made([(None, 1 / unit, Fraction(0))], factors)
     rng = np.random.default_rng(widest)
@@ -152,12 +153,21 @@ def test_how_far_operands_are_shifted_left(widest, count, left):
 def test_the_widest_operand_counts_from_either_end(low, high):
     """4096 needs 13 bits, whichever tensor and end it comes from."""
     node = made([(None, Fraction(1 << 16, 14), Fraction(0))], [7, -5])
-    values = [np.array([low, high, 1, 3]), np.array([1, -1, 2, 2])]
+    rng = np.random.default_rng(high - low)
+    values = [rng.integers(low, high + 1, 60), rng.integers(-2, 3, 60)]
     for order in (1, -1):
-        tensors = [tensor(low, high), tensor(-2, 2)][::order]
-        arrays = values[::order]
+        tensors, arrays = [tensor(low, high), tensor(-2, 2)][::order], values[::order]
         found = unclipped(node, arrays, tensors, FIXED, ())
         assert found.tolist() == [twin(v, [7, -5], 16) for v in np.array(arrays).T.tolist()]
+
+
+@pytest.mark.parametrize("factors", [[7, -5], [-7, 5], [3, 7]])
+def test_float32_operands_are_rounded_to_the_nearest(factors):
+    node = made([(None, Fraction(1 << 20, 14), Fraction(0))], factors)
+    values = np.stack(np.meshgrid(np.arange(-9, 10), np.arange(-9, 10))).reshape(2, -1)
+    found = unclipped(node, list(values), [tensor(-9, 9)] * 2, FLOAT, ())
+    parts = [np.rint((v << 20).astype(np.float32) * np.float32(f / 14)) for v, f in zip(values, factors, strict=True)]
+    np.testing.assert_array_equal(found, sum(parts))
 
 
 def test_sums_too_wide_for_32_bits_are_refused():
@@ -207,3 +217,11 @@ def test_an_offset_beyond_64_bits_is_carried(lsbs):
     assert run(node, wide, SHIFT) == [min(max(v, -(1 << 62)), 1 << 62) for v in sums]
     assert run(node, wide, SHIFT, (Stage(None, 9, "saturate"),)) == [min(max(v, -256), 255) for v in sums]
     assert run(node, wide, SHIFT, (Stage(None, 9, "wrap"),)) == [(v + 256) % 512 - 256 for v in sums]
+
+
+@pytest.mark.parametrize(("start", "expected"), [(1, [0, 5, 5]), (2, [0, 0, 5])])
+def test_a_piece_of_a_sum_begins_at_the_first_whole_unit(start, expected):
+    """The unit is 6 / 2^20: 1 is 174 762.67 of them, held as 174 763; 2 is 349 525.33, held as 349 525, just below."""
+    node = made([(None, Fraction(0), Fraction(0)), (start, Fraction(0), Fraction(5))], [3, 1])
+    found = unclipped(node, [np.zeros(3, np.int64), np.array([0, start, start + 1])], [tensor(-8, 8)] * 2, FIXED, ())
+    assert found.tolist() == expected
