@@ -152,13 +152,15 @@ def test_how_far_operands_are_shifted_left(widest, count, left, sign):
 @pytest.mark.parametrize(("low", "high"), [(-4096, 0), (0, 4096), (-5, 4096), (-4096, 5)])
 def test_the_widest_operand_counts_from_either_end(low, high):
     """4096 needs 13 bits, whichever tensor and end it comes from."""
-    node = made([(None, Fraction(1 << 16, 14), Fraction(0))], [7, -5])
     rng = np.random.default_rng(high - low)
-    values = [rng.integers(low, high + 1, 60), rng.integers(-2, 3, 60)]
-    for order in (1, -1):
-        tensors, arrays = [tensor(low, high), tensor(-2, 2)][::order], values[::order]
-        found = unclipped(node, arrays, tensors, FIXED, ())
-        assert found.tolist() == [twin(v, [7, -5], 16) for v in np.array(arrays).T.tolist()]
+    for turn in range(3):
+        factors = np.roll([7, -5, 3], turn).tolist()
+        limits = [(low, high), (-2, 2), (-2, 2)]
+        limits = limits[turn:] + limits[:turn]
+        values = np.array([rng.integers(a, b + 1, 60) for a, b in limits])
+        node = made([(None, Fraction(1 << 15, 14), Fraction(0))], factors)
+        found = unclipped(node, list(values), [tensor(a, b) for a, b in limits], FIXED, ())
+        assert found.tolist() == [twin(v, factors, 15) for v in values.T.tolist()]
 
 
 @pytest.mark.parametrize("factors", [[7, -5], [-7, 5], [3, 7]])
@@ -225,3 +227,11 @@ def test_a_piece_of_a_sum_begins_at_the_first_whole_unit(start, expected):
     node = made([(None, Fraction(0), Fraction(0)), (start, Fraction(0), Fraction(5))], [3, 1])
     found = unclipped(node, [np.zeros(3, np.int64), np.array([0, start, start + 1])], [tensor(-8, 8)] * 2, FIXED, ())
     assert found.tolist() == expected
+
+
+def test_float32_codes_have_24_bits():
+    """Up to 2^24 binary32 holds every integer; what lies beyond is clipped there, on either side."""
+    node = made([(None, Fraction(1), Fraction(0))])
+    edge = 1 << 24
+    found = run(node, [3 << 22, -(3 << 22), edge - 1, edge, 5 << 22, -(5 << 22)], FLOAT)
+    assert found == [3 << 22, -(3 << 22), edge - 1, edge, edge, -edge]
