@@ -10,6 +10,7 @@ from intsim.arithmetic.integers import IntegerType
 from intsim.errors import IntsimError
 from intsim.graph import Node, Tensor
 from intsim.ops import OPS
+from intsim.ops.any_order import addends
 from intsim.ops.operands import operands
 from intsim.ops.plan import plan
 from intsim.targets import Target
@@ -98,6 +99,29 @@ def test_raw_codes_and_their_compensation(place, pair, weight_zero):
     assert planned(node, [tensor((1, 3), low, high, U8)], machine(place, pair)) == expected
 
 
+@pytest.mark.parametrize(("zero", "ends"), [(-1, (0, 45)), (1, (-15, 30))])
+@pytest.mark.parametrize("place", ["after", "preload"])
+def test_a_compensation_that_may_be_nothing(zero, ends, place):
+    """-z sum x of activations from 0 on moves one end of the sum and leaves the other."""
+    node = matmul([[1], [2], [3]], 0, [zero])
+    moving = sorted([0, -zero * 3 * 5])
+    expected = corners([0, 5], [[[1], [2], [3]]], [0], [moving])
+    assert expected == [ends]
+    assert planned(node, [tensor((1, 3), 0, 5, U8)], machine(place, ("u8", "s8"))) == expected
+
+
+@pytest.mark.parametrize(("bias", "weight"), [(30, [[-3], [-2]]), (-30, [[3], [2]])])
+def test_a_preloaded_bias_is_the_end_itself(bias, weight):
+    """Where every product leads away from it, no sum on the way lies beyond."""
+    node = matmul(weight, 0, bias=[bias])
+    reach = addends(node, OPS["matmul"], [tensor((1, 2), 1, 4)], machine("preload")).reach()
+    for kind in ("own", "any"):
+        assert (reach[kind].high if bias > 0 else reach[kind].low).tolist() == [bias]
+        assert (reach[kind].low if bias > 0 else reach[kind].high).tolist() == [
+            0 if kind == "own" else -20 * (bias > 0) + 20 * (bias < 0)
+        ]
+
+
 @pytest.mark.parametrize("pair", [None, ("u8", "s8"), ("s8", "u8")])
 def test_padding_is_one_more_value(pair):
     """It holds the zero point, which may lie outside the tensor's range; groups keep their channels apart."""
@@ -165,7 +189,7 @@ def test_groups_share_no_multiplier():
     ],
 )
 def test_how_far_codes_are_shifted(low, high, kind, pair, shift):
-    """By nothing where they fit, else by half the operand's range; what fits is the declared type, or else the range."""
+    """By nothing where they fit, else by half the operand's range; what must fit is the declared type, or the range."""
     node = matmul([[1], [0]], 3, kind=IntegerType(2, True))
     made = Target.from_toml(
         f'title="t"\nsource=["s"]\n[operands]\nactivation="{pair}"\nweight="s8"\n[accumulate]\nstages=[]\n'
