@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-MOST, FEW = 256, 81
-"""Inputs of a network, and of most of them."""
+MOST = [27, 27, 64, 64, 64, 256]
+"""How many inputs a network may have."""
 QONNX = "qonnx.custom_op.general"
 
 
@@ -396,7 +396,8 @@ class Draw:
             levels = self.pick([2, 3, 4, 4, 8])
             if self.style == "qonnx":
                 levels = self.pick([4, 4, 8])
-            most = MOST if self.chance(0.08) else FEW
+            most = self.pick(MOST)
+            levels = min(levels, most)
             elements = max(n for n in (1, 2, 3, 4) if levels**n <= most)
             elements = self.number(1, elements)
         else:
@@ -404,12 +405,12 @@ class Draw:
         inner = self.shape(elements, image)
         x = self.quantize("input", levels if complete else None)
         count = x["high"] - x["low"] + 1
-        if count**elements <= MOST:
+        if count**elements <= max(MOST):
             codes, complete = list(product(range(x["low"], x["high"] + 1), repeat=elements)), True
         else:
             complete = False
             ends = [[v] * elements for v in (x["low"], x["high"])]
-            codes = ends + self.rng.integers(x["low"], x["high"] + 1, (40, elements)).tolist()
+            codes = ends + self.rng.integers(x["low"], x["high"] + 1, (20, elements)).tolist()
         codes = np.array(codes).reshape(-1, *inner)
         data = ((codes - x["zero"]) * float(x["scale"])).astype(np.float32)
         shape = codes.shape

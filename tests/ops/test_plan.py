@@ -115,6 +115,8 @@ def test_a_preloaded_bias_is_the_end_itself(bias, weight):
     """Where every product leads away from it, no sum on the way lies beyond."""
     node = matmul(weight, 0, bias=[bias])
     reach = addends(node, OPS["matmul"], [tensor((1, 2), 1, 4)], machine("preload")).reach()
+    ends = planned(node, [tensor((1, 2), 1, 4)], machine("preload"))[0]
+    assert ends == ((10, 30) if bias > 0 else (-30, -10))
     for kind in ("own", "any"):
         assert (reach[kind].high if bias > 0 else reach[kind].low).tolist() == [bias]
         assert (reach[kind].low if bias > 0 else reach[kind].high).tolist() == [
