@@ -157,8 +157,8 @@ def prelu(context: Context, node: Operation) -> Value:
 def clip(context: Context, node: Operation) -> Value:
     """Clamp to constant bounds, from attributes (opset 6) or inputs (opset 11 on)."""
     value = context.value(node.inputs[0])
-    made_by_quantizer = node.outputs[0] in context.graph.tensors
-    if made_by_quantizer and isinstance(value, Expr):
+    # a quantizer took these bounds for its own; its tensor stands for what the Clip makes, whatever its name
+    if isinstance(value, Expr) and any(context.graph.tensors[n].onnx == node.outputs[0] for n, _ in value.terms):
         return value
     low, high = (
         node.attributes.get("min", node.attributes.get("min_val")),

@@ -188,6 +188,22 @@ _ARITHMETIC = [
         "return 2 * codes - 1, yes",
         "tests/ops/test_schemes.py::test_thresholds_of_a_relu_are_finns",
     ),
+    Fault(
+        "offset-tie-away",
+        "an offset of half an LSB becomes a whole one, so that the rest of a bias does not vanish",
+        "intsim/ops/schemes.py",
+        "return round_fraction(offset / scale, Rounding.HALF_EVEN)",
+        "return round_fraction(offset / scale, Rounding.HALF_AWAY)",
+        "tests/ops/test_scheme_offsets.py::test_half_an_lsb_goes_to_even",
+    ),
+    Fault(
+        "operands-one-bit-further-left",
+        "operands of more than 8 bits are shifted one bit too far before they are added",
+        "intsim/ops/schemes.py",
+        "left = min(ADD_LEFT_SHIFT, 30 - widest.bit_length()",
+        "left = min(ADD_LEFT_SHIFT, 31 - widest.bit_length()",
+        "tests/ops/test_scheme_offsets.py::test_how_far_operands_are_shifted_left",
+    ),
 ]
 
 _TARGETS = [

@@ -253,3 +253,19 @@ def test_scale_from_the_graph_input():
     assert run.outputs[y].dtype == np.int8
     with pytest.raises(intsim.IntsimError, match="not a constant"):
         intsim.load(model)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8])
+def test_a_clip_behind_a_later_quantizer_is_that_quantizers(kind):
+    """The second layer's multiplier sees the file's codes and zero point, as the first one's does: no copy between."""
+    net = Net()
+    x = net.qdq(net.input(2, 3), 0.25, kind(5), (kind(3), kind(9)))
+    weight = net.node("DequantizeLinear", np.int8([[1, -2], [3, 4], [-5, 6]]), np.float32(0.5), np.int8(0))
+    y = net.qdq(net.node("MatMul", x, weight), 1.5, kind(60), (kind(58), kind(64)))
+    other = net.node("DequantizeLinear", np.int8([[1], [-2]]), np.float32(0.5), np.int8(0))
+    model = net.model(net.node("MatMul", y, other))
+    check(model, {"x": halves(RNG, (2, 3))}, 3)
+    graph = intsim.load(model).graph
+    assert [node.op for node in graph.nodes] == ["matmul", "requantize", "matmul"]
+    assert graph.nodes[2].attributes["zero_point"] == 60
+    assert (graph.tensors[graph.nodes[2].inputs[0]].low, graph.tensors[graph.nodes[2].inputs[0]].high) == (58, 64)

@@ -1,0 +1,6 @@
+"""An oracle that reads the file: what an ONNX network computes on a machine, from the protobuf alone.
+
+`numbers`, `machine`, `requantizer`, `network` and `oracle` are the simulator: Python integers and Fractions, slow, and
+nothing of intsim in them. `generate` and `machines` draw tiny networks and targets, `contradict` compares every verb
+with all inputs of a network. `python -m tests.filelevel --count N --seed S` prints a table.
+"""
