@@ -65,6 +65,7 @@ class Context:
     current: Operation | None = None
     host_shape: Callable[[str], Shape] = lambda name: ()
     readers: dict[str, int] = field(default_factory=dict)
+    types: dict[str, int] = field(default_factory=dict)
 
     def value(self, name: str) -> Value:
         """What an ONNX tensor is."""

@@ -9,10 +9,10 @@ from fractions import Fraction
 import numpy as np
 
 from intsim.frontend.context import ONE, ZERO, Context, Refused, as_real, spread
-from intsim.frontend.elementwise import FLOAT_TYPES
 from intsim.frontend.expression import Applied, Const, Curve, Expr, Fixed, Value, compress
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import CURVES, HANDLERS, QUANTIZERS, lowers, of_curves
+from intsim.frontend.types import FLOATS
 from intsim.graph import Rationals, rationals
 from intsim.ops.table import MOST_CODES
 
@@ -151,12 +151,6 @@ def power(context: Context, node: Operation) -> Value:
     return replace(x, function=Applied("power", (x.function,), (real,), label(node)), made_by=(*x.made_by, node.op))
 
 
-@lowers("Max", "Min")
-def extreme(context: Context, node: Operation) -> Value:
-    """The larger or smaller of a tensor and constants, or of functions of one tensor."""
-    return binary(context, node)
-
-
 @lowers("HardSigmoid")
 def hard_sigmoid(context: Context, node: Operation) -> Value:
     """max(0, min(1, alpha x + beta)): a requantizer holds it."""
@@ -205,7 +199,7 @@ def borrowed(context: Context, node: Operation) -> Value:
 @of_curves("Identity", "Dropout", "Cast")
 def passed(context: Context, node: Operation) -> Value:
     """The same function; a Cast to an integer type would round it."""
-    if node.op == "Cast" and int(node.attributes.get("to", 1)) not in FLOAT_TYPES:
+    if node.op == "Cast" and int(node.attributes.get("to", 1)) not in FLOATS:
         raise Refused("it casts real values to integers; put a quantizer in front")
     return context.value(node.inputs[0])
 

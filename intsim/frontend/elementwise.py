@@ -10,9 +10,11 @@ import onnx
 from intsim.arithmetic.integers import IntegerType
 from intsim.frontend.context import Context, Refused, as_real, spread
 from intsim.frontend.expression import Const, Expr, Fixed, Step, Value, compress, is_codes, scalar
+from intsim.frontend.integers import as_bool
 from intsim.frontend.parameters import ONNX_INTEGERS, constant
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import lowers
+from intsim.frontend.types import FLOATS
 from intsim.graph import Rationals, rationals
 
 
@@ -106,8 +108,6 @@ def div(context: Context, node: Operation) -> Value:
     x, y = _pair(context, node)
     if not isinstance(y, Const | Fixed):
         raise Refused("it divides by a tensor; only constants can be divided by in integers")
-    if isinstance(y, Const) and y.array.dtype.kind in "iu" and isinstance(x, Expr):
-        raise Refused("it divides integers, which drops the remainder; cast to float and quantize instead")
     real = as_real(y)
     if any(v == 0 for v in real.reshape(-1)):
         raise Refused("it divides by zero")
@@ -149,7 +149,7 @@ def prelu(context: Context, node: Operation) -> Value:
 
 @lowers("Clip", "HardTanh")
 def clip(context: Context, node: Operation) -> Value:
-    """Clamp to constant bounds, from attributes (opset 6) or inputs (opset 11 on)."""
+    """Clamp to constant bounds, from attributes (opset 6) or inputs (opset 11 on); the lower one first."""
     value = context.value(node.inputs[0])
     made_by_quantizer = node.outputs[0] in context.graph.tensors
     if made_by_quantizer and isinstance(value, Expr):
@@ -169,6 +169,39 @@ def clip(context: Context, node: Operation) -> Value:
     x = expression(context, node, 0)
     step = clip_step(edges[0], edges[1], len(x.shape))
     return x.then(step.kind, *step.values)
+
+
+@lowers("Sum")
+def sum_(context: Context, node: Operation) -> Value:
+    """Any number of operands, one after another."""
+    name = node.inputs[0]
+    for i, other in enumerate(node.inputs[1:]):
+        partial = f"{node.name}~{i + 2} of {len(node.inputs)}"
+        context.values[partial] = add(context, replace(node, op="Add", inputs=(name, other)))
+        name = partial
+    return context.values[name]
+
+
+@lowers("Max", "Min")
+def extreme(context: Context, node: Operation) -> Value:
+    """The largest or smallest: of an expression and constants a clamp, of two expressions `y + max(x - y, 0)`."""
+    values = [context.value(n) for n in node.inputs]
+    constants = [as_real(v) for v in values if isinstance(v, Const | Fixed)]
+    tensors = [expression(context, node, i) for i, v in enumerate(values) if not isinstance(v, Const | Fixed)]
+    out = tensors[0]
+    for other in tensors[1:]:
+        out = sum_of(context, _edged(sum_of(context, out, other, -1), node.op, ZERO), other, 1)
+    for real in constants:
+        out = _edged(out, node.op, real)
+    return out
+
+
+def _edged(x: Expr, op: str, real: Rationals) -> Expr:
+    """`max(x, real)` or `min(x, real)`, broadcast."""
+    wide = _with_constant(x, ONE, ZERO, real.shape)
+    assert isinstance(wide, Expr)
+    edge = spread(real, len(wide.shape))
+    return wide.then("clamp", *((edge, None) if op == "Max" else (None, edge)))
 
 
 def _clip_fixed(value: Fixed, edges: list[np.ndarray | None]) -> Fixed:
@@ -205,17 +238,19 @@ def identity(context: Context, node: Operation) -> Value:
     return context.value(node.inputs[0])
 
 
-FLOAT_TYPES = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
-
-
 @lowers("Cast")
 def cast(context: Context, node: Operation) -> Value:
-    """Pass through; a Cast to an integer type must find integers that fit it, a Cast to float changes nothing."""
+    """Pass through: to float nothing changes, integers wrap as other arithmetic on integers does.
+
+    Real numbers that are cast to integers must be integers that fit.
+    """
     value, to = context.value(node.inputs[0]), int(node.attributes.get("to", 1))
-    if to in FLOAT_TYPES or not isinstance(value, Expr):
+    if to in FLOATS or not isinstance(value, Expr):
         return value
     if to not in ONNX_INTEGERS:
         raise Refused("it casts to a type that is neither an integer nor a plain float")
+    if context.types.get(node.inputs[0]) in ONNX_INTEGERS:
+        return as_bool(context, value) if to == onnx.TensorProto.BOOL else value
     if not is_codes(value):
         raise Refused("it casts real values to integers; put a quantizer in front")
     kind, info = IntegerType(*ONNX_INTEGERS[to]), context.graph.tensors[value.terms[0][0]]
@@ -225,11 +260,13 @@ def cast(context: Context, node: Operation) -> Value:
 
 
 def clip_step(low: np.ndarray | None, high: np.ndarray | None, rank: int) -> Step:
-    """A clamp with constant bounds; infinite bounds are none."""
+    """A clamp with constant bounds; a lower bound of -infinity is none, an upper one of infinity."""
 
-    def bound(edge: np.ndarray | None) -> Rationals | None:
-        if edge is None or not np.isfinite(edge).all():
+    def bound(edge: np.ndarray | None, open_end: float) -> Rationals | None:
+        if edge is None or (edge == open_end).all():
             return None
+        if not np.isfinite(edge).all():
+            raise Refused(f"its bound {np.ravel(edge)[0]} makes no range")
         return spread(rationals(edge), rank)
 
-    return Step("clamp", (bound(low), bound(high)))
+    return Step("clamp", (bound(low, -np.inf), bound(high, np.inf)))
