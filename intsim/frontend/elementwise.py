@@ -186,19 +186,19 @@ def sum_(context: Context, node: Operation) -> Value:
 def extreme(context: Context, node: Operation) -> Value:
     """The largest or smallest: of an expression and constants a clamp, of two expressions `y + max(x - y, 0)`."""
     values = [context.value(n) for n in node.inputs]
-    constants = [as_real(v) for v in values if isinstance(v, Const | Fixed)]
+    constants = [v for v in values if isinstance(v, Const | Fixed)]
     tensors = [expression(context, node, i) for i, v in enumerate(values) if not isinstance(v, Const | Fixed)]
     out = tensors[0]
     for other in tensors[1:]:
-        out = sum_of(context, _edged(sum_of(context, out, other, -1), node.op, ZERO), other, 1)
-    for real in constants:
-        out = _edged(out, node.op, real)
+        out = sum_of(context, _edged(sum_of(context, out, other, -1), node.op, ZERO, ()), other, 1)
+    for v in constants:
+        out = _edged(out, node.op, as_real(v), v.shape)
     return out
 
 
-def _edged(x: Expr, op: str, real: Rationals) -> Expr:
-    """`max(x, real)` or `min(x, real)`, broadcast."""
-    wide = _with_constant(x, ONE, ZERO, real.shape)
+def _edged(x: Expr, op: str, real: Rationals, shape: tuple[int, ...]) -> Expr:
+    """`max(x, real)` or `min(x, real)` for constant rationals of an ONNX constant of that shape."""
+    wide: Value = x if np.broadcast_shapes(x.shape, shape) == x.shape else _with_constant(x, ONE, ZERO, shape)
     assert isinstance(wide, Expr)
     edge = spread(real, len(wide.shape))
     return wide.then("clamp", *((edge, None) if op == "Max" else (None, edge)))

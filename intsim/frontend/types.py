@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 from intsim.frontend.context import Refused
 from intsim.frontend.parameters import ONNX_INTEGERS
 from intsim.frontend.reader import Operation, SourceModel
+from intsim.frontend.registry import MOVERS, QUANTIZERS
 
 INTEGERS = frozenset(ONNX_INTEGERS) - {TensorProto.BOOL}
 """Element types of integers; bool is none of them, it has no arithmetic."""
@@ -110,17 +111,18 @@ def _by_signature(op: Operation, types: dict[str, int], opset: int) -> list[int 
 def check_types(op: Operation, types: dict[str, int]) -> None:
     """Refuse a node of standard operators whose integer inputs ONNX has no meaning for.
 
-    That are types which no version of the operator takes, and different types where it wants one.
+    That are types which no version of the operator computes with, and different types where it wants one. Quantizers
+    check their own inputs.
     """
     schema = _schema(op.op, onnx.defs.onnx_opset_version()) if op.domain == "" else None
-    if schema is None:
+    if schema is None or op.op in QUANTIZERS or op.op == "DequantizeLinear":
         return
     seen: dict[str, int] = {}
     for name, formal in zip(op.inputs, _variadic(list(schema.inputs), len(op.inputs)), strict=False):
         element = types.get(name)
         if element is None:
             continue
-        if element in INTEGERS and f"tensor({type_name(element)})" not in _allowed(schema, formal.type_str):
+        if op.op not in MOVERS and element in INTEGERS and f"tensor({type_name(element)})" not in _allowed(schema, formal.type_str):
             raise Refused(f"its input {name} is {type_name(element)}, which ONNX's {op.op} doesn't take; cast it")
         other = seen.setdefault(formal.type_str, element)
         mixed = other != element and {other, element} & INTEGERS and formal.is_homogeneous

@@ -23,6 +23,7 @@ from intsim.verify.reference.arithmetic import (
 from intsim.verify.reference.call import Call, window
 from intsim.verify.reference.contraction import convolve, convolve_transposed, matmul
 from intsim.verify.reference.functions import FUNCTIONS, evaluated, power_of
+from intsim.verify.reference.integers import LOGIC
 from intsim.verify.reference.movement import MOVEMENT, along_channel, channels_first, channels_last
 from intsim.verify.reference.pool import POOLING, max_pool
 from intsim.verify.reference.quantizers import QUANTIZERS, dequantize_linear
@@ -194,6 +195,12 @@ def hard_swish(call: Call) -> Tensor:
     return multiply(call.tensor(0), hard_sigmoid(call, Fraction(1, 6)), factor=False)
 
 
+def hard_tanh(call: Call) -> Tensor:
+    """HardTanh: a clamp to min_val, max_val."""
+    low, high = (exact_number(float(np.float32(call.attr(k, d)))) for k, d in (("min_val", -1.0), ("max_val", 1.0)))
+    return minimum(maximum(call.tensor(0), constant(low)), constant(high))
+
+
 def _approximate(v: np.ndarray, label: str) -> Tensor:
     v = np.asarray(v, np.float64)
     return Tensor(v.shape, "f", v=v, e=np.full(v.shape, math.inf), poison=f"{label} has no exact form")
@@ -297,6 +304,7 @@ OPERATORS: dict[str, Operator] = {
     **MOVEMENT,
     **POOLING,
     **RESIZING,
+    **LOGIC,
     **{name: _outside(f) for name, f in plain.EPILOGUE.items()},
     **{name: _function(f) for name, f in plain.PLAIN.items()},
     "DequantizeLinear": dequantize_linear,
@@ -320,6 +328,7 @@ OPERATORS: dict[str, Operator] = {
     "PRelu": lambda call: leaky(call.tensor(0), call.tensor(1)),
     "HardSigmoid": hard_sigmoid,
     "HardSwish": hard_swish,
+    "HardTanh": hard_tanh,
     "Clip": clip,
     "Softmax": row_softmax,
     "LayerNormalization": layer_normalization,

@@ -201,6 +201,15 @@ def _integers(t: Tensor, low: np.ndarray, high: np.ndarray) -> Quantized:
     return Quantized(codes, _ONE, _ZERO, t, low, high, t.fraction, integer=True)
 
 
+def _in_int32(t: Tensor) -> Quantized:
+    """Sums that ONNX adds up in int32; it does not say what becomes of those that don't fit."""
+    out = _integers(replace(t, kind="i", type="int32"), *map(_limit, integer_range("int32")))
+    first, last = integer_range("int32")
+    if out.codes.size and not first <= out.codes.min() <= out.codes.max() <= last:
+        raise IntsimError("a sum leaves int32, and ONNX does not say what becomes of it")
+    return out
+
+
 def _shifted(call: Call, value: int, zero: int, shape: tuple[int, ...]) -> Tensor:
     """Integers less their zero point; `shape` is what a zero point of rank 1 is reshaped to."""
     x = call.tensor(value)
@@ -224,16 +233,15 @@ def _per_output(rank: int) -> tuple[int, ...]:
 
 
 def conv_integer(call: Call) -> Quantized:
-    """ONNX ConvInteger: sums of (x - x_zero_point) (w - w_zero_point); padding is the zero point. No int32 wrap."""
+    """ONNX ConvInteger: sums of (x - x_zero_point) (w - w_zero_point); padding is the zero point."""
     rank = len(call.tensor(0).shape)
     x, w = _shifted(call, 0, 2, ()), _shifted(call, 1, 3, _per_output(rank))
-    return _integers(replace(_integer_convolution(call, x, w), type="int32"), *map(_limit, integer_range("int32")))
+    return _in_int32(_integer_convolution(call, x, w))
 
 
 def matmul_integer(call: Call) -> Quantized:
-    """ONNX MatMulInteger: products of integers less their zero points. No int32 wrap."""
-    out = matmul(_shifted(call, 0, 2, (-1, 1)), _shifted(call, 1, 3, (-1,)))
-    return _integers(replace(out, kind="i", type="int32"), *map(_limit, integer_range("int32")))
+    """ONNX MatMulInteger: products of integers less their zero points."""
+    return _in_int32(matmul(_shifted(call, 0, 2, (-1, 1)), _shifted(call, 1, 3, (-1,))))
 
 
 def _rescaled(call: Call, acc: Tensor, scales: tuple[np.ndarray, np.ndarray], out: tuple[int, int]) -> Quantized:
