@@ -119,8 +119,8 @@ class HostProgram:
 
     def _type(self, name: str) -> int:
         """Element type of an input: the file's integers, else DOUBLE."""
-        element = self.types.get(name)
-        return element if element in ONNX_INTEGERS else TensorProto.DOUBLE
+        element = self.types.get(name, TensorProto.DOUBLE)
+        return element if element in ONNX_INTEGERS else int(TensorProto.DOUBLE)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The wanted tensors for these inputs."""

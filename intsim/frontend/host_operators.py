@@ -5,7 +5,7 @@ Integers are numpy's of the file's type. Where ONNX doesn't say what an integer 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -15,7 +15,7 @@ from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_resize import Resize as OnnxResize
 
 from intsim.errors import IntsimError
-from intsim.frontend.interpolation import neighbours, nearest_index, old_nearest_mode, source_positions
+from intsim.frontend.interpolation import nearest_index, neighbours, old_nearest_mode, source_positions
 from intsim.frontend.parameters import ONNX_INTEGERS
 from intsim.frontend.reader import Operation
 from intsim.frontend.types import INTEGERS, limits, type_name
@@ -44,7 +44,7 @@ KNOWN = MOVES | COUNTS | ARITHMETIC
 """Operators of which ONNX says, to the last bit, what integers they make."""
 
 
-def check_integers(op: Operation, types: dict[str, int]) -> None:
+def check_integers(op: Operation, types: Mapping[str, int]) -> None:
     """Raise IntsimError for a node that makes integers on the host in a way that ONNX leaves open."""
     element = next((types[o] for o in op.outputs if types.get(o) in INTEGERS), None)
     if element is not None and op.domain == "" and op.op not in KNOWN:
@@ -65,7 +65,7 @@ def wrapped(values: Array, dtype: np.dtype[Any]) -> Array:
     return np.asarray((values - low) % (high - low + 1) + low).astype(dtype)
 
 
-class Host(OpRun):  # type: ignore[misc]
+class Host(OpRun):
     """An operator of this module; its name in messages."""
 
     op_domain = ""
@@ -92,7 +92,7 @@ class Div(Host):
             return (np.asarray(a / b),)
         if (b == 0).any():
             raise self.refused("an integer is divided by zero, and ONNX doesn't say what that is")
-        low, _ = _range(a.dtype)
+        low = _range(a.dtype)[0]
         if low < 0 and ((a == low) & (b == -1)).any():
             raise self.refused(f"{low} is divided by -1, which {a.dtype} can't hold, and ONNX doesn't say what that is")
         quotient = np.asarray(a // b)
@@ -116,27 +116,31 @@ class Cast(Host):
     """Integers to integers keep their low bits; floats to integers lose their fraction, and have to fit."""
 
     def _run(self, x, to=1, **_):  # type: ignore[no-untyped-def]
+        return (self.converted(x, to),)
+
+    def converted(self, x: Array, to: int) -> Array:
+        """x in another element type."""
         if to == TensorProto.BOOL:
-            return (np.asarray(x != 0),)
+            return np.asarray(x != 0)
         if to in INTEGERS:
             low, high = limits(to)
             dtype = helper.tensor_dtype_to_np_dtype(to)
             source = helper.np_dtype_to_tensor_dtype(x.dtype)
             if source in ONNX_INTEGERS:
-                return (wrapped(x.astype(object), dtype),)
+                return wrapped(x.astype(object), dtype)
             cut = np.trunc(x)
             if not ((cut >= low) & (cut < float(high + 1))).all():
                 bad = x[~((cut >= low) & (cut < float(high + 1)))][0]
                 raise self.refused(f"{bad:.6g} doesn't fit {type_name(to)}, and ONNX doesn't say what it becomes")
-            return (np.asarray(cut).astype(dtype),)
-        return (np.asarray(x).astype(np.float64),)
+            return np.asarray(cut).astype(dtype)
+        return np.asarray(x).astype(np.float64)
 
 
 class CastLike(Cast):
     """Cast to the type of another tensor."""
 
-    def _run(self, x, like, **_):  # type: ignore[no-untyped-def]
-        return Cast._run(self, x, helper.np_dtype_to_tensor_dtype(like.dtype))
+    def _run(self, x, like, **_):  # type: ignore[no-untyped-def,override]
+        return (self.converted(x, helper.np_dtype_to_tensor_dtype(like.dtype)),)
 
 
 class BitShift(Host):
@@ -183,14 +187,14 @@ class Gemm(Host):
 
 
 def _reduction(op: str, floats: Callable[..., Array], integers: Callable[..., Array]) -> type[Host]:
-    """A reduction: `floats` on float64, `integers` on Python's integers, modulo the type."""
+    """A reduction: `floats` on float64, `integers` on Python's integers, which have to fit."""
 
     class Reduce(Host):
         def _run(self, x, axes=None, keepdims=1, noop_with_empty_axes=0, **_):  # type: ignore[no-untyped-def]
             given = tuple(int(a) for a in np.ravel(axes)) if axes is not None else ()
             if not given and noop_with_empty_axes:
                 return (x,)
-            how = {"axis": given or None, "keepdims": bool(keepdims)}
+            how: dict[str, Any] = {"axis": given or None, "keepdims": bool(keepdims)}
             if not _whole(x):
                 return (np.asarray(floats(x, **how)),)
             return (self.whole(x, how),)
@@ -198,16 +202,16 @@ def _reduction(op: str, floats: Callable[..., Array], integers: Callable[..., Ar
         def whole(self, x: Array, how: dict[str, Any]) -> Array:
             """Of integers."""
             exact = np.asarray(integers(x.astype(object), **how), object)
-            if op != "ReduceMean":
-                return wrapped(exact, x.dtype)
             low, high = _range(x.dtype)
             if exact.size and not low <= exact.min() <= exact.max() <= high:
-                raise self.refused(f"the sum of its mean leaves {x.dtype}; ONNX doesn't say what becomes of it")
+                raise self.refused(f"its sum leaves {x.dtype}, and ONNX doesn't say what becomes of it")
+            if op != "ReduceMean":
+                return exact.astype(x.dtype)
             count = x.size // max(exact.size, 1)
             cut = np.frompyfunc(lambda s: abs(s) // count * (1 if s >= 0 else -1), 1, 1)(exact)
             return np.asarray(cut).astype(x.dtype)
 
-    return type(op, (Reduce,), {"__doc__": f"{op}; integers modulo their type, a mean without its fraction."})
+    return type(op, (Reduce,), {"__doc__": f"{op}; integers that fit their type, a mean without its fraction."})
 
 
 REDUCTIONS = [
@@ -276,8 +280,8 @@ class Resize(Host):
                 continue
             if _whole(x):
                 raise self.refused("ONNX doesn't say how integers are interpolated")
-            index, weight = neighbours(positions, size)
-            at_left, at_right = (np.take(x, [row[side] for row in index], axis) for side in (0, 1))
+            pairs, weight = neighbours(positions, size)
+            at_left, at_right = (np.take(x, [row[side] for row in pairs], axis) for side in (0, 1))
             shape = [-1 if i == axis else 1 for i in range(x.ndim)]
             left, right = (np.array([float(row[side]) for row in weight]).reshape(shape) for side in (0, 1))
             x = at_left * left + at_right * right

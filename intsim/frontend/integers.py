@@ -29,7 +29,10 @@ from intsim.ops.table import MOST_CODES
 
 MOST_PIECES = 1 << 9
 """Most pieces of a function that wraps; beyond, a table holds it if there are few enough codes."""
-ACCUMULATORS = ("ConvInteger", "MatMulInteger")
+SUMS = ("ConvInteger", "MatMulInteger", "ReduceSum")
+"""Sums of which ONNX doesn't say what they are beyond their type, and executors disagree."""
+MOST_ENTRIES = 1 << 22
+"""Most entries of one node's tables (32 MiB)."""
 FUNCTIONS = (
     *("And", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater"),
     *("GreaterOrEqual", "Less", "LessOrEqual", "Mod", "Not", "Or", "Pow", "Sign", "Xor"),
@@ -43,7 +46,9 @@ def on_integers(context: Context, op: Operation) -> bool:
     data = [types.get(n) for n in op.inputs if isinstance(context.values.get(n), Expr | Curve)]
     made = types.get(op.outputs[0]) if op.outputs else None
     whole = made in INTEGERS or (made == TensorProto.BOOL and op.op in FUNCTIONS)
-    return op.domain == "" and op.op not in QUANTIZERS and whole and bool(data) and all(t in ONNX_INTEGERS for t in data)
+    return (
+        op.domain == "" and op.op not in QUANTIZERS and whole and bool(data) and all(t in ONNX_INTEGERS for t in data)
+    )
 
 
 def handler_of(op: Operation) -> Callable[[Context, Operation], Value | Sequence[Value]] | None:
@@ -86,11 +91,13 @@ def _inside(context: Context, op: Operation, value: Expr, element: int) -> Expr:
     ends = [piecewise_range(p, *r) for p, r in zip(found.pieces, reach, strict=True)]
     least, most = int(min(e[0] for e in ends)), int(max(e[1] for e in ends))
     if low <= least and most <= high:
+        if least < -LIMIT or most > LIMIT:
+            raise Refused(f"its integers reach {least}..{most}, more than the 64 bits that intsim carries")
         return value
-    if op.op in ACCUMULATORS:
+    if op.op in SUMS:
         raise Refused(
-            f"its sums reach {least}..{most}, more than the int32 that ONNX adds them up in, and ONNX doesn't say what "
-            "becomes of them; split the layer"
+            f"its sums reach {least}..{most}, more than {type_name(element)} holds, and ONNX doesn't say what becomes "
+            "of them; sum up fewer, or cast to float first"
         )
     return _wrapped(context, value, found, reach, element)
 
@@ -113,9 +120,7 @@ def _reached(pieces: list[Piece], low: int, high: int) -> list[Piece]:
     ]
 
 
-def _wrapped(
-    context: Context, value: Expr, found: Resolved, reach: list[tuple[int, int]], element: int
-) -> Expr:
+def _wrapped(context: Context, value: Expr, found: Resolved, reach: list[tuple[int, int]], element: int) -> Expr:
     cells: list[list[Piece]] = []
     known: dict[tuple[tuple[Piece, ...], tuple[int, int]], list[Piece] | None] = {}
     for pieces, ends in zip(found.pieces, reach, strict=True):
@@ -222,16 +227,18 @@ def _small(context: Context, value: Expr) -> tuple[Expr, int, int]:
 
 def function(context: Context, node: Operation) -> Value:
     """A node of `FUNCTIONS` as a table: what the host makes of every code."""
-    values = [context.value(n) for n in node.inputs]
-    data = [i for i, v in enumerate(values) if isinstance(v, Expr)]
-    if len(data) != 1 or not all(isinstance(v, Expr | Const | Fixed) for v in values):
+    values = {n: context.value(n) for n in node.inputs}
+    data = {n: v for n, v in values.items() if isinstance(v, Expr)}
+    constants = {n: constant_array(v, context.types.get(n)) for n, v in values.items() if isinstance(v, Const | Fixed)}
+    if len(data) != 1 or len(data) + len(constants) != len(node.inputs):
         raise Refused("it reads several integer tensors; only constants may meet one here")
-    x, low, high = _small(context, values[data[0]])  # type: ignore[arg-type]
-    context.values[node.inputs[data[0]]] = x
-    constants = {n: constant_array(v, context.types.get(n)) for n, v in zip(node.inputs, values, strict=True) if v is not values[data[0]]}  # type: ignore[arg-type]
+    ((source, value),) = data.items()
+    x, low, high = _small(context, value)
+    context.values[source] = x
     shape = np.broadcast_shapes(x.shape, *(c.shape for c in constants.values()))
     cells = np.broadcast_shapes((1,) * len(shape), *(c.shape for c in constants.values()))
-    source = node.inputs[data[0]]
+    if math.prod(cells) * (high - low + 1) > MOST_ENTRIES:
+        raise Refused(f"its table would have more than {MOST_ENTRIES} entries; use a smaller constant")
     dtype = helper.tensor_dtype_to_np_dtype(context.types[source])
     codes = np.arange(low, high + 1).astype(dtype).reshape(-1, *(1,) * len(shape))
     made = node.outputs[0]
@@ -241,7 +248,8 @@ def function(context: Context, node: Operation) -> Value:
     try:
         rows = np.broadcast_to(host.run({})[made], (len(codes), *cells))
     except IntsimError as error:
-        raise Refused(str(error).removeprefix(f"{context.model.path}: ").removeprefix(f"node {node.name} ({node.op}): ")) from None
+        reason = str(error).removeprefix(f"{context.model.path}: ")
+        raise Refused(reason.removeprefix(f"node {node.name} ({node.op}): ")) from None
     table = np.ascontiguousarray(rows.reshape(len(codes), -1).T.astype(np.int64))
     grown = Expr(shape, ((x.terms[0][0], spread(ONE, len(shape))),), spread(ZERO, len(shape)))
     return _table(context, grown, cells, table, context.types[made], (node.op,))

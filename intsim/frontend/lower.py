@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -325,12 +325,15 @@ class Lowering:
         return LoweredModel(self.model, self.graph, kept, prologue, epilogue, outputs, ends, self.row_functions())
 
     def end(self, name: str, value: Expr) -> Expr:
-        """What ends the integer part: integers of the file as one tensor of them."""
-        maker = next((op for op in self.model.operations if name in op.outputs), None)
-        if self.types.get(name) not in INTEGERS or maker is None:
+        """What ends the integer part: integers of the file, and codes repeated by broadcasting, as a tensor of them."""
+        self.context.current = next((op for op in self.model.operations if name in op.outputs), None)
+        if self.context.current is None:
             return value
-        self.context.current = maker
-        return settled(self.context, value)
+        if self.types.get(name) in INTEGERS:
+            return settled(self.context, value)
+        if len(value.terms) == 1 and not value.steps:
+            return replace(value, terms=((self.context.broadcast(value.terms[0][0], value.shape), value.terms[0][1]),))
+        return value
 
     def row_functions(self) -> dict[str, Expr]:
         """The first ONNX tensor that each row function's integers stand for."""

@@ -51,6 +51,7 @@ def _swap(context: Context, value: Const | Fixed | Expr) -> Const | Fixed | Expr
 
 
 def swapped(context: Context, value: M) -> M:
+    """The last two axes of integers exchanged."""
     rank = len(value.shape)
     return context.move(value, "transpose", {"perm": [*range(rank - 2), rank - 1, rank - 2]})
 

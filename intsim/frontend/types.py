@@ -122,7 +122,11 @@ def check_types(op: Operation, types: dict[str, int]) -> None:
         element = types.get(name)
         if element is None:
             continue
-        if op.op not in MOVERS and element in INTEGERS and f"tensor({type_name(element)})" not in _allowed(schema, formal.type_str):
+        if (
+            op.op not in MOVERS
+            and element in INTEGERS
+            and f"tensor({type_name(element)})" not in _allowed(schema, formal.type_str)
+        ):
             raise Refused(f"its input {name} is {type_name(element)}, which ONNX's {op.op} doesn't take; cast it")
         other = seen.setdefault(formal.type_str, element)
         mixed = other != element and {other, element} & INTEGERS and formal.is_homogeneous

@@ -106,8 +106,8 @@ def _gemm(call: Call, a: np.ndarray, b: np.ndarray, c: np.ndarray | None = None)
     return np.asarray(out if c is None else out + c * int(beta), object)
 
 
-def _mean(call: Call) -> Tensor:
-    """ReduceMean: the exact sum over the count, without its fraction."""
+def _reduced(call: Call) -> Tensor:
+    """ReduceSum; ReduceMean, the exact sum over the count without its fraction."""
     x, rank = numbers(call.tensor(0)), len(call.tensor(0).shape)
     axes = call.integers("axes", 1)
     if not axes and call.attr("noop_with_empty_axes", 0):
@@ -116,8 +116,8 @@ def _mean(call: Call) -> Tensor:
     total = np.asarray(x.sum(axis=axes, keepdims=bool(call.attr("keepdims", 1))), object)
     low, high = integer_range(integer_type(call))
     if any(not low <= v <= high for v in total.flat):
-        raise IntsimError("the mean of integers whose sum leaves their type is not defined")
-    count = math.prod(call.tensor(0).shape[a] for a in axes)
+        raise IntsimError("a sum of integers that leaves their type is not defined")
+    count = math.prod(call.tensor(0).shape[a] for a in axes) if call.op == "ReduceMean" else 1
     return cut(each(lambda v: _towards_zero(v, count), total), integer_type(call))
 
 
@@ -160,7 +160,8 @@ INTEGERS: dict[str, Callable[[Call], Tensor]] = {
     "Pow": _on_all(_power),
     "BitShift": _on_all(_shift),
     "Gemm": _on_all(_gemm),
-    "ReduceMean": _mean,
+    "ReduceMean": _reduced,
+    "ReduceSum": _reduced,
 }
 
 
