@@ -9,10 +9,11 @@ from fractions import Fraction
 import numpy as np
 
 from intsim.frontend.context import ONE, ZERO, Context, Refused, as_real, spread
+from intsim.frontend.elementwise import expression, sum_of, with_constant
 from intsim.frontend.expression import Applied, Const, Curve, Expr, Fixed, Value, compress
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import CURVES, HANDLERS, QUANTIZERS, lowers, of_curves
-from intsim.frontend.types import FLOATS
+from intsim.frontend.types import FLOATS, INTEGERS
 from intsim.graph import Rationals, rationals
 from intsim.ops.table import MOST_CODES
 
@@ -149,6 +150,31 @@ def power(context: Context, node: Operation) -> Value:
     x = _grown(as_curve(context, value), exponent.shape)
     real = compress(spread(as_real(exponent), len(x.shape)))
     return replace(x, function=Applied("power", (x.function,), (real,), label(node)), made_by=(*x.made_by, node.op))
+
+
+@lowers("Max", "Min")
+def extreme(context: Context, node: Operation) -> Value:
+    """The largest or smallest: of an expression and constants a clamp, of two tensors `y + max(x - y, 0)`."""
+    values = [context.value(n) for n in node.inputs]
+    constants = [v for v in values if isinstance(v, Const | Fixed)]
+    tensors = [expression(context, node, i) for i, v in enumerate(values) if not isinstance(v, Const | Fixed)]
+    names = {n for x in tensors for n, _ in x.terms}
+    if len(tensors) > 1 and len(names) == 1 and context.types.get(node.outputs[0]) not in INTEGERS:
+        return binary(context, node)
+    out = tensors[0]
+    for other in tensors[1:]:
+        out = sum_of(context, _edged(sum_of(context, out, other, -1), node.op, ZERO, ()), other, 1)
+    for v in constants:
+        out = _edged(out, node.op, as_real(v), v.shape)
+    return out
+
+
+def _edged(x: Expr, op: str, real: Rationals, shape: tuple[int, ...]) -> Expr:
+    """`max(x, real)` or `min(x, real)` for constant rationals of an ONNX constant of that shape."""
+    wide: Value = x if np.broadcast_shapes(x.shape, shape) == x.shape else with_constant(x, ONE, ZERO, shape)
+    assert isinstance(wide, Expr)
+    edge = spread(real, len(wide.shape))
+    return wide.then("clamp", *((edge, None) if op == "Max" else (None, edge)))
 
 
 @lowers("HardSigmoid")

@@ -30,7 +30,7 @@ def _pair(context: Context, node: Operation) -> tuple[Value, Value]:
     return context.value(node.inputs[0]), context.value(node.inputs[1])
 
 
-def _with_constant(value: Value, a: Rationals, b: Rationals, other: tuple[int, ...] = ()) -> Value:
+def with_constant(value: Value, a: Rationals, b: Rationals, other: tuple[int, ...] = ()) -> Value:
     """`a * value + b` for constant rationals; `other` is the shape of the ONNX constant they come from."""
     if isinstance(value, Fixed):
         codes = np.broadcast_to(value.codes, np.broadcast_shapes(value.codes.shape, other))
@@ -56,9 +56,9 @@ def add(context: Context, node: Operation) -> Value:
     x, y = _pair(context, node)
     sign = 1 if node.op == "Add" else -1
     if isinstance(y, Const) or (isinstance(y, Fixed) and isinstance(x, Expr)):
-        return _with_constant(x, ONE, as_real(y) * sign, y.shape)
+        return with_constant(x, ONE, as_real(y) * sign, y.shape)
     if isinstance(x, Const) or (isinstance(x, Fixed) and isinstance(y, Expr)):
-        return _with_constant(y, ONE * sign, as_real(x), x.shape)
+        return with_constant(y, ONE * sign, as_real(x), x.shape)
     return sum_of(context, expression(context, node, 0), expression(context, node, 1), sign)
 
 
@@ -88,9 +88,9 @@ def mul(context: Context, node: Operation) -> Value:
     """Product with a constant, or of two integer expressions."""
     x, y = _pair(context, node)
     if isinstance(y, Const) or (isinstance(y, Fixed) and isinstance(x, Expr)):
-        return _with_constant(x, as_real(y), ZERO, y.shape)
+        return with_constant(x, as_real(y), ZERO, y.shape)
     if isinstance(x, Const) or (isinstance(x, Fixed) and isinstance(y, Expr)):
-        return _with_constant(y, as_real(x), ZERO, x.shape)
+        return with_constant(y, as_real(x), ZERO, x.shape)
     left = context.settle(expression(context, node, 0), per_cell=True)
     right = context.settle(expression(context, node, 1), per_cell=True)
     (a, sa), (b, sb) = left.terms[0], right.terms[0]
@@ -111,13 +111,13 @@ def div(context: Context, node: Operation) -> Value:
     real = as_real(y)
     if any(v == 0 for v in real.reshape(-1)):
         raise Refused("it divides by zero")
-    return _with_constant(x, np.asarray(ONE / real, dtype=object), ZERO, y.shape)
+    return with_constant(x, np.asarray(ONE / real, dtype=object), ZERO, y.shape)
 
 
 @lowers("Neg")
 def neg(context: Context, node: Operation) -> Value:
     """Negation."""
-    return _with_constant(context.value(node.inputs[0]), -ONE, ZERO)
+    return with_constant(context.value(node.inputs[0]), -ONE, ZERO)
 
 
 @lowers("Relu")
@@ -180,28 +180,6 @@ def sum_(context: Context, node: Operation) -> Value:
         context.values[partial] = add(context, replace(node, op="Add", inputs=(name, other)))
         name = partial
     return context.values[name]
-
-
-@lowers("Max", "Min")
-def extreme(context: Context, node: Operation) -> Value:
-    """The largest or smallest: of an expression and constants a clamp, of two expressions `y + max(x - y, 0)`."""
-    values = [context.value(n) for n in node.inputs]
-    constants = [v for v in values if isinstance(v, Const | Fixed)]
-    tensors = [expression(context, node, i) for i, v in enumerate(values) if not isinstance(v, Const | Fixed)]
-    out = tensors[0]
-    for other in tensors[1:]:
-        out = sum_of(context, _edged(sum_of(context, out, other, -1), node.op, ZERO, ()), other, 1)
-    for v in constants:
-        out = _edged(out, node.op, as_real(v), v.shape)
-    return out
-
-
-def _edged(x: Expr, op: str, real: Rationals, shape: tuple[int, ...]) -> Expr:
-    """`max(x, real)` or `min(x, real)` for constant rationals of an ONNX constant of that shape."""
-    wide: Value = x if np.broadcast_shapes(x.shape, shape) == x.shape else _with_constant(x, ONE, ZERO, shape)
-    assert isinstance(wide, Expr)
-    edge = spread(real, len(wide.shape))
-    return wide.then("clamp", *((edge, None) if op == "Max" else (None, edge)))
 
 
 def _clip_fixed(value: Fixed, edges: list[np.ndarray | None]) -> Fixed:

@@ -245,7 +245,8 @@ class Lowering:
         hosts = [v for v in values if isinstance(v, Host)]
         integer = [v for v in values if isinstance(v, Expr | Curve)]
         handler = HANDLERS.get(op.op) if in_known_domain(op) else None
-        if op.op == "DequantizeLinear" and isinstance(values[0], Host) and (live or not values[0].after):
+        known = self.types.get(op.inputs[0] if op.inputs else "") in INTEGERS and not live
+        if op.op == "DequantizeLinear" and isinstance(values[0], Host) and not (known and values[0].after):
             raise Refused("its input is not an integer tensor")
         if hosts and (op.op not in QUANTIZERS or handler is None):
             if not integer or any(h.after for h in hosts):
