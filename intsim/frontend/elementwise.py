@@ -27,7 +27,15 @@ def expression(context: Context, node: Operation, position: int) -> Expr:
 
 
 def _pair(context: Context, node: Operation) -> tuple[Value, Value]:
-    return context.value(node.inputs[0]), context.value(node.inputs[1])
+    """Both operands; the second one laid along `axis` where opset 6 and earlier ask for it."""
+    x, y = context.value(node.inputs[0]), context.value(node.inputs[1])
+    if context.model.opset < 7 and "axis" in node.attributes and node.attributes.get("broadcast"):
+        if not isinstance(y, Const | Fixed) or not isinstance(x, Expr):
+            raise Refused("its axis, of opset 6, is supported for constants only; convert the file to opset 7 or later")
+        axis = int(node.attributes["axis"]) % len(x.shape)
+        shape = [*y.shape, *[1] * (len(x.shape) - axis - len(y.shape))]
+        y = Const(y.array.reshape(shape)) if isinstance(y, Const) else context.move(y, "reshape", {"shape": shape})
+    return x, y
 
 
 def with_constant(value: Value, a: Rationals, b: Rationals, other: tuple[int, ...] = ()) -> Value:

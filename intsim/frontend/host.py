@@ -16,7 +16,7 @@ from onnx.reference import ReferenceEvaluator
 
 from intsim.errors import IntsimError
 from intsim.frontend.expression import Const, Fixed, Value
-from intsim.frontend.host_operators import OPERATORS, check_integers
+from intsim.frontend.host_operators import OPERATORS, check_node
 from intsim.frontend.parameters import ONNX_INTEGERS
 from intsim.frontend.reader import Operation, SourceModel
 from intsim.graph import check_size
@@ -71,7 +71,7 @@ class HostProgram:
         self.names = [f"{op.name} ({op.op})" for op in self.operations]
         for op in self.operations:
             try:
-                check_integers(op, self.types)
+                check_node(op, self.types, self.opset)
             except IntsimError as error:
                 raise IntsimError(f"{self.path}: node {op.name} ({op.op}): {error}") from None
 

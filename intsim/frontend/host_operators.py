@@ -44,8 +44,10 @@ KNOWN = MOVES | COUNTS | ARITHMETIC
 """Operators of which ONNX says, to the last bit, what integers they make."""
 
 
-def check_integers(op: Operation, types: Mapping[str, int]) -> None:
-    """Raise IntsimError for a node that makes integers on the host in a way that ONNX leaves open."""
+def check_node(op: Operation, types: Mapping[str, int], opset: int) -> None:
+    """Raise IntsimError for a node that the host would read wrong, or that makes integers as ONNX leaves open."""
+    if opset < 7 and "axis" in op.attributes and op.attributes.get("broadcast"):
+        raise IntsimError("its axis, of opset 6, is not supported on the host; convert the file to opset 7 or later")
     element = next((types[o] for o in op.outputs if types.get(o) in INTEGERS), None)
     if element is not None and op.domain == "" and op.op not in KNOWN:
         raise IntsimError(f"ONNX doesn't say how {op.op} rounds to {type_name(element)}; cast to float first")

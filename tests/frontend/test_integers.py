@@ -427,3 +427,16 @@ def test_hard_tanh():
     values = halves(RNG, (2, 4))
     check(model, {"x": values}, 3)
     assert intsim.verify(model, inputs={"x": values}, references=False).verdict == "exact"
+
+
+@pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div"])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_the_axis_of_opset_6(op, axis):
+    """A constant laid along an axis, which a later opset would lay along the last one; on the host it is refused."""
+    net = Net(6)
+    x = net.quant(net.input(3, 3, 3))
+    y = net.node(op, x, np.float32([1, 2, 4]), axis=axis, broadcast=1)
+    check(net.model(net.quant(y, 0.3, 0, 8)), {"x": halves(RNG, (3, 3, 3))}, 2)
+    tail = net.node(op, net.node("Exp", x), np.float32([1, 2, 4]), axis=axis, broadcast=1)
+    with pytest.raises(intsim.IntsimError, match="of opset 6"):
+        intsim.load(net.model(tail))

@@ -21,7 +21,7 @@ from intsim.errors import IntsimError
 from intsim.verify.reference.call import Call, attributes
 from intsim.verify.reference.given import snap
 from intsim.verify.reference.integers import INTEGERS, typed
-from intsim.verify.reference.operators import EPILOGUE, OPERATORS, QUANTIZERS, key
+from intsim.verify.reference.operators import EPILOGUE, OPERATORS, QUANTIZERS, key, laid
 from intsim.verify.reference.quantize import Quantized
 from intsim.verify.reference.quantizers import clip_integers
 from intsim.verify.reference.run import ReferenceRun
@@ -246,6 +246,8 @@ def _call(operator: str, call: Call) -> Tensor | list[Tensor] | Quantized:
         whole = operator in INTEGERS and all(t is None or t.kind == "i" for t in call.inputs)
         if not whole and operator not in OPERATORS:
             raise IntsimError(f"{operator} is evaluated on integers only")
+        if whole and call.opset < 7 and len(call.inputs) == 2:
+            call = replace(call, inputs=[call.tensor(0), laid(call)])
         made = INTEGERS[operator](call) if whole and not poison else OPERATORS[operator](call)
         if not poison:
             return [typed(t, call) for t in made] if isinstance(made, list) else typed(made, call)

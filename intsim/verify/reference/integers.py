@@ -160,6 +160,7 @@ INTEGERS: dict[str, Callable[[Call], Tensor]] = {
     "Pow": _on_all(_power),
     "BitShift": _on_all(_shift),
     "Gemm": _on_all(_gemm),
+    "MatMul": _on_all(lambda call, a, b: np.matmul(a, b)),
     "ReduceMean": _reduced,
     "ReduceSum": _reduced,
 }

@@ -33,7 +33,7 @@ from intsim.verify.reference.resize import RESIZING
 from intsim.verify.reference.rowwise import layer_normalization, root, softmax
 from intsim.verify.reference.tensor import Tensor, constant, exact_number, from_array, move
 
-__all__ = ["EPILOGUE", "OPERATORS", "QUANTIZERS", "key"]
+__all__ = ["EPILOGUE", "OPERATORS", "QUANTIZERS", "key", "laid"]
 
 Operator = Callable[[Call], Tensor | list[Tensor]]
 
@@ -163,17 +163,18 @@ def _fold(f: Callable[[Tensor, Tensor], Tensor]) -> Operator:
     return operator
 
 
-def _legacy(call: Call) -> Tensor:
+def laid(call: Call) -> Tensor:
     """The second input, laid along `axis` where opset 6 and earlier ask for it."""
     b = call.tensor(1)
     if call.opset < 7 and call.attr("broadcast", 0) and "axis" in call.attrs:
-        behind = len(call.tensor(0).shape) - call.attrs["axis"] - len(b.shape)
+        rank = len(call.tensor(0).shape)
+        behind = rank - call.attrs["axis"] % rank - len(b.shape)
         return move([b], lambda x: x.reshape(*x.shape, *(1,) * behind))
     return b
 
 
 def _binary(f: Callable[[Tensor, Tensor], Tensor]) -> Operator:
-    return lambda call: f(call.tensor(0), _legacy(call))
+    return lambda call: f(call.tensor(0), laid(call))
 
 
 def leaky_relu(call: Call) -> Tensor:

@@ -13,9 +13,10 @@ import numpy as np
 import onnx
 
 from intsim.errors import IntsimError
-from intsim.verify.reference.arithmetic import add, maximum, minimum, multiply, subtract
+from intsim.verify.reference.arithmetic import add, multiply, subtract
 from intsim.verify.reference.call import Call, integer_range, window
 from intsim.verify.reference.contraction import convolve, matmul
+from intsim.verify.reference.integers import cut, numbers
 from intsim.verify.reference.quantize import Quantized, on_codes, quantize, rounding
 from intsim.verify.reference.rational import each, full_rank
 from intsim.verify.reference.tensor import Tensor, constant, grid, move
@@ -184,15 +185,14 @@ def clip_integers(call: Call) -> Quantized:
     """ONNX Clip on an integer tensor: a narrower range after QuantizeLinear."""
     x = call.tensor(0)
     first, last = integer_range(x.type or "int64")
-    low = call.tensor(1) if call.optional(1) else constant(Fraction(first))
-    high = call.tensor(2) if call.optional(2) else constant(Fraction(last))
-    out = x
-    if call.optional(1):
-        out = maximum(out, low)
-    if call.optional(2):
-        out = minimum(out, high)
-    limits = (each(float, t.fractions()).astype(np.float64) for t in (low, high))
-    return _integers(replace(out, kind="i", type=x.type), *limits)
+    values = numbers(x)
+    limits = []
+    for i, end, pick in ((1, first, max), (2, last, min)):
+        bound = call.optional(i)
+        limit = np.asarray(end, object) if bound is None else numbers(bound)
+        limits.append(limit.astype(np.float64))
+        values = each(pick, values, limit)
+    return _integers(cut(values, x.type or "int64"), *limits)
 
 
 def _integers(t: Tensor, low: np.ndarray, high: np.ndarray) -> Quantized:

@@ -124,6 +124,7 @@ def test_means_and_sums():
 def test_matmul_wraps():
     x = np.array([[2**31 - 1, 2]], np.int32)
     assert evaluated("MatMul", [x], [np.int32([[1], [1]])]) == [-(2**31) + 1]
+    assert evaluated("MatMul", [x], [np.int32([[2**31 - 1], [-(2**31)]])]) == [1]
 
 
 CASTS = [("int16", "int8"), ("int8", "uint8"), ("uint32", "int32"), ("int8", "int16"), ("int32", "uint16")]
@@ -178,7 +179,7 @@ def test_logic(op):
 
 
 def test_every_integer_operator_is_tried():
-    tried = {*FORMULAS, *ONE, "Div", "Mod", "Pow", "BitShift", "Gemm", "ReduceMean", "ReduceSum"}
+    tried = {*FORMULAS, *ONE, "Div", "Mod", "Pow", "BitShift", "Gemm", "MatMul", "ReduceMean", "ReduceSum"}
     assert set(INTEGERS) == tried
 
 
