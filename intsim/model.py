@@ -142,9 +142,23 @@ class Model:
                 total = np.clip(total, edges[0], edges[1])
         return np.broadcast_to(total, value.shape)
 
+    def value(self, value: Expr, tensors: Mapping[str, IntArray]) -> NDArray[Any]:
+        """The integers themselves where they are the value, else the value in float64."""
+        if is_codes(value):
+            return np.broadcast_to(tensors[value.terms[0][0]], value.shape)
+        return self.real(value, tensors)
+
+    def _fitting(self, name: str, array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """An output in the file's integer type; raises IntsimError for numbers that it doesn't hold."""
+        with np.errstate(invalid="ignore"):
+            out = array.astype(dtype)
+        if not (out.astype(object) == array.astype(object)).all():
+            raise IntsimError(f"{self.path}: output {name}: the file declares {dtype}, which doesn't hold its numbers")
+        return out
+
     def finish(self, inputs: Inputs, run: GraphRun) -> tuple[dict[str, NDArray[Any]], dict[str, IntArray]]:
         """The file's outputs, through the epilogue, and the integers behind each."""
-        ends = {n: self.real(e, run.tensors) for n, e in self.lowered.ends.items()}
+        ends = {n: self.value(e, run.tensors) for n, e in self.lowered.ends.items()}
         given = {n: np.asarray(inputs[n]) for n in self.lowered.epilogue.inputs if n not in ends}
         host = self.lowered.epilogue.run({**ends, **given}) if self.lowered.epilogue.wanted else {}
         outputs, codes = {}, {}
@@ -154,9 +168,7 @@ class Model:
             dtype = onnx.helper.tensor_dtype_to_np_dtype(element) if element else np.dtype(np.float32)
             if isinstance(value, Expr) and len(value.terms) == 1 and not value.steps:
                 codes[name] = run.tensors[value.terms[0][0]]
-                if element in ONNX_INTEGERS and is_codes(value):
-                    array = codes[name]
-            outputs[name] = array.astype(dtype)
+            outputs[name] = self._fitting(name, array, dtype) if element in ONNX_INTEGERS else array.astype(dtype)
         for name, end in self.lowered.ends.items():
             if len(end.terms) == 1:
                 codes.setdefault(name, run.tensors[end.terms[0][0]])

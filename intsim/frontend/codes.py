@@ -78,7 +78,8 @@ def quantize_constant(
         _rows(x, scale, before) if rounding in SHIFTS and max(abs(low - after), abs(high - after)) < 1 << 20 else None
     )
     if rows is None:
-        return _quantize_any(x, scale, before, after, rounding, low, high).astype(kind)
+        codes = _quantize_any(x, scale, before, after, rounding, low, high).astype(kind)
+        return codes.reshape(x.shape) if codes.size == x.size else codes  # parameters without axes have one here
     out = np.empty(rows[0].shape, kind)
     for index in np.ndindex(*out.shape[:2]):
         parameters = rows[1][index[1]], rows[2][index[1]], after, rounding, low, high
@@ -196,4 +197,4 @@ def quantize_rationals(
     """Exact codes of an array of rationals."""
     shifted = np.asarray(real / scale + before)
     flat = [max(min(round_fraction(v, rounding) + after, high), low) for v in shifted.reshape(-1)]
-    return np.array(flat, np.int64).reshape(shifted.shape)
+    return np.array(flat, np.int64).reshape(real.shape if shifted.size == real.size else shifted.shape)

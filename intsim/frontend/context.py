@@ -65,6 +65,7 @@ class Context:
     boundaries: list[Boundary] = field(default_factory=list)
     current: Operation | None = None
     host_shape: Callable[[str], Shape] = lambda name: ()
+    types: dict[str, int] = field(default_factory=dict)
     positions: dict[str, int] = field(default_factory=dict)
     makers: dict[str, Operation] = field(init=False)
     readers: Counter[str] = field(init=False)

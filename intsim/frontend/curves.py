@@ -9,10 +9,11 @@ from fractions import Fraction
 import numpy as np
 
 from intsim.frontend.context import ONE, ZERO, Context, Refused, as_real, spread
-from intsim.frontend.elementwise import FLOAT_TYPES
+from intsim.frontend.elementwise import expression, sum_of, with_constant
 from intsim.frontend.expression import Applied, Const, Curve, Expr, Fixed, Value, compress
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import CURVES, HANDLERS, QUANTIZERS, lowers, of_curves
+from intsim.frontend.types import FLOATS, INTEGERS
 from intsim.graph import Rationals, rationals
 from intsim.ops.table import MOST_CODES
 
@@ -153,8 +154,27 @@ def power(context: Context, node: Operation) -> Value:
 
 @lowers("Max", "Min")
 def extreme(context: Context, node: Operation) -> Value:
-    """The larger or smaller of a tensor and constants, or of functions of one tensor."""
-    return binary(context, node)
+    """The largest or smallest: of an expression and constants a clamp, of two tensors `y + max(x - y, 0)`."""
+    values = [context.value(n) for n in node.inputs]
+    constants = [v for v in values if isinstance(v, Const | Fixed)]
+    tensors = [expression(context, node, i) for i, v in enumerate(values) if not isinstance(v, Const | Fixed)]
+    names = {n for x in tensors for n, _ in x.terms}
+    if len(tensors) > 1 and len(names) == 1 and context.types.get(node.outputs[0]) not in INTEGERS:
+        return binary(context, node)
+    out = tensors[0]
+    for other in tensors[1:]:
+        out = sum_of(context, _edged(sum_of(context, out, other, -1), node.op, ZERO, ()), other, 1)
+    for v in constants:
+        out = _edged(out, node.op, as_real(v), v.shape)
+    return out
+
+
+def _edged(x: Expr, op: str, real: Rationals, shape: tuple[int, ...]) -> Expr:
+    """`max(x, real)` or `min(x, real)` for constant rationals of an ONNX constant of that shape."""
+    wide: Value = x if np.broadcast_shapes(x.shape, shape) == x.shape else with_constant(x, ONE, ZERO, shape)
+    assert isinstance(wide, Expr)
+    edge = spread(real, len(wide.shape))
+    return wide.then("clamp", *((edge, None) if op == "Max" else (None, edge)))
 
 
 @lowers("HardSigmoid")
@@ -205,7 +225,7 @@ def borrowed(context: Context, node: Operation) -> Value:
 @of_curves("Identity", "Dropout", "Cast")
 def passed(context: Context, node: Operation) -> Value:
     """The same function; a Cast to an integer type would round it."""
-    if node.op == "Cast" and int(node.attributes.get("to", 1)) not in FLOAT_TYPES:
+    if node.op == "Cast" and int(node.attributes.get("to", 1)) not in FLOATS:
         raise Refused("it casts real values to integers; put a quantizer in front")
     return context.value(node.inputs[0])
 

@@ -11,9 +11,11 @@ from intsim.arithmetic.integers import IntegerType
 from intsim.frontend.bias import added
 from intsim.frontend.context import Context, Refused, as_real, spread
 from intsim.frontend.expression import Const, Expr, Fixed, Step, Value, compress, is_codes, scalar
+from intsim.frontend.integers import as_bool
 from intsim.frontend.parameters import ONNX_INTEGERS, constant
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import lowers
+from intsim.frontend.types import FLOATS
 from intsim.graph import Rationals, rationals
 
 
@@ -26,10 +28,18 @@ def expression(context: Context, node: Operation, position: int) -> Expr:
 
 
 def _pair(context: Context, node: Operation) -> tuple[Value, Value]:
-    return context.value(node.inputs[0]), context.value(node.inputs[1])
+    """Both operands; the second one laid along `axis` where opset 6 and earlier ask for it."""
+    x, y = context.value(node.inputs[0]), context.value(node.inputs[1])
+    if context.model.opset < 7 and "axis" in node.attributes and node.attributes.get("broadcast"):
+        if not isinstance(y, Const | Fixed) or not isinstance(x, Expr):
+            raise Refused("its axis, of opset 6, is supported for constants only; convert the file to opset 7 or later")
+        axis = int(node.attributes["axis"]) % len(x.shape)
+        shape = [*y.shape, *[1] * (len(x.shape) - axis - len(y.shape))]
+        y = Const(y.array.reshape(shape)) if isinstance(y, Const) else context.move(y, "reshape", {"shape": shape})
+    return x, y
 
 
-def _with_constant(value: Value, a: Rationals, b: Rationals, other: tuple[int, ...] = ()) -> Value:
+def with_constant(value: Value, a: Rationals, b: Rationals, other: tuple[int, ...] = ()) -> Value:
     """`a * value + b` for constant rationals; `other` is the shape of the ONNX constant they come from."""
     if isinstance(value, Fixed):
         codes = np.broadcast_to(value.codes, np.broadcast_shapes(value.codes.shape, other))
@@ -55,9 +65,9 @@ def add(context: Context, node: Operation) -> Value:
     x, y = _pair(context, node)
     sign = 1 if node.op == "Add" else -1
     if isinstance(y, Const) or (isinstance(y, Fixed) and isinstance(x, Expr)):
-        return _in_accumulator(context, node, 0, _with_constant(x, ONE, as_real(y) * sign, y.shape))
+        return _in_accumulator(context, node, 0, with_constant(x, ONE, as_real(y) * sign, y.shape))
     if isinstance(x, Const) or (isinstance(x, Fixed) and isinstance(y, Expr)):
-        return _in_accumulator(context, node, 1, _with_constant(y, ONE * sign, as_real(x), x.shape))
+        return _in_accumulator(context, node, 1, with_constant(y, ONE * sign, as_real(x), x.shape))
     return sum_of(context, expression(context, node, 0), expression(context, node, 1), sign)
 
 
@@ -92,9 +102,9 @@ def mul(context: Context, node: Operation) -> Value:
     """Product with a constant, or of two integer expressions."""
     x, y = _pair(context, node)
     if isinstance(y, Const) or (isinstance(y, Fixed) and isinstance(x, Expr)):
-        return _with_constant(x, as_real(y), ZERO, y.shape)
+        return with_constant(x, as_real(y), ZERO, y.shape)
     if isinstance(x, Const) or (isinstance(x, Fixed) and isinstance(y, Expr)):
-        return _with_constant(y, as_real(x), ZERO, x.shape)
+        return with_constant(y, as_real(x), ZERO, x.shape)
     left = context.settle(expression(context, node, 0), per_cell=True)
     right = context.settle(expression(context, node, 1), per_cell=True)
     (a, sa), (b, sb) = left.terms[0], right.terms[0]
@@ -112,18 +122,16 @@ def div(context: Context, node: Operation) -> Value:
     x, y = _pair(context, node)
     if not isinstance(y, Const | Fixed):
         raise Refused("it divides by a tensor; only constants can be divided by in integers")
-    if isinstance(y, Const) and y.array.dtype.kind in "iu" and isinstance(x, Expr):
-        raise Refused("it divides integers, which drops the remainder; cast to float and quantize instead")
     real = as_real(y)
     if any(v == 0 for v in real.reshape(-1)):
         raise Refused("it divides by zero")
-    return _with_constant(x, np.asarray(ONE / real, dtype=object), ZERO, y.shape)
+    return with_constant(x, np.asarray(ONE / real, dtype=object), ZERO, y.shape)
 
 
 @lowers("Neg")
 def neg(context: Context, node: Operation) -> Value:
     """Negation."""
-    return _with_constant(context.value(node.inputs[0]), -ONE, ZERO)
+    return with_constant(context.value(node.inputs[0]), -ONE, ZERO)
 
 
 @lowers("Relu")
@@ -155,7 +163,7 @@ def prelu(context: Context, node: Operation) -> Value:
 
 @lowers("Clip", "HardTanh")
 def clip(context: Context, node: Operation) -> Value:
-    """Clamp to constant bounds, from attributes (opset 6) or inputs (opset 11 on)."""
+    """Clamp to constant bounds, from attributes (opset 6) or inputs (opset 11 on); the lower one first."""
     value = context.value(node.inputs[0])
     # a quantizer took these bounds for its own; its tensor stands for what the Clip makes, whatever its name
     if isinstance(value, Expr) and any(context.graph.tensors[n].onnx == node.outputs[0] for n, _ in value.terms):
@@ -175,6 +183,17 @@ def clip(context: Context, node: Operation) -> Value:
     x = expression(context, node, 0)
     step = clip_step(edges[0], edges[1], len(x.shape))
     return x.then(step.kind, *step.values)
+
+
+@lowers("Sum")
+def sum_(context: Context, node: Operation) -> Value:
+    """Any number of operands, one after another."""
+    name = node.inputs[0]
+    for i, other in enumerate(node.inputs[1:]):
+        partial = f"{node.name}~{i + 2} of {len(node.inputs)}"
+        context.values[partial] = add(context, replace(node, op="Add", inputs=(name, other)))
+        name = partial
+    return context.values[name]
 
 
 def _clip_fixed(value: Fixed, edges: list[np.ndarray | None]) -> Fixed:
@@ -211,17 +230,19 @@ def identity(context: Context, node: Operation) -> Value:
     return context.value(node.inputs[0])
 
 
-FLOAT_TYPES = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
-
-
 @lowers("Cast")
 def cast(context: Context, node: Operation) -> Value:
-    """Pass through; a Cast to an integer type must find integers that fit it, a Cast to float changes nothing."""
+    """Pass through: to float nothing changes, integers wrap as other arithmetic on integers does.
+
+    Real numbers that are cast to integers must be integers that fit.
+    """
     value, to = context.value(node.inputs[0]), int(node.attributes.get("to", 1))
-    if to in FLOAT_TYPES or not isinstance(value, Expr):
+    if to in FLOATS or not isinstance(value, Expr):
         return value
     if to not in ONNX_INTEGERS:
         raise Refused("it casts to a type that is neither an integer nor a plain float")
+    if context.types.get(node.inputs[0]) in ONNX_INTEGERS:
+        return as_bool(context, value) if to == onnx.TensorProto.BOOL else value
     if not is_codes(value):
         raise Refused("it casts real values to integers; put a quantizer in front")
     kind, info = IntegerType(*ONNX_INTEGERS[to]), context.graph.tensors[value.terms[0][0]]
@@ -231,11 +252,13 @@ def cast(context: Context, node: Operation) -> Value:
 
 
 def clip_step(low: np.ndarray | None, high: np.ndarray | None, rank: int) -> Step:
-    """A clamp with constant bounds; infinite bounds are none."""
+    """A clamp with constant bounds; a lower bound of -infinity is none, an upper one of infinity."""
 
-    def bound(edge: np.ndarray | None) -> Rationals | None:
-        if edge is None or not np.isfinite(edge).all():
+    def bound(edge: np.ndarray | None, open_end: float) -> Rationals | None:
+        if edge is None or (edge == open_end).all():
             return None
+        if not np.isfinite(edge).all():
+            raise Refused(f"its bound {np.ravel(edge)[0]} makes no range")
         return spread(rationals(edge), rank)
 
-    return Step("clamp", (bound(low), bound(high)))
+    return Step("clamp", (bound(low, -np.inf), bound(high, np.inf)))

@@ -1,4 +1,7 @@
-"""Float work on the host: ONNX nodes before the first quantizer and after the last accumulator, run in float64."""
+"""Work on the host: ONNX nodes before the first quantizer and after the last accumulator.
+
+Floats are float64; integers are numpy's of the file's type.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
-from onnx.reference.op_run import OpRun
 
 from intsim.errors import IntsimError
 from intsim.frontend.expression import Const, Fixed, Value
+from intsim.frontend.host_operators import OPERATORS, check_node
 from intsim.frontend.names import Fresh
 from intsim.frontend.operators import on_host
+from intsim.frontend.parameters import ONNX_INTEGERS
 from intsim.frontend.reader import Operation, SourceModel
 from intsim.graph import check_size
 
@@ -29,19 +33,30 @@ def as_float64(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float64) if array.dtype.kind == "f" or array.dtype.name == "bfloat16" else array
 
 
-def constant_array(value: Const | Fixed) -> np.ndarray:
-    """A constant as the host sees it."""
+def as_typed(array: np.ndarray, element: int | None) -> np.ndarray:
+    """An array as the host sees a tensor of that element type: numpy's integers, or float64."""
+    if element in ONNX_INTEGERS:
+        return np.asarray(array).astype(helper.tensor_dtype_to_np_dtype(element), copy=False)
+    return np.asarray(array, np.float64) if element is not None else as_float64(np.asarray(array))
+
+
+def constant_array(value: Const | Fixed, element: int | None = None) -> np.ndarray:
+    """A constant of that element type as the host sees it."""
     if isinstance(value, Const):
         return as_float64(value.array)
+    if element in ONNX_INTEGERS and value.scale.size == 1 and value.scale.item() == 1 and not any(value.offset.flat):
+        return as_typed(value.codes, element)
     return value.codes * np.asarray(value.scale, np.float64) + np.asarray(value.offset, np.float64)
 
 
 @dataclass
 class HostProgram:
-    """Some nodes of the file as an ONNX model of their own, all floats float64.
+    """Some nodes of the file as an ONNX model of their own, all floats float64, integers as the file types them.
 
-    `inputs` maps tensor names to shapes; `run` returns the wanted tensors. The operators are ONNX's own reference
-    implementations.
+    `inputs` maps tensor names to shapes, `types` to ONNX element types; `run` returns the wanted tensors. The operators
+    are ONNX's own reference implementations but for those of `host_operators.py`.
+
+    Raises IntsimError for a node of which ONNX doesn't say what integers it makes.
     """
 
     path: str
@@ -50,16 +65,22 @@ class HostProgram:
     constants: dict[str, np.ndarray]
     operations: list[Operation]
     wanted: list[str]
+    types: Mapping[str, int] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Names for reports."""
+        """Names for reports; refuse what ONNX leaves open."""
         self.names = [f"{op.name} ({op.op})" for op in self.operations]
+        for op in self.operations:
+            try:
+                check_node(op, self.types, self.opset)
+            except IntsimError as error:
+                raise IntsimError(f"{self.path}: node {op.name} ({op.op}): {error}") from None
 
     @cached_property
     def _evaluator(self) -> ReferenceEvaluator:
         self._inferred  # noqa: B018 - refuses what is too large before it is computed
-        return ReferenceEvaluator(self.model(), new_ops=[BatchNormalization])
+        return ReferenceEvaluator(self.model(), new_ops=list(OPERATORS))
 
     @cached_property
     def _inferred(self) -> dict[str, tuple[int, ...]]:
@@ -94,7 +115,7 @@ class HostProgram:
         graph = helper.make_graph(
             nodes,
             "host",
-            [helper.make_tensor_value_info(n, TensorProto.DOUBLE, s) for n, s in self.inputs.items()],
+            [helper.make_tensor_value_info(n, self._type(n), s) for n, s in self.inputs.items()],
             [helper.make_tensor_value_info(n, TensorProto.UNDEFINED, None) for n in self.wanted],
             [numpy_helper.from_array(a, n) for n, a in constants.items()],
         )
@@ -115,15 +136,21 @@ class HostProgram:
                 f"implementation of it for opset {self.opset})"
             ) from error
 
+    def _type(self, name: str) -> int:
+        """Element type of an input: the file's integers, else DOUBLE."""
+        element = self.types.get(name, TensorProto.DOUBLE)
+        return element if element in ONNX_INTEGERS else int(TensorProto.DOUBLE)
+
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The wanted tensors for these inputs."""
-        known = {n: as_float64(np.asarray(inputs[n])) for n in self.inputs}
+        known = {n: as_typed(np.asarray(inputs[n]), self._type(n)) for n in self.inputs}
         if not self.operations:
             return {n: known[n] for n in self.wanted}
         try:
-            results = self._evaluator.run(self.wanted, known)
-        except IntsimError:
-            raise
+            with np.errstate(over="ignore"):  # integers wrap
+                results = self._evaluator.run(self.wanted, known)
+        except IntsimError as error:
+            raise IntsimError(f"{self.path}: {str(error).removeprefix(f'{self.path}: ')}") from None
         except Exception as error:  # whatever the reference implementation of an operator raises
             reason = " ".join(str(error).split())[:300]
             raise IntsimError(f"{self.path}: host nodes {', '.join(self.names)}: can't be run: {reason}") from error
@@ -136,25 +163,17 @@ class HostProgram:
         found = self._inferred.get(tensor)
         if found is not None and all(d > 0 for d in found):
             return found
-        return tuple(self.run({n: np.zeros(s) for n, s in self.inputs.items()})[tensor].shape)
-
-
-class BatchNormalization(OpRun):
-    """Inference-time normalisation, in place of ONNX's reference for opset 9, which normalises as in training."""
-
-    op_domain = ""
-
-    def _run(self, x, gamma, beta, mean, variance, epsilon=1e-5, **_):  # type: ignore[no-untyped-def]
-        a = gamma / np.sqrt(variance + float(np.float32(epsilon)))
-        shape = (1, -1) + (1,) * (x.ndim - 2)
-        return (x * a.reshape(shape) + (beta - mean * a).reshape(shape),)
+        try:
+            return tuple(self.run({n: np.zeros(s) for n, s in self.inputs.items()})[tensor].shape)
+        except IntsimError:  # a zero may be a divisor
+            return tuple(self.run({n: np.ones(s) for n, s in self.inputs.items()})[tensor].shape)
 
 
 def _portable(op: Operation, opset: int, fresh: Fresh) -> list[onnx.NodeProto]:
     """A node in float64, channels first, and with the meaning it has in its own opset."""
     node = onnx.NodeProto()
     node.CopyFrom(op.proto)
-    node.domain = ""
+    node.domain, node.name = "", op.name
     if op.op == "Cast":
         for attribute in node.attribute:
             if attribute.name == "to" and attribute.i in FLOATS:
@@ -190,9 +209,13 @@ def _old_softmax(op: Operation, fresh: Fresh) -> list[onnx.NodeProto]:
 
 
 def host_program(
-    model: SourceModel, values: Mapping[str, Value], sources: Mapping[str, tuple[int, ...]], wanted: list[str]
+    model: SourceModel,
+    values: Mapping[str, Value],
+    sources: Mapping[str, tuple[int, ...]],
+    wanted: list[str],
+    types: Mapping[str, int],
 ) -> HostProgram:
-    """The nodes that lead from `sources` (tensor name to shape) and constants to `wanted`."""
+    """The nodes that lead from `sources` (tensor name to shape) and constants to `wanted`; `types` of all tensors."""
     makers = {o: op for op in model.operations for o in op.outputs}
     needed: set[int] = set()
     constants: dict[str, np.ndarray] = {}
@@ -208,7 +231,7 @@ def host_program(
         if name in sources:
             inputs[name] = tuple(sources[name])
         elif isinstance(value, Const | Fixed):
-            constants[name] = constant_array(value)
+            constants[name] = constant_array(value, types.get(name))
         else:
             op = makers[name]
             needed.add(id(op))
@@ -217,16 +240,16 @@ def host_program(
     for op in operations:
         if not on_host(op.op, op.domain):
             raise IntsimError(f"{model.path}: node {op.name}: {op.op} is not supported on the host")
-    return HostProgram(model.path, model.opset, inputs, constants, operations, wanted)
+    return HostProgram(model.path, model.opset, inputs, constants, operations, wanted, types)
 
 
-def fold(model: SourceModel, op: Operation, values: Mapping[str, Value]) -> list[Const]:
-    """Value of a node whose inputs are all constant; floats in float64.
+def fold(model: SourceModel, op: Operation, values: Mapping[str, Value], types: Mapping[str, int]) -> list[Const]:
+    """Value of a node whose inputs are all constant; floats in float64, integers in their type.
 
     Raises IntsimError if the operator has no reference implementation or its inputs don't fit it.
     """
-    constants = {n: constant_array(values[n]) for n in op.inputs if n}  # type: ignore[arg-type]
+    constants = {n: constant_array(values[n], types.get(n)) for n in op.inputs if n}  # type: ignore[arg-type]
     wanted = [o for o in op.outputs if o]
-    program = HostProgram(model.path, model.opset, {}, constants, [op], wanted)
+    program = HostProgram(model.path, model.opset, {}, constants, [op], wanted, types)
     results = program.run({})
     return [Const(np.asarray(results[o])) for o in wanted]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -30,13 +30,15 @@ from intsim.frontend import (
 from intsim.frontend.bias import belongs
 from intsim.frontend.context import Boundary, Context, Refused
 from intsim.frontend.decomposed import layer_norms
-from intsim.frontend.expression import Broken, Const, Curve, Expr, Fixed, Host, Value, is_codes
+from intsim.frontend.expression import Broken, Const, Curve, Expr, Fixed, Host, Value
 from intsim.frontend.host import HostProgram, fold, host_program
+from intsim.frontend.integers import as_integers, handler_of, on_integers, settled
 from intsim.frontend.operators import WEIGHTS, on_host
 from intsim.frontend.parameters import ONNX_INTEGERS, shape_of
 from intsim.frontend.reader import Operation, SourceModel, read
 from intsim.frontend.refusals import summary
 from intsim.frontend.registry import CURVES, HANDLERS, MACS, MOVERS, QUANTIZERS
+from intsim.frontend.types import INTEGERS, check_types, element_types, type_name
 from intsim.frontend.weights import on_power_of_two_grid
 from intsim.graph import IntegerGraph, Tensor, rationals
 from intsim.ops import OPS
@@ -118,7 +120,8 @@ class Lowering:
         self.graph = IntegerGraph(
             Path(model.path).stem if model.path != "<model>" else model.proto.graph.name or "model"
         )
-        self.context = Context(model, self.graph, host_shape=self.host_shape)
+        self.types = element_types(model)
+        self.context = Context(model, self.graph, host_shape=self.host_shape, types=self.types)
         self.values = self.context.values
         self.refusals: list[tuple[str, str, str]] = []
         self.values[""] = Const(np.zeros(0))
@@ -142,11 +145,12 @@ class Lowering:
         """Shape of a tensor of the host, before the first quantizer or behind integers."""
         sources = {n: s for n, (s, _) in self.model.inputs.items()}
         sources |= {n: v.shape for n, v in self.values.items() if isinstance(v, Expr)}
-        return host_program(self.model, self.values, sources, [name]).shape(name)
+        return host_program(self.model, self.values, sources, [name], self.types).shape(name)
 
     def prologue(self, wanted: list[str]) -> HostProgram:
         """The nodes from the graph's float inputs to `wanted`."""
-        return host_program(self.model, self.values, {n: s for n, (s, _) in self.model.inputs.items()}, wanted)
+        sources = {n: s for n, (s, _) in self.model.inputs.items()}
+        return host_program(self.model, self.values, sources, wanted, self.types)
 
     def lowered(self) -> LoweredModel:
         """Lower every node, then collect what runs on the host."""
@@ -175,9 +179,11 @@ class Lowering:
             self.attempt(op, partial(self.folded, op, any(isinstance(v, Fixed) for v in inputs)))
 
     def folded(self, op: Operation, fixed: bool) -> list[Value]:
-        """One constant node: quantizers and movement keep integers, the rest is float64."""
+        """One constant node: quantizers and movement keep integers, the rest is numpy's integers, or float64."""
         self.context.current = op
-        if op.op in QUANTIZERS or op.op == "DequantizeLinear" or fixed:
+        check_types(op, self.types)
+        arithmetic = op.op not in MOVERS and any(self.types.get(o) in INTEGERS for o in op.outputs)
+        if op.op in QUANTIZERS or op.op == "DequantizeLinear" or (fixed and not arithmetic):
             handler = HANDLERS.get(op.op)
             if handler is not None and op.op not in MACS:
                 try:
@@ -190,7 +196,7 @@ class Lowering:
             return [Const(np.asarray(op.attributes["value"]))]
         if not on_host(op.op, op.domain):
             raise Refused(f"{op.op} of constants is not supported")
-        return list(fold(self.model, op, self.values))
+        return list(fold(self.model, op, self.values, self.types))
 
     def live_nodes(self) -> set[int]:
         """Nodes at or before which an integer decision lies: quantizers and quantized multiply-accumulates."""
@@ -236,6 +242,7 @@ class Lowering:
 
     def lowered_outputs(self, op: Operation, values: list[Value], live: bool) -> list[Value]:
         """What the node's outputs are."""
+        check_types(op, self.types)
         if op.op in ("Shape", "Size"):
             shape = np.array(shape_of(self.context, values[0]), np.int64)
             if op.op == "Size":
@@ -248,17 +255,16 @@ class Lowering:
         hosts = [v for v in values if isinstance(v, Host)]
         integer = [v for v in values if isinstance(v, Expr | Curve)]
         handler = HANDLERS.get(op.op)
-        if op.op == "DequantizeLinear" and isinstance(values[0], Host):
+        known = self.types.get(op.inputs[0] if op.inputs else "") in INTEGERS and not live
+        if op.op == "DequantizeLinear" and isinstance(values[0], Host) and not (known and values[0].after):
             raise Refused(self.no_codes(values[0]))
         if hosts and (op.op not in QUANTIZERS or handler is None):
             if not integer or any(h.after for h in hosts):
                 return self.hosted(op, any(h.after for h in hosts) or bool(integer))
             raise Refused("it mixes integers with a float input that no quantizer made an integer")
-        kept = (
-            op.op in MOVERS | SUMS | {"DequantizeLinear", "Identity"}
-            or on_integers(op, values)
-            or belongs(self.context, op)
-        )
+        whole = on_integers(self.context, op)
+        handler = (handler_of(op) if whole else None) or handler
+        kept = op.op in MOVERS | SUMS | {"DequantizeLinear", "Identity"} or whole or belongs(self.context, op)
         functions = [v for v in values if isinstance(v, Curve)]
         if not live and integer and not (handler and kept and not functions):
             return self.hosted(op, True)
@@ -267,17 +273,17 @@ class Lowering:
             if handler is None:
                 made_by = "-".join(dict.fromkeys(functions[0].made_by))
                 raise Refused(f"it reads {made_by} of {functions[0].tensor} unrounded; put a quantizer in front")
-        elif live and handler is not None and curves.meeting(self.context, op):
+        elif live and handler is not None and not whole and curves.meeting(self.context, op):
             handler = CURVES[op.op]
         if handler is None:
             raise Refused(f"{op.op} is not supported between quantizers")
         try:
             result = handler(self.context, op)
+            return as_integers(self.context, op, list(result) if isinstance(result, Sequence) else [result])
         except Refused:
             if not live and integer and on_host(op.op, op.domain):
                 return self.hosted(op, True)
             raise
-        return list(result) if isinstance(result, Sequence) else [result]
 
     def hosted(self, op: Operation, after: bool) -> list[Value]:
         """What a node's outputs are where the host runs it."""
@@ -324,16 +330,21 @@ class Lowering:
             if not isinstance(value, Expr | Host) or (isinstance(value, Host) and not value.after):
                 raise IntsimError(f"{self.model.path}: output {name} doesn't depend on any quantized tensor")
             outputs[name] = value
+            declared, made = self.model.outputs[name], self.types.get(name)
+            if made is not None and declared != made and declared in INTEGERS:
+                what = f"is declared {type_name(declared)}, but what makes it makes {type_name(made)}"
+                raise IntsimError(f"{self.model.path}: output {name}: {what}")
         sources = {n: v.shape for n, v in self.values.items() if isinstance(v, Expr)}
         wanted = [n for n, v in outputs.items() if isinstance(v, Host)]
         sources |= {n: s for n, (s, _) in self.model.inputs.items() if isinstance(self.values[n], Host)}
-        epilogue = host_program(self.model, self.values, sources, wanted)
+        epilogue = host_program(self.model, self.values, sources, wanted, self.types)
         epilogue.check()
         ends: dict[str, Expr] = {}
         for name in [*epilogue.inputs, *(n for n, v in outputs.items() if isinstance(v, Expr))]:
             value = self.values[name]
             if isinstance(value, Expr):
-                ends[name] = value
+                ends[name] = self.end(name, value)
+        outputs |= {n: ends[n] for n in outputs if n in ends and isinstance(outputs[n], Expr)}
         self.graph.outputs = list(dict.fromkeys(t for e in ends.values() for t, _ in e.terms))
         self.prune()
         self.check_codes()
@@ -351,6 +362,17 @@ class Lowering:
             "no quantizer and no integer input found: nothing here is integer; "
             "quantize the model first (Brevitas, or any QONNX or QCDQ exporter)"
         )
+
+    def end(self, name: str, value: Expr) -> Expr:
+        """What ends the integer part: integers of the file, and codes repeated by broadcasting, as a tensor of them."""
+        self.context.current = next((op for op in self.model.operations if name in op.outputs), None)
+        if self.context.current is None:
+            return value
+        if self.types.get(name) in INTEGERS:
+            return settled(self.context, value)
+        if len(value.terms) == 1 and not value.steps:
+            return replace(value, terms=((self.context.broadcast(value.terms[0][0], value.shape), value.terms[0][1]),))
+        return value
 
     def row_functions(self) -> dict[str, Expr]:
         """The first ONNX tensor that each row function's integers stand for."""
@@ -380,11 +402,3 @@ class Lowering:
         self.graph.nodes = kept[::-1]
         self.graph.inputs = [i for i in self.graph.inputs if i in needed]
         self.graph.tensors = {n: t for n, t in self.graph.tensors.items() if n in needed}
-
-
-def on_integers(op: Operation, values: list[Value]) -> bool:
-    """Whether a node computes on ONNX integers, which stay exact integers to the end: Clip, or a constant operand."""
-    if op.op == "Clip":
-        return is_codes(values[0])
-    whole = any(isinstance(v, Const) and v.array.dtype.kind in "iu" for v in values)
-    return op.op in ("Add", "Sub", "Mul") and whole

@@ -24,7 +24,7 @@ def matmul(context: Context, node: Operation) -> Value:
     if isinstance(x, Const | Fixed):
         if not isinstance(y, Expr) or len(x.shape) < 2 or len(y.shape) < 2:
             raise Refused("its constant left operand meets an operand that is not an integer matrix")
-        return _swap_moved(context, product(context, _swap_moved(context, y), _swap(context, x), None))
+        return swapped(context, product(context, swapped(context, y), _swap(context, x), None))
     left = expression(context, node, 0)
     squeeze = []
     if len(left.shape) == 1:
@@ -48,10 +48,11 @@ def _reshaped(context: Context, value: Const | Fixed | Expr, shape: list[int]) -
 
 def _swap(context: Context, value: Const | Fixed | Expr) -> Const | Fixed | Expr:
     """Last two axes exchanged."""
-    return Const(np.swapaxes(value.array, -1, -2)) if isinstance(value, Const) else _swap_moved(context, value)
+    return Const(np.swapaxes(value.array, -1, -2)) if isinstance(value, Const) else swapped(context, value)
 
 
-def _swap_moved(context: Context, value: M) -> M:
+def swapped(context: Context, value: M) -> M:
+    """The last two axes of integers exchanged."""
     rank = len(value.shape)
     return context.move(value, "transpose", {"perm": [*range(rank - 2), rank - 1, rank - 2]})
 
@@ -92,7 +93,7 @@ def gemm(context: Context, node: Operation) -> Value:
     x = expression(context, node, 0)
     y = context.integer(node.inputs[1])
     if at.get("transA"):
-        x = _swap_moved(context, x)
+        x = swapped(context, x)
     if at.get("transB"):
         y = _swap(context, y)
     alpha, beta = (rationals(np.float32(at.get(k, 1.0))) for k in ("alpha", "beta"))

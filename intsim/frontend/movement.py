@@ -111,7 +111,7 @@ def transpose(context: Context, node: Operation) -> Value:
     perm = [int(p) for p in node.attributes.get("perm", range(len(x.shape) - 1, -1, -1))]
     if sorted(perm) != list(range(len(x.shape))):
         raise Refused(f"its perm {perm} is not a permutation of its input's {len(x.shape)} axes")
-    return context.move(x, "transpose", {"perm": perm})
+    return x if perm == sorted(perm) else context.move(x, "transpose", {"perm": perm})
 
 
 def pick(context: Context, x: M, axis: int, index: Any) -> M:

@@ -36,12 +36,12 @@ def _standard() -> dict[str, Row]:
     both = """
         Abs Add AveragePool BatchNormalization Cast Ceil Celu Clip Concat Constant Conv ConvInteger ConvTranspose
         Cos DepthToSpace DequantizeLinear Div Dropout Elu Erf Exp Expand Flatten Floor Gather Gelu Gemm
-        GlobalAveragePool GlobalMaxPool HardSigmoid HardSwish Identity LayerNormalization LeakyRelu Log MatMul
+        GlobalAveragePool GlobalMaxPool HardSigmoid HardSwish HardTanh Identity LayerNormalization LeakyRelu Log MatMul
         MatMulInteger Max MaxPool Min Mish Mul Neg PRelu Pad Pow QLinearConv QLinearMatMul Reciprocal ReduceMean
         ReduceSum Relu Reshape Resize Round Selu Shape Sigmoid Sign Sin Size Slice Softmax Softplus Softsign
         SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh ThresholdedRelu Transpose Unsqueeze Upsample
     """
-    integers = "HardTanh QuantizeLinear"
+    integers = "QuantizeLinear"
     host = """
         Acos Acosh AffineGrid And ArgMax ArgMin Asin Asinh Atan Atanh Attention BitShift BitwiseAnd BitwiseNot
         BitwiseOr BitwiseXor BlackmanWindow CastLike CenterCropPad Col2Im Compress ConstantOfShape Cosh CumSum DFT

@@ -34,6 +34,7 @@ def quantize_linear(context: Context, node: Operation) -> Value:
     if len(node.inputs) > 2 and node.inputs[2]:
         array = constant(context, node, 2, "zero point")
         kind, zeros = element_type(array), along_axis(array.astype(np.int64), shape, node)
+        zeros = zeros.reshape(()) if zeros.size == 1 else zeros
     elif node.attributes.get("output_dtype"):
         if node.attributes["output_dtype"] not in ONNX_INTEGERS:
             raise Refused("its output type is not an integer type")
@@ -94,20 +95,23 @@ def _per_channel_zero(
 
 
 def _following_clip(context: Context, node: Operation, kind: IntegerType) -> tuple[tuple[int, int] | None, str | None]:
-    """Bounds of an integer Clip that alone reads this node, so that both become one requantizer."""
+    """Bounds of an integer Clip that alone reads this node, so that both become one requantizer.
+
+    They are what the Clip makes of the type's ends: max(x, lower) first, so that an upper bound below the lower wins.
+    """
     output = node.outputs[0]
     readers = [op for op in context.model.operations if output in op.inputs]
     if len(readers) != 1 or readers[0].op != "Clip" or output in context.model.outputs or context.model.opset < 11:
         return None, None
-    clip, bounds = readers[0], [kind.min, kind.max]
+    clip, edges = readers[0], [kind.min, kind.max]
     for i, name in enumerate(clip.inputs[1:3]):
         if name:
             value = context.values.get(name)
-            if not isinstance(value, Const) or value.array.size != 1:
+            if not isinstance(value, Const) or value.array.size != 1 or element_type(value.array) != kind:
                 return None, None
-            edge = int(value.array.reshape(-1)[0])
-            bounds[i] = max(bounds[0], edge) if i == 0 else min(bounds[1], edge)
-    return (bounds[0], bounds[1]), clip.outputs[0]
+            edges[i] = int(value.array.reshape(-1)[0])
+    low, high = (min(max(end, edges[0]), edges[1]) for end in (kind.min, kind.max))
+    return (low, high), clip.outputs[0]
 
 
 def _codes(value: Value, kind: IntegerType) -> Value:

@@ -7,7 +7,7 @@ import numpy as np
 from intsim.frontend.context import Context, Refused, spread
 from intsim.frontend.conv import convolution
 from intsim.frontend.expression import Const, Expr, Fixed, Value
-from intsim.frontend.matmul import product
+from intsim.frontend.matmul import product, swapped
 from intsim.frontend.parameters import constant, element_type, positive_scale
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import MACS, QUANTIZERS, lowers
@@ -58,10 +58,22 @@ def conv_integer(context: Context, node: Operation) -> Value:
 @lowers("MatMulInteger", kind=MACS)
 def matmul_integer(context: Context, node: Operation) -> Value:
     """ONNX MatMulInteger: int32 accumulators; zero points of A by row, of B by column."""
-    a, b = _raw(context, node, 0, 2, ONE, -2), _raw(context, node, 1, 3, ONE, -1)
-    if not isinstance(a, Expr):
-        raise Refused("its first operand is a constant")
-    return product(context, a, b, None)
+    return _product(context, _raw(context, node, 0, 2, ONE, -2), _raw(context, node, 1, 3, ONE, -1))
+
+
+def _product(context: Context, a: Fixed | Expr, b: Fixed | Expr) -> Expr:
+    """`numpy.matmul`: a first operand of one axis is a row, a second one a column, and that axis goes away again."""
+    gone = [axis for axis, v in ((-2, a), (-1, b)) if len(v.shape) == 1]
+    a = context.move(a, "reshape", {"shape": [1, *a.shape]}) if len(a.shape) == 1 else a
+    b = context.move(b, "reshape", {"shape": [*b.shape, 1]}) if len(b.shape) == 1 else b
+    if isinstance(a, Expr):
+        out = product(context, a, b, None)
+    elif isinstance(b, Expr):
+        out = swapped(context, product(context, swapped(context, b), swapped(context, a), None))
+    else:
+        raise Refused("both of its operands are constants")
+    shape = [s for i, s in enumerate(out.shape) if i - len(out.shape) not in gone]
+    return context.move(out, "reshape", {"shape": shape}) if gone else out
 
 
 def _requantized(context: Context, node: Operation, out: Expr, scale_at: int, zero_at: int) -> Value:
@@ -101,6 +113,4 @@ def qlinear_matmul(context: Context, node: Operation) -> Value:
     """ONNX QLinearMatMul."""
     sa, sb = (positive_scale(constant(context, node, i, "scale")) for i in (1, 4))
     a, b = _raw(context, node, 0, 2, sa, -2), _raw(context, node, 3, 5, sb, -1)
-    if not isinstance(a, Expr):
-        raise Refused("its first operand is a constant")
-    return _requantized(context, node, product(context, a, b, None), 6, 7)
+    return _requantized(context, node, _product(context, a, b), 6, 7)

@@ -10,6 +10,7 @@ import numpy as np
 from intsim.frontend.context import Context, Refused
 from intsim.frontend.elementwise import expression
 from intsim.frontend.expression import Const, Expr, Value
+from intsim.frontend.interpolation import nearest_index, neighbours, old_nearest_mode, source_positions
 from intsim.frontend.movement import axis_of, integers, pick
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import lowers
@@ -19,54 +20,23 @@ MOST_POSITIONS = 1 << 16
 """Longest axis that a Resize may make."""
 
 
-def source_positions(node: Operation, size: int, out: int, scale: Fraction) -> list[Fraction]:
-    """Where each output sample lies on the input axis (ONNX Resize, coordinate_transformation_mode), exactly."""
-    mode = node.attributes.get("coordinate_transformation_mode", "half_pixel")
-    half = Fraction(1, 2)
-    if mode == "asymmetric":
-        return [j / scale for j in range(out)]
-    if mode == "half_pixel":
-        return [(j + half) / scale - half for j in range(out)]
-    if mode == "pytorch_half_pixel":
-        return [(j + half) / scale - half if out > 1 else Fraction(0) for j in range(out)]
-    if mode == "align_corners":
-        return [Fraction(j * (size - 1), out - 1) if out > 1 else Fraction(0) for j in range(out)]
-    if mode == "half_pixel_symmetric":
-        start = Fraction(size, 2) * (1 - out / (scale * size))
-        return [start + (j + half) / scale - half for j in range(out)]
-    raise Refused(f"its coordinate_transformation_mode {mode} is not supported")
-
-
-def nearest_index(node: Operation, position: Fraction, size: int) -> int:
-    """Nearest sample by nearest_mode, inside the axis."""
-    mode = node.attributes.get("nearest_mode", "round_prefer_floor")
-    half = Fraction(1, 2)
-    rules = {
-        "floor": position.__floor__(),
-        "ceil": position.__ceil__(),
-        "round_prefer_floor": (position - half).__ceil__(),
-        "round_prefer_ceil": (position + half).__floor__(),
-    }
-    if mode not in rules:
-        raise Refused(f"its nearest_mode {mode} is not supported")
-    return min(max(rules[mode], 0), size - 1)
-
-
 @lowers("Resize", "Upsample")
 def resize(context: Context, node: Operation) -> Value:
     """Nearest as a gather; linear by integer weights, separable axis by axis."""
     x = expression(context, node, 0)
-    if node.op == "Upsample" or context.model.opset < 11:
-        old = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-        node = replace(node, attributes={**node.attributes, **old})
+    old = node.op == "Upsample" or context.model.opset < 11
+    if old:
+        node = replace(node, attributes={**node.attributes, "coordinate_transformation_mode": "asymmetric"})
     sizes, scales = _resize_targets(context, node, x.shape)
     mode = node.attributes.get("mode", "nearest")
     for axis, (out, scale) in enumerate(zip(sizes, scales, strict=True)):
         if out == x.shape[axis] and scale == 1:
             continue
-        positions = source_positions(node, x.shape[axis], out, scale)
+        positions = source_positions(node.attributes, x.shape[axis], out, scale)
         if mode == "nearest":
-            x = pick(context, x, axis, [nearest_index(node, p, x.shape[axis]) for p in positions])
+            rule = node.attributes.get("nearest_mode", "round_prefer_floor")
+            rule = old_nearest_mode(node.op, scale) if old else rule
+            x = pick(context, x, axis, [nearest_index(rule, p, x.shape[axis]) for p in positions])
         elif mode in ("linear", "bilinear"):
             x = _interpolate(context, x, axis, positions)
         else:
@@ -113,14 +83,7 @@ def _resize_targets(context: Context, node: Operation, shape: tuple[int, ...]) -
 
 def _interpolate(context: Context, x: Expr, axis: int, positions: list[Fraction]) -> Expr:
     """Linear interpolation: weights are rationals that sum to one; their common denominator refines the scale."""
-    size = x.shape[axis]
-    index, weight = [], []
-    for p in positions:
-        p = min(max(p, Fraction(0)), Fraction(size - 1))
-        left = min(p.__floor__(), max(size - 2, 0))
-        share = p - left
-        index.append([left, min(left + 1, size - 1)])
-        weight.append([1 - share, share])
+    index, weight = neighbours(positions, x.shape[axis])
     denominator = 1
     for row in weight:
         for w in row:

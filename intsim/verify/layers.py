@@ -44,6 +44,10 @@ def layers(graph: IntegerGraph, sources: Mapping[str, str] | None = None) -> lis
     for node in graph.nodes:
         if isinstance(OPS[node.op], Mac) and node.name not in claimed:
             out.append(Layer(node.source or node.name, node.source_op or node.op, node.output, (node.name,)))
+    # integers of the file that end the graph, where they wrapped on the way
+    for node in graph.nodes:
+        if node.op == "affine" and node.output in graph.outputs:
+            out.append(Layer(node.source or node.name, node.source_op or node.op, node.output, ()))
     order = {node.output: i for i, node in enumerate(graph.nodes)}
     return sorted(out, key=lambda layer: order.get(layer.tensor, -1))
 

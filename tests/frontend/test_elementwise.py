@@ -197,12 +197,11 @@ def test_casts_of_codes():
     assert run.outputs[wide].dtype == np.int32
 
 
-@pytest.mark.parametrize("to", [TensorProto.UINT8, TensorProto.BOOL, TensorProto.INT4, TensorProto.FLOAT8E4M3FN])
-def test_casts_that_change_values_are_refused(to):
+def test_a_cast_to_another_kind_of_number_is_refused():
     net = Net(21)
     q = net.node("QuantizeLinear", net.input(2, 4), np.float32(0.25), np.int8(0))
-    y = net.quant(net.node("Cast", net.node("Cast", q, to=to), to=TensorProto.FLOAT))
-    with pytest.raises(intsim.IntsimError, match=r"put a quantizer in front|neither an integer"):
+    y = net.quant(net.node("Cast", net.node("Cast", q, to=TensorProto.FLOAT8E4M3FN), to=TensorProto.FLOAT))
+    with pytest.raises(intsim.IntsimError, match="neither an integer"):
         intsim.load(net.model(y))
 
 

@@ -141,11 +141,11 @@ CASES = {
     ),
     "loop": (lambda n, x: n.node("GRU", x, x, x), "GRU is not supported between quantizers"),
     "cast": (lambda n, x: n.node("Cast", n.node("Cast", x, to=TensorProto.INT8), to=1), "casts real values"),
-    "integer division": (
+    "integer division by zero": (
         lambda n, x: n.node(
-            "Cast", n.node("Div", n.node("QuantizeLinear", x, np.float32(1), np.int8(0)), np.int8(3)), to=1
+            "Cast", n.node("Div", n.node("QuantizeLinear", x, np.float32(1), np.int8(0)), np.int8(0)), to=1
         ),
-        "remainder",
+        "divided by zero",
     ),
     "pad value": (lambda n, x: n.node("Pad", x, np.int64([0] * 7 + [1]), n.input(name="p")), ""),
     "pad mode": (lambda n, x: n.node("Pad", x, np.int64([0] * 7 + [1]), mode="mirror"), "mirror"),

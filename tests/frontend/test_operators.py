@@ -45,7 +45,7 @@ def test_everything_in_the_registry_is_in_the_table():
 def test_what_the_host_may_run_has_a_reference_implementation():
     newest = onnx.defs.onnx_opset_version()
     for (domain, name), row in operators.ROWS.items():
-        if row.host and domain == "":
+        if row.host and domain == "" and name != "HardTanh":  # of older opsets; host_operators has it
             schema = onnx.defs.get_schema(name, newest, "")
             if schema.deprecated:
                 schema = onnx.defs.get_schema(name, schema.since_version - 1, "")

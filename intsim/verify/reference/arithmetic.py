@@ -138,15 +138,11 @@ def multiply(a: Tensor, b: Tensor, factor: bool = True) -> Tensor:
 
 
 def divide(a: Tensor, b: Tensor) -> Tensor:
-    """a / b, broadcast, of real numbers; of two integer tensors, rounded towards zero as ONNX's Div does."""
+    """a / b, broadcast, of real numbers (`integers.py` divides integers)."""
     if b.exact and b.size <= _FACTOR:
         divisors = b.fractions()
         if any(f == 0 for f in divisors.flat):
             raise IntsimError("division by zero")
-        if _kind(a, b) == "i":
-            if not a.exact or a.size > SMALL:
-                raise IntsimError("integer division is evaluated on small constants and shapes only")
-            return constant(each(lambda x, y: Fraction(math.trunc(x / y)), a.fractions(), divisors), "i")
         return multiply(a, constant(each(lambda f: 1 / f, divisors)))
     (va, ea), (vb, eb) = a.approx(), b.approx()
     room = np.abs(vb) - _zero(eb)

@@ -20,7 +20,8 @@ from onnx import numpy_helper
 from intsim.errors import IntsimError
 from intsim.verify.reference.call import Call, attributes
 from intsim.verify.reference.given import snap
-from intsim.verify.reference.operators import EPILOGUE, OPERATORS, QUANTIZERS, key
+from intsim.verify.reference.integers import INTEGERS, typed
+from intsim.verify.reference.operators import EPILOGUE, OPERATORS, QUANTIZERS, key, laid
 from intsim.verify.reference.quantize import Quantized
 from intsim.verify.reference.quantizers import clip_integers
 from intsim.verify.reference.run import ReferenceRun
@@ -83,6 +84,7 @@ class Reference:
             self._fixed[name] = from_array(np.asarray(array), f"constant {name!r}")
         self._inputs = {i.name: _declared(i) for i in graph.input if i.name not in self._fixed}
         floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+        self._types = {i.name: _type_name(i.type.tensor_type.elem_type) for i in graph.input}
         self._floats = {i.name for i in graph.input if i.type.tensor_type.elem_type in floats}
         self.outputs = [o.name for o in graph.output]
         self._steps = self._read(graph)
@@ -126,7 +128,7 @@ class Reference:
                 attrs = attributes(node)
             except _MALFORMED as error:
                 raise IntsimError(f"{label}: unreadable attribute: {_line(error)}") from error
-            if operator not in OPERATORS and operator not in QUANTIZERS:
+            if operator not in OPERATORS and operator not in QUANTIZERS and operator not in INTEGERS:
                 if idle:  # what no output needs may be anything
                     left_out.update(node.output)
                     continue
@@ -179,6 +181,8 @@ class Reference:
             ):
                 raise IntsimError(f"input {name!r} has shape {array.shape}, the file says {dims} (0: any)")
             env[name] = from_array(array, f"input {name!r}")
+            if env[name].kind == "i" and "int" in self._types[name]:
+                env[name] = replace(env[name], type=self._types[name])
             _finite(env[name], f"input {name!r}")
         out = ReferenceRun(env)
         touched: set[str] = set()
@@ -260,9 +264,14 @@ def _call(operator: str, call: Call) -> Tensor | list[Tensor] | Quantized:
             return QUANTIZERS[operator](call)
         if quantizes:
             return clip_integers(call)
-        made = OPERATORS[operator](call)
-    if not poison:
-        return made
+        whole = operator in INTEGERS and all(t is None or t.kind == "i" for t in call.inputs)
+        if not whole and operator not in OPERATORS:
+            raise IntsimError(f"{operator} is evaluated on integers only")
+        if whole and call.opset < 7 and len(call.inputs) == 2:
+            call = replace(call, inputs=[call.tensor(0), laid(call)])
+        made = INTEGERS[operator](call) if whole and not poison else OPERATORS[operator](call)
+        if not poison:
+            return [typed(t, call) for t in made] if isinstance(made, list) else typed(made, call)
     tensors = made if isinstance(made, list) else [made]
     return [_poisoned(t, poison) for t in tensors]
 
@@ -275,6 +284,10 @@ def _poisoned(t: Tensor, poison: str) -> Tensor:
 def _finite(t: Tensor, what: str) -> None:
     if t.v is not None and t.e is None and not np.isfinite(t.v).all():
         raise IntsimError(f"{what} holds numbers that are not finite")
+
+
+def _type_name(element: int) -> str:
+    return onnx.TensorProto.DataType.Name(element).lower()
 
 
 def _declared(value: onnx.ValueInfoProto) -> tuple[int, ...] | None:

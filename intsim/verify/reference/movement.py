@@ -4,14 +4,14 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 import onnx
 
 from intsim.errors import IntsimError
 from intsim.verify.reference.arithmetic import on_common_grid
-from intsim.verify.reference.call import Call, sized
+from intsim.verify.reference.call import Call, integer_range, sized
+from intsim.verify.reference.integers import cut, numbers
 from intsim.verify.reference.rational import SMALL, each
 from intsim.verify.reference.tensor import Tensor, constant, from_array, grid, move
 
@@ -216,20 +216,30 @@ def constant_of_shape(call: Call) -> Tensor:
 
 
 def cast(call: Call) -> Tensor:
-    """Cast between number types: to floats the identity (real numbers), to integers towards zero, constants only."""
+    """Cast between number types: to floats the identity (real numbers), integers keep their low bits.
+
+    Real numbers lose their fraction on the way to an integer type, and have to fit it.
+    """
     x = call.tensor(0)
     name = onnx.TensorProto.DataType.Name(call.attr("to", 0)).lower()
     if name in ("float", "double", "float16", "bfloat16"):
         return replace(x, kind="f", type="")
     if name != "bool" and not name.startswith(("int", "uint")):
         raise IntsimError(f"Cast to {name} is not evaluated")
-    kind = "b" if name == "bool" else "i"
-    if x.kind in "ib" and kind == "i":
-        return replace(x, kind="i", type=name)
+    if name == "bool":
+        if not x.on_grid:
+            raise IntsimError("Cast to bool is evaluated where numbers are known exactly")
+        n, s = x.integers()
+        return grid(np.asarray((n != 0) & (s != 0)).astype(np.float32), Fraction(1), 1.0, "b")
+    if x.kind in "ib":
+        return cut(numbers(x), name)
     if not x.exact or x.size > SMALL:
-        raise IntsimError("Cast to integers is evaluated on small constants and shapes only")
-    to: Callable[[Fraction], Any] = bool if kind == "b" else math.trunc
-    return from_array(each(to, x.fractions()).astype(bool if kind == "b" else np.int64), "the cast")
+        raise IntsimError("Cast of real numbers to integers is evaluated on small exact tensors only")
+    low, high = integer_range(name)
+    whole = each(math.trunc, x.fractions())
+    if any(not low <= v <= high for v in whole.flat):
+        raise IntsimError(f"a number that {name} does not hold is cast to it; what it becomes is not defined")
+    return cut(whole, name)
 
 
 def _compare(f: Callable[..., np.ndarray]) -> Callable[[Call], Tensor]:

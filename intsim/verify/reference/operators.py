@@ -23,6 +23,7 @@ from intsim.verify.reference.arithmetic import (
 from intsim.verify.reference.call import Call, window
 from intsim.verify.reference.contraction import convolve, convolve_transposed, matmul
 from intsim.verify.reference.functions import FUNCTIONS, evaluated, power_of
+from intsim.verify.reference.integers import LOGIC
 from intsim.verify.reference.movement import MOVEMENT, along_channel, channels_first, channels_last
 from intsim.verify.reference.pool import POOLING, max_pool
 from intsim.verify.reference.quantizers import QUANTIZERS, dequantize_linear
@@ -32,7 +33,7 @@ from intsim.verify.reference.resize import RESIZING
 from intsim.verify.reference.rowwise import layer_normalization, root, softmax
 from intsim.verify.reference.tensor import Tensor, constant, exact_number, from_array, move
 
-__all__ = ["EPILOGUE", "OPERATORS", "QUANTIZERS", "key"]
+__all__ = ["EPILOGUE", "OPERATORS", "QUANTIZERS", "key", "laid"]
 
 Operator = Callable[[Call], Tensor | list[Tensor]]
 
@@ -162,17 +163,18 @@ def _fold(f: Callable[[Tensor, Tensor], Tensor]) -> Operator:
     return operator
 
 
-def _legacy(call: Call) -> Tensor:
+def laid(call: Call) -> Tensor:
     """The second input, laid along `axis` where opset 6 and earlier ask for it."""
     b = call.tensor(1)
     if call.opset < 7 and call.attr("broadcast", 0) and "axis" in call.attrs:
-        behind = len(call.tensor(0).shape) - call.attrs["axis"] - len(b.shape)
+        rank = len(call.tensor(0).shape)
+        behind = rank - call.attrs["axis"] % rank - len(b.shape)
         return move([b], lambda x: x.reshape(*x.shape, *(1,) * behind))
     return b
 
 
 def _binary(f: Callable[[Tensor, Tensor], Tensor]) -> Operator:
-    return lambda call: f(call.tensor(0), _legacy(call))
+    return lambda call: f(call.tensor(0), laid(call))
 
 
 def leaky_relu(call: Call) -> Tensor:
@@ -192,6 +194,12 @@ def hard_sigmoid(call: Call, alpha: Fraction | None = None) -> Tensor:
 def hard_swish(call: Call) -> Tensor:
     """x * max(0, min(1, x / 6 + 1 / 2)), exact."""
     return multiply(call.tensor(0), hard_sigmoid(call, Fraction(1, 6)), factor=False)
+
+
+def hard_tanh(call: Call) -> Tensor:
+    """HardTanh: a clamp to min_val, max_val."""
+    low, high = (exact_number(float(np.float32(call.attr(k, d)))) for k, d in (("min_val", -1.0), ("max_val", 1.0)))
+    return minimum(maximum(call.tensor(0), constant(low)), constant(high))
 
 
 def _approximate(v: np.ndarray, label: str) -> Tensor:
@@ -297,6 +305,7 @@ OPERATORS: dict[str, Operator] = {
     **MOVEMENT,
     **POOLING,
     **RESIZING,
+    **LOGIC,
     **{name: _outside(f) for name, f in plain.EPILOGUE.items()},
     **{name: _function(f) for name, f in plain.PLAIN.items()},
     "DequantizeLinear": dequantize_linear,
@@ -320,6 +329,7 @@ OPERATORS: dict[str, Operator] = {
     "PRelu": lambda call: leaky(call.tensor(0), call.tensor(1)),
     "HardSigmoid": hard_sigmoid,
     "HardSwish": hard_swish,
+    "HardTanh": hard_tanh,
     "Clip": clip,
     "Softmax": row_softmax,
     "LayerNormalization": layer_normalization,

@@ -13,9 +13,10 @@ import numpy as np
 import onnx
 
 from intsim.errors import IntsimError
-from intsim.verify.reference.arithmetic import add, maximum, minimum, multiply, subtract
+from intsim.verify.reference.arithmetic import add, multiply, subtract
 from intsim.verify.reference.call import Call, integer_range, window
 from intsim.verify.reference.contraction import convolve, matmul
+from intsim.verify.reference.integers import cut, numbers
 from intsim.verify.reference.quantize import Quantized, on_codes, quantize, rounding
 from intsim.verify.reference.rational import each, full_rank
 from intsim.verify.reference.tensor import Tensor, constant, grid, move
@@ -184,21 +185,29 @@ def clip_integers(call: Call) -> Quantized:
     """ONNX Clip on an integer tensor: a narrower range after QuantizeLinear."""
     x = call.tensor(0)
     first, last = integer_range(x.type or "int64")
-    low = call.tensor(1) if call.optional(1) else constant(Fraction(first))
-    high = call.tensor(2) if call.optional(2) else constant(Fraction(last))
-    out = x
-    if call.optional(1):
-        out = maximum(out, low)
-    if call.optional(2):
-        out = minimum(out, high)
-    limits = (each(float, t.fractions()).astype(np.float64) for t in (low, high))
-    return _integers(replace(out, kind="i", type=x.type), *limits)
+    values = numbers(x)
+    limits = []
+    for i, end, pick in ((1, first, max), (2, last, min)):
+        bound = call.optional(i)
+        limit = np.asarray(end, object) if bound is None else numbers(bound)
+        limits.append(limit.astype(np.float64))
+        values = each(pick, values, limit)
+    return _integers(cut(values, x.type or "int64"), *limits)
 
 
 def _integers(t: Tensor, low: np.ndarray, high: np.ndarray) -> Quantized:
     """A tensor that already holds integers."""
     codes = t.integers()[0] * each(float, t.integers()[1]).astype(np.float64)
     return Quantized(codes, _ONE, _ZERO, t, low, high, t.fraction, integer=True)
+
+
+def _in_int32(t: Tensor) -> Quantized:
+    """Sums that ONNX adds up in int32; it does not say what becomes of those that don't fit."""
+    out = _integers(replace(t, kind="i", type="int32"), *map(_limit, integer_range("int32")))
+    first, last = integer_range("int32")
+    if out.codes.size and not first <= out.codes.min() <= out.codes.max() <= last:
+        raise IntsimError("a sum leaves int32, and ONNX does not say what becomes of it")
+    return out
 
 
 def _shifted(call: Call, value: int, zero: int, shape: tuple[int, ...]) -> Tensor:
@@ -224,16 +233,15 @@ def _per_output(rank: int) -> tuple[int, ...]:
 
 
 def conv_integer(call: Call) -> Quantized:
-    """ONNX ConvInteger: sums of (x - x_zero_point) (w - w_zero_point); padding is the zero point. No int32 wrap."""
+    """ONNX ConvInteger: sums of (x - x_zero_point) (w - w_zero_point); padding is the zero point."""
     rank = len(call.tensor(0).shape)
     x, w = _shifted(call, 0, 2, ()), _shifted(call, 1, 3, _per_output(rank))
-    return _integers(replace(_integer_convolution(call, x, w), type="int32"), *map(_limit, integer_range("int32")))
+    return _in_int32(_integer_convolution(call, x, w))
 
 
 def matmul_integer(call: Call) -> Quantized:
-    """ONNX MatMulInteger: products of integers less their zero points. No int32 wrap."""
-    out = matmul(_shifted(call, 0, 2, (-1, 1)), _shifted(call, 1, 3, (-1,)))
-    return _integers(replace(out, kind="i", type="int32"), *map(_limit, integer_range("int32")))
+    """ONNX MatMulInteger: products of integers less their zero points."""
+    return _in_int32(matmul(_shifted(call, 0, 2, (-1, 1)), _shifted(call, 1, 3, (-1,))))
 
 
 def _rescaled(call: Call, acc: Tensor, scales: tuple[np.ndarray, np.ndarray], out: tuple[int, int]) -> Quantized:

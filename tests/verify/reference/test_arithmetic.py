@@ -91,11 +91,6 @@ def test_what_53_bits_do_not_hold_leaves_the_grid_but_stays_exact():
     check(out, np.array([32767 * s + b], object))
 
 
-def test_integer_division_rounds_towards_zero():
-    a, b = (from_array(np.array(v), "x") for v in ([7, -7, 6], [2, 2, -4]))
-    assert divide(a, b).whole("x").tolist() == [3, -3, -1]
-
-
 def test_division_by_zero_is_refused():
     x = from_array(np.ones(2, np.float32), "x")
     with pytest.raises(IntsimError, match="zero"):
