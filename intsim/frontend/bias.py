@@ -23,10 +23,10 @@ from intsim.ops.movement import axis_behind
 
 LARGEST = 1 << 62
 """Magnitude of a bias code from which on 64 bits can't hold its sums."""
+MOST_BETWEEN = 32
+"""Nodes between a multiply-accumulate and a constant beyond which it is not looked for."""
 SAME_NUMBERS = {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 """Operators that hand on every number once."""
-UNSCALED = {"ConvInteger", "MatMulInteger"}
-"""Multiply-accumulates whose result has no scale; the constant Mul behind one is its scale."""
 
 
 def split(constant: Rationals, scale: Rationals) -> tuple[IntArray, Rationals]:
@@ -49,7 +49,7 @@ def added(context: Context, node: Operation, position: int, value: Expr) -> Expr
     As it is where the input is not the result of a multiply-accumulate that nobody else reads, or where the constant is
     not one value a channel: then the requantizer adds it.
     """
-    if _product(context, node.inputs[position]) is None or len(value.terms) != 1 or value.steps:
+    if not _is_product(context, node.inputs[position]) or len(value.terms) != 1 or value.steps:
         return value
     name, scale = value.terms[0]
     way = _way_back(context, name)
@@ -61,8 +61,9 @@ def added(context: Context, node: Operation, position: int, value: Expr) -> Expr
         return value
     channels = (value.shape[axis],)
     scales, offsets = (np.broadcast_to(p.reshape(-1), channels) for p in parameters)
-    codes, rest = split(offsets, scales)
-    if codes.any():
+    before = way[0][0].arrays.get("bias", np.zeros(1, np.int64))
+    codes, rest = split(np.asarray(offsets + rationals(before) * scales, dtype=object), scales)
+    if codes.any() or before.any():
         _give_bias(context, [node for node, _ in way], codes)
     for maker, at in way:
         # what the integers mean: the sum as the layer makes it, without the sign and factor of what came behind
@@ -84,29 +85,24 @@ def belongs(context: Context, node: Operation) -> bool:
     Such a node is integer even where no quantizer follows.
     """
     sides = [n for n in node.inputs if n and not isinstance(context.values.get(n), Const | Fixed)]
-    maker = _product(context, sides[0]) if len(sides) == 1 else None
-    if maker is None or not isinstance(context.values.get(sides[0]), Expr):
+    if node.op not in ("Add", "Sub", *SAME_NUMBERS) or len(sides) != 1:
         return False
-    return node.op in ("Add", "Sub", *SAME_NUMBERS) or (node.op == "Mul" and maker in UNSCALED)
+    return isinstance(context.values.get(sides[0]), Expr) and _is_product(context, sides[0])
 
 
-def _product(context: Context, name: str) -> str | None:
-    """The multiply-accumulate whose result an ONNX tensor is, moved or scaled at most, if one node alone reads it."""
-    scaled = False
-    while True:
+def _is_product(context: Context, name: str) -> bool:
+    """Whether an ONNX tensor is a multiply-accumulate's result, moved or with a constant added, that one node reads."""
+    for _ in range(MOST_BETWEEN):
         maker = context.makers.get(name)
         if maker is None or context.readers.get(name, 0) != 1:
-            return None
+            return False
         if maker.op in MACS:
-            return maker.op if not scaled or maker.op in UNSCALED else None
-        if maker.op == "Mul" and not scaled:
-            scaled = True
-        elif maker.op not in SAME_NUMBERS:
-            return None
+            return True
         sides = [n for n in maker.inputs if n and not isinstance(context.values.get(n), Const | Fixed)]
-        if len(sides) != 1:
-            return None
+        if maker.op not in ("Add", "Sub", *SAME_NUMBERS) or len(sides) != 1:
+            return False
         name = sides[0]
+    return False
 
 
 def _way_back(context: Context, name: str) -> list[tuple[Node, int]] | None:
@@ -114,7 +110,8 @@ def _way_back(context: Context, name: str) -> list[tuple[Node, int]] | None:
     nodes: list[Node] = []
     while not nodes or not isinstance(OPS[nodes[0].op], Mac):
         node = context.producer(name)
-        if node is None or not (isinstance(OPS[node.op], Mac) or node.op in ("reshape", "transpose")):
+        wanted = node is not None and (isinstance(OPS[node.op], Mac) or node.op in ("reshape", "transpose"))
+        if node is None or not wanted or len(nodes) > MOST_BETWEEN:
             return None
         nodes.insert(0, node)
         name = node.inputs[0]
@@ -129,12 +126,11 @@ def _way_back(context: Context, name: str) -> list[tuple[Node, int]] | None:
 
 
 def _give_bias(context: Context, nodes: list[Node], codes: IntArray) -> None:
-    """Add to the bias of the first of `nodes`, and to the ranges of all."""
+    """Set the bias of the first of `nodes`, and the ranges of all."""
     graph = context.graph
-    bias = codes + nodes[0].arrays.get("bias", np.zeros(1, np.int64))
-    changed = replace(nodes[0], arrays={**nodes[0].arrays, "bias": bias})
+    changed = replace(nodes[0], arrays={**nodes[0].arrays, "bias": codes})
     low, high = OPS[changed.op].value_range(changed, *(graph.tensors[i] for i in changed.inputs))
-    if low < -LIMIT or high > LIMIT or np.abs(bias).max() >= LARGEST:
+    if low < -LIMIT or high > LIMIT:
         raise Refused(f"its exact sum with the bias needs {max(-low, high).bit_length() + 1} bits, more than 64")
     context.replace(nodes[0], changed)
     nodes[0] = changed

@@ -54,14 +54,14 @@ def _standard() -> dict[str, Row]:
     """
     # before these opsets a form with another meaning: an axis to broadcast along, training as the default, ...
     old = {
-        7: "Add And BatchNormalization Div Dropout Equal GRU Gemm Greater LSTM Less Mul Or",
+        7: "And BatchNormalization Dropout Equal GRU Gemm Greater LSTM Less Or",
         6: "Cast Selu Tile",
         5: "Reshape",
         4: "Concat",
         2: "LpPool Pad Split",
     }
     first = {name: opset for opset, names in old.items() for name in names.split()}
-    first |= dict.fromkeys(("PRelu", "Pow", "RNN", "Sub", "Upsample", "Xor"), 7)
+    first |= dict.fromkeys(("PRelu", "Pow", "RNN", "Upsample", "Xor"), 7)
     rows: dict[str, Row] = {}
     for names, where in ((both, (True, True)), (integers, (True, False)), (host, (False, True))):
         rows |= {name: Row(*where, first.get(name, 1)) for name in names.split()}

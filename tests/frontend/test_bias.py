@@ -285,18 +285,39 @@ def test_what_stays_in_the_requantizer(form):
 
 
 def test_a_bias_of_integer_products():
-    """MatMulInteger's result has no scale: the Mul behind it gives it one, and what is added then is the bias."""
+    """An int32 constant behind MatMulInteger is its bias; behind the Mul that scales it, nothing is."""
+    for scaled in (False, True):
+        net = Net()
+        x = net.input(2, 4, kind=TensorProto.INT8)
+        y = net.node("MatMulInteger", x, CODES)
+        if scaled:
+            y = net.node("Mul", net.node("Cast", y, to=TensorProto.FLOAT), np.float32([0.01, 0.02, 0.03]))
+            y = net.node("Add", y, BIAS)
+        else:
+            y = net.node("Cast", net.node("Add", np.int32([700, -5, 0]), y), to=TensorProto.FLOAT)
+        for model in (net.model(y), net.model(net.qdq(y, 0.05, np.int8(0)))):
+            loaded = intsim.load(model)
+            assert mac(loaded).arrays.get("bias", np.zeros(3, int)).tolist() == ([0, 0, 0] if scaled else [700, -5, 0])
+            check(model, {"x": RNG.integers(-128, 128, (2, 4)).astype(np.int8)}, 1 - scaled)
+
+
+def test_constants_add_up_before_they_are_split():
+    """1.5 and 1.0 LSB are 2.5, which goes to 2; split one by one they would be 2 + 1."""
     net = Net()
-    x = net.input(2, 4, kind=TensorProto.INT8)
-    y = net.node("Cast", net.node("MatMulInteger", x, CODES), to=TensorProto.FLOAT)
-    y = net.node("Mul", y, np.float32([0.01, 0.02, 0.03]))
-    y = net.node("Add", y, BIAS)
-    for model in (net.model(y), net.model(net.qdq(y, 0.05, np.int8(0)))):
-        loaded = intsim.load(model)
-        scales = [Fraction(float(np.float32(s))) for s in (0.01, 0.02, 0.03)]
-        wanted = [round(Fraction(float(b)) / s) for b, s in zip(BIAS, scales, strict=True)]
-        assert mac(loaded).arrays["bias"].tolist() == wanted
-        check(model, {"x": RNG.integers(-128, 128, (2, 4)).astype(np.int8)}, 1)
+    x = net.qdq(net.input(1, 4), 1.0, np.int8(0))
+    y = net.node("Gemm", x, weights(net, CODES, 1.0), np.float32([1.0, -1.0, 1.5]))
+    y = net.node("Add", y, np.float32([1.5, -1.5, 1.0]))
+    assert mac(intsim.load(net.model(y))).arrays["bias"].tolist() == [2, -2, 2]
+
+
+def test_a_long_way_from_the_product():
+    for between, inside in ((20, True), (40, False)):
+        net = Net()
+        y = stays(net)
+        for _ in range(between):
+            y = net.node("Identity", y)
+        loaded = intsim.load(net.model(net.node("Add", y, BIAS)))
+        assert ("bias" in mac(loaded).arrays) == inside
 
 
 @pytest.mark.parametrize("form", ["Gemm", "Add", "scalar"])

@@ -170,8 +170,8 @@ OPSETS = {
     "never there": (17, lambda n, x: n.node("Softplus2", x), "Softplus2 is no operator of ONNX"),
     "another form": (
         6,
-        lambda n, x: n.node("Add", x, np.float32([1, 2, 3, 4]), broadcast=1, axis=1),
-        "Add as opset 6 has it is not supported; convert the file to opset 7",
+        lambda n, x: n.node("PRelu", x, np.float32([1, 2, 3, 4])),
+        "PRelu as opset 6 has it is not supported; convert the file to opset 7",
     ),
     "dropout that drops": (6, lambda n, x: n.node("Dropout", x), "Dropout as opset 6 has it"),
     "random": (17, lambda n, x: n.node("RandomNormalLike", x), "RandomNormalLike is not supported; its"),
