@@ -8,6 +8,8 @@ of the file (`reading`). docs/certify.md says what is proven by what, and what i
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +28,7 @@ from intsim.proofs.certificate import (
     STATUSES,
     CellClaim,
     Certificate,
+    Codes,
     Counterexample,
     LayerClaim,
     Obstacle,
@@ -34,7 +37,7 @@ from intsim.proofs.certificate import (
 )
 from intsim.proofs.counterexample import Requantizer, behind, code_counterexample, sum_counterexample
 from intsim.proofs.reading import read_again
-from intsim.proofs.replay import chained, confirm, probe, promoted, search
+from intsim.proofs.replay import chained, confirm, probe, promoted, real_inputs, search
 from intsim.proofs.requantizers import CellCertificate, certify_requantizer, multiplier_widths
 from intsim.proofs.site import Site
 from intsim.proofs.subject import check_name, check_subject, identity, target_content
@@ -42,6 +45,8 @@ from intsim.proofs.wrong_sums import WrongSum, wrong_sums
 from intsim.targets import Target
 
 Progress = Callable[[str], None]
+MOST_INPUTS = 1024
+"""Inputs of a network up to which all of them are tried where the proof leaves something open."""
 
 
 class Samples(Protocol):
@@ -105,9 +110,11 @@ def prove(
             maker = graph.producer(node.inputs[0]) if len(node.inputs) == 1 else None
             obstacles.append(_codes_obstacle(loaded, chosen, node, claim, sites.get(maker.name) if maker else None))
     searched, arrays, seen = _refute(loaded, chosen, obstacles, sites, samples)
+    _exhaust(loaded, chosen, obstacles, sites)
+    stands = {o.status for o in obstacles} - {"certified"}
     # where the proof holds the target itself is compared with the file, else what it was to equal
-    reading = read_again(loaded, Target.load("exact") if obstacles else chosen, progress)
-    said = {reading.status, *(o.status for o in obstacles)}
+    reading = read_again(loaded, Target.load("exact") if stands else chosen, progress)
+    said = {reading.status, *stands}
     verdict = next(s for s in STATUSES if s in said)
     return Certificate(
         intsim.__version__,
@@ -308,3 +315,54 @@ def _refute(
         if not waiting:
             break
     return count, used, seen
+
+
+def _exhaust(model: Model, target: Target, obstacles: list[Obstacle], sites: Mapping[str, Site]) -> None:
+    """Try every input of a network that has few; changes `obstacles`: each is refuted, or stands no longer.
+
+    Nothing is said where the host stands in front of the codes, or where the target has no result for an input.
+    """
+    graph = model.graph
+    by_name = {n.name: n for n in graph.nodes}
+    found: dict[str, Counterexample] = {}
+    count = 0
+    if all(o.status == "refuted" for o in obstacles):
+        return
+    for codes in _every_input(model):
+        inputs = real_inputs(model, codes)
+        if inputs is None:
+            return
+        try:
+            exact, mine = (model.run(inputs, t, keep=True).tensors for t in ("exact", target))
+        except IntsimError:
+            return
+        count += 1
+        if all(np.array_equal(exact[n], mine[n]) for n in graph.tensors):
+            continue
+        left = [by_name[o.node] for o in obstacles if o.status != "refuted" and o.node not in found]
+        given = {n: Codes.of(a, int(a.reshape(-1)[0])) for n, a in codes.items()}
+        wrong = search(model, target, inputs, None, left, sites)
+        found |= {name: replace(stated, inputs=given) for name, stated in wrong.items()}
+    if not count:
+        return
+    for i, obstacle in enumerate(obstacles):
+        if obstacle.node in found:
+            more = [*obstacle.counterexamples, found[obstacle.node]]
+            obstacles[i] = replace(obstacle, status="refuted", counterexamples=more)
+        elif obstacle.status != "refuted":
+            reason = f"{obstacle.reason}; on none of the network's {count} inputs, which were all tried"
+            obstacles[i] = replace(obstacle, status="certified", reason=reason)
+
+
+def _every_input(model: Model) -> Iterator[dict[str, np.ndarray]]:
+    """All codes of the graph's inputs; nothing if they are more than `MOST_INPUTS`."""
+    graph, signs = model.graph, {b.tensor for b in model.lowered.boundaries if b.bipolar}
+    tensors = [graph.tensors[n] for n in graph.inputs]
+    choices = [(-1, 1) if t.name in signs else range(t.low, t.high + 1) for t in tensors]
+    sizes = [math.prod(t.shape) for t in tensors]
+    if sum(size * math.log2(len(c)) for size, c in zip(sizes, choices, strict=True)) > math.log2(MOST_INPUTS):
+        return
+    every = itertools.product(*(c for size, c in zip(sizes, choices, strict=True) for _ in range(size)))
+    for values in every:
+        parts = np.split(np.array(values, np.int64), np.cumsum(sizes)[:-1])
+        yield {t.name: part.reshape(t.shape) for t, part in zip(tensors, parts, strict=True)}

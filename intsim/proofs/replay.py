@@ -218,7 +218,7 @@ def promoted(model: Model, target: Target, stated: Counterexample) -> Counterexa
 
 
 def search(
-    model: Model, target: Target, inputs: Inputs, number: int, nodes: Sequence[Node], sites: Mapping[str, Site]
+    model: Model, target: Target, inputs: Inputs, number: int | None, nodes: Sequence[Node], sites: Mapping[str, Site]
 ) -> dict[str, Counterexample]:
     """Of `nodes`, by name: those that make a wrong integer of what reaches them when the network runs on `inputs`."""
     graph = model.graph

@@ -87,7 +87,7 @@ def _state(states: Sequence[str]) -> str:
 def lines(obstacle: Obstacle) -> list[str]:
     """An obstacle in a line: its last counterexample, which says most, or why there is none."""
     what = f"{obstacle.name}, {obstacle.kind}"
-    if not obstacle.counterexamples:
+    if not obstacle.counterexamples or obstacle.status == "certified":
         return [f"{what}: {obstacle.reason}"]
     return [f"{what}: {one_line(obstacle.counterexamples[-1])}"]
 

@@ -115,7 +115,7 @@ def compare_bounds(found, claimed, expected):
     """No sum in a register, no finished accumulator outside its bounds; no event where a layer is safe."""
     for layer in claimed.layers:
         seen = expected.layers[layer.name]
-        total = seen.exact.reshape(-1)
+        total = seen.registered.reshape(-1)
         if min(total) < layer.low or max(total) > layer.high:
             found.add("bounds", f"{layer.name}: sums {min(total)}..{max(total)} outside {layer.low}..{layer.high}")
         for i, stage in enumerate(layer.stages):

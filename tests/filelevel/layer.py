@@ -17,8 +17,9 @@ class Layer:
     """What was seen of a layer: the same for every network, input and machine.
 
     `result` holds the accumulators as its machine made them, `exact` the true sums of the same inputs, both in the
-    shape of the output, bias included. By channel and stage: `events`; `low`, `high`, extremes of true sums in the
-    registers, those before as they were; `need_low`, `need_high` and histograms `partial`, `final` (bits to groups),
+    shape of the output, bias included; `registered` are the true sums that registers were to hold, without a bias
+    behind them. By channel and stage: `events`; `low`, `high`, extremes of true sums in the registers, those before as
+    they were; `need_low`, `need_high` and histograms `partial`, `final` (bits to groups),
     as if no register had overflowed. `own` are the extremes by channel in one register, in the machine's order.
     """
 
@@ -33,6 +34,7 @@ class Layer:
     final: list
     own: list
     bias: list = field(default_factory=list)
+    registered: np.ndarray | None = None
     rest: list = field(default_factory=list)
 
 
@@ -178,6 +180,7 @@ def run(taps, x, w, bias, machine):
     else:
         seen.result = folded(taps, {(e, c): results[row, c].result + behind[c] for e, c, row in places})
     seen.exact = folded(taps, {(e, c): totals[row, c] + behind[c] for e, c, row in places})
+    seen.registered = folded(taps, {(e, c): totals[row, c] for e, c, row in places})
     return seen
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from frontend.build import Net
+from frontend.build import QONNX, Net
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -151,25 +151,60 @@ def test_wrapping_back_is_no_obstacle():
     assert intsim.certify(seesaw(), target(one.format(9, "saturate"))).layers[0].safe == 1
 
 
-def test_open_is_a_layer_that_nothing_is_known_to_reach():
-    """The second layer saturates on codes that the first one never makes together: open, whatever is searched."""
+def never_both(rows):
+    """Codes x and max(0, 15 - x), never both 15, times 7: a second layer that saturates at 8 bits on 30 of them."""
     net = Net()
-    x = net.quant(net.input(1, 1), 1, 0, 4, signed=0)
+    x = net.quant(net.input(rows, 1), 1, 0, 4, signed=0)
     w = net.quant(np.float32([[1, -1]]), 1, 0, 2)
-    # codes x and max(0, 15 - x): never both 15
     y = net.quant(net.node("Relu", net.node("Gemm", x, w, np.float32([0, 15]))), 1, 0, 4, signed=0)
     z = net.node("MatMul", y, net.quant(np.float32([[7], [7]]), 1, 0, 4))
-    model = intsim.load(net.model(net.quant(z, 1, 0, 8, signed=0)))
-    chosen = target('{ sum = "rest", bits = 8, overflow = "saturate" }')  # 7 x 15 = 105 fits, 7 x 30 = 210 doesn't
+    return intsim.load(net.model(net.quant(z, 1, 0, 8, signed=0)))
+
+
+EIGHT = '{ sum = "rest", bits = 8, overflow = "saturate" }'  # 7 x 15 = 105 fits, 7 x 30 = 210 doesn't
+
+
+def test_open_is_a_layer_that_nothing_is_known_to_reach():
+    """The second layer saturates on codes that the first one never makes together: open, whatever is searched."""
+    model, chosen = never_both(4), target(EIGHT)
     found = intsim.certify(model, chosen, Samples(model, 16, 0), 0)
     assert (found.verdict, found.samples["searched"], found.samples["seed"]) == ("open", 16, 0)
     (obstacle,) = found.obstacles
     (stated,) = obstacle.counterexamples
     assert (stated.level, stated.expected, stated.got) == ("layer", 210, 127)
     for value in range(16):
-        ran = model.run({"x": np.float32([[value]])}, chosen)
+        ran = model.run({"x": np.full((4, 1), value, np.float32)}, chosen)
         assert not any(e.any() for e in ran.overflows.values())
     assert found.layers[0].holds
+
+
+def test_few_inputs_are_all_tried():
+    """Sixteen inputs, none of which gets there; one bit less, and one does, which no sample was needed for."""
+    model = never_both(1)
+    found = intsim.certify(model, target(EIGHT))
+    (obstacle,) = found.obstacles
+    assert (found.verdict, obstacle.status) == ("certified", "certified")
+    assert obstacle.reason.endswith("on none of the network's 16 inputs, which were all tried")
+    assert found.layers[1].wrong == [0]
+    found = intsim.certify(model, target(EIGHT.replace("8", "7")))
+    second = found.obstacles[-1]
+    assert (found.verdict, second.status, second.name) == ("refuted", "refuted", found.layers[1].name)
+    stated = second.counterexamples[-1]
+    assert (stated.level, stated.network.sample, stated.expected, stated.got) == ("network", None, 105, 63)
+    assert replay.confirm(model, target(EIGHT.replace("8", "7")), stated) == []
+
+
+def test_all_inputs_are_tried_on_both_signs_of_a_bipolar_quantizer():
+    """-1 and 1 are its codes; 0, which lies between them, would overflow nothing and is no code."""
+    net = Net()
+    x = net.node("BipolarQuant", net.input(1, 2), np.float32(1), domain=QONNX)
+    y = net.node("MatMul", x, net.quant(np.float32([[3, 1], [3, -1]]), 1, 0, 4))
+    y = net.node("MatMul", net.quant(y, 1, 0, 4), net.quant(np.float32([[1], [3]]), 1, 0, 4))
+    model = intsim.load(net.model(net.quant(y, 1, 0, 8)))
+    # 6 + 0, 0 + 6: never 6 + 6
+    found = intsim.certify(model, target('{ sum = "rest", bits = 4, overflow = "saturate" }'))
+    assert found.verdict == "certified"
+    assert found.obstacles[0].reason.endswith("none of the network's 4 inputs, which were all tried")
 
 
 def test_samples_refute_what_lies_deep():
