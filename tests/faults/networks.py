@@ -285,6 +285,7 @@ _OPERATORS = [
         "block if how.behind is None else block + how.behind[panel.channels]",
         "block",
         "tests/engine/test_mac.py::test_convolution",
+        slow=True,
     ),
     Fault(
         "bias-preload-exchanged",
