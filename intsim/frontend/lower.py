@@ -254,7 +254,8 @@ class Lowering:
             raise Refused("it is or may be in training mode; export the model for inference")
         hosts = [v for v in values if isinstance(v, Host)]
         integer = [v for v in values if isinstance(v, Expr | Curve)]
-        handler = HANDLERS.get(op.op)
+        whole = on_integers(self.context, op)
+        handler = (handler_of(op) if whole else None) or HANDLERS.get(op.op)
         known = self.types.get(op.inputs[0] if op.inputs else "") in INTEGERS and not live
         if op.op == "DequantizeLinear" and isinstance(values[0], Host) and not (known and values[0].after):
             raise Refused(self.no_codes(values[0]))
@@ -262,8 +263,6 @@ class Lowering:
             if not integer or any(h.after for h in hosts):
                 return self.hosted(op, any(h.after for h in hosts) or bool(integer))
             raise Refused("it mixes integers with a float input that no quantizer made an integer")
-        whole = on_integers(self.context, op)
-        handler = (handler_of(op) if whole else None) or handler
         kept = op.op in MOVERS | SUMS | {"DequantizeLinear", "Identity"} or whole or belongs(self.context, op)
         functions = [v for v in values if isinstance(v, Curve)]
         if not live and integer and not (handler and kept and not functions):
@@ -294,9 +293,8 @@ class Lowering:
 
     def no_codes(self, value: Host) -> str:
         """Why a host tensor is not what a DequantizeLinear needs; names the node that took the codes, if one did."""
-        makers = {o: op for op in self.model.operations for o in op.outputs if o}
         name = value.name
-        while (op := makers.get(name)) is not None:
+        while (op := self.context.makers.get(name)) is not None:
             held = next((n for n in op.inputs if isinstance(self.values.get(n), Host)), None)
             if held is None:
                 if any(isinstance(self.values.get(n), Expr) for n in op.inputs):
@@ -358,14 +356,12 @@ class Lowering:
         for op in self.model.operations:
             if op.op in MACS and any(isinstance(self.values.get(n), Fixed) for n in op.inputs[:2]):
                 return f"node {op.name} ({op.op}): {WEIGHTS}; quantize the activations too"
-        return (
-            "no quantizer and no integer input found: nothing here is integer; "
-            "quantize the model first (Brevitas, or any QONNX or QCDQ exporter)"
-        )
+        what = "no quantizer and no integer input found: nothing here is integer"
+        return f"{what}; quantize the model first (Brevitas, or any QONNX or QCDQ exporter)"
 
     def end(self, name: str, value: Expr) -> Expr:
         """What ends the integer part: integers of the file, and codes repeated by broadcasting, as a tensor of them."""
-        self.context.current = next((op for op in self.model.operations if name in op.outputs), None)
+        self.context.current = self.context.makers.get(name)
         if self.context.current is None:
             return value
         if self.types.get(name) in INTEGERS:

@@ -214,9 +214,6 @@ class _Codes:
         """Where the executor's code is that of an int32 sum that wrapped in this very operator."""
         out = np.zeros(had.shape, bool)
         places = np.flatnonzero(where)[:MOST_WRAPS]
-        if self.key in ("ConvInteger", "MatMulInteger"):
-            exact = self.found.codes[self.name]
-            return np.asarray(where & (had == wrapped(exact)))
         if self.key not in ("QLinearConv", "QLinearMatMul"):
             return out
         for flat in places:

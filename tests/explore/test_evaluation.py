@@ -288,19 +288,17 @@ def test_the_bias_of_a_requantizer_meets_the_narrow_register():
         assert (line.wrong_accumulators, line.overflowing, line.max_lsb) == (0, 0, 80 - code)
 
 
-def test_a_proof_does_not_cover_what_an_overflow_before_makes():
-    """A sum of 128 wraps to -128, below what its codes can be without overflow; 127 - -128 then is too wide."""
+def test_a_proof_covers_what_an_overflow_before_makes():
+    """Codes 0..255, less 200, fit 9 bits. A sum of 256 that wraps to -256 is a code of -128, which no exact sum is."""
     net = Net()
     x = net.quant(net.input(1, 2), 1, 0, 8, signed=0)
-    sums = net.quant(net.node("MatMul", x, net.quant(np.float32([[1], [1]]), 1, 0, 2)), 1, 0, 16)
-    last = net.node("MatMul", sums, net.quant(np.float32([[-1]]), 1, 0, 2))
-    model, sample = intsim.load(net.model(net.quant(last, 1, 0, 16))), {"x": np.float32([[255, 1]])}
+    codes = net.quant(net.node("MatMul", x, net.quant(np.float32([[1], [1]]), 1, 0, 2)), 2, 0, 16)
+    last = net.node("Gemm", codes, net.quant(np.float32([[1]]), 1, 0, 2), np.float32([-400]))
+    model, sample = intsim.load(net.model(net.quant(last, 2, 0, 16))), {"x": np.float32([[255, 1]])}
     evaluate = Evaluation(model, target(), 0, [sample])
-    chosen = configured(target(), 0, Configuration(9, "wrap"))
     first, second = (n for n in model.graph.nodes if n.name in evaluate.macs)
-    assert model.graph.tensors[second.inputs[0]].low == 0
-    proofs = {first.name: False, second.name: True}
-    counts = evaluate._counts(second, [np.array([[-256]])], chosen, None, proofs)
-    assert counts is not None
-    assert counts.final[0, 10] == 1
-    assert evaluate._counts(second, [np.array([[0]])], chosen, None, proofs) is None
+    assert (model.graph.tensors[second.output].low, model.graph.tensors[second.output].high) == (-200, 55)
+    proofs = {bits: evaluate.proofs(configured(target(), 0, Configuration(bits, "wrap"))) for bits in (9, 10)}
+    assert proofs == {9: {first.name: False, second.name: False}, 10: {first.name: True, second.name: True}}
+    row = evaluate(Configuration(9, "wrap"))
+    assert [line.overflowing for line in row.layers] == [1, 1]

@@ -231,7 +231,7 @@ _EXPLORE = [
         "intsim/explore/evaluation.py",
         "tensors = held(self.graph, target)",
         "tensors = self.graph.tensors",
-        "tests/explore/test_evaluation.py::test_a_proof_does_not_cover_what_an_overflow_before_makes",
+        "tests/explore/test_evaluation.py::test_a_proof_covers_what_an_overflow_before_makes",
     ),
     Fault(
         "sweep-goes-on-with-other-inputs",
