@@ -108,7 +108,9 @@ class Model:
             # a uint64 above 2**63 must not come back as a negative code
             seen = array if array.dtype.kind == "u" else codes
             if info is not None and seen.size and (int(seen.min()) < info.low or int(seen.max()) > info.high):
-                raise IntsimError(f"{self.path}: input {name}: values leave the file's range {info.low}..{info.high}")
+                raise IntsimError(
+                    f"{self.path}: input {name}: values leave {info.low}..{info.high}, which intsim takes"
+                )
             return codes
         floats = array if array.dtype.kind == "f" else array.astype(np.float64)
         if not np.isfinite(floats).all():

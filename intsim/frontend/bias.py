@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from intsim.arithmetic.rounding import Rounding, round_fraction
-from intsim.frontend.context import Context, Refused
+from intsim.frontend.context import Context, Refused, compress_index, spread
 from intsim.frontend.expression import Const, Expr, Fixed, compress
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import MACS
@@ -25,6 +25,7 @@ LARGEST = 1 << 62
 """Magnitude of a bias code from which on 64 bits can't hold its sums."""
 MOST_BETWEEN = 32
 """Nodes between a multiply-accumulate and a constant beyond which it is not looked for."""
+SUMS = ("Add", "Sub", "Sum")
 SAME_NUMBERS = {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 """Operators that hand on every number once."""
 
@@ -53,30 +54,77 @@ def added(context: Context, node: Operation, position: int, value: Expr) -> Expr
         return value
     name, scale = value.terms[0]
     way = _way_back(context, name)
-    if way is None or context.graph.tensors[name].shape != value.shape:
+    if way is None or not _same_but_leading(context.graph.tensors[name].shape, value.shape):
         return value
-    axis = way[-1][1]
-    parameters = [compress(p) for p in (scale, value.offset)]
-    if any(size > 1 for p in parameters for a, size in enumerate(p.shape) if a != axis):
+    channels = _channels(context, way[0])
+    places = _places(context, way, value.shape)
+    scales, offsets = (_by_channel(p, places[-1], channels) for p in (scale, value.offset))
+    if scales is None or offsets is None or any(s == 0 for s in scales):
         return value
-    channels = (value.shape[axis],)
-    scales, offsets = (np.broadcast_to(p.reshape(-1), channels) for p in parameters)
-    before = way[0][0].arrays.get("bias", np.zeros(1, np.int64))
+    before = way[0].arrays.get("bias", np.zeros(1, np.int64))
     codes, rest = split(np.asarray(offsets + rationals(before) * scales, dtype=object), scales)
     if codes.any() or before.any():
-        _give_bias(context, [node for node, _ in way], codes)
-    for maker, at in way:
+        _give_bias(context, way, codes)
+    for node_, place in zip(way, places, strict=False):
         # what the integers mean: the sum as the layer makes it, without the sign and factor of what came behind
-        own = context.graph.tensors[maker.output]
-        factor = np.broadcast_to(compress(own.scale).reshape(-1), channels) / scales
-        left = np.asarray(rest * factor, dtype=object)
-        context.describe(maker.output, own.scale, _along(left, at, len(own.shape)))
-    return replace(value, offset=_along(rest, axis, len(value.shape)))
+        own = context.graph.tensors[node_.output]
+        given = _by_channel(spread(own.scale, len(own.shape)), place, channels)
+        if given is not None:
+            left = np.asarray(rest * given / scales, dtype=object)
+            context.describe(node_.output, own.scale, compress_index(left, place))
+    return replace(value, offset=compress_index(rest, places[-1]))
 
 
-def _along(values: Rationals, axis: int, rank: int) -> Rationals:
-    """One value a channel, as a parameter of a tensor."""
-    return compress(values.reshape([-1 if a == axis else 1 for a in range(rank)]))
+def _same_but_leading(shape: tuple[int, ...], grown: tuple[int, ...]) -> bool:
+    """Whether two shapes differ by leading axes of one element at most."""
+    more = len(grown) - len(shape)
+    return more >= 0 and grown[more:] == shape and all(s == 1 for s in grown[:more])
+
+
+def _channels(context: Context, node: Node) -> int:
+    return context.graph.tensors[node.output].shape[_channel_axis(node)]
+
+
+def _channel_axis(node: Node) -> int:
+    return -1 if node.op == "matmul" else 1
+
+
+def _places(context: Context, way: list[Node], shape: tuple[int, ...]) -> list[IntArray]:
+    """The channel of every element, behind each node of `way`, and last in `shape`; axes of one channel have size 1."""
+    first = context.graph.tensors[way[0].output].shape
+    axis: int | None = _channel_axis(way[0]) % len(first)
+    channels = np.arange(first[_channel_axis(way[0])])
+    index = channels.reshape([-1 if a == axis else 1 for a in range(len(first))])
+    found = [index]
+    for node in way[1:]:
+        before = context.graph.tensors[node.inputs[0]].shape
+        moved = axis_behind(node, axis, before) if axis is not None else None
+        if moved is None:
+            index = OPS[node.op].evaluate(node, np.ascontiguousarray(np.broadcast_to(index, before)))
+        else:
+            rank = len(context.graph.tensors[node.output].shape)
+            index = channels.reshape([-1 if a == moved else 1 for a in range(rank)])
+        axis = moved
+        found.append(index)
+    return [*found, index.reshape((1,) * (len(shape) - index.ndim) + index.shape)]
+
+
+def _by_channel(parameter: Rationals, places: IntArray, channels: int) -> Rationals | None:
+    """A parameter as (channels,) values; None if it changes within a channel."""
+    parameter = compress(parameter)
+    if parameter.size == 1:
+        return np.broadcast_to(parameter.reshape(-1), (channels,))
+    shape = np.broadcast_shapes(parameter.shape, places.shape)
+    at = np.broadcast_to(np.arange(parameter.size).reshape(parameter.shape), shape).reshape(-1)
+    pairs = np.unique(np.broadcast_to(places, shape).reshape(-1) * parameter.size + at)
+    values = parameter.reshape(-1)
+    out: Rationals = np.full(channels, None, object)
+    for pair in pairs.tolist():
+        channel, place = divmod(pair, parameter.size)
+        if out[channel] is not None and out[channel] != values[place]:
+            return None
+        out[channel] = values[place]
+    return out
 
 
 def belongs(context: Context, node: Operation) -> bool:
@@ -85,7 +133,7 @@ def belongs(context: Context, node: Operation) -> bool:
     Such a node is integer even where no quantizer follows.
     """
     sides = [n for n in node.inputs if n and not isinstance(context.values.get(n), Const | Fixed)]
-    if node.op not in ("Add", "Sub", *SAME_NUMBERS) or len(sides) != 1:
+    if node.op not in (*SUMS, *SAME_NUMBERS) or len(sides) != 1:
         return False
     return isinstance(context.values.get(sides[0]), Expr) and _is_product(context, sides[0])
 
@@ -99,14 +147,14 @@ def _is_product(context: Context, name: str) -> bool:
         if maker.op in MACS:
             return True
         sides = [n for n in maker.inputs if n and not isinstance(context.values.get(n), Const | Fixed)]
-        if maker.op not in ("Add", "Sub", *SAME_NUMBERS) or len(sides) != 1:
+        if maker.op not in (*SUMS, *SAME_NUMBERS) or len(sides) != 1:
             return False
         name = sides[0]
     return False
 
 
-def _way_back(context: Context, name: str) -> list[tuple[Node, int]] | None:
-    """The multiply-accumulate and the moves that make a tensor, each with its axis of channels."""
+def _way_back(context: Context, name: str) -> list[Node] | None:
+    """The multiply-accumulate and the moves that make a tensor."""
     nodes: list[Node] = []
     while not nodes or not isinstance(OPS[nodes[0].op], Mac):
         node = context.producer(name)
@@ -115,14 +163,7 @@ def _way_back(context: Context, name: str) -> list[tuple[Node, int]] | None:
             return None
         nodes.insert(0, node)
         name = node.inputs[0]
-    shapes = [context.graph.tensors[node.output].shape for node in nodes]
-    axes = [len(shapes[0]) - 1 if nodes[0].op == "matmul" else 1]
-    for node, before in zip(nodes[1:], shapes, strict=False):
-        axis = axis_behind(node, axes[-1], before)
-        if axis is None:
-            return None
-        axes.append(axis)
-    return list(zip(nodes, axes, strict=True))
+    return nodes
 
 
 def _give_bias(context: Context, nodes: list[Node], codes: IntArray) -> None:

@@ -178,8 +178,6 @@ def clip(context: Context, node: Operation) -> Value:
             edges[i - 1] = constant(context, node, i, "bound")
     if node.op == "HardTanh":
         edges = [np.asarray(d, np.float32) if e is None else e for d, e in zip((-1, 1), edges, strict=True)]
-    if isinstance(value, Fixed):
-        return _clip_fixed(value, edges)
     x = expression(context, node, 0)
     step = clip_step(edges[0], edges[1], len(x.shape))
     return x.then(step.kind, *step.values)
@@ -187,21 +185,17 @@ def clip(context: Context, node: Operation) -> Value:
 
 @lowers("Sum")
 def sum_(context: Context, node: Operation) -> Value:
-    """Any number of operands, one after another."""
-    name = node.inputs[0]
-    for i, other in enumerate(node.inputs[1:]):
-        partial = f"{node.name}~{i + 2} of {len(node.inputs)}"
-        context.values[partial] = add(context, replace(node, op="Add", inputs=(name, other)))
-        name = partial
-    return context.values[name]
-
-
-def _clip_fixed(value: Fixed, edges: list[np.ndarray | None]) -> Fixed:
-    """Clip of constant integer codes."""
-    if value.scale.size != 1 or value.scale.reshape(-1)[0] != 1 or any(value.offset.reshape(-1)):
-        raise Refused("it clips a constant that was already scaled")
-    low, high = (None if e is None else np.asarray(e).astype(np.int64) for e in edges)
-    return replace(value, codes=np.clip(value.codes, low, high))
+    """Any number of operands: integers one after another, then all constants as one."""
+    constants = [v for v in map(context.value, node.inputs) if isinstance(v, Const | Fixed)]
+    places = [i for i, n in enumerate(node.inputs) if not isinstance(context.value(n), Const | Fixed)]
+    made = expression(context, node, places[0])
+    for i in places[1:]:
+        made = sum_of(context, made, expression(context, node, i), 1)
+    if not constants:
+        return made
+    total = np.asarray(sum(map(as_real, constants)), dtype=object)
+    value = with_constant(made, ONE, total, np.broadcast_shapes(*(c.shape for c in constants)))
+    return _in_accumulator(context, node, places[0], value) if len(places) == 1 else value
 
 
 @lowers("BatchNormalization")

@@ -182,14 +182,14 @@ class Lowering:
         """One constant node: quantizers and movement keep integers, the rest is numpy's integers, or float64."""
         self.context.current = op
         check_types(op, self.types)
-        arithmetic = op.op not in MOVERS and any(self.types.get(o) in INTEGERS for o in op.outputs)
+        arithmetic = op.op not in MOVERS and any(self.types.get(o) in ONNX_INTEGERS for o in op.outputs)
         if op.op in QUANTIZERS or op.op == "DequantizeLinear" or (fixed and not arithmetic):
             handler = HANDLERS.get(op.op)
             if handler is not None and op.op not in MACS:
                 try:
                     result = handler(self.context, op)
                     return list(result) if isinstance(result, Sequence) else [result]
-                except Refused:
+                except (Refused, *MALFORMED):
                     if op.op in QUANTIZERS or op.op == "DequantizeLinear":
                         raise
         if op.op == "Constant" and "value" in op.attributes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from intsim.arithmetic.integers import IntegerType
-from intsim.frontend.codes import quantize_constant, quantized
+from intsim.frontend.codes import quantize_constant, quantize_rationals, quantized
 from intsim.frontend.context import Boundary, Context, Refused, spread
 from intsim.frontend.expression import Const, Curve, Expr, Fixed, Host, Value, compress
 from intsim.frontend.parameters import (
@@ -20,6 +20,7 @@ from intsim.frontend.parameters import (
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import QUANTIZERS, lowers
 from intsim.frontend.tables import tabulate
+from intsim.frontend.types import type_name
 from intsim.graph import Rationals, rationals
 
 
@@ -64,9 +65,12 @@ def _per_channel_zero(
     value = context.value(node.inputs[0])
     low, high = bounds or (kind.min, kind.max)
     real = rationals(zeros)
-    if isinstance(value, Const):
-        wide = 1 << 62
-        codes = quantize_constant(value.array, scale, rationals(0), 0, "half_even", -wide, wide)
+    if isinstance(value, Const | Fixed):
+        limits = scale, rationals(0), 0, "half_even", -(1 << 62), 1 << 62
+        if isinstance(value, Fixed):
+            codes = quantize_rationals(value.real(), *limits)
+        else:
+            codes = quantize_constant(value.array, *limits)
         return Fixed(np.clip(codes + zeros, low, high), scale, -real * scale, kind)
     if isinstance(value, Host):
         span = int(np.abs(zeros).max())
@@ -138,6 +142,9 @@ def dequantize_linear(context: Context, node: Operation) -> Value:
     scale = positive_scale(along_axis(constant(context, node, 1, "scale"), shape, node))
     zero = rationals(0)
     if len(node.inputs) > 2 and node.inputs[2]:
+        own, theirs = (context.types.get(node.inputs[i]) for i in (0, 2))
+        if own is not None and theirs is not None and own != theirs:
+            raise Refused(f"its input is {type_name(own)}, its zero point {type_name(theirs)}; ONNX wants one type")
         zero = rationals(along_axis(constant(context, node, 2, "zero point").astype(np.int64), shape, node))
     rank = len(shape)
     scale, offset = spread(scale, rank), spread(as_array(-zero * scale), rank)

@@ -57,8 +57,10 @@ def weights(value: Value, channel_axis: int) -> Weights:
     scale, offset = (spread(compress(spread(v, rank)), rank) for v in (value.scale, value.offset))
     others = [a for a in range(rank) if a != channel_axis]
     regular = all(v.shape[a] == 1 for v in (scale, offset) for a in others)
+    if not regular or any(s == 0 for s in scale.reshape(-1)):
+        return _regrid(value, channel_axis)
     ratio = np.asarray(-offset / scale)
-    if not regular or any(r.denominator != 1 for r in ratio.reshape(-1)):
+    if any(r.denominator != 1 for r in ratio.reshape(-1)):
         return _regrid(value, channel_axis)
     zero = np.array([int(r) for r in ratio.reshape(-1)], np.int64)
     kind = value.type or _type_of(value.codes)

@@ -90,8 +90,8 @@ def check(
     lines = [] if content["digest"] == digest(content) else ["digest: the file was changed after it was written"]
     if content["model"]["graph_sha256"] != mine["graph_sha256"]:
         lines.append(
-            f"model: the file is lowered to another integer graph than intsim {content['intsim']} had when it wrote the "
-            "certificate; give the same --shape and --constants, or certify again"
+            f"model: its file is lowered to another integer graph than by intsim {content['intsim']}, which wrote it; "
+            "give the same --shape and --constants, or certify again"
         )
     target = target_from(content["target"])
     whose, renamed = _whose(target)

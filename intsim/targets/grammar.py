@@ -14,6 +14,7 @@ from intsim.arithmetic.rounding import Rounding
 
 ORDER_TOKENS = ("kh", "kw", "cin")
 TOSA_BITS = (16, 32)
+MAX_STAGES = 16
 # What a key allows, for the one line of an error; keys are the last part of their path, or two parts where they differ.
 ALLOWED = {
     "title": "one printable line of text",
@@ -22,7 +23,8 @@ ALLOWED = {
     "activation": '"s" or "u" and 1..32 bits, e.g. "u8"',
     "weight": '"s" or "u" and 1..32 bits, e.g. "s8"',
     "order": 'a permutation of "kh kw cin"',
-    "stages": 'a list of tables { sum = 1..2147483647 or "rest", bits = 1..64, overflow = "wrap" or "saturate" }',
+    "stages": f"a list of up to {MAX_STAGES} tables "
+    '{ sum = 1..2147483647 or "rest", bits = 1..64, overflow = "wrap" or "saturate" }',
     "sum": '1..2147483647 or "rest"',
     "bits": "1..64",
     "lanes": f"1..{MAX_LANES}",
@@ -142,7 +144,7 @@ class Accumulate(Table):
 
     order: Annotated[tuple[str, ...], BeforeValidator(_order)] = ORDER_TOKENS
     packing: PackingTable | None = None
-    stages: Annotated[tuple[StageTable, ...], BeforeValidator(_listed)]
+    stages: Annotated[tuple[StageTable, ...], Field(max_length=MAX_STAGES), BeforeValidator(_listed)]
     bias: BiasPlace = "after"
 
 

@@ -119,6 +119,20 @@ def identity_matmul_add(net, bias):
     return net.node("Add", net.node("Cast", y, to=TensorProto.FLOAT), bias)
 
 
+def matmul_add_of_higher_rank(net, bias):
+    y = net.node("MatMul", quantized(net, (2, 4)), weights(net, CODES))
+    return net.node("Add", y, net.node("Reshape", bias, np.int64([1, 1, 1, 3])))
+
+
+def matmul_sum(net, bias):
+    return net.node("Sum", bias, net.node("MatMul", quantized(net, (2, 4)), weights(net, CODES)))
+
+
+def matmul_sum_of_three(net, bias):
+    half = net.node("Mul", bias, np.float32(0.5))
+    return net.node("Sum", half, half, net.node("MatMul", quantized(net, (2, 4)), weights(net, CODES)))
+
+
 def twice(net, bias):
     """Half of it as an operand, half behind."""
     half = net.node("Mul", bias, np.float32(0.5))
@@ -151,6 +165,7 @@ FORMS = [
     *(gemm, gemm_transposed, matmul_add, add_matmul, matmul_sub, sub_matmul, matmul_reshape_add),
     *(matmul_transpose_add, vector_matmul_add, left_matmul_add, batched_matmul_add, identity_matmul_add, twice),
     *(conv, conv_add, conv_transpose, channels_last_conv_add, gemm_alpha),
+    *(matmul_add_of_higher_rank, matmul_sum, matmul_sum_of_three),
 ]
 
 
@@ -380,3 +395,35 @@ def test_the_target_says_where_it_is_added(place):
     assert run.overflows[mac(loaded).name].sum(axis=1).tolist() == events
     seen = intsim.bounds(loaded, target).layers[0]
     assert (seen.low, seen.high) == ((-512, 508) if place == "requantizer" else (-524, 517))
+
+
+def test_an_axis_of_channels_that_a_reshape_splits():
+    net = Net()
+    codes = np.concatenate([CODES, CODES[:, ::-1]], axis=1)
+    y = net.node("Reshape", net.node("MatMul", quantized(net, (2, 4)), weights(net, codes)), np.int64([2, 2, 3]))
+    y = net.node("Add", y, np.float32([[1.5, -0.75, 0], [3, 0.5, 1]]))
+    for model in (net.model(y), net.model(net.qdq(y, 0.05, np.int8(3)))):
+        loaded = intsim.load(model)
+        wanted = [round(Fraction(b) / LSB) for b in (1.5, -0.75, 0, 3, 0.5, 1)]
+        assert mac(loaded).arrays["bias"].tolist() == wanted
+        check(model, {"x": np.float32(RNG.integers(-128, 128, (2, 4))) * X}, 1)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+def test_a_dot_product_has_one_channel(shape):
+    """Weights of one axis, or a single channel whose axis a Reshape drops: a scalar is its bias."""
+    for column in (CODES[:, 0], CODES[:, :1]):
+        net = Net()
+        y = net.node("MatMul", quantized(net, (2, 4)), weights(net, column.copy()))
+        y = net.node("Add", net.node("Reshape", y, np.int64([1, 2])), np.full(shape, 2.5, np.float32))
+        for model in (net.model(y), net.model(net.qdq(y, 0.05, np.int8(3)))):
+            assert mac(intsim.load(model)).arrays["bias"].tolist() == [round(Fraction(2.5) / LSB)]
+            check(model, {"x": np.float32(RNG.integers(-128, 128, (2, 4))) * X}, 1)
+
+
+def test_a_product_times_nothing_has_no_unit():
+    net = Net()
+    y = net.node("Gemm", quantized(net, (2, 4)), weights(net, CODES), alpha=0.0)
+    model = net.model(net.qdq(net.node("Add", y, BIAS), 0.05, np.int8(3)))
+    assert "bias" not in mac(intsim.load(model)).arrays
+    check(model, {"x": np.ones((2, 4), np.float32)}, 2)

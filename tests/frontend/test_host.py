@@ -150,7 +150,7 @@ def test_integer_inputs_stay_in_their_type(kind, bad):
     y = net.node("DequantizeLinear", net.input(2, 2, kind=kind), np.float32(0.25), zero)
     model = net.model(net.quant(y))
     intsim.run(model, {"x": np.zeros((2, 2), np.int64)})
-    with pytest.raises(intsim.IntsimError, match="leave the file's range"):
+    with pytest.raises(intsim.IntsimError, match="which intsim takes"):
         intsim.run(model, {"x": np.full((2, 2), bad)})
     with pytest.raises(intsim.IntsimError, match="takes integers"):
         intsim.run(model, {"x": np.zeros((2, 2))})
