@@ -16,9 +16,10 @@ def warmup(json_: Json = False) -> None:
     """
     began = time.perf_counter()
     from intsim.compiling import cache_folder, census
-    from intsim.engine.warm import jobs
+    from intsim.engine.warm import Job, jobs
+    from intsim.frontend.codes import warm
 
-    todo = list(jobs())
+    todo = [*jobs(), Job("input codes", warm)]
     with progress(len(todo)) as step:
         for job in todo:
             step(job.name)

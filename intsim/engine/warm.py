@@ -64,6 +64,8 @@ class Sketch:
         channels, rank = self.graph.tensors[self.last].shape[1], len(self.graph.tensors[self.last].shape) - 2
         bits, signed = more.pop("bits", 8), more.pop("signed", False)
         weight = self.weight((out, channels // groups, *[kernel] * rank), bits)
+        if more.pop("bias", False):
+            weight["bias"] = self.rng.integers(-(1 << 12), 1 << 12, out)
         pads = [dilation * (kernel - 1) // 2] * (2 * rank)
         at = {"strides": [stride] * rank, "dilations": [dilation] * rank, "pads": pads, "groups": groups, **more}
         made = self.node(at.pop("op", "conv"), arrays=weight, zero_point=0, weight_type=typed(bits), **at)
@@ -109,6 +111,9 @@ ONES = {"weight": np.ones((1, 1, 1, 1), np.int64)}
 Build = Callable[[Sketch], Any]
 CASES: dict[str, tuple[tuple[Any, ...], Build]] = {
     "conv": (IMAGE, lambda s: s.conv(16)),
+    "conv with a bias": (IMAGE, lambda s: s.conv(16, bias=True)),
+    "conv 1x1 with a bias": (IMAGE, lambda s: s.conv(16, 1, bias=True)),
+    "conv of signed codes with a bias": ((IMAGE, 8, True), lambda s: s.conv(16, bias=True)),
     "conv of signed codes": ((IMAGE, 8, True), lambda s: s.conv(16)),
     "conv to signed codes": (IMAGE, lambda s: s.conv(16, signed=True)),
     "conv 1x1": (IMAGE, lambda s: s.conv(16, 1)),

@@ -87,6 +87,14 @@ def quantize_constant(
     return out.reshape(x.shape)
 
 
+def warm() -> None:
+    """Run the compiled quantizer once for every type of input and of codes that a host boundary has."""
+    for given in (np.float32, np.float64):
+        x = np.linspace(-9, 9, SMALL, dtype=given)
+        for kind in (np.uint8, np.int8, np.int64):
+            quantize_constant(x, rationals(0.1), rationals(0), 0, "half_even", 0, 100, kind)
+
+
 def _rows(
     x: np.ndarray, scale: Rationals, before: Rationals
 ) -> tuple[np.ndarray, list[Fraction], list[Fraction]] | None:

@@ -284,7 +284,8 @@ class _Growth(Rescaling, Moves):
         if self.info(made).shape[2:] == shape[2:] and len(self.info(made).shape) == rank + 2:
             parts = self.one_of([made, name], [name, made], [made, name, made])
             made = self.moved("concat", parts, {"axis": 1}) if self.info(made).shape[0] == shape[0] else made
-        for axis in range(2, rank + 2) if made is not None and self.chance(2) else ():
+        whole = made is not None and len(self.info(self.last).shape) == rank + 2
+        for axis in range(2, rank + 2) if whole and self.chance(2) else ():
             index = np.repeat(np.arange(self.info(self.last).shape[axis]), 2)
             made = self.moved("gather", [self.last], {"axis": axis}, {"index": index}) if made else None
         return made

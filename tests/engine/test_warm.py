@@ -9,6 +9,7 @@ import intsim
 from intsim.compiling import census
 from intsim.engine import warm
 from intsim.engine.run import run_graph
+from intsim.frontend import codes
 from intsim.targets import Target
 from intsim.verify.samples import draw
 
@@ -37,6 +38,7 @@ def test_nothing_is_left_to_compile():
     """If this fails after a change of the engine, `warm.CASES` or `warm.TARGETS` lacks a case."""
     for job in warm.jobs():
         job.run()
+    codes.warm()
     before = census()
     for file in ("h3dispnet_w8a8.qonnx.onnx", "dispnet_w8a8.qcdq.onnx"):
         model = intsim.load(ZOO / file)
