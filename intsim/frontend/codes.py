@@ -171,7 +171,8 @@ def _quantize_any(
         doubtful = np.abs(cells - nearest) <= 2.0**-46 * (np.abs(ratio) + np.abs(np.asarray(before, np.float64)) + 1)
     if rounding.startswith("half"):
         doubtful &= nearest % 2 != 0
-    codes = np.asarray(_round_clear(np.clip(shifted, low - after - 1, high - after + 1), rounding))
+    with np.errstate(invalid="ignore"):  # where a host function has no value there is no code; its caller looks
+        codes = np.asarray(_round_clear(np.clip(shifted, low - after - 1, high - after + 1), rounding))
     if doubtful.any():
         index = np.nonzero(np.broadcast_to(doubtful, codes.shape))
         parameters = [np.broadcast_to(v, codes.shape)[index] for v in (x, scale, before)]
