@@ -29,6 +29,7 @@ from intsim.targets import Target
 
 EXACT = ("exact", "thresholds")
 Range = tuple[int, int]
+ANYTHING = (-LIMIT, LIMIT)
 MOST_INPUTS = 12
 """Inputs of one requantizer up to which all corners of their ranges are tried."""
 
@@ -57,7 +58,16 @@ def _made(node: Node, tensors: list[Tensor], graph: IntegerGraph, target: Target
     if node.op == "requantize" and target.form.scheme not in EXACT:
         return image(node, [graph.tensors[i] for i in node.inputs], tensors, target.form, target.stages)
     exact = all(t is graph.tensors[t.name] for t in tensors)
-    return (described.low, described.high) if exact else op.value_range(node, *tensors)
+    if exact:
+        return described.low, described.high
+    if node.op == "table":  # beyond its ends it reads them
+        first, last = node.attributes["low"], node.attributes["low"] + node.arrays["table"].shape[1] - 1
+        ends = (min(max(v, first), last) for v in (tensors[0].low, tensors[0].high))
+        tensors = [replace(tensors[0], **dict(zip(("low", "high"), ends, strict=True)))]
+    try:
+        return op.value_range(node, *tensors)
+    except IntsimError:  # it says nothing of such inputs, which exact arithmetic never makes
+        return ANYTHING
 
 
 def _accumulated(node: Node, op: Mac, tensors: list[Tensor], target: Target) -> Range:
@@ -113,6 +123,6 @@ def _codes(
 
 
 def _anything(node: Node) -> Range:
-    """All that the clip lets through; results of 32-bit data paths where there is none."""
+    """All that the clip lets through."""
     low, high = node.attributes["low"], node.attributes["high"]
-    return -(1 << 33) if low is None else low, 1 << 33 if high is None else high
+    return ANYTHING[0] if low is None else low, ANYTHING[1] if high is None else high

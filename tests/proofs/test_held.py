@@ -120,7 +120,7 @@ def test_too_many_wraps_are_bounded_by_the_clip(monkeypatch):
     at |= {"rounding": "half_even", "zero": 0, "low": -7, "high": None}
     tensor = Tensor("x", (1,), -3, 3, rationals(1), rationals(0))
     form = RequantizerForm("fixed-point", 8, Rounding.HALF_UP)
-    assert image(Node("requantize", "n", ("x",), "y", at), [tensor], [tensor], form, ()) == (-7, 1 << 33)
+    assert image(Node("requantize", "n", ("x",), "y", at), [tensor], [tensor], form, ()) == (-7, (1 << 63) - 1)
 
 
 def chain_of_two(first=3, second=3):
@@ -205,3 +205,19 @@ def test_every_operator_takes_ranges_of_its_own():
             ends = OPS[node.op].value_range(node, *(found[i] for i in node.inputs))
             assert (found[node.output].low, found[node.output].high) == ends
             assert ends[0] < 0 <= model.graph.tensors[node.output].low
+
+
+def test_a_table_behind_a_register_that_overflows():
+    """It has entries for exact sums alone; what a register hands on besides reads its ends."""
+    net = Net()
+    x = net.quant(net.input(1, 1), 1.0, 0, 4, signed=0)
+    y = net.node("Sigmoid", net.node("MatMul", x, net.const(np.float32([[3]]))))
+    y = net.node("MatMul", net.quant(y, 1 / 16, 0, 8, signed=0), net.const(np.float32([[2]])))
+    model = intsim.load(net.model(net.quant(y, 1.0, 0, 8)))
+    for register in (
+        '{ sum = "rest", bits = 4, overflow = "wrap" }',
+        '{ sum = "rest", bits = 4, overflow = "saturate" }',
+    ):
+        found = intsim.bounds(model, target(register))
+        assert [x.safe for x in found.layers] == [False, False]
+        assert (found.layers[1].low, found.layers[1].high) == (16, 32)  # sigmoid of 0 and beyond: 8 to 16 sixteenths
