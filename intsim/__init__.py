@@ -15,8 +15,6 @@ Each is imported when it is first asked for, with what it needs.
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from intsim.errors import IntsimError
@@ -29,8 +27,8 @@ if TYPE_CHECKING:
     from intsim.proofs.certificate import Certificate
     from intsim.proofs.certify import certify
     from intsim.targets import Target
-    from intsim.verify.verdict import Verdict
-    from intsim.verify.verify import verify
+    from intsim.verification.verdict import Verdict
+    from intsim.verification.verify import verify
 
 __all__ = [
     "Certificate",
@@ -54,14 +52,14 @@ _HOMES = {
     "Model": "intsim.model",
     "Run": "intsim.model",
     "Target": "intsim.targets",
-    "Verdict": "intsim.verify.verdict",
+    "Verdict": "intsim.verification.verdict",
     "bounds": "intsim.proofs.bounds",
     "certify": "intsim.proofs.certify",
     "load": "intsim.model",
     "run": "intsim.model",
     "sweep": "intsim.explore.sweep",
     "telemetry": "intsim.explore.telemetry",
-    "verify": "intsim.verify.verify",
+    "verify": "intsim.verification.verify",
 }
 
 
@@ -74,14 +72,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """`intsim.verify` is the function; importing from the folder of that name would put the folder in its place."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -13,7 +13,7 @@ from intsim.graph import IntegerGraph, Node, Tensor
 from intsim.model import Model
 from intsim.ops import OPS, Mac
 from intsim.ops.pieces import node_pieces
-from intsim.verify.layers import layers
+from intsim.verification.layers import layers
 
 
 def inspect(model: Model) -> dict[str, Any]:

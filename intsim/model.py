@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from intsim.engine.host import using
+from intsim.engine.threads import using
 from intsim.errors import IntsimError
 from intsim.frontend.codes import quantize_constant
 from intsim.frontend.context import Boundary

@@ -17,7 +17,7 @@ from onnx import TensorProto
 import intsim
 from intsim import cli
 from intsim.graph import IntegerGraph
-from intsim.verify.verdict import BLAMES
+from intsim.verification.verdict import BLAMES
 
 X = np.full((1, 2, 4, 4), 255, np.float32)
 
@@ -347,7 +347,7 @@ def test_interrupt(intsim_, monkeypatch):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(importlib.import_module("intsim.verify.verify"), "verify", stop)
+    monkeypatch.setattr(importlib.import_module("intsim.verification.verify"), "verify", stop)
     code, out, err = intsim_("verify", "m.onnx", "-o", "out")
     assert (code, err) == (130, "intsim: interrupted\n")
     assert out.count("\n") == 1  # what was going to be verified

@@ -12,8 +12,10 @@ import onnx
 import pytest
 from frontend.build import Net
 
-from intsim import cli, compiling
-from intsim.engine import host, warm
+from intsim import cli
+from intsim.engine import threads as host
+from intsim.engine import warmup as warm
+from intsim.jit import compile
 
 ROOT = Path(__file__).resolve().parents[1]
 ZOO = ROOT / "models" / "zoo" / "h3dispnet_w8a8.qonnx.onnx"
@@ -144,7 +146,7 @@ def test_warmup(intsim_, monkeypatch):
     assert (code, err) == (0, "")
     assert "already there" in out
     assert "kept in" in out
-    monkeypatch.setattr(compiling, "cache_folder", lambda: None)
+    monkeypatch.setattr(compile, "cache_folder", lambda: None)
     code, out, err = intsim_("warmup")
     assert (code, err) == (0, "intsim: no folder for compiled kernels can be written; set NUMBA_CACHE_DIR to one\n")
     assert "kept nowhere" in out
@@ -158,10 +160,10 @@ def test_what_is_compiled_is_said_on_a_terminal(intsim_, monkeypatch, capfd):
 
     with progress(2) as step:
         step("one")
-        for watcher in compiling._watchers:
+        for watcher in compile._watchers:
             watcher("convolve")
     assert "compiling convolve (once)" in capfd.readouterr().err
-    assert not compiling._watchers
+    assert not compile._watchers
 
 
 def test_no_cache_folder_at_all(tmp_path):
@@ -224,8 +226,8 @@ import sys
 import intsim
 assert not {"numpy", "onnx", "numba", "pydantic"} & set(sys.modules)
 assert set(intsim.__all__) <= set(dir(intsim))
-import intsim.verify.compare
-from intsim.verify import samples
+import intsim.verification.compare
+from intsim.verification import samples
 assert callable(intsim.verify) and intsim.verify.__name__ == "verify"
 assert callable(intsim.run) and intsim.run is intsim.run
 from intsim import Target, verify

@@ -76,7 +76,7 @@ def certify(
     loaded = opened(model, shape, constants, inputs)
     from intsim.proofs.certify import certify as prove
     from intsim.report.certificate import show_certificate
-    from intsim.verify.samples import Samples as Drawn
+    from intsim.verification.samples import Samples as Drawn
 
     given = given_samples(loaded, inputs)
     searched = Drawn(loaded, samples, seed) if given is None else given
@@ -108,7 +108,7 @@ def _check(path: Path, model: str | None, shape: list[str] | None, constants: st
     from intsim.proofs.check import check as check_again
     from intsim.proofs.check import read, sample_numbers
     from intsim.report.certificate import show_check
-    from intsim.verify.samples import draw
+    from intsim.verification.samples import draw
 
     content = read(path)
     name = Path(content["model"]["file"]).name

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from intsim.compiling import watch_compiles
-from intsim.engine.host import set_threads, threads
+from intsim.engine.threads import set_threads, threads
 from intsim.errors import IntsimError
+from intsim.jit.compile import watch_compiles
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -117,7 +117,7 @@ def given_samples(model: Model, inputs: str | None) -> Sequence[Mapping[str, NDA
     """Single samples of the file given with `--inputs`; None without one."""
     if inputs is None:
         return None
-    from intsim.verify.samples import each_sample
+    from intsim.verification.samples import each_sample
 
     return each_sample(model, arrays(inputs, list(model.lowered.source.inputs)))
 

@@ -60,7 +60,7 @@ def run(
     import numpy as np
 
     from intsim.report import files
-    from intsim.verify.samples import Samples as Drawn
+    from intsim.verification.samples import Samples as Drawn
 
     data = given_samples(loaded, inputs) or Drawn(loaded, samples, seed)
     results: dict[str, list[NDArray[Any]]] = {}

@@ -85,8 +85,8 @@ def verify(
     constants: Constants = None,
 ) -> None:
     """Compare a target's integers with exact semantics, layer by layer, and blame every difference."""
+    from intsim.mac.operands import operands
     from intsim.ops import OPS, Mac
-    from intsim.ops.operands import operands
     from intsim.targets import Target
 
     chosen = Target.load(target)
@@ -106,7 +106,7 @@ def verify(
         if not json_:
             _announce(loaded, chosen.name, count)  # what follows imports much and takes longer
         from intsim.report.terminal import show_verdict
-        from intsim.verify.verify import verify as verify_model
+        from intsim.verification.verify import verify as verify_model
 
         with progress(count * (2 + 4 * references)) as step:
             verdict = verify_model(loaded, chosen, data, samples, seed, references, reference_timeout, step)

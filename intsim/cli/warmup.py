@@ -15,9 +15,9 @@ def warmup(json_: Json = False) -> None:
     NUMBA_CACHE_DIR names the folder; without it that's the package's own, or the user's where that can't be written.
     """
     began = time.perf_counter()
-    from intsim.compiling import cache_folder, census
-    from intsim.engine.warm import Job, jobs
+    from intsim.engine.warmup import Job, jobs
     from intsim.frontend.codes import warm
+    from intsim.jit.compile import cache_folder, census
 
     todo = [*jobs(), Job("input codes", warm)]
     with progress(len(todo)) as step:

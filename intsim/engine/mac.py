@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from intsim.arithmetic.accumulate import Stage, accumulate_telemetry
-from intsim.engine.packed import packed_matmul
-from intsim.engine.stepwise import stepwise_matmul
+from intsim.engine.registers.packed import packed_matmul
+from intsim.engine.registers.plan import stepwise_matmul
 from intsim.graph import IntArray, Node, Tensor
+from intsim.mac.operands import channel_zeros
+from intsim.mac.plan import plan
 from intsim.ops.exact import exact_matmul
 from intsim.ops.mac import Mac, Panel
-from intsim.ops.operands import channel_zeros
-from intsim.ops.plan import plan
 from intsim.targets import Target
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from intsim.engine.mac import run_mac
-from intsim.engine.requantize import run_requantize
+from intsim.engine.requantize.node import run_requantize
 from intsim.graph import IntArray, IntegerGraph, Node
 from intsim.ops import OPS, Mac
 from intsim.targets import Target

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.engine.compile import program
 from intsim.engine.node import run_node
 from intsim.engine.profile import LayerProfile
-from intsim.engine.program import Program, Progress
+from intsim.engine.program.compile import program
+from intsim.engine.program.program import Program, Progress
 from intsim.graph import IntArray, IntegerGraph, Node
 from intsim.targets import Target
 

@@ -16,19 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.arithmetic.accumulate import Stage
-from intsim.engine.demand import above
 from intsim.engine.run import GraphRun, run_graph, run_node
-from intsim.engine.telemetry import mac_demand
+from intsim.engine.telemetry.demand import above
+from intsim.engine.telemetry.node import mac_demand
 from intsim.errors import IntsimError
 from intsim.explore.configuration import Configuration, configured, unbounded
 from intsim.explore.row import LayerRow, OutputRow, Row
 from intsim.graph import IntArray, Node, Tensor
+from intsim.mac.plan import plan
 from intsim.model import Inputs, Model
 from intsim.ops import OPS, Mac
-from intsim.ops.plan import plan
 from intsim.proofs.held import held
 from intsim.targets import Target
-from intsim.verify.layers import layers
+from intsim.verification.layers import layers
 
 MOST_BYTES = 2 << 30
 """Tensors of known runs that are kept; beyond, a run is repeated when it is needed."""

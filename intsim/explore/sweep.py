@@ -27,7 +27,7 @@ from intsim.explore.row import Row
 from intsim.graph import node_json, tensor_json
 from intsim.model import Inputs, Model, opened
 from intsim.targets import Target
-from intsim.verify.samples import Samples, each_sample
+from intsim.verification.samples import Samples, each_sample
 
 Report = Callable[[str], None]
 

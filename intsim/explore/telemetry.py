@@ -12,15 +12,15 @@ import onnx
 
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.integers import bits_for
-from intsim.engine.demand import BINS, Demand, above, nothing
 from intsim.engine.run import run_graph
-from intsim.engine.telemetry import clipped, mac_demand
+from intsim.engine.telemetry.demand import BINS, Demand, above, nothing
+from intsim.engine.telemetry.node import clipped, mac_demand
 from intsim.graph import IntArray, IntegerGraph, Node
 from intsim.model import Inputs, Model, opened
 from intsim.ops import OPS, Mac
 from intsim.targets import Target
-from intsim.verify.layers import layers
-from intsim.verify.samples import Samples, each_sample
+from intsim.verification.layers import layers
+from intsim.verification.samples import Samples, each_sample
 
 Report = Callable[[str], None]
 

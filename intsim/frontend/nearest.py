@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from intsim.compiling import compiled
+from intsim.jit.compile import compiled
 
 MAGIC = 1.5 * 2.0**52
 """Added to a number below 2^51 and taken away again, it leaves the nearest integer, ties to even."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from intsim.compiling import compiled
+from intsim.jit.compile import compiled
 
 FAR = np.int64(1) << np.int64(62)
 POSITION_BITS = np.int64(25)

@@ -11,10 +11,10 @@ import onnx
 
 from intsim.arithmetic.integers import IntegerType, bits_for
 from intsim.graph import Node, Tensor
+from intsim.mac.any_order import Addends, Reach, addends
+from intsim.mac.plan import plan
 from intsim.model import Model, opened
 from intsim.ops import OPS, Mac
-from intsim.ops.any_order import Addends, Reach, addends
-from intsim.ops.plan import plan
 from intsim.proofs.budgets import Budget, budget
 from intsim.proofs.held import held
 from intsim.targets import Target

@@ -19,7 +19,7 @@ from fractions import Fraction
 from intsim.arithmetic.integers import bits_for
 from intsim.errors import IntsimError
 from intsim.graph import Tensor
-from intsim.ops.any_order import Addends
+from intsim.mac.any_order import Addends
 
 
 @dataclass(frozen=True)

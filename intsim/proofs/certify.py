@@ -36,10 +36,10 @@ from intsim.proofs.certificate import (
     RequantizerClaim,
 )
 from intsim.proofs.counterexample import Requantizer, behind, code_counterexample, sum_counterexample
+from intsim.proofs.mac_layer import MacLayer
 from intsim.proofs.reading import read_again
 from intsim.proofs.replay import chained, confirm, probe, promoted, real_inputs, search
 from intsim.proofs.requantizers import CellCertificate, certify_requantizer, multiplier_widths
-from intsim.proofs.site import Site
 from intsim.proofs.subject import check_name, check_subject, identity, target_content
 from intsim.proofs.wrong_sums import WrongSum, wrong_sums
 from intsim.targets import Target
@@ -73,7 +73,7 @@ def certify(
         model: path, ModelProto or what `load` returned.
         target: a built-in name, a TOML file or a `Target`.
         samples: network inputs in which refutations are searched, one mapping each, as `run` takes them; e.g.
-            `intsim.verify.samples.Samples(model, 4, seed)`. Only as many are taken as are needed.
+            `intsim.verification.samples.Samples(model, 4, seed)`. Only as many are taken as are needed.
         seed: the seed they were drawn with, None if they were given; kept in the certificate.
         multipliers: also give the multiplier widths with which each requantizer is exact.
         progress: called with the name of each layer.
@@ -137,20 +137,20 @@ Wrong = dict[int, WrongSum]
 
 def claims(
     graph: IntegerGraph, target: Target, multipliers: bool = False, progress: Progress | None = None
-) -> tuple[list[LayerClaim], list[RequantizerClaim], dict[str, Site], dict[str, Wrong]]:
+) -> tuple[list[LayerClaim], list[RequantizerClaim], dict[str, MacLayer], dict[str, Wrong]]:
     """What can be said of every node, and the sites and wrong sums of the multiply-accumulates by name.
 
     No counterexample is run here: a node that the target refuses, wherever it stands, is found before.
     """
     layers: list[LayerClaim] = []
     requantizers: list[RequantizerClaim] = []
-    sites: dict[str, Site] = {}
+    sites: dict[str, MacLayer] = {}
     wrong: dict[str, Wrong] = {}
     for node in graph.nodes:
         if progress is not None:
             progress(node.source or node.name)
         if isinstance(OPS[node.op], Mac):
-            site = sites[node.name] = Site(graph, node, target.registers)
+            site = sites[node.name] = MacLayer(graph, node, target.registers)
             layer, wrong[node.name] = layer_claim(site)
             layers.append(layer)
         elif node.op == "requantize":
@@ -158,7 +158,7 @@ def claims(
     return layers, requantizers, sites, wrong
 
 
-def layer_claim(site: Site) -> tuple[LayerClaim, Wrong]:
+def layer_claim(site: MacLayer) -> tuple[LayerClaim, Wrong]:
     """What can be said of the sums of one multiply-accumulate, and a wrong sum for each channel that has one."""
     node, op, sums = site.node, site.op, site.how.sums
     low, high = op.channel_ranges(node, *site.tensors)
@@ -201,7 +201,7 @@ def layer_claim(site: Site) -> tuple[LayerClaim, Wrong]:
     )
 
 
-def _by_channel(site: Site, rows: np.ndarray) -> np.ndarray:
+def _by_channel(site: MacLayer, rows: np.ndarray) -> np.ndarray:
     """Of every matrix of a batch."""
     return np.asarray(np.asarray(rows, bool).reshape(-1, site.channels).all(axis=0))
 
@@ -224,7 +224,7 @@ def _cell(found: CellCertificate) -> CellClaim:
 
 
 def _sums_obstacle(
-    model: Model, target: Target, site: Site, layer: LayerClaim, wrong: Mapping[int, WrongSum]
+    model: Model, target: Target, site: MacLayer, layer: LayerClaim, wrong: Mapping[int, WrongSum]
 ) -> Obstacle:
     after = behind(site.graph, site.node)
     requantizer = None if after is None else Requantizer(site.graph, after, target.form, target.stages)
@@ -238,7 +238,9 @@ def _sums_obstacle(
     return _obstacle(model, target, "registers", site.node, layer.name, reason, found)
 
 
-def _codes_obstacle(model: Model, target: Target, node: Node, claim: RequantizerClaim, site: Site | None) -> Obstacle:
+def _codes_obstacle(
+    model: Model, target: Target, node: Node, claim: RequantizerClaim, site: MacLayer | None
+) -> Obstacle:
     cells = [c for c in _within(model.graph, node, claim) if c.wrong]
     requantizer = Requantizer(model.graph, node, target.form, target.stages)
     found = code_counterexample(cells, requantizer, site) if cells else probe(model.graph, node, target, None)
@@ -290,7 +292,7 @@ def _refute(
     model: Model,
     target: Target,
     obstacles: list[Obstacle],
-    sites: Mapping[str, Site],
+    sites: Mapping[str, MacLayer],
     samples: Iterable[tuple[int, Inputs]],
 ) -> tuple[int, dict[int, dict[str, np.ndarray]], str]:
     """Search samples until every obstacle is refuted; changes `obstacles`.
@@ -317,7 +319,7 @@ def _refute(
     return count, used, seen
 
 
-def _exhaust(model: Model, target: Target, obstacles: list[Obstacle], sites: Mapping[str, Site]) -> None:
+def _exhaust(model: Model, target: Target, obstacles: list[Obstacle], sites: Mapping[str, MacLayer]) -> None:
     """Try every input of a network that has few; changes `obstacles`: each is refuted, or stands no longer.
 
     Nothing is said where the host stands in front of the codes, or where the target has no result for an input.

@@ -21,9 +21,9 @@ from intsim.graph import IntArray, IntegerGraph, Node
 from intsim.ops import OPS
 from intsim.ops.pieces import cell_views, combine, node_pieces
 from intsim.ops.schemes import cell_function, exact_cell_function, requantize
-from intsim.proofs.aim import aim
 from intsim.proofs.certificate import CellClaim, Codes, Counterexample
-from intsim.proofs.site import Site, Taps
+from intsim.proofs.mac_layer import MacLayer, Taps
+from intsim.proofs.subset_sum import aim
 from intsim.proofs.wrong_sums import WrongSum
 
 MOST_CHANNELS = 8
@@ -74,7 +74,7 @@ class Requantizer:
         return tuple(lambda acc, f=f: int(f(np.array([acc], np.int64))[0]) for f in (exact, target))  # type: ignore[return-value]
 
 
-def sum_counterexample(site: Site, wrong: dict[int, WrongSum], after: Requantizer | None) -> Counterexample:
+def sum_counterexample(site: MacLayer, wrong: dict[int, WrongSum], after: Requantizer | None) -> Counterexample:
     """The worst wrong sum, or the first of the next worst whose wrong code shows behind the requantizer."""
     order = sorted(wrong.values(), key=lambda f: (-abs(f.exact - f.got), f.channel))[:MOST_CHANNELS]
     first = _stated(site, order[0], after)
@@ -91,7 +91,7 @@ def sum_counterexample(site: Site, wrong: dict[int, WrongSum], after: Requantize
     return first
 
 
-def _stated(site: Site, found: WrongSum, after: Requantizer | None) -> Counterexample:
+def _stated(site: MacLayer, found: WrongSum, after: Requantizer | None) -> Counterexample:
     position = site.position(found.taps.row, found.channel)
     inputs = site.stated(site.codes(found.taps, found.x, None if found.taps.w_at is None else found.w))
     codes = _codes(after, position, found.exact, found.got)
@@ -111,7 +111,7 @@ def _codes(after: Requantizer | None, position: Sequence[int], exact: int, got: 
         return None
 
 
-def _moved(site: Site, found: WrongSum, after: Requantizer) -> Iterator[WrongSum]:
+def _moved(site: MacLayer, found: WrongSum, after: Requantizer) -> Iterator[WrongSum]:
     """The same push, with the other products set so that the sum lies where the requantizer tells right from wrong."""
     if found.taps.w_at is not None:
         return
@@ -152,7 +152,7 @@ def _change(code: Function, low: int, high: int) -> tuple[int, ...]:
 
 
 def code_counterexample(
-    differing: Sequence[CellClaim], requantizer: Requantizer, site: Site | None
+    differing: Sequence[CellClaim], requantizer: Requantizer, site: MacLayer | None
 ) -> Counterexample | None:
     """A wrong code of a requantizer: from an input of the layer before it where one is found, else from accumulators.
 
@@ -204,7 +204,7 @@ class Aimed:
         return min(found, key=abs) if found else None
 
 
-def _from_layer(site: Site, requantizer: Requantizer, differing: Sequence[CellClaim]) -> Counterexample | None:
+def _from_layer(site: MacLayer, requantizer: Requantizer, differing: Sequence[CellClaim]) -> Counterexample | None:
     """Activations whose exact sum is an accumulator that gives a wrong code, if they show it."""
     aims: dict[int, list[Aimed]] = {}
     tries = 0
@@ -222,7 +222,7 @@ def _from_layer(site: Site, requantizer: Requantizer, differing: Sequence[CellCl
     return None
 
 
-def _aims(site: Site, requantizer: Requantizer, cell: int) -> list[Aimed]:
+def _aims(site: MacLayer, requantizer: Requantizer, cell: int) -> list[Aimed]:
     """Rows to try of a cell, of at most `MOST_CHANNELS` channels."""
     inside = site.places[requantizer.cells()[cell]].reshape(-1)
     channels = np.unique(inside % site.channels)
@@ -236,7 +236,7 @@ def _aims(site: Site, requantizer: Requantizer, cell: int) -> list[Aimed]:
     return found
 
 
-def _hit(site: Site, requantizer: Requantizer, cell: int, aimed: Aimed, goal: int) -> Counterexample | None:
+def _hit(site: MacLayer, requantizer: Requantizer, cell: int, aimed: Aimed, goal: int) -> Counterexample | None:
     values = aim(aimed.e, aimed.low, aimed.high, goal - aimed.constant)
     if values is None:
         return None
@@ -253,7 +253,7 @@ def _hit(site: Site, requantizer: Requantizer, cell: int, aimed: Aimed, goal: in
     )
 
 
-def _taps_within(site: Site, channel: int, inside: IntArray) -> Taps:
+def _taps_within(site: MacLayer, channel: int, inside: IntArray) -> Taps:
     """A row of `channel` among the given places: the one with the fewest padding, if it is there."""
     for taps in site.blocks:
         if channel in taps.channels and (inside == taps.row * site.channels + channel).any():
@@ -261,7 +261,7 @@ def _taps_within(site: Site, channel: int, inside: IntArray) -> Taps:
     return site.taps(int(inside[inside % site.channels == channel][0]) // site.channels, channel)
 
 
-def _weights_of(site: Site, taps: Taps, channel: int) -> IntArray:
+def _weights_of(site: MacLayer, taps: Taps, channel: int) -> IntArray:
     """(K,) as multiplied; of a second tensor, ones and its largest value in turn, so that sums can be set finely."""
     if taps.w_at is None:
         return taps.w[taps.channels.index(channel)]

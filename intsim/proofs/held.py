@@ -19,9 +19,9 @@ from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.form import RequantizerForm
 from intsim.errors import IntsimError
 from intsim.graph import LIMIT, IntegerGraph, Node, Tensor
+from intsim.mac.plan import plan
 from intsim.ops import OPS, Mac
 from intsim.ops.pieces import Piece, node_pieces
-from intsim.ops.plan import plan
 from intsim.ops.schemes import accumulator, cell_function
 from intsim.proofs.segments import segments
 from intsim.proofs.steps import StepLimitError

@@ -1,7 +1,7 @@
 """The file read a second time: the reference evaluator against the graph that was lowered from it, on a few inputs.
 
 Everything else in this room speaks of the lowered graph. Here what the file itself says is asked for, by a reader that
-shares no code with lowering and engine. The one file of `proofs/` that imports `intsim.verify`.
+shares no code with lowering and engine. The one file of `proofs/` that imports `intsim.verification`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from intsim.model import Inputs, Model, Run
 from intsim.proofs.certificate import Disagreement, Reading
 from intsim.proofs.replay import chained, real_inputs
 from intsim.targets import Target
-from intsim.verify.compare import place
-from intsim.verify.exact_file import ExactFile
-from intsim.verify.expected import expected_codes
-from intsim.verify.inexact import Inexact
-from intsim.verify.layers import Layer, layers
-from intsim.verify.reference import ReferenceRun
-from intsim.verify.samples import draw
+from intsim.verification.compare import place
+from intsim.verification.exact_file import ExactFile
+from intsim.verification.expected import expected_codes
+from intsim.verification.inexact import Inexact
+from intsim.verification.layers import Layer, layers
+from intsim.verification.reference import ReferenceRun
+from intsim.verification.samples import draw
 
 CORNERS = ("low", "high", "alternating")
 INPUTS = len(CORNERS) + 1

@@ -22,7 +22,7 @@ from intsim.model import Inputs, Model, Run
 from intsim.ops import OPS, Mac
 from intsim.proofs.certificate import Codes, Counterexample, NetworkRun
 from intsim.proofs.counterexample import behind
-from intsim.proofs.site import Site
+from intsim.proofs.mac_layer import MacLayer
 from intsim.targets import Target
 
 Arrays = Mapping[str, IntArray]
@@ -218,7 +218,12 @@ def promoted(model: Model, target: Target, stated: Counterexample) -> Counterexa
 
 
 def search(
-    model: Model, target: Target, inputs: Inputs, number: int | None, nodes: Sequence[Node], sites: Mapping[str, Site]
+    model: Model,
+    target: Target,
+    inputs: Inputs,
+    number: int | None,
+    nodes: Sequence[Node],
+    sites: Mapping[str, MacLayer],
 ) -> dict[str, Counterexample]:
     """Of `nodes`, by name: those that make a wrong integer of what reaches them when the network runs on `inputs`."""
     graph = model.graph
@@ -246,7 +251,7 @@ def _first_wrong(
     right: IntArray,
     mine: IntArray,
     target: Target,
-    site: Site | None,
+    site: MacLayer | None,
     network: NetworkRun | None,
 ) -> Counterexample:
     """The first wrong integer of a node, of accumulators the first whose code is wrong too; predicted as well."""
@@ -281,7 +286,7 @@ def _first_wrong(
     )  # fmt: skip
 
 
-def probe(graph: IntegerGraph, node: Node, target: Target, site: Site | None) -> Counterexample | None:
+def probe(graph: IntegerGraph, node: Node, target: Target, site: MacLayer | None) -> Counterexample | None:
     """A wrong integer of one node on inputs drawn within their ranges: ends, then anything; None if all are right."""
     rng = np.random.default_rng(0)
     tensors = {n: graph.tensors[n] for n in node.inputs}
@@ -309,7 +314,7 @@ def probe(graph: IntegerGraph, node: Node, target: Target, site: Site | None) ->
 
 
 def _smaller(
-    graph: IntegerGraph, node: Node, arrays: list[IntArray], found: Counterexample, target: Target, site: Site
+    graph: IntegerGraph, node: Node, arrays: list[IntArray], found: Counterexample, target: Target, site: MacLayer
 ) -> Counterexample:
     """The same counterexample with nothing but the activations that meet in the wrong sum and its neighbours'."""
     if len(arrays) > 1:

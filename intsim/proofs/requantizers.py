@@ -23,7 +23,7 @@ from intsim.errors import IntsimError
 from intsim.graph import IntArray, IntegerGraph, Node, Tensor
 from intsim.ops.pieces import Piece, combine, node_pieces
 from intsim.ops.schemes import cell_function, exact_cell_function, requantize, thresholds
-from intsim.proofs.reach import cell_ranges
+from intsim.proofs.reachable import cell_ranges
 from intsim.proofs.segments import Segment, distinct, intervals, segments
 from intsim.proofs.steps import Runs, StepLimitError, differing
 

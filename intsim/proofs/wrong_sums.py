@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from intsim.graph import IntArray
-from intsim.proofs.site import Site, Taps
-from intsim.proofs.walk import leaves, peaks
+from intsim.proofs.definition import leaves, peaks
+from intsim.proofs.mac_layer import MacLayer, Taps
 
 MOST_TRIED = 4096
 """Most inputs of one sum that are all tried."""
@@ -45,7 +45,7 @@ class Verdicts:
     tried: set[int]
 
 
-def wrong_sums(site: Site, channels: Sequence[int]) -> Verdicts:
+def wrong_sums(site: MacLayer, channels: Sequence[int]) -> Verdicts:
     """For each of `channels`, an input whose sum is wrong in the target's registers, if one is found.
 
     Not for packed multipliers, whose outputs have neighbours, nor for a tensor times itself: there nothing is found.
@@ -80,7 +80,7 @@ def wrong_sums(site: Site, channels: Sequence[int]) -> Verdicts:
     return Verdicts(wrong, tried)
 
 
-def _weights(site: Site) -> Iterator[tuple[Taps, IntArray]]:
+def _weights(site: MacLayer) -> Iterator[tuple[Taps, IntArray]]:
     """Blocks with their weights; of a second tensor, its ends everywhere."""
     for taps in site.blocks:
         if taps.w_at is None:
@@ -95,7 +95,7 @@ Candidate = tuple[IntArray, list[int], IntArray, bool]
 """Activations (n, K), the n rows of the block, pushed products (n, K), whether these complete all inputs there are."""
 
 
-def _candidates(site: Site, taps: Taps, w: IntArray, rows: list[int]) -> Iterator[Candidate]:
+def _candidates(site: MacLayer, taps: Taps, w: IntArray, rows: list[int]) -> Iterator[Candidate]:
     """Inputs that may go wrong, the likeliest first."""
     if not rows or not w.shape[1]:
         return

@@ -16,7 +16,7 @@ from intsim.arithmetic.registers import Registers
 from intsim.graph import IntegerGraph
 from intsim.ops import OPS, Mac
 from intsim.proofs.bounds import Bounds, LayerBound
-from intsim.proofs.tightness import ORDERS, Witness, witnesses
+from intsim.proofs.witness import ORDERS, Witness, witnesses
 
 
 def show_bounds(console: Console, found: Bounds, lines: Sequence[dict[str, Any]] | None = None) -> None:

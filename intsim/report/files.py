@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from intsim.errors import IntsimError
-from intsim.verify.verdict import Verdict
+from intsim.verification.verdict import Verdict
 
 
 @contextmanager

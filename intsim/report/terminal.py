@@ -14,7 +14,7 @@ from intsim.report.numbers import number
 
 if TYPE_CHECKING:
     from intsim.targets import Family, Target
-    from intsim.verify.verdict import ReferenceVerdict, Verdict
+    from intsim.verification.verdict import ReferenceVerdict, Verdict
 
 
 def _table(*heads: str, title: str | None = None) -> Table:
@@ -109,7 +109,7 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
 
 
 def _references(references: dict[str, ReferenceVerdict]) -> Group:
-    from intsim.verify.verdict import BLAMES
+    from intsim.verification.verdict import BLAMES
 
     # a named fault of an executor gets a column where one was found
     always = ("float_rounding", "requantizer", "overflow")

@@ -10,8 +10,8 @@ import numpy as np
 from intsim.arithmetic.accumulate import accumulate
 from intsim.arithmetic.packing import accumulate_packed
 from intsim.graph import IntArray, IntegerGraph, Node, Tensor
+from intsim.mac.operands import channel_zeros, operands
 from intsim.ops import OPS, Mac
-from intsim.ops.operands import channel_zeros, operands
 from intsim.ops.schemes import requantize
 from intsim.targets import Target
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from intsim.engine import host
+from intsim.engine import threads as host
 from intsim.engine.run import run_graph
 from intsim.errors import IntsimError
 from intsim.targets import Target

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 KERNEL = """
-from intsim.compiling import census, compiled
+from intsim.jit.compile import census, compiled
 
 @compiled
 def double(x):

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from intsim import shelf
-from intsim.compiling import cache_folder
+from intsim.jit import cache
+from intsim.jit.compile import cache_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 KERNEL = """
 import sys
-from intsim.compiling import cache_folder, census, compiled, watch_compiles
+from intsim.jit.compile import cache_folder, census, compiled, watch_compiles
 
 {before}
 
@@ -158,11 +158,11 @@ def test_what_a_file_imports_is_part_of_its_stamp(tmp_path, monkeypatch):
     files = {"k.py": "from intsim.a import (\n    b,\n)\n", "a/__init__.py": "", "a/b.py": "from intsim.c import X"}
     for name, text in {**files, "c.py": "X = 1\nfrom intsim.k import f\n", "d.py": ""}.items():
         (package / name).write_text(text)
-    monkeypatch.setattr(shelf, "PACKAGE", package)
+    monkeypatch.setattr(cache, "PACKAGE", package)
 
     def stamp():
-        shelf.stamp.cache_clear()
-        return shelf.stamp(package / "k.py")
+        cache.stamp.cache_clear()
+        return cache.stamp(package / "k.py")
 
     before = stamp()
     (package / "d.py").write_text("Y = 2")
@@ -175,7 +175,7 @@ def test_what_a_file_imports_is_part_of_its_stamp(tmp_path, monkeypatch):
 
 
 def test_nothing_is_imported_before_a_kernel_is_made():
-    code = "import sys; from intsim.compiling import watch_compiles as w\nwith w(print): pass\n"
+    code = "import sys; from intsim.jit.compile import watch_compiles as w\nwith w(print): pass\n"
     code += "print('numba' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout == "False\n"
@@ -184,5 +184,5 @@ def test_nothing_is_imported_before_a_kernel_is_made():
 def test_cache_folder(tmp_path, monkeypatch):
     monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
     assert cache_folder().is_relative_to(tmp_path)
-    monkeypatch.setattr(shelf._Kept, "_locator_classes", [shelf._ReadOnly])
+    monkeypatch.setattr(cache._Kept, "_locator_classes", [cache._ReadOnly])
     assert cache_folder() is None

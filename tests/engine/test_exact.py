@@ -6,12 +6,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from intsim.arithmetic.accumulate import Stage
-from intsim.engine import host, isa, probe, words
-from intsim.engine.certified import Certified, CertifiedProduct
-from intsim.engine.exact import NO_CODES, NO_SUMS, NO_WORDS, WordConv, WordProduct, codes, fits
-from intsim.engine.rounder import CEIL, FLOOR, RINT, Rounder
-from intsim.engine.taps import window
-from intsim.engine.words import Layout, Place
+from intsim.engine import threads as host
+from intsim.engine.exact import isa, selftest
+from intsim.engine.exact import layout as words
+from intsim.engine.exact.conv import NO_CODES, NO_SUMS, NO_WORDS, WordConv, WordProduct, codes, fits
+from intsim.engine.exact.layout import Layout, TensorView
+from intsim.engine.exact.taps import window
+from intsim.engine.registers.overflow_check import Certified, CertifiedProduct
+from intsim.engine.requantize.affine import CEIL, FLOOR, RINT, AffineRequantizer
 from intsim.errors import IntsimError
 from intsim.graph import Node
 from intsim.ops import OPS
@@ -70,7 +72,7 @@ def run(conv, x, shift, zero, border, before, to, rule, out, sums):
     images, channels, height, width = as_maps(x).shape
     room = conv.border if border is None else border
     layout = Layout(images, 4 * before + channels, height, width, shift, *(max(b, 0) for b in room), zero)
-    place = Place(0, layout, before, channels)
+    place = TensorView(0, layout, before, channels)
     buffer = np.random.default_rng(0).integers(0, 1 << 32, layout.size, dtype=np.uint32)
     words.fill_border(buffer, layout)
     words.pack(as_maps(x), buffer, place)
@@ -113,11 +115,11 @@ def test_codes(name, case, kind, seed):
     if seed % 3 == 0:  # ties
         scale, offset = np.exp2(rng.integers(-8, -1, channels).astype(float)), rng.integers(-4, 4, channels) / 2
     reach = (-(1 << 24), 1 << 24)
-    rounder = Rounder(scale, offset, kind, -100, 101, np.zeros((channels, 0), np.int64), reach)
+    rounder = AffineRequantizer(scale, offset, kind, -100, 101, np.zeros((channels, 0), np.int64), reach)
     assert fits(rounder)
     images, _, height, width = as_maps(expected).shape
     layout = Layout(images, 4 + channels, height, width, 128, 1, 2, 0, 1, 5)
-    place = Place(0, layout, 1, channels)
+    place = TensorView(0, layout, 1, channels)
     buffer = np.zeros(layout.size, np.uint32)
     words.fill_border(buffer, layout)
     run(conv, x, shift, zero, border, before, place, codes(rounder, channels, 128), buffer, NO_SUMS)
@@ -147,11 +149,11 @@ def test_a_table_corrects_the_formula():
         u = np.arange(-300, 301) * np.sign(scale[c])
         reached = [u[line[c] >= k + 1].min() if (line[c] >= k + 1).any() else 10**6 for k in range(20)]
         steps[c] = np.maximum.accumulate(np.array(reached) + np.random.default_rng(c).integers(-9, 10, 20))
-    rounder = Rounder(scale, np.full(5, 2.0), RINT, 0, 20, steps.astype(np.int64), (-300, 300))
+    rounder = AffineRequantizer(scale, np.full(5, 2.0), RINT, 0, 20, steps.astype(np.int64), (-300, 300))
     for name in AVAILABLE:
         conv, zero = word_conv(node, x, expected, 0, isa.DOTS[name])
         layout = Layout(1, 5, 1, 256)
-        place, buffer = Place(0, layout, 0, 5), np.zeros(layout.size, np.uint32)
+        place, buffer = TensorView(0, layout, 0, 5), np.zeros(layout.size, np.uint32)
         run(conv, x, 0, zero, None, 0, place, codes(rounder, 5, 0), buffer, NO_SUMS)
         found = np.empty((1, 5, 1, 256), np.int64)
         words.unpack(buffer, place, found)
@@ -198,7 +200,7 @@ def test_the_datas_own_proof(name, case, bits, several, seed):
     proof = Certified(kernel, stages, start, late, proven, spatial, size, out, 0, dot)
     images, channels, height, width = as_maps(x).shape
     layout = Layout(images, channels, height, width, 0, *(max(b, 0) for b in proof.conv.border))
-    place, buffer = Place(0, layout, 0, channels), np.zeros(layout.size, np.uint32)
+    place, buffer = TensorView(0, layout, 0, channels), np.zeros(layout.size, np.uint32)
     words.pack(as_maps(x), buffer, place)
     scratch = None if proof.conv.direct(place) else proof.conv.scratch(place)
     if scratch is not None:
@@ -239,7 +241,7 @@ def test_a_product_that_fits_is_certified():
 
 
 def test_every_instruction_knows_the_answer():
-    assert {name: probe.known(isa.DOTS[name]) for name in AVAILABLE} == dict.fromkeys(AVAILABLE, True)
+    assert {name: selftest.known(isa.DOTS[name]) for name in AVAILABLE} == dict.fromkeys(AVAILABLE, True)
 
 
 def test_an_instruction_that_saturates_is_not_used(monkeypatch):
@@ -254,16 +256,16 @@ def test_an_instruction_that_saturates_is_not_used(monkeypatch):
         return np.clip(exact, -32768, 32767).astype(np.int32)
 
     monkeypatch.setattr(WordProduct, "run", saturating)
-    probe.dot.cache_clear()
+    selftest.dot.cache_clear()
     try:
-        assert probe.dot().name == AVAILABLE[1]
+        assert selftest.dot().name == AVAILABLE[1]
         monkeypatch.setattr(WordProduct, "run", lambda self, x, shift, workers=1: np.zeros((3, 1), np.int32))
-        probe.dot.cache_clear()
+        selftest.dot.cache_clear()
         with pytest.raises(IntsimError, match="no way of adding four products"):
-            probe.dot()
+            selftest.dot()
     finally:
         monkeypatch.undo()
-        probe.dot.cache_clear()
+        selftest.dot.cache_clear()
 
 
 def test_an_instruction_by_name(monkeypatch):

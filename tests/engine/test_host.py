@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intsim.engine import host
-from intsim.engine.host import each, set_threads, shares, threads, usable_cpus, using
+from intsim.engine import threads as host
 from intsim.engine.quota import cpu_quota
+from intsim.engine.threads import each, set_threads, shares, threads, usable_cpus, using
 from intsim.errors import IntsimError
 
 V2 = "31 23 0:28 {shown} {mount} rw,relatime shared:9 - cgroup2 cgroup2 rw,nsdelegate"

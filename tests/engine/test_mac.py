@@ -11,11 +11,11 @@ from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.integers import IntegerType
 from intsim.arithmetic.packing import Packing
 from intsim.engine.mac import _add, run_mac
-from intsim.engine.packed import packed_matmul
+from intsim.engine.registers.packed import packed_matmul
 from intsim.errors import IntsimError
 from intsim.graph import Node, Tensor, rationals
+from intsim.mac.plan import plan
 from intsim.ops import OPS, conv
-from intsim.ops.plan import plan
 from intsim.targets import Target
 
 PLACES = ["after", "preload", "requantizer"]

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intsim.engine.memory import Plan
+from intsim.engine.program.memory import Plan
 
 lives = st.lists(
     st.tuples(st.integers(0, 40), st.integers(0, 12), st.integers(0, 500)).map(lambda t: ((t[0], t[0] + t[1]), t[2])),

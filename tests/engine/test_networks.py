@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 
 import intsim
-from intsim.engine import isa
+from intsim.engine.exact import isa
 from intsim.errors import IntsimError
 from intsim.graph import IntegerGraph
 from intsim.ops import OPS

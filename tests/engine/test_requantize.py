@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from intsim.arithmetic.requantize import quantize_multiplier
 from intsim.arithmetic.rounding import Rounding, round_fraction
-from intsim.engine import requantize as engine
-from intsim.engine.requantize import cell_layout, known_fit, run_requantize
+from intsim.engine.requantize import node as engine
+from intsim.engine.requantize.node import cell_layout, known_fit, run_requantize
 from intsim.errors import IntsimError
 from intsim.graph import Node, Tensor, rationals
 from intsim.ops import OPS

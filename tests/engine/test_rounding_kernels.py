@@ -1,4 +1,4 @@
-"""The compiled loops against what `Rounder` says, in Python floats and integers, one element after another."""
+"""The compiled loops against `AffineRequantizer` in Python floats and integers, one element after another."""
 
 import math
 
@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intsim.engine import rounding_kernels
-from intsim.engine.rounder import CEIL, FLOOR, RINT, Rounder
-from intsim.engine.rounding_kernels import code_type, combine_dense, prepared, requantize_dense
+from intsim.engine.requantize import kernels
+from intsim.engine.requantize.affine import CEIL, FLOOR, RINT, AffineRequantizer
+from intsim.engine.requantize.kernels import code_type, combine_dense, prepared, requantize_dense
 
 KINDS = {RINT: round, FLOOR: math.floor, CEIL: math.ceil}
 TYPES = (np.uint8, np.int8, np.uint16, np.int16, np.int32, np.int64)
@@ -46,7 +46,7 @@ def made(rng, cells, low, high, kind=RINT, table=None, reach=(-9000, 9000)):
         steps = np.ceil(exact).astype(np.int64) + rng.integers(table[0], table[1] + 1, exact.shape)
         ends = np.where(scale[:, None] < 0, [-reach[1], -reach[0]], reach)
         steps = np.clip(np.maximum.accumulate(steps, axis=1), ends[:, :1], ends[:, 1:] + 1)
-    return Rounder(scale, offset, kind, low, high, steps, reach)
+    return AffineRequantizer(scale, offset, kind, low, high, steps, reach)
 
 
 @pytest.mark.parametrize("kind", [RINT, FLOOR, CEIL])
@@ -85,7 +85,7 @@ def test_the_ends_of_32_bits(table):
 
 
 def test_ties_go_to_even_codes():
-    rounder = Rounder(np.array([0.5]), np.array([0.0]), RINT, -8, 7, np.zeros((1, 0), np.int64), (-99, 99))
+    rounder = AffineRequantizer(np.array([0.5]), np.array([0.0]), RINT, -8, 7, np.zeros((1, 0), np.int64), (-99, 99))
     acc = np.arange(-19, 19, dtype=np.int32).reshape(1, 1, -1)
     np.testing.assert_array_equal(requantize_dense(acc, rounder)[0, 0], np.clip(np.rint(acc[0, 0] / 2), -8, 7))
 
@@ -93,7 +93,7 @@ def test_ties_go_to_even_codes():
 def test_product_and_sum_are_rounded_each():
     """2^27 + 1 squared needs 55 bits: fused with the sum its last bit would survive."""
     a = (1 << 27) + 1
-    rounder = Rounder(
+    rounder = AffineRequantizer(
         np.array([float(a)]), np.array([-float(1 << 54)]), RINT, 0, 1 << 30, np.zeros((1, 0), np.int64), (a, a)
     )
     acc = np.full((1, 1, 40), a)
@@ -124,13 +124,13 @@ def test_what_is_prepared_is_kept_for_its_own_rounder(monkeypatch):
     assert prepared(first, lane)[0] is prepared(first, lane)[0]
     assert prepared(first, lane)[1] > 0.4 > prepared(second, lane)[1]
     assert prepared(first, np.dtype(np.int32))[0].dtype == np.int32
-    monkeypatch.setattr(rounding_kernels, "MOST_PREPARED", 1)
+    monkeypatch.setattr(kernels, "MOST_PREPARED", 1)
     kept = prepared(first, lane)[0]
     prepared(made(rng, 2, 0, 15, RINT, (0, 0)), lane)
     assert prepared(first, lane)[0] is not kept
     # a number that another rounder had before
     key = id(second), lane.name
-    rounding_kernels._prepared[key] = (rounding_kernels.weakref.ref(first), kept, 0.5)
+    kernels._prepared[key] = (kernels.weakref.ref(first), kept, 0.5)
     assert prepared(second, lane)[0] is not kept
 
 
@@ -155,7 +155,7 @@ def test_sums(types, table):
 def test_sums_of_products_beyond_binary64():
     """x * (2^55 + 1) - x * 2^55 is x."""
     x = np.arange(256, dtype=np.uint8).reshape(1, 1, -1)
-    rounder = Rounder(np.array([1.0]), np.array([0.0]), RINT, 0, 255, np.zeros((1, 0), np.int64), (0, 255))
+    rounder = AffineRequantizer(np.array([1.0]), np.array([0.0]), RINT, 0, 255, np.zeros((1, 0), np.int64), (0, 255))
     np.testing.assert_array_equal(combine_dense([x, x], np.array([[(1 << 55) + 1], [-(1 << 55)]]), rounder), x)
 
 

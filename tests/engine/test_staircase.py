@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.form import RequantizerForm
 from intsim.arithmetic.rounding import Rounding
-from intsim.engine.rounder import RINT
-from intsim.engine.rounding_kernels import bent_dense, requantize_dense
-from intsim.engine.staircase import fit, fit_bent
+from intsim.engine.requantize.affine import RINT
+from intsim.engine.requantize.fit import fit, fit_bent
+from intsim.engine.requantize.kernels import bent_dense, requantize_dense
 from intsim.errors import IntsimError
 from intsim.graph import Node, Tensor, rationals
 from intsim.ops.pieces import pieces_json
@@ -43,7 +43,7 @@ def tensor(low, high, name="x"):
 
 
 def said(rounder, acc):
-    """What the contract of `Rounder` says, one element after another; acc (cells, n)."""
+    """What the contract of `AffineRequantizer` says, one element after another; acc (cells, n)."""
     out = np.empty(acc.shape, np.int64)
     tables = rounder.table.tolist()
     assert rounder.kind == RINT

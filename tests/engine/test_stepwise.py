@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import intsim
 from intsim.arithmetic.accumulate import Stage, accumulate_telemetry
-from intsim.engine.stepwise import stepwise_matmul
+from intsim.engine.registers.plan import stepwise_matmul
 from intsim.errors import IntsimError
 
 BLOCK = 64  # positions: tiles are 16, 32 or 64 of them
@@ -245,20 +245,21 @@ def test_bad_arguments(arguments, message):
 def test_without_a_writable_cache_directory(tmp_path):
     """A read-only installation: no __pycache__, no user cache. Numba then refuses cache=True when it is asked to."""
     source, package = Path(intsim.__file__).parent, tmp_path / "intsim"
-    for room in (".", "arithmetic", "engine"):
+    for room in (".", "arithmetic", "engine", "engine/registers", "engine/exact", "jit"):
         (package / room).mkdir(parents=True, exist_ok=True)
         (package / room / "__init__.py").touch()
         (package / room / "__pycache__").write_text("a file where the cache directory would be")
-    names = ("stepwise", "groups", "lanes", "lane_code", "lane_operands", "lane_kernels", "isa")
-    files = ["errors.py", "compiling.py", "ownership.py", "shelf.py", *(f"engine/{name}.py" for name in names)]
+    wings = {"registers": ("plan", "groups", "widths", "vectors", "operands", "kernel"), "exact": ("isa",)}
+    files = ["errors.py", "ownership.py", "jit/compile.py", "jit/cache.py"]
+    files += [f"engine/{wing}/{name}.py" for wing, names in wings.items() for name in names]
     for file in (*(source / f for f in files), *(source / "arithmetic").glob("[a-z]*.py")):
         shutil.copy(file, package / file.relative_to(source))
     program = (
         "import numpy as np\n"
         "from intsim.arithmetic.accumulate import Stage\n"
-        "from intsim.engine import stepwise\n"
-        f"assert stepwise.__file__.startswith({str(tmp_path)!r})\n"
-        "r = stepwise.stepwise_matmul(np.full((1, 3), 127), np.full((1, 3), 127), [Stage(None, 16, 'wrap')])\n"
+        "from intsim.engine.registers import plan\n"
+        f"assert plan.__file__.startswith({str(tmp_path)!r})\n"
+        "r = plan.stepwise_matmul(np.full((1, 3), 127), np.full((1, 3), 127), [Stage(None, 16, 'wrap')])\n"
         "print(r.out)\n"
     )
     blocked = tmp_path / "blocked"

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from intsim.arithmetic.accumulate import Stage, accumulate_telemetry
 from intsim.arithmetic.schedule import schedule
-from intsim.engine import stepwise
-from intsim.engine.groups import groups
-from intsim.engine.lanes import choose_lanes
-from intsim.engine.stepwise import SLACK, stepwise_matmul, stepwise_plan, stepwise_planes
+from intsim.engine.registers import plan as stepwise
+from intsim.engine.registers.groups import groups
+from intsim.engine.registers.plan import SLACK, stepwise_matmul, stepwise_plan, stepwise_planes
+from intsim.engine.registers.widths import choose_lanes
 from intsim.targets import Target
 
 REST = {bits: Stage(None, bits, "saturate") for bits in (8, 12, 16, 18, 31, 32, 40)}

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from intsim.arithmetic.integers import IntegerType
-from intsim.engine.host import using
 from intsim.engine.run import run_graph
-from intsim.engine.warm import Sketch
+from intsim.engine.threads import using
+from intsim.engine.warmup import Sketch
 from intsim.ops import OPS
 from intsim.targets import Target
 

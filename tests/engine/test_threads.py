@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import intsim
-from intsim.engine import warm
-from intsim.engine.host import using
+from intsim.engine import warmup
 from intsim.engine.run import run_graph
+from intsim.engine.threads import using
 from intsim.targets import Target
-from intsim.verify.samples import draw
+from intsim.verification.samples import draw
 
 ZOO = Path(__file__).resolve().parents[2] / "models" / "zoo"
 
@@ -29,9 +29,9 @@ def test_a_committed_network(target):
             np.testing.assert_array_equal(many.overflows[name], events)
 
 
-@pytest.mark.parametrize("name", warm.CASES)
+@pytest.mark.parametrize("name", warmup.CASES)
 def test_small_graphs(name):
-    made = warm.case(name)
+    made = warmup.case(name)
     for target in map(Target.load, ("exact", "saturate-16", "wrap-12")):
         for counts in (True, False):
             ran = []

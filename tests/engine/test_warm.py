@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 
 import intsim
-from intsim.compiling import census
-from intsim.engine import warm
+from intsim.engine import warmup
 from intsim.engine.run import run_graph
 from intsim.frontend import codes
+from intsim.jit.compile import census
 from intsim.targets import Target
-from intsim.verify.samples import draw
+from intsim.verification.samples import draw
 
 ZOO = Path(__file__).resolve().parents[2] / "models" / "zoo"
 
 
-@pytest.mark.parametrize("name", warm.CASES)
+@pytest.mark.parametrize("name", warmup.CASES)
 def test_every_case_runs_and_is_exact_where_registers_are_wide(name):
-    made = warm.case(name)
+    made = warmup.case(name)
     ran = [run_graph(made.graph, made.inputs, Target.load(t), keep=True) for t in ("exact", "saturate-50")]
     for tensor in made.graph.tensors:
         np.testing.assert_array_equal(ran[0].tensors[tensor], ran[1].tensors[tensor])
@@ -26,7 +26,7 @@ def test_every_case_runs_and_is_exact_where_registers_are_wide(name):
 
 
 def test_targets_that_do_not_take_a_case_are_passed_over():
-    found = {job.name: job.run for job in warm.jobs()}
+    found = {job.name: job.run for job in warmup.jobs()}
     assert not found["conv on dsp48e2-int4"]()
     assert not found["conv of 16 bits on x86-avx2"]()
     assert found["conv of 4 bits on dsp48e2-int4"]()
@@ -35,8 +35,8 @@ def test_targets_that_do_not_take_a_case_are_passed_over():
 
 @pytest.mark.slow  # compiles everything where nothing was kept
 def test_nothing_is_left_to_compile():
-    """If this fails after a change of the engine, `warm.CASES` or `warm.TARGETS` lacks a case."""
-    for job in warm.jobs():
+    """If this fails after a change of the engine, `warmup.CASES` or `warmup.TARGETS` lacks a case."""
+    for job in warmup.jobs():
         job.run()
     codes.warm()
     before = census()

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intsim.engine import words
-from intsim.engine.words import Layout, Place
+from intsim.engine.exact import layout as words
+from intsim.engine.exact.layout import Layout, TensorView
 
 sides = st.integers(0, 3)
 
@@ -21,7 +21,7 @@ def places(draw):
     border = [draw(sides) for _ in range(4)]
     size = draw(st.integers(1, 6)), draw(st.integers(1, 19))
     layout = Layout(images, 4 * groups, *size, shift, *border, draw(st.integers(0, 255)))
-    return Place(0, layout, before, channels)
+    return TensorView(0, layout, before, channels)
 
 
 def codes_for(place, seed):
@@ -53,7 +53,7 @@ def test_packed_and_unpacked(place, kind, seed):
     words.unpack(buffer, place, out)
     np.testing.assert_array_equal(out, codes)
     # nothing but the place's own words is written
-    everything = Place(0, place.layout, place.group, 4 * -(-place.channels // 4))
+    everything = TensorView(0, place.layout, place.group, 4 * -(-place.channels // 4))
     words.pack(np.zeros((*codes.shape[:1], everything.channels, *codes.shape[2:]), kind), buffer, everything)
     words.pack(np.zeros((*codes.shape[:1], everything.channels, *codes.shape[2:]), kind), before, everything)
     np.testing.assert_array_equal(buffer, before)
@@ -84,14 +84,14 @@ def test_phases(place, pads, strides, pad):
     out = garbage(layout, 2)
     words.split(buffer, place, pads, strides, out, layout)
     rows, columns = layout.height * strides[0], layout.width * strides[1]
-    bytes_ = seen(buffer, Place(0, lay, place.group, 4 * -(-place.channels // 4)))
+    bytes_ = seen(buffer, TensorView(0, lay, place.group, 4 * -(-place.channels // 4)))
     padded = np.full((*bytes_.shape[:2], rows, columns), pad, np.int64)
     for y in range(lay.height):
         for x in range(lay.width):
             to = y + pads[0], x + pads[1]
             if 0 <= to[0] < rows and 0 <= to[1] < columns:
                 padded[:, :, to[0], to[1]] = bytes_[:, :, y, x]
-    found = seen(out, Place(0, layout, 0, layout.channels))
+    found = seen(out, TensorView(0, layout, 0, layout.channels))
     down, right = strides
     for group in range(-(-place.channels // 4)):
         for i in range(down):
@@ -108,7 +108,7 @@ def test_picked_positions(place, data):
     rows = data.draw(st.lists(st.integers(0, lay.height - 1), min_size=1, max_size=7))
     columns = data.draw(st.lists(st.integers(0, lay.width - 1), min_size=1, max_size=7))
     layout = Layout(lay.images, place.channels, len(rows), len(columns), lay.shift, 1, 2, 0, 1, 9)
-    to = Place(0, layout, 0, place.channels)
+    to = TensorView(0, layout, 0, place.channels)
     buffer, out = garbage(lay), garbage(layout)
     codes = codes_for(place, 7)
     words.pack(codes, buffer, place)
@@ -120,7 +120,7 @@ def test_picked_positions(place, data):
 def test_channels_moved_by_less_than_a_word(place, channel):
     lay = place.layout
     layout = Layout(lay.images, channel + place.channels + 3, lay.height, lay.width, lay.shift, 0, 1, 2, 0)
-    to = Place(0, layout, 0, layout.channels)
+    to = TensorView(0, layout, 0, layout.channels)
     buffer, out = garbage(lay), np.zeros(layout.size, np.uint32)
     codes = codes_for(place, 8)
     words.pack(codes, buffer, place)

@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from frontend.build import Net
 
 import intsim
-from intsim.engine.demand import above
 from intsim.engine.run import run_graph
+from intsim.engine.telemetry.demand import above
 from intsim.errors import IntsimError
 from intsim.explore import evaluation
 from intsim.explore.configuration import Configuration, checked_stage, configured
@@ -23,7 +23,7 @@ from intsim.explore.telemetry import Seen
 from intsim.proofs.bounds import bounds
 from intsim.targets import Target
 from intsim.testing.graphs import qonnx_models
-from intsim.verify.samples import draw
+from intsim.verification.samples import draw
 
 ZOO = Path(__file__).resolve().parents[2] / "models" / "zoo"
 RNG = np.random.default_rng(5)

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from frontend.build import Net
 
 import intsim
-from intsim.engine.demand import above
+from intsim.engine.telemetry.demand import above
 from intsim.errors import IntsimError
 from intsim.targets import Target
 
@@ -106,7 +106,7 @@ def test_samples_add_up():
 def test_drawn_samples_are_those_of_the_other_verbs(tmp_path):
     onnx.save(model(), tmp_path / "m.onnx")
     drawn = intsim.telemetry(tmp_path / "m.onnx", target="wrap-8", samples=2, seed=5)
-    from intsim.verify.samples import draw
+    from intsim.verification.samples import draw
 
     loaded = intsim.load(tmp_path / "m.onnx")
     given = intsim.telemetry(loaded, {"x": np.stack([draw(loaded, s)["x"] for s in (5, 6)])}, "wrap-8")

@@ -8,7 +8,7 @@ _WORDS = [
     Fault(
         "words-padding-not-shifted",
         "padding of signed activations holds the zero point's code, not its byte",
-        "intsim/engine/forms.py",
+        "intsim/engine/program/analysis.py",
         "    zero = op.zero_points(node)[0] + shift\n    if op.pads(node)",
         "    zero = op.zero_points(node)[0]\n    if op.pads(node)",
         _CORNERS + "test_padding_holds_the_zero_point",
@@ -17,7 +17,7 @@ _WORDS = [
     Fault(
         "words-zero-point-not-compensated",
         "a fast convolution forgets the activation's zero point",
-        "intsim/engine/exact.py",
+        "intsim/engine/exact/conv.py",
         "modulo32(bias - zero * total, self.channels + 16)",
         "modulo32(bias, self.channels + 16)",
         _CORNERS + "test_padding_holds_the_zero_point",
@@ -26,7 +26,7 @@ _WORDS = [
     Fault(
         "words-channel-tail-dropped",
         "words in which a group of channels does not begin at the first byte are taken for empty",
-        "intsim/engine/taps.py",
+        "intsim/engine/exact/taps.py",
         "kept = np.flatnonzero(words.any(axis=(1, 2)))",
         "kept = np.flatnonzero(words[..., 0].any(axis=1))",
         _CORNERS + "test_groups_across_words",
@@ -34,7 +34,7 @@ _WORDS = [
     Fault(
         "words-strided-taps",
         "taps of a strided and dilated convolution are looked for in the wrong phase",
-        "intsim/engine/exact.py",
+        "intsim/engine/exact/conv.py",
         "(i * w.dilations[0] % w.strides[0]) * w.strides[1]",
         "(i % w.strides[0]) * w.strides[1]",
         _CORNERS + "test_strides_and_dilations",
@@ -42,7 +42,7 @@ _WORDS = [
     Fault(
         "words-phase-border",
         "the first column of a phase is padding although the image begins there",
-        "intsim/engine/words.py",
+        "intsim/engine/exact/layout.py",
         "start = max(0, -((j - left) // right))",
         "start = max(0, 1 - (j - left) // right)",
         _CORNERS + "test_strides_and_dilations",
@@ -51,17 +51,17 @@ _WORDS = [
     Fault(
         "words-border-once",
         "borders are written when memory is new, not when it is used again",
-        "intsim/engine/program.py",
-        "            words.fill_border(frame.buffers[storage], self.layouts[storage])",
+        "intsim/engine/program/program.py",
+        "            layout.fill_border(frame.buffers[storage], self.layouts[storage])",
         "            if len(self.born[index]) > 9:\n"
-        "                words.fill_border(frame.buffers[storage], self.layouts[storage])",
+        "                layout.fill_border(frame.buffers[storage], self.layouts[storage])",
         _CORNERS + "test_padding_holds_the_zero_point",
         slow=True,
     ),
     Fault(
         "words-operand-within-a-word",
         "an operand of a concatenation that does not begin at a multiple of four is written over its neighbour",
-        "intsim/engine/forms.py",
+        "intsim/engine/program/analysis.py",
         "        if channel % 4 == 0 and fits and name not in where:",
         "        if fits and name not in where:",
         _CORNERS + "test_operands_of_a_concatenation",
@@ -70,7 +70,7 @@ _WORDS = [
     Fault(
         "words-operand-copied-elsewhere",
         "an operand that is copied into a concatenation lands in the channels before it",
-        "intsim/engine/ways_words.py",
+        "intsim/engine/program/blocked.py",
         "            moved.append((place, channel))",
         "            moved.append((place, channel & ~3))",
         _CORNERS + "test_operands_of_a_concatenation",
@@ -78,7 +78,7 @@ _WORDS = [
     Fault(
         "signed-rows-not-shifted",
         "signed activations of a matrix product are read as unsigned bytes",
-        "intsim/engine/exact.py",
+        "intsim/engine/exact/conv.py",
         "        x[:, :depth] += np.uint8(shift)\n",
         "",
         _CORNERS + "test_types_of_matrix_operands",
@@ -90,7 +90,7 @@ _PROGRAM = [
     Fault(
         "memory-taken-too-early",
         "a buffer takes the place of one that the same step still reads",
-        "intsim/engine/program.py",
+        "intsim/engine/program/program.py",
         "spans = {s: (births[s], deaths[s]) for s in births}",
         "spans = {s: (births[s], max(births[s], deaths[s] - 1)) for s in births}",
         _CORNERS + "test_memory_is_used_again_only_when_all_have_read",
@@ -99,7 +99,7 @@ _PROGRAM = [
     Fault(
         "proof-of-codes-outlives-an-overflow",
         "codes behind a register that overflowed are stored as narrowly as their proof allowed",
-        "intsim/engine/forms.py",
+        "intsim/engine/program/analysis.py",
         '        if not sound or target.form.scheme not in ("exact", "thresholds"):',
         '        if target.form.scheme not in ("exact", "thresholds"):',
         _CORNERS + "test_what_an_overflow_lets_through_is_not_clipped_to_a_proof",
@@ -117,7 +117,7 @@ _PROGRAM = [
     Fault(
         "share-of-rows-lost",
         "with several threads only the first one's rows are computed",
-        "intsim/engine/exact.py",
+        "intsim/engine/exact/conv.py",
         "            each(part, [(i, i + 1, a, b) for i in range(images) for a, b in spans])",
         "            each(part, [(i, i + 1, a, b) for i in range(images) for a, b in spans[:1]])",
         _CORNERS + "test_shares_of_threads",
@@ -125,7 +125,7 @@ _PROGRAM = [
     Fault(
         "share-of-rows-in-place-of-another",
         "a thread's rows of a stepwise layer are written where the first thread's belong",
-        "intsim/engine/registers.py",
+        "intsim/engine/registers/conv.py",
         "return plan.run(data[begin:], grid, out[image], first * width, blocks)[1]",
         "return plan.run(data[begin:], grid, out[image], 0, blocks)[1]",
         _CORNERS + "test_shares_of_threads",
@@ -137,7 +137,7 @@ _FORMULAS = [
     Fault(
         "formula-without-its-table",
         "ties that a formula rounds the other way are not corrected",
-        "intsim/engine/staircase.py",
+        "intsim/engine/requantize/fit.py",
         "best[:, 0], bool(off.max() == 0)",
         "best[:, 0], bool(off.max() <= 1)",
         _CORNERS + "test_every_rounding_of_ties_behind_a_convolution",
@@ -145,7 +145,7 @@ _FORMULAS = [
     Fault(
         "formula-proved-on-one-side",
         "a formula is called proven although it reaches codes too early",
-        "intsim/engine/staircase.py",
+        "intsim/engine/requantize/fit.py",
         "for u, code, sign in ((places, codes, 1), (places - 1, codes - 1, -1)):",
         "for u, code, sign in ((places, codes, 1),):",
         "tests/engine/test_staircase.py",
@@ -154,7 +154,7 @@ _FORMULAS = [
     Fault(
         "table-one-off",
         "an accumulator that is just at a step of the table is not raised",
-        "intsim/engine/dot_kernels.py",
+        "intsim/engine/exact/kernels.py",
         "        elif code < high and seen >= table[code - low]:",
         "        elif code < high and seen > table[code - low]:",
         _CORNERS + "test_every_rounding_of_ties_behind_a_convolution",
@@ -166,7 +166,7 @@ _KERNELS = [
     Fault(
         "columns-between-rows-written",
         "what is computed between the rows of a map overwrites its border or the next row",
-        "intsim/engine/dot_kernels.py",
+        "intsim/engine/exact/kernels.py",
         "run = min(valid - q, max(width - column, 0))",
         "run = min(valid - q, max(width + 1 - column, 0))",
         _CORNERS + "test_rows_of_every_length",
@@ -175,7 +175,7 @@ _KERNELS = [
     Fault(
         "half-byte-mask",
         "on a machine without VNNI odd channels are read with their neighbours' bits",
-        "intsim/engine/tiles.py",
+        "intsim/engine/exact/microkernels.py",
         "mask = 0x00FF00FF if parts == 2 else 0xFF",
         "mask = 0x01FF00FF if parts == 2 else 0xFF",
         "tests/engine/test_exact.py::test_sums[avx2]",
@@ -184,7 +184,7 @@ _KERNELS = [
     Fault(
         "lane-of-16-bits-too-narrow",
         "sums that need 17 bits are added up in 16-bit lanes",
-        "intsim/engine/lanes.py",
+        "intsim/engine/registers/widths.py",
         "if register.bound is not None and register.bound < 1 << 15:",
         "if register.bound is not None and register.bound < 1 << 16:",
         _CORNERS + "test_sums_that_just_leave_a_lane_before_a_narrow_register",
@@ -193,7 +193,7 @@ _KERNELS = [
     Fault(
         "lane-of-32-bits-too-narrow",
         "sums beside a 32-bit saturating register leave their lane before they are clipped",
-        "intsim/engine/lanes.py",
+        "intsim/engine/registers/widths.py",
         'if stage.overflow == "saturate" and register.reach(stage) < 1 << 31:',
         'if stage.overflow == "saturate" and register.reach(stage) < 1 << 33:',
         _CORNERS + "test_registers_next_to_the_width_of_a_lane",
@@ -202,7 +202,7 @@ _KERNELS = [
     Fault(
         "saturation-unclipped",
         "a register of less than 16 bits saturates at 16 bits",
-        "intsim/engine/lane_code.py",
+        "intsim/engine/registers/vectors.py",
         '        if kind == "both":\n            kept = self.clip(reached, c)\n',
         '        if kind == "both":\n            kept = reached\n',
         _CORNERS + "test_registers_next_to_the_width_of_a_lane",

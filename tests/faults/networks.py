@@ -158,7 +158,7 @@ _OPERATORS = [
     Fault(
         "prefixes-not-proved",
         "a register is called safe when only its final sum fits",
-        "intsim/ops/partial_sums.py",
+        "intsim/mac/partial_sums.py",
         "np.maximum.accumulate(high.cumsum(axis=2), axis=2)",
         "high.cumsum(axis=2)",
         "tests/faults/test_gaps.py::test_a_prefix_can_overflow_where_the_sum_can_not",
@@ -167,7 +167,7 @@ _OPERATORS = [
     Fault(
         "bias-not-in-proof",
         "a register is called safe although the bias added last overflows it",
-        "intsim/ops/partial_sums.py",
+        "intsim/mac/partial_sums.py",
         "            reach_high = np.maximum(reach_high, final_high.max(axis=1))\n",
         "",
         "tests/faults/test_gaps.py::test_what_is_added_last_is_in_the_proof",
@@ -175,7 +175,7 @@ _OPERATORS = [
     Fault(
         "exact-though-it-wraps",
         "a register is called exact when one of its groups fits",
-        "intsim/ops/partial_sums.py",
+        "intsim/mac/partial_sums.py",
         "exact = np.asarray(fits.all(axis=1))",
         "exact = np.asarray(fits.any(axis=1))",
         "tests/ops/test_partial_sums.py::test_groups_that_fit_are_exact_beside_one_that_does_not",
@@ -183,7 +183,7 @@ _OPERATORS = [
     Fault(
         "field-proved-without-its-borrow",
         "a packed field is called exact although the borrow from below takes it past its end",
-        "intsim/ops/packed_sums.py",
+        "intsim/mac/packed_sums.py",
         "low[:, c] + (least >> offset), high",
         "low[:, c], high",
         "tests/ops/test_partial_sums.py::test_what_a_packing_proves",
@@ -191,7 +191,7 @@ _OPERATORS = [
     Fault(
         "raw-field-proved",
         "an uncorrected packed field is called exact above a negative one",
-        "intsim/ops/packed_sums.py",
+        "intsim/mac/packed_sums.py",
         "(least >= -reach * repaid)",
         "(least >= -reach)",
         "tests/ops/test_partial_sums.py::test_what_a_packing_proves",
@@ -200,7 +200,7 @@ _OPERATORS = [
     Fault(
         "padding-is-zero",
         "raw operands are padded with 0 instead of the zero point",
-        "intsim/ops/operands.py",
+        "intsim/mac/operands.py",
         "        return self.x_zero\n",
         "        return 0\n",
         "tests/engine/test_mac.py::test_convolution",
@@ -209,7 +209,7 @@ _OPERATORS = [
     Fault(
         "compensation-incomplete",
         "raw operands with two zero points miss K zx zw",
-        "intsim/ops/operands.py",
+        "intsim/mac/operands.py",
         "return -self.x_zero * w.sum(axis=1) + w.shape[1] * self.x_zero * w_zero",
         "return -self.x_zero * w.sum(axis=1)",
         "tests/engine/test_mac.py::test_convolution",
@@ -290,7 +290,7 @@ _OPERATORS = [
     Fault(
         "bias-preload-exchanged",
         "a target that preloads the bias adds it last, and the other way round",
-        "intsim/ops/plan.py",
+        "intsim/mac/plan.py",
         'for p in ("preload", "after", "requantizer"))',
         'for p in ("after", "preload", "requantizer"))',
         "tests/engine/test_mac.py::test_convolution",

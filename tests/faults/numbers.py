@@ -269,7 +269,7 @@ _STEPWISE = [
     Fault(
         "stepwise-wrap-mask",
         "the fast kernel wraps to one bit less than the register has",
-        "intsim/engine/lanes.py",
+        "intsim/engine/registers/widths.py",
         "mask = (1 << stage.bits) - 1 if",
         "mask = (1 << (stage.bits - 1)) - 1 if",
         "tests/engine/test_stepwise.py::test_every_width_at_its_edges",
@@ -295,7 +295,7 @@ _STEPWISE = [
     Fault(
         "stepwise-saturates-low-only",
         "the fast kernel saturates below but not above",
-        "intsim/engine/lane_code.py",
+        "intsim/engine/registers/vectors.py",
         'return self.call("llvm.smin", self.call("llvm.smax", value, c[LOW]), c[HIGH])',
         'return self.call("llvm.smax", value, c[LOW])',
         "tests/engine/test_stepwise.py::test_every_width_at_its_edges",
@@ -304,7 +304,7 @@ _STEPWISE = [
     Fault(
         "stepwise-lane-too-narrow",
         "sums one bit beyond int32 wrap unseen",
-        "intsim/engine/lanes.py",
+        "intsim/engine/registers/widths.py",
         'stage.overflow == "saturate" and register.reach(stage) < 1 << 31',
         'stage.overflow == "saturate" and register.reach(stage) < 1 << 32',
         "tests/engine/test_stepwise.py::test_where_int32_lanes_end",
@@ -321,7 +321,7 @@ _STEPWISE = [
     Fault(
         "stepwise-register-not-restarted",
         "the fast kernel goes on adding to a register that has handed on",
-        "intsim/engine/lane_kernels.py",
+        "intsim/engine/registers/kernel.py",
         "            b.store(z, h)\n",
         "            pass\n",
         "tests/engine/test_stepwise.py::test_blocks_of_pixels[1-pairs]",
@@ -330,7 +330,7 @@ _STEPWISE = [
     Fault(
         "packed-missing-partner-counted",
         "an odd last pixel is counted with a partner that isn't there",
-        "intsim/engine/kernels.py",
+        "intsim/engine/registers/packed_kernels.py",
         "(pixels - p + beside - 1) // beside",
         "(pixels + beside - 1) // beside",
         "tests/engine/test_packed.py::test_blocks_of_pixels[1-int4]",
@@ -339,7 +339,7 @@ _STEPWISE = [
     Fault(
         "packed-fields-apart",
         "the fast kernel of packed multipliers forgets what a field adds to those above it",
-        "intsim/engine/kernels.py",
+        "intsim/engine/registers/packed_kernels.py",
         "np.int64(held[c, p, 0, q]) << offsets[c, p]",
         "(np.int64(held[c, p, 0, q]) & 0x3FF) << offsets[c, p]",
         "tests/engine/test_packed.py::test_blocks_of_pixels[1-int4]",
@@ -351,7 +351,7 @@ _TELEMETRY = [
     Fault(
         "telemetry-negative-sums-unseen",
         "a register that only goes below zero seems to need one bit",
-        "intsim/engine/demand_kernels.py",
+        "intsim/engine/telemetry/kernels.py",
         "widest = max(high[p], lane(~low[p]))",
         "widest = high[p]",
         "tests/engine/test_telemetry.py::test_bits_of_every_power",
@@ -360,7 +360,7 @@ _TELEMETRY = [
     Fault(
         "telemetry-exponent-rounded-up",
         "a sum just below a large power of two is counted with a bit too many",
-        "intsim/engine/demand_kernels.py",
+        "intsim/engine/telemetry/kernels.py",
         "floats[1, p] = lane(ended & ~lane(ended >> lane(1)))",
         "floats[1, p] = ended",
         "tests/engine/test_telemetry.py::test_bits_of_every_power",
@@ -369,7 +369,7 @@ _TELEMETRY = [
     Fault(
         "telemetry-width-off-by-one",
         "sums that just fit a width are counted as overflow",
-        "intsim/engine/demand.py",
+        "intsim/engine/telemetry/demand.py",
         "histogram[..., bits + 1 :]",
         "histogram[..., bits:]",
         "tests/engine/test_telemetry.py::test_every_width_at_once",
@@ -378,7 +378,7 @@ _TELEMETRY = [
     Fault(
         "telemetry-compensation-sign",
         "telemetry adds the weights' zero point instead of taking it off",
-        "intsim/engine/telemetry.py",
+        "intsim/engine/telemetry/node.py",
         "late.append(-panel.a.sum(axis=1)[:, None] * zero)",
         "late.append(panel.a.sum(axis=1)[:, None] * zero)",
         "tests/engine/test_telemetry.py::test_a_convolution_as_the_target_sees_it",

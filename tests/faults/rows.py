@@ -32,7 +32,7 @@ FAULTS = (
     Fault(
         "row-function-not-judged",
         "verification looks at the codes behind a Softmax only, not at its integers",
-        "intsim/verify/inexact.py",
+        "intsim/verification/inexact.py",
         "            if abs(wanted - int(own.reshape(-1)[flat])) > allowed + Fraction(ROOM):",
         "            if abs(wanted - int(own.reshape(-1)[flat])) > 2**24 * (allowed + Fraction(ROOM)):",
         "tests/frontend/test_rowwise.py::test_a_wrong_constant_diverges",

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from intsim.arithmetic.accumulate import Overflow, Stage, accumulate_telemetry
-from intsim.engine.requantize import run_requantize
+from intsim.engine.requantize.node import run_requantize
 from intsim.graph import IntegerGraph, Node, Tensor, rationals
-from intsim.ops.partial_sums import partial_sums
+from intsim.mac.partial_sums import partial_sums
 from intsim.targets import Target
-from intsim.verify.compare import first_difference
-from intsim.verify.verdict import LayerVerdict, ReferenceVerdict, Verdict
+from intsim.verification.compare import first_difference
+from intsim.verification.verdict import LayerVerdict, ReferenceVerdict, Verdict
 
 
 @pytest.mark.parametrize("x_range", [(1, 3), (-3, -1)])

@@ -10,7 +10,7 @@ import intsim
 from intsim.errors import IntsimError
 from intsim.ops import OPS, Mac
 from intsim.targets import Target
-from intsim.verify.layers import layers
+from intsim.verification.layers import layers
 
 from .generate import network
 from .machine import EXACT

@@ -16,7 +16,8 @@ import pytest
 from onnx import TensorProto, helper
 
 import intsim
-from intsim.ops import plan, schemes
+from intsim.mac import plan
+from intsim.ops import schemes
 
 from . import contradict
 from .contradict import Table, campaign

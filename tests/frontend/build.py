@@ -15,7 +15,7 @@ import intsim
 from intsim.frontend.expression import Expr
 from intsim.graph import IntegerGraph
 from intsim.testing.net import CHANNELS_LAST, QONNX, Net
-from intsim.verify.reference import Reference
+from intsim.verification.reference import Reference
 
 __all__ = ["CHANNELS_LAST", "QONNX", "Net", "check", "exact_value", "halves"]
 

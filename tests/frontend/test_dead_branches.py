@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 import intsim
 from frontend.build import Net, check, halves
 from intsim.inspect import inspect
-from intsim.verify.reference import Reference
+from intsim.verification.reference import Reference
 
 RNG = np.random.default_rng(8)
 

@@ -5,7 +5,7 @@ import pytest
 from onnx import TensorProto
 
 import intsim
-from intsim.verify.reference import Reference
+from intsim.verification.reference import Reference
 
 from .build import CHANNELS_LAST, Net, check, halves
 

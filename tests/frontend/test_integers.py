@@ -8,7 +8,7 @@ from onnx import TensorProto
 
 import intsim
 from intsim.frontend.integers import wrapping
-from intsim.verify.reference import Reference
+from intsim.verification.reference import Reference
 
 from .build import Net, check, halves
 from .integer_networks import KINDS, Drawn, each, truncated, wrap

@@ -8,7 +8,7 @@ import intsim
 from intsim.frontend.codes import quantize_constant
 from intsim.frontend.qonnx import ROUNDING
 from intsim.graph import rationals
-from intsim.verify.reference import Reference
+from intsim.verification.reference import Reference
 
 from .build import Net, check, halves
 

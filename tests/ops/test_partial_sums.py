@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from intsim.arithmetic.accumulate import Stage, accumulate_telemetry
 from intsim.arithmetic.packing import Packing, accumulate_packed
-from intsim.ops.partial_sums import partial_sums
+from intsim.mac.partial_sums import partial_sums
 
 STAGE = st.builds(
     Stage, st.one_of(st.none(), st.integers(1, 4)), st.integers(3, 9), st.sampled_from(["wrap", "saturate"]),

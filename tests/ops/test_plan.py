@@ -9,10 +9,10 @@ import pytest
 from intsim.arithmetic.integers import IntegerType
 from intsim.errors import IntsimError
 from intsim.graph import Node, Tensor
+from intsim.mac.any_order import addends
+from intsim.mac.operands import operands
+from intsim.mac.plan import plan
 from intsim.ops import OPS
-from intsim.ops.any_order import addends
-from intsim.ops.operands import operands
-from intsim.ops.plan import plan
 from intsim.targets import Target
 
 U8, S8 = IntegerType(8, False), IntegerType(8, True)

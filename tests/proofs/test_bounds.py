@@ -12,8 +12,8 @@ from proofs.addends import RANGES, graph, registers
 import intsim
 from intsim.arithmetic.accumulate import accumulate_telemetry
 from intsim.arithmetic.integers import bits_for
+from intsim.mac.any_order import addends
 from intsim.ops import OPS
-from intsim.ops.any_order import addends
 from intsim.proofs.bounds import LayerBound
 from intsim.proofs.budgets import a2q_bits, a2q_budget, a2q_plus_bits, a2q_plus_budget, budget
 from intsim.targets import Target

@@ -21,7 +21,7 @@ from intsim.proofs.certificate import FORMAT, Certificate, digest, text
 from intsim.proofs.check import Check, check, read, sample_numbers
 from intsim.proofs.subject import target_content, target_from
 from intsim.targets import Target
-from intsim.verify.samples import Samples, draw
+from intsim.verification.samples import Samples, draw
 
 ZOO = Path(__file__).resolve().parents[2] / "models" / "zoo"
 BAR = ("exact", "cpu-int32", "x86-vnni", "x86-avx2", "dsp48e2")

@@ -14,11 +14,11 @@ from intsim.arithmetic.accumulate import Stage, accumulate
 from intsim.arithmetic.packing import Packing, accumulate_packed
 from intsim.engine.run import run_node
 from intsim.ops import OPS, Mac
-from intsim.proofs.aim import aim
 from intsim.proofs.certificate import Codes
+from intsim.proofs.definition import leaves, peaks, walk, walk_packed
+from intsim.proofs.mac_layer import MacLayer
 from intsim.proofs.replay import confirm, probe
-from intsim.proofs.site import Site
-from intsim.proofs.walk import leaves, peaks, walk, walk_packed
+from intsim.proofs.subset_sum import aim
 from intsim.proofs.wrong_sums import wrong_sums
 from intsim.targets import Target
 
@@ -158,7 +158,7 @@ def test_prediction_is_what_the_engine_does(kind, how, rng, stages):
     bits = target(stages, operands, "preload" if how == "preload" else "after", packing)
     graph = intsim.load(layer(rng, kind)).graph
     (node,) = (n for n in graph.nodes if isinstance(OPS[n.op], Mac))
-    site = Site(graph, node, bits.registers)
+    site = MacLayer(graph, node, bits.registers)
     arrays = [rng.integers(t.low, t.high, t.shape, endpoint=True) for t in site.tensors]
     got, _ = run_node(graph, node, arrays, bits)
     exact = OPS[node.op].evaluate(node, *arrays)
@@ -177,7 +177,7 @@ def test_wrong_sums_are_wrong(kind, rng, stages):
     loaded = intsim.load(layer(rng, kind))
     graph = loaded.graph
     (node,) = (n for n in graph.nodes if isinstance(OPS[n.op], Mac))
-    site = Site(graph, node, chosen.registers)
+    site = MacLayer(graph, node, chosen.registers)
     found = wrong_sums(site, range(site.channels))
     safe = site.how.sums.all_exact.reshape(-1, site.channels).all(axis=0)
     assert not any(safe[c] for c in found.wrong)
@@ -201,7 +201,7 @@ def test_small_sums_are_decided(rng, stages, depth, bits, preload):
     loaded = intsim.load(net.model(net.node("Gemm", x, w, np.float32(rng.integers(-20, 21, 2)))))
     (node,) = loaded.graph.nodes
     chosen = target(stages, bias="preload" if preload else "after")
-    site = Site(loaded.graph, node, chosen.registers)
+    site = MacLayer(loaded.graph, node, chosen.registers)
     found = wrong_sums(site, range(2))
     codes = np.array(list(itertools.product(range(2**bits), repeat=depth)))
     start, after = (node.arrays["bias"], None) if preload else (0, node.arrays["bias"])
@@ -222,7 +222,7 @@ def test_padding_outside_the_range_makes_rows_differ():
     (name,) = node.inputs
     graph.tensors[name] = dataclasses.replace(graph.tensors[name], low=2, high=3)
     chosen = target([Stage(None, 32, "wrap"), Stage(None, 4, "saturate")])
-    site = Site(graph, node, chosen.registers)
+    site = MacLayer(graph, node, chosen.registers)
     found = wrong_sums(site, [0])
     assert found.wrong[0].taps.row in (0, 3)
     assert found.wrong[0].got in (7, -8)

@@ -14,7 +14,7 @@ import intsim
 from intsim.errors import IntsimError
 from intsim.proofs.certificate import digest
 from intsim.proofs.check import Check, check, read, sample_numbers
-from intsim.verify.samples import Samples, draw
+from intsim.verification.samples import Samples, draw
 
 DEEP: object = 1
 for _ in range(300):

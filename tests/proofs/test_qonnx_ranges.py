@@ -12,7 +12,7 @@ from proofs.addends import graph, registers
 
 from intsim.ops import OPS
 from intsim.proofs.bounds import LayerBound, layer_bound
-from intsim.proofs.tightness import ORDERS, witnesses
+from intsim.proofs.witness import ORDERS, witnesses
 from intsim.targets import Target
 
 RNG = np.random.default_rng(0)

@@ -23,7 +23,7 @@ from intsim.proofs import reading
 from intsim.proofs.check import check
 from intsim.report.certificate import sentence
 from intsim.targets import Target
-from intsim.verify.samples import draw
+from intsim.verification.samples import draw
 
 
 def network() -> onnx.ModelProto:

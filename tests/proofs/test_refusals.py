@@ -8,7 +8,7 @@ import intsim
 from intsim.errors import IntsimError
 from intsim.proofs import replay
 from intsim.targets import Target
-from intsim.verify.samples import Samples
+from intsim.verification.samples import Samples
 
 
 def target(stages: str, requantize: str, operands: str = "") -> Target:

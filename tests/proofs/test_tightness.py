@@ -16,9 +16,10 @@ import intsim
 from intsim import IntsimError
 from intsim.arithmetic.accumulate import Stage, accumulate_telemetry
 from intsim.graph import Node
-from intsim.ops import OPS, Mac, any_order
-from intsim.ops.any_order import addends as planned
-from intsim.proofs.tightness import ORDERS, witness, witnesses
+from intsim.mac import any_order
+from intsim.mac.any_order import addends as planned
+from intsim.ops import OPS, Mac
+from intsim.proofs.witness import ORDERS, witness, witnesses
 from intsim.targets import Target
 
 RNGS = st.integers(0, 2**32).map(np.random.default_rng)

@@ -9,7 +9,7 @@ import pytest
 
 from intsim.errors import IntsimError
 from intsim.report import files
-from intsim.verify.verdict import LayerVerdict, Verdict
+from intsim.verification.verdict import LayerVerdict, Verdict
 
 
 def names(folder: Path) -> list[str]:

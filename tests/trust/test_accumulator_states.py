@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from intsim.arithmetic.accumulate import accumulate_telemetry
-from intsim.engine.stepwise import stepwise_matmul
+from intsim.engine.registers.plan import stepwise_matmul
 from intsim.testing import stages
 from intsim.testing.values import within
 

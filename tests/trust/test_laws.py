@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intsim.arithmetic.accumulate import Stage, accumulate_telemetry
-from intsim.engine.stepwise import stepwise_matmul
-from intsim.ops.partial_sums import partial_sums
+from intsim.engine.registers.plan import stepwise_matmul
+from intsim.mac.partial_sums import partial_sums
 from intsim.testing import dot_products, integer_types, integers_of, stages, targets, weighted
 from intsim.testing.values import within
 

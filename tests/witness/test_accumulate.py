@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from intsim.arithmetic.accumulate import Stage, accumulate_telemetry
-from intsim.engine.stepwise import stepwise_matmul
+from intsim.engine.registers.plan import stepwise_matmul
 from intsim.targets import Target
 
 from .operands import STARTS, combinations, starts, weighted

@@ -1,0 +1,284 @@
+"""Activations as words: four channels of one position in 32 bits, positions of a row side by side, rows with a border.
+
+Channel c of position (y, x) of an image is byte c % 4 of the word at plane c // 4, row top + y, column left + x. Bytes
+are codes plus `shift` (128 for signed codes), so that they are unsigned. The border holds what padding holds, so that a
+convolution needs no im2col: tap (i, j) of an output is a constant distance from tap (0, 0), for all outputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intsim.jit.compile import compiled
+
+SLACK = 256
+"""Words after the last plane that kernels may read, as they work on whole blocks of positions."""
+Buffer = NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Words of `images` x `channels` maps of height x width, with a border of `pad` bytes."""
+
+    images: int
+    channels: int
+    height: int
+    width: int
+    shift: int = 0
+    top: int = 0
+    left: int = 0
+    bottom: int = 0
+    right: int = 0
+    pad: int = 0
+
+    @property
+    def groups(self) -> int:
+        """Planes of an image."""
+        return -(-self.channels // 4)
+
+    @property
+    def pitch(self) -> int:
+        """Words of a row."""
+        return self.left + self.width + self.right
+
+    @property
+    def plane(self) -> int:
+        """Words of a plane."""
+        return (self.top + self.height + self.bottom) * self.pitch
+
+    @property
+    def stride(self) -> int:
+        """Words of an image."""
+        return self.groups * self.plane
+
+    @property
+    def size(self) -> int:
+        """Words in all, slack included."""
+        return self.images * self.stride + SLACK
+
+    @property
+    def origin(self) -> int:
+        """Word of position (0, 0) within a plane."""
+        return self.top * self.pitch + self.left
+
+
+@dataclass(frozen=True)
+class TensorView:
+    """Some of the channels of a buffer: a tensor, or one operand of a concatenation."""
+
+    storage: int  # which buffer
+    layout: Layout  # of the whole buffer
+    group: int  # first plane
+    channels: int
+
+    @property
+    def first(self) -> int:
+        """Word of channel 0, position (0, 0), image 0."""
+        return self.group * self.layout.plane + self.layout.origin
+
+    def own(self) -> Layout:
+        """The layout of these channels alone."""
+        return replace(self.layout, channels=self.channels)
+
+
+def pack(codes: NDArray[Any], words: Buffer, place: TensorView) -> None:
+    """(images, channels, height, width) integers into words; the border is not touched."""
+    lay = place.layout
+    flat = np.ascontiguousarray(codes).reshape(lay.images * place.channels * lay.height, lay.width)
+    _pack(flat, words, lay.images, place.channels, lay.height, walk(place), lay.shift)
+
+
+def unpack(words: Buffer, place: TensorView, out: NDArray[Any]) -> None:
+    """Words into a contiguous array (images, channels, height, width)."""
+    lay = place.layout
+    flat = out.reshape(lay.images * place.channels * lay.height, lay.width)
+    _unpack(words, flat, lay.images, place.channels, lay.height, walk(place), lay.shift)
+
+
+def has_border(layout: Layout) -> bool:
+    """Whether there is any padding."""
+    return bool(layout.top or layout.left or layout.bottom or layout.right)
+
+
+def fill_border(words: Buffer, layout: Layout) -> None:
+    """Write the padding of all planes."""
+    if has_border(layout):
+        word = np.uint32((layout.pad & 255) * 0x01010101)
+        _fill(words, layout.images * layout.groups, layout.height, layout.width, _border(layout), word)
+
+
+def phases(place: TensorView, pads: tuple[int, int, int, int], strides: tuple[int, int], pad: int) -> Layout:
+    """The layout of `split`: one plane for each of the sh x sw positions modulo the strides, in that order."""
+    lay = place.layout
+    rows = -(-(lay.height + pads[0] + pads[2]) // strides[0])
+    columns = -(-(lay.width + pads[1] + pads[3]) // strides[1])
+    return Layout(lay.images, 4 * -(-place.channels // 4) * strides[0] * strides[1], rows, columns, lay.shift, pad=pad)
+
+
+def split(
+    words: Buffer,
+    place: TensorView,
+    pads: tuple[int, int, int, int],
+    strides: tuple[int, int],
+    out: Buffer,
+    layout: Layout,
+) -> None:
+    """Positions of a padded map apart by their places modulo the strides; pads (top, left, bottom, right) may crop."""
+    lay, groups = place.layout, -(-place.channels // 4)
+    geometry = (*walk(place), lay.height, lay.width)
+    target = (layout.stride, layout.plane, layout.height, layout.width)
+    word = np.uint32((layout.pad & 255) * 0x01010101)
+    _split(words, geometry, lay.images, groups, pads[0], pads[1], strides, out, target, word)
+
+
+def resize(
+    words: Buffer, place: TensorView, rows: NDArray[Any], columns: NDArray[Any], out: Buffer, to: TensorView
+) -> None:
+    """Positions picked by row and column into another place, as nearest resizing does."""
+    a = place.layout
+    _resize(
+        words,
+        walk(place),
+        a.images,
+        -(-place.channels // 4),
+        rows,
+        columns,
+        out,
+        walk(to),
+    )
+
+
+def shift_channels(words: Buffer, place: TensorView, out: Buffer, to: TensorView, channel: int) -> None:
+    """Copy a place into channels `channel` and on of another of the same height and width."""
+    a = place.layout
+    _shift_channels(words, walk(place), (a.images, place.channels, a.height, a.width), out, walk(to), channel)
+
+
+def walk(place: TensorView) -> tuple[int, int, int, int]:
+    """Words from image to image, plane to plane, row to row, and the first one."""
+    return place.layout.stride, place.layout.plane, place.layout.pitch, place.first
+
+
+def _border(layout: Layout) -> tuple[int, int, int, int]:
+    return layout.top, layout.left, layout.bottom, layout.right
+
+
+@compiled
+def _pack(codes, words, images, channels, height, steps, shift):  # type: ignore[no-untyped-def]
+    stride, plane, pitch, first = steps
+    width = codes.shape[1]
+    line = np.empty(width, np.uint32)
+    for image in range(images):
+        for group in range((channels + 3) // 4):
+            for y in range(height):
+                line[:] = 0
+                for lane in range(min(4, channels - 4 * group)):
+                    row = codes[(image * channels + 4 * group + lane) * height + y]
+                    moved = np.uint32(8 * lane)
+                    for x in range(width):
+                        line[x] |= (np.uint32(np.int64(row[x]) + shift) & np.uint32(255)) << moved
+                begin = first + image * stride + group * plane + y * pitch
+                words[begin : begin + width] = line
+
+
+@compiled
+def _unpack(words, out, images, channels, height, steps, shift):  # type: ignore[no-untyped-def]
+    stride, plane, pitch, first = steps
+    width = out.shape[1]
+    for image in range(images):
+        for group in range((channels + 3) // 4):
+            for y in range(height):
+                begin = first + image * stride + group * plane + y * pitch
+                line = words[begin : begin + width]
+                for lane in range(min(4, channels - 4 * group)):
+                    row = out[(image * channels + 4 * group + lane) * height + y]
+                    moved = np.uint32(8 * lane)
+                    for x in range(width):
+                        row[x] = np.int32((line[x] >> moved) & np.uint32(255)) - np.int32(shift)
+
+
+@compiled
+def _fill(words, planes, height, width, border, word):  # type: ignore[no-untyped-def]
+    top, left, bottom, right = border
+    pitch = left + width + right
+    plane = (top + height + bottom) * pitch
+    for index in range(planes):
+        begin = index * plane
+        words[begin : begin + top * pitch + left] = word
+        for y in range(top, top + height - 1):
+            end = begin + y * pitch + left + width
+            words[end : end + right + left] = word
+        end = begin + (top + height - 1) * pitch + left + width
+        words[end : begin + plane] = word
+
+
+@compiled
+def _split(words, source, images, groups, top, left, strides, out, target, pad):  # type: ignore[no-untyped-def]
+    stride, plane, pitch, first, height, width = source
+    to_stride, to_plane, rows, columns = target
+    down, right = strides
+    for image in range(images):
+        for group in range(groups):
+            begin = first + image * stride + group * plane
+            for i in range(down):
+                for j in range(right):
+                    to = image * to_stride + ((group * down + i) * right + j) * to_plane
+                    for r in range(rows):
+                        y = r * down + i - top
+                        line = out[to + r * columns : to + (r + 1) * columns]
+                        if y < 0 or y >= height:
+                            line[:] = pad
+                            continue
+                        # columns c with 0 <= c * right + j - left < width
+                        start = max(0, -((j - left) // right))
+                        stop = min(columns, max(start, (width - 1 - j + left) // right + 1))
+                        line[:start] = pad
+                        line[stop:] = pad
+                        at = begin + y * pitch + start * right + j - left
+                        if right == 1:
+                            line[start:stop] = words[at : at + stop - start]
+                        elif right == 2:
+                            for c in range(stop - start):
+                                line[start + c] = words[at + 2 * c]
+                        else:
+                            for c in range(stop - start):
+                                line[start + c] = words[at + right * c]
+
+
+@compiled
+def _resize(words, source, images, groups, rows, columns, out, target):  # type: ignore[no-untyped-def]
+    stride, plane, pitch, first = source
+    to_stride, to_plane, to_pitch, to_first = target
+    for image in range(images):
+        for group in range(groups):
+            begin, to = first + image * stride + group * plane, to_first + image * to_stride + group * to_plane
+            for r in range(rows.size):
+                line = out[to + r * to_pitch : to + r * to_pitch + columns.size]
+                if r > 0 and rows[r] == rows[r - 1]:
+                    line[:] = out[to + (r - 1) * to_pitch : to + (r - 1) * to_pitch + columns.size]
+                    continue
+                at = begin + rows[r] * pitch
+                for c in range(columns.size):
+                    line[c] = words[at + columns[c]]
+
+
+@compiled
+def _shift_channels(words, source, shape, out, target, channel):  # type: ignore[no-untyped-def]
+    stride, plane, pitch, first = source
+    to_stride, to_plane, to_pitch, to_first = target
+    images, channels, height, width = shape
+    for image in range(images):
+        for c in range(channels):
+            lane, to_lane = np.uint32(8 * (c & 3)), np.uint32(8 * ((channel + c) & 3))
+            keep = np.uint32(~np.uint32(np.uint32(255) << to_lane))
+            for y in range(height):
+                begin = first + image * stride + (c >> 2) * plane + y * pitch
+                to = to_first + image * to_stride + ((channel + c) >> 2) * to_plane + y * to_pitch
+                line, row = words[begin : begin + width], out[to : to + width]
+                for x in range(width):
+                    byte = (line[x] >> lane) & np.uint32(255)
+                    row[x] = (row[x] & keep) | np.uint32(byte << to_lane)

@@ -1,0 +1,196 @@
+"""Which lanes, and which kind of addition, are exact for the registers of a chain and the operands at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intsim.arithmetic.accumulate import Stage
+from intsim.engine.exact.isa import dot
+from intsim.engine.registers.groups import Groups, groups
+from intsim.engine.registers.vectors import KINDS, MODES, TAILS, Mode
+
+COUNTED = (1 << 16) - 1  # events that a 16-bit lane counts
+
+
+@dataclass(frozen=True)
+class Register:
+    """A register of the kernel: a stage, or several that are one plain sum.
+
+    Attributes:
+        stage: index of its stage, the last one of several.
+        arriving: largest magnitude that is added to it.
+        bound: largest magnitude of its sums if none of them leaves it, else None.
+    """
+
+    stage: int
+    arriving: int
+    bound: int | None
+
+    def reach(self, stage: Stage) -> int:
+        """Largest magnitude of a true sum."""
+        return -stage.min + self.arriving if self.bound is None else self.bound
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """What `lane_kernels.accumulate_lanes` is compiled for, and the constants of its registers."""
+
+    kind: str  # of the first register, see `vectors`
+    bits: int  # its lane: 16, 32 or 64
+    tail: str  # the registers after it, see `kernel`
+    out_bits: int  # lane of the last register: 32 or 64
+    narrow: bool  # operands fit half the lane
+    shift: int  # of kind "narrow": the lane's bits less the register's
+    unroll: int  # products at once
+    whole: bool  # each group is so many
+    registers: tuple[Register, ...]
+    groups: Groups
+    mode: Mode
+
+    def shape(self, single: bool) -> tuple[tuple[int, ...], ...]:
+        """Tuples whose lengths tell the kernel; `single`: blocks of one channel."""
+        width, many = 32 * dot().lanes, dot().registers >= 32
+        channels, vectors = (1, 4) if single else (4, 2) if many else (2, 2)
+        codes = (KINDS.index(self.kind), TAILS.index(self.tail), MODES.index(self.mode), self.narrow, self.whole)
+        sizes = (width // self.bits, channels, vectors, self.unroll, self.bits // 16, self.out_bits // 16)
+        return tuple((0,) * int(n) for n in (*sizes, *codes))
+
+
+def choose_lanes(
+    stages: tuple[Stage, ...],
+    weights: NDArray[Any],
+    span: tuple[int, int],
+    preloaded: int,
+    mode: Mode,
+) -> Lanes:
+    """The quickest way that is exact.
+
+    Args:
+        stages: one or more, see `check_stages`.
+        weights: (N, K) integers, K at least 1.
+        span: least and largest activation.
+        preloaded: largest magnitude in the last register before the first product.
+        mode: what is told of overflows.
+    """
+    least, most = int(weights.min()), int(weights.max())
+    products = [x * w for x in span for w in (least, most)]
+    largest = max(abs(p) for p in products)
+    found = groups(weights.shape[1], stages)
+    registers = _registers(stages, found, weights, span, preloaded, largest)
+    if mode != "extremes":
+        registers, found = _joined(registers, found)
+    first, rest = stages[registers[0].stage], registers[1:]
+    operands = max(abs(v) for v in (*span, least, most))
+    unroll, whole = _unroll(found.sizes[0], bool(rest))
+    bits, kind = 64, "any"
+    if mode != "extremes":
+        fits16 = min(products) >= -(1 << 15) and max(products) < 1 << 15 and operands < 1 << 15
+        if fits16 and found.order.size <= COUNTED:
+            bits, kind = _narrow_kind(first, registers[0], products, whole)
+        if kind == "any":
+            bits, kind = _wide_kind(first, registers[0], max(largest, operands))
+    out_bits = 32 if bits < 64 and all(r.reach(stages[r.stage]) < 1 << 31 for r in rest) else 64
+    tail = "none" if not rest else "chain"
+    if not rest:
+        out_bits = max(bits, 32)
+    elif len(rest) == 1 and out_bits == 32:
+        tail = "one" if rest[0].bound is None else "sum"
+    if mode == "extremes":
+        unroll, whole = 1, False
+    narrow = bits >= 32 and operands < 1 << (bits // 2 - 1)
+    shift = 16 - first.bits if kind == "narrow" else 0
+    return Lanes(kind, bits, tail, out_bits, narrow, shift, unroll, whole, tuple(registers), found, mode)
+
+
+def holds(lanes: Lanes, stages: Sequence[Stage], late: int) -> bool:
+    """Whether terms up to this magnitude can be added to the last register in its lane."""
+    last = lanes.registers[-1]
+    inside = stages[-1].bits <= lanes.out_bits or (
+        last.bound is not None and last.bound + late < 1 << (lanes.out_bits - 1)
+    )
+    return inside and late < 1 << (lanes.out_bits - 1)
+
+
+def _registers(
+    stages: Sequence[Stage], found: Groups, weights: NDArray[Any], span: tuple[int, int], preloaded: int, largest: int
+) -> list[Register]:
+    sums = found.largest_sums(np.abs(weights.astype(np.float64)))
+    magnitude = max(abs(v) for v in span)
+    registers, arriving, free = [], largest, True
+    for s, stage in enumerate(stages):
+        bound = int(sums[s] * magnitude) + 1 if free else int(found.sizes[s].max()) * arriving
+        bound += preloaded if s == len(stages) - 1 else 0
+        fits = bound <= stage.max
+        registers.append(Register(s, arriving, bound if fits else None))
+        free &= fits
+        arriving = bound if fits else -stage.min
+    return registers
+
+
+def _joined(registers: list[Register], found: Groups) -> tuple[list[Register], Groups]:
+    """Neighbours that never overflow are one sum."""
+    out = registers[:1]
+    for register in registers[1:]:
+        if out[-1].bound is None or register.bound is None:
+            out.append(register)
+            continue
+        found = found.joined(len(out) - 1)
+        out[-1] = replace(register, arriving=out[-1].arriving)
+    return out, found
+
+
+def _unroll(sizes: NDArray[np.int64], grouped: bool) -> tuple[int, bool]:
+    """Products at once, and whether that is every group; short groups are filled up with zeros."""
+    longest = int(sizes.max())
+    if grouped and longest <= 4:
+        return (2 if longest <= 2 else 4), True
+    return 2, False
+
+
+def _narrow_kind(stage: Stage, register: Register, products: list[int], whole: bool) -> tuple[int, str]:
+    """Lane and kind with products of 16 bits; "any" where 16 bits are too few."""
+    if register.bound is not None and register.bound < 1 << 15:
+        return 16, "exact"
+    if stage.bits > 16 or register.bound is not None:
+        return 64, "any"
+    if stage.overflow == "wrap":
+        return 16, "wrap" if stage.bits < 16 else "full"
+    fits = stage.min <= min(products) and max(products) <= stage.max
+    return 16, "narrow" if stage.bits == 16 or (fits and not whole) else "both"
+
+
+def _wide_kind(stage: Stage, register: Register, largest: int) -> tuple[int, str]:
+    """Lane and kind with products and operands up to `largest`."""
+    if largest < 1 << 31:
+        if register.bound is not None and register.bound < 1 << 31:
+            return 32, "exact"
+        if register.bound is None and stage.overflow == "wrap" and stage.bits <= 32:
+            return 32, "wrap" if stage.bits < 32 else "full"
+        if stage.overflow == "saturate" and register.reach(stage) < 1 << 31:
+            return 32, "clip"
+    clips = register.bound is not None or stage.overflow == "saturate"
+    return 64, "clip" if clips and register.reach(stage) < 1 << 63 else "any"
+
+
+def constants(lanes: Lanes, stages: Sequence[Stage]) -> NDArray[np.int64]:
+    """(registers + 1, 7) as `lane_code` names them; the last row is the last stage's, whatever is known of its sums."""
+    rows = [_constants(stages[r.stage], r.bound) for r in lanes.registers]
+    rows[0][6] = lanes.shift
+    far = (1 << (lanes.out_bits - 1)) - 1
+    last = _constants(stages[-1], None if stages[-1].bits <= lanes.out_bits else far)
+    return np.array([*rows, last], np.int64)
+
+
+def _constants(stage: Stage, bound: int | None) -> list[int]:
+    if bound is not None:
+        return [-bound, bound, -1, -1, 0, 0, 0]
+    if stage.overflow == "saturate":
+        return [stage.min, stage.max, -1, -1, 0, 0, 0]
+    mask = (1 << stage.bits) - 1 if stage.bits < 64 else -1
+    half = 1 << (stage.bits - 1) if stage.bits < 64 else stage.min
+    return [stage.min, stage.max, mask, 0, half, ~mask, 0]

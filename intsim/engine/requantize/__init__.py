@@ -1,0 +1,1 @@
+"""Requantizers as formulas, tables and compiled loops, each proven to be the scheme's definition."""

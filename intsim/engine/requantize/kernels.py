@@ -1,0 +1,231 @@
+"""Compiled requantizers: `AffineRequantizer` applied to accumulators, and to sums of two narrow tensors.
+
+The arithmetic is binary64 without contraction, as in numpy. The clip comes before the rounding: its bounds are
+integers, so the code is the same, and what is rounded always fits the narrow types.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intsim.engine.requantize.affine import AffineRequantizer, Bent
+from intsim.jit.compile import compiled
+
+EXACT = 1 << 53
+"""Integers up to here are binary64 numbers."""
+MOST_PREPARED = 256
+NARROW = (np.uint8, np.int8, np.uint16, np.int16, np.int32)
+CARRIERS = {1: np.uint8, 2: np.uint16, 4: np.int32, 8: np.int64}
+"""What the loops store, by size: the lowest bits of a code are the same with and without sign."""
+Codes = NDArray[Any]
+
+
+@compiled
+def _round(y, kind, low, high):  # type: ignore[no-untyped-def]
+    """Clip and round one number, as binary64."""
+    y = low if y < low else y
+    y = high if y > high else y
+    return np.rint(y) if kind == 0 else np.floor(y) if kind == 1 else np.ceil(y)
+
+
+@compiled
+def _requantize(acc, out, scale, offset, kind, low, high):  # type: ignore[no-untyped-def]
+    """acc, out: (outer, cells, inner)."""
+    outer, cells, inner = acc.shape
+    for o in range(outer):
+        if inner == 1:
+            line, codes = acc[o, :, 0], out[o, :, 0]
+            for c in range(cells):
+                codes[c] = np.int32(_round(scale[c] * np.float64(line[c]) + offset[c], kind, low, high))
+            continue
+        for c in range(cells):
+            line, codes, s, b = acc[o, c], out[o, c], scale[c], offset[c]
+            for i in range(inner):
+                codes[i] = np.int32(_round(s * np.float64(line[i]) + b, kind, low, high))
+
+
+@compiled
+def _nearest(line, codes, scale, offset, low, high, sure):  # type: ignore[no-untyped-def]
+    """Codes by rounding to the nearest; how many numbers were `sure` or more from theirs."""
+    doubtful = np.int32(0)
+    for i in range(line.size):
+        y = scale * np.float64(line[i]) + offset
+        y = low if y < low else y
+        y = high if y > high else y
+        code = np.rint(y)
+        codes[i] = np.int32(code)
+        doubtful = np.int32(doubtful + (np.int32(1) if abs(y - code) >= sure else np.int32(0)))
+    return doubtful
+
+
+@compiled
+def _requantize_table(acc, out, scale, offset, kind, low, high, steps, sure):  # type: ignore[no-untyped-def]
+    """With a table. steps: (cells, codes + 1) of acc's type, its ends beyond any accumulator.
+
+    A number nearer than `sure` to its integer, rounded to the nearest, is right without the table. Blocks of such
+    numbers alone are vectors; looking up is not.
+    """
+    lane = acc.dtype.type
+    block = 128
+    places = np.empty(block, np.uint32)
+    end, least = np.uint64(steps.shape[1] - 1), np.int32(low)
+    outer, cells, inner = acc.shape
+    for o in range(outer):
+        for c in range(cells):
+            s, b, falls, stairs = scale[c], offset[c], scale[c] < 0, steps[c]
+            for start in range(0, inner, block):
+                line, codes = acc[o, c, start : start + block], out[o, c, start : start + block]
+                if _nearest(line, codes, s, b, low, high, sure) == 0:
+                    continue
+                for i in range(line.size):
+                    places[i] = np.uint32(np.int32(_round(s * np.float64(line[i]) + b, kind, low, high) - low))
+                for i in range(line.size):
+                    at = np.uint64(places[i])  # an index without sign isn't counted from the end
+                    if at >= end:
+                        break  # never: a loop that may end early stays scalar, which is faster than gathering
+                    u = lane(-line[i]) if falls else line[i]
+                    step = np.int32(u >= stairs[at + np.uint64(1)]) - np.int32(u < stairs[at])
+                    codes[i] = np.int32(at) + least + step
+
+
+@compiled
+def _requantize_bent(acc, out, starts, scales, offsets, kind, low, high):  # type: ignore[no-untyped-def]
+    """acc, out: (outer, cells, inner); starts: (cells,), binary64; scales, offsets: (2, cells), below and above."""
+    outer, cells, inner = acc.shape
+    for o in range(outer):
+        for c in range(cells):
+            line, codes, start = acc[o, c], out[o, c], starts[c]
+            s, b, t, d = scales[0, c], offsets[0, c], scales[1, c], offsets[1, c]
+            for i in range(inner):
+                v = np.float64(line[i])
+                below, above = s * v + b, t * v + d
+                codes[i] = np.int32(_round(below if v < start else above, kind, low, high))
+
+
+@compiled
+def _combine(first, second, out, factors, scale, offset, kind, low, high):  # type: ignore[no-untyped-def]
+    """first, second, out: (outer, cells, inner); factors: (2, cells), binary64, so that both products are exact."""
+    outer, cells, inner = first.shape
+    for o in range(outer):
+        for c in range(cells):
+            x, z, codes, s, b = first[o, c], second[o, c], out[o, c], scale[c], offset[c]
+            f, g = factors[0, c], factors[1, c]
+            for i in range(inner):
+                total = f * np.float64(x[i]) + g * np.float64(z[i])
+                codes[i] = np.int32(_round(s * total + b, kind, low, high))
+
+
+def code_type(low: int, high: int) -> type[np.integer[Any]]:
+    """The narrowest of uint8, int8, uint16, int16 and int32 for the codes low..high."""
+    for kind in NARROW:
+        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
+            return kind
+    raise ValueError(f"codes {low}..{high} have no 32-bit type")
+
+
+def requantize_dense(acc: NDArray[Any], rounder: AffineRequantizer, out: Codes | None = None) -> Codes:
+    """Codes of accumulators within the rounder's reach, which isn't checked.
+
+    Args:
+        acc: int32 or int64, (outer, cells, inner), C-contiguous; one cell takes any (outer, 1, inner).
+        rounder: cells as in acc.
+        out: where the codes go, C-contiguous, of acc's shape; uint8, int8, uint16, int16, int32 or int64.
+
+    Returns:
+        `out`, or a new array of `code_type(rounder.low, rounder.high)`.
+    """
+    out = np.empty(acc.shape, code_type(rounder.low, rounder.high)) if out is None else out
+    stored = out.view(CARRIERS[out.dtype.itemsize])
+    low, high = float(rounder.low), float(rounder.high)
+    if not rounder.table.size:
+        _requantize(acc, stored, rounder.scale, rounder.offset, rounder.kind, low, high)
+        return out
+    if acc.dtype == np.int32 and max(-rounder.reach[0], rounder.reach[1]) >= (1 << 31) - 1:
+        acc = acc.astype(np.int64)  # the end of the table would be an accumulator, or its negative
+    steps, sure = prepared(rounder, acc.dtype)
+    _requantize_table(acc, stored, rounder.scale, rounder.offset, rounder.kind, low, high, steps, sure)
+    return out
+
+
+def bent_dense(acc: NDArray[Any], bent: Bent, out: Codes | None = None) -> Codes:
+    """`requantize_dense` for two formulas; accumulators are within 2^53."""
+    low, high = bent.above.low, bent.above.high
+    out = np.empty(acc.shape, code_type(low, high)) if out is None else out
+    scales, offsets = (np.stack([getattr(r, k) for r in (bent.below, bent.above)]) for k in ("scale", "offset"))
+    starts, stored = bent.starts.astype(np.float64), out.view(CARRIERS[out.dtype.itemsize])
+    _requantize_bent(acc, stored, starts, scales, offsets, bent.above.kind, float(low), float(high))
+    return out
+
+
+def combine_dense(
+    arrays: Sequence[NDArray[Any]],
+    coefficients: NDArray[np.int64],
+    rounder: AffineRequantizer,
+    out: Codes | None = None,
+) -> Codes:
+    """Codes of `sum_i coefficients[i] * arrays[i]`, a residual addition.
+
+    Args:
+        arrays: integers, each (outer, cells, inner) and C-contiguous.
+        coefficients: (len(arrays), cells).
+        rounder: its reach holds every sum; sums and products fit int64.
+        out: as in `requantize_dense`.
+    """
+    largest = [int(np.iinfo(a.dtype).max) + 1 for a in arrays]
+    exact = all(int(np.abs(k).max(initial=0)) * m <= EXACT for k, m in zip(coefficients, largest, strict=True))
+    if len(arrays) == 2 and exact and not rounder.table.size:
+        out = np.empty(arrays[0].shape, code_type(rounder.low, rounder.high)) if out is None else out
+        stored, kind = out.view(CARRIERS[out.dtype.itemsize]), np.promote_types(arrays[0].dtype, arrays[1].dtype)
+        first, second = (a.astype(kind, copy=False) for a in arrays)
+        low, high = float(rounder.low), float(rounder.high)
+        factors = np.ascontiguousarray(coefficients, np.float64)
+        _combine(first, second, stored, factors, rounder.scale, rounder.offset, rounder.kind, low, high)
+        return out
+    total = np.zeros(arrays[0].shape, np.int64)
+    for array, factor in zip(arrays, coefficients, strict=True):
+        total += array * factor[:, None]
+    return requantize_dense(total, rounder, out)
+
+
+_prepared: OrderedDict[tuple[int, str], tuple[weakref.ref[AffineRequantizer], NDArray[Any], float]] = OrderedDict()
+
+
+def prepared(rounder: AffineRequantizer, lane: np.dtype[Any]) -> tuple[NDArray[Any], float]:
+    """For a rounder with a table: the table between two ends, (cells, codes + 1) of type `lane`; and `sure`.
+
+    Where a number before rounding is nearer than `sure` to its integer, that integer is the code. Kept for the last
+    few rounders.
+    """
+    key = id(rounder), lane.name
+    known = _prepared.get(key)
+    if known is not None and known[0]() is rounder:
+        return known[1:]
+    steps = np.empty((len(rounder.scale), rounder.high - rounder.low + 2), lane)
+    steps[:, 0], steps[:, -1] = np.iinfo(lane).min, np.iinfo(lane).max
+    steps[:, 1:-1] = rounder.table
+    found = weakref.ref(rounder), steps, _sure(rounder)
+    _prepared[key] = found
+    while len(_prepared) > MOST_PREPARED:
+        _prepared.popitem(last=False)
+    return found[1:]
+
+
+def _sure(rounder: AffineRequantizer) -> float:
+    """Half a code, less the furthest that a step of the table lies from half-way between codes, whatever the kind.
+
+    y rises with u. Let y(T_k) >= k - 1/2 - d where T_k is within reach, and y(T_k - 1) < k - 1/2 + d where that is.
+    Then y >= k - 1/2 + d means u >= T_k, and y < k - 1/2 - d means u < T_k. The slack is for rounding here.
+    """
+    ends = np.where(rounder.scale[:, None] < 0, [-rounder.reach[1], -rounder.reach[0]], rounder.reach)
+    first, last = ends[:, :1], ends[:, 1:]
+    slope, offset = np.abs(rounder.scale)[:, None], rounder.offset[:, None]
+    edge = np.arange(rounder.low + 1, rounder.high + 1) - 0.5
+    late = np.where(rounder.table <= last, edge - (slope * rounder.table + offset), -np.inf).max()
+    early = np.where(rounder.table > first, (slope * (rounder.table - 1) + offset) - edge, -np.inf).max()
+    return float(0.5 - max(late, early, 0.0) - 2.0**-30)

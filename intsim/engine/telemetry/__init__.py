@@ -1,0 +1,1 @@
+"""What every register width would have seen, in one run."""

@@ -1,0 +1,1 @@
+"""Compiled inner loops, and their machine code on disk."""

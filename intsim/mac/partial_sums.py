@@ -1,0 +1,137 @@
+"""Ranges of every partial sum of a MAC layer in a target's registers: what the planner proves before it runs.
+
+Products may take their extremes independently (each activation is any value of its range), so the extremes of a
+prefix are prefix sums of the products' extremes; that bound is attained (A2Q, arXiv 2308.13504, states the same for
+prefixes in every order).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intsim.arithmetic.accumulate import Stage
+from intsim.arithmetic.packing import Packing
+from intsim.graph import IntArray
+from intsim.mac.packed_sums import read_bounds
+
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class PartialSums:
+    """Per stage and channel: least and greatest true sum in the register, and what is proven of it.
+
+    `safe`: no addition overflows. `exact`: every value handed on, or the result, is the true sum of what arrived, even
+    though additions may overflow on the way: wrapping is modular, so a register whose total fits has wrapped back.
+
+    Behind a register that isn't exact, the next stage's bounds hold for what that register then hands on. The bounds
+    of an overflowing register itself are those of the sum it was to hold, so that they say how wide it should be.
+
+    Of a packed first stage the bounds are those of the true sums in a field; it is safe and exact where every value
+    read is the true sum.
+    """
+
+    low: list[IntArray]
+    high: list[IntArray]
+    safe: list[Flags]
+    exact: list[Flags]
+
+    @property
+    def all_safe(self) -> Flags:
+        """Channels in which no stage can overflow."""
+        return np.logical_and.reduce(self.safe)
+
+    @property
+    def all_exact(self) -> Flags:
+        """Channels whose accumulator is the sum of products and bias, whatever overflows on the way."""
+        return np.logical_and.reduce(self.exact)
+
+
+def partial_sums(
+    rows: IntArray,
+    x_range: tuple[int, int],
+    stages: Sequence[Stage],
+    start: IntArray | None = None,
+    after: tuple[IntArray, IntArray] | None = None,
+    packing: Packing | None = None,
+    panel: int | None = None,
+) -> PartialSums:
+    """Bounds for weights `rows` (N, K) in arrival order and activations within `x_range`.
+
+    `start` (N,) is preloaded into the last register; `after` = (least, greatest) value added to it at the end. With
+    `packing`, channels share multipliers with their neighbours in each panel of `panel` rows (None: all rows). Arrays
+    are int64 where that holds every sum, else Python integers.
+    """
+    peak = max(abs(x_range[0]), abs(x_range[1]), 1)
+    largest = float(np.abs(rows.astype(np.float64)).sum(axis=1).max(initial=0)) * peak
+    extra = [a for a in (start, *(after or ())) if a is not None]
+    largest += sum(float(np.abs(a.astype(np.float64)).max(initial=0)) for a in extra)
+    if packing is not None:
+        largest += rows.shape[1] * 2.0 ** stages[0].bits  # a field that is disturbed may read as anything
+    carrier = np.int64 if largest < 2**62 else object
+    if rows.shape[1] == 0:
+        rows = np.zeros((rows.shape[0], 1), np.int64)
+    corners = [rows.astype(carrier) * edge for edge in x_range]
+    low, high = np.minimum(*corners), np.maximum(*corners)
+    found = PartialSums([], [], [], [])
+    for i, stage in enumerate(stages):
+        low, high = _registers(low, stage), _registers(high, stage)
+        least, most = (
+            np.minimum.accumulate(low.cumsum(axis=2), axis=2),
+            np.maximum.accumulate(high.cumsum(axis=2), axis=2),
+        )
+        last = i == len(stages) - 1
+        begin = start[:, None] if last and start is not None else np.zeros((1, 1), np.int64)
+        final_low, final_high = low.sum(axis=2) + begin, high.sum(axis=2) + begin
+        # the register holds 0, then `begin`, before the first product arrives
+        reach_low = np.minimum(np.minimum(least[:, :, -1] + begin, begin).min(axis=1), 0)
+        reach_high = np.maximum(np.maximum(most[:, :, -1] + begin, begin).max(axis=1), 0)
+        if last and after is not None:
+            final_low, final_high = final_low + after[0][:, None], final_high + after[1][:, None]
+            reach_low = np.minimum(reach_low, final_low.min(axis=1))
+            reach_high = np.maximum(reach_high, final_high.max(axis=1))
+        safe = np.asarray((reach_low >= stage.min) & (reach_high <= stage.max), bool)
+        if packing is not None and i == 0:
+            final_low, final_high, true = read_bounds(final_low, final_high, stage, packing, panel or len(rows))
+            safe = exact = np.asarray(true.all(axis=1))
+        elif stage.overflow == "wrap":
+            fits = np.asarray((final_low >= stage.min) & (final_high <= stage.max), bool)
+            exact = np.asarray(fits.all(axis=1))
+            final_low, final_high = np.where(fits, final_low, stage.min), np.where(fits, final_high, stage.max)
+        else:
+            exact = safe
+            if not last and not safe.all():
+                final_low[~safe] = _saturated(low[~safe], stage)
+                final_high[~safe] = _saturated(high[~safe], stage)
+        found.low.append(reach_low)
+        found.high.append(reach_high)
+        found.safe.append(safe)
+        found.exact.append(exact)
+        low, high = final_low, final_high
+    return found
+
+
+def _saturated(values: IntArray, stage: Stage) -> IntArray:
+    """(N, registers, size) added one by one into saturating registers, which grow with every addend."""
+    register = np.zeros_like(values[:, :, 0])
+    for k in range(values.shape[2]):
+        register = np.clip(register + values[:, :, k], stage.min, stage.max)
+    return register
+
+
+def _registers(values: IntArray, stage: Stage) -> IntArray:
+    """(N, K) to (N, registers, size): what each register adds up, in the order in which registers hand on.
+
+    Groups that aren't full hold zeros, which add nothing; registers that nothing arrives at are left out.
+    """
+    count, lanes = values.shape[1], stage.lanes
+    size = min(stage.sum or count, -(-count // lanes))
+    groups, rest = divmod(count, lanes * size)
+    out = np.zeros((values.shape[0], (groups + (rest > 0)) * lanes * size), values.dtype)
+    out[:, :count] = values
+    turns = out.reshape(values.shape[0], -1, size, lanes).swapaxes(2, 3).reshape(values.shape[0], -1, size)
+    return turns[:, : groups * lanes + min(rest, lanes)]

@@ -1,0 +1,115 @@
+"""The file as the reference evaluator gets it: what leads to quantizers and accumulators, nothing after them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from intsim.errors import IntsimError
+from intsim.model import Model
+from intsim.verification.reference import Reference, ReferenceRun
+
+Arrays = Mapping[str, NDArray[Any]]
+QUANTIZERS = {
+    "Quant",
+    "IntQuant",
+    "BipolarQuant",
+    "Trunc",
+    "QuantizeLinear",
+    "QLinearConv",
+    "QLinearMatMul",
+    "ConvInteger",
+    "MatMulInteger",
+}
+
+
+class ExactFile:
+    """Exact semantics of a model's file.
+
+    Host work before the first quantizer is evaluated exactly like everything else. Where it has no exact form (a
+    Sigmoid, say), the file is cut there: `cut` names the host tensors whose float64 values are taken as given.
+    """
+
+    def __init__(self, model: Model) -> None:
+        """Prepare the reference; raises IntsimError if some integer part has no exact form."""
+        self.model = model
+        self.cut: list[str] = []
+        proto = sorted_proto(model)
+        constants = bound_inputs(model, proto)
+        try:
+            self.proto = _needed(proto, model, [])
+            self.reference = Reference(self.proto, constants)
+        except IntsimError as error:
+            self.cut = list(model.lowered.prologue.wanted)
+            if not model.lowered.prologue.operations:
+                raise IntsimError(f"{model.path}: {error}") from error
+            try:
+                self.proto = _needed(proto, model, self.cut)
+                self.reference = Reference(self.proto, constants)
+            except IntsimError:
+                raise IntsimError(f"{model.path}: {error}") from error
+
+    def run(self, sample: Arrays, given: Arrays | None = None) -> ReferenceRun:
+        """Exact evaluation; with `given`, of each layer on what an executor had there."""
+        feeds = {n: a for n, a in sample.items() if n in self.reference.inputs}
+        if self.cut:
+            host = self.model.lowered.prologue.run(self.model.check_inputs(sample))
+            feeds |= {n: np.asarray((given or {}).get(n, host[n]), np.float64) for n in self.cut}
+        try:
+            return self.reference.run(feeds, given)
+        except IntsimError as error:
+            raise IntsimError(f"{self.model.path}: {error}") from error
+
+
+def bound_inputs(model: Model, proto: onnx.ModelProto) -> dict[str, NDArray[Any]]:
+    """Graph inputs that were fixed as constants when the model was loaded."""
+    names = {i.name for i in proto.graph.input} - {i.name for i in proto.graph.initializer}
+    return {n: a for n, a in model.lowered.source.constants.items() if n in names}
+
+
+def sorted_proto(model: Model) -> onnx.ModelProto:
+    """What outputs need of the file: nodes in topological order, their constants; its inputs' shapes fixed."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.lowered.source.proto)
+    del proto.graph.node[:]
+    proto.graph.node.extend(op.proto for op in model.lowered.source.operations)
+    read = {n for node in proto.graph.node for n in node.input} | {o.name for o in proto.graph.output}
+    stored = [i for i in proto.graph.initializer if i.name in read]
+    idle = {i.name for i in proto.graph.initializer} - read
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(stored)
+    declared = [i for i in proto.graph.input if i.name not in idle]
+    del proto.graph.input[:]
+    proto.graph.input.extend(declared)
+    for value in proto.graph.input:
+        if value.name in model.lowered.source.inputs:
+            shape, element = model.lowered.source.inputs[value.name]
+            value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, element, shape))
+    return proto
+
+
+def _needed(proto: onnx.ModelProto, model: Model, cut: list[str]) -> onnx.ModelProto:
+    """Only nodes that lead to a quantizer or to an integer end of the model, from `cut` on."""
+    wanted = {o for n in proto.graph.node if n.op_type in QUANTIZERS for o in n.output} | set(model.lowered.ends)
+    kept = []
+    for node in reversed(proto.graph.node):
+        if set(node.output) & wanted and not set(node.output) & set(cut):
+            wanted.update(node.input)
+            kept.append(node)
+    out = onnx.ModelProto()
+    out.CopyFrom(proto)
+    del out.graph.node[:]
+    out.graph.node.extend(reversed(kept))
+    inputs = [i for i in proto.graph.input if i.name in wanted]
+    del out.graph.input[:]
+    out.graph.input.extend(inputs)
+    for name in cut:
+        shape = model.lowered.prologue.shape(name)
+        out.graph.input.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.DOUBLE, shape))
+    del out.graph.output[:]
+    out.graph.output.extend(onnx.ValueInfoProto(name=n) for n in model.lowered.ends)
+    return out

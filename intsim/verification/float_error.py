@@ -1,0 +1,288 @@
+"""How far the numbers of a float32 executor can lie from the exact ones, operator by operator.
+
+Every tensor gets a `size` that no exact value and no sum of absolute terms exceeds, and a number of `steps`: roundings
+on the longest way to it. A number made of sums and products by at most n roundings, in whatever order and with or
+without fused multiply-add, is off by at most gamma_n * size, where gamma_n = n u / (1 - n u) and u = 2^-24 (Higham,
+"Accuracy and Stability of Numerical Algorithms", 2nd ed., lemma 3.1 and section 3.1). docs/verify.md lists the rules.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intsim.verification.reference.call import Call
+from intsim.verification.reference.operators import OPERATORS
+from intsim.verification.reference.rowwise import softmax_axes
+from intsim.verification.reference.tensor import Tensor, from_array
+
+Array = NDArray[np.float64]
+UNIT = 2.0**-24
+FUNCTION_STEPS = 16
+"""Units in the last place that a float library's function is granted. An allowance: no executor states its own."""
+STEEPEST = 1.5
+"""No function of `SMOOTH` is steeper anywhere."""
+SMOOTH = frozenset({"Sigmoid", "Tanh", "Erf", "Gelu", "Softplus", "HardSwish"})
+KEEPS = frozenset({"Relu", "Neg", "Abs", "Clip", "Identity", "Dropout"})
+MOVES = frozenset(
+    {
+        "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Tile", "Gather", "Slice", "DepthToSpace",
+        "SpaceToDepth", "Concat", "Split", "Pad", "Where", "MaxPool", "GlobalMaxPool", "ReduceMax", "Max",
+        "channels_last:MaxPool",
+    }
+)  # fmt: skip
+
+
+def gamma(steps: int) -> float:
+    """The most that `steps` roundings change a number, as its share."""
+    share = steps * UNIT
+    return share / (1 - share) if share < 0.5 else math.inf
+
+
+@dataclass(frozen=True)
+class Reach:
+    """|exact| <= size and |computed - exact| <= gamma(steps) * size, element by element.
+
+    `relative`: made by products alone, so that the error is a share of the number itself and one may divide by it.
+    """
+
+    size: Array
+    steps: int = 0
+    relative: bool = False
+
+    @property
+    def error(self) -> Array:
+        """The bound of the absolute error, with room for its own roundings."""
+        return self.size * (gamma(self.steps) * 1.001) if self.steps else np.zeros_like(self.size)
+
+
+def known(t: Tensor, steps: int = 0) -> Reach:
+    """The reach of numbers that an executor has within `steps` roundings each."""
+    return Reach(np.abs(t.approx()[0]), steps, True)
+
+
+def dequantized(codes: Array, zero: Array, scale: Array) -> Reach:
+    """(code - zero_point) * scale; the difference is exact where float32 holds both."""
+    size = np.abs(codes - zero)
+    wide = (np.abs(codes) + np.abs(zero) > 2.0**24) | (zero != np.rint(zero))
+    return Reach(np.where(wide, np.abs(codes) + np.abs(zero), size) * scale, 3)
+
+
+def reach(key: str, call: Call, inputs: list[Reach | None], made: Tensor) -> Reach | None:
+    """Of the result `made` of a node; None where no rule is known.
+
+    Args:
+        key: the operator's name in the reference's table.
+        call: the node with its exact inputs.
+        inputs: their reach, None for an input that is missing.
+        made: the exact result.
+    """
+    data = [r for r in inputs if r is not None]
+    if key in KEEPS and data:
+        return replace(data[0], relative=data[0].relative and key in ("Neg", "Abs", "Identity", "Dropout"))
+    if key == "Cast" and made.kind == "f":
+        return replace(data[0], steps=data[0].steps + 1)
+    if key == "DequantizeLinear":
+        zero = call.optional(2)
+        codes, scale = call.tensor(0).approx()[0], np.abs(made.approx()[0])
+        wide = np.abs(codes).max(initial=0.0) + (0.0 if zero is None else np.abs(zero.approx()[0]).max(initial=0.0))
+        # beyond float32's integers the difference may be rounded before it is scaled, or after
+        grown = scale if wide <= 2.0**24 else scale + wide * np.abs(call.tensor(1).approx()[0]).max()
+        return Reach(grown, 3, wide <= 2.0**24)
+    if key in SMOOTH or (key in ("HardSigmoid", "Elu") and abs(call.attr("alpha", 0.2)) <= 1):
+        return _smooth(data[0], made)
+    if key in ("Sqrt", "Exp", "Pow", "Reciprocal"):
+        return _curve(key, call, data, made)
+    if key == "Softmax":
+        return _softmax(call, data[0], made)
+    if key == "LayerNormalization":
+        return _layer_normalization(call, data, made)
+    if key in ("Resize", "Upsample") and call.attr("mode", "nearest") != "nearest":
+        return _interpolated(call, data[0], made)
+    if key in MOVES or key in ("Resize", "Upsample", "Min"):
+        moved = _applied("Max" if key == "Min" else key, call, inputs)
+        steps = max(r.steps for r in data)
+        return None if moved is None else Reach(moved, steps, all(r.relative for r in data) and key != "Pad")
+    rule = _LINEAR.get(key)
+    return None if rule is None else rule(key, call, inputs)
+
+
+def _applied(key: str, call: Call, inputs: list[Reach | None], **attrs: object) -> Array | None:
+    """The operator on sizes in place of numbers; shapes, indices and conditions stay what they are."""
+    tensors: list[Tensor | None] = []
+    for i, (t, r) in enumerate(zip(call.inputs, inputs, strict=True)):
+        data = t is not None and r is not None and (t.kind == "f" or (t.kind == "i" and (i == 0 or key == "Concat")))
+        tensors.append(from_array(r.size, "size") if data and r is not None else t)
+    changed = replace(call, op=key.rpartition(":")[2], inputs=tensors, attrs=call.attrs | attrs, constant=False)
+    made = OPERATORS[key](changed)
+    return None if isinstance(made, list) else np.abs(made.approx()[0])
+
+
+def _sum(terms: Callable[[Call, int], int]) -> Callable[[str, Call, list[Reach | None]], Reach | None]:
+    """Sums of products: the steps of the factors, a rounding for each product, and one for each term that is added."""
+
+    def rule(key: str, call: Call, inputs: list[Reach | None]) -> Reach | None:
+        attrs = {n: abs(call.attr(n)) for n in ("alpha", "beta") if n in call.attrs}
+        size = _applied(key, call, inputs, **attrs)
+        if size is None:
+            return None
+        return Reach(size, sum(r.steps for r in inputs if r is not None) + terms(call, size.size))
+
+    return rule
+
+
+def _added(key: str, call: Call, inputs: list[Reach | None]) -> Reach | None:
+    size = _applied("Add" if key == "Sub" else key, call, inputs)
+    data = [r for r in inputs if r is not None]
+    return None if size is None else Reach(size, max(r.steps for r in data) + len(data))
+
+
+def _multiplied(key: str, call: Call, inputs: list[Reach | None]) -> Reach | None:
+    a, b = inputs[:2]
+    if a is None or b is None:
+        return None
+    if key == "Div" and not b.relative:
+        return _of_error(*_quotient(call.tensor(0).approx()[0], a.error, call.tensor(1).approx()[0], b.error))
+    size = _applied(key, call, inputs)
+    return None if size is None else Reach(size, a.steps + b.steps + 2, a.relative and b.relative)
+
+
+def _leaky(key: str, call: Call, inputs: list[Reach | None]) -> Reach | None:
+    x = inputs[0]
+    slope = call.tensor(1).approx()[0] if key == "PRelu" else np.asarray(call.attr("alpha", 0.01))
+    if x is None:
+        return None
+    return Reach(x.size * np.maximum(1.0, np.abs(slope).max()), x.steps + 3)
+
+
+def _normalized(key: str, call: Call, inputs: list[Reach | None]) -> Reach | None:
+    """BatchNormalization as x * s + b - m * s with s = scale / sqrt(variance + epsilon), or in any other order."""
+    x, scale, bias, mean, variance = inputs[:5]
+    if None in (x, scale, bias, mean, variance) or not variance.relative:  # type: ignore[union-attr]
+        return None
+    turned = [x, scale, bias, replace(mean, size=-mean.size), variance]  # type: ignore[type-var, union-attr]
+    size = _applied(key, call, turned)
+    steps = sum(r.steps for r in turned if r is not None) + 12
+    return None if size is None else Reach(size, steps)
+
+
+def _quotient(a: Array, off_a: Array, b: Array, off_b: Array) -> tuple[Array, Array]:
+    """|a / b| and its error; no bound where the divisor may come near zero."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = np.abs(a / b)
+        error = np.where(
+            off_b < np.abs(b) / 2, (off_a + value * off_b) / (np.abs(b) - off_b) + 4 * UNIT * value, math.inf
+        )
+    return value, error
+
+
+def _curve(key: str, call: Call, data: list[Reach], made: Tensor) -> Reach | None:
+    """Square, square root, exponential and reciprocal, by the most that their slope can be within the error."""
+    x, v, value = data[0], np.abs(call.tensor(0).approx()[0]), np.abs(made.approx()[0])
+    if key == "Reciprocal":
+        return _of_error(*_quotient(np.ones_like(v), np.zeros_like(v), v, x.error))
+    power = call.tensor(1).approx()[0] if key == "Pow" else np.asarray(0.5)
+    if key == "Pow" and (power == 2).all():
+        return Reach(x.size**2, 2 * x.steps + FUNCTION_STEPS, x.relative)
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        if key == "Exp":
+            error = value * np.expm1(x.error)
+        elif (power == 0.5).all():
+            error = np.where(x.error < v / 2, x.error / np.sqrt(v), 2 * np.sqrt(x.error))
+        else:
+            return None
+    return _of_error(value, np.nan_to_num(error) + FUNCTION_STEPS * UNIT * value)
+
+
+def _smooth(x: Reach, made: Tensor) -> Reach:
+    value = np.abs(made.approx()[0])
+    return _of_error(value, STEEPEST * x.error + FUNCTION_STEPS * UNIT * np.maximum(value, 1.0))
+
+
+def _of_error(value: Array, error: Array) -> Reach:
+    """The reach of numbers of a known error, as a share of the largest: later steps shall not count for too much."""
+    top = float(value.max(initial=0.0))
+    worst = float(error.max(initial=0.0))
+    steps = min(max(int(worst / (UNIT * top)), 1), 1 << 20) if top > 0 and worst < math.inf else 1
+    return Reach(np.maximum(value, error / gamma(steps)), steps)
+
+
+def _softmax(call: Call, x: Reach, made: Tensor) -> Reach:
+    """A number that is off by d scales its exponential by exp(d), and the sum by no more."""
+    axes = softmax_axes(call, len(made.shape))
+    count = math.prod(made.shape[a] for a in axes)
+    spread = 2 * UNIT * x.size.max(axis=axes, keepdims=True)  # of the largest that is subtracted first
+    with np.errstate(over="ignore"):
+        share = np.expm1(2 * (x.error.max(axis=axes, keepdims=True) + spread)) + gamma(count + 2 * FUNCTION_STEPS)
+    value = np.abs(made.approx()[0])
+    return _of_error(value, value * share + 2.0**-126)
+
+
+def _layer_normalization(call: Call, data: list[Reach], made: Tensor) -> Reach | None:
+    """(x - mean) / sqrt(variance + epsilon) * scale + bias, the variance as a mean of squares less a square too."""
+    x, value = data[0], made.approx()[0]
+    axes = tuple(range(int(call.attr("axis", -1)) % x.size.ndim, x.size.ndim))
+    v = call.tensor(0).approx()[0]
+    count = math.prod(x.size.shape[a] for a in axes)
+
+    def mean(a: Array) -> Array:
+        return np.asarray(a.mean(axis=axes, keepdims=True))
+
+    share = gamma(count + 4)
+    centred = x.error + mean(x.error) + share * (x.size + mean(x.size))
+    variance = mean((v - mean(v)) ** 2) + float(call.attr("epsilon", 1e-5))
+    off = share * 2 * mean(x.size**2) + 4 * mean(x.size * x.error) + 2 * mean(x.error**2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        loss = np.where(off < variance / 2, off / variance, math.inf) + gamma(8)
+        root = np.sqrt(variance)
+        plain = (centred * (1 + loss) + np.abs(v - mean(v)) * loss) / root
+    scale = data[1].size if len(data) > 1 else np.ones(())
+    bias = data[2].size if len(data) > 2 else np.zeros(())
+    error = plain * scale + gamma(8) * (np.abs(v - mean(v)) / root * scale + bias)
+    return _of_error(np.abs(value), np.where(np.isnan(error), math.inf, error))
+
+
+def _interpolated(call: Call, x: Reach, made: Tensor) -> Reach:
+    """Weights come from coordinates that are rounded themselves: a share of the axis' length."""
+    axes = [n for n, before in zip(made.shape, call.tensor(0).shape, strict=True) if n != before]
+    longest = max((*call.tensor(0).shape, *made.shape), default=1)
+    size = np.full(made.shape, 4 * x.size.max(initial=0.0))
+    return Reach(size, x.steps + 12 * max(len(axes), 1) * (longest + 1) + 64)
+
+
+def _taps(call: Call, made: int) -> int:
+    return math.prod(call.attr("kernel_shape", [1])) + 3
+
+
+def _reduced(call: Call, made: int) -> int:
+    return call.tensor(0).size // max(made, 1) + 3
+
+
+def _rows(call: Call, made: int) -> int:
+    return call.tensor(1).size // max(call.tensor(1).shape[0], 1) + 3
+
+
+_LINEAR: dict[str, Callable[[str, Call, list[Reach | None]], Reach | None]] = {
+    "Conv": _sum(_rows),
+    "channels_last:Conv": _sum(_rows),
+    "ConvTranspose": _sum(lambda call, made: call.tensor(1).size // max(call.tensor(1).shape[1], 1) + 3),
+    "MatMul": _sum(lambda call, made: call.tensor(0).shape[-1] + 3),
+    "Gemm": _sum(lambda call, made: call.tensor(0).shape[0 if call.attr("transA", 0) else 1] + 6),
+    "AveragePool": _sum(_taps),
+    "GlobalAveragePool": _sum(_reduced),
+    "ReduceMean": _sum(_reduced),
+    "ReduceSum": _sum(_reduced),
+    "Add": _added,
+    "Sub": _added,
+    "Sum": _added,
+    "Mul": _multiplied,
+    "Div": _multiplied,
+    "LeakyRelu": _leaky,
+    "PRelu": _leaky,
+    "BatchNormalization": _normalized,
+    "channels_last:BatchNormalization": _normalized,
+}

@@ -1,0 +1,125 @@
+"""One node as the operators of the reference see it: inputs, attributes, and where the opset moved them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from intsim.errors import IntsimError
+from intsim.verification.reference.rational import SMALL
+from intsim.verification.reference.tensor import Tensor
+
+__all__ = ["Call", "attributes", "integer_range", "sized", "window"]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A node about to be evaluated; `label` names it in messages, `outputs` is how many of its outputs are used.
+
+    `constant` is True where no input depends on the data, `decides` where a quantizer depends on the result.
+    """
+
+    op: str
+    label: str
+    opset: int
+    attrs: dict[str, Any]
+    inputs: list[Tensor | None]
+    outputs: int = 1
+    constant: bool = False
+    decides: bool = False
+
+    def tensor(self, i: int) -> Tensor:
+        """Input `i`, which has to be there."""
+        found = self.optional(i)
+        if found is None:
+            raise IntsimError(f"input {i} is missing")
+        return found
+
+    def optional(self, i: int) -> Tensor | None:
+        """Input `i` or None."""
+        return self.inputs[i] if i < len(self.inputs) else None
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        """An attribute or its default."""
+        return self.attrs.get(name, default)
+
+    def integers(self, name: str, i: int, default: Any = None) -> list[int] | Any:
+        """A list of integers from attribute `name` (older opsets) or else from input `i`."""
+        if name in self.attrs:
+            value = self.attrs[name]
+            return [int(v) for v in value] if isinstance(value, Sequence) else [int(value)]
+        found = self.optional(i)
+        return default if found is None else [int(v) for v in np.ravel(found.whole(f"input {i} ({name})"))]
+
+    def constants(self, i: int, what: str) -> np.ndarray:
+        """Input `i` as exact Fractions: a scale, a zero point."""
+        found = self.optional(i)
+        if found is None:
+            raise IntsimError(f"{what} is missing")
+        if found.size > SMALL:
+            raise IntsimError(f"{what} has {found.size} elements, more than {SMALL}")
+        return found.fractions()
+
+    def zero_point(self, i: int) -> np.ndarray:
+        """Input `i` as exact Fractions, 0 where it is absent."""
+        found = self.optional(i)
+        return np.asarray(Fraction(0), object) if found is None else found.fractions()
+
+
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """All attributes as Python values: str for bytes, numpy arrays for tensors."""
+    out: dict[str, Any] = {}
+    for attribute in node.attribute:
+        value = onnx.helper.get_attribute_value(attribute)
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "replace")
+        elif isinstance(value, onnx.TensorProto):
+            value = numpy_helper.to_array(value)
+        out[attribute.name] = value
+    return out
+
+
+def sized(shape: Sequence[int]) -> tuple[int, ...]:
+    """A shape that a node asks for; raises IntsimError where a tensor of that shape is beyond 2^28 elements."""
+    if math.prod(shape) > 1 << 28 or min(shape, default=0) < 0:
+        raise IntsimError(f"a tensor of shape {list(shape)} is not evaluated")
+    return tuple(shape)
+
+
+def integer_range(type_name: str) -> tuple[int, int]:
+    """Lowest and highest value of an ONNX integer type, such as "int8" or "uint4"."""
+    unsigned = type_name.startswith("uint")
+    digits = type_name.removeprefix("uint" if unsigned else "int")
+    if not type_name.startswith(("int", "uint")) or not digits.isdigit():
+        raise IntsimError(f"{type_name or 'the zero point'} is not an integer type")
+    bits = int(digits)
+    return (0, 2**bits - 1) if unsigned else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
+def window(call: Call, extent: Sequence[int], kernel: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
+    """Strides, dilations and pads (begins, then ends) of a convolution or pooling node, auto_pad resolved."""
+    rank = len(extent)
+    strides = list(call.attr("strides", [1] * rank))
+    dilations = list(call.attr("dilations", [1] * rank))
+    pads = list(call.attr("pads", [0] * 2 * rank))
+    if not len(strides) == len(dilations) == len(kernel) == len(pads) // 2 == rank or min(strides + dilations) < 1:
+        raise IntsimError(f"kernel, strides, dilations or pads do not fit {rank} spatial dimensions")
+    auto = call.attr("auto_pad", "NOTSET")
+    if auto in ("NOTSET", ""):
+        return strides, dilations, pads
+    if auto == "VALID":
+        return strides, dilations, [0] * 2 * rank
+    if auto not in ("SAME_UPPER", "SAME_LOWER"):
+        raise IntsimError(f"auto_pad {auto!r} is unknown")
+    begins, ends = [], []
+    for n, k, s, d in zip(extent, kernel, strides, dilations, strict=True):
+        total = max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
+        small, large = total // 2, total - total // 2
+        begins.append(small if auto == "SAME_UPPER" else large)
+        ends.append(large if auto == "SAME_UPPER" else small)
+    return strides, dilations, begins + ends

@@ -1,0 +1,243 @@
+"""Sums of products: MatMul, convolution, transposed convolution and sums along axes.
+
+On grids the sums are formed from integers small enough that float32 or float64 holds every partial sum exactly, in
+whatever order BLAS adds. Otherwise the bound of Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed.,
+equation 3.5, is used: |computed - exact| <= gamma_k * sum |x| |w|, valid for every order of summation.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from intsim.errors import IntsimError
+from intsim.verification.reference.call import sized
+from intsim.verification.reference.rational import SMALL, each, full_rank
+from intsim.verification.reference.tensor import EXACT, ROUNDOFF, Tensor, constant, grid, inexact, move, uniform
+
+__all__ = ["convolve", "convolve_transposed", "matmul", "reduce_sum"]
+
+Bilinear = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def _gamma(k: int) -> float:
+    """Higham's gamma_k with the roundings of the bound itself covered."""
+    u = ROUNDOFF / 2
+    return (k + 2) * u / (1 - (k + 2) * u) * 1.001
+
+
+def _bounded(f: Bilinear, a: Tensor, b: Tensor, terms: int, element: Callable[[int], Fraction]) -> Tensor:
+    """The bilinear map f in float64 with its error bound."""
+    (va, ea), (vb, eb) = a.approx(), b.approx()
+    size_a, size_b = np.abs(va), np.abs(vb)
+    # below, products would leave float64's normal range, where the bound does not hold
+    if any(((size > 0) & (size < 2.0**-450)).any() for size in (size_a, size_b)):
+        raise IntsimError("values below 2^-450 are not multiplied in float64")
+    if eb is not None:
+        size_b = size_b + eb
+    e = _gamma(terms) * f(size_a, size_b)
+    if ea is not None:
+        e = e + f(np.array(ea), size_b) * 1.001
+    if eb is not None:
+        e = e + f(size_a, np.array(eb)) * 1.001
+    return inexact(f(va, vb), e, element)
+
+
+def _tight(t: Tensor, axes: tuple[int, ...]) -> float:
+    """max over the other axes of sum |n| along `axes`."""
+    n, _ = t.integers()
+    return float(np.abs(n.astype(np.float64)).sum(axis=axes).max()) if n.size else 0.0
+
+
+def _sum_bound(a: Tensor, b: Tensor, terms: int, axes: tuple[int, ...]) -> float:
+    """A bound of every partial sum of |n_a| |n_b|, `axes` being those of `b` that are summed."""
+    return min(a.bound * b.bound * terms, a.bound * _tight(b, axes))
+
+
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b as numpy.matmul: batched, rank 1 allowed."""
+    if len(a.shape) == 1:
+        row = matmul(move([a], lambda x: x[None, :]), b)
+        return move([row], lambda x: x[..., 0, :] if x.ndim > 1 else x[0])
+    if len(b.shape) == 1:
+        return move([matmul(a, move([b], lambda x: x[:, None]))], lambda x: x[..., 0])
+    terms = a.shape[-1]
+    if b.shape[-2] != terms:
+        raise IntsimError(f"shapes {a.shape} and {b.shape} do not multiply")
+    ga, gb = uniform(a, (-1,)), uniform(b, (-2,))
+    kind = "i" if a.kind == b.kind == "i" else "f"
+    if ga and gb:
+        rank = max(len(a.shape), len(b.shape))
+        sa, sb = (full_rank(t.integers()[1], rank) for t in (ga, gb))
+        bound = _sum_bound(ga, gb, terms, (-2,))
+        if math.prod(np.broadcast_shapes(sa.shape, sb.shape)) <= SMALL and bound <= EXACT:
+            n = np.matmul(ga.held(bound), gb.held(bound))
+            return grid(n, each(lambda x, y: x * y, sa, sb), bound, kind)
+    shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+
+    def element(i: int) -> Fraction:
+        *batch, m, n = (int(k) for k in np.unravel_index(i, shape))
+        total = Fraction(0)
+        for k in range(terms):
+            weight = b.at((*batch, k, n))
+            if weight:
+                total += weight * a.at((*batch, m, k))
+        return total
+
+    return _bounded(np.matmul, a, b, terms, element)
+
+
+def reduce_sum(t: Tensor, axes: Sequence[int]) -> Tensor:
+    """Sum along axes, which are kept with length 1."""
+    axes = tuple(sorted(a % len(t.shape) for a in axes))
+    count = math.prod(t.shape[a] for a in axes)
+    even = uniform(t, axes)
+    if even and even.bound * count <= EXACT:
+        _, s = even.integers()
+        bound = even.bound * count
+        return grid(even.held(bound).sum(axis=axes, keepdims=True), s, bound, t.kind)
+    v, e = t.approx()
+    error = _gamma(count) * np.abs(v).sum(axis=axes, keepdims=True)
+    if e is not None:
+        error = error + e.sum(axis=axes, keepdims=True) * 1.001
+    total = v.sum(axis=axes, keepdims=True)
+    fibre = [range(t.shape[a]) if a in axes else range(1) for a in range(len(t.shape))]
+
+    def element(i: int) -> Fraction:
+        first = np.unravel_index(i, total.shape)
+        return sum(
+            (t.at(tuple(int(f) + o for f, o in zip(first, step, strict=True))) for step in _steps(fibre)), Fraction()
+        )
+
+    return inexact(total, error, element, t.kind)
+
+
+def _steps(ranges: Sequence[range]) -> list[tuple[int, ...]]:
+    return [tuple(int(k) for k in step) for step in np.ndindex(*(len(r) for r in ranges))]
+
+
+def _taps(x: np.ndarray, w: np.ndarray, strides: Sequence[int], dilations: Sequence[int], group: int) -> np.ndarray:
+    """Convolution of an already padded x (N, C, *in) with w (O, C / group, *kernel), one kernel position at a time."""
+    batch, _, *extent = x.shape
+    outputs, inputs, *kernel = w.shape
+    size = [(i - d * (k - 1) - 1) // s + 1 for i, k, s, d in zip(extent, kernel, strides, dilations, strict=True)]
+    pixels = math.prod(size)
+    each_out = outputs // group
+    out = np.zeros((batch, group, each_out, pixels), x.dtype)
+    buffer = np.empty_like(out)
+    weights = w.reshape(group, each_out, inputs, *kernel)
+    for tap in np.ndindex(*kernel):
+        cut = tuple(
+            slice(t * d, t * d + (n - 1) * s + 1, s) for t, d, n, s in zip(tap, dilations, size, strides, strict=True)
+        )
+        at = np.ascontiguousarray(weights[(slice(None), slice(None), slice(None), *tap)])
+        if not at.any():
+            continue
+        seen = x[(slice(None), slice(None), *cut)].reshape(batch, group, inputs, pixels)
+        if inputs == 1:
+            np.multiply(seen, at, out=buffer)
+        else:
+            np.matmul(at, seen, out=buffer)
+        out += buffer
+    return out.reshape(batch, outputs, *size)
+
+
+def convolve(
+    x: Tensor, w: Tensor, strides: Sequence[int], dilations: Sequence[int], pads: Sequence[int], group: int
+) -> Tensor:
+    """Convolution of x (N, C, *in) with w (O, C / group, *kernel), zeros outside; `pads` begins first, then ends.
+
+    Raises IntsimError where the channels, the group or the kernel don't fit the input.
+    """
+    rank = len(x.shape) - 2
+    outputs, inputs, *kernel = w.shape
+    if rank < 1 or len(kernel) != rank or len(strides) != rank or len(dilations) != rank or len(pads) != 2 * rank:
+        raise IntsimError(f"input of shape {x.shape} and weights of shape {w.shape} do not convolve")
+    if group < 1 or x.shape[1] != inputs * group or outputs % group:
+        raise IntsimError(f"{x.shape[1]} channels, weights of shape {w.shape} and group {group} do not fit")
+    margins = [(0, 0), (0, 0), *((pads[i], pads[i + rank]) for i in range(rank))]
+    padded = [n + sum(m) for n, m in zip(x.shape[2:], margins[2:], strict=True)]
+    if any(p < d * (k - 1) + 1 for p, k, d in zip(padded, kernel, dilations, strict=True)) or min(pads) < 0:
+        raise IntsimError(f"kernel {kernel} with pads {list(pads)} does not fit into the input {x.shape}")
+
+    sized([x.shape[0], max(x.shape[1], outputs), *padded])
+
+    def f(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return _taps(np.pad(a, margins) if any(pads) else a, b, strides, dilations, group)
+
+    terms = inputs * math.prod(kernel)
+    each_out = outputs // group
+    spatial = tuple(range(2, rank + 2))
+    gx = uniform(x, spatial if inputs == 1 else (1, *spatial))
+    gw = uniform(w, (1, *spatial))
+    kind = "i" if x.kind == w.kind == "i" else "f"
+    if gx and gw:
+        bound = _sum_bound(gx, gw, terms, (1, *spatial))
+        if bound <= EXACT:
+            sx, sw = gx.integers()[1], gw.integers()[1]
+            sx = np.repeat(sx, each_out, axis=1) if sx.shape[1] > 1 else sx
+            s = each(lambda a, b: a * b, sx, sw.swapaxes(0, 1))
+            return grid(f(gx.held(bound), gw.held(bound)), s, bound, kind)
+
+    def element(i: int) -> Fraction:
+        n, o, *place = (int(k) for k in np.unravel_index(i, out.shape))
+        total = Fraction(0)
+        for tap in np.ndindex(*kernel):
+            at = [p * s + t * d - b for p, s, t, d, b in zip(place, strides, tap, dilations, pads[:rank], strict=True)]
+            if all(0 <= a < m for a, m in zip(at, x.shape[2:], strict=True)):
+                for c in range(inputs):
+                    weight = w.at((o, c, *tap))
+                    if weight:
+                        total += weight * x.at((n, o // each_out * inputs + c, *at))
+        return total
+
+    out = _bounded(f, x, w, terms, element)
+    return out
+
+
+def convolve_transposed(
+    x: Tensor,
+    w: Tensor,
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    pads: Sequence[int],
+    group: int,
+    output_padding: Sequence[int],
+) -> Tensor:
+    """Transposed convolution of x (N, C, *in) with w (C, O / group, *kernel), as ONNX's ConvTranspose.
+
+    Written as the convolution that it is: zeros between the inputs, the kernel mirrored, the pads cut off.
+    """
+    rank = len(x.shape) - 2
+    channels, each_out, *kernel = w.shape
+    if len(kernel) != rank or channels != x.shape[1] or channels % group:
+        raise IntsimError(f"input of shape {x.shape}, weights of shape {w.shape} and group {group} do not fit")
+    reach = [d * (k - 1) for k, d in zip(kernel, dilations, strict=True)]
+    grown = [(n - 1) * s + 1 for n, s in zip(x.shape[2:], strides, strict=True)]
+    # zeros all around for the whole reach, then what `pads` removes is cut off again
+    sized([*x.shape[:2], *(g + 2 * r + o for g, r, o in zip(grown, reach, output_padding, strict=True))])
+    full = [g + 2 * r + o for g, r, o in zip(grown, reach, output_padding, strict=True)]
+
+    def spread(a: np.ndarray, zero: np.ndarray) -> np.ndarray:
+        wide = np.full((*a.shape[:2], *full), np.ravel(zero)[0], dtype=np.result_type(a, zero))
+        inner = tuple(slice(r, r + g, s) for r, g, s in zip(reach, grown, strides, strict=True))
+        wide[(slice(None), slice(None), *inner)] = a
+        cut = tuple(slice(pads[i], full[i] - pads[i + rank] if full[i] > pads[i + rank] else 0) for i in range(rank))
+        return wide[(slice(None), slice(None), *cut)]
+
+    def mirror(a: np.ndarray) -> np.ndarray:
+        a = a.reshape(group, channels // group, each_out, *kernel).swapaxes(1, 2)
+        a = a.reshape(group * each_out, channels // group, *kernel)
+        return a[(slice(None), slice(None), *(slice(None, None, -1) for _ in kernel))]
+
+    zero = _zero_like(x)
+    ones = [1] * rank
+    return convolve(move([x, zero], spread), move([w], mirror), ones, dilations, [0] * (2 * rank), group)
+
+
+def _zero_like(x: Tensor) -> Tensor:
+    """A zero of the same scale as x where x has a single one, so that the scale stays single."""
+    if x.s is not None and x.s.size == 1:
+        return grid(np.zeros((1,) * len(x.shape), np.float32), x.s.reshape(()), 0.0, x.kind)
+    return constant(np.full((1,) * len(x.shape), Fraction(0), object), x.kind)

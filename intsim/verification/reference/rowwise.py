@@ -1,0 +1,151 @@
+"""Softmax and layer normalisation as functions of real numbers, and the square root.
+
+Their values are irrational but for a few, and these few are recognised: a softmax of equal numbers is 1 / N, a square
+root of a rational square is rational. By Lindemann and Weierstrass no other softmax of rational numbers is rational.
+Where float64 and its error bound leave a rounding open, any other element is worked out to as many digits as it takes.
+"""
+
+import decimal
+import math
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from intsim.errors import IntsimError
+from intsim.verification.reference.arithmetic import add, divide, multiply, subtract
+from intsim.verification.reference.call import Call
+from intsim.verification.reference.contraction import reduce_sum
+from intsim.verification.reference.reals import Ends, Number, Real
+from intsim.verification.reference.tensor import ROUNDOFF, Tensor, constant, exact_number, inexact
+
+__all__ = ["layer_normalization", "normalized", "root", "softmax"]
+
+# numpy's exp in float64 is off by less than this share of its result
+_EXP = 2.0**-49
+# what is lost where an exponential leaves float64's normal range
+_TINY = 1e-290
+
+
+def softmax_axes(call: Call, rank: int) -> tuple[int, ...]:
+    """The axes of one row: `axis`, or before opset 13 all from `axis` on."""
+    old = call.opset < 13
+    axis = int(call.attr("axis", 1 if old else -1))
+    if not -rank <= axis < max(rank, 1):
+        raise IntsimError(f"axis {axis} is outside of {rank} axes")
+    return tuple(range(axis % rank, rank)) if old else (axis % rank,)
+
+
+def softmax(call: Call) -> Tensor:
+    """exp(x_i) / sum of exp(x_j) over a row, within a bound."""
+    x = call.tensor(0)
+    axes = softmax_axes(call, len(x.shape))
+    count = math.prod(x.shape[a] for a in axes)
+    v, e = x.approx()
+    with np.errstate(under="ignore", over="ignore"):
+        z = v - v.max(axis=axes, keepdims=True)
+        moved = ROUNDOFF * np.abs(z) + (0.0 if e is None else e)
+        w = np.exp(z)
+        p = w / w.sum(axis=axes, keepdims=True)
+        # exp(d) - 1 < 1.01 d up to 0.01; the total moves by no more than its farthest moved term
+        share = 1.01 * (moved + moved.max(axis=axes, keepdims=True)) + 3 * _EXP + 2 * count * ROUNDOFF
+        error = np.where(share < 0.01, p * share * 1.02 + _TINY, math.inf)
+    rows = np.arange(x.size).reshape(x.shape)
+    known: dict[int, list[Fraction]] = {}
+
+    def element(i: int) -> Any:
+        first = np.unravel_index(i, x.shape)
+        row = rows[tuple(slice(None) if a in axes else int(f) for a, f in enumerate(first))].reshape(-1).tolist()
+        if row[0] not in known:
+            known[row[0]] = [_rational(x.fraction(j)) for j in row]
+        return _share(known[row[0]], row.index(i))
+
+    return inexact(p, error, element)
+
+
+def _rational(x: Number) -> Fraction:
+    if isinstance(x, Real):
+        raise IntsimError("a function of rows of irrational numbers is not evaluated; put a quantizer in front")
+    return x
+
+
+def _share(row: list[Fraction], i: int) -> Number:
+    """Softmax of one element of a row: 1 / N where all are equal."""
+    top = max(row)
+    if min(row) == top:
+        return Fraction(1, len(row))
+    times = {x: row.count(x) for x in set(row)}
+
+    def at(digits: int) -> Ends:
+        # each exponential is off by some 10^-prec times its argument, at most; what is left out is far below
+        size = math.ceil(top - min(row)) + len(row)
+        with decimal.localcontext(decimal.Context(prec=digits + len(str(size)) + 5, Emin=-(10**9), Emax=10**9)):
+            powers = {x: (decimal.Decimal((x - top).numerator) / (x - top).denominator).exp() for x in times}
+            total = sum((powers[x] * n for x, n in times.items()), decimal.Decimal(0))
+            share = Fraction(powers[row[i]] / total)
+        room = Fraction(1, 10**digits)
+        return share * (1 - room), share * (1 + room) or room  # not 0, however small
+
+    return Real(at)
+
+
+def root(x: Tensor) -> Tensor:
+    """The square root; no number may be below zero. Where float64 can't tell, its element does."""
+    v, e = x.approx()
+    least = v if e is None else v - e
+    if ((v if e is None else v + e) < 0).any():
+        raise IntsimError("the square root of a negative number")
+    r, floor = np.sqrt(np.maximum(v, _TINY)), np.sqrt(np.maximum(least, 0.0))
+    error = np.where(least > _TINY, ROUNDOFF * r, math.inf)
+    if e is not None:
+        error = error + e / (r + floor) * (1 + 1e-6)
+
+    def element(i: int) -> Any:
+        return _root(x.fraction(i))
+
+    return inexact(r, error, element)
+
+
+def _root(x: Number) -> Number:
+    """Exact of a square."""
+    x = _rational(x)
+    if x < 0:
+        raise IntsimError("the square root of a negative number")
+    p, q = math.isqrt(x.numerator), math.isqrt(x.denominator)
+    if p * p == x.numerator and q * q == x.denominator:
+        return Fraction(p, q)
+
+    def at(digits: int) -> Ends:
+        shift = max(0, math.ceil(digits * math.log2(10)) + q.bit_length() - p.bit_length() + 2)
+        low = math.isqrt((x.numerator << 2 * shift) // x.denominator)
+        return Fraction(low, 1 << shift), Fraction(low + 1, 1 << shift)
+
+    return Real(at)
+
+
+def normalized(x: Tensor, axes: tuple[int, ...], epsilon: Fraction) -> Tensor:
+    """(x - mean) / sqrt(variance + epsilon) over rows along `axes`."""
+    share = constant(Fraction(1, math.prod(x.shape[a] for a in axes)))
+    apart = subtract(x, multiply(reduce_sum(x, axes), share))
+    variance = multiply(reduce_sum(multiply(apart, apart, factor=False), axes), share)
+    return divide(apart, root(add(variance, constant(epsilon))))
+
+
+def layer_normalization(call: Call) -> Tensor:
+    """LayerNormalization over the axes from `axis` on, with scale and bias."""
+    if call.outputs > 1:
+        raise IntsimError("the outputs Mean and InvStdDev are not evaluated")
+    x, rank = call.tensor(0), len(call.tensor(0).shape)
+    axis = int(call.attr("axis", -1))
+    if not -rank <= axis < rank:
+        raise IntsimError(f"axis {axis} is outside of {rank} axes")
+    epsilon = exact_number(float(np.float32(call.attr("epsilon", 1e-5))))
+    out = normalized(x, tuple(range(axis % rank, rank)), epsilon)
+    scale, bias = call.optional(1), call.optional(2)
+    for factor, f in ((scale, multiply), (bias, add)):
+        if factor is None:
+            continue
+        if np.broadcast_shapes(factor.shape, x.shape) != x.shape:
+            raise IntsimError(f"scale or bias of shape {factor.shape} doesn't fit {x.shape}")
+        out = f(out, factor)
+    return out
