@@ -73,7 +73,7 @@ def main(
     quick: Annotated[bool, typer.Option("--quick", help="a minute or two: fewer contestants, smaller sizes")] = False,
     only: Annotated[list[str] | None, typer.Option("--only", help="this section only; may be repeated")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="keep sections that were measured already")] = False,
-    page: Annotated[bool, typer.Option(help="write docs/performance.md")] = True,
+    page: Annotated[bool, typer.Option(help="write docs/measured/performance.md")] = True,
 ) -> None:
     """Measure intsim beside other executors on one thread; results go to out/bench/results.json."""
     cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()

@@ -1,4 +1,4 @@
-"""``python -m bench.report``: docs/performance.md from out/bench/results.json, and from nothing else."""
+"""``python -m bench.report``: docs/measured/performance.md from out/bench/results.json, and from nothing else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.bars import FUSED, QCDQ, Bar, bars, row
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "out" / "bench" / "results.json"
-PAGE = ROOT / "docs" / "performance.md"
+PAGE = ROOT / "docs" / "measured" / "performance.md"
 MIB = 1 << 20
 WORDS = {True: "yes", False: "**no**", None: "-"}
 

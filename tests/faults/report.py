@@ -1,4 +1,4 @@
-"""Writes docs/faults.md: every planted fault, what a user would see, the test that turns red, and how long that takes.
+"""Writes docs/measured/faults.md: every planted fault, what a user would see, the test that turns red, and how long that takes.
 
 `python -m tests.faults.report` from the root of the tree; it fails if a fault stays green.
 """
@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from .catalogue import FAULTS
 from .planting import ROOT, Fault, in_copy, plant, run_tests, why_not_red
 
-PAGE = "docs/faults.md"
+PAGE = "docs/measured/faults.md"
 
 HEAD = """# Planted faults
 

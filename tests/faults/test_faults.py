@@ -99,7 +99,7 @@ def test_a_fault_whose_text_is_not_there_once_is_refused(old: str, home: Path) -
 
 
 def test_the_page_is_that_of_the_catalogue() -> None:
-    """docs/faults.md is written by `python -m tests.faults.report`; only the seconds may differ."""
+    """docs/measured/faults.md is written by `python -m tests.faults.report`; only the seconds may differ."""
 
     def without_seconds(text: str) -> str:
         return re.sub(r"\d+\.\d", "", text)

@@ -1,4 +1,4 @@
-"""Counts that long tests leave in record.json, from which docs/trust.md is made."""
+"""Counts that long tests leave in record.json, from which docs/measured/trust.md is made."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Writes docs/trust.md: what has been checked against what, how often, and what has not.
+"""Writes docs/measured/trust.md: what has been checked against what, how often, and what has not.
 
 `python -m tests.trust.report` from the root of the tree. Counts come from record.json and mutation.json, which long
 tests and tests/trust/mutation.py leave; operators, targets, faults from the tree; witnesses from this machine.
@@ -25,7 +25,7 @@ from tests.trust.mutation import RECORD as MUTATION
 from tests.trust.mutation import ROOM
 from tests.witness.programs import WITNESSES, available
 
-PAGE = ROOT / "docs" / "trust.md"
+PAGE = ROOT / "docs" / "measured" / "trust.md"
 SURVIVORS = ROOT / "tests" / "trust" / "survivors.toml"
 HERE = re.compile(r"<!-- this machine -->.*?<!-- end -->", re.S)
 """The part of the page that differs from machine to machine."""

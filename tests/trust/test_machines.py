@@ -67,7 +67,7 @@ def counted(machine: Target) -> dict[str, int]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_a_hundred_thousand_dot_products_of_each_target(name):
-    """Writes the counts to record.json, which docs/trust.md is made from."""
+    """Writes the counts to record.json, which docs/measured/trust.md is made from."""
     began = time.monotonic()
     total = counted(BUILT_IN[name])
     assert total["dot_products"] >= ENOUGH

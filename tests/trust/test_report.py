@@ -1,4 +1,4 @@
-"""docs/trust.md is what its generator writes, and claims no more than the record holds."""
+"""docs/measured/trust.md is what its generator writes, and claims no more than the record holds."""
 
 from intsim.frontend.registry import HANDLERS
 from intsim.ops import OPS

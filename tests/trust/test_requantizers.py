@@ -94,7 +94,7 @@ def test_a_requantizer_is_its_dumb_twin(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FORMS)
 def test_a_hundred_thousand_vectors_of_each_requantizer(name):
-    """Writes the counts to record.json, which docs/trust.md is made from."""
+    """Writes the counts to record.json, which docs/measured/trust.md is made from."""
     counts = compared(FORMS[name], ENOUGH)
     assert counts["vectors"] >= ENOUGH
     assert counts["ties"] > 100
