@@ -26,12 +26,12 @@ def measure(network: Network, seconds: float) -> dict[str, Any]:
     from intsim import Target
     from intsim.engine.run import run_graph
 
-    check_options(["certify"])
+    check_options(["overflow_check"])
     model, name = loaded(network), certified_target(network)
     codes, target = model.integer_inputs(network.inputs), Target.load(name)
     ways = {
-        way: partial(run_graph, model.graph, codes, target, counts=False, certify=certify)
-        for way, certify in (("certified", True), ("stepwise", False))
+        way: partial(run_graph, model.graph, codes, target, counts=False, overflow_check=check)
+        for way, check in (("certified", True), ("stepwise", False))
     }
     (output,) = model.graph.outputs
     first, second = (run() for run in ways.values())
@@ -43,7 +43,7 @@ def measure(network: Network, seconds: float) -> dict[str, Any]:
     times = take_turns(ways, seconds)
     return {
         "target": name,
-        "proven": not any(k.kernel.startswith(("certified", "registers")) for k in kernels),
+        "proven": not any(k.kernel.startswith(("checked", "registers")) for k in kernels),
         "same": bool(same),
         **{way: timing.to_json() for way, timing in times.items()},
     }

@@ -158,7 +158,7 @@ def certified_layers(network: Network) -> int:
     layers: list[Any] = []
     target = certified_target(network)
     loaded(network, target).run(network.inputs, target, counts=False, profile=layers)
-    return sum(layer.kernel.startswith("certified") for layer in layers)
+    return sum(layer.kernel.startswith("checked") for layer in layers)
 
 
 LANES = ("x86-avx2", "saturate-16", "saturate-18", "saturate-20", "saturate-24", "wrap-16")
@@ -184,5 +184,5 @@ def contestants(quick: bool = False) -> list[Contestant]:
         found.append(Contestant(f"intsim {target}, counts", "target", intsim_run(target)))
     found += [Contestant(f"intsim {target}", "target", intsim_run(target)) for target in (() if quick else PROVEN)]
     found.append(Contestant(CERTIFIED, "certified", lambda n: certified_run(n, counts=False)))
-    found.append(Contestant(STEPWISE, "certified", lambda n: certified_run(n, counts=False, certify=False)))
+    found.append(Contestant(STEPWISE, "certified", lambda n: certified_run(n, counts=False, overflow_check=False)))
     return found

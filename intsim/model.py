@@ -25,7 +25,7 @@ from intsim.graph import IntArray, IntegerGraph
 from intsim.targets import Target
 
 if TYPE_CHECKING:
-    from intsim.engine.profile import LayerProfile
+    from intsim.engine.program.program import LayerProfile
     from intsim.engine.run import GraphRun, Progress
 
 Inputs = Mapping[str, Any]
@@ -185,7 +185,7 @@ class Model:
         counts: bool = True,
         threads: int | None = None,
         profile: list[LayerProfile] | None = None,
-        certify: bool = True,
+        overflow_check: bool = True,
     ) -> Run:
         """Run on a target; see `intsim.run`. `progress` gets a line of text before each step, `profile` its record."""
         from intsim.engine.run import run_graph  # the compiler comes with it: not needed to read or prove a model
@@ -193,7 +193,9 @@ class Model:
         chosen = target if isinstance(target, Target) else Target.load(target)
         codes = self.narrow_inputs(inputs)
         with using(threads):
-            ran = run_graph(self.graph, codes, chosen, keep, progress, counts=counts, profile=profile, certify=certify)
+            ran = run_graph(
+                self.graph, codes, chosen, keep, progress, counts=counts, profile=profile, overflow_check=overflow_check
+            )
         outputs, ends = self.finish(inputs, ran)
         return Run(outputs, ends, ran.tensors, ran.events, codes, ran.live_bytes)
 

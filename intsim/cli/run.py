@@ -31,7 +31,7 @@ from intsim.cli.options import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from intsim.engine.profile import LayerProfile
+    from intsim.engine.program.program import LayerProfile
 
 
 @app.command()

@@ -85,7 +85,7 @@ def verify(
     constants: Constants = None,
 ) -> None:
     """Compare a target's integers with exact semantics, layer by layer, and blame every difference."""
-    from intsim.mac.operands import operands
+    from intsim.mac.operands import multiplier_operands
     from intsim.ops import OPS, Mac
     from intsim.targets import Target
 
@@ -94,7 +94,7 @@ def verify(
     for node in loaded.graph.nodes:  # what is refused is refused before anything is said
         if isinstance(op := OPS[node.op], Mac):
             tensors = [loaded.graph.tensors[i] for i in node.inputs]
-            operands(node, op, tensors, chosen.registers.activation, chosen.registers.weight)
+            multiplier_operands(node, op, tensors, chosen.registers.activation, chosen.registers.weight)
     given = given_samples(loaded, inputs)
     count = samples if given is None else len(given)
     data = None if inputs is None else arrays(inputs, list(loaded.lowered.source.inputs))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import operator
-import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,17 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.engine.node import run_node
-from intsim.engine.profile import LayerProfile
 from intsim.engine.program.compile import program
-from intsim.engine.program.program import Program, Progress
+from intsim.engine.program.program import LayerProfile, Progress
 from intsim.graph import IntArray, IntegerGraph, Node
 from intsim.targets import Target
 
 __all__ = ["GraphRun", "Progress", "Watch", "run_graph", "run_node"]
 
 Watch = Callable[[Node, list[IntArray]], None]
-MOST_PROGRAMS = 4
-"""Programs of a graph that are kept: each holds packed weights and its memory."""
 
 
 @dataclass
@@ -44,14 +38,14 @@ def run_graph(
     watch: Watch | None = None,
     counts: bool = True,
     profile: list[LayerProfile] | None = None,
-    certify: bool = True,
+    overflow_check: bool = True,
 ) -> GraphRun:
     """Run all nodes. `inputs` are integer codes, of any integer type, for every graph input; `keep` keeps every tensor.
 
     Without `keep` a tensor is dropped after its last reader, so memory follows the live tensors. `watch` sees every
     node with the arrays it is about to run on. Without `counts` events are 1 where a register overflowed at all.
-    `profile` receives a record of each step. Without `certify` the data's own proof isn't tried before registers are
-    stepped through, which changes no result.
+    `profile` receives a record of each step. Without `overflow_check` registers are stepped through at once,
+    which changes no result.
     """
     given = {n: _integers(inputs[n]) for n in graph.inputs}
     described = all(
@@ -61,8 +55,8 @@ def run_graph(
     if watch is not None or not described:
         wide = {n: a.astype(np.int64, copy=False) for n, a in given.items()}
         return _node_by_node(graph, wide, target, keep, progress, watch, counts)
-    prepared = _program(graph, target, keep)
-    frame = prepared.run(given, counts, progress, profile, certify)
+    prepared = program(graph, target, keep)
+    frame = prepared.run(given, counts, progress, profile, overflow_check)
     ends = {n: frame.arrays[n].astype(np.int64) for n in graph.outputs}
     first = {n: a.astype(np.int64, copy=False) for n, a in (given if keep else _unread(graph, given)).items()}
     return GraphRun({**first, **frame.kept, **ends}, frame.events, prepared.live_bytes)
@@ -107,26 +101,3 @@ def _node_by_node(
                 if last_reader[name] == i and name not in graph.outputs:
                     del run.tensors[name]
     return run
-
-
-_Key = tuple[Target, str, bool, tuple[str, ...], tuple[str, ...]]
-_Kept = OrderedDict[_Key, tuple[list[object], Program]]
-_programs: dict[int, tuple[weakref.ref[IntegerGraph], _Kept]] = {}
-
-
-def _program(graph: IntegerGraph, target: Target, keep: bool) -> Program:
-    """A graph's program, kept while its nodes and tensors are the same ones; arrays of a node are constants."""
-    key = id(graph)
-    if key not in _programs or _programs[key][0]() is not graph:
-        _programs[key] = weakref.ref(graph, lambda _: _programs.pop(key, None)), OrderedDict()
-    kept = _programs[key][1]
-    place = (target, target.name, keep, tuple(graph.inputs), tuple(graph.outputs))
-    parts: list[object] = [*graph.nodes, *graph.tensors.values()]
-    if place in kept and len(kept[place][0]) == len(parts) and all(map(operator.is_, kept[place][0], parts)):
-        kept.move_to_end(place)
-        return kept[place][1]
-    kept[place] = parts, program(graph, target, keep)
-    kept.move_to_end(place)
-    while len(kept) > MOST_PROGRAMS:
-        kept.popitem(last=False)
-    return kept[place][1]

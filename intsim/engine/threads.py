@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
+from pathlib import Path, PurePosixPath
 from typing import Any, Generic, TypeVar
 
-from intsim.engine.quota import cpu_quota
 from intsim.errors import IntsimError
 
 VARIABLE = "INTSIM_THREADS"
@@ -35,7 +35,69 @@ def usable_cpus() -> int:
     return max(1, min(count, _quota() or count))
 
 
+def cpu_quota(root: Path = Path("/")) -> int | None:
+    """Whole processors that Linux's control groups allow, at least 1; None without a quota. `root` is / but in tests.
+
+    Version 2 has `cpu.max`, "QUOTA PERIOD" in microseconds or "max PERIOD"; version 1 has `cpu.cfs_quota_us`, negative
+    for no limit, and `cpu.cfs_period_us`. A group is bound by its parents' quotas too. See cgroup-v1 and cgroup-v2 in
+    the admin guide of Linux, and proc(5) for /proc/self/cgroup and /proc/self/mountinfo.
+    """
+    quotas = [quota for folder, version in _folders(root) if (quota := _group_quota(folder, version)) is not None]
+    return max(1, int(min(quotas))) if quotas else None
+
+
 _quota = cache(cpu_quota)
+
+
+def _folders(root: Path) -> Iterator[tuple[Path, int]]:
+    """Folders of this process's groups that may hold a processor quota, from the groups up, with the version."""
+    groups: dict[int, PurePosixPath] = {}
+    for line in _lines(root / "proc/self/cgroup"):
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if number == "0" and not controllers:
+            groups[2] = PurePosixPath(path)
+        elif "cpu" in controllers.split(","):
+            groups[1] = PurePosixPath(path)
+    for line in _lines(root / "proc/self/mountinfo"):
+        before, _, after = line.partition(" - ")
+        fields, kind = before.split(" "), after.split(" ")
+        version = 2 if kind[0] == "cgroup2" else 1
+        if len(fields) < 5 or len(kind) < 3 or kind[0] not in ("cgroup", "cgroup2") or version not in groups:
+            continue
+        if version == 1 and "cpu" not in kind[2].split(","):
+            continue
+        # the mount may show only a part of the tree: in a container often just the container's own group
+        shown, mount = PurePosixPath(_plain(fields[3])), root / _plain(fields[4]).lstrip("/")
+        group = groups[version]
+        inner = group.relative_to(shown) if group.is_relative_to(shown) and ".." not in group.parts else PurePosixPath()
+        yield from ((mount / part, version) for part in (inner, *inner.parents))
+
+
+def _plain(text: str) -> str:
+    """A path of mountinfo without its octal escapes."""
+    for code in ("040", "011", "012", "134"):
+        text = text.replace(f"\\{code}", chr(int(code, 8)))
+    return text
+
+
+def _group_quota(folder: Path, version: int) -> float | None:
+    """Processors that one group may use; None if it has no limit."""
+    if version == 2:
+        words = " ".join(_lines(folder / "cpu.max")).split()
+    else:
+        words = [w for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us") for w in _lines(folder / name)]
+    if len(words) != 2 or not all(word.isdecimal() for word in words):
+        return None
+    quota, period = map(int, words)
+    return quota / period if period else None
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 def set_threads(count: int | None) -> None:

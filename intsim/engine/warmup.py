@@ -14,7 +14,7 @@ import numpy as np
 
 from intsim.arithmetic.integers import IntegerType
 from intsim.engine.run import run_graph
-from intsim.engine.telemetry.node import mac_demand
+from intsim.engine.telemetry.demand import mac_demand
 from intsim.errors import IntsimError
 from intsim.graph import IntArray, IntegerGraph, Node, Tensor, rationals
 from intsim.ops import OPS, Mac

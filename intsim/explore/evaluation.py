@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from intsim.arithmetic.accumulate import Stage
 from intsim.engine.run import GraphRun, run_graph, run_node
-from intsim.engine.telemetry.demand import above
-from intsim.engine.telemetry.node import mac_demand
+from intsim.engine.telemetry.demand import above, mac_demand
 from intsim.errors import IntsimError
 from intsim.explore.configuration import Configuration, configured, unbounded
 from intsim.explore.row import LayerRow, OutputRow, Row

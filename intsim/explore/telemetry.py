@@ -13,8 +13,7 @@ import onnx
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.integers import bits_for
 from intsim.engine.run import run_graph
-from intsim.engine.telemetry.demand import BINS, Demand, above, nothing
-from intsim.engine.telemetry.node import clipped, mac_demand
+from intsim.engine.telemetry.demand import BINS, Demand, above, clipped, mac_demand, nothing
 from intsim.graph import IntArray, IntegerGraph, Node
 from intsim.model import Inputs, Model, opened
 from intsim.ops import OPS, Mac

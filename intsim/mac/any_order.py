@@ -23,9 +23,9 @@ import numpy as np
 
 from intsim.arithmetic.registers import Registers
 from intsim.graph import IntArray, Node, Tensor
-from intsim.mac.operands import Operands, channel_zeros, operands
+from intsim.mac.operands import Operands, channel_zeros, multiplier_operands
 from intsim.mac.padding import PaddingPatterns, padding_patterns
-from intsim.mac.plan import bias_places
+from intsim.mac.plan import bias_terms
 from intsim.ops.mac import Mac
 
 Sums = Literal["final", "own", "any", "products"]
@@ -60,7 +60,7 @@ class Addends:
     """What is added up for the elements of a layer, as its multiplier sees it.
 
     Attributes:
-        how: shifts and zero points.
+        operands: shifts and zero points.
         x: ends of the activation's range.
         w: one array (R, K) for constant weights, two (the ends of the range) for a second tensor; R is a row a channel
             and weight matrix.
@@ -72,7 +72,7 @@ class Addends:
         channels: R is a multiple of it.
     """
 
-    how: Operands
+    operands: Operands
     x: tuple[int, int]
     w: tuple[IntArray, ...]
     zero: IntArray
@@ -84,14 +84,14 @@ class Addends:
 
     def terms(self, rows: slice) -> Terms:
         """The corners of some rows."""
-        zero, zx = self.zero[rows, None], self.how.x_zero
+        zero, zx = self.zero[rows, None], self.operands.x_zero
         w = [v[rows] for v in self.w]
 
         def share(x: int, v: IntArray) -> IntArray:
             return -zx * v - zero * x + zx * zero
 
         inside = [(x, v) for x in self.x for v in w]
-        outside = [(self.how.pad, v) for v in w]
+        outside = [(self.operands.pad, v) for v in w]
         return Terms(
             np.stack([x * v for x, v in inside]),
             np.stack([share(x, v) for x, v in inside]),
@@ -139,15 +139,15 @@ class Addends:
     def _best(self, sign: int) -> dict[Sums, tuple[IntArray, IntArray, IntArray]]:
         """Of each kind: the greatest value a channel, its row and its pattern."""
         blocks: list[dict[Sums, IntArray]] = [self.greatest(rows, sign) for rows in self._blocks()]
-        found: dict[Sums, tuple[IntArray, IntArray, IntArray]] = {}
+        greatest: dict[Sums, tuple[IntArray, IntArray, IntArray]] = {}
         for kind in KINDS:
             values = np.concatenate([b[kind] for b in blocks])
             pattern = values.argmax(axis=1)
             best = np.take_along_axis(values, pattern[:, None], axis=1).reshape(-1, self.channels)
             matrix = best.argmax(axis=0)
             row = matrix * self.channels + np.arange(self.channels)
-            found[kind] = (best[matrix, np.arange(self.channels)], row, pattern[row])
-        return found
+            greatest[kind] = (best[matrix, np.arange(self.channels)], row, pattern[row])
+        return greatest
 
     def _blocks(self) -> Iterator[slice]:
         count, depth = self.w[0].shape
@@ -160,35 +160,35 @@ def addends(node: Node, op: Mac, tensors: list[Tensor], registers: Registers) ->
 
     Raises IntsimError when a tensor doesn't fit the machine's multiplier.
     """
-    how = operands(node, op, tensors, registers.activation, registers.weight)
+    operands = multiplier_operands(node, op, tensors, registers.activation, registers.weight)
     shapes = [t.shape for t in tensors]
     channels = op.extent(node, *shapes)[1]
-    x = (tensors[0].low + how.x_shift, tensors[0].high + how.x_shift)
+    x = (tensors[0].low + operands.x_shift, tensors[0].high + operands.x_shift)
     if len(tensors) == 1:
-        w = [op.weight_rows(node, node.arrays["weight"] + how.w_shift, registers.order)]
+        w = [op.weight_rows(node, node.arrays["weight"] + operands.w_shift, registers.order)]
     else:
-        shift = int(np.max(how.w_shift))
+        shift = int(np.max(operands.w_shift))
         w = [np.full((channels, shapes[1][-2]), e + shift, np.int64) for e in (tensors[1].low, tensors[1].high)]
     repeat = w[0].shape[0] // channels
-    zero = np.tile(channel_zeros(how.w_zero, channels), repeat)
-    start, after, _ = (None if b is None else np.tile(b, repeat) for b in bias_places(node, registers))
-    carrier = _carrier(how, x, w, zero, after if start is None else start)
+    zero = np.tile(channel_zeros(operands.w_zero, channels), repeat)
+    start, after, _ = (None if b is None else np.tile(b, repeat) for b in bias_terms(node, registers))
+    carrier = _carrier(operands, x, w, zero, after if start is None else start)
     return Addends(
-        how,
+        operands,
         x,
         tuple(a.astype(carrier) for a in w),
         zero.astype(carrier),
         None if start is None else start.astype(carrier),
         None if after is None else after.astype(carrier),
-        how.x_zero != 0 or how.depends_on_data() or after is not None,
-        padding_patterns(node, op, shapes, w[0].shape[1], registers.order, x[0] <= how.pad <= x[1]),
+        operands.x_zero != 0 or operands.depends_on_data() or after is not None,
+        padding_patterns(node, op, shapes, w[0].shape[1], registers.order, x[0] <= operands.pad <= x[1]),
         channels,
     )
 
 
-def _carrier(how: Operands, x: tuple[int, int], w: list[IntArray], zero: IntArray, bias: IntArray | None) -> type:
+def _carrier(operands: Operands, x: tuple[int, int], w: list[IntArray], zero: IntArray, bias: IntArray | None) -> type:
     """int64 where that holds every sum, else Python integers."""
-    peak_x = max(abs(x[0]), abs(x[1]), abs(how.x_zero))
+    peak_x = max(abs(x[0]), abs(x[1]), abs(operands.x_zero))
     peak_z = int(np.abs(zero).max(initial=0))
     peak_w = max(int(np.abs(a).max(initial=0)) for a in w) + peak_z
     largest = 4 * peak_x * peak_w * w[0].shape[1] + (0 if bias is None else 2 * int(np.abs(bias).max(initial=0)))

@@ -53,10 +53,10 @@ def channel_zeros(zero: IntArray, channels: int) -> IntArray:
     return np.broadcast_to(flat, (channels,)) if flat.size == 1 else flat
 
 
-def operands(
+def multiplier_operands(
     node: Node, op: Mac, tensors: list[Tensor], activation: IntegerType | None, weight: IntegerType | None
 ) -> Operands:
-    """How `node` feeds a multiplier of these operand types (None: corrected values of any width).
+    """What `node` feeds to a multiplier of these operand types (None: corrected values of any width).
 
     Raises IntsimError when a tensor doesn't fit its operand.
     """

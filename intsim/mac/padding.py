@@ -54,14 +54,14 @@ def padding_patterns(
         masks, first = np.unique(line[taps], axis=0, return_index=True)
         keep = _maximal(masks) if dominated else np.ones(len(masks), bool)
         lines.append((masks[keep], first[keep]))
-    found, rows = [], []
+    combined, rows = [], []
     for chosen in itertools.product(*(range(len(first)) for _, first in lines)):
         mask = np.ones(kernel, bool)
         for axis, pick in enumerate(chosen):
             mask &= lines[axis][0][pick].reshape([-1 if a == axis else 1 for a in range(rank)])
-        found.append(op.weight_rows(node, np.broadcast_to(mask, (1, *weight.shape[1:])), order)[0])
+        combined.append(op.weight_rows(node, np.broadcast_to(mask, (1, *weight.shape[1:])), order)[0])
         rows.append(np.ravel_multi_index([lines[a][1][p] for a, p in enumerate(chosen)], sizes))
-    return PaddingPatterns(np.array(found), np.array(rows, np.int64))
+    return PaddingPatterns(np.array(combined), np.array(rows, np.int64))
 
 
 def _maximal(masks: Mask) -> Mask:

@@ -160,7 +160,7 @@ def _type_bits(node: Node, tensors: list[Tensor], adds: Addends, depth: int) -> 
     else:
         codes, kind = node.arrays["weight"], node.attributes.get("weight_type")
         w = _ends(None if kind is None else IntegerType(**kind), int(codes.min()), int(codes.max()))
-    how = adds.how
+    how = adds.operands
     w = (w[0] + int(np.min(how.w_shift)), w[1] + int(np.max(how.w_shift)))
     corners = [a * b for a in (x[0] + how.x_shift, x[1] + how.x_shift, 0) for b in w]
     return bits_for(depth * min(corners), depth * max(corners))

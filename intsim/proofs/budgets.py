@@ -67,9 +67,9 @@ def budget(found: Addends, activation: Tensor, pads: bool) -> Budget | None:
         return None
     kind = activation.type
     low, high = (kind.min, kind.max) if kind is not None else (activation.low, activation.high)
-    low, high = low + found.how.x_shift, high + found.how.x_shift
+    low, high = low + found.operands.x_shift, high + found.operands.x_shift
     if pads:
-        low, high = min(low, found.how.pad), max(high, found.how.pad)
+        low, high = min(low, found.operands.pad), max(high, found.operands.pad)
     signed = low < 0
     bits = bits_for(low, high) if signed else max(high.bit_length(), 1)
     rows = found.w[0]

@@ -19,7 +19,7 @@ from intsim.arithmetic.registers import Registers
 from intsim.errors import IntsimError
 from intsim.graph import IntArray, IntegerGraph, Node, Tensor
 from intsim.mac.any_order import Addends, Reach, addends
-from intsim.mac.plan import bias_places
+from intsim.mac.plan import bias_terms
 from intsim.ops import OPS, Mac
 
 Side = Literal["low", "high"]
@@ -148,7 +148,7 @@ class _Layer:
         read = self.read.get(at)
         if read is None or not read[0].start <= channel < read[0].stop:
             read = self.read[at] = _panel(self.node, self.op, self.numbered, self.registers, 0, at, channel)
-        names, how = self.node.inputs, self.adds.how
+        names, how = self.node.inputs, self.adds.operands
         arrays = {n: np.full(t.shape, t.low, np.int64) for n, t in zip(names, self.tensors, strict=True)}
         real = read[1] > 0
         arrays[names[0]].reshape(-1)[read[1][real] - 1] = choice.x[real] - how.x_shift
@@ -159,8 +159,8 @@ class _Layer:
 
     def _addends(self, inputs: tuple[IntArray, ...], at: int, channel: int) -> list[int]:
         """Products in the target's order, preloaded bias, late addend: read off the layer's panels."""
-        how = self.adds.how
-        preload, after, _ = bias_places(self.node, self.registers)
+        how = self.adds.operands
+        preload, after, _ = bias_terms(self.node, self.registers)
         x, w = self.op.operands(self.node, *inputs)
         shifted = [x + how.x_shift, w + how.w_shift]
         channels, a, block = _panel(self.node, self.op, shifted, self.registers, how.pad, at, channel)

@@ -15,7 +15,7 @@ from intsim.report.numbers import number, size
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from intsim.engine.profile import LayerProfile
+    from intsim.engine.program.program import LayerProfile
 
 FIGURES = {"why": 3, "MACs": 13, "ms": 8, "%": 4, "GMAC/s": 6, "output": 7}
 """Columns of figures, and how wide they are at least."""

@@ -10,7 +10,7 @@ import numpy as np
 from intsim.arithmetic.accumulate import accumulate
 from intsim.arithmetic.packing import accumulate_packed
 from intsim.graph import IntArray, IntegerGraph, Node, Tensor
-from intsim.mac.operands import channel_zeros, operands
+from intsim.mac.operands import channel_zeros, multiplier_operands
 from intsim.ops import OPS, Mac
 from intsim.ops.schemes import requantize
 from intsim.targets import Target
@@ -38,7 +38,7 @@ def accumulated(
 ) -> tuple[IntArray, IntArray]:
     """A sum of products through the registers: output, and events by channel and stage."""
     path = target.registers
-    feed = operands(node, op, infos, path.activation, path.weight)
+    feed = multiplier_operands(node, op, infos, path.activation, path.weight)
     shapes = [a.shape for a in arrays]
     pixels, channels = op.extent(node, *shapes)
     if not path.stages:

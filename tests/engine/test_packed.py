@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.packing import Packing, accumulate_packed
 from intsim.engine.registers.packed import BLOCK, packed_matmul
-from intsim.engine.registers.plan import stepwise_matmul
+from intsim.engine.registers.matmul import register_matmul
 from intsim.errors import IntsimError
 
 REST = Stage(None, 32, "wrap")
@@ -95,7 +95,7 @@ def test_neighbours_matter_only_without_correction():
     """With borrows repaid and groups that fit, channels and pixels are as if alone; without, they are not."""
     rng = np.random.default_rng(0)
     a, w = rng.integers(0, 16, (9, 40)), rng.integers(-8, 8, (5, 40))
-    alone = stepwise_matmul(a, w, [REST]).out
+    alone = register_matmul(a, w, [REST]).out
     stages = [Stage(8, 11, "wrap"), REST]
     np.testing.assert_array_equal(packed_matmul(a, w, stages, INT4["borrow"]).out, alone)
     raw = packed_matmul(a, w, stages, INT4["none"])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import intsim
 from intsim.arithmetic.accumulate import Stage, accumulate_telemetry
-from intsim.engine.registers.plan import stepwise_matmul
+from intsim.engine.registers.matmul import register_matmul
 from intsim.errors import IntsimError
 
 BLOCK = 64  # positions: tiles are 16, 32 or 64 of them
@@ -84,7 +84,7 @@ def dumb(products, stages, start, bias):
 
 
 def check_against_definition(a, w, stages, start=None, bias=None, modes=("counted", "touched")):
-    ours = stepwise_matmul(a, w, stages, start, bias)
+    ours = register_matmul(a, w, stages, start, bias)
     products = np.asarray(a, np.int64)[:, None, :] * np.asarray(w, np.int64)[None]
     defined = accumulate_telemetry(products, stages, 0 if start is None else start, bias)
     assert ours.out.dtype == np.int64
@@ -93,7 +93,7 @@ def check_against_definition(a, w, stages, start=None, bias=None, modes=("counte
     assert np.array_equal(ours.low, defined.low.min(0, initial=0))
     assert np.array_equal(ours.high, defined.high.max(0, initial=0))
     for mode in modes:
-        quick = stepwise_matmul(a, w, stages, start, bias, mode)
+        quick = register_matmul(a, w, stages, start, bias, mode)
         np.testing.assert_array_equal(quick.out, ours.out, mode)
         np.testing.assert_array_equal(quick.events, ours.events if mode == "counted" else ours.events > 0, mode)
     return ours
@@ -203,13 +203,13 @@ def test_where_int32_lanes_end(bits, overflow):
 
 def test_operands_wider_than_their_products():
     a = np.array([[1 << 40, 3]])
-    assert stepwise_matmul(a, np.array([[0, 5]]), REST16).out.tolist() == [[15]]
+    assert register_matmul(a, np.array([[0, 5]]), REST16).out.tolist() == [[15]]
 
 
 def test_layouts_and_dtypes_do_not_matter():
     rng = np.random.default_rng(0)
     a, w = rng.integers(0, 128, (70, 33)), rng.integers(-128, 128, (4, 33))
-    expected = stepwise_matmul(a, w, STAGE_LISTS["pairs"])
+    expected = register_matmul(a, w, STAGE_LISTS["pairs"])
     read_only = w.astype(np.int64)
     read_only.setflags(write=False)
     for aa, ww in (
@@ -218,7 +218,7 @@ def test_layouts_and_dtypes_do_not_matter():
         (a.astype(np.uint64), read_only),
         (np.repeat(a, 2, axis=0)[::2], w[:, ::-1][:, ::-1]),
     ):
-        for ours, theirs in zip(stepwise_matmul(aa, ww, STAGE_LISTS["pairs"]), expected, strict=True):
+        for ours, theirs in zip(register_matmul(aa, ww, STAGE_LISTS["pairs"]), expected, strict=True):
             assert np.array_equal(ours, theirs)
 
 
@@ -238,7 +238,7 @@ def test_layouts_and_dtypes_do_not_matter():
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(IntsimError, match=message) as error:
-        stepwise_matmul(*arguments)
+        register_matmul(*arguments)
     assert "\n" not in str(error.value)
 
 
@@ -259,7 +259,7 @@ def test_without_a_writable_cache_directory(tmp_path):
         "from intsim.arithmetic.accumulate import Stage\n"
         "from intsim.engine.registers import plan\n"
         f"assert plan.__file__.startswith({str(tmp_path)!r})\n"
-        "r = plan.stepwise_matmul(np.full((1, 3), 127), np.full((1, 3), 127), [Stage(None, 16, 'wrap')])\n"
+        "r = plan.register_matmul(np.full((1, 3), 127), np.full((1, 3), 127), [Stage(None, 16, 'wrap')])\n"
         "print(r.out)\n"
     )
     blocked = tmp_path / "blocked"

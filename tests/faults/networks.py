@@ -183,7 +183,7 @@ _OPERATORS = [
     Fault(
         "field-proved-without-its-borrow",
         "a packed field is called exact although the borrow from below takes it past its end",
-        "intsim/mac/packed_sums.py",
+        "intsim/mac/partial_sums.py",
         "low[:, c] + (least >> offset), high",
         "low[:, c], high",
         "tests/ops/test_partial_sums.py::test_what_a_packing_proves",
@@ -191,7 +191,7 @@ _OPERATORS = [
     Fault(
         "raw-field-proved",
         "an uncorrected packed field is called exact above a negative one",
-        "intsim/mac/packed_sums.py",
+        "intsim/mac/partial_sums.py",
         "(least >= -reach * repaid)",
         "(least >= -reach)",
         "tests/ops/test_partial_sums.py::test_what_a_packing_proves",

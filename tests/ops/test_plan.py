@@ -10,7 +10,7 @@ from intsim.arithmetic.integers import IntegerType
 from intsim.errors import IntsimError
 from intsim.graph import Node, Tensor
 from intsim.mac.any_order import addends
-from intsim.mac.operands import operands
+from intsim.mac.operands import multiplier_operands
 from intsim.mac.plan import plan
 from intsim.ops import OPS
 from intsim.targets import Target
@@ -200,9 +200,9 @@ def test_how_far_codes_are_shifted(low, high, kind, pair, shift):
     where = node, OPS["matmul"], [tensor((1, 2), low, high, kind)], made.activation, made.weight
     if shift is None:
         with pytest.raises(IntsimError, match="its activation"):
-            operands(*where)
+            multiplier_operands(*where)
     else:
-        how = operands(*where)
+        how = multiplier_operands(*where)
         assert (how.x_shift, how.x_zero, how.pad) == (shift, 3 + shift, 3 + shift)
 
 
@@ -210,5 +210,5 @@ def test_how_far_codes_are_shifted(low, high, kind, pair, shift):
 def test_a_second_tensor_is_shifted_by_its_own_type(kind, shift):
     node = Node("matmul", "n", ("x", "w"), "y", {}, {})
     tensors = [tensor((1, 2), 0, 9, S8), tensor((2, 3), 0, 9, kind, "w")]
-    how = operands(node, OPS["matmul"], tensors, IntegerType(8, True), IntegerType(8, False))
+    how = multiplier_operands(node, OPS["matmul"], tensors, IntegerType(8, True), IntegerType(8, False))
     assert (how.x_shift, how.w_shift) == (0, shift)

@@ -6,7 +6,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from intsim.engine.profile import LayerProfile
+from intsim.engine.program.program import LayerProfile
 from intsim.report.numbers import number, size
 from intsim.report.profile import peak_rss, profile_json, show_profile
 

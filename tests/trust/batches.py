@@ -5,7 +5,7 @@ import numpy as np
 from intsim.arithmetic.integers import IntegerType
 from intsim.arithmetic.registers import Registers
 from intsim.engine.registers.packed import packed_matmul
-from intsim.engine.registers.plan import stepwise_matmul
+from intsim.engine.registers.matmul import register_matmul
 from intsim.targets import Target
 from intsim.testing.dots import defined, operand_types
 from intsim.testing.values import weighted
@@ -68,7 +68,7 @@ def same_three_ways(machine: Target | Registers, a, w, bias) -> tuple[int, int]:
     if registers.bias == "requantizer":  # no register holds it
         bias = np.zeros_like(bias)
     if registers.packing is None:
-        fast = stepwise_matmul(a, w, registers.stages, start, late)
+        fast = register_matmul(a, w, registers.stages, start, late)
         slow = defined(registers, a[:, None], w[None], bias)
         whole = (slow.result, slow.events, slow.low, slow.high)
         twins = _dumb(registers, a, w, start, late)

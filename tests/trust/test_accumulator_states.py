@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from intsim.arithmetic.accumulate import accumulate_telemetry
-from intsim.engine.registers.plan import stepwise_matmul
+from intsim.engine.registers.matmul import register_matmul
 from intsim.testing import stages
 from intsim.testing.values import within
 
@@ -90,7 +90,7 @@ class Accumulator(RuleBasedStateMachine):
         defined = accumulate_telemetry(products, self.chain, 0 if self.preload is None else self.preload, bias)
         assert (int(defined.result), *(part.tolist() for part in defined[1:])) == ours
         channel = [None if c is None else np.array([c], np.int64) for c in (self.preload, bias)]
-        fast = stepwise_matmul(products[None], np.ones((1, len(products)), np.int64), self.chain, *channel)
+        fast = register_matmul(products[None], np.ones((1, len(products)), np.int64), self.chain, *channel)
         assert (int(fast.out[0, 0]), *(part[0].tolist() for part in fast[1:])) == ours
         if not any(ours[1]):
             assert ours[0] == sum(self.products) + (self.preload or 0) + (bias or 0)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intsim.arithmetic.accumulate import Stage, accumulate_telemetry
-from intsim.engine.registers.plan import stepwise_matmul
+from intsim.engine.registers.matmul import register_matmul
 from intsim.mac.partial_sums import partial_sums
 from intsim.testing import dot_products, integer_types, integers_of, stages, targets, weighted
 from intsim.testing.values import within
@@ -74,10 +74,10 @@ def test_a_bound_is_never_below_what_is_observed(data, activation, weight, chain
     a = weighted(rng, activation, (20, depth))
     a[:3] = np.where(rows > 0, activation.max, activation.min)
     a[3:6] = np.where(rows > 0, activation.min, activation.max)
-    seen = stepwise_matmul(a, rows, chain)
+    seen = register_matmul(a, rows, chain)
     for i in range(len(chain)):
         # what a register that may overflow was to hold: as if it, but nothing before it, had 64 bits
-        free = stepwise_matmul(a, rows, [*chain[:i], replace(chain[i], bits=64), *chain[i + 1 :]])
+        free = register_matmul(a, rows, [*chain[:i], replace(chain[i], bits=64), *chain[i + 1 :]])
         assert (np.asarray(bounds.low[i]) <= free.low[:, i]).all()
         assert (np.asarray(bounds.high[i]) >= free.high[:, i]).all()
         safe = np.asarray(bounds.safe[i])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from intsim.arithmetic.accumulate import Stage, accumulate_telemetry
-from intsim.engine.registers.plan import stepwise_matmul
+from intsim.engine.registers.matmul import register_matmul
 from intsim.targets import Target
 
 from .operands import STARTS, combinations, starts, weighted
@@ -49,7 +49,7 @@ def agrees(witness, command, a, w, start):
     events = np.zeros(result.shape[:2], np.int64)
     for stages in dict.fromkeys(stages_of(target) for target in witness.targets):
         rows = max(1, CHUNK // len(w))
-        fast = stepwise_matmul(a, w, stages, start)
+        fast = register_matmul(a, w, stages, start)
         np.testing.assert_array_equal(fast.out, result[..., 0], f"{witness.name} and the fast twin")
         for m in range(0, len(a), rows):
             products = a[m : m + rows, None, :].astype(np.int64) * w[None].astype(np.int64)

@@ -1,8 +1,12 @@
-"""Exact convolutions and matrix products of byte operands, prepared once and run many times.
+"""Exact convolutions of byte operands over words, prepared once and run many times.
 
 `sum (x - zx) (w - zw) + bias` is computed as `sum bytes * weights + constant`: bytes are codes plus a shift, weights
 have their zero point taken off, and the constant holds the rest. The 32-bit sum may wrap on the way, which changes
 nothing: the finished accumulator fits, and wrapping is addition modulo 2^32.
+
+A convolution is one grid of outputs, or for a transposed one as many as its stride has phases: each is a plain
+convolution of the input, whose outputs lie `step` apart. Of each block of output channels it is known which words it
+reads, its taps, and the weights it meets there.
 """
 
 from __future__ import annotations
@@ -13,15 +17,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.engine.exact import taps as layouts
 from intsim.engine.exact.isa import Dot
-from intsim.engine.exact.kernels import convolve, multiply
+from intsim.engine.exact.kernels import convolve
 from intsim.engine.exact.layout import Buffer, Layout, TensorView, phases, split
-from intsim.engine.exact.taps import Grid, Pads, Window
+from intsim.engine.exact.microkernels import Tile
 from intsim.engine.requantize.affine import RINT, AffineRequantizer
 from intsim.engine.threads import each, shares
-from intsim.graph import IntArray
+from intsim.graph import IntArray, Node
 
+Pads = tuple[int, int, int, int]
+"""Top, left, bottom, right; negative ones crop."""
+HIGH = {"vnni512": 8, "vnni256": 8, "avx512": 8, "avx2": 4, "sse2": 4, "generic": 4}
+"""Output channels of a tile: with them accumulators, activations and a weight just fill the vector registers."""
 WIDE = {32: {8: 2, 4: 3, 1: 8}, 16: {4: 2, 1: 4}}
 """Vectors of a tile for its height, where there are so many vector registers."""
 STRIP_BYTES = 256 << 10
@@ -30,8 +37,148 @@ NO_WORDS, NO_SUMS = np.zeros(0, np.uint32), np.zeros(0, np.int32)
 
 
 @dataclass(frozen=True)
+class Window:
+    """The spatial part of a convolution of rank 2; a rank of 1 has one row."""
+
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    dilations: tuple[int, int]
+    pads: Pads
+    insert: tuple[int, int]
+    groups: int
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Outputs (rows, width) of a convolution that read taps at these distances from their own position in the input.
+
+    Tap t, of kernel position `at[t]`, is at row `down[t]`, column `right[t]`. Output (r, c) is stored at row
+    origin[0] + r * step[0], column origin[1] + c * step[1].
+    """
+
+    at: tuple[tuple[int, int], ...]
+    down: tuple[int, ...]
+    right: tuple[int, ...]
+    rows: int
+    width: int
+    origin: tuple[int, int] = (0, 0)
+    step: tuple[int, int] = (1, 1)
+
+
+def window(node: Node) -> Window | None:
+    """The spatial part of a conv or conv_transpose node; None for a rank above 2."""
+    at, kernel = node.attributes, node.arrays["weight"].shape[2:]
+    rank = len(kernel)
+    if rank not in (1, 2):
+        return None
+    pair = lambda values: (1, *values) if rank == 1 else tuple(values)  # noqa: E731
+    p = at["pads"]
+    pads = (0, p[0], 0, p[1]) if rank == 1 else tuple(p)
+    insert = pair(at["insert"]) if node.op == "conv_transpose" else (1, 1)
+    return Window(pair(kernel), pair(at["strides"]), pair(at["dilations"]), pads, insert, at["groups"])
+
+
+def grids(w: Window, size: tuple[int, int], out: tuple[int, int]) -> list[Grid]:
+    """The grids of a convolution with strides of 1; `size` of the input, `out` of the output. Others: `WordConv`."""
+    made = []
+    for ry in range(min(w.insert[0], out[0])):
+        for rx in range(min(w.insert[1], out[1])):
+            ys, xs = _reached(w, 0, ry), _reached(w, 1, rx)
+            pairs = [(i, j, y, x) for i, y in ys for j, x in xs]
+            rows, width = -(-(out[0] - ry) // w.insert[0]), -(-(out[1] - rx) // w.insert[1])
+            at = tuple((i, j) for i, j, _, _ in pairs)
+            down, right = tuple(y for *_, y, _ in pairs), tuple(x for *_, x in pairs)
+            made.append(Grid(at, down, right, rows, width, (ry, rx), w.insert))
+    return made
+
+
+def _reached(w: Window, axis: int, phase: int) -> list[tuple[int, int]]:
+    """Kernel positions along an axis that meet an input sample, not one inserted, and how far that is."""
+    steps = ((i, phase + i * w.dilations[axis] - w.pads[axis]) for i in range(w.kernel[axis]))
+    return [(i, s // w.insert[axis]) for i, s in steps if s % w.insert[axis] == 0]
+
+
+def border(parts: list[Grid], size: tuple[int, int]) -> Pads:
+    """Rows and columns of padding that the grids read around an input of this size."""
+    down = [(min(g.down), max(g.down) + g.rows - size[0]) for g in parts if g.down]
+    right = [(min(g.right), max(g.right) + g.width - size[1]) for g in parts if g.right]
+    top, bottom = max([0, *(-a for a, _ in down)]), max([0, *(b for _, b in down)])
+    left = max([0, *(-a for a, _ in right)])
+    # rows of outputs must not be longer than rows of words
+    beyond = max([0, *(b for _, b in right), *(g.width - size[1] - left for g in parts)])
+    return top, left, bottom, beyond
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Weights of one grid in blocks of `high` output channels; what `kernels.convolve` takes."""
+
+    planes: NDArray[np.int64]  # of each tap, its plane
+    taps: NDArray[np.int64]  # and its index in the grid
+    firsts: NDArray[np.int64]  # first tap of each block, and one past the last
+    weights: NDArray[np.int32]
+    high: int
+
+
+def blocks(weight: IntArray, w: Window, grid: Grid, dot: Dot, planes_apart: int = 1) -> Blocks:
+    """Blocks of the weights (O, C / groups, kh, kw), all within int8; taps without weights are left out.
+
+    `planes_apart`: planes of the input from one group of four channels to the next; taps' own planes are added by the
+    caller (`split`).
+    """
+    channels, inside = weight.shape[:2]
+    choices = [1] if channels == 1 else sorted({4, HIGH[dot.name]}, reverse=True)
+    best = None
+    for high in choices:
+        made = _blocks(weight, w, grid, high, inside)
+        cost = int((made[2][1:] - made[2][:-1]).sum()) * high
+        if best is None or cost < best[0]:
+            best = cost, high, made
+    assert best is not None
+    _, high, (planes, taps, firsts, values) = best
+    return Blocks(planes * planes_apart, taps, firsts, weight_words(values, dot), high)
+
+
+def _blocks(
+    weight: IntArray, w: Window, grid: Grid, high: int, inside: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
+    """Plane and tap of each entry, entries of each block, and weights (entries, high, 4)."""
+    channels, per_group = weight.shape[0], weight.shape[0] // w.groups
+    picked = np.empty((channels, len(grid.at), inside), np.int8)
+    for t, (i, j) in enumerate(grid.at):
+        picked[:, t] = weight[:, :, i, j]
+    parts: list[tuple[Any, Any, Any]] = []
+    for begin in range(0, channels, high):
+        rows = range(begin, min(begin + high, channels))
+        first, last = (c // per_group * inside for c in (rows[0], rows[-1]))
+        low, top = first // 4, -(-(last + inside) // 4)
+        table = np.zeros((high, len(grid.at), 4 * (top - low)), np.int8)
+        for r in rows:
+            at = r // per_group * inside - 4 * low
+            table[r - begin, :, at : at + inside] = picked[r]
+        words = table.reshape(high, len(grid.at), top - low, 4).transpose(2, 1, 0, 3).reshape(-1, high, 4)
+        kept = np.flatnonzero(words.any(axis=(1, 2)))
+        parts.append((low + kept // max(len(grid.at), 1), kept % max(len(grid.at), 1), words[kept]))
+    firsts = np.cumsum([0, *(len(p[0]) for p in parts)]).astype(np.int64)
+    planes, taps, values = (np.concatenate([p[i] for p in parts]) for i in range(3))
+    return planes.astype(np.int64), taps.astype(np.int64), firsts, values
+
+
+def weight_words(values: NDArray[np.int8], dot: Dot) -> NDArray[np.int32]:
+    """(..., 4) int8 as 32-bit words for the instruction: see `isa.Dot.parts`. Flat, words of a group side by side."""
+    if dot.parts == 1:
+        return np.ascontiguousarray(values).view(np.int32).reshape(-1)
+    if dot.parts == 2:
+        wide = values.astype(np.int16)
+        return (
+            np.ascontiguousarray(np.stack([wide[..., [0, 2]], wide[..., [1, 3]]], axis=-2)).view(np.int32).reshape(-1)
+        )
+    return values.astype(np.int32).reshape(-1)
+
+
+@dataclass(frozen=True)
 class Codes:
-    """A rounder for the channels of a convolution, as the kernel takes it; `limits` = low, high, shift to bytes."""
+    """A requantizer for the channels of a convolution, as the kernel takes it; `limits` = low, high, shift to bytes."""
 
     scale: NDArray[np.float64]
     offset: NDArray[np.float64]
@@ -43,22 +190,24 @@ class Codes:
 NO_CODES = Codes(np.zeros(16), np.zeros(16), RINT, np.zeros(3, np.int32), np.zeros((1, 0), np.int64))
 
 
-def fits(rounder: AffineRequantizer) -> bool:
-    """Whether the kernels can take a rounder: what it rounds stays well within 32 bits."""
-    farthest = max(abs(rounder.reach[0]), abs(rounder.reach[1]))
-    return bool((np.abs(rounder.scale) * farthest + np.abs(rounder.offset) < 2.0**30).all())
+def fits(requantizer: AffineRequantizer) -> bool:
+    """Whether the kernels can take a requantizer: what it rounds stays well within 32 bits."""
+    farthest = max(abs(requantizer.reach[0]), abs(requantizer.reach[1]))
+    return bool((np.abs(requantizer.scale) * farthest + np.abs(requantizer.offset) < 2.0**30).all())
 
 
-def codes(rounder: AffineRequantizer, channels: int, shift: int) -> Codes:
-    """Spread a rounder of 1 or `channels` cells over channels; arrays are longer than that, as tiles are whole."""
+def spread_codes(requantizer: AffineRequantizer, channels: int, shift: int) -> Codes:
+    """Spread a requantizer of 1 or `channels` cells over channels; arrays are longer than that, as tiles are whole."""
 
     def spread(values: NDArray[Any]) -> NDArray[Any]:
         out = np.zeros((channels + 16, *values.shape[1:]), values.dtype)
         out[:channels] = values
         return out
 
-    limits = np.array([rounder.low, rounder.high, shift], np.int32)
-    return Codes(spread(rounder.scale), spread(rounder.offset), rounder.kind, limits, spread(rounder.table))
+    limits = np.array([requantizer.low, requantizer.high, shift], np.int32)
+    return Codes(
+        spread(requantizer.scale), spread(requantizer.offset), requantizer.kind, limits, spread(requantizer.table)
+    )
 
 
 def modulo32(values: IntArray, size: int) -> NDArray[np.int32]:
@@ -95,10 +244,10 @@ class WordConv:
         """Lay the weights out."""
         self.window, self.out, self.pad, self.dot = window, out, pad, dot
         self.channels, self.strided = weight.shape[0], window.strides != (1, 1)
-        self.grids = [self._strided_grid()] if self.strided else layouts.grids(window, size, out)
-        self.border: Pads = window.pads if self.strided else layouts.border(self.grids, size)
+        self.grids = [self._strided_grid()] if self.strided else grids(window, size, out)
+        self.border: Pads = window.pads if self.strided else border(self.grids, size)
         apart = window.strides[0] * window.strides[1] if self.strided else 1
-        self.blocks = [layouts.blocks(weight, window, g, dot, apart) for g in self.grids]
+        self.blocks = [blocks(weight, window, g, dot, apart) for g in self.grids]
         # inserted samples are zeros that no tap meets, so each grid has a constant of its own
         sums = [
             sum((weight[:, :, i, j].sum(axis=1) for i, j in g.at), np.zeros(self.channels, np.int64))
@@ -112,46 +261,46 @@ class WordConv:
         down, right = (tuple(v[a] * w.dilations[a] // w.strides[a] for v in at) for a in (0, 1))
         return Grid(at, down, right, *self.out)
 
-    def direct(self, place: TensorView) -> bool:
-        """Whether it reads this place as it is; else `scratch` is filled first."""
-        lay = place.layout
+    def direct(self, view: TensorView) -> bool:
+        """Whether it reads this tensor as it is; else `scratch` is filled first."""
+        lay = view.layout
         room = (lay.top, lay.left, lay.bottom, lay.right)
         needs = any(self.border)
         enough = all(have >= want for have, want in zip(room, self.border, strict=True))
         widest = max(g.width for g in self.grids)
         return not self.strided and enough and (not needs or lay.pad == self.pad) and lay.pitch >= widest
 
-    def scratch(self, place: TensorView) -> Layout:
+    def scratch(self, view: TensorView) -> Layout:
         """The layout in which it reads an input that isn't laid out for it."""
-        return phases(place, self.border, self.window.strides, self.pad)
+        return phases(view, self.border, self.window.strides, self.pad)
 
     def bind(
-        self, place: TensorView, scratch: Layout | None, to: TensorView | tuple[int, ...], rule: Codes
+        self, view: TensorView, scratch: Layout | None, to: TensorView | tuple[int, ...], codes: Codes
     ) -> list[Bound]:
         """What is known of a run before it: for each grid the kernel's arguments but the buffers.
 
         Args:
-            place: where the input is.
-            scratch: `scratch(place)` if that is needed.
+            view: where the input is.
+            scratch: `scratch(view)` if that is needed.
             to: where codes go, or the shape (images, O, height, width) of an int32 array for accumulators.
-            rule: of the codes.
+            codes: how sums become codes.
         """
-        layout = place.layout if scratch is None else scratch
-        first = place.first
+        layout = view.layout if scratch is None else scratch
+        first = view.first
         if scratch is not None:
             first = 0 if self.strided else self.border[0] * layout.pitch + self.border[1]
         made = zip(self.grids, self.blocks, self.biases, strict=True)
-        return [self._bound(layout, first, *one, to, rule) for one in made if min(one[0].rows, one[0].width) > 0]
+        return [self._bound(layout, first, *one, to, codes) for one in made if min(one[0].rows, one[0].width) > 0]
 
     def _bound(
         self,
         layout: Layout,
         first: int,
         grid: Grid,
-        made: layouts.Blocks,
+        made: Blocks,
         bias: NDArray[np.int32],
         to: TensorView | tuple[int, ...],
-        rule: Codes,
+        codes: Codes,
     ) -> Bound:
         w, (high, dot) = self.window, (made.high, self.dot)
         distance = np.array(grid.down, np.int64) * layout.pitch + np.array(grid.right, np.int64)
@@ -177,20 +326,20 @@ class WordConv:
             (layout.images, layout.stride, stride),
             (grid.rows, max(1, STRIP_BYTES // (4 * layout.groups * layout.pitch))),
             (offsets, made.firsts, made.weights, bias, self.channels),
-            (rule.scale, rule.offset, rule.kind, rule.limits, rule.table),
+            (codes.scale, codes.offset, codes.kind, codes.limits, codes.table),
             at,
-            ((0,) * dot.lanes, (0,) * dot.parts, (0,) * high, (0,) * wide),
+            Tile(dot.lanes, dot.parts, high, wide),
             -(-dot.lanes * wide // layout.pitch),
         )
 
-    def split(self, words: Buffer, place: TensorView, scratch: Buffer, layout: Layout) -> None:
+    def split(self, words: Buffer, view: TensorView, scratch: Buffer, layout: Layout) -> None:
         """Fill the scratch."""
-        split(words, place, self.border, self.window.strides, scratch, layout)
+        split(words, view, self.border, self.window.strides, scratch, layout)
 
 
 @dataclass(frozen=True)
 class Bound:
-    """Arguments of `dot_kernels.convolve` for one grid between two places."""
+    """Arguments of `kernels.convolve` for one grid between two tensors."""
 
     source: tuple[int, int, int]
     images: tuple[int, int, int]
@@ -198,7 +347,7 @@ class Bound:
     layer: tuple[Any, ...]
     rounding: tuple[Any, ...]
     out: tuple[int, ...]
-    tile: tuple[tuple[int, ...], ...]
+    tile: Tile
     grain: int  # rows of a whole tile
 
     def run(self, source: Buffer, words: Buffer, raw: NDArray[np.int32], workers: int = 1) -> None:
@@ -219,42 +368,3 @@ class Bound:
         else:
             spans = shares(rows, self.grain)
             each(part, [(i, i + 1, a, b) for i in range(images) for a, b in spans])
-
-
-class WordProduct:
-    """A product with a constant matrix of byte weights (K, N), zero point taken off; `constant` (N,) modulo 2^32."""
-
-    def __init__(self, weight: IntArray, constant: IntArray, dot: Dot) -> None:
-        """Lay the weights out."""
-        depth, self.columns = weight.shape
-        self.dot, self.depth = dot, -(-depth // 4)
-        self.wide = 4 if dot.registers == 32 else 2
-        block = dot.lanes * self.wide
-        count = -(-self.columns // block)
-        table = np.zeros((4 * self.depth, count * block), np.int8)
-        table[:depth, : self.columns] = weight
-        # (blocks, depth, vectors, lanes, 4)
-        by_word = table.reshape(self.depth, 4, count, self.wide, dot.lanes).transpose(2, 0, 3, 4, 1)
-        words = layouts.weight_words(np.ascontiguousarray(by_word), dot)
-        shape = (count, self.depth, self.wide, dot.lanes, dot.parts)
-        self.weights = np.ascontiguousarray(words.reshape(shape).swapaxes(3, 4)).reshape(-1)
-        self.bias = modulo32(constant, count * block)
-
-    def run(self, codes: NDArray[Any], shift: int, workers: int = 1) -> NDArray[np.int32]:
-        """(M, K) codes, of which each plus `shift` is a byte, to accumulators (M, N)."""
-        rows, depth = codes.shape
-        x = np.zeros((rows, 4 * self.depth), np.uint8)
-        x[:, :depth] = codes.astype(np.uint8)  # modulo 256
-        x[:, :depth] += np.uint8(shift)
-        out = np.empty((rows, self.columns), np.int32)
-        words, dot = x.view(np.uint32).reshape(-1), self.dot
-        tile = ((0,) * dot.lanes, (0,) * dot.parts, (0,) * (1 if rows == 1 else 4), (0,) * self.wide)
-
-        def part(span: tuple[int, int]) -> None:
-            multiply((words, self.depth), span, self.weights, self.bias, out, tile)
-
-        if workers == 1:
-            part((0, rows))
-        else:
-            each(part, shares(rows, 4))
-        return out

@@ -12,6 +12,8 @@ import os
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
+
 from intsim.errors import IntsimError
 
 
@@ -47,7 +49,37 @@ _AVX2 = {"haswell", "broadwell", "core-avx2", "skylake", "znver1", "znver2", "zn
 
 @cache
 def dot() -> Dot:
-    """The quickest that this host has, not tried yet; see `candidates` and `probe.dot`."""
+    """The quickest way to add four products that gives the known answer here; see `candidates`.
+
+    Raises IntsimError if none does, or for a name in INTSIM_ISA that isn't one or isn't available.
+    """
+    for name in candidates():
+        if adds_exactly(DOTS[name]):
+            return DOTS[name]
+    raise IntsimError("no way of adding four products gives right sums on this processor; please report it")
+
+
+def adds_exactly(way: Dot) -> bool:
+    """Whether a known answer comes out: extremes of both operands, side by side and mixed, in every lane of a vector.
+
+    Products saturate wherever two of them meet in 16 bits.
+    """
+    from intsim.engine.exact.matmul import WordMatmul  # which is made for a `Dot`
+
+    depth, columns = 24, 2 * way.lanes + 1
+    k, n = np.arange(depth)[:, None], np.arange(columns)
+    weight = np.where((k // (1 + n % 5)) % 2 == 0, 127, -128) - (k * n) % 3 * np.where(k % 7 == 3, 1, 0)
+    weight = np.clip(weight, -128, 127).astype(np.int64)
+    weight[:, 0], weight[:, 1] = 127, -128
+    x = np.stack([np.full(depth, 255), 255 - np.arange(depth), np.arange(depth) % 2 * 255]).astype(np.int64)
+    expected = [[sum(int(a) * int(b) for a, b in zip(row, column, strict=True)) for column in weight.T] for row in x]
+    sums = WordMatmul(weight, np.zeros(columns, np.int64), way).run(x, 0)
+    return bool(np.array_equal(sums, np.array(expected)))
+
+
+@cache
+def untried() -> Dot:
+    """The quickest that this host names, not tried: its vectors are of a fitting width."""
     return DOTS[candidates()[0]]
 
 
@@ -56,11 +88,11 @@ def candidates() -> list[str]:
 
     Raises IntsimError for a name that isn't one, or isn't available here.
     """
-    found, name = available(), os.environ.get(VARIABLE)
+    names, name = available(), os.environ.get(VARIABLE)
     if name is None:
-        return found
-    if name not in found:
-        raise IntsimError(f"{VARIABLE} is {name!r}; this host has {', '.join(found)}")
+        return names
+    if name not in names:
+        raise IntsimError(f"{VARIABLE} is {name!r}; this host has {', '.join(names)}")
     return [name]
 
 

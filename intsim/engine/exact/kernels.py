@@ -12,12 +12,12 @@ from intsim.jit.compile import compiled
 
 
 @compiled
-def _correct(tile, row, size, scale, limits, table, packed):  # type: ignore[no-untyped-def]
+def _correct(sums, row, size, scale, limits, table, packed):  # type: ignore[no-untyped-def]
     """One row's codes in `packed`, raised or lowered by one where the table says so."""
     lane, begin = np.uint32(8 * (row & 3)), row * size
     low, high, shift = np.int64(limits[0]), np.int64(limits[1]), np.int64(limits[2])
     for p in range(size):
-        seen = np.int64(tile[begin + p])
+        seen = np.int64(sums[begin + p])
         seen = -seen if scale < 0 else seen
         code = np.int64((packed[p] >> lane) & np.uint32(255)) - shift
         if code > low and seen < table[code - low - 1]:
@@ -47,7 +47,7 @@ def _scatter(out, first, line, down, right, source, begin, grid):  # type: ignor
 
 
 @compiled
-def convolve(source, images, span, layer, rounding, out, tile_of):  # type: ignore[no-untyped-def]
+def convolve(source, images, span, layer, rounding, out, tile):  # type: ignore[no-untyped-def]
     """Output rows span[0] to span[1], all channels, of some images, into words of codes or into raw sums.
 
     Args:
@@ -57,65 +57,50 @@ def convolve(source, images, span, layer, rounding, out, tile_of):  # type: igno
         span: (first row, one past the last row, rows of a strip that stay in the cache together).
         layer: (offset of each tap; first tap of each channel block and one past the last; int32 weights (taps, rows,
             parts) flat; int32 bias, one a channel of all blocks; channels in all).
-        rounding: (scale, offset, kind, limits, table) as `_codes` takes them, scale and offset for the channels of all
+        rounding: (scale, offset, kind, limits, table) as `codes` takes them, scale and offset for the channels of all
             blocks, table (channels, high - low) or (channels, 0).
         out: (uint32 words that receive codes, or empty; int32 array that receives sums, one plane a channel, or empty;
             first element, elements of a plane, elements of a row, step down, step right).
-        tile_of: tuples whose lengths are (lanes, parts, rows, vectors) of a tile.
+        tile: `microkernels.Tile`.
     """
     x, start, pitch, width = source
     offsets, firsts, weights, bias, ends = layer
     words, raw, first, plane, line, down, right = out
-    lanes, parts, rows, vectors = tile_of
-    high, block = len(rows), len(lanes) * len(vectors)
+    high, block = tile.rows, tile.lanes * tile.vectors
     scale, offset, kind, limits, table = rounding
-    tile, packed = np.zeros(max(high, 4) * block + RUN, np.int32), np.empty(block + RUN, np.uint32)
+    sums, packed = np.zeros(max(high, 4) * block + RUN, np.int32), np.empty(block + RUN, np.uint32)
     for image in range(images[0], images[1]):
         for begin in range(span[0], span[1], span[2]):
             last = (min(begin + span[2], span[1]) - 1) * pitch + width
-            for place_of in range(firsts.size - 1):
-                channel, tap = place_of * high, firsts[place_of]
-                count, many = firsts[place_of + 1] - tap, min(high, ends - place_of * high)
+            for index in range(firsts.size - 1):
+                channel, tap = index * high, firsts[index]
+                count, many = firsts[index + 1] - tap, min(high, ends - index * high)
                 position, column = begin, -block
                 for p in range(begin * pitch, last, block):
                     column += block
                     while column >= pitch:
                         position, column = position + 1, column - pitch
-                    conv_tile(
-                        x,
-                        start + image * images[2] + p,
-                        offsets,
-                        tap,
-                        count,
-                        weights,
-                        tap,
-                        bias,
-                        channel,
-                        tile,
-                        lanes,
-                        parts,
-                        rows,
-                        vectors,
-                    )
+                    at = start + image * images[2] + p
+                    conv_tile(x, at, offsets, tap, count, weights, tap, bias, channel, sums, tile)
                     valid = min(block, last - p)
                     grid = position, column, width, pitch, valid
                     if raw.size:
                         for r in range(many):
                             to = first + (image * ends + channel + r) * plane
-                            _scatter(raw, to, line, down, right, tile, r * block, grid)
+                            _scatter(raw, to, line, down, right, sums, r * block, grid)
                         continue
                     for group in range(0, many, 4):
-                        codes(tile, group, scale, offset, channel + group, limits, kind, packed, lanes, vectors)
+                        codes(sums, group, scale, offset, channel + group, limits, kind, packed, tile)
                         if table.shape[1] > 0:
                             for r in range(group, min(group + 4, many)):
                                 c = channel + r
-                                _correct(tile, r, block, scale[c], limits, table[c], packed)
+                                _correct(sums, r, block, scale[c], limits, table[c], packed)
                         to = first + image * images[3] + ((channel + group) // 4) * plane
                         _scatter(words, to, line, down, right, packed, 0, grid)
 
 
 @compiled
-def certify(source, images, span, layer, limits, out, failed, tile_of):  # type: ignore[no-untyped-def]
+def convolve_checked(source, images, span, layer, limits, out, failed, tile):  # type: ignore[no-untyped-def]
     """As `convolve` into raw sums, of channels whose sums' positive and negative parts are accumulated apart.
 
     Every partial sum of a channel, in any order, lies between its negative and its positive part. Blocks of channels in
@@ -130,37 +115,36 @@ def certify(source, images, span, layer, limits, out, failed, tile_of):  # type:
     x, start, pitch, width = source
     offsets, firsts, weights, bias, ends = layer
     raw, first, plane, line, down, right = out
-    lanes, parts, rows, vectors = tile_of
-    pairs, block = len(rows) // 2, len(lanes) * len(vectors)
-    tile, sums, edges = np.zeros(2 * pairs * block, np.int32), np.empty(block + RUN, np.int32), np.zeros(2, np.int32)
+    pairs, block = tile.rows // 2, tile.lanes * tile.vectors
+    parts, sums, edges = np.zeros(2 * pairs * block, np.int32), np.empty(block + RUN, np.int32), np.zeros(2, np.int32)
     for image in range(images[0], images[1]):
         for begin in range(span[0], span[1], span[2]):
             last = (min(begin + span[2], span[1]) - 1) * pitch + width
-            for place_of in range(firsts.size - 1):
-                channel, tap = place_of * pairs, firsts[place_of]
-                count, many = firsts[place_of + 1] - tap, min(pairs, ends - place_of * pairs)
+            for index in range(firsts.size - 1):
+                channel, tap = index * pairs, firsts[index]
+                count, many = firsts[index + 1] - tap, min(pairs, ends - index * pairs)
                 position, column = begin, -block
                 for p in range(begin * pitch, last, block):
-                    if failed[place_of]:
+                    if failed[index]:
                         break
                     column += block
                     while column >= pitch:
                         position, column = position + 1, column - pitch
                     at = start + image * images[2] + p
-                    conv_tile(x, at, offsets, tap, count, weights, tap, bias, 0, tile, lanes, parts, rows, vectors)
+                    conv_tile(x, at, offsets, tap, count, weights, tap, bias, 0, parts, tile)
                     valid = min(block, last - p)
                     grid = position, column, width, pitch, valid
                     for r in range(many):
                         c = channel + r
-                        bounded(tile, 2 * r, valid, limits[2, c], sums, edges, lanes, vectors)
+                        bounded(parts, 2 * r, valid, limits[2, c], sums, edges, tile)
                         if edges[0] < limits[0, c] or edges[1] > limits[1, c]:
-                            failed[place_of] = True
+                            failed[index] = True
                         to = first + (image * ends + c) * plane
                         _scatter(raw, to, line, down, right, sums, 0, grid)
 
 
 @compiled
-def multiply(source, span, weights, bias, out, tile_of):  # type: ignore[no-untyped-def]
+def multiply(source, span, weights, bias, out, tile):  # type: ignore[no-untyped-def]
     """Rows span[0] to span[1] of a matrix product: out[m, n] = bias[n] + sum_k x[m, k] w[k, n].
 
     Args:
@@ -168,29 +152,26 @@ def multiply(source, span, weights, bias, out, tile_of):  # type: ignore[no-unty
         weights: flat int32, (column blocks, words of a row, vectors, parts, lanes).
         bias: int32, one a column of all blocks.
         out: (M, columns) int32.
-        tile_of: tuples whose lengths are (lanes, parts, rows, vectors) of a tile.
+        tile: `microkernels.Tile`.
     """
     x, step = source
-    lanes, parts, rows, vectors = tile_of
     depth, columns = step, out.shape[1]
-    high, block = len(rows), len(lanes) * len(vectors)
-    tile, at = np.empty(high * block, np.int32), np.empty(high, np.int64)
-    for place in range((columns + block - 1) // block):
-        many = min(block, columns - place * block)
+    high, block = tile.rows, tile.lanes * tile.vectors
+    sums, at = np.empty(high * block, np.int32), np.empty(high, np.int64)
+    for index in range((columns + block - 1) // block):
+        many = min(block, columns - index * block)
         for m in range(span[0], span[1], high):
             for r in range(high):
                 at[r] = min(m + r, span[1] - 1) * step
-            product_tile(
-                x, at, step, depth, weights, place * depth, bias, place * block, tile, lanes, parts, rows, vectors
-            )
+            product_tile(x, at, step, depth, weights, index * depth, bias, index * block, sums, tile)
             for r in range(min(high, span[1] - m)):
                 for c in range(many):
-                    out[m + r, place * block + c] = tile[r * block + c]
+                    out[m + r, index * block + c] = sums[r * block + c]
 
 
 @compiled
-def add_words(x, y, shape, factors, limits, kind, out, lanes):  # type: ignore[no-untyped-def]
-    """Codes of weighted sums of two maps, or of one with weights 0 for the other; `_sum_codes` says which.
+def add_words(x, y, shape, factors, limits, kind, out, tile):  # type: ignore[no-untyped-def]
+    """Codes of weighted sums of two maps, or of one with weights 0 for the other; `sum_codes` says which.
 
     Args:
         x, y, out: (words, from image to image, plane to plane, row to row, first word).
@@ -198,7 +179,7 @@ def add_words(x, y, shape, factors, limits, kind, out, lanes):  # type: ignore[n
         factors: (5, channels) float64, channels a multiple of 4.
     """
     images, groups, height, width = shape
-    block = len(lanes)
+    block = tile.lanes
     packed = np.empty(block + RUN, np.uint32)
     for image in range(images):
         for group in range(groups):
@@ -207,5 +188,5 @@ def add_words(x, y, shape, factors, limits, kind, out, lanes):  # type: ignore[n
                 b = y[4] + image * y[1] + group * y[2] + row * y[3]
                 to = out[4] + image * out[1] + group * out[2] + row * out[3]
                 for p in range(0, width, block):
-                    sum_codes(x[0], a + p, y[0], b + p, factors, 4 * group, limits, kind, packed, lanes)
+                    sum_codes(x[0], a + p, y[0], b + p, factors, 4 * group, limits, kind, packed, tile)
                     copy(out[0], to + p, packed, 0, min(block, width - p))

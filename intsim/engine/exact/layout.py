@@ -70,7 +70,7 @@ class Layout:
 class TensorView:
     """Some of the channels of a buffer: a tensor, or one operand of a concatenation."""
 
-    storage: int  # which buffer
+    buffer: int  # which of the program's
     layout: Layout  # of the whole buffer
     group: int  # first plane
     channels: int
@@ -85,18 +85,18 @@ class TensorView:
         return replace(self.layout, channels=self.channels)
 
 
-def pack(codes: NDArray[Any], words: Buffer, place: TensorView) -> None:
+def pack(codes: NDArray[Any], words: Buffer, view: TensorView) -> None:
     """(images, channels, height, width) integers into words; the border is not touched."""
-    lay = place.layout
-    flat = np.ascontiguousarray(codes).reshape(lay.images * place.channels * lay.height, lay.width)
-    _pack(flat, words, lay.images, place.channels, lay.height, walk(place), lay.shift)
+    lay = view.layout
+    flat = np.ascontiguousarray(codes).reshape(lay.images * view.channels * lay.height, lay.width)
+    _pack(flat, words, lay.images, view.channels, lay.height, walk(view), lay.shift)
 
 
-def unpack(words: Buffer, place: TensorView, out: NDArray[Any]) -> None:
+def unpack(words: Buffer, view: TensorView, out: NDArray[Any]) -> None:
     """Words into a contiguous array (images, channels, height, width)."""
-    lay = place.layout
-    flat = out.reshape(lay.images * place.channels * lay.height, lay.width)
-    _unpack(words, flat, lay.images, place.channels, lay.height, walk(place), lay.shift)
+    lay = view.layout
+    flat = out.reshape(lay.images * view.channels * lay.height, lay.width)
+    _unpack(words, flat, lay.images, view.channels, lay.height, walk(view), lay.shift)
 
 
 def has_border(layout: Layout) -> bool:
@@ -111,56 +111,47 @@ def fill_border(words: Buffer, layout: Layout) -> None:
         _fill(words, layout.images * layout.groups, layout.height, layout.width, _border(layout), word)
 
 
-def phases(place: TensorView, pads: tuple[int, int, int, int], strides: tuple[int, int], pad: int) -> Layout:
+def phases(view: TensorView, pads: tuple[int, int, int, int], strides: tuple[int, int], pad: int) -> Layout:
     """The layout of `split`: one plane for each of the sh x sw positions modulo the strides, in that order."""
-    lay = place.layout
+    lay = view.layout
     rows = -(-(lay.height + pads[0] + pads[2]) // strides[0])
     columns = -(-(lay.width + pads[1] + pads[3]) // strides[1])
-    return Layout(lay.images, 4 * -(-place.channels // 4) * strides[0] * strides[1], rows, columns, lay.shift, pad=pad)
+    return Layout(lay.images, 4 * -(-view.channels // 4) * strides[0] * strides[1], rows, columns, lay.shift, pad=pad)
 
 
 def split(
     words: Buffer,
-    place: TensorView,
+    view: TensorView,
     pads: tuple[int, int, int, int],
     strides: tuple[int, int],
     out: Buffer,
     layout: Layout,
 ) -> None:
-    """Positions of a padded map apart by their places modulo the strides; pads (top, left, bottom, right) may crop."""
-    lay, groups = place.layout, -(-place.channels // 4)
-    geometry = (*walk(place), lay.height, lay.width)
+    """Positions of a padded map apart by what they are modulo the strides; pads (top, left, bottom, right) may crop."""
+    lay, groups = view.layout, -(-view.channels // 4)
+    geometry = (*walk(view), lay.height, lay.width)
     target = (layout.stride, layout.plane, layout.height, layout.width)
     word = np.uint32((layout.pad & 255) * 0x01010101)
     _split(words, geometry, lay.images, groups, pads[0], pads[1], strides, out, target, word)
 
 
 def resize(
-    words: Buffer, place: TensorView, rows: NDArray[Any], columns: NDArray[Any], out: Buffer, to: TensorView
+    words: Buffer, view: TensorView, rows: NDArray[Any], columns: NDArray[Any], out: Buffer, to: TensorView
 ) -> None:
-    """Positions picked by row and column into another place, as nearest resizing does."""
-    a = place.layout
-    _resize(
-        words,
-        walk(place),
-        a.images,
-        -(-place.channels // 4),
-        rows,
-        columns,
-        out,
-        walk(to),
-    )
+    """Positions picked by row and column into another tensor, as nearest resizing does."""
+    a = view.layout
+    _resize(words, walk(view), a.images, -(-view.channels // 4), rows, columns, out, walk(to))
 
 
-def shift_channels(words: Buffer, place: TensorView, out: Buffer, to: TensorView, channel: int) -> None:
-    """Copy a place into channels `channel` and on of another of the same height and width."""
-    a = place.layout
-    _shift_channels(words, walk(place), (a.images, place.channels, a.height, a.width), out, walk(to), channel)
+def shift_channels(words: Buffer, view: TensorView, out: Buffer, to: TensorView, channel: int) -> None:
+    """Copy a tensor into channels `channel` and on of another of the same height and width."""
+    a = view.layout
+    _shift_channels(words, walk(view), (a.images, view.channels, a.height, a.width), out, walk(to), channel)
 
 
-def walk(place: TensorView) -> tuple[int, int, int, int]:
+def walk(view: TensorView) -> tuple[int, int, int, int]:
     """Words from image to image, plane to plane, row to row, and the first one."""
-    return place.layout.stride, place.layout.plane, place.layout.pitch, place.first
+    return view.layout.stride, view.layout.plane, view.layout.pitch, view.first
 
 
 def _border(layout: Layout) -> tuple[int, int, int, int]:

@@ -1,11 +1,12 @@
 """LLVM code for tiles of exact sums: four u8 x s8 products at a time, and the codes of finished sums.
 
 The innermost loops are emitted as LLVM code: accumulators in vector registers, one `vpdpbusd` (or two `pmaddwd`) for
-four products in each lane. A tuple's length is part of its type, so tuples `(0,) * n` tell the emitter its constants.
+four products in each lane. A `Tile` says how much of a convolution or product that is.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,9 +15,25 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from intsim.jit.constants import Constants
+
 I16, I32, I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 _DOTS = {(16, 1): "llvm.x86.avx512.vpdpbusd.512", (8, 1): "llvm.x86.avx512.vpdpbusd.256"}
 _PAIRS = {16: "llvm.x86.avx512.pmaddw.d.512", 8: "llvm.x86.avx2.pmadd.wd", 4: "llvm.x86.sse2.pmadd.wd"}
+
+
+@dataclass(frozen=True)
+class Tile(Constants):
+    """Sums that are accumulated together: `rows` x `vectors` x `lanes` of them.
+
+    Rows are output channels of a convolution, or rows of a product; the vectors lie side by side along the other axis.
+    `parts`: see `isa.Dot`.
+    """
+
+    lanes: int
+    parts: int
+    rows: int = 1
+    vectors: int = 1
 
 
 def _pointer(context: Any, builder: Any, kind: Any, array: Any) -> Any:
@@ -68,24 +85,24 @@ def _dot(builder: Any, total: Any, activations: list[Any], weights: list[Any], l
 
 
 def _accumulators(builder: Any, start: list[Any]) -> list[Any]:
-    """Places that LLVM keeps in registers."""
-    places = []
+    """Variables that LLVM keeps in registers."""
+    totals = []
     for value in start:
         with builder.goto_entry_block():
-            place = builder.alloca(value.type)
-        builder.store(value, place)
-        places.append(place)
-    return places
+            total = builder.alloca(value.type)
+        builder.store(value, total)
+        totals.append(total)
+    return totals
 
 
 @intrinsic
-def conv_tile(typingctx, x, at, offsets, first, taps, weights, begin, bias, channel, out, lanes, parts, rows, vectors):  # type: ignore[no-untyped-def]
-    """`rows` channels x `vectors` x `lanes` positions: out[r, p] = bias + sum over taps of four products each.
+def conv_tile(typingctx, x, at, offsets, first, taps, weights, begin, bias, channel, out, tile):  # type: ignore[no-untyped-def]
+    """A tile of channels by positions: out[r, p] = bias + sum over taps of four products each.
 
     Tap t of channel r reads the words x[at + offsets[first + t] + p] and the weight word weights[begin + t, r].
     """
-    signature = types.void(x, at, offsets, first, taps, weights, begin, bias, channel, out, lanes, parts, rows, vectors)
-    width, pieces, high, wide = lanes.count, parts.count, rows.count, vectors.count
+    signature = types.void(x, at, offsets, first, taps, weights, begin, bias, channel, out, tile)
+    width, pieces, high, wide = tile.value.lanes, tile.value.parts, tile.value.rows, tile.value.vectors
 
     def codegen(context: Any, builder: Any, _: Any, args: Any) -> Any:
         pointers = {
@@ -97,7 +114,7 @@ def conv_tile(typingctx, x, at, offsets, first, taps, weights, begin, bias, chan
         weight = builder.gep(pointers[5], [builder.mul(args[6], index(high * pieces))])
         initial = builder.gep(pointers[7], [args[8]])
         start = [_splat(builder, builder.load(builder.gep(initial, [index(r)])), width) for r in range(high)]
-        places = _accumulators(builder, [start[r] for r in range(high) for _ in range(wide)])
+        totals = _accumulators(builder, [start[r] for r in range(high) for _ in range(wide)])
         with cgutils.for_range(builder, args[4]) as loop:
             base = builder.gep(here, [builder.load(builder.gep(where, [loop.index]))])
             row = builder.gep(weight, [builder.mul(loop.index, index(high * pieces))])
@@ -106,29 +123,29 @@ def conv_tile(typingctx, x, at, offsets, first, taps, weights, begin, bias, chan
                 words = [builder.load(builder.gep(row, [index(r * pieces + q)])) for q in range(pieces)]
                 factors = [_splat(builder, w, width) for w in words]
                 for p in range(wide):
-                    place = places[r * wide + p]
-                    builder.store(_dot(builder, builder.load(place), seen[p], factors, width), place)
-        _store(builder, places, pointers[9], width)
+                    total = totals[r * wide + p]
+                    builder.store(_dot(builder, builder.load(total), seen[p], factors, width), total)
+        _store(builder, totals, pointers[9], width)
         return context.get_dummy_value()
 
     return signature, codegen
 
 
-def _store(builder: Any, places: list[Any], pointer: Any, lanes: int) -> None:
-    for i, place in enumerate(places):
-        value = builder.load(place)
+def _store(builder: Any, totals: list[Any], pointer: Any, lanes: int) -> None:
+    for i, total in enumerate(totals):
+        value = builder.load(total)
         to = builder.bitcast(builder.gep(pointer, [ir.Constant(I64, i * lanes)]), value.type.as_pointer())
         builder.store(value, to).align = 4
 
 
 @intrinsic
-def product_tile(typingctx, x, at, step, depth, weights, begin, bias, channel, out, lanes, parts, rows, vectors):  # type: ignore[no-untyped-def]
-    """`rows` rows of x, words `step` apart, against vectors x lanes columns: out[r, c] = bias + sum of products.
+def product_tile(typingctx, x, at, step, depth, weights, begin, bias, channel, out, tile):  # type: ignore[no-untyped-def]
+    """A tile of rows of x, words `step` apart, by columns: out[r, c] = bias + sum of products.
 
     Word k of row r is x[at[r] + k]; the weight words of its columns are weights[begin + k] (vectors, parts, lanes).
     """
-    signature = types.void(x, at, step, depth, weights, begin, bias, channel, out, lanes, parts, rows, vectors)
-    width, pieces, high, wide = lanes.count, parts.count, rows.count, vectors.count
+    signature = types.void(x, at, step, depth, weights, begin, bias, channel, out, tile)
+    width, pieces, high, wide = tile.value.lanes, tile.value.parts, tile.value.rows, tile.value.vectors
 
     def codegen(context: Any, builder: Any, _: Any, args: Any) -> Any:
         pointers = {
@@ -140,7 +157,7 @@ def product_tile(typingctx, x, at, step, depth, weights, begin, bias, channel, o
         weight = builder.gep(pointers[4], [builder.mul(args[5], index(one))])
         initial = builder.gep(pointers[6], [args[7]])
         start = [_vector(builder, initial, index(p * width), width) for p in range(wide)]
-        places = _accumulators(builder, [start[p] for _ in range(high) for p in range(wide)])
+        totals = _accumulators(builder, [start[p] for _ in range(high) for p in range(wide)])
         with cgutils.for_range(builder, args[3]) as loop:
             row = builder.gep(weight, [builder.mul(loop.index, index(one))])
             factors = [
@@ -151,9 +168,9 @@ def product_tile(typingctx, x, at, step, depth, weights, begin, bias, channel, o
                 word = builder.load(builder.gep(lines[r], [loop.index]))
                 seen = [_splat(builder, b, width) for b in _bytes(builder, word, pieces)]
                 for p in range(wide):
-                    place = places[r * wide + p]
-                    builder.store(_dot(builder, builder.load(place), seen, factors[p], width), place)
-        _store(builder, places, pointers[8], width)
+                    total = totals[r * wide + p]
+                    builder.store(_dot(builder, builder.load(total), seen, factors[p], width), total)
+        _store(builder, totals, pointers[8], width)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -218,14 +235,14 @@ def _store_word(builder: Any, pointer: Any, lanes: int) -> Any:
 
 
 @intrinsic
-def codes(typingctx, tile, row, scale, offset, channel, limits, kind, out, lanes, vectors):  # type: ignore[no-untyped-def]
-    """Bytes of four channels of a tile, one word a position: `rounder.AffineRequantizer` says what they are."""
-    signature = types.void(tile, row, scale, offset, channel, limits, kind, out, lanes, vectors)
-    width, wide = lanes.count, vectors.count
+def codes(typingctx, sums, row, scale, offset, channel, limits, kind, out, tile):  # type: ignore[no-untyped-def]
+    """Bytes of four channels of a tile, one word a position: `requantize.AffineRequantizer` says what they are."""
+    signature = types.void(sums, row, scale, offset, channel, limits, kind, out, tile)
+    width, wide = tile.value.lanes, tile.value.vectors
     floats = ir.VectorType(ir.DoubleType(), width)
 
     def codegen(context: Any, builder: Any, _: Any, args: Any) -> Any:
-        arrays = ((0, tile), (2, scale), (3, offset), (5, limits), (7, out))
+        arrays = ((0, sums), (2, scale), (3, offset), (5, limits), (7, out))
         pointers = {i: _pointer(context, builder, k, args[i]) for i, k in arrays}
         scales, offsets = (builder.gep(pointers[i], [args[4]]) for i in (2, 3))
         lines = builder.gep(pointers[0], [builder.mul(args[1], ir.Constant(I64, wide * width))])
@@ -248,14 +265,14 @@ def codes(typingctx, tile, row, scale, offset, channel, limits, kind, out, lanes
 
 
 @intrinsic
-def sum_codes(typingctx, x, at, y, to, factors, group, limits, kind, out, lanes):  # type: ignore[no-untyped-def]
+def sum_codes(typingctx, x, at, y, to, factors, group, limits, kind, out, tile):  # type: ignore[no-untyped-def]
     """One vector of words: bytes of scale * (a * byte of x + b * byte of y + c) + offset.
 
     factors (5, channels) float64: a, b, c, scale, offset; a, b, c and all sums are integers below 2^53. `group` is the
     word's first channel.
     """
-    signature = types.void(x, at, y, to, factors, group, limits, kind, out, lanes)
-    width = lanes.count
+    signature = types.void(x, at, y, to, factors, group, limits, kind, out, tile)
+    width = tile.value.lanes
     floats, words = ir.VectorType(ir.DoubleType(), width), ir.VectorType(I32, width)
 
     def codegen(context: Any, builder: Any, _: Any, args: Any) -> Any:
@@ -267,8 +284,8 @@ def sum_codes(typingctx, x, at, y, to, factors, group, limits, kind, out, lanes)
 
         def factor(row: int, r: int) -> Any:
             at_row = builder.add(builder.mul(columns, ir.Constant(I64, row)), args[5])
-            place = builder.gep(pointers[4], [builder.add(at_row, ir.Constant(I64, r))])
-            return _spread(builder, builder.load(place), width)
+            pointer = builder.gep(pointers[4], [builder.add(at_row, ir.Constant(I64, r))])
+            return _spread(builder, builder.load(pointer), width)
 
         def byte(word: Any, r: int) -> Any:
             moved = builder.lshr(word, ir.Constant(words, [8 * r] * width)) if r else word
@@ -287,18 +304,18 @@ def sum_codes(typingctx, x, at, y, to, factors, group, limits, kind, out, lanes)
 
 
 @intrinsic
-def bounded(typingctx, tile, row, valid, constant, sums, edges, lanes, vectors):  # type: ignore[no-untyped-def]
-    """Rows `row` (sums of positive products) and `row + 1` (of negative ones) of a tile.
+def bounded(typingctx, parts, row, valid, constant, sums, edges, tile):  # type: ignore[no-untyped-def]
+    """Rows `row` (sums of positive products) and `row + 1` (of negative ones) of a tile's `parts`.
 
     Their sums and the constant go into `sums`; the least of the first `valid` negative ones into edges[0], the greatest
     of the positive ones into edges[1].
     """
-    signature = types.void(tile, row, valid, constant, sums, edges, lanes, vectors)
-    width, wide = lanes.count, vectors.count
+    signature = types.void(parts, row, valid, constant, sums, edges, tile)
+    width, wide = tile.value.lanes, tile.value.vectors
     words = ir.VectorType(I32, width)
 
     def codegen(context: Any, builder: Any, _: Any, args: Any) -> Any:
-        pointers = {i: _pointer(context, builder, k, args[i]) for i, k in ((0, tile), (4, sums), (5, edges))}
+        pointers = {i: _pointer(context, builder, k, args[i]) for i, k in ((0, parts), (4, sums), (5, edges))}
         line = builder.gep(pointers[0], [builder.mul(args[1], ir.Constant(I64, wide * width))])
         added, count = _splat(builder, args[3], width), _splat(builder, builder.trunc(args[2], I32), width)
         zero = ir.Constant(words, None)
@@ -344,15 +361,15 @@ def copy(typingctx, out, to, source, begin, count):  # type: ignore[no-untyped-d
         store = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.store.v{RUN}i32.p0")
         steps = ir.Constant(words, list(range(RUN)))
         with cgutils.for_range_slice(builder, ir.Constant(I64, 0), args[4], ir.Constant(I64, RUN)) as (index, _):
-            place = builder.bitcast(builder.gep(target, [index]), words.as_pointer())
+            there = builder.bitcast(builder.gep(target, [index]), words.as_pointer())
             value = _vector(builder, builder.gep(origin, [index]), ir.Constant(I64, 0), RUN)
             left = builder.sub(args[4], index)
             with builder.if_else(builder.icmp_signed(">=", left, ir.Constant(I64, RUN))) as (whole, rest):
                 with whole:
-                    builder.store(value, place).align = 4
+                    builder.store(value, there).align = 4
                 with rest:
                     chosen = builder.icmp_signed("<", steps, _splat(builder, builder.trunc(left, I32), RUN))
-                    builder.call(store, [value, place, ir.Constant(I32, 4), chosen])
+                    builder.call(store, [value, there, ir.Constant(I32, 4), chosen])
         return context.get_dummy_value()
 
     return signature, codegen

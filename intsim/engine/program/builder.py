@@ -1,84 +1,76 @@
-"""A program in the making: its steps so far, and in which forms they have made each tensor."""
+"""A program in the making: its steps so far, and how they have made each tensor, as array or words."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from intsim.engine.exact import layout as words
-from intsim.engine.exact import selftest
-from intsim.engine.exact.layout import Layout, TensorView
-from intsim.engine.program.analysis import Analysis, byte_shift, forms, inside
+from intsim.engine.exact.isa import dot
+from intsim.engine.exact.layout import Layout, TensorView, pack, unpack
+from intsim.engine.program.analysis import analyse, byte_shift, narrowest
+from intsim.engine.program.placement import place
 from intsim.engine.program.program import Frame, Step
 from intsim.graph import IntArray, IntegerGraph, Node
 from intsim.ops import OPS, Mac
 from intsim.targets import Target
 
-NARROW = (np.uint8, np.int8, np.uint16, np.int16, np.int32, np.int64)
-
-
-def narrowest(held: tuple[int, int]) -> type[np.integer[Any]]:
-    """The narrowest type that holds these integers."""
-    return next(t for t in NARROW if inside(held, (int(np.iinfo(t).min), int(np.iinfo(t).max))))
-
 
 class ProgramBuilder:
-    """A program in the making: steps so far, and which tensors they have made in which form."""
+    """Steps so far, and which tensors they have made, as arrays or as words."""
 
     def __init__(self, graph: IntegerGraph, target: Target, keep: bool) -> None:
         """No steps yet; raises IntsimError when a layer doesn't fit the target's multiplier."""
-        self.graph, self.target, self.keep, self.dot = graph, target, keep, selftest.dot()
-        self.forms: Analysis = forms(graph, target, self.dot)
-        self.layouts: list[Layout] = list(self.forms.storages)
-        self.places: dict[str, TensorView] = dict(self.forms.places)
+        self.graph, self.target, self.keep, self.dot = graph, target, keep, dot()
+        self.analysis = analyse(graph, target)
+        self.placement = place(graph, target, self.analysis, self.dot)
+        self.layouts, self.views = list(self.placement.layouts), dict(self.placement.views)
         self.steps: list[Step] = []
         self.arrays: set[str] = set(graph.inputs)
         self.written: set[str] = set()  # tensors that are words by now
         self.fused: set[str] = set()
         self.readers = graph.consumers()
 
-    def dense(self, name: str) -> None:
+    def as_array(self, name: str) -> None:
         """Make sure that a tensor is an array."""
         if name in self.arrays:
             return
-        place, shape = self.places[name], self.graph.tensors[name].shape
-        kind = narrowest(self.forms.holds[name])
+        view, shape = self.views[name], self.graph.tensors[name].shape
+        kind = narrowest(self.analysis.holds[name])
 
         def action(frame: Frame) -> None:
             out = np.empty(shape, kind)
-            words.unpack(frame.buffers[place.storage], place, out)
+            unpack(frame.buffers[view.buffer], view, out)
             frame.arrays[name] = out
 
         size = math.prod(shape) * kind().itemsize
         why = "words are read as an array"
-        self.step((), "unpack", why, action, size, name, storages=(place.storage,), made=(name,))
+        self.step((), "unpack", why, action, size, name, buffers=(view.buffer,), made=(name,))
         self.arrays.add(name)
 
-    def worded(self, name: str) -> TensorView:
-        """Make sure that a tensor is words, in its place or in a new one."""
-        place = self.places.get(name)
-        if place is None:
-            shift = byte_shift(self.forms.holds[name])
+    def as_words(self, name: str) -> TensorView:
+        """Make sure that a tensor is words, in its own view or in a new one."""
+        view = self.views.get(name)
+        if view is None:
+            shift = byte_shift(self.analysis.holds[name])
             assert shift is not None
-            place = self.places[name] = self.storage(self.plain(name, shift))
+            view = self.views[name] = self.new_buffer(self.plain(name, shift))
         if name not in self.written:
-            self.dense(name)
-            self.pack(name, place)
-        return place
+            self.as_array(name)
+            self.pack(name, view)
+        return view
 
-    def pack(self, name: str, place: TensorView) -> None:
-        """Write a tensor, which is an array by now, into a place."""
-        lay = place.layout
-        shape = (lay.images, place.channels, lay.height, lay.width)
+    def pack(self, name: str, view: TensorView) -> None:
+        """Write a tensor, which is an array by now, into a view."""
+        lay = view.layout
+        shape = (lay.images, view.channels, lay.height, lay.width)
 
         def action(frame: Frame) -> None:
-            words.pack(frame.arrays[name].reshape(shape), frame.buffers[place.storage], place)
+            pack(frame.arrays[name].reshape(shape), frame.buffers[view.buffer], view)
 
         why = "an array is read as words"
-        self.step((), "pack", why, action, 4 * lay.size, name, arrays=(name,), storages=(place.storage,))
+        self.step((), "pack", why, action, 4 * lay.size, name, arrays=(name,), buffers=(view.buffer,))
         self.written.add(name)
 
     def plain(self, name: str, shift: int) -> Layout:
@@ -87,7 +79,7 @@ class ProgramBuilder:
         *_, height, width = (1, *spatial)
         return Layout(images, channels, height, width, shift)
 
-    def storage(self, layout: Layout) -> TensorView:
+    def new_buffer(self, layout: Layout) -> TensorView:
         """A new buffer."""
         self.layouts.append(layout)
         return TensorView(len(self.layouts) - 1, layout, 0, layout.channels)
@@ -102,29 +94,24 @@ class ProgramBuilder:
         label: str = "",
         *,
         arrays: tuple[str, ...] = (),
-        storages: tuple[int, ...] = (),
+        buffers: tuple[int, ...] = (),
         made: tuple[str, ...] = (),
     ) -> None:
         """Append a step; `size` bytes are written."""
         macs = sum(self._macs(n) for n in nodes)
-        self.steps.append(Step(nodes, kernel, why, action, macs, size, label, arrays, storages, made))
+        self.steps.append(Step(nodes, kernel, why, action, macs, size, label, arrays, buffers, made))
 
     def _macs(self, node: Node) -> int:
         op = OPS[node.op]
         if not isinstance(op, Mac):
             return 0
         rows, columns = op.extent(node, *(self.graph.tensors[i].shape for i in node.inputs))
-        depth = self._depth(node) if "weight" in node.arrays else self.graph.tensors[node.inputs[1]].shape[-2]
-        return rows * columns * depth
-
-    @staticmethod
-    def _depth(node: Node) -> int:
-        shape = node.arrays["weight"].shape
-        return shape[-2] if node.op == "matmul" else math.prod(shape[1:])
+        weight = node.arrays["weight"].shape if "weight" in node.arrays else self.graph.tensors[node.inputs[1]].shape
+        return rows * columns * (weight[-2] if node.op == "matmul" else math.prod(weight[1:]))
 
     def keep_tensor(self, name: str) -> None:
         """Keep a tensor for the caller."""
-        self.dense(name)
+        self.as_array(name)
 
         def action(frame: Frame) -> None:
             frame.kept[name] = frame.arrays[name].astype(np.int64)

@@ -2,39 +2,64 @@
 
 from __future__ import annotations
 
+import operator
+import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 
-from intsim.engine.program import blocked, dense, registers, tables
+from intsim.engine.program import arrays, registers, words
 from intsim.engine.program.builder import ProgramBuilder
 from intsim.engine.program.program import Program
 from intsim.graph import IntegerGraph, Node
 from intsim.targets import Target
 
 WAYS: dict[str, tuple[Callable[[ProgramBuilder, Node], bool], ...]] = {
-    "conv": (blocked.conv, registers.conv),
-    "conv_transpose": (blocked.conv, registers.conv),
-    "matmul": (dense.product, registers.product),
-    "requantize": (blocked.add, dense.rounded),
-    "gather": (blocked.resize,),
-    "table": (tables.on_words, tables.on_arrays),
-    "concat": (blocked.concat,),
+    "conv": (words.conv, registers.conv),
+    "conv_transpose": (words.conv, registers.conv),
+    "matmul": (arrays.matmul, registers.matmul),
+    "requantize": (words.requantize, arrays.requantize),
+    "gather": (words.resize,),
+    "table": (words.table, arrays.table),
+    "concat": (words.concat,),
 }
 """Of each operator, quickest first; a way that can't take a node says False and adds nothing."""
+MOST_PROGRAMS = 4
+"""Programs of a graph that are kept: each holds packed weights and its memory."""
+
+_Key = tuple[Target, str, bool, tuple[str, ...], tuple[str, ...]]
+_Kept = OrderedDict[_Key, tuple[list[object], Program]]
+_programs: dict[int, tuple[weakref.ref[IntegerGraph], _Kept]] = {}
 
 
 def program(graph: IntegerGraph, target: Target, keep: bool) -> Program:
-    """Prepare a graph for a target; `keep` keeps every tensor, so nothing runs as one that is two in the graph.
+    """A graph's program, kept while its nodes and tensors are the same ones; arrays of a node are constants.
 
-    Raises IntsimError when a layer doesn't fit the target.
+    `keep` keeps every tensor, so nothing runs as one that is two in the graph. Raises IntsimError when a layer doesn't
+    fit the target.
     """
-    draft = ProgramBuilder(graph, target, keep)
+    number = id(graph)
+    if number not in _programs or _programs[number][0]() is not graph:
+        _programs[number] = weakref.ref(graph, lambda _: _programs.pop(number, None)), OrderedDict()
+    kept = _programs[number][1]
+    key = (target, target.name, keep, tuple(graph.inputs), tuple(graph.outputs))
+    parts: list[object] = [*graph.nodes, *graph.tensors.values()]
+    if key not in kept or len(kept[key][0]) != len(parts) or not all(map(operator.is_, kept[key][0], parts)):
+        kept[key] = parts, _compiled(graph, target, keep)
+    kept.move_to_end(key)
+    while len(kept) > MOST_PROGRAMS:
+        kept.popitem(last=False)
+    return kept[key][1]
+
+
+def _compiled(graph: IntegerGraph, target: Target, keep: bool) -> Program:
+    builder = ProgramBuilder(graph, target, keep)
     for node in graph.nodes:
-        if node.output in draft.fused:
+        if node.output in builder.fused:
             continue
-        if not any(way(draft, node) for way in WAYS.get(node.op, ())):
-            dense.defined(draft, node)
+        if not any(way(builder, node) for way in WAYS.get(node.op, ())):
+            arrays.definition(builder, node)
         if keep:
-            draft.keep_tensor(node.output)
+            builder.keep_tensor(node.output)
     for name in graph.outputs:
-        draft.dense(name)
-    return Program(draft.layouts, draft.steps, graph.outputs)
+        builder.as_array(name)
+    return Program(builder.layouts, builder.steps, graph.outputs)

@@ -1,12 +1,13 @@
 """A graph on a target as a list of prepared steps: proofs, packed weights and buffers made once, run many times.
 
-Tensors are words where a convolution on words reads them (`analysis.py`), else arrays of the narrowest type. A
+Tensors are words where a convolution on words reads them (`placement.py`), else arrays of the narrowest type. A
 convolution and the requantizer that alone reads it are one step. Words live in one block of memory, in which a buffer
 takes the place of others that nobody reads any more.
 """
 
 from __future__ import annotations
 
+import bisect
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,13 +19,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.engine.exact import layout
-from intsim.engine.profile import LayerProfile
-from intsim.engine.program.memory import Plan as MemoryPlan
 from intsim.engine.threads import threads
 from intsim.graph import IntArray, Node
 
 Array = NDArray[Any]
 Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class LayerProfile:
+    """One step of a run, as `--profile` shows it."""
+
+    name: str  # the file's node
+    op: str  # of the integer graph; several when they run as one
+    kernel: str  # what ran
+    why: str  # and why it could, or had to
+    macs: int
+    seconds: float
+    bytes: int  # of the output
 
 
 @dataclass
@@ -35,7 +47,7 @@ class Frame:
     buffers: list[layout.Buffer]
     counts: bool = True
     workers: int = 1
-    certify: bool = True
+    overflow_check: bool = True  # before registers are stepped through
     events: dict[str, IntArray] = field(default_factory=dict)
     kept: dict[str, IntArray] = field(default_factory=dict)
     kernel: str = ""  # what a step chose while it ran
@@ -54,8 +66,62 @@ class Step:
     bytes: int = 0
     label: str = ""  # of a step without nodes: the tensor that it moves
     arrays: tuple[str, ...] = ()  # arrays that it reads
-    storages: tuple[int, ...] = ()  # buffers that it reads or writes
+    buffers: tuple[int, ...] = ()  # that it reads or writes
     made: tuple[str, ...] = ()  # arrays that it makes
+
+
+class Memory:
+    """Where buffers lie in one block of memory, by their sizes and spans (first and last step, inclusive).
+
+    A buffer takes the room of others whose last reader has run. Buffers are laid in the order of their first steps,
+    each in the smallest gap that holds it. `begin` are their first elements, `size` elements hold all. With n buffers
+    and g gaps at a time it takes n (log n + g) steps.
+    """
+
+    ALIGN = 16
+    """Elements: 64 bytes of 32-bit words."""
+
+    def __init__(self, sizes: Mapping[int, int], spans: Mapping[int, tuple[int, int]]) -> None:
+        """Lay all buffers."""
+        self.begin: dict[int, int] = {}
+        self.size = 0
+        self._gaps: list[tuple[int, int]] = []  # (first, length), in order, never adjacent
+        ending = sorted((last, key) for key, (_, last) in spans.items())
+        done = 0
+        for key, (first, _) in sorted(spans.items(), key=lambda item: (item[1][0], -sizes[item[0]])):
+            while done < len(ending) and ending[done][0] < first:
+                self._free(ending[done][1], sizes)
+                done += 1
+            self.begin[key] = self._take(self._rounded(sizes[key]))
+
+    def _rounded(self, size: int) -> int:
+        return -(-max(size, 1) // self.ALIGN) * self.ALIGN
+
+    def _take(self, size: int) -> int:
+        fitting = [(length, at) for at, (_, length) in enumerate(self._gaps) if length >= size]
+        if fitting:
+            _, at = min(fitting)
+            first, length = self._gaps.pop(at)
+            if length > size:
+                self._gaps.insert(at, (first + size, length - size))
+            return first
+        # the gap at the end, if any, grows
+        first = self.size
+        if self._gaps and sum(self._gaps[-1]) == self.size:
+            first = self._gaps.pop()[0]
+        self.size = first + size
+        return first
+
+    def _free(self, key: int, sizes: Mapping[int, int]) -> None:
+        first, length = self.begin[key], self._rounded(sizes[key])
+        at = bisect.bisect(self._gaps, (first, 0))
+        if at < len(self._gaps) and self._gaps[at][0] == first + length:
+            length += self._gaps.pop(at)[1]
+        if at and sum(self._gaps[at - 1]) == first:
+            first, before = self._gaps.pop(at - 1)
+            length += before
+            at -= 1
+        self._gaps.insert(at, (first, length))
 
 
 class Program:
@@ -67,15 +133,15 @@ class Program:
         births: dict[int, int] = {}
         deaths: dict[int, int] = {}
         for index, step in enumerate(steps):
-            for storage in step.storages:
-                births.setdefault(storage, index)
-                deaths[storage] = index
-        spans = {s: (births[s], deaths[s]) for s in births}
-        self.memory = MemoryPlan({s: layouts[s].size for s in spans}, spans)
+            for buffer in step.buffers:
+                births.setdefault(buffer, index)
+                deaths[buffer] = index
+        spans = {b: (births[b], deaths[b]) for b in births}
+        self.memory = Memory({b: layouts[b].size for b in spans}, spans)
         self.born: list[list[int]] = [[] for _ in steps]
-        for storage, (birth, _) in spans.items():
-            if layout.has_border(layouts[storage]):
-                self.born[birth].append(storage)
+        for buffer, (birth, _) in spans.items():
+            if layout.has_border(layouts[buffer]):
+                self.born[birth].append(buffer)
         last = {name: i for i, step in enumerate(steps) for name in (*step.arrays, *step.made)}
         self.dropped: list[list[str]] = [[] for _ in steps]
         for name, index in last.items():
@@ -100,15 +166,15 @@ class Program:
         counts: bool = True,
         progress: Progress | None = None,
         profile: list[LayerProfile] | None = None,
-        certify: bool = True,
+        overflow_check: bool = True,
     ) -> Frame:
         """Run all steps on integer codes; `frame.arrays` then holds the outputs, `frame.kept` all tensors if asked."""
         arena = self._arena()
         try:
             buffers = [arena[:0]] * len(self.layouts)
-            for storage, begin in self.memory.begin.items():
-                buffers[storage] = arena[begin : begin + self.layouts[storage].size]
-            frame = Frame(dict(inputs), buffers, counts, threads(), certify)
+            for buffer, begin in self.memory.begin.items():
+                buffers[buffer] = arena[begin : begin + self.layouts[buffer].size]
+            frame = Frame(dict(inputs), buffers, counts, threads(), overflow_check)
             for index, step in enumerate(self.steps):
                 self._step(index, step, frame, progress, profile)
         finally:
@@ -123,8 +189,8 @@ class Program:
             for node in step.nodes:
                 progress(node.source or node.name)
         begin = time.perf_counter()
-        for storage in self.born[index]:
-            layout.fill_border(frame.buffers[storage], self.layouts[storage])
+        for buffer in self.born[index]:
+            layout.fill_border(frame.buffers[buffer], self.layouts[buffer])
         frame.kernel, frame.why = step.kernel, step.why
         step.action(frame)
         if profile is not None:

@@ -1,21 +1,20 @@
-"""Ways of nodes whose registers may overflow: step by step, in the narrowest lanes that are exact."""
+"""Steps of layers whose registers may overflow: the overflow check, then addition by addition where it fails."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from intsim.engine.exact import layout as words
-from intsim.engine.exact.taps import Window, window
-from intsim.engine.program.analysis import late_terms, multiplied, safe
-from intsim.engine.program.builder import ProgramBuilder, narrowest
+from intsim.engine.exact import layout
+from intsim.engine.exact.conv import Window, window
+from intsim.engine.program.analysis import checkable_weights, late_terms, narrowest, safe
+from intsim.engine.program.builder import ProgramBuilder
 from intsim.engine.program.program import Frame
 from intsim.engine.registers.conv import RegisterConv
-from intsim.engine.registers.overflow_check import Certified, CertifiedProduct
-from intsim.engine.registers.plan import stepwise_matmul
+from intsim.engine.registers.matmul import register_matmul
+from intsim.engine.registers.overflow_check import ConvCheck, MatmulCheck
 from intsim.engine.registers.vectors import Mode
 from intsim.graph import IntArray, Node
 from intsim.mac.plan import Plan
@@ -23,192 +22,206 @@ from intsim.ops import OPS, Mac
 from intsim.ops.conv import Conv, kernel_axes
 
 AGAIN = 8
-"""Of so many runs one tries all channels."""
+"""Of so many runs one checks all channels."""
 POSITIONS = 32
 """Rows of a product from which on they fill the lanes; below, the columns do."""
 
 
-def activation_type(span: tuple[int, int]) -> type[np.integer[Any]]:
-    """The narrowest type of activations that the register kernels take: not uint16."""
-    kind = narrowest(span)
-    return np.int32 if kind is np.uint16 else kind
-
-
-def stepped(draft: ProgramBuilder, node: Node) -> Plan | None:
-    """How a node goes through registers, if that is known before it runs."""
-    how = draft.forms.plans[node.output]
-    shapes = [draft.graph.tensors[n].shape for n in (*node.inputs, node.output)]
-    known = draft.target.stages and draft.target.registers.packing is None and draft.forms.sound[node.output]
-    if not known or safe(how) or how.operands.depends_on_data() or len(node.inputs) > 1 or any(0 in s for s in shapes):
-        return None
-    return how
-
-
-def conv(draft: ProgramBuilder, node: Node) -> bool:
+def conv(builder: ProgramBuilder, node: Node) -> bool:
     """A convolution through registers."""
-    how, op, spatial = stepped(draft, node), OPS[node.op], window(node)
-    if how is None or spatial is None or not isinstance(op, Conv):
+    plan, op, spatial = _plan(builder, node), OPS[node.op], window(node)
+    if plan is None or spatial is None or not isinstance(op, Conv):
         return False
-    x, y = (draft.graph.tensors[n] for n in (node.inputs[0], node.output))
-    held = draft.forms.holds[x.name]
-    span = held[0] + how.operands.x_shift, held[1] + how.operands.x_shift
-    if op.pads(node):
-        span = min(span[0], how.operands.pad), max(span[1], how.operands.pad)
-    kind = activation_type(span)
-    rank, order = len(x.shape) - 2, draft.target.accumulate.order
-    axes = kernel_axes(order, rank)
-    axes = axes if rank == 2 else tuple(a for b in axes for a in ((0,) if b == 0 else (1, 2)))
-    rows = op.weight_rows(node, node.arrays["weight"] + how.operands.w_shift, order)
-    shape = op.padded(node, np.zeros((1, *x.shape[1:]), np.int64), 0).shape
-    *_, height, width = (1, *y.shape[2:])
-    padded = (shape[1], *(1, *shape[2:])[-2:])
-    made = RegisterConv(
-        rows, axes, spatial, padded, (height, width), span, draft.target.stages, how.preload, late_terms(how, rows)
-    )
-    # modulo the type's range
-    shift, pad, proof = (
-        np.array(how.operands.x_shift).astype(kind),
-        how.operands.pad,
-        draft.forms.certified.get(node.output),
-    )
-    if proof is None:
-        draft.dense(x.name)
-    attempt = None
-    if proof is not None:
-        attempt = _Attempt(draft, x.name, proof, (y.shape[0], y.shape[1], height, width))
-
-    def stepwise(frame: Frame, out: np.ndarray, wanted: np.ndarray) -> IntArray:
-        codes: Any = (frame.arrays[x.name] if attempt is None else attempt.codes(frame)).astype(kind)
-        # modulo the type's range, and so is the sum
-        codes = op.padded(node, codes + shift if shift else codes, pad)
-        return made.run(codes.reshape(len(codes), *padded), frame.counts, out, wanted)
-
-    def action(frame: Frame) -> None:
-        out: np.ndarray = np.empty((*y.shape[:2], height * width), made.dtype)
-        failed, events = np.ones(y.shape[1], bool), draft.no_events(node)
-        if attempt is not None and frame.certify:
-            failed = attempt.run(frame, out)
-        if failed.any():
-            events[failed] = stepwise(frame, out, failed)[failed]
-        _tell(frame, failed)
-        frame.events[node.name] = events
-        frame.arrays[node.output] = _moved(out, how.behind, 1).reshape(y.shape)
-
-    _append(draft, node, action, () if attempt is None else attempt.storages)
+    step = _ConvStep(builder, node, op, plan, spatial)
+    _append(builder, step, () if step.check is None else step.check.buffers)
     return True
 
 
-class _Attempt:
-    """Trying the data's own proof before registers are stepped through."""
+def matmul(builder: ProgramBuilder, node: Node) -> bool:
+    """A matrix product with constant weights through registers."""
+    plan, op = _plan(builder, node), OPS[node.op]
+    if plan is None or node.arrays["weight"].ndim != 2 or not isinstance(op, Mac):
+        return False
+    _append(builder, _MatmulStep(builder, node, op, plan))
+    return True
 
-    def __init__(self, draft: ProgramBuilder, name: str, proof: Certified, shape: tuple[int, int, int, int]) -> None:
-        self.proof, self.place, self.shape = proof, draft.worded(name), shape
-        self.scratch = None if proof.conv.direct(self.place) else draft.storage(proof.conv.scratch(self.place))
-        self.bound = proof.bind(self.place, None if self.scratch is None else self.scratch.layout, shape)
-        self.kind = narrowest(draft.forms.holds[name])
-        self.input = draft.graph.tensors[name].shape
-        self.storages = (self.place.storage, *(() if self.scratch is None else (self.scratch.storage,)))
-        self.failed = np.zeros(-(-shape[1] // proof.pairs), bool)  # in the run before
+
+def _plan(builder: ProgramBuilder, node: Node) -> Plan | None:
+    """A layer's way through registers, if that is known before it runs."""
+    plan = builder.analysis.plans[node.output]
+    shapes = [builder.graph.tensors[n].shape for n in (*node.inputs, node.output)]
+    plain = builder.target.stages and builder.target.registers.packing is None and len(node.inputs) == 1
+    known = plain and builder.analysis.sound[node.output] and not plan.operands.depends_on_data()
+    return plan if known and not safe(plan) and not any(0 in shape for shape in shapes) else None
+
+
+class _Step:
+    """What both kinds of layers have in common.
+
+    Activations are `kind` where the multiplier sees them, the narrowest type that the register kernels take. Codes are
+    cast to it and shifted modulo its range, and so is the sum right.
+    """
+
+    def __init__(self, builder: ProgramBuilder, node: Node, op: Mac, plan: Plan) -> None:
+        self.node, self.plan, self.stages = node, plan, builder.target.stages
+        self.x, self.y = (builder.graph.tensors[n] for n in (node.inputs[0], node.output))
+        order, operands = builder.target.accumulate.order, plan.operands
+        self.rows = op.weight_rows(node, node.arrays["weight"] + operands.w_shift, order)
+        self.late = late_terms(plan, self.rows)
+        low, high = (held + operands.x_shift for held in builder.analysis.holds[self.x.name])
+        if op.pads(node):
+            low, high = min(low, operands.pad), max(high, operands.pad)
+        self.span = low, high
+        kind = narrowest(self.span)
+        self.kind: type[np.integer[Any]] = np.int32 if kind is np.uint16 else kind
+        self.shift = np.array(operands.x_shift).astype(self.kind)
+        self.channels = len(self.rows)
+
+    def run(self, frame: Frame) -> None:
+        """The step's action."""
+        raise NotImplementedError
+
+    def finish(self, frame: Frame, out: np.ndarray, failed: np.ndarray, events: IntArray) -> None:
+        """What the registers hand on, and the bias that none holds; `out` has channels along axis 1."""
+        if frame.overflow_check and not failed.all():
+            left = f", registers {int(failed.sum())}/{failed.size}" if failed.any() else ""
+            frame.kernel, frame.why = f"checked{left}", "sums of the data show what fits"
+        behind = self.plan.behind
+        if behind is not None:
+            out = out + behind.reshape([-1 if axis == 1 else 1 for axis in range(out.ndim)])
+        frame.arrays[self.node.output] = np.ascontiguousarray(out).reshape(self.y.shape)
+        frame.events[self.node.name] = events
+
+    def no_events(self) -> IntArray:
+        """(channels, stages) zeros."""
+        return np.zeros((self.channels, len(self.stages)), np.int64)
+
+
+class _ConvStep(_Step):
+    """A convolution."""
+
+    def __init__(self, builder: ProgramBuilder, node: Node, op: Conv, plan: Plan, spatial: Window) -> None:
+        super().__init__(builder, node, op, plan)
+        self.op, rank = op, len(self.x.shape) - 2
+        axes = kernel_axes(builder.target.accumulate.order, rank)
+        axes = axes if rank == 2 else tuple(a for b in axes for a in ((0,) if b == 0 else (1, 2)))
+        _, channels, *size = op.padded(node, np.zeros((1, *self.x.shape[1:]), np.int64), 0).shape
+        self.padded = (channels, *(1, *size)[-2:])
+        *_, height, width = (1, *self.y.shape[2:])
+        self.positions = height * width
+        self.layer = RegisterConv(
+            self.rows, axes, spatial, self.padded, (height, width), self.span, self.stages, plan.preload, self.late
+        )
+        check = builder.placement.checks.get(node.output)
+        self.check = None
+        if check is not None:
+            self.check = _CheckOnWords(builder, self.x.name, check, (*self.y.shape[:2], height, width))
+        else:
+            builder.as_array(self.x.name)
+
+    def run(self, frame: Frame) -> None:
+        """Check, then step."""
+        out: np.ndarray = np.empty((*self.y.shape[:2], self.positions), self.layer.dtype)
+        failed, events = np.ones(self.channels, bool), self.no_events()
+        if self.check is not None and frame.overflow_check:
+            failed = self.check.run(frame, out)
+        if failed.any():
+            codes: Any = frame.arrays[self.x.name] if self.check is None else self.check.codes(frame)
+            codes = codes.astype(self.kind)
+            codes = self.op.padded(self.node, codes + self.shift if self.shift else codes, self.plan.operands.pad)
+            codes = codes.reshape(len(codes), *self.padded)
+            events[failed] = self.layer.run(codes, frame.counts, out, failed)[failed]
+        self.finish(frame, out, failed, events)
+
+
+class _CheckOnWords:
+    """The overflow check of a convolution whose input is words."""
+
+    def __init__(self, builder: ProgramBuilder, name: str, check: ConvCheck, shape: tuple[int, ...]) -> None:
+        self.check, self.view, self.shape = check, builder.as_words(name), shape
+        self.scratch = None if check.conv.direct(self.view) else builder.new_buffer(check.conv.scratch(self.view))
+        self.bound = check.bind(self.view, None if self.scratch is None else self.scratch.layout, shape)
+        self.input, self.kind = builder.graph.tensors[name].shape, narrowest(builder.analysis.holds[name])
+        self.buffers = (self.view.buffer, *(() if self.scratch is None else (self.scratch.buffer,)))
+        self.failed = np.zeros(-(-shape[1] // check.pairs), bool)  # in the run before
         self.runs = 0
 
     def codes(self, frame: Frame) -> np.ndarray:
         """The input as an array."""
         out = np.empty(self.input, self.kind)
-        words.unpack(frame.buffers[self.place.storage], self.place, out)
+        layout.unpack(frame.buffers[self.view.buffer], self.view, out)
         return out
 
     def run(self, frame: Frame, out: np.ndarray) -> np.ndarray:
         """Sums of the channels that fit into `out`; True for the others."""
-        # inputs of one network are much alike: what failed before is tried again now and then
+        # inputs of one network are much alike: what failed before is checked again now and then
         again, self.runs = self.runs % AGAIN == 0, self.runs + 1
         failed = np.zeros_like(self.failed) if again else self.failed.copy()
-        source = frame.buffers[self.place.storage]
+        source = frame.buffers[self.view.buffer]
         if self.scratch is not None and not failed.all():
-            aside = frame.buffers[self.scratch.storage]
-            self.proof.conv.split(source, self.place, aside, self.scratch.layout)
+            aside = frame.buffers[self.scratch.buffer]
+            self.check.conv.split(source, self.view, aside, self.scratch.layout)
             source = aside
         for probe in (True, False) if again else (False,):
             if not failed.all():
-                self.proof.run(self.bound, source, failed, out.reshape(-1), probe)
+                self.check.run(self.bound, source, failed, out.reshape(-1), probe)
         self.failed = failed
-        return np.repeat(failed, self.proof.pairs)[: self.shape[1]]
+        return np.repeat(failed, self.check.pairs)[: self.shape[1]]
 
 
-def product(draft: ProgramBuilder, node: Node) -> bool:
-    """A matrix product with constant weights through registers, the data's own proof before."""
-    how, op = stepped(draft, node), OPS[node.op]
-    if how is None or node.arrays["weight"].ndim != 2 or not isinstance(op, Mac):
-        return False
-    x, y = (draft.graph.tensors[n] for n in (node.inputs[0], node.output))
-    stages, count = draft.target.stages, math.prod(x.shape[:-1])
-    rows = op.weight_rows(node, node.arrays["weight"] + how.operands.w_shift, draft.target.accumulate.order)
-    late, held = late_terms(how, rows), draft.forms.holds[x.name]
-    span = held[0] + how.operands.x_shift, held[1] + how.operands.x_shift
-    kind = activation_type(span)
-    shift = np.array(how.operands.x_shift).astype(kind)
-    proof = _product_proof(draft, node, how, late) if kind is np.uint8 else None
-    made = None
-    if count >= POSITIONS:
-        plain = Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1)
-        depth = x.shape[-1]
-        made = RegisterConv(rows, (0, 1, 2), plain, (depth, 1, count), (1, count), span, stages, how.preload, late)
-    draft.dense(x.name)
+class _MatmulStep(_Step):
+    """A matrix product with constant weights."""
 
-    def stepwise(frame: Frame, a: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, IntArray]:
-        if made is not None:
-            out: np.ndarray = np.empty((1, len(rows), count), made.dtype)
-            events = made.run(np.ascontiguousarray(a.T).reshape(1, -1, 1, count), frame.counts, out, wanted)
+    def __init__(self, builder: ProgramBuilder, node: Node, op: Mac, plan: Plan) -> None:
+        super().__init__(builder, node, op, plan)
+        *_, self.depth = self.x.shape
+        count = math.prod(self.x.shape[:-1])
+        self.check = self._check(builder) if self.kind is np.uint8 else None
+        self.layer = None
+        if count >= POSITIONS:
+            point = Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1)
+            size, stages = (self.depth, 1, count), self.stages
+            self.layer = RegisterConv(
+                self.rows, (0, 1, 2), point, size, (1, count), self.span, stages, plan.preload, self.late
+            )
+        builder.as_array(self.x.name)
+
+    def _check(self, builder: ProgramBuilder) -> MatmulCheck | None:
+        weight = checkable_weights(self.node, self.plan, builder.target, axis=0)
+        if weight is None or self.plan.sums is None:
+            return None
+        nothing = np.zeros(self.channels, np.int64)
+        start, late = (nothing if term is None else term for term in (self.plan.preload, self.late))
+        if np.abs(start + late).max(initial=0) >= 1 << 31:
+            return None
+        return MatmulCheck(weight, self.stages, start, late, self.plan.sums.all_safe, builder.dot)
+
+    def run(self, frame: Frame) -> None:
+        """Check, then step."""
+        a: Any = frame.arrays[self.x.name].reshape(-1, self.depth).astype(self.kind) + self.shift
+        out, failed, events = None, np.ones(self.channels, bool), self.no_events()
+        if self.check is not None and frame.overflow_check:
+            out, failed = self.check.run(a, frame.workers)
+        if out is None or failed.any():
+            stepped, seen = self._registers(frame, a, failed)
+            events[failed] = seen[failed]
+            out = stepped if out is None else np.where(failed, stepped, out)
+        self.finish(frame, out, failed, events)
+
+    def _registers(self, frame: Frame, a: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, IntArray]:
+        if self.layer is not None:
+            out: np.ndarray = np.empty((1, self.channels, len(a)), self.layer.dtype)
+            planes = np.ascontiguousarray(a.T).reshape(1, -1, 1, len(a))
+            events = self.layer.run(planes, frame.counts, out, wanted)
             return out[0].T, events
         mode: Mode = "counted" if frame.counts else "touched"
-        found = stepwise_matmul(a, rows, stages, how.preload, late, mode)
-        return found.out, found.events
-
-    def action(frame: Frame) -> None:
-        a: Any = frame.arrays[x.name].reshape(-1, x.shape[-1]).astype(kind) + shift  # modulo the type's range
-        failed = np.ones(len(rows), bool)
-        out, events = None, draft.no_events(node)
-        if proof is not None and frame.certify:
-            out, failed = proof.run(a, frame.workers)
-        if out is None or failed.any():
-            stepped_out, stepped_events = stepwise(frame, a, failed)
-            events[failed] = stepped_events[failed]
-            out = stepped_out if out is None else np.where(failed, stepped_out, out)
-        _tell(frame, failed)
-        out = np.ascontiguousarray(_moved(out, how.behind, 1))
-        frame.arrays[node.output], frame.events[node.name] = out.reshape(y.shape), events
-
-    _append(draft, node, action)
-    return True
+        sums = register_matmul(a, self.rows, self.stages, self.plan.preload, self.late, mode)
+        return sums.out, sums.events
 
 
-def _product_proof(draft: ProgramBuilder, node: Node, how: Plan, late: IntArray | None) -> CertifiedProduct | None:
-    weight = multiplied(node, how, draft.target, axis=0)
-    if weight is None or how.sums is None:
-        return None
-    nothing = np.zeros(weight.shape[1], np.int64)
-    start, after = (nothing if t is None else t for t in (how.preload, late))
-    if np.abs(start + after).max(initial=0) >= 1 << 31:
-        return None
-    return CertifiedProduct(weight, draft.target.stages, start, after, how.sums.all_safe, draft.dot)
-
-
-def _moved(out: np.ndarray, behind: IntArray | None, axis: int) -> np.ndarray:
-    """What the registers hand on, and the bias (channels,) that no register holds; channels lie along `axis`."""
-    if behind is None:
-        return out
-    return out + behind.reshape([-1 if i == axis else 1 for i in range(out.ndim)])
-
-
-def _tell(frame: Frame, failed: np.ndarray) -> None:
-    """What ran, for the profile."""
-    if frame.certify and not failed.all():
-        left = f", registers {int(failed.sum())}/{failed.size}" if failed.any() else ""
-        frame.kernel, frame.why = f"certified{left}", "sums of the data show what fits"
-
-
-def _append(draft: ProgramBuilder, node: Node, action: Callable[[Frame], None], storages: tuple[int, ...] = ()) -> None:
+def _append(builder: ProgramBuilder, step: _Step, buffers: tuple[int, ...] = ()) -> None:
+    node, size = step.node, 4 * math.prod(step.y.shape)
+    read = () if buffers else node.inputs
+    builder.arrays.add(node.output)
     why = "registers may overflow"
-    size = 4 * math.prod(draft.graph.tensors[node.output].shape)
-    read = () if storages else node.inputs
-    draft.arrays.add(node.output)
-    draft.step((node,), "registers", why, action, size, arrays=read, storages=storages, made=(node.output,))
+    builder.step((node,), "registers", why, step.run, size, arrays=read, buffers=buffers, made=(node.output,))

@@ -1,4 +1,4 @@
-"""A convolution step by step through a target's registers, prepared once and run many times."""
+"""A convolution through a target's registers, addition by addition, prepared once and run many times."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.arithmetic.accumulate import Stage
-from intsim.engine.exact.taps import Window
-from intsim.engine.registers.plan import SLACK, StepwisePlan, stepwise_plan
+from intsim.engine.exact.conv import Window
+from intsim.engine.registers.plan import SLACK, RegisterPlan, register_plan
 from intsim.engine.threads import each, shares
 from intsim.graph import IntArray
 
@@ -34,7 +34,7 @@ class Planes:
         return self.channels * self.strides[0] * self.strides[1] * self.rows * self.columns
 
     def fill(self, padded: NDArray[Any]) -> NDArray[Any]:
-        """(images, channels, height, width), padding in place, as planes."""
+        """(images, channels, height, width), padding included, as planes."""
         down, right = self.strides
         data = np.zeros(len(padded) * self.image + SLACK, padded.dtype)
         view = data[: len(padded) * self.image].reshape(
@@ -57,7 +57,7 @@ class RegisterConv:
         padded: (channels, height, width) of the padded input.
         out: output height and width.
         span: least and largest activation at the multiplier.
-        stages, start, late: as `stepwise_plan` takes them.
+        stages, start, late: as `register_plan` takes them.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class RegisterConv:
         start: IntArray | None,
         late: IntArray | None,
     ) -> None:
-        """Find the places of all products."""
+        """Know from where each product reads."""
         (down, right), (kh, kw) = window.strides, window.kernel
         self.planes = p = Planes(padded[0], window.strides, -(-padded[1] // down), -(-padded[2] // right))
         self.out, self.channels, self.pitch = out, rows.shape[0], p.columns
@@ -84,12 +84,12 @@ class RegisterConv:
         self.arguments = (offsets.transpose(axes).reshape(-1), rows, stages, span, start, late)
         group = np.arange(self.channels) // (self.channels // window.groups)
         self.bases = group * (inside * down * right * plane)
-        self.plans: dict[str, StepwisePlan] = {}
+        self.plans: dict[str, RegisterPlan] = {}
         self.often = False
 
-    def _plan(self, mode: Any) -> StepwisePlan:
+    def _plan(self, mode: Any) -> RegisterPlan:
         if mode not in self.plans:
-            self.plans[mode] = stepwise_plan(*self.arguments, mode, self.bases)
+            self.plans[mode] = register_plan(*self.arguments, mode, self.bases)
         return self.plans[mode]
 
     @property
@@ -119,7 +119,7 @@ class RegisterConv:
             self.often = bool(_by_block(plan, events.any(axis=1)).mean() > OFTEN)
         return events
 
-    def _blocks(self, plan: StepwisePlan, data: NDArray[Any], out: NDArray[Any], wanted: Any) -> IntArray:
+    def _blocks(self, plan: RegisterPlan, data: NDArray[Any], out: NDArray[Any], wanted: Any) -> IntArray:
         """The blocks that hold a wanted channel, neighbours together; events of all images and rows."""
         events = np.zeros((self.channels, len(plan.stages)), np.int64)
         edges = np.flatnonzero(np.diff(np.concatenate([[0], _by_block(plan, wanted), [0]]).astype(np.int8)))
@@ -127,21 +127,21 @@ class RegisterConv:
             events += self._all(plan, data, out, slice(first, last))
         return events
 
-    def _all(self, plan: StepwisePlan, data: NDArray[Any], out: NDArray[Any], blocks: slice) -> IntArray:
+    def _all(self, plan: RegisterPlan, data: NDArray[Any], out: NDArray[Any], blocks: slice) -> IntArray:
         """All images and rows; events of all of them together."""
         height, width = self.out
 
         def part(share: tuple[int, int, int]) -> IntArray:
             image, first, last = share
             begin = image * self.planes.image + first * self.pitch
-            grid = (last - first, width, self.pitch)
-            return plan.run(data[begin:], grid, out[image], first * width, blocks)[1]
+            area = (last - first, width, self.pitch)
+            return plan.run(data[begin:], area, out[image], first * width, blocks)[0]
 
         rows = shares(height, max(1, 256 // self.pitch))
-        found = each(part, [(image, *span) for image in range(len(out)) for span in rows])
-        return np.asarray(sum(found, np.zeros((self.channels, len(plan.stages)), np.int64)))
+        parts = each(part, [(image, *span) for image in range(len(out)) for span in rows])
+        return np.asarray(sum(parts, np.zeros((self.channels, len(plan.stages)), np.int64)))
 
 
-def _by_block(plan: StepwisePlan, channels: Any) -> NDArray[np.bool_]:
+def _by_block(plan: RegisterPlan, channels: Any) -> NDArray[np.bool_]:
     """Which blocks of a plan hold one of the channels."""
     return np.logical_or.reduceat(np.asarray(channels, bool), np.arange(0, len(channels), plan.block))

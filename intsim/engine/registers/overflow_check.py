@@ -1,4 +1,4 @@
-"""The data's own proof: sums of a convolution that show, for the inputs at hand, that no register can have overflowed.
+"""The overflow check: sums of a layer that show, for the inputs at hand, that no register can have overflowed.
 
 Products of unsigned bytes with weights above 0 only raise a partial sum, those with weights below 0 only lower it. So
 all partial sums of an output, in any order and in any register, lie between the sum N of the latter and the sum P of
@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.arithmetic.accumulate import Stage
-from intsim.engine.exact.conv import NO_CODES, Bound, WordConv, WordProduct
+from intsim.engine.exact.conv import NO_CODES, Bound, Window, WordConv
 from intsim.engine.exact.isa import Dot
-from intsim.engine.exact.kernels import certify
+from intsim.engine.exact.kernels import convolve_checked
 from intsim.engine.exact.layout import Buffer, Layout, TensorView
-from intsim.engine.exact.taps import Window
+from intsim.engine.exact.matmul import WordMatmul
 from intsim.engine.threads import each, shares, threads
 from intsim.graph import IntArray
 
@@ -31,7 +31,7 @@ Flags = NDArray[np.bool_]
 def limits(stages: Sequence[Stage], start: IntArray, late: IntArray, proven: Flags) -> NDArray[np.int32]:
     """(3, O): the least negative part and the greatest positive part that no register minds, and start + late.
 
-    Where the constants alone don't fit, no part does. Channels that are `proven` have no limits.
+    Where the constants alone don't fit, no part does. Channels that are `proven` have none.
     """
     least, most = max(s.min for s in stages), min(s.max for s in stages)
     last = stages[-1]
@@ -42,8 +42,8 @@ def limits(stages: Sequence[Stage], start: IntArray, late: IntArray, proven: Fla
     return np.stack([np.clip(low, *NEVER), np.clip(high, *NEVER), total]).astype(np.int32)
 
 
-class CertifiedProduct:
-    """As `Certified`, for a product with a constant matrix (K, N) as the multiplier sees it, within int8."""
+class MatmulCheck:
+    """As `ConvCheck`, of a product with a constant matrix (K, N) as the multiplier sees it, within int8."""
 
     def __init__(
         self, weight: IntArray, stages: Sequence[Stage], start: IntArray, late: IntArray, proven: Flags, dot: Dot
@@ -51,7 +51,7 @@ class CertifiedProduct:
         """Lay out the weights above and below 0."""
         both = np.concatenate([np.maximum(weight, 0), np.minimum(weight, 0)], axis=1)
         self.columns = weight.shape[1]
-        self.product = WordProduct(both, np.zeros(2 * self.columns, np.int64), dot)
+        self.product = WordMatmul(both, np.zeros(2 * self.columns, np.int64), dot)
         self.limits = limits(stages, start, late, proven)
 
     def run(self, codes: NDArray[np.uint8], workers: int) -> tuple[NDArray[np.int32], Flags]:
@@ -62,7 +62,7 @@ class CertifiedProduct:
         return positive + negative + self.limits[2], failed
 
 
-class Certified:
+class ConvCheck:
     """A convolution of words whose channels' parts are bounded as they are summed.
 
     Args:
@@ -106,7 +106,6 @@ class Certified:
             images = one.images[0]
             middle = max(1, min(rows // SHARE, PROBE // one.source[1]))
             first = (rows - middle) // 2
-
             known = failed.copy()
 
             def part(
@@ -114,7 +113,7 @@ class Certified:
             ) -> Flags:
                 marks = known.copy()
                 layer = (*one.layer[:4], self.channels)
-                certify(
+                convolve_checked(
                     (source, *one.source),
                     (*share[:2], *one.images[1:]),
                     (*share[2:], strip),
@@ -127,13 +126,13 @@ class Certified:
                 return marks
 
             if probe:
-                found = [part((0, 1, first, first + middle))]
+                marked = [part((0, 1, first, first + middle))]
             elif images >= threads():
-                found = each(part, [(a, b, 0, rows) for a, b in shares(images)])
+                marked = each(part, [(a, b, 0, rows) for a, b in shares(images)])
             else:
                 spans = shares(rows, one.grain)
-                found = each(part, [(i, i + 1, a, b) for i in range(images) for a, b in spans])
-            for marks in found:
+                marked = each(part, [(i, i + 1, a, b) for i in range(images) for a, b in spans])
+            for marks in marked:
                 failed |= marks
 
     @property
@@ -141,6 +140,6 @@ class Certified:
         """Channels of a block."""
         return self.conv.blocks[0].high // 2
 
-    def bind(self, place: TensorView, scratch: Layout | None, shape: tuple[int, ...]) -> list[Bound]:
+    def bind(self, view: TensorView, scratch: Layout | None, shape: tuple[int, ...]) -> list[Bound]:
         """As `WordConv.bind`, for sums of (images, O, height, width)."""
-        return self.conv.bind(place, scratch, shape, NO_CODES)
+        return self.conv.bind(view, scratch, shape, NO_CODES)

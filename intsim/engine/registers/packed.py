@@ -8,23 +8,33 @@ puts a group's sums together at its end, and reads them again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.packing import Packing, check_group_sums, check_packing
-from intsim.arithmetic.schedule import Schedule, schedule
-from intsim.engine.registers import packed_kernels
-from intsim.engine.registers.plan import Stepwise, checked_operands, largest_magnitude, without_products
+from intsim.arithmetic.schedule import schedule
+from intsim.engine.registers.matmul import RegisterSums, checked_operands, without_products
+from intsim.engine.registers.plan import largest_magnitude
+from intsim.jit.compile import compiled
 
+INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
 BLOCK = 512  # pixels; a few registers and one row of activations of a block stay in 32 KiB
+
+
+class _Fields(NamedTuple):
+    """How the fields of a multiplier are read."""
+
+    offsets: NDArray[np.int64]  # (channels, pixels) of a set
+    bits: int
+    repaid: bool  # borrows
 
 
 def packed_matmul(
     a: Any, w: Any, stages: Sequence[Stage], packing: Packing, start: Any = None, bias: Any = None
-) -> Stepwise:
+) -> RegisterSums:
     """Return a @ w.T, `len(packing.channels)` rows of w and `len(packing.pixels)` rows of a to a multiplication.
 
     Rows 0.. of w are the first set, the next ones the second; so are rows of a. The last set may be incomplete: what is
@@ -39,7 +49,7 @@ def packed_matmul(
         bias: (N,) bias added into the last register after everything else, or None.
 
     Returns:
-        Stepwise. Exactly what `arithmetic.packing.accumulate_packed` says for the products a[m, k] * w[n, k].
+        RegisterSums. Exactly what `arithmetic.packing.accumulate_packed` says for the products a[m, k] * w[n, k].
 
     Raises:
         IntsimError: shapes that do not match, non-integers, impossible stages, or sums of a group beyond int64.
@@ -61,21 +71,21 @@ def packed_matmul(
     weights = np.ascontiguousarray(_sets(weight.astype(lane), len(packing.channels)))
     offsets = np.array([[c + p for p in packing.pixels] for c in packing.channels], np.int64)
     out = np.zeros((channels, len(packing.pixels), -(-pixels // len(packing.pixels))), np.int64)
-    telemetry = _no_telemetry(channels, stages)
-    packed_kernels.accumulate_packed(
+    telemetry = tuple(np.zeros((channels, len(stages)), np.int64) for _ in range(3))  # events, low and high
+    _accumulate(
         panels,
         weights,
-        _steps(schedule(depth, stages)),
+        schedule(depth, stages)[:3],
         inside,
         narrow,
-        (offsets, stages[0].bits, packing.correction == "borrow"),
+        _Fields(offsets, stages[0].bits, packing.correction == "borrow"),
         constants.astype(lane),
         given,
         pixels,
         out,
-        *telemetry,
+        telemetry,
     )
-    return Stepwise(out.transpose(2, 1, 0).reshape(-1, channels)[:pixels], *telemetry)
+    return RegisterSums(out.transpose(2, 1, 0).reshape(-1, channels)[:pixels], *telemetry)
 
 
 def _sets(rows: NDArray[Any], together: int) -> NDArray[Any]:
@@ -84,16 +94,6 @@ def _sets(rows: NDArray[Any], together: int) -> NDArray[Any]:
     out = np.zeros((count * together, rows.shape[1]), rows.dtype)
     out[: rows.shape[0]] = rows
     return out.reshape(count, together, rows.shape[1]).transpose(1, 0, 2)
-
-
-def _no_telemetry(channels: int, stages: Sequence[Stage]) -> tuple[NDArray[np.int64], ...]:
-    """Events, low and high before the first addition."""
-    return tuple(np.zeros((channels, len(stages)), np.int64) for _ in range(3))
-
-
-def _steps(plan: Schedule) -> tuple[NDArray[np.int32], ...]:
-    """Stage, register and source of every addition, as kernels take them."""
-    return plan.stage, plan.register, plan.source
 
 
 def _limits(stages: Sequence[Stage]) -> NDArray[np.int64]:
@@ -118,3 +118,116 @@ def _blocks_of_pixels(activation: NDArray[Any], lane: type) -> NDArray[Any]:
     if full < len(panel):
         panel[full, :, : pixels - full * BLOCK] = activation[full * BLOCK :].T
     return panel
+
+
+@compiled
+def _add(register, value, factor, limit, narrow):  # type: ignore[no-untyped-def]
+    """One addition of factor * value into a block of registers; returns its events and extremes.
+
+    Every sub-expression is cast back to the lane: Numba widens int32 arithmetic to int64, which halves the SIMD width.
+    """
+    lane = register.dtype.type
+    low, high = lane(limit[0]), lane(limit[1])
+    mask = lane(high - low)
+    events = lane(0)  # at most twice the block
+    least, most = lane(0), lane(0)
+    if narrow and limit[2]:
+        for p in range(register.size):
+            total = lane(register[p] + lane(factor * value[p]))
+            kept = min(max(total, low), high)
+            events = lane(events + lane(kept != total))
+            least, most = min(least, total), max(most, total)
+            register[p] = kept
+    elif narrow:
+        for p in range(register.size):
+            total = lane(register[p] + lane(factor * value[p]))
+            kept = lane(lane(lane(total - low) & mask) + low)
+            events = lane(events + lane(kept != total))
+            least, most = min(least, total), max(most, total)
+            register[p] = kept
+    else:
+        for p in range(register.size):
+            term = lane(factor * value[p])
+            total = lane(register[p] + term)
+            # The sum wrapped in its lane if it has the sign of neither term; then the true sum is past the lane's end.
+            clipped = total
+            if ((register[p] ^ total) & (term ^ total)) < 0:
+                clipped = lane(INT64_MIN) if term < 0 else lane(INT64_MAX)
+                events = lane(events + lane(low <= total <= high))
+            events = lane(events + lane(total < low or total > high))
+            least, most = min(least, clipped), max(most, clipped)
+            register[p] = min(max(clipped, low), high) if limit[2] else lane(lane(lane(total - low) & mask) + low)
+    return events, least, most
+
+
+@compiled
+def _accumulate(panels, weights, steps, limits, narrow, fields, constants, given, pixels, out, telemetry):  # type: ignore[no-untyped-def]
+    """All channels of all blocks of pixels through the steps of `arithmetic.schedule`, one after another.
+
+    The first stage is several fields in one register; output pixels come in sets of neighbours. steps: stage, register
+    and source of each addition; constants (2, N): the preloaded bias and the late one, `given` tells which are added.
+    panels (pixels of a set, blocks, K, sets of a block), weights (channels of a set, sets, K), limits of the first
+    stage those of the lane, `pixels` M, out (N, pixels of a set, sets); telemetry: events, least and greatest sums
+    (N, stages).
+    """
+    stages, registers, sources = steps
+    events, low, high = telemetry
+    block_size, sets = panels.shape[3], out.shape[2]
+    last, accumulator, channels = limits.shape[0] - 1, registers.max(), out.shape[0]
+    together, beside = weights.shape[0], panels.shape[0]
+    one = panels.dtype.type(1)
+    held = np.zeros((together, beside, accumulator + 1, block_size), panels.dtype)
+    read = np.zeros((together, beside, block_size), panels.dtype)
+    constant = np.zeros(block_size, panels.dtype)
+    for block in range(panels.shape[1]):
+        begin = block * block_size
+        for index in range(weights.shape[1]):
+            held[:] = 0
+            for step in range(-1 if given[0] else 0, sources.size + 1 if given[1] else sources.size):
+                stage, register, source = last, accumulator, 0
+                constants_step = step < 0 or step == sources.size
+                if not constants_step:
+                    stage, register, source = stages[step], registers[step], sources[step]
+                    if source < 0 and stage == 1:
+                        _read_fields(held, fields, read)
+                for c in range(min(together, channels - index * together)):
+                    channel = index * together + c
+                    for p in range(beside):
+                        size = max(0, min(block_size, (pixels - p + beside - 1) // beside - begin))
+                        factor, value = one, constant[:size]
+                        if constants_step:
+                            constant[:] = constants[0 if step < 0 else 1, channel]
+                        elif source >= 0:
+                            factor, value = weights[c, index, source], panels[p, block, source, :size]
+                        elif stage == 1:
+                            value = read[c, p, :size]
+                            events[channel, 0] += np.sum(value != held[c, p, 0, :size])
+                        else:
+                            value = held[c, p, ~source, :size]
+                        count, least, most = _add(held[c, p, register, :size], value, factor, limits[stage], narrow)
+                        events[channel, stage] += count
+                        low[channel, stage] = min(low[channel, stage], np.int64(least))
+                        high[channel, stage] = max(high[channel, stage], np.int64(most))
+                        if source < 0:
+                            held[c, p, ~source, :size] = 0
+            for c in range(min(together, channels - index * together)):
+                size = min(block_size, sets - begin)
+                out[index * together + c, :, begin : begin + size] = held[c, :, accumulator, :size]
+
+
+@compiled
+def _read_fields(held, fields, read):  # type: ignore[no-untyped-def]
+    """Sums of the products of all fields, held[:, :, 0], as they are read from one register modulo 2^64."""
+    offsets, bits, repaid = fields
+    wide = np.zeros(held.shape[3], np.int64)
+    for c in range(held.shape[0]):
+        for p in range(held.shape[1]):
+            for q in range(wide.size):
+                wide[q] += np.int64(held[c, p, 0, q]) << offsets[c, p]
+    for c in range(held.shape[0]):
+        for p in range(held.shape[1]):
+            offset, below = offsets[c, p], max(offsets[c, p] - 1, 0)
+            borrow = np.int64(repaid and offset > 0)
+            for q in range(wide.size):
+                field = ((wide[q] >> offset) << (64 - bits)) >> (64 - bits)
+                read[c, p, q] = field + ((wide[q] >> below) & borrow)

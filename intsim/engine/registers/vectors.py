@@ -1,6 +1,6 @@
-"""Additions into the registers of stepwise accumulators as LLVM code, on vectors of output positions.
+"""Additions into registers as LLVM code, on vectors of output positions.
 
-First registers (`KINDS`), of a true sum s = register + product in a lane of L bits:
+Kinds of first registers, of a true sum s = register + product in a lane of L bits:
 
 exact   no sum leaves the register
 wrap    narrower than the lane: the register is kept modulo 2^L, plus half its range, and never wrapped. A sum leaves
@@ -15,19 +15,27 @@ any     whatever bits and rule; the extremes of true sums as well
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from llvmlite import ir
 from numba.core import cgutils
 
 Mode = Literal["touched", "counted", "extremes"]
-KINDS = ("exact", "wrap", "full", "clip", "narrow", "both", "any")
-TAILS = ("none", "sum", "one", "chain")
-MODES = ("touched", "counted", "extremes")
-LOW, HIGH, MASK, SATURATES, HALF, ABOVE, SHIFT = range(7)
-"""Constants of a register: its ends; its bits, or all if it saturates; all or none; see `wrap`, twice; see `narrow`."""
+"""What is told of a register: events as 1 for any number but 0, their number, or their number and extreme sums."""
 I32, I64 = ir.IntType(32), ir.IntType(64)
 _PAIRS = {16: "llvm.x86.avx512.pmaddw.d.512", 8: "llvm.x86.avx2.pmadd.wd", 4: "llvm.x86.sse2.pmadd.wd"}
+
+
+class Limits(NamedTuple):
+    """Constants of a register, as numbers or as LLVM vectors."""
+
+    low: Any  # its ends
+    high: Any
+    mask: Any  # its bits, or all if it saturates
+    saturates: Any  # all bits or none
+    half: Any  # of kind `wrap`: half its range
+    above: Any  # of kind `wrap`: the bits above its own
+    shift: Any  # of kind `narrow`: the lane's bits less the register's
 
 
 class Vectors:
@@ -86,14 +94,14 @@ class Vectors:
         """The same of all elements, in 64 bits."""
         name = f"llvm.vector.reduce.{('add', 'smin', 'smax')[telemetry]}.v{self.count}i{self.bits}"
         kind = ir.FunctionType(self.element, [self.type])
-        found = self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [value])
-        return found if self.bits == 64 else self.builder.sext(found, I64)
+        number = self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [value])
+        return number if self.bits == 64 else self.builder.sext(number, I64)
 
-    def clip(self, value: Any, c: list[Any]) -> Any:
+    def clip(self, value: Any, c: Limits) -> Any:
         """To the register's ends."""
-        return self.call("llvm.smin", self.call("llvm.smax", value, c[LOW]), c[HIGH])
+        return self.call("llvm.smin", self.call("llvm.smax", value, c.low), c.high)
 
-    def add(self, kind: str, register: Any, term: Any, c: list[Any]) -> tuple[Any, Any, Any]:
+    def add(self, kind: str, register: Any, term: Any, c: Limits) -> tuple[Any, Any, Any]:
         """Register after one addition, what tells of an event (see `event`), and the true sum where it is known."""
         b = self.builder
         total = b.add(register, term)
@@ -107,7 +115,7 @@ class Vectors:
             kept = self.clip(total, c)
             return kept, b.xor(kept, total), total
         if kind == "fits":  # as any, of sums that don't leave the lane
-            kept = self.clip(b.add(b.and_(b.sub(total, c[LOW]), c[MASK]), c[LOW]), c)
+            kept = self.clip(b.add(b.and_(b.sub(total, c.low), c.mask), c.low), c)
             return kept, b.xor(kept, total), total
         reached = self.call("llvm.sadd.sat", register, term)
         if kind == "narrow":
@@ -116,52 +124,52 @@ class Vectors:
             kept = self.clip(reached, c)
             return kept, b.xor(kept, total), None
         past = b.xor(reached, total)
-        start = b.xor(total, b.and_(past, c[SATURATES]))
-        kept = self.clip(b.add(b.and_(b.sub(start, c[LOW]), c[MASK]), c[LOW]), c)
+        start = b.xor(total, b.and_(past, c.saturates))
+        kept = self.clip(b.add(b.and_(b.sub(start, c.low), c.mask), c.low), c)
         return kept, b.or_(b.xor(kept, total), past), reached
 
-    def event(self, kind: str, told: Any, c: list[Any]) -> Any:
+    def event(self, kind: str, told: Any, c: Limits) -> Any:
         """Where what `add` told means an event."""
         if kind == "full":
             return self.builder.icmp_signed("<", told, self.zero)
         if kind == "wrap":
-            told = self.builder.and_(told, c[ABOVE])
+            told = self.builder.and_(told, c.above)
         return self.builder.icmp_signed("!=", told, self.zero)
 
-    def value(self, kind: str, register: Any, c: list[Any], shifted: bool) -> Any:
+    def value(self, kind: str, register: Any, c: Limits, shifted: bool) -> Any:
         """What a register hands on."""
         if kind == "wrap":
-            return self.builder.sub(self.builder.and_(register, c[MASK]), c[HALF])
-        return self.builder.ashr(register, c[SHIFT]) if kind == "narrow" and shifted else register
+            return self.builder.sub(self.builder.and_(register, c.mask), c.half)
+        return self.builder.ashr(register, c.shift) if kind == "narrow" and shifted else register
 
 
 class Telemetry:
     """Events and extremes of one register of a vector of pixels, kept where LLVM likes."""
 
-    def __init__(self, vectors: Vectors, kind: str, mode: str, c: list[Any]) -> None:
-        """`mode` of `MODES`, or "plain": nothing is kept."""
+    def __init__(self, vectors: Vectors, kind: str, mode: str, c: Limits) -> None:
+        """`mode`: a `Mode`, or "plain": nothing is kept."""
         self.vectors, self.kind, self.mode, self.c = vectors, kind, mode, c
         kept = {"plain": 0, "extremes": 3}.get(mode, 1)
-        self.places = [place_of(vectors.builder, vectors.zero) for _ in range(kept)]
+        self.parts = [variable(vectors.builder, vectors.zero) for _ in range(kept)]
 
     def note(self, told: Any, total: Any) -> None:
         """What `Vectors.add` said."""
         v, b = self.vectors, self.vectors.builder
-        if told is None or not self.places:
+        if told is None or not self.parts:
             return
-        held = b.load(self.places[0])
+        held = b.load(self.parts[0])
         if self.mode == "touched":
-            b.store(b.or_(held, told), self.places[0])
+            b.store(b.or_(held, told), self.parts[0])
             return
-        b.store(b.sub(held, b.sext(v.event(self.kind, told, self.c), v.type)), self.places[0])
+        b.store(b.sub(held, b.sext(v.event(self.kind, told, self.c), v.type)), self.parts[0])
         if self.mode == "extremes":
-            for name, place in zip(("llvm.smin", "llvm.smax"), self.places[1:], strict=True):
-                b.store(v.call(name, b.load(place), total), place)
+            for name, part in zip(("llvm.smin", "llvm.smax"), self.parts[1:], strict=True):
+                b.store(v.call(name, b.load(part), total), part)
 
-    def found(self) -> list[Any]:
+    def values(self) -> list[Any]:
         """Counts, and extremes in mode `extremes`."""
         v, b = self.vectors, self.vectors.builder
-        held = [b.load(place) for place in self.places]
+        held = [b.load(part) for part in self.parts]
         if self.mode == "touched":
             held[0] = b.zext(v.event(self.kind, held[0], self.c), v.type)
         return held
@@ -176,7 +184,7 @@ class Sums:
         self.half = Vectors(b, 32, vectors.count // 2)
         self.apart = vectors.count // 2 in _PAIRS
         parts = [self._shuffled(start, start, range(i, vectors.count, 2)) for i in range(2)] if self.apart else [start]
-        self.places = [place_of(b, part) for part in parts]
+        self.parts = [variable(b, part) for part in parts]
 
     def add(self, values: Any) -> None:
         """Values of 16 or 32 bits."""
@@ -191,12 +199,12 @@ class Sums:
             function = cgutils.get_or_insert_function(b.module, kind, name)
             picked = [ir.Constant(values.type, pick * self.half.count) for pick in ([1, 0], [0, 1])]
             parts = [b.call(function, [values, pick]) for pick in picked]
-        for place, part in zip(self.places, parts, strict=True):
-            b.store(b.add(b.load(place), part), place)
+        for total, part in zip(self.parts, parts, strict=True):
+            b.store(b.add(b.load(total), part), total)
 
     def value(self) -> Any:
         """The sums, in the order of the positions."""
-        parts = [self.vectors.builder.load(place) for place in self.places]
+        parts = [self.vectors.builder.load(total) for total in self.parts]
         if not self.apart:
             return parts[0]
         n = self.half.count
@@ -207,12 +215,12 @@ class Sums:
         return self.vectors.builder.shuffle_vector(a, b, mask)
 
 
-def place_of(builder: Any, value: Any) -> Any:
+def variable(builder: Any, value: Any) -> Any:
     """A variable that LLVM keeps in a register if it can."""
     with builder.goto_entry_block():
-        place = builder.alloca(value.type)
-    builder.store(value, place)
-    return place
+        made = builder.alloca(value.type)
+    builder.store(value, made)
+    return made
 
 
 def product(v: Vectors, x: Any, w: Any, narrow: bool) -> Any:

@@ -1,20 +1,74 @@
-"""Which lanes, and which kind of addition, are exact for the registers of a chain and the operands at hand."""
+"""Which lanes, order of products and kind of addition are exact for the registers of a chain and the operands at hand.
+
+Each time a register starts at 0 its sum is its own: no other register's additions change it. So products may be taken
+in another order, as long as each register sees its values in theirs. `grouped` finds the order in which every group of
+the first registers is a run of products, every group of the second ones a run of such groups, and so on: then the whole
+accumulator is loops inside loops, and one running register a stage.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from intsim.arithmetic.accumulate import Stage
-from intsim.engine.exact.isa import dot
-from intsim.engine.registers.groups import Groups, groups
-from intsim.engine.registers.vectors import KINDS, MODES, TAILS, Mode
+from intsim.arithmetic.schedule import schedule
+from intsim.engine.exact.isa import untried
+from intsim.engine.registers.kernel import Shape
+from intsim.engine.registers.vectors import Limits, Mode
 
 COUNTED = (1 << 16) - 1  # events that a 16-bit lane counts
+
+
+class Groups(NamedTuple):
+    """Which values are added up together."""
+
+    order: NDArray[np.int64]  # (K,) products as they are taken
+    sizes: tuple[NDArray[np.int64], ...]  # of each stage: how many values its groups have, in that order
+
+    def ends(self) -> NDArray[np.int64]:
+        """Of each group of the first stage: how many registers after the first take a value at its end."""
+        taken = np.ones(self.sizes[0].size, np.int64)
+        last = np.arange(self.sizes[0].size)  # which of them end the groups of a stage
+        for sizes in self.sizes[1:-1]:
+            last = last[np.cumsum(sizes) - 1]
+            taken[last] += 1
+        return taken if len(self.sizes) > 1 else np.zeros_like(taken)
+
+    def joined(self, stage: int) -> Groups:
+        """The groups where those of `stage` and of the next one are one register: both are plain sums."""
+        sizes, above = self.sizes[stage], self.sizes[stage + 1]
+        both = np.add.reduceat(sizes, np.cumsum(above) - above)
+        return Groups(self.order, (*self.sizes[:stage], both, *self.sizes[stage + 2 :]))
+
+    def largest_sums(self, magnitudes: NDArray[Any]) -> list[float]:
+        """Of each stage the largest sum of a group's (N, K) products' magnitudes; rounded up."""
+        sums = magnitudes[:, self.order].astype(np.float64)
+        largest = []
+        for sizes in self.sizes:
+            sums = np.add.reduceat(sums, np.cumsum(sizes) - sizes, axis=1)
+            largest.append(float(sums.max()) * (1 + 1e-9))
+        return largest
+
+
+@lru_cache(maxsize=64)
+def grouped(depth: int, stages: tuple[Stage, ...]) -> Groups:
+    """Those of `depth` products, 1 or more, through `stages`, 1 or more."""
+    plan = schedule(depth, stages)
+    held: dict[int, list[Any]] = {}
+    for register, source in zip(plan.register.tolist(), plan.source.tolist(), strict=True):
+        held.setdefault(register, []).append(source if source >= 0 else held.pop(~source))
+    values: list[Any] = [held[plan.registers - 1]]
+    sizes = []
+    for _ in stages:
+        sizes.append(np.array([len(group) for group in values], np.int64))
+        values = [value for group in values for value in group]
+    return Groups(np.array(values, np.int64), tuple(reversed(sizes)))
 
 
 @dataclass(frozen=True)
@@ -38,7 +92,7 @@ class Register:
 
 @dataclass(frozen=True)
 class Lanes:
-    """What `lane_kernels.accumulate_lanes` is compiled for, and the constants of its registers."""
+    """What `kernel.accumulate` is compiled for, and the limits of its registers."""
 
     kind: str  # of the first register, see `vectors`
     bits: int  # its lane: 16, 32 or 64
@@ -52,13 +106,23 @@ class Lanes:
     groups: Groups
     mode: Mode
 
-    def shape(self, single: bool) -> tuple[tuple[int, ...], ...]:
-        """Tuples whose lengths tell the kernel; `single`: blocks of one channel."""
-        width, many = 32 * dot().lanes, dot().registers >= 32
-        channels, vectors = (1, 4) if single else (4, 2) if many else (2, 2)
-        codes = (KINDS.index(self.kind), TAILS.index(self.tail), MODES.index(self.mode), self.narrow, self.whole)
-        sizes = (width // self.bits, channels, vectors, self.unroll, self.bits // 16, self.out_bits // 16)
-        return tuple((0,) * int(n) for n in (*sizes, *codes))
+    def shape(self, single: bool) -> Shape:
+        """What the kernel's code is made for; `single`: blocks of one channel."""
+        machine = untried()
+        channels, vectors = (1, 4) if single else (4, 2) if machine.registers >= 32 else (2, 2)
+        return Shape(
+            32 * machine.lanes // self.bits,
+            channels,
+            vectors,
+            self.unroll,
+            self.bits,
+            self.out_bits,
+            self.kind,
+            self.tail,
+            self.mode,
+            self.narrow,
+            self.whole,
+        )
 
 
 def choose_lanes(
@@ -80,17 +144,17 @@ def choose_lanes(
     least, most = int(weights.min()), int(weights.max())
     products = [x * w for x in span for w in (least, most)]
     largest = max(abs(p) for p in products)
-    found = groups(weights.shape[1], stages)
-    registers = _registers(stages, found, weights, span, preloaded, largest)
+    order = grouped(weights.shape[1], stages)
+    registers = _registers(stages, order, weights, span, preloaded, largest)
     if mode != "extremes":
-        registers, found = _joined(registers, found)
+        registers, order = _joined(registers, order)
     first, rest = stages[registers[0].stage], registers[1:]
     operands = max(abs(v) for v in (*span, least, most))
-    unroll, whole = _unroll(found.sizes[0], bool(rest))
+    unroll, whole = _unroll(order.sizes[0], bool(rest))
     bits, kind = 64, "any"
     if mode != "extremes":
         fits16 = min(products) >= -(1 << 15) and max(products) < 1 << 15 and operands < 1 << 15
-        if fits16 and found.order.size <= COUNTED:
+        if fits16 and order.order.size <= COUNTED:
             bits, kind = _narrow_kind(first, registers[0], products, whole)
         if kind == "any":
             bits, kind = _wide_kind(first, registers[0], max(largest, operands))
@@ -104,7 +168,7 @@ def choose_lanes(
         unroll, whole = 1, False
     narrow = bits >= 32 and operands < 1 << (bits // 2 - 1)
     shift = 16 - first.bits if kind == "narrow" else 0
-    return Lanes(kind, bits, tail, out_bits, narrow, shift, unroll, whole, tuple(registers), found, mode)
+    return Lanes(kind, bits, tail, out_bits, narrow, shift, unroll, whole, tuple(registers), order, mode)
 
 
 def holds(lanes: Lanes, stages: Sequence[Stage], late: int) -> bool:
@@ -117,13 +181,13 @@ def holds(lanes: Lanes, stages: Sequence[Stage], late: int) -> bool:
 
 
 def _registers(
-    stages: Sequence[Stage], found: Groups, weights: NDArray[Any], span: tuple[int, int], preloaded: int, largest: int
+    stages: Sequence[Stage], order: Groups, weights: NDArray[Any], span: tuple[int, int], preloaded: int, largest: int
 ) -> list[Register]:
-    sums = found.largest_sums(np.abs(weights.astype(np.float64)))
+    sums = order.largest_sums(np.abs(weights.astype(np.float64)))
     magnitude = max(abs(v) for v in span)
     registers, arriving, free = [], largest, True
     for s, stage in enumerate(stages):
-        bound = int(sums[s] * magnitude) + 1 if free else int(found.sizes[s].max()) * arriving
+        bound = int(sums[s] * magnitude) + 1 if free else int(order.sizes[s].max()) * arriving
         bound += preloaded if s == len(stages) - 1 else 0
         fits = bound <= stage.max
         registers.append(Register(s, arriving, bound if fits else None))
@@ -132,22 +196,22 @@ def _registers(
     return registers
 
 
-def _joined(registers: list[Register], found: Groups) -> tuple[list[Register], Groups]:
+def _joined(registers: list[Register], order: Groups) -> tuple[list[Register], Groups]:
     """Neighbours that never overflow are one sum."""
     out = registers[:1]
     for register in registers[1:]:
         if out[-1].bound is None or register.bound is None:
             out.append(register)
             continue
-        found = found.joined(len(out) - 1)
+        order = order.joined(len(out) - 1)
         out[-1] = replace(register, arriving=out[-1].arriving)
-    return out, found
+    return out, order
 
 
-def _unroll(sizes: NDArray[np.int64], grouped: bool) -> tuple[int, bool]:
+def _unroll(sizes: NDArray[np.int64], followed: bool) -> tuple[int, bool]:
     """Products at once, and whether that is every group; short groups are filled up with zeros."""
     longest = int(sizes.max())
-    if grouped and longest <= 4:
+    if followed and longest <= 4:
         return (2 if longest <= 2 else 4), True
     return 2, False
 
@@ -177,20 +241,20 @@ def _wide_kind(stage: Stage, register: Register, largest: int) -> tuple[int, str
     return 64, "clip" if clips and register.reach(stage) < 1 << 63 else "any"
 
 
-def constants(lanes: Lanes, stages: Sequence[Stage]) -> NDArray[np.int64]:
-    """(registers + 1, 7) as `lane_code` names them; the last row is the last stage's, whatever is known of its sums."""
-    rows = [_constants(stages[r.stage], r.bound) for r in lanes.registers]
-    rows[0][6] = lanes.shift
+def limits(lanes: Lanes, stages: Sequence[Stage]) -> NDArray[np.int64]:
+    """(registers + 1, `Limits`); the last row is the last stage's, whatever is known of its sums."""
+    rows = [_limits(stages[r.stage], r.bound) for r in lanes.registers]
+    rows[0] = rows[0]._replace(shift=lanes.shift)
     far = (1 << (lanes.out_bits - 1)) - 1
-    last = _constants(stages[-1], None if stages[-1].bits <= lanes.out_bits else far)
+    last = _limits(stages[-1], None if stages[-1].bits <= lanes.out_bits else far)
     return np.array([*rows, last], np.int64)
 
 
-def _constants(stage: Stage, bound: int | None) -> list[int]:
+def _limits(stage: Stage, bound: int | None) -> Limits:
     if bound is not None:
-        return [-bound, bound, -1, -1, 0, 0, 0]
+        return Limits(-bound, bound, -1, -1, 0, 0, 0)
     if stage.overflow == "saturate":
-        return [stage.min, stage.max, -1, -1, 0, 0, 0]
+        return Limits(stage.min, stage.max, -1, -1, 0, 0, 0)
     mask = (1 << stage.bits) - 1 if stage.bits < 64 else -1
     half = 1 << (stage.bits - 1) if stage.bits < 64 else stage.min
-    return [stage.min, stage.max, mask, 0, half, ~mask, 0]
+    return Limits(stage.min, stage.max, mask, 0, half, ~mask, 0)

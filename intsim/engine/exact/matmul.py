@@ -1,0 +1,53 @@
+"""Exact products with a constant matrix of bytes, prepared once and run many times; see `conv` for the sums."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intsim.engine.exact.conv import modulo32, weight_words
+from intsim.engine.exact.isa import Dot
+from intsim.engine.exact.kernels import multiply
+from intsim.engine.exact.microkernels import Tile
+from intsim.engine.threads import each, shares
+from intsim.graph import IntArray
+
+
+class WordMatmul:
+    """A product with a constant matrix of byte weights (K, N), zero point taken off; `constant` (N,) modulo 2^32."""
+
+    def __init__(self, weight: IntArray, constant: IntArray, dot: Dot) -> None:
+        """Lay the weights out."""
+        depth, self.columns = weight.shape
+        self.depth, wide = -(-depth // 4), 4 if dot.registers == 32 else 2
+        self.one, self.four = (Tile(dot.lanes, dot.parts, rows, wide) for rows in (1, 4))
+        block = dot.lanes * wide
+        count = -(-self.columns // block)
+        table = np.zeros((4 * self.depth, count * block), np.int8)
+        table[:depth, : self.columns] = weight
+        # (blocks, depth, vectors, lanes, 4)
+        by_word = table.reshape(self.depth, 4, count, wide, dot.lanes).transpose(2, 0, 3, 4, 1)
+        words = weight_words(np.ascontiguousarray(by_word), dot)
+        shape = (count, self.depth, wide, dot.lanes, dot.parts)
+        self.weights = np.ascontiguousarray(words.reshape(shape).swapaxes(3, 4)).reshape(-1)
+        self.bias = modulo32(constant, count * block)
+
+    def run(self, codes: NDArray[Any], shift: int, workers: int = 1) -> NDArray[np.int32]:
+        """(M, K) codes, of which each plus `shift` is a byte, to accumulators (M, N)."""
+        rows, depth = codes.shape
+        x = np.zeros((rows, 4 * self.depth), np.uint8)
+        x[:, :depth] = codes.astype(np.uint8)  # modulo 256
+        x[:, :depth] += np.uint8(shift)
+        out = np.empty((rows, self.columns), np.int32)
+        words, tile = x.view(np.uint32).reshape(-1), self.one if rows == 1 else self.four
+
+        def part(span: tuple[int, int]) -> None:
+            multiply((words, self.depth), span, self.weights, self.bias, out, tile)
+
+        if workers == 1:
+            part((0, rows))
+        else:
+            each(part, shares(rows, 4))
+        return out

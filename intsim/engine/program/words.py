@@ -1,0 +1,240 @@
+"""Steps on words: convolutions with the requantizer behind them, requantizers, tables, concatenations, resizing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from intsim.engine.exact import layout
+from intsim.engine.exact.conv import NO_CODES, NO_SUMS, NO_WORDS, fits, spread_codes
+from intsim.engine.exact.kernels import add_words
+from intsim.engine.exact.layout import TensorView
+from intsim.engine.exact.microkernels import Tile
+from intsim.engine.program.analysis import byte_shift
+from intsim.engine.program.arrays import formula, has_all_entries
+from intsim.engine.program.builder import ProgramBuilder
+from intsim.engine.program.placement import is_resize
+from intsim.engine.program.program import Frame
+from intsim.engine.requantize.affine import AffineRequantizer
+from intsim.engine.requantize.table_kernels import table_words
+from intsim.engine.threads import each, shares
+from intsim.graph import IntArray, Node
+
+GRAIN = 1 << 14
+"""Least elements of one thread's share of a table."""
+
+
+def conv(builder: ProgramBuilder, node: Node) -> bool:
+    """A convolution of words, and in the same step the requantizer that alone reads it."""
+    conv = builder.placement.convs.get(node.output)
+    if conv is None:
+        return False
+    view = builder.as_words(node.inputs[0])
+    scratch = None if conv.direct(view) else builder.new_buffer(conv.scratch(view))
+    rounding, rule = _alone(builder, node)
+    events = builder.no_events(node)
+    to, prepared = None, NO_CODES
+    if rounding is not None:
+        out = rounding.output
+        to = builder.views.get(out)
+        if to is None:
+            shift = byte_shift(builder.analysis.holds[out])
+            assert shift is not None
+            to = builder.views[out] = builder.new_buffer(builder.plain(out, shift))
+        prepared = spread_codes(rule, conv.channels, to.layout.shift)
+    shape = builder.graph.tensors[node.output].shape
+    images, channels, *spatial = shape
+    full = (images, channels, *(1, *spatial)[-2:])
+    bound = conv.bind(view, None if scratch is None else scratch.layout, full if to is None else to, prepared)
+
+    def action(frame: Frame) -> None:
+        source = frame.buffers[view.buffer]
+        if scratch is not None:
+            conv.split(source, view, frame.buffers[scratch.buffer], scratch.layout)
+            source = frame.buffers[scratch.buffer]
+        frame.events[node.name] = events.copy()
+        sums = NO_SUMS if to is not None else np.empty(math.prod(shape), np.int32)
+        for one in bound:
+            one.run(source, NO_WORDS if to is None else frame.buffers[to.buffer], sums, frame.workers)
+        if to is None:
+            frame.arrays[node.output] = sums.reshape(shape)
+
+    used = (view.buffer,) if scratch is None else (view.buffer, scratch.buffer)
+    why = "no register can overflow" if builder.target.stages else "exact sums"
+    kernel = f"words {builder.dot.name}" + (", phases" if conv.strided else ", own border" if scratch else "")
+    if rounding is not None and to is not None:
+        builder.step((node, rounding), kernel, why, action, 4 * to.layout.size, buffers=(*used, to.buffer))
+        builder.written.add(rounding.output)
+        builder.fused.add(rounding.output)
+    else:
+        builder.step((node,), kernel, why, action, 4 * math.prod(shape), buffers=used, made=(node.output,))
+        builder.arrays.add(node.output)
+    return True
+
+
+def _alone(builder: ProgramBuilder, node: Node) -> tuple[Node | None, Any]:
+    """The requantizer that alone reads a convolution's accumulators, and its formula, if it can be one step."""
+    readers = builder.readers[node.output]
+    if builder.keep or node.output in builder.graph.outputs or len(readers) != 1:
+        return None, None
+    reader = readers[0]
+    if (
+        reader.op != "requantize"
+        or len(reader.inputs) != 1
+        or byte_shift(builder.analysis.holds[reader.output]) is None
+    ):
+        return None, None
+    shape, cells = builder.graph.tensors[node.output].shape, reader.attributes["cells"]
+    if builder.graph.tensors[reader.output].shape != shape or not by_channel(cells, len(shape)):
+        return None, None
+    rule = formula(builder, reader)
+    return (reader, rule) if isinstance(rule, AffineRequantizer) and fits(rule) else (None, None)
+
+
+def requantize(builder: ProgramBuilder, node: Node) -> bool:
+    """A requantizer of one or two maps of words into words: a residual addition, or a change of scale."""
+    to, graph = builder.views.get(node.output), builder.graph
+    shape = graph.tensors[node.output].shape
+    same = all(graph.tensors[n].shape == shape and n in builder.views for n in node.inputs)
+    factors = node.arrays.get("coefficients", np.ones((1, 1), np.int64))
+    plain = by_channel(node.attributes["cells"], len(shape)) and by_channel(factors.shape[1:], len(shape))
+    if to is None or not same or len(node.inputs) > 2 or not plain:
+        return False
+    rule = formula(builder, node)
+    if not isinstance(rule, AffineRequantizer) or rule.table.size or not fits(rule):
+        return False
+    sources = [builder.as_words(n) for n in node.inputs]
+    channels = shape[1]
+    weights = [np.broadcast_to(f.reshape(-1), (channels,)) for f in factors]
+    constant = -sum((w * p.layout.shift for w, p in zip(weights, sources, strict=True)), np.zeros(channels, np.int64))
+    if sum(int(np.abs(w).max()) for w in weights) >= 1 << 44:  # bytes, products and sums stay below 2^53
+        return False
+    second = weights[1] if len(weights) > 1 else np.zeros(channels)
+    table = np.zeros((5, 4 * to.own().groups))
+    for row, values in zip(table, (weights[0], second, constant, rule.scale, rule.offset), strict=True):
+        row[:channels] = values
+    limits = np.array([rule.low, rule.high, to.layout.shift], np.int32)
+    lay, tile = to.layout, Tile(builder.dot.lanes, builder.dot.parts)
+    size = (lay.images, to.own().groups, lay.height, lay.width)
+
+    def action(frame: Frame) -> None:
+        x, y = sources[0], sources[-1]
+        add_words(
+            (frame.buffers[x.buffer], *layout.walk(x)),
+            (frame.buffers[y.buffer], *layout.walk(y)),
+            size,
+            table,
+            limits,
+            rule.kind,
+            (frame.buffers[to.buffer], *layout.walk(to)),
+            tile,
+        )
+
+    used = (*(p.buffer for p in sources), to.buffer)
+    why = "proven for every accumulator that can arrive"
+    builder.step((node,), "formula on words", why, action, 4 * lay.size, buffers=used)
+    builder.written.add(node.output)
+    return True
+
+
+def resize(builder: ProgramBuilder, node: Node) -> bool:
+    """Rows or columns picked from words into words."""
+    out = builder.views.get(node.output)
+    if out is None or node.output not in builder.placement.views or not is_resize(node):
+        return False
+    source = builder.as_words(node.inputs[0])
+    if source.layout.shift != out.layout.shift:
+        return False
+    lay, index = source.layout, node.arrays["index"].astype(np.int64)
+    across = node.attributes["axis"] == len(builder.graph.tensors[node.output].shape) - 1
+    rows, columns = (np.arange(lay.height), index) if across else (index, np.arange(lay.width))
+
+    def action(frame: Frame) -> None:
+        layout.resize(frame.buffers[source.buffer], source, rows, columns, frame.buffers[out.buffer], out)
+
+    builder.step(
+        (node,), "words", "positions of words", action, 4 * out.layout.size, buffers=(source.buffer, out.buffer)
+    )
+    builder.written.add(node.output)
+    return True
+
+
+def concat(builder: ProgramBuilder, node: Node) -> bool:
+    """Operands that don't lie in the result yet are copied there."""
+    out = builder.views.get(node.output)
+    if out is None or node.attributes["axis"] != 1:
+        return False
+    channel, moved = 0, []
+    for name in node.inputs:
+        view, count = builder.views.get(name), builder.graph.tensors[name].shape[1]
+        at = TensorView(out.buffer, out.layout, out.group + channel // 4, count)
+        if view == at and channel % 4 == 0:
+            builder.as_words(name)
+        else:
+            if view is None or view.layout.shift != out.layout.shift:
+                builder.as_array(name)
+                view = builder.new_buffer(builder.plain(name, out.layout.shift))
+                written = name in builder.written
+                builder.pack(name, view)
+                if not written:
+                    builder.written.discard(name)  # not in its own view
+            else:
+                builder.as_words(name)
+            moved.append((view, channel))
+        channel += count
+
+    def action(frame: Frame) -> None:
+        for view, at in moved:
+            layout.shift_channels(frame.buffers[view.buffer], view, frame.buffers[out.buffer], out, at)
+
+    used = (*(p.buffer for p, _ in moved), out.buffer)
+    why = "operands are copied into the result" if moved else "operands lie in the result"
+    builder.step((node,), "words", why, action, 4 * out.layout.size, buffers=used)
+    builder.written.add(node.output)
+    return True
+
+
+def table(builder: ProgramBuilder, node: Node) -> bool:
+    """Four table reads a word."""
+    to, source = builder.views.get(node.output), builder.views.get(node.inputs[0])
+    shape = builder.graph.tensors[node.output].shape
+    plain = by_channel(node.attributes["cells"], len(shape)) and builder.graph.tensors[node.inputs[0]].shape == shape
+    if to is None or source is None or not plain or not has_all_entries(builder, node):
+        return False
+    source = builder.as_words(node.inputs[0])
+    tables = _byte_tables(node, source.layout.shift, to.layout.shift, shape[1])
+    size = to.own().groups, to.layout.height, to.layout.width
+    planes, grain = to.layout.images * size[0], max(1, GRAIN // max(1, size[1] * size[2]))
+
+    def action(frame: Frame) -> None:
+        x = frame.buffers[source.buffer], *layout.walk(source)
+        y = frame.buffers[to.buffer], *layout.walk(to)
+        each(lambda part: table_words(x, y, size, tables, *part), shares(planes, grain))
+
+    used = source.buffer, to.buffer
+    builder.step((node,), "table on words", "bytes to bytes", action, 4 * to.layout.size, buffers=used)
+    builder.written.add(node.output)
+    return True
+
+
+def _byte_tables(node: Node, shift_in: int, shift_out: int, channels: int) -> np.ndarray:
+    """Tables (groups or 1, 4, 256) uint32 from bytes `x + shift_in` to bytes `y + shift_out`, moved to their byte."""
+    table: IntArray = node.arrays["table"]
+    position = np.clip(np.arange(256) - shift_in - node.attributes["low"], 0, table.shape[1] - 1)
+    entries = (table[:, position] + shift_out).astype(np.uint8).astype(np.uint32)
+    if len(entries) == 1:
+        lanes = np.broadcast_to(entries, (4, 256))
+    else:
+        lanes = np.zeros((-(-channels // 4) * 4, 256), np.uint32)
+        lanes[:channels] = entries
+    moved = lanes.reshape(-1, 4, 256) << np.array([0, 8, 16, 24], np.uint32)[:, None]
+    return np.ascontiguousarray(moved, np.uint32)
+
+
+def by_channel(cells: Sequence[int], rank: int) -> bool:
+    """Whether cells are one for all, or one a channel, of a tensor of `rank` axes."""
+    full = [1] * (rank - len(cells)) + list(cells)
+    return len(full) == rank and all(size == 1 for axis, size in enumerate(full) if axis != 1)
