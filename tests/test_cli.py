@@ -174,8 +174,8 @@ def test_verify_exact(intsim_, as_json):
     assert "conv" in out
 
 
-LAYER = {"name", "op", "mismatches", "max_lsb", "overflows"}
-REFERENCE = {"compared", "mismatches", "max_lsb", "blame"}
+LAYER = {"name", "op", "mismatches", "max_lsb", "overflows", "stages"}
+REFERENCE = {"judged", "mismatches", "max_lsb", "blame"}
 
 
 def test_verify_schema(folder, as_json):
@@ -188,7 +188,8 @@ def test_verify_schema(folder, as_json):
     assert all(set(layer) >= LAYER for layer in found["layers"])
     conv = next(x for x in found["layers"] if x["op"] == "Conv")
     assert (conv["name"], conv["mismatches"], conv["max_lsb"]) == ("conv", 16, 252 - 128)
-    assert conv["overflows"] == {"1: 16-bit saturate": 16, "2: 32-bit wrap": 0, "3: 32-bit wrap": 0}
+    stages = [(s["stage"], s["bits"], s["overflow"], s["overflows"]) for s in conv["stages"]]
+    assert stages == [(1, 16, "saturate", 16), (2, 32, "wrap", 0), (3, 32, "wrap", 0)]
     assert set(found["references"]) == {"qonnx", "onnxruntime"}
     heard = [r for r in found["references"].values() if r["reason"] is None]
     assert found["references"]["onnxruntime"] in heard

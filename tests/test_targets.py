@@ -126,23 +126,23 @@ def test_equal_and_hashed_by_content():
 
 
 ERRORS = [
-    ("bits = 16", "bits = 65", "accumulate.stages[0].bits is 65; allowed: 1..64"),
-    ("bits = 16", "bits = 0", "accumulate.stages[0].bits is 0; allowed: 1..64"),
-    ("bits = 16", 'bits = "16"', "accumulate.stages[0].bits is '16'; allowed: 1..64"),
-    ("bits = 16, ", "", "accumulate.stages[0].bits is missing; allowed: 1..64"),
-    ('"saturate"', '"clamp"', 'accumulate.stages[0].overflow is \'clamp\'; allowed: "wrap", "saturate"'),
-    ("sum = 2", "sum = 0", 'accumulate.stages[0].sum is 0; allowed: 1..2147483647 or "rest"'),
-    ("sum = 2", "sum = -1", "accumulate.stages[0].sum is -1; allowed"),
-    ("sum = 2", "sum = 2.0", "accumulate.stages[0].sum is 2.0; allowed"),
-    ("sum = 2", "sum = true", "accumulate.stages[0].sum is True; allowed"),
-    ("sum = 2", 'sum = "all"', "accumulate.stages[0].sum is 'all'; allowed"),
-    ("sum = 2", f"sum = {10**30}", "accumulate.stages[0].sum is 10000000"),
+    ("bits = 16", "bits = 65", "accumulate.stages, stage 1: bits is 65; allowed: 1..64"),
+    ("bits = 16", "bits = 0", "accumulate.stages, stage 1: bits is 0; allowed: 1..64"),
+    ("bits = 16", 'bits = "16"', "accumulate.stages, stage 1: bits is '16'; allowed: 1..64"),
+    ("bits = 16, ", "", "accumulate.stages, stage 1: bits is missing; allowed: 1..64"),
+    ('"saturate"', '"clamp"', 'accumulate.stages, stage 1: overflow is \'clamp\'; allowed: "wrap", "saturate"'),
+    ("sum = 2", "sum = 0", 'accumulate.stages, stage 1: sum is 0; allowed: 1..2147483647 or "rest"'),
+    ("sum = 2", "sum = -1", "accumulate.stages, stage 1: sum is -1; allowed"),
+    ("sum = 2", "sum = 2.0", "accumulate.stages, stage 1: sum is 2.0; allowed"),
+    ("sum = 2", "sum = true", "accumulate.stages, stage 1: sum is True; allowed"),
+    ("sum = 2", 'sum = "all"', "accumulate.stages, stage 1: sum is 'all'; allowed"),
+    ("sum = 2", f"sum = {10**30}", "accumulate.stages, stage 1: sum is 10000000"),
     ("sum = 2", 'sum = "rest"', None),
-    ('sum = "rest"', "sum = 4", 'accumulate.stages[1].sum is 4; the last stage must be "rest"'),
+    ('sum = "rest"', "sum = 4", 'accumulate.stages, stage 2: sum is 4; the last stage must be "rest"'),
     (
         "bits = 16",
         "bits = 16, guard = 8",
-        "unknown key accumulate.stages[0].guard; allowed: sum, bits, overflow, lanes",
+        "unknown key accumulate.stages, stage 1: guard; allowed: sum, bits, overflow, lanes",
     ),
     (
         'bias = "preload"',
@@ -180,11 +180,11 @@ ERRORS = [
         'requantize.multiplier_bits is for schemes "fixed-point" and "tosa" only, not "exact"',
     ),
     ('"fixed-point"', '"tosa"', 'requantize.rounding is given, but scheme "tosa" fixes it; remove it'),
-    ("bits = 16", "bits = 16, lanes = 0", "accumulate.stages[0].lanes is 0; allowed: 1..1024"),
-    ("bits = 16", "bits = 16, lanes = 1025", "accumulate.stages[0].lanes is 1025; allowed: 1..1024"),
-    ("bits = 16", 'bits = 16, lanes = "8"', "accumulate.stages[0].lanes is '8'; allowed: 1..1024"),
-    ("bits = 16", "bits = 16, lanes = true", "accumulate.stages[0].lanes is True; allowed: 1..1024"),
-    ("bits = 32", "bits = 32, lanes = 2", "accumulate.stages[1].lanes is 2; the last stage has one register"),
+    ("bits = 16", "bits = 16, lanes = 0", "accumulate.stages, stage 1: lanes is 0; allowed: 1..1024"),
+    ("bits = 16", "bits = 16, lanes = 1025", "accumulate.stages, stage 1: lanes is 1025; allowed: 1..1024"),
+    ("bits = 16", 'bits = 16, lanes = "8"', "accumulate.stages, stage 1: lanes is '8'; allowed: 1..1024"),
+    ("bits = 16", "bits = 16, lanes = true", "accumulate.stages, stage 1: lanes is True; allowed: 1..1024"),
+    ("bits = 32", "bits = 32, lanes = 2", "accumulate.stages, stage 2: lanes is 2; the last stage has one register"),
     ('bias = "preload"', "packing = 3", "accumulate.packing is 3; allowed: a table"),
     ('title = "A', 'notes = "x"\ntitle = "A', "notes is 'x'; allowed: a list of printable lines of text"),
     ('title = "A', 'notes = ["a\\u001b"]\ntitle = "A', "notes[0] is 'a\\x1b'"),
@@ -220,7 +220,9 @@ def test_errors_are_one_line_that_name_file_key_and_choice(tmp_path, old, new, m
 
 
 def test_a_group_after_rest():
-    with pytest.raises(IntsimError, match=r'accumulate.stages\[1\].sum is 2 after a "rest" stage; allowed: "rest"'):
+    with pytest.raises(
+        IntsimError, match=r'accumulate.stages, stage 2: sum is 2 after a "rest" stage; allowed: "rest"'
+    ):
         Target.from_toml(TEXT.replace("sum = 2", 'sum = "rest"').replace('"rest", bits = 32', "2, bits = 32"))
 
 

@@ -245,8 +245,8 @@ def test_a_family_of_ones_own(tmp_path):
             "family is {'N': [3, 5]}; allowed: N = [least, greatest] of 0..999999, and $N where the number goes",
         ),
         ("bits = $N", "bits = $M", "not TOML: "),
-        ("bits = $N", "bits = $N0", "accumulate.stages[0].bits is 640; allowed: 1..64"),
-        ("[3, 5]", "[3, 65]", "accumulate.stages[0].bits is 65; allowed: 1..64"),
+        ("bits = $N", "bits = $N0", "accumulate.stages, stage 1: bits is 640; allowed: 1..64"),
+        ("[3, 5]", "[3, 65]", "accumulate.stages, stage 1: bits is 65; allowed: 1..64"),
     ],
 )
 def test_families_that_are_wrong(tmp_path, old, new, message):

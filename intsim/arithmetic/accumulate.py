@@ -84,14 +84,14 @@ def check_stages(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     unbounded sum.
     """
     seen_rest = False
-    for index, stage in enumerate(stages):
+    for number, stage in enumerate(stages, 1):
         if seen_rest and stage.sum is not None:
-            raise IntsimError(f'stages[{index}].sum is {stage.sum} after a "rest" stage; allowed: "rest"')
+            raise IntsimError(f'stages, stage {number}: sum is {stage.sum} after a "rest" stage; allowed: "rest"')
         seen_rest = stage.sum is None
     if stages and not seen_rest:
-        raise IntsimError(f'stages[{len(stages) - 1}].sum is {stages[-1].sum}; the last stage must be "rest"')
+        raise IntsimError(f'stages, stage {len(stages)}: sum is {stages[-1].sum}; the last stage must be "rest"')
     if stages and stages[-1].lanes != 1:
-        raise IntsimError(f"stages[{len(stages) - 1}].lanes is {stages[-1].lanes}; the last stage has one register")
+        raise IntsimError(f"stages, stage {len(stages)}: lanes is {stages[-1].lanes}; the last stage has one register")
     return tuple(stages)
 
 

@@ -76,12 +76,14 @@ def check_packing(packing: Packing, stages: Sequence[Stage]) -> tuple[Stage, ...
         )
     first = stages[0]
     if first.lanes != 1:
-        raise IntsimError(f"stages[0].lanes is {first.lanes}; with packing the first stage has one wide register")
+        raise IntsimError(
+            f"stages, stage 1: lanes is {first.lanes}; with packing the first stage has one wide register"
+        )
     if first.overflow != "wrap":
-        raise IntsimError(f'stages[0].overflow is "{first.overflow}"; with packing the first stage is "wrap"')
+        raise IntsimError(f'stages, stage 1: overflow is "{first.overflow}"; with packing the first stage is "wrap"')
     if first.bits > min(packing.widths):
         raise IntsimError(
-            f"stages[0].bits is {first.bits}; the narrowest field of the packing has {min(packing.widths)} bits"
+            f"stages, stage 1: bits is {first.bits}; the narrowest field of the packing has {min(packing.widths)} bits"
         )
     return stages
 

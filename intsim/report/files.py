@@ -80,7 +80,7 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_junit(path: Path, verdict: Verdict) -> None:
     """One test case a layer, for continuous integration."""
-    failed = [x for x in verdict.layers if x.mismatches or x.accumulator_mismatches or any(x.overflows.values())]
+    failed = [x for x in verdict.layers if x.mismatches or x.sum_mismatches or x.overflows]
     suite = ET.Element(
         "testsuite", name=f"intsim verify {verdict.target}", tests=str(len(verdict.layers)), failures=str(len(failed))
     )
@@ -89,7 +89,7 @@ def write_junit(path: Path, verdict: Verdict) -> None:
         name = "".join(c if c.isprintable() else "?" for c in layer.name)
         case = ET.SubElement(suite, "testcase", classname=verdict.target, name=name)
         if layer in failed:
-            counts = ", ".join(f"stage {k}: {v}" for k, v in layer.overflows.items() if v)
+            counts = ", ".join(f"stage {s.stage}: {s.overflows} overflows" for s in layer.stages if s.overflows)
             text = f"{layer.mismatches} of {layer.elements} integers wrong, at most {layer.max_lsb} LSB; {counts}"
             ET.SubElement(case, "failure", message=text.rstrip("; "))
     ET.ElementTree(suite).write(path, encoding="utf-8", xml_declaration=True)

@@ -64,19 +64,18 @@ def show_inspection(console: Console, found: dict[str, Any]) -> None:
 
 def show_verdict(console: Console, verdict: Verdict) -> None:
     """The verdict table, the second opinions, and the first wrong integer."""
-    stages = next((list(layer.overflows) for layer in verdict.layers if layer.overflows), [])
+    stages = next((layer.stages for layer in verdict.layers if layer.stages), [])
     title = f"{verdict.model} on {verdict.target}, {verdict.samples} sample(s)"
-    heads = [f"ovf {i + 1}" for i in range(len(stages))]
+    heads = [f"ovf {s.stage}" for s in stages]
     table = _table(
         "layer", "op", "integers", "wrong", "born", "max LSB", "wrong sums", *heads, "verdict", title=escape(title)
     )
     for layer in verdict.layers:
-        overflowed = sum(layer.overflows.values())
-        if layer.mismatches or layer.accumulator_mismatches:
+        if layer.mismatches or layer.sum_mismatches:
             word = "[red]diverges[/]"
         else:
-            word = "[yellow]overflows[/]" if overflowed else "[green]exact[/]"
-        counts = [number(layer.overflows[s]) if s in layer.overflows else "-" for s in stages]
+            word = "[yellow]overflows[/]" if layer.overflows else "[green]exact[/]"
+        counts = [number(s.overflows) for s in layer.stages] or ["-"] * len(stages)
         table.add_row(
             escape(layer.name),
             layer.op,
@@ -84,13 +83,14 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
             number(layer.mismatches),
             number(layer.born),
             str(layer.max_lsb),
-            number(layer.accumulator_mismatches),
+            number(layer.sum_mismatches),
             *counts,
             word,
         )
     console.print(table)
     if stages:
-        console.print(f"ovf: overflow events by stage of the accumulator; {'; '.join(stages)}", style="dim")
+        registers = "; ".join(f"{s.stage}: {s.bits}-bit {s.overflow}" for s in stages)
+        console.print(f"ovf: overflow events by stage of the accumulator; {registers}", style="dim")
     if verdict.references:
         console.print(_references(verdict.references))
     for part in ("prologue", "epilogue"):
@@ -120,9 +120,9 @@ def _references(references: dict[str, ReferenceVerdict]) -> Group:
         if found.reason is not None:
             table.add_row(name, Text(f"no opinion: {found.reason}"), *["-"] * (len(shown) + 3))
             continue
-        final = f"{number(found.result['mismatches'])} of {number(found.result['compared'])}"
+        final = f"{number(found.result['mismatches'])} of {number(found.result['judged'])}"
         counts = [found.blame[k] for k in shown]
-        table.add_row(name, "ran", *map(number, (found.compared, found.mismatches, *counts)), final)
+        table.add_row(name, "ran", *map(number, (found.judged, found.mismatches, *counts)), final)
         if found.first_divergence:
             at = found.first_divergence
             lines.append(
@@ -136,7 +136,7 @@ def _references(references: dict[str, ReferenceVerdict]) -> Group:
 
 
 def _first(at: dict[str, Any]) -> Text:
-    stage = f" in stage {', '.join(map(str, at['stages']))}" if at.get("stages") else ""
+    stage = f" in stage {', '.join(map(str, at['overflowed_stages']))}" if at.get("overflowed_stages") else ""
     return Text(
         f"first divergence: {at['node']} ({at['op']}), channel {at['channel']}, position {at['position']}: "
         f"expected {at['expected']}, got {at['got']}; blame: {at['blame']}{stage}"

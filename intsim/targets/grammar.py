@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -209,6 +210,7 @@ def explain(error: ValidationError, root: type[Table]) -> str:
     unknown = problem["type"] == "extra_forbidden"
     path = [part for part in problem["loc"] if isinstance(part, int) or part in ALLOWED or unknown]
     where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")[:120]
+    where = re.sub(r"stages\[(\d+)\]\.?", lambda m: f"stages, stage {int(m[1]) + 1}: ", where).removesuffix(": ")
     where = where if where.isprintable() else ascii(where)
     keys = [part for part in path if isinstance(part, str)]
     allowed = ALLOWED.get(".".join(keys[-2:])) or ALLOWED.get(keys[-1] if keys else "", "see docs/targets.md")

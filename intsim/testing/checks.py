@@ -256,7 +256,7 @@ def _dot_report(machine: Target, case: DotProduct, wanted: Accumulation, got: An
     for i, stage in enumerate(machine.stages):
         events = int(wanted.events[..., i].sum())
         low, high = int(wanted.low[..., i].min()), int(wanted.high[..., i].max())
-        lines.append(f"  stages[{i}]   {stage.bits} bits, {stage.overflow}: sums {low}..{high}, overflows {events}")
+        lines.append(f"  stage {i + 1:<5} {stage.bits} bits, {stage.overflow}: sums {low}..{high}, overflows {events}")
     return "\n".join(lines)
 
 

@@ -58,7 +58,7 @@ def first_difference(
         }
         if accumulates and node.name in overflows:
             counts = overflows[node.name].sum(axis=0)
-            info["stages"] = [i + 1 for i, c in enumerate(counts) if c]
+            info["overflowed_stages"] = [number for number, count in enumerate(counts, 1) if count]
         return info
     return None
 

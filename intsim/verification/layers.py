@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from intsim.graph import IntegerGraph, Node
 from intsim.ops import LAYER_ENDS, OPS, Mac
-from intsim.targets import Target
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,3 @@ def _feeders(node: Node, producers: dict[str, Node]) -> tuple[list[Node], Node |
         else:
             waiting += maker.inputs
     return macs, first if first is not None and first.op not in LAYER_ENDS else None
-
-
-def stage_names(target: Target) -> list[str]:
-    """One name a stage, for JSON keys and table heads."""
-    return [f"{i + 1}: {s.bits}-bit {s.overflow}" for i, s in enumerate(target.stages)]

@@ -5,19 +5,30 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+FORMAT = "intsim-verdict-1"
 BLAMES = ("float_rounding", "int32_wrap", "pool_divisor", "resize_pixel", "executor", "requantizer", "overflow")
 """The executor's rounding, what it is shown to compute otherwise, what isn't explained; then the target's two."""
+
+
+@dataclass
+class StageVerdict:
+    """Overflows of one register of a layer: in all, and of each channel that has some. Stages count from 1."""
+
+    stage: int
+    bits: int
+    overflow: str
+    overflows: int = 0
+    overflow_channels: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass
 class LayerVerdict:
     """One layer of the target against exact semantics.
 
-    `mismatches` counts wrong outputs of the layer, `accumulator_mismatches` wrong sums before its requantizer (which a
-    clip may hide). `born` counts mismatches that exact arithmetic on the target's own inputs of this layer doesn't
-    share. `host_ties` counts codes that float64 on the host leaves open between neighbours, `near_ties` those that the
-    proven error of a Softmax or layer normalisation does. `overflows` maps a stage to its events, `overflow_channels` a
-    stage to its channels with events.
+    `mismatches` counts wrong outputs of the layer, `sum_mismatches` wrong sums before its requantizer (which a clip may
+    hide). `born` counts mismatches that exact arithmetic on the target's own inputs of this layer doesn't share.
+    `host_ties` counts codes that float64 on the host leaves open between neighbours, `near_ties` those that the proven
+    error of a Softmax or layer normalisation does. `stages` are the target's registers, none where nothing is summed.
     """
 
     name: str
@@ -26,35 +37,39 @@ class LayerVerdict:
     elements: int = 0
     mismatches: int = 0
     max_lsb: int = 0
-    accumulator_mismatches: int = 0
+    sum_mismatches: int = 0
     born: int = 0
     host_ties: int = 0
     near_ties: int = 0
-    overflows: dict[str, int] = field(default_factory=dict)
-    overflow_channels: dict[str, dict[int, int]] = field(default_factory=dict)
+    stages: list[StageVerdict] = field(default_factory=list)
+
+    @property
+    def overflows(self) -> int:
+        """Overflows of all its registers."""
+        return sum(stage.overflows for stage in self.stages)
 
 
 @dataclass
 class ReferenceVerdict:
     """A float executor against the target, every quantizer judged on the inputs the executor itself had there.
 
-    `mismatches` is the sum of `blame`. `result` compares the final outputs end to end. With `reason` the executor gave
+    `judged` integers, of which `mismatches` are not the target's: the sum of `blame`. `result` compares the final outputs end to end. With `reason` the executor gave
     nothing: missing, failed or out of time.
     """
 
-    compared: int = 0
+    judged: int = 0
     mismatches: int = 0
     max_lsb: int = 0
     blame: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BLAMES, 0))
     off_grid: int = 0
-    result: dict[str, Any] = field(default_factory=lambda: {"compared": 0, "mismatches": 0, "max_lsb": 0})
+    result: dict[str, Any] = field(default_factory=lambda: {"judged": 0, "mismatches": 0, "max_lsb": 0})
     first_divergence: dict[str, Any] | None = None
     reason: str | None = None
     seconds: float = 0.0
 
     def count(self, elements: int, mismatches: int, max_lsb: int) -> None:
         """Add what one tensor showed."""
-        self.compared += elements
+        self.judged += elements
         self.mismatches += mismatches
         self.max_lsb = max(self.max_lsb, max_lsb)
 
@@ -76,8 +91,8 @@ class Verdict:
 
     @property
     def overflows(self) -> int:
-        """All overflow events."""
-        return sum(sum(layer.overflows.values()) for layer in self.layers)
+        """Overflows of all layers."""
+        return sum(layer.overflows for layer in self.layers)
 
     @property
     def holds(self) -> bool:
@@ -86,4 +101,5 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries, lists and numbers."""
-        return asdict(self)
+        layers = [{**asdict(layer), "overflows": layer.overflows} for layer in self.layers]
+        return {"format": FORMAT, **asdict(self), "overflows": self.overflows, "layers": layers}

@@ -26,10 +26,10 @@ from intsim.verification.executors import FAMILIES, Executor
 from intsim.verification.expected import accumulator_codes, expected_codes, is_plain, lowering_fault
 from intsim.verification.inexact import Inexact
 from intsim.verification.judge import judge, judge_end
-from intsim.verification.layers import Layer, layers, stage_names
+from intsim.verification.layers import Layer, layers
 from intsim.verification.reference import ReferenceRun
 from intsim.verification.samples import Samples, each_sample
-from intsim.verification.verdict import LayerVerdict, ReferenceVerdict, Verdict
+from intsim.verification.verdict import LayerVerdict, ReferenceVerdict, StageVerdict, Verdict
 
 Report = Callable[[str], None]
 
@@ -75,12 +75,9 @@ def verify(
             loaded.check_inputs(sample)
     inexact = Inexact(loaded)
     found = layers(loaded.graph, loaded.quantizer_names) + inexact.unread()
-    names = stage_names(chosen)
     verdict = Verdict(loaded.path, chosen.name, samples=len(data), seed=None if inputs is not None else seed)
     verdict.host = {"prologue": loaded.lowered.prologue.names, "epilogue": loaded.lowered.epilogue.names}
-    verdict.layers = [
-        LayerVerdict(f.name, f.op, f.tensor, overflows=dict.fromkeys(names, 0) if f.macs else {}) for f in found
-    ]
+    verdict.layers = [LayerVerdict(f.name, f.op, f.tensor, stages=_stages(chosen) if f.macs else []) for f in found]
     if references:
         verdict.references = {kind: ReferenceVerdict() for kind in FAMILIES}
     judge_of = ExactFile(loaded)
@@ -91,7 +88,7 @@ def verify(
         alive = {k for k, v in verdict.references.items() if v.reason is None}
         executors = _start(loaded, sample, judge_of, alive)
         try:
-            _one_sample(verdict, loaded, chosen, found, names, sample, judge_of, inexact, partial(_tagged, say, tag))
+            _one_sample(verdict, loaded, chosen, found, sample, judge_of, inexact, partial(_tagged, say, tag))
             for kind, executor in executors.items():
                 say(tag + f"waiting for {kind}")
                 outcome = executor.result(reference_timeout)
@@ -112,10 +109,14 @@ def verify(
         finally:
             for executor in executors.values():
                 executor.stop()
-    if any(layer.mismatches or layer.accumulator_mismatches for layer in verdict.layers):
+    if any(layer.mismatches or layer.sum_mismatches for layer in verdict.layers):
         verdict.verdict = "diverges"
     verdict.seconds = time.monotonic() - began
     return verdict
+
+
+def _stages(target: Target) -> list[StageVerdict]:
+    return [StageVerdict(number, s.bits, s.overflow) for number, s in enumerate(target.stages, 1)]
 
 
 def _tagged(say: Report, tag: str, text: str) -> None:
@@ -142,7 +143,6 @@ def _one_sample(
     model: Model,
     target: Target,
     found: list[Layer],
-    names: list[str],
     sample: Mapping[str, NDArray[Any]],
     judge_of: ExactFile,
     inexact: Inexact,
@@ -164,7 +164,7 @@ def _one_sample(
             fault = lowering_fault(layer, expected, exact.tensors[layer.tensor])
         for node in inexact.feeding(layer.tensor):
             right = inexact.right(node, truth, exact)
-            line.accumulator_mismatches += difference(right, run.tensors[node.output])[0]
+            line.sum_mismatches += difference(right, run.tensors[node.output])[0]
             fault = fault or lowering_fault(replace(layer, tensor=node.output), right, exact.tensors[node.output])
         count, lsb = difference(expected, got)
         line.elements += got.size
@@ -177,10 +177,10 @@ def _one_sample(
             line.born += difference(local, got)[0] if local is not None else count
         for mac in layer.macs:
             sums = accumulators[mac]
-            line.accumulator_mismatches += difference(exact.tensors[sums], run.tensors[sums])[0]
-            for name, events in zip(names, run.overflows[mac].T, strict=True):
-                line.overflows[name] += int(events.sum())
-                channels = line.overflow_channels.setdefault(name, {})
+            line.sum_mismatches += difference(exact.tensors[sums], run.tensors[sums])[0]
+            for stage, events in zip(line.stages, run.overflows[mac].T, strict=True):
+                stage.overflows += int(events.sum())
+                channels = stage.overflow_channels
                 for channel in np.flatnonzero(events).tolist():
                     channels[channel] = channels.get(channel, 0) + int(events[channel])
     if verdict.first_divergence is None:
@@ -248,6 +248,6 @@ def _result(
         own = run.tensors[value.terms[0][0]]
         theirs = _in_lsb(value, tensors[name]).reshape(own.shape)
         count, lsb = difference(own, theirs)
-        report.result["compared"] += own.size
+        report.result["judged"] += own.size
         report.result["mismatches"] += count
         report.result["max_lsb"] = max(report.result["max_lsb"], lsb)

@@ -210,12 +210,12 @@ def test_shapes():
 @pytest.mark.parametrize(
     ("stages", "message"),
     [
-        ([Stage(2, 16, "wrap")], r'stages\[0\].sum is 2; the last stage must be "rest"'),
+        ([Stage(2, 16, "wrap")], r'stages, stage 1: sum is 2; the last stage must be "rest"'),
         (
             [Stage(2, 16, "wrap"), Stage(None, 16, "wrap", 2)],
-            r"stages\[1\].lanes is 2; the last stage has one register",
+            r"stages, stage 2: lanes is 2; the last stage has one register",
         ),
-        ([Stage(None, 40, "wrap"), Stage(2, 16, "wrap")], r'stages\[1\].sum is 2 after a "rest" stage'),
+        ([Stage(None, 40, "wrap"), Stage(2, 16, "wrap")], r'stages, stage 2: sum is 2 after a "rest" stage'),
     ],
 )
 def test_stage_order(stages, message):

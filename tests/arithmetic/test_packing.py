@@ -144,13 +144,13 @@ def test_shapes():
         ([], "there are 0 stages"),
         (
             [Stage(7, 18, "wrap", 2), REST],
-            r"stages\[0\].lanes is 2; with packing the first stage has one wide register",
+            r"stages, stage 1: lanes is 2; with packing the first stage has one wide register",
         ),
         (
             [Stage(7, 18, "saturate"), REST],
-            r'stages\[0\].overflow is "saturate"; with packing the first stage is "wrap"',
+            r'stages, stage 1: overflow is "saturate"; with packing the first stage is "wrap"',
         ),
-        ([Stage(7, 19, "wrap"), REST], r"stages\[0\].bits is 19; the narrowest field of the packing has 18 bits"),
+        ([Stage(7, 19, "wrap"), REST], r"stages, stage 1: bits is 19; the narrowest field of the packing has 18 bits"),
         ([Stage(7, 18, "wrap")], 'the last stage must be "rest"'),
     ],
 )

@@ -119,16 +119,18 @@ STAGES = {
     lambda: Stage(2, 8, "wrap", True): "stage lanes is True; allowed: an integer 1..1024",
     lambda: Stage(2, 8, "wrap", 2.0): "stage lanes is 2.0; allowed: an integer 1..1024",
     lambda: Stage(2, 8, "clamp"): 'stage overflow is \'clamp\'; allowed: "wrap", "saturate"',
-    lambda: check_stages([Stage(2, 8, "wrap")]): 'stages[0].sum is 2; the last stage must be "rest"',
-    lambda: check_stages([Stage(2, 8, "wrap"), Stage(3, 8, "wrap")]): "stages[1].sum is 3; the last stage must be "
-    '"rest"',
-    lambda: check_stages([Stage(None, 8, "wrap"), Stage(3, 8, "wrap")]): 'stages[1].sum is 3 after a "rest" stage; '
-    'allowed: "rest"',
-    lambda: check_stages([Stage(2, 8, "wrap"), Stage(None, 8, "wrap", 4)]): "stages[1].lanes is 4; "
+    lambda: check_stages([Stage(2, 8, "wrap")]): 'stages, stage 1: sum is 2; the last stage must be "rest"',
+    lambda: check_stages(
+        [Stage(2, 8, "wrap"), Stage(3, 8, "wrap")]
+    ): 'stages, stage 2: sum is 3; the last stage must be "rest"',
+    lambda: check_stages(
+        [Stage(None, 8, "wrap"), Stage(3, 8, "wrap")]
+    ): 'stages, stage 2: sum is 3 after a "rest" stage; allowed: "rest"',
+    lambda: check_stages([Stage(2, 8, "wrap"), Stage(None, 8, "wrap", 4)]): "stages, stage 2: lanes is 4; "
     "the last stage has one register",
     lambda: check_stages(
         [Stage(2, 8, "wrap"), Stage(2, 8, "wrap"), Stage(None, 8, "wrap", 4)]
-    ): "stages[2].lanes is 4; the last stage has one register",
+    ): "stages, stage 3: lanes is 4; the last stage has one register",
     lambda: accumulate(5, [Stage(None, 8, "wrap")]): "products need at least one axis, the order of arrival",
     lambda: accumulate(HALF, [Stage(None, 8, "wrap")]): "products: expected integers, got float64",
     lambda: accumulate([1], [Stage(None, 8, "wrap")], start=0.5): "start: expected integers, got float64",

@@ -78,7 +78,7 @@ def test_a_branch_that_nothing_reads(branch):
     assert verdict.verdict == "exact"
     assert [line.name for line in verdict.layers] == [line["name"] for line in inspect(loaded)["layers"]]
     for executor in verdict.references.values():
-        assert executor.compared, executor.reason
+        assert executor.judged, executor.reason
         assert not executor.mismatches
 
 

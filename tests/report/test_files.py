@@ -9,7 +9,7 @@ import pytest
 
 from intsim.errors import IntsimError
 from intsim.report import files
-from intsim.verification.verdict import LayerVerdict, Verdict
+from intsim.verification.verdict import LayerVerdict, StageVerdict, Verdict
 
 
 def names(folder: Path) -> list[str]:
@@ -104,11 +104,10 @@ def test_a_folder_in_the_place_of_a_file(tmp_path):
 
 
 def verdict() -> Verdict:
-    good = LayerVerdict("Conv_0", "Conv", "a", elements=10, overflows={"1: 16-bit wrap": 0})
-    bad = LayerVerdict(
-        "Conv_1 <&\x07>", "Conv", "b", elements=20, mismatches=3, max_lsb=9, overflows={"1: 16-bit wrap": 2}
-    )
-    loud = LayerVerdict("Gemm", "Gemm", "c", elements=5, overflows={"1: 16-bit wrap": 1})
+    good = LayerVerdict("Conv_0", "Conv", "a", elements=10, stages=[StageVerdict(1, 16, "wrap")])
+    stages = [StageVerdict(1, 16, "wrap", 2, {0: 2})]
+    bad = LayerVerdict("Conv_1 <&\x07>", "Conv", "b", elements=20, mismatches=3, max_lsb=9, stages=stages)
+    loud = LayerVerdict("Gemm", "Gemm", "c", elements=5, stages=[StageVerdict(1, 16, "wrap", 1, {3: 1})])
     return Verdict("m.onnx", "t", "diverges", samples=1, layers=[good, bad, loud])
 
 
@@ -123,7 +122,7 @@ def test_junit(tmp_path):
     message = cases[1].find("failure").get("message")
     assert "3 of 20" in message
     assert "9 LSB" in message
-    assert "1: 16-bit wrap: 2" in message
+    assert "stage 1: 2 overflows" in message
 
 
 def test_json(tmp_path):

@@ -89,7 +89,7 @@ def test_the_counterexample_is_small_and_whole():
     got, expected = (int(re.search(rf"{name} +(-?\d+)", text)[1]) for name in ("got", "expected"))
     assert got == a @ w
     assert expected == pairs(a, w, 0) != got
-    assert "stages[0]   16 bits, saturate: sums" in text
+    assert "stage 1     16 bits, saturate: sums" in text
     assert "overflows 1" in text
 
 

@@ -60,7 +60,7 @@ def test_a_false_tie_is_float_rounding_and_counted_once(tie_verdict, kind):
     assert report.reason is None
     assert report.mismatches == 1
     assert report.blame == blame(float_rounding=1)
-    assert (report.compared, report.max_lsb, report.off_grid) == (4 * 4 + 1, 1, 0)  # four tensors and the weight
+    assert (report.judged, report.max_lsb, report.off_grid) == (4 * 4 + 1, 1, 0)  # four tensors and the weight
     at = report.first_divergence
     assert at["exact"] == f"{exact.numerator}/{exact.denominator}"
     assert at["exact_approx"] == float(exact)
@@ -68,7 +68,7 @@ def test_a_false_tie_is_float_rounding_and_counted_once(tie_verdict, kind):
     assert at["expected"] == round(exact)
     assert at["got"] == round(float(np.float32(float(exact))))
     # end to end the later layers differ as well
-    assert report.result == {"compared": 4, "mismatches": 1, "max_lsb": 1}
+    assert report.result == {"judged": 4, "mismatches": 1, "max_lsb": 1}
 
 
 def halving() -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
@@ -172,7 +172,7 @@ def test_blame_is_complete(seed, name, flips, loud):
         return
     assert sum(report.blame.values()) == report.mismatches
     assert tuple(report.blame) == BLAMES
-    assert report.compared == sum(exact.codes[n].size for n in tensors)
+    assert report.judged == sum(exact.codes[n].size for n in tensors)
     assert (report.first_divergence is None) == (report.mismatches == 0)
     if name == "exact":
         assert report.mismatches == report.blame["float_rounding"] == flips
@@ -221,7 +221,7 @@ def test_bare_accumulators():
     report = ReferenceVerdict()
     had, exact = np.array([[10, 20, 30]]), np.array([[10, 21, 30]])
     judge_end(report, "y", had, exact, None, np.array([[True, True, True]]))
-    assert (report.compared, report.mismatches, report.max_lsb) == (3, 1, 1)
+    assert (report.judged, report.mismatches, report.max_lsb) == (3, 1, 1)
     assert report.blame == blame(float_rounding=1)
     assert report.first_divergence["position"] == [0, 1]
     report = ReferenceVerdict()

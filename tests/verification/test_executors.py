@@ -73,10 +73,10 @@ def test_a_broken_executor_is_reported(tmp_path, monkeypatch, case):
     lame = verdict.references["onnxruntime"]
     assert reason in lame.reason
     assert "\n" not in lame.reason
-    assert (lame.compared, lame.mismatches, sum(lame.blame.values())) == (0, 0, 0)
+    assert (lame.judged, lame.mismatches, sum(lame.blame.values())) == (0, 0, 0)
     if case != "hangs":
         assert verdict.references["qonnx"].reason is None
-        assert verdict.references["qonnx"].compared == 18 + 18 + 4
+        assert verdict.references["qonnx"].judged == 18 + 18 + 4
 
 
 def test_both_missing(tmp_path, monkeypatch):

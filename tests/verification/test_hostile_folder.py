@@ -99,7 +99,7 @@ def test_no_verb_imports_them(folder, script, verb):
 def test_both_executors_ran(folder, script):
     done = called(folder, [sys.executable, script, "verify", "m.onnx", "--json"], PYTHONPATH="")
     found = json.loads(done.stdout)["references"]
-    assert {k: (r["reason"], r["compared"]) for k, r in found.items()} == {
+    assert {k: (r["reason"], r["judged"]) for k, r in found.items()} == {
         k: (None, 40) for k in ("qonnx", "onnxruntime")
     }
     assert imported(folder) == []
