@@ -13,11 +13,35 @@ leave_working_directory()  # before anything is imported that isn't Python's own
 import typer  # noqa: E402
 
 from intsim import __version__  # noqa: E402
-from intsim.cli import certify, run, sweep, telemetry, verbs, warmup  # noqa: E402 (registers their commands)
+from intsim.cli import (  # noqa: E402 (each registers its verb)
+    bounds,
+    certify,
+    inspect,
+    lower,
+    run,
+    sweep,
+    targets,
+    telemetry,
+    verify,
+    warmup,
+)
 from intsim.cli.options import app, console  # noqa: E402
 from intsim.errors import IntsimError  # noqa: E402
 
-__all__ = ["app", "certify", "main", "run", "sweep", "telemetry", "verbs", "warmup"]
+__all__ = [
+    "app",
+    "bounds",
+    "certify",
+    "inspect",
+    "lower",
+    "main",
+    "run",
+    "sweep",
+    "targets",
+    "telemetry",
+    "verify",
+    "warmup",
+]
 
 
 @app.callback(invoke_without_command=True)

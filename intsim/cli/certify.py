@@ -14,6 +14,8 @@ from intsim.cli.options import (
     Constants,
     InputsPath,
     Json,
+    OnModel,
+    OnSamples,
     Seed,
     Shapes,
     Threads,
@@ -21,8 +23,6 @@ from intsim.cli.options import (
     arrays,
     console,
     emit,
-    given_samples,
-    opened,
     progress,
 )
 from intsim.errors import IntsimError
@@ -65,31 +65,26 @@ def certify(
     if check is not None:
         if target is not None or out is not None or inputs is not None:
             raise IntsimError("--check takes target and samples from the certificate; remove --target, --out, --inputs")
-        _check(check, model, shape, constants, json_)
+        _check(check, model, OnModel("", json_, shape, constants))
     if model is None:
         raise IntsimError("give a MODEL, or --check a certificate (see intsim certify --help)")
     if out is not None and out.suffix != ".json":
         out = out.with_name(out.name + ".json")
-    from intsim.targets import Target
-
-    chosen = Target.load(target or "exact")
-    loaded = opened(model, shape, constants, inputs)
+    asked = OnSamples(model, json_, shape, constants, target or "exact", inputs, samples, seed, threads)
+    chosen, loaded = asked.chosen, asked.loaded
     from intsim.proofs.certify import certify as prove
     from intsim.report.certificate import show_certificate
-    from intsim.verification.samples import Samples as Drawn
 
-    given = given_samples(loaded, inputs)
-    searched = Drawn(loaded, samples, seed) if given is None else given
+    data, drawn = asked.data, seed if inputs is None else None
     with progress(len(loaded.graph.nodes) + READINGS) as step:
-        drawn = seed if given is None else None
-        found = prove(loaded, chosen, searched, drawn, multipliers, step)
+        proven = prove(loaded, chosen, data, drawn, multipliers, step)
     if out is not None:
-        _write(out, loaded, found)
-    sys.stdout.write(found.text()) if json_ else show_certificate(console(), found)
-    raise typer.Exit(0 if found.holds else 1)
+        _write(out, loaded, proven)
+    sys.stdout.write(proven.text()) if json_ else show_certificate(console(), proven)
+    raise typer.Exit(0 if proven.holds else 1)
 
 
-def _write(out: Path, model: Model, found: Certificate) -> None:
+def _write(out: Path, model: Model, proven: Certificate) -> None:
     """The JSON, and beside it the samples that refute something, as NUMBER:INPUT with inputs counted in file order."""
     import numpy as np
 
@@ -97,14 +92,14 @@ def _write(out: Path, model: Model, found: Certificate) -> None:
 
     order = list(model.lowered.source.inputs)
     with ExitStack() as stack:
-        if found.arrays:
+        if proven.arrays:
             draft = stack.enter_context(files.file(out.with_suffix(".npz")))
-            stored = {f"{n}:{i}": a[name] for n, a in found.arrays.items() for i, name in enumerate(order)}
+            stored = {f"{n}:{i}": a[name] for n, a in proven.arrays.items() for i, name in enumerate(order)}
             np.savez(draft, allow_pickle=False, **stored)
-        stack.enter_context(files.file(out)).write_text(found.text())
+        stack.enter_context(files.file(out)).write_text(proven.text())
 
 
-def _check(path: Path, model: str | None, shape: list[str] | None, constants: str | None, json_: bool) -> None:
+def _check(path: Path, given: str | None, asked: OnModel) -> None:
     from intsim.proofs.check import check as check_again
     from intsim.proofs.check import read, sample_numbers
     from intsim.report.certificate import show_check
@@ -112,35 +107,36 @@ def _check(path: Path, model: str | None, shape: list[str] | None, constants: st
 
     content = read(path)
     name = Path(content["model"]["file"]).name
-    places = [path.parent / name, Path(name)]
-    source = model or next((str(p) for p in places if p.is_file()), None)
+    near = (str(p) for p in (path.parent / name, Path(name)) if p.is_file())
+    source = given or next(near, None)
     if source is None:
         raise IntsimError(f"{path}: its model {name!r} is neither beside it nor here; give the MODEL")
-    loaded = opened(source, shape, constants)
+    asked.model = source
+    loaded = asked.loaded
     beside = path.with_suffix(".npz")
     samples = _samples(beside, loaded) if sample_numbers(content) and beside.is_file() else {}
     with progress(len(loaded.graph.nodes) + READINGS) as step:
-        found = check_again(content, loaded, samples, lambda seed: draw(loaded, seed), step)
-    if json_:
-        lists = {"differences": found.differences, "notes": found.notes}
-        counts = {"claims": found.claims, "counterexamples": found.counterexamples, "integers": found.integers}
-        result = {"verdict": found.verdict, "confirmed": found.confirmed, "target": found.target}
+        checked = check_again(content, loaded, samples, lambda seed: draw(loaded, seed), step)
+    if asked.json_:
+        lists = {"differences": checked.differences, "notes": checked.notes}
+        counts = {"claims": checked.claims, "counterexamples": checked.counterexamples, "integers": checked.integers}
+        result = {"verdict": checked.verdict, "confirmed": checked.confirmed, "target": checked.target}
         emit({"certificate": str(path), **result, **counts, **lists})
     else:
-        show_check(console(), str(path), found)
-    raise typer.Exit(0 if found.confirmed else 1)
+        show_check(console(), str(path), checked)
+    raise typer.Exit(0 if checked.confirmed else 1)
 
 
 def _samples(path: Path, model: Model) -> dict[int, Inputs]:
     """Samples by number, of the .npz beside a certificate."""
     order = list(model.lowered.source.inputs)
-    found: dict[int, dict[str, np.ndarray]] = {}
+    samples: dict[int, dict[str, np.ndarray]] = {}
     for key, array in arrays(str(path), []).items():
         number, _, index = key.partition(":")
         if not (_plain(number) and _plain(index) and int(index) < len(order)):
             raise IntsimError(f"{path}: holds {key!r}, which is no sample of a certificate")
-        found.setdefault(int(number), {})[order[int(index)]] = array
-    return dict(found)
+        samples.setdefault(int(number), {})[order[int(index)]] = array
+    return dict(samples)
 
 
 def _plain(text: str) -> bool:

@@ -5,13 +5,16 @@ Modules of the command line import at their beginning only what is light; a verb
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import MISSING, dataclass, fields
+from functools import cache, cached_property, wraps
+from inspect import Parameter
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from intsim.model import Model
+    from intsim.targets import Target
+    from intsim.verification.samples import Samples as Drawn
 
 HELP = "The command line. Exit codes: 0 holds, 1 diverges or overflows, 2 bad usage or input."
 app = typer.Typer(
@@ -68,6 +73,98 @@ Threads = Annotated[
 ]
 
 
+@dataclass
+class OnModel:
+    """What a verb on a model is given: the file, and what opens it."""
+
+    model: ModelPath
+    json_: Json = False
+    shape: Shapes = None
+    constants: Constants = None
+
+    @cached_property
+    def loaded(self) -> Model:
+        """The lowered model; of `--inputs`, arrays that are parameters of an operator become constants."""
+        from intsim.frontend.reader import parameter_inputs
+        from intsim.model import load
+
+        shapes: dict[str, tuple[int, ...]] = {}
+        for text in self.shape or []:
+            name, _, dims = text.rpartition("=")
+            try:
+                shapes[name] = tuple(int(d) for d in dims.split(","))
+            except ValueError:
+                raise IntsimError(f"--shape {text}: not of the form NAME=1,3,32,32") from None
+        fixed = arrays(self.constants, []) if self.constants else {}
+        inputs = getattr(self, "inputs", None)
+        if inputs is not None and inputs.endswith(".npz"):
+            wanted = parameter_inputs(self.model)
+            fixed |= {n: a for n, a in arrays(inputs, []).items() if n in wanted}
+        return load(self.model, fixed, shapes)
+
+
+@dataclass
+class OnTarget(OnModel):
+    """And a machine."""
+
+    target: TargetName = "exact"
+
+    @cached_property
+    def chosen(self) -> Target:
+        """The target itself."""
+        from intsim.targets import Target
+
+        return Target.load(self.target)
+
+
+@dataclass
+class OnSamples(OnTarget):
+    """And data to run on."""
+
+    inputs: InputsPath = None
+    samples: Samples = 1
+    seed: Seed = 0
+    threads: Threads = None
+
+    @cached_property
+    def arrays(self) -> Mapping[str, NDArray[Any]] | None:
+        """The arrays of `--inputs`; None where samples are drawn."""
+        return None if self.inputs is None else arrays(self.inputs, list(self.loaded.lowered.source.inputs))
+
+    @cached_property
+    def data(self) -> Sequence[Mapping[str, NDArray[Any]]] | Drawn:
+        """Single samples, given or drawn."""
+        from intsim.verification.samples import Samples as Drawn
+        from intsim.verification.samples import each_sample
+
+        given = self.arrays
+        return Drawn(self.loaded, self.samples, self.seed) if given is None else each_sample(self.loaded, given)
+
+
+LAST = ("threads", "json_", "shape", "constants")
+"""Options that help lists behind a verb's own."""
+
+
+def verb(function: Callable[..., None]) -> Callable[..., None]:
+    """Register a verb. The fields of its first parameter's class become options beside the verb's own."""
+    hints = get_type_hints(function, include_extras=True)
+    first, *own = inspect.signature(function).parameters.values()
+    kind = hints[first.name]
+    kinds = get_type_hints(kind, include_extras=True)
+    shared = {f.name: Parameter(f.name, Parameter.KEYWORD_ONLY, annotation=kinds[f.name]) for f in fields(kind)}
+    for f in fields(kind):
+        shared[f.name] = shared[f.name].replace(default=Parameter.empty if f.default is MISSING else f.default)
+    parameters = [p.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[p.name]) for p in own]
+    head, tail = ([p for n, p in shared.items() if (n in LAST) == last] for last in (False, True))
+
+    @wraps(function)
+    def called(**given: Any) -> None:
+        function(kind(**{name: given.pop(name) for name in shared}), **given)
+
+    called.__signature__ = inspect.Signature([*head, *parameters, *tail])  # type: ignore[attr-defined]
+    return app.command()(called)
+
+
 @cache
 def console() -> Console:
     """Standard output, for text and tables."""
@@ -92,34 +189,6 @@ def arrays(path: str, names: list[str]) -> dict[str, NDArray[Any]]:
         raise
     except Exception as error:  # numpy, zipfile and zlib raise many kinds for a damaged file
         raise IntsimError(f"{path}: not a readable .npy or .npz file: {' '.join(str(error).split())}") from error
-
-
-def opened(path: str, shapes: list[str] | None, constants: str | None, inputs: str | None = None) -> Model:
-    """The lowered model; arrays of `inputs` that are parameters of an operator become constants."""
-    from intsim.frontend.reader import parameter_inputs
-    from intsim.model import load
-
-    given: dict[str, tuple[int, ...]] = {}
-    for text in shapes or []:
-        name, _, dims = text.rpartition("=")
-        try:
-            given[name] = tuple(int(d) for d in dims.split(","))
-        except ValueError:
-            raise IntsimError(f"--shape {text}: not of the form NAME=1,3,32,32") from None
-    fixed = arrays(constants, []) if constants else {}
-    if inputs is not None and inputs.endswith(".npz"):
-        wanted = parameter_inputs(path)
-        fixed |= {n: a for n, a in arrays(inputs, []).items() if n in wanted}
-    return load(path, fixed, given)
-
-
-def given_samples(model: Model, inputs: str | None) -> Sequence[Mapping[str, NDArray[Any]]] | None:
-    """Single samples of the file given with `--inputs`; None without one."""
-    if inputs is None:
-        return None
-    from intsim.verification.samples import each_sample
-
-    return each_sample(model, arrays(inputs, list(model.lowered.source.inputs)))
 
 
 @contextmanager

@@ -10,23 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from intsim.cli.options import (
-    Constants,
-    InputsPath,
-    Json,
-    ModelPath,
-    Samples,
-    Seed,
-    Shapes,
-    TargetName,
-    Threads,
-    app,
-    console,
-    emit,
-    given_samples,
-    opened,
-    progress,
-)
+from intsim.cli.options import OnSamples, console, emit, progress, verb
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,50 +18,37 @@ if TYPE_CHECKING:
     from intsim.engine.program.program import LayerProfile
 
 
-@app.command()
+@verb
 def run(
-    model: ModelPath,
-    inputs: InputsPath = None,
-    target: TargetName = "exact",
+    asked: OnSamples,
     out: Annotated[Path | None, typer.Option("--out", "-o", help=".npz for outputs and codes")] = None,
-    samples: Samples = 1,
-    seed: Seed = 0,
     profile: Annotated[bool, typer.Option("--profile", help="show kernel, time and memory of each layer")] = False,
     counts: Annotated[
         bool,
         typer.Option(help="count overflow events; without, only the registers of channels that have some (faster)"),
     ] = True,
-    threads: Threads = None,
-    json_: Json = False,
-    shape: Shapes = None,
-    constants: Constants = None,
 ) -> None:
     """Run a model as integers on a target; the .npz holds each output, and its integers as NAME.codes."""
-    from intsim.targets import Target
-
-    chosen = Target.load(target)
-    loaded = opened(model, shape, constants, inputs)
+    target, model, data = asked.chosen, asked.loaded, asked.data
     import numpy as np
 
     from intsim.report import files
-    from intsim.verification.samples import Samples as Drawn
 
-    data = given_samples(loaded, inputs) or Drawn(loaded, samples, seed)
     results: dict[str, list[NDArray[Any]]] = {}
     records: list[list[LayerProfile]] = []
     events, seconds, once, live = 0, 0.0, 0.0, 0
     path = None if out is None else out if out.suffix == ".npz" else out.with_name(out.name + ".npz")
     with files.file(path) if path is not None else nullcontext() as draft:
-        with progress((len(data) + profile) * len(loaded.graph.nodes)) as step:
+        with progress((len(data) + profile) * len(model.graph.nodes)) as step:
             if profile:  # the first run plans, and loads or compiles kernels
                 began = time.perf_counter()
-                loaded.run(next(iter(data)), chosen, progress=step, counts=counts)
+                model.run(next(iter(data)), target, progress=step, counts=counts)
                 once = time.perf_counter() - began
             for sample in data:
                 records.append([])
-                asked: dict[str, Any] = {"profile": records[-1]} if profile else {}
+                recorded: dict[str, Any] = {"profile": records[-1]} if profile else {}
                 began = time.perf_counter()
-                ran = loaded.run(sample, chosen, progress=step, counts=counts, **asked)
+                ran = model.run(sample, target, progress=step, counts=counts, **recorded)
                 seconds += time.perf_counter() - began
                 live = max(live, ran.live_bytes)
                 for name, array in [
@@ -90,19 +61,19 @@ def run(
         if draft is not None:
             np.savez(draft, allow_pickle=False, **{n: _storable(a) for n, a in stacked.items()})
     summary = {n: _summary(a) for n, a in stacked.items()}
-    content: dict[str, Any] = {"model": loaded.path, "target": chosen.name, "overflows": events, "outputs": summary}
+    content: dict[str, Any] = {"model": model.path, "target": target.name, "overflows": events, "outputs": summary}
     content["counted"] = counts
     if profile:
         from intsim.report.profile import profile_json, show_profile
 
         content["profile"] = profile_json(records, seconds, max(once - seconds / len(data), 0.0), live)
-    if json_:
+    if asked.json_:
         emit(content)
     else:
         for name, s in summary.items():
             console().print(f"{name}  {s['dtype']} {s['shape']}  {s['min']}..{s['max']}", markup=False)
         what = "overflow events" if counts else "registers of channels that overflowed"
-        console().print(f"{events} {what} on {chosen.name}", markup=False)
+        console().print(f"{events} {what} on {target.name}", markup=False)
         if profile:
             show_profile(console(), content["profile"])
     raise typer.Exit(1 if events else 0)
@@ -110,10 +81,10 @@ def run(
 
 def _codes_name(name: str, outputs: Mapping[str, Any]) -> str:
     """NAME.codes, with a # behind for every output of the file that has the name already."""
-    found = f"{name}.codes"
-    while found in outputs:
-        found += "#"
-    return found
+    codes = f"{name}.codes"
+    while codes in outputs:
+        codes += "#"
+    return codes
 
 
 def _summary(array: NDArray[Any]) -> dict[str, Any]:

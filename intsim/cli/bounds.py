@@ -1,0 +1,33 @@
+"""The verb `bounds`: what every accumulator can reach, for all inputs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from intsim.cli.options import OnTarget, console, emit, verb
+
+
+@verb
+def bounds(
+    asked: OnTarget,
+    witness: Annotated[
+        Path | None, typer.Option("--witness", help="folder for inputs that attain the bounds, one .npz a layer")
+    ] = None,
+) -> None:
+    """Prove what every accumulator can reach, for all inputs, and whether the target's registers suffice."""
+    from intsim.proofs.bounds import bounds as prove
+    from intsim.report import files
+    from intsim.report.bounds import show_bounds, write_witnesses
+
+    target, model = asked.chosen, asked.loaded
+    proven = prove(model, target)
+    lines = None
+    if witness is not None:
+        with files.folder(witness) as draft:
+            lines = write_witnesses(draft, model.graph, target.registers)
+    if asked.json_:
+        emit(proven.to_json() | ({} if lines is None else {"witnesses": lines}))
+    else:
+        show_bounds(console(), proven, lines)
+    raise typer.Exit(0 if proven.safe else 1)

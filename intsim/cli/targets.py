@@ -1,0 +1,27 @@
+"""The verb `targets`: the built-in machines, or one in words."""
+
+from typing import Annotated
+
+import typer
+
+from intsim.cli.options import Json, app, console, emit
+
+
+@app.command()
+def targets(
+    name: Annotated[str | None, typer.Argument(help="a target to explain")] = None, json_: Json = False
+) -> None:
+    """List the built-in targets and families of targets, or explain one target in words."""
+    from intsim.targets import Target
+
+    chosen = [Target.load(n) for n in ([name] if name else Target.names())]
+    families = () if name else Target.families()
+    if json_:
+        listed = {f.name: {"title": f.title, "family": [f.low, f.high]} for f in families}
+        emit({t.name: t.model_dump(mode="json") for t in chosen} | listed)
+    elif name:
+        console().print(chosen[0].describe(), markup=False, highlight=False, soft_wrap=True)
+    else:
+        from intsim.report.terminal import show_targets
+
+        show_targets(console(), chosen, families)

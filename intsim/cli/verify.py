@@ -1,0 +1,67 @@
+"""The verb `verify`: a target's integers against exact semantics and float executors."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from intsim.cli.options import OnSamples, console, emit, progress, verb
+
+if TYPE_CHECKING:
+    from intsim.model import Model
+
+
+@verb
+def verify(
+    asked: OnSamples,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="folder for verdict.json, JUnit, integer graph")
+    ] = None,
+    references: Annotated[bool, typer.Option(help="ask qonnx and ONNX Runtime as well")] = True,
+    reference_timeout: Annotated[float, typer.Option(min=0.1, help="seconds for each executor and sample")] = 15.0,
+) -> None:
+    """Compare a target's integers with exact semantics, layer by layer, and blame every difference."""
+    from intsim.mac.operands import multiplier_operands
+    from intsim.ops import OPS, Mac
+
+    target, model = asked.chosen, asked.loaded
+    for node in model.graph.nodes:  # what is refused is refused before anything is said
+        if isinstance(op := OPS[node.op], Mac):
+            tensors = [model.graph.tensors[i] for i in node.inputs]
+            multiplier_operands(node, op, tensors, target.registers.activation, target.registers.weight)
+    for sample in asked.data if asked.inputs is not None else ():
+        model.check_inputs(sample)
+    from intsim.report import files
+
+    count = len(asked.data)
+    with files.folder(out) if out is not None else nullcontext() as draft:
+        if not asked.json_:
+            _announce(model, target.name, count)  # what follows imports much and takes longer
+        from intsim.report.terminal import show_verdict
+        from intsim.verification.verify import verify as compare
+
+        with progress(count * (2 + 4 * references)) as step:
+            verdict = compare(
+                model, target, asked.arrays, asked.samples, asked.seed, references, reference_timeout, step
+            )
+        if draft is not None:
+            files.write_json(draft / "verdict.json", verdict.to_json())
+            files.write_junit(draft / "verdict.xml", verdict)
+            model.graph.save(draft / "integer_graph")
+    emit(verdict.to_json()) if asked.json_ else show_verdict(console(), verdict)
+    raise typer.Exit(0 if verdict.holds else 1)
+
+
+def _announce(model: Model, target: str, samples: int) -> None:
+    """One line about what is going to be verified."""
+    from intsim.inspect import inspect
+    from intsim.report.numbers import number
+
+    content = inspect(model)
+    size = f"{len(content['layers'])} layers, {number(content['macs'])} MACs, {number(content['weights'])} weights"
+    console().print(
+        f"{model.path}: {size}; {target} on {samples} sample(s)", markup=False, highlight=False, soft_wrap=True
+    )
