@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from models import stereo, textures
 from models.disparity import Network, target
 from models.real_pair import cache_folder
-from models.stereo import Split, generate, network_input, on_grid
+from models.stereo import INPUT_CHANNELS, Split, generate, network_input, on_grid
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -24,6 +25,7 @@ Arrays = dict[str, NDArray[Any]]
 KEYS = ("left", "right", "disparity", "valid")
 KEPT = 500
 """Splits of at least so many pairs are kept on disk."""
+CALIBRATION_PAIRS = 128
 
 
 def load_pairs(split: Split, count: int, height: int, width: int, scenes: str = "plain") -> Arrays:
@@ -76,3 +78,18 @@ def batch_of(data: Arrays, step: int, recipe: dict[str, Any], network: Network) 
     weight = np.where(on_grid(valid), 1.0, training["invalid_weight"]).astype(np.float32)[:, None]
     codes = torch.from_numpy(network_input(left, right)[:, : network.channels]).float()
     return codes, torch.from_numpy(target(on_grid(disparity), network)), torch.from_numpy(weight)
+
+
+def calibration_batches(
+    height: int,
+    width: int,
+    count: int = CALIBRATION_PAIRS,
+    batch: int = 16,
+    scenes: str = "plain",
+    channels: int = INPUT_CHANNELS,
+) -> Iterator[Tensor]:
+    """Input codes of the first `count` training pairs, their first `channels` channels, in batches."""
+    for first in range(0, count, batch):
+        numbers = range(first, min(first + batch, count))
+        pairs = [generate("train", i, height, width, hard=scenes == "hard") for i in numbers]
+        yield torch.stack([torch.from_numpy(network_input(p.left, p.right)[:channels]) for p in pairs]).float()

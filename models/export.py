@@ -14,7 +14,6 @@ import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +22,20 @@ import torch
 from brevitas.export import export_onnx_qcdq, export_qonnx
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.infer_shapes import InferShapes
-from torch import Tensor
 
 from intsim.errors import IntsimError
 from models.accumulator_aware import store_integers
+from models.batches import calibration_batches
+from models.checkpoint import load_checkpoint
 from models.disparity import ZOO, Network, described
 from models.networks import DispNet, fold
 from models.quantize import quantize
 from models.recipe import read_recipe
-from models.stereo import INPUT_CHANNELS, generate, network_input
-from models.train import make_network
 
 DEMO_SHAPE = (96, 144)
 """Pixels of the image pair the zoo's files are made for."""
 
 OPSET = DispNet.opset
-CALIBRATION_PAIRS = 128
 
 _PLUMBING = {"act_quant", "activation_impl", "export_handler"}
 _SHORTER = (
@@ -47,45 +44,6 @@ _SHORTER = (
     (r"\.(Conv|Relu)$", ""),
     (r"(weight|bias)_quant", r"\1"),
 )
-
-
-def load_checkpoint(path: Path) -> tuple[DispNet, dict[str, Any]]:
-    """The trained network and what `models.train` recorded about it; validation is (step, EPE mean, EPE median in px).
-
-    Raises:
-        IntsimError: there is no such checkpoint, or its training is not finished.
-    """
-    if not path.is_file():
-        raise IntsimError(f"{path}: no such checkpoint; train the recipe first (python -m models.train)")
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["step"] < state["recipe"]["training"]["steps"] and not state.get("stopped"):
-        raise IntsimError(f"{path}: training stopped at step {state['step']}; finish it (python -m models.train)")
-    network = make_network(state["recipe"], state_follows=True)
-    network.load_state_dict(state["network"])
-    record = {
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "step": state["step"],
-        "seconds": round(state["seconds"], 1),
-        "device": state["device"],
-        "validation": [[step, round(mean, 4), round(median, 4)] for step, mean, median in state["validation"]],
-        "recipe": state["recipe"],
-    }
-    return network.eval(), record
-
-
-def calibration_batches(
-    height: int,
-    width: int,
-    count: int = CALIBRATION_PAIRS,
-    batch: int = 16,
-    scenes: str = "plain",
-    channels: int = INPUT_CHANNELS,
-) -> Iterator[Tensor]:
-    """Input codes of the first `count` training pairs, their first `channels` channels, in batches."""
-    for first in range(0, count, batch):
-        numbers = range(first, min(first + batch, count))
-        pairs = [generate("train", i, height, width, hard=scenes == "hard") for i in numbers]
-        yield torch.stack([torch.from_numpy(network_input(p.left, p.right)[:channels]) for p in pairs]).float()
 
 
 def export(

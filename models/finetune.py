@@ -13,12 +13,12 @@ import torch
 from onnx import numpy_helper
 
 from intsim.errors import IntsimError
+from models.batches import calibration_batches
+from models.checkpoint import load_checkpoint
 from models.disparity import described, read_network
-from models.export import calibration_batches, load_checkpoint
 from models.networks import DispNet, fold
-from models.quantize import quantize, with_quantizers
+from models.quantize import quantize
 from models.schemes import Scheme
-from models.train import float_network as untrained_network
 
 MEANT = ("order", "dimensions", "guide", "widths", "inputs", "embedding")
 """Keys of a recipe's table ``network`` in which it must agree with the network that it begins with."""
@@ -55,11 +55,6 @@ def trained_network(path: Path, table: dict[str, Any]) -> DispNet:
         if had[key] != table[key]:
             raise IntsimError(f"{path}: a network with {key} {had[key]}, the recipe wants {table[key]}")
     return fold(network)
-
-
-def bare_network(recipe: dict[str, Any]) -> DispNet:
-    """The recipe's quantized network, neither trained nor calibrated: for a state that is loaded next."""
-    return with_quantizers(fold(untrained_network(recipe)), Scheme.of(recipe["quantization"]))
 
 
 def start_network(recipe: dict[str, Any]) -> DispNet:

@@ -147,7 +147,7 @@ def measured(run: str, out: Path, pairs: int = PAIRS, target: str = "exact") -> 
     Raises:
         IntsimError: there is no such run, or it isn't finished.
     """
-    from models.export import load_checkpoint  # Brevitas is slow to import
+    from models.checkpoint import load_checkpoint  # Brevitas is slow to import
     from models.quantize import quantize
     from models.study.outputs import calibration, exported
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from intsim.errors import IntsimError
 from intsim.nn import PixelEmbedding
 from models.dpt import DPT, TransformerBlock
-from models.quantize import InputCodes, OutputCodes, QuantEmbedding, calibrated, spread_table
+from models.quantizers import InputCodes, OutputCodes, QuantEmbedding, calibrated, spread_table
 from models.schemes import Scheme, quantized_conv
 
 RESIDUAL_BITS = 8

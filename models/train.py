@@ -24,6 +24,7 @@ from intsim.errors import IntsimError
 from intsim.hilbert import Curve
 from intsim.nn import depth_loss, point_loss, project
 from models.batches import Arrays, batch_of, load_pairs
+from models.checkpoint import untrained_network
 from models.disparity import Network, described, float_disparity
 from models.networks import DispNet
 from models.recipe import checked, read_recipe
@@ -89,28 +90,13 @@ def train(recipe: dict[str, Any], folder: Path, device: str = "cpu") -> Path:
     return path
 
 
-def make_network(recipe: dict[str, Any], state_follows: bool = False) -> DispNet:
-    """The recipe's network before its first step: untrained, or, with a table ``quantization``, quantized already.
-
-    `state_follows`: a state will be loaded into it, so that what it begins with is of no account.
-    """
+def make_network(recipe: dict[str, Any]) -> DispNet:
+    """The recipe's network before its first step: untrained, or, with a table ``quantization``, quantized already."""
     if "quantization" in recipe:
-        from models.finetune import bare_network, start_network  # Brevitas is slow to import
+        from models.finetune import start_network  # Brevitas is slow to import
 
-        return bare_network(recipe) if state_follows else start_network(recipe)
-    return float_network(recipe)
-
-
-def float_network(recipe: dict[str, Any]) -> DispNet:
-    """The recipe's float network, untrained."""
-    table = recipe["network"]
-    options = {key: table[key] for key in ("order", "noise", "dimensions", "guide", "embedding")}
-    options |= {"widths": tuple(table["widths"]), "channels": described(recipe).channels}
-    if table["family"] == "dpt":
-        from models.dpt import DPT
-
-        return DPT(**options)
-    return DispNet(**options)
+        return start_network(recipe)
+    return untrained_network(recipe)
 
 
 def _out_of_patience(validation: list[list[float]], patience: int) -> bool:

@@ -2,6 +2,7 @@
 """Who may import whom: the rooms of the package, read off the source."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -117,6 +118,35 @@ def test_nothing_imports_testing_and_only_testing_imports_hypothesis():
         if room(path) != "testing":
             bad = sorted(i for i in imports(path) for f in ("intsim.testing", "hypothesis") if within(i, f))
             assert not bad, f"{path.relative_to(ROOT)} imports {', '.join(bad)}"
+
+
+def _runs(path: Path) -> ast.Module:
+    """A file without what only a type checker reads."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = [ast.Pass()]
+    return tree
+
+
+@pytest.mark.parametrize("folder", ["intsim", "models", "bench"])
+def test_no_files_import_each_other_in_a_circle(folder):
+    """Imports inside of functions count."""
+    files = sorted((ROOT / folder).rglob("*.py"))
+    names = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in files}
+    graph = {}
+    for name, path in names.items():
+        found = set()
+        for node in ast.walk(_runs(path)):
+            if isinstance(node, ast.Import):
+                found |= {a.name for a in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                assert not node.level, f"{path}: imports are absolute here"
+                full = {f"{node.module}.{a.name}" for a in node.names}
+                found |= {f if f in names else str(node.module) for f in full}
+        graph[name] = found & set(names) - {name}
+    assert sum(map(len, graph.values())) > len(graph)
+    graphlib.TopologicalSorter(graph).prepare()
 
 
 def test_import_is_light():

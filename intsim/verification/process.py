@@ -14,12 +14,20 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import IO, Any
 
 from intsim.search_path import trusted_path
 
-BOOT = "import sys; sys.path[:] = sys.argv[3:]; from intsim.verification.process import main; main(*sys.argv[1:3])"
+BOOT = """import sys
+sys.path[:] = sys.argv[3:]
+from intsim.verification.process import child
+with child(sys.argv[2]) as (request, result):
+    from intsim.verification.executors import answer
+    answer(sys.argv[1], request, result)
+"""
+"""What the child process runs; what an executor needs is imported once the parent is watched."""
 LOADERS = ("LD_PRELOAD", "LD_AUDIT", "LD_DEBUG_OUTPUT", "LD_PROFILE", "GCONV_PATH", "DYLD_INSERT_LIBRARIES")
 """Variables that put code into a process, or files into its folder. LD_LIBRARY_PATH stays: executors may need it."""
 SET_PARENT_DEATH_SIGNAL = 1
@@ -47,8 +55,9 @@ def environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith("PYTHON") and k not in LOADERS}
 
 
-def main(kind: str, folder: str) -> None:
-    """The child process: answer the request on standard input, then remove the folder."""
+@contextmanager
+def child(folder: str) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """In the child process: the request and where its result goes, until the parent ends; then remove the folder."""
     _end_with_parent(folder)
     with suppress(ImportError, ValueError, OSError):
         import resource
@@ -59,9 +68,7 @@ def main(kind: str, folder: str) -> None:
         os.dup2(nowhere, 0)  # who asks gets nothing, and who prints disturbs nothing
         os.dup2(nowhere, 1)
         try:
-            from intsim.verification.executors import answer
-
-            answer(kind, request, result)
+            yield request, result
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from intsim.errors import IntsimError
+from models.checkpoint import load_checkpoint
 from models.disparity import Network, described
-from models.export import load_checkpoint
 from models.layer_errors import measured
 from models.study.cost import cost
 from models.study.decoders import decode_codes, decode_floats, decoders

@@ -19,8 +19,10 @@ from torch import nn
 
 import intsim
 from models.accumulator_aware import store_integers
+from models.batches import CALIBRATION_PAIRS, calibration_batches
+from models.checkpoint import load_checkpoint
 from models.disparity import OUTPUT_SCALE, Network, described
-from models.export import CALIBRATION_PAIRS, calibration_batches, export, load_checkpoint
+from models.export import export
 from models.finetune import trained_network
 from models.networks import DispNet, fold
 from models.quantize import quantize

@@ -22,7 +22,7 @@ from intsim.nn import HilbertHead
 from models.disparity import Network
 from models.export import OPSET, tidy
 from models.networks import DispNet
-from models.quantize import InputCodes, OutputCodes
+from models.quantizers import InputCodes, OutputCodes
 
 CODINGS = {
     "p0": Network("p0", 0, 16, 16, 1),
@@ -63,7 +63,7 @@ def by_map(outputs: NDArray[Any], maps: int) -> NDArray[Any]:
 def quantize(folded: MapNet, batches: Iterable[Tensor]) -> MapNet:
     """A W8A8 copy of a folded network, calibrated and bias-corrected on `batches` of codes ``(N, channels, H, W)``.
 
-    The quantizers are those of `models.quantize`.
+    The quantizers are those of `models.quantizers`.
     """
     network, batches = copy.deepcopy(folded).eval(), list(batches)
     network.input = QuantIdentity(act_quant=InputCodes, return_quant_tensor=True)

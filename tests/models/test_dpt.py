@@ -11,10 +11,11 @@ from torch.nn import functional
 
 from intsim.errors import IntsimError
 from models import train as training
+from models.checkpoint import untrained_network
 from models.dpt import GRID, HEAD_WIDTH, Attention, TransformerBlock
 from models.networks import Scale, fold
 from models.recipe import read_recipe
-from models.train import float_network, train
+from models.train import train
 
 RECIPES = Path("models/recipes/study")
 SIZE = (2, 33, 16, 24)
@@ -29,7 +30,7 @@ def test_shapes_and_heads(order, dimensions, guide):
 
 
 def test_recipes_differ_in_the_heads_only():
-    networks = [float_network(read_recipe(RECIPES / f"dpt_p{order}.toml")) for order in range(5)]
+    networks = [untrained_network(read_recipe(RECIPES / f"dpt_p{order}.toml")) for order in range(5)]
     shapes = [{k: v.shape for k, v in n.state_dict().items() if not k.startswith("heads")} for n in networks]
     assert all(s == shapes[0] for s in shapes)
     assert [n.order for n in networks] == [0, 1, 2, 3, 4]

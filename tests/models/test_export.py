@@ -10,9 +10,11 @@ from qonnx.core.onnx_exec import execute_onnx
 
 from intsim.errors import IntsimError
 from models import export as module
+from models.batches import calibration_batches
+from models.checkpoint import load_checkpoint
 from models.disparity import OUTPUT_SCALE, ZOO, Network, read_network
 from models.evaluate import output_codes, pair_input, run_onnx
-from models.export import calibration_batches, export, load_checkpoint
+from models.export import export
 from models.networks import DispNet, fold
 from models.quantize import quantize
 from models.stereo import INPUT_CHANNELS, generate

@@ -8,7 +8,7 @@ import torch
 
 from intsim.errors import IntsimError
 from models import train as module
-from models.export import load_checkpoint
+from models.checkpoint import load_checkpoint
 from models.finetune import start_network
 from models.recipe import checked, read_recipe
 from models.train import train

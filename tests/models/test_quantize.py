@@ -13,7 +13,8 @@ from models.accumulator_aware import store_integers
 from models.disparity import Network
 from models.export import export
 from models.networks import DispNet, fold
-from models.quantize import SHARED, quantize, spread_table, with_quantizers
+from models.quantize import SHARED, quantize, with_quantizers
+from models.quantizers import spread_table
 from models.schemes import AWARE, Scheme
 
 SIZE = (2, 33, 16, 24)
