@@ -1,4 +1,4 @@
-"""Writes docs/measured/faults.md: every planted fault, what a user would see, the test that turns red, and how long that takes.
+"""Writes docs/measured/faults.md: every planted fault, what a user would see, its test, and how long that takes.
 
 `python -m tests.faults.report` from the root of the tree; it fails if a fault stays green.
 """
