@@ -53,8 +53,8 @@ class LayerVerdict:
 class ReferenceVerdict:
     """A float executor against the target, every quantizer judged on the inputs the executor itself had there.
 
-    `judged` integers, of which `mismatches` are not the target's: the sum of `blame`. `result` compares the final outputs end to end. With `reason` the executor gave
-    nothing: missing, failed or out of time.
+    `judged` integers, of which `mismatches` are not the target's: the sum of `blame`. `result` compares the final
+    outputs end to end. With `reason` the executor gave nothing: missing, failed or out of time.
     """
 
     judged: int = 0

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.packing import Packing, accumulate_packed
-from intsim.engine.registers.packed import BLOCK, packed_matmul
 from intsim.engine.registers.matmul import register_matmul
+from intsim.engine.registers.packed import BLOCK, packed_matmul
 from intsim.errors import IntsimError
 
 REST = Stage(None, 32, "wrap")

@@ -4,8 +4,8 @@ import numpy as np
 
 from intsim.arithmetic.integers import IntegerType
 from intsim.arithmetic.registers import Registers
-from intsim.engine.registers.packed import packed_matmul
 from intsim.engine.registers.matmul import register_matmul
+from intsim.engine.registers.packed import packed_matmul
 from intsim.targets import Target
 from intsim.testing.dots import defined, operand_types
 from intsim.testing.values import weighted
