@@ -144,4 +144,4 @@ class RegisterConv:
 
 def _by_block(plan: RegisterPlan, channels: Any) -> NDArray[np.bool_]:
     """Which blocks of a plan hold one of the channels."""
-    return np.logical_or.reduceat(np.asarray(channels, bool), np.arange(0, len(channels), plan.block))
+    return np.logical_or.reduceat(np.asarray(channels, bool), np.arange(0, len(channels), plan.shape.channels))

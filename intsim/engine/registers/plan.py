@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.arithmetic.accumulate import Accumulation, Stage, accumulate_telemetry, check_stages
-from intsim.engine.registers.kernel import Events, Flags, Grid, Layer, Scratch, accumulate
+from intsim.engine.registers.kernel import Events, Flags, Grid, Layer, Scratch, Shape, accumulate
 from intsim.engine.registers.lanes import Lanes, choose_lanes, holds, limits
 from intsim.engine.registers.vectors import Mode
 
@@ -32,8 +32,8 @@ class RegisterPlan:
 
     stages: tuple[Stage, ...]
     lanes: Lanes
+    shape: Shape
     channels: int
-    block: int  # channels side by side
     layer: Layer
     flags: Flags
     preloaded: Accumulation | None
@@ -61,22 +61,21 @@ class RegisterPlan:
                 neither written nor counted. A part of a larger area begins at a later element of `data`.
             out: (N, columns) of `dtype`, C-contiguous: written from `column` on.
             column: see out.
-            blocks: which blocks of `block` channels; the other channels are left alone.
+            blocks: which blocks of `shape.channels` channels; the other channels are left alone.
 
         Returns:
             Telemetry of these positions and channels alone, (1 or 3, N or positions, stages): events, that is additions
             whose true sum left the register, or in mode "touched" 1 for any; in mode "extremes" the least and the
             greatest true sum too.
         """
-        lanes, (rows, width, pitch) = self.lanes, area
-        shape = lanes.shape(self.block == 1)
+        lanes, shape, (rows, width, pitch) = self.lanes, self.shape, area
         kinds, registers = (3 if lanes.mode == "extremes" else 1), len(lanes.registers)
         by_position, count = self.flags.events_by_position, self.layer.bases.size
         begin, end, _ = blocks.indices(count)
-        columns = rows * width + shape.tile if by_position else count * self.block
+        columns = rows * width + shape.tile if by_position else count * shape.channels
         seen = np.zeros((kinds, registers, columns), np.int64)
         if end > begin:
-            cells = self.block * shape.tile
+            cells = shape.channels * shape.tile
             wide = np.int64 if lanes.out_bits == 64 else np.int32
             valid = np.zeros(rows * pitch + shape.tile, bool)
             valid[: rows * pitch].reshape(rows, pitch)[:, :width] = True
@@ -95,7 +94,7 @@ class RegisterPlan:
         events = np.zeros((kinds, entries, len(self.stages)), np.int64)
         for r, register in enumerate(lanes.registers):
             events[..., register.stage] = seen[:, r, :entries]
-        channels = slice(begin * self.block, end * self.block)
+        channels = slice(begin * shape.channels, end * shape.channels)
         rows_of_weights = min(channels.stop, self.channels) - channels.start
         self._preload(events, rows_of_weights if by_position else rows * width, channels)
         if self.added_after is not None:
@@ -170,9 +169,9 @@ def register_plan(
     channels, begins = weights.shape[0], bases if bases is not None else np.zeros(weights.shape[0], np.int64)
     block = lanes.shape(False).channels
     single = channels <= block // 2 or not all(np.ptp(begins[n : n + block]) == 0 for n in range(0, channels, block))
-    block = 1 if single else block
+    shape = lanes.shape(single)
+    block, tile = shape.channels, shape.tile
     taken, lives = _taken(lanes)
-    tile = lanes.shape(single).tile
     after = late if mode == "extremes" else _folded(late, stages[-1])  # folding changes the extremes
     held = after is not None and holds(lanes, stages, largest_magnitude(after))
     preloaded = np.zeros(channels, np.int64) if first is None else first.result
@@ -188,7 +187,7 @@ def register_plan(
     )
     flags = Flags(by_position and start is not None, by_position and held, held, by_position)
     added_after = None if held or late is None else np.asarray(late, np.int64)
-    return RegisterPlan(stages, lanes, channels, block, layer, flags, first, added_after)
+    return RegisterPlan(stages, lanes, shape, channels, layer, flags, first, added_after)
 
 
 def _taken(lanes: Lanes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
