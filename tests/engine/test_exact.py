@@ -6,14 +6,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from intsim.arithmetic.accumulate import Stage
-from intsim.engine import threads as host
-from intsim.engine.exact import isa, selftest
-from intsim.engine.exact import layout as words
-from intsim.engine.exact.conv import NO_CODES, NO_SUMS, NO_WORDS, WordConv, WordProduct, codes, fits
-from intsim.engine.exact.layout import Layout, TensorView
-from intsim.engine.exact.taps import window
-from intsim.engine.registers.overflow_check import Certified, CertifiedProduct
+from intsim.engine.exact import isa
+from intsim.engine.exact.conv import NO_CODES, NO_SUMS, NO_WORDS, WordConv, fits, spread_codes, window
+from intsim.engine.exact.layout import Layout, TensorView, fill_border, pack, unpack
+from intsim.engine.exact.matmul import WordMatmul
+from intsim.engine.registers.overflow_check import ConvCheck, MatmulCheck
 from intsim.engine.requantize.affine import CEIL, FLOOR, RINT, AffineRequantizer
+from intsim.engine.threads import threads
 from intsim.errors import IntsimError
 from intsim.graph import Node
 from intsim.ops import OPS
@@ -23,7 +22,7 @@ AVAILABLE = isa.available()
 
 @st.composite
 def convolutions(draw):
-    """A node, an input, and a place for that which has more room than it needs, or less."""
+    """A node, an input, and a border for that which is larger than it needs, or smaller."""
     transposed, rank = draw(st.booleans()), draw(st.integers(1, 2))
     groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
     inside = draw(st.integers(1, 9))
@@ -72,17 +71,17 @@ def run(conv, x, shift, zero, border, before, to, rule, out, sums):
     images, channels, height, width = as_maps(x).shape
     room = conv.border if border is None else border
     layout = Layout(images, 4 * before + channels, height, width, shift, *(max(b, 0) for b in room), zero)
-    place = TensorView(0, layout, before, channels)
+    view = TensorView(0, layout, before, channels)
     buffer = np.random.default_rng(0).integers(0, 1 << 32, layout.size, dtype=np.uint32)
-    words.fill_border(buffer, layout)
-    words.pack(as_maps(x), buffer, place)
-    scratch = None if conv.direct(place) else conv.scratch(place)
+    fill_border(buffer, layout)
+    pack(as_maps(x), buffer, view)
+    scratch = None if conv.direct(view) else conv.scratch(view)
     source = buffer
     if scratch is not None:
         source = np.random.default_rng(1).integers(0, 1 << 32, scratch.size, dtype=np.uint32)
-        conv.split(buffer, place, source, scratch)
-    for bound in conv.bind(place, scratch, to, rule):
-        bound.run(source, out, sums, host.threads())
+        conv.split(buffer, view, source, scratch)
+    for bound in conv.bind(view, scratch, to, rule):
+        bound.run(source, out, sums, threads())
 
 
 def word_conv(node, x, expected, shift, dot):
@@ -106,7 +105,7 @@ def test_sums(name, case):
 @pytest.mark.parametrize("name", AVAILABLE)
 @given(convolutions(), st.sampled_from([RINT, FLOOR, CEIL]), st.integers(0, 1 << 20))
 def test_codes(name, case, kind, seed):
-    """Rounded as `rounder.py` says, into the middle of another buffer whose other channels and border stay."""
+    """Rounded as `affine.py` says, into the middle of another buffer whose other channels and border stay."""
     node, x, expected, shift, border, before = case
     conv, zero = word_conv(node, x, expected, shift, isa.DOTS[name])
     channels = conv.channels
@@ -119,14 +118,14 @@ def test_codes(name, case, kind, seed):
     assert fits(rounder)
     images, _, height, width = as_maps(expected).shape
     layout = Layout(images, 4 + channels, height, width, 128, 1, 2, 0, 1, 5)
-    place = TensorView(0, layout, 1, channels)
+    view = TensorView(0, layout, 1, channels)
     buffer = np.zeros(layout.size, np.uint32)
-    words.fill_border(buffer, layout)
-    run(conv, x, shift, zero, border, before, place, codes(rounder, channels, 128), buffer, NO_SUMS)
+    fill_border(buffer, layout)
+    run(conv, x, shift, zero, border, before, view, spread_codes(rounder, channels, 128), buffer, NO_SUMS)
     value = scale[:, None, None] * as_maps(expected) + offset[:, None, None]
     rounded = [np.rint, np.floor, np.ceil][kind](value)
     found = np.empty((images, channels, height, width), np.int64)
-    words.unpack(buffer, place, found)
+    unpack(buffer, view, found)
     np.testing.assert_array_equal(found, np.clip(rounded, -100, 101))
     cube = buffer[: images * layout.stride].reshape(images, layout.groups, -1, layout.pitch).copy()
     assert not cube[:, 0, layout.top :, layout.left : layout.left + width].any()
@@ -153,10 +152,10 @@ def test_a_table_corrects_the_formula():
     for name in AVAILABLE:
         conv, zero = word_conv(node, x, expected, 0, isa.DOTS[name])
         layout = Layout(1, 5, 1, 256)
-        place, buffer = TensorView(0, layout, 0, 5), np.zeros(layout.size, np.uint32)
-        run(conv, x, 0, zero, None, 0, place, codes(rounder, 5, 0), buffer, NO_SUMS)
+        view, buffer = TensorView(0, layout, 0, 5), np.zeros(layout.size, np.uint32)
+        run(conv, x, 0, zero, None, 0, view, spread_codes(rounder, 5, 0), buffer, NO_SUMS)
         found = np.empty((1, 5, 1, 256), np.int64)
-        words.unpack(buffer, place, found)
+        unpack(buffer, view, found)
         for c in range(5):
             for p in range(256):
                 acc = int(expected[0, c, 0, p])
@@ -175,14 +174,14 @@ def test_products(name, rows, depth, columns, seed):
     rng = np.random.default_rng(seed)
     weight, x = rng.integers(-128, 128, (depth, columns)), rng.integers(-128, 128, (rows, depth))
     bias = rng.integers(-(1 << 31), 1 << 31, columns)
-    product = WordProduct(weight, bias - 128 * weight.sum(axis=0), isa.DOTS[name])
+    product = WordMatmul(weight, bias - 128 * weight.sum(axis=0), isa.DOTS[name])
     wrapped = (x @ weight + bias + (1 << 31)) % (1 << 32) - (1 << 31)
     np.testing.assert_array_equal(product.run(x.astype(np.int8), 128), wrapped)
 
 
 @pytest.mark.parametrize("name", AVAILABLE)
 @given(convolutions(), st.integers(8, 24), st.booleans(), st.integers(0, 1 << 20))
-def test_the_datas_own_proof(name, case, bits, several, seed):
+def test_the_overflow_check(name, case, bits, several, seed):
     """Channels that pass have their exact sum, and no order of products leaves the registers."""
     node, x, expected, shift, *_ = case
     assume(node.op == "conv" and shift == 0)
@@ -197,26 +196,26 @@ def test_the_datas_own_proof(name, case, bits, several, seed):
     proven = rng.random(len(weight)) < 0.2
     kernel = weight.reshape(*weight.shape[:2], *spatial.kernel)
     size, out = as_maps(x).shape[2:], as_maps(expected).shape[2:]
-    proof = Certified(kernel, stages, start, late, proven, spatial, size, out, 0, dot)
+    check = ConvCheck(kernel, stages, start, late, proven, spatial, size, out, 0, dot)
     images, channels, height, width = as_maps(x).shape
-    layout = Layout(images, channels, height, width, 0, *(max(b, 0) for b in proof.conv.border))
-    place, buffer = TensorView(0, layout, 0, channels), np.zeros(layout.size, np.uint32)
-    words.pack(as_maps(x), buffer, place)
-    scratch = None if proof.conv.direct(place) else proof.conv.scratch(place)
+    layout = Layout(images, channels, height, width, 0, *(max(b, 0) for b in check.conv.border))
+    view, buffer = TensorView(0, layout, 0, channels), np.zeros(layout.size, np.uint32)
+    pack(as_maps(x), buffer, view)
+    scratch = None if check.conv.direct(view) else check.conv.scratch(view)
     if scratch is not None:
         aside = np.zeros(scratch.size, np.uint32)
-        proof.conv.split(buffer, place, aside, scratch)
+        check.conv.split(buffer, view, aside, scratch)
         buffer = aside
     raw = np.zeros(as_maps(expected).shape, np.int32)
-    blocks = -(-len(weight) // proof.pairs)
+    blocks = -(-len(weight) // check.pairs)
     failed = np.zeros(blocks, bool)
-    bound = proof.bind(place, scratch, raw.shape)
+    bound = check.bind(view, scratch, raw.shape)
     for probing in (True, False):
-        proof.run(bound, buffer, failed, raw.reshape(-1), probing)
+        check.run(bound, buffer, failed, raw.reshape(-1), probing)
     least, most = max(s.min for s in stages), min(s.max for s in stages)
     for c in range(len(weight)):
         high, low = int(parts[0][:, c].max()), int(parts[1][:, c].min())
-        if not failed[c // proof.pairs]:
+        if not failed[c // check.pairs]:
             np.testing.assert_array_equal(raw[:, c].reshape(sums[:, c].shape), sums[:, c] + start[c] + late[c])
             if not proven[c]:
                 assert low >= least
@@ -225,47 +224,47 @@ def test_the_datas_own_proof(name, case, bits, several, seed):
                 assert start[c] + high + max(late[c], 0) <= stages[-1].max
 
 
-def test_a_product_that_fits_is_certified():
+def test_a_product_that_fits_passes_the_check():
     rng = np.random.default_rng(4)
     weight, x = rng.integers(-128, 128, (30, 9)), rng.integers(0, 256, (7, 30)).astype(np.uint8)
     high = np.maximum(weight, 0)
     peak = (x.astype(int) @ high).max(axis=0)
     stages, zeros = [Stage(None, 20, "saturate")], np.zeros(9, np.int64)
     for name in AVAILABLE:
-        proof = CertifiedProduct(weight, stages, zeros, zeros + 5, np.zeros(9, bool), isa.DOTS[name])
-        out, failed = proof.run(x, 1)
+        check = MatmulCheck(weight, stages, zeros, zeros + 5, np.zeros(9, bool), isa.DOTS[name])
+        out, failed = check.run(x, 1)
         assert not failed.any()
         np.testing.assert_array_equal(out, x.astype(int) @ weight + 5)
-        proof.limits[1] = peak - np.arange(9) % 2
-        np.testing.assert_array_equal(proof.run(x, 1)[1], np.arange(9) % 2 == 1)
+        check.limits[1] = peak - np.arange(9) % 2
+        np.testing.assert_array_equal(check.run(x, 1)[1], np.arange(9) % 2 == 1)
 
 
 def test_every_instruction_knows_the_answer():
-    assert {name: selftest.known(isa.DOTS[name]) for name in AVAILABLE} == dict.fromkeys(AVAILABLE, True)
+    assert {name: isa.adds_exactly(isa.DOTS[name]) for name in AVAILABLE} == dict.fromkeys(AVAILABLE, True)
 
 
 def test_an_instruction_that_saturates_is_not_used(monkeypatch):
     """What pairs in 16 bits would give is noticed, and the next way is taken."""
     first = isa.candidates()[0]
-    real = WordProduct.run
+    real = WordMatmul.run
 
     def saturating(self, x, shift, workers=1):
-        if self.dot.name != first:
+        if self.one.lanes != isa.DOTS[first].lanes or self.one.parts != isa.DOTS[first].parts:
             return real(self, x, shift, workers)
         exact = real(self, x, shift, workers)
         return np.clip(exact, -32768, 32767).astype(np.int32)
 
-    monkeypatch.setattr(WordProduct, "run", saturating)
-    selftest.dot.cache_clear()
+    monkeypatch.setattr(WordMatmul, "run", saturating)
+    isa.dot.cache_clear()
     try:
-        assert selftest.dot().name == AVAILABLE[1]
-        monkeypatch.setattr(WordProduct, "run", lambda self, x, shift, workers=1: np.zeros((3, 1), np.int32))
-        selftest.dot.cache_clear()
+        assert isa.dot().name == AVAILABLE[1]
+        monkeypatch.setattr(WordMatmul, "run", lambda self, x, shift, workers=1: np.zeros((3, 1), np.int32))
+        isa.dot.cache_clear()
         with pytest.raises(IntsimError, match="no way of adding four products"):
-            selftest.dot()
+            isa.dot()
     finally:
         monkeypatch.undo()
-        selftest.dot.cache_clear()
+        isa.dot.cache_clear()
 
 
 def test_an_instruction_by_name(monkeypatch):

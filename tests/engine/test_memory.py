@@ -1,9 +1,9 @@
-"""Places of buffers: none overlaps another that lives at the same time, and the block isn't wasteful."""
+"""Buffers in a block of memory: none overlaps another that lives at the same time, and the block isn't wasteful."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intsim.engine.program.memory import Plan
+from intsim.engine.program.program import Memory
 
 lives = st.lists(
     st.tuples(st.integers(0, 40), st.integers(0, 12), st.integers(0, 500)).map(lambda t: ((t[0], t[0] + t[1]), t[2])),
@@ -20,34 +20,34 @@ def most_at_once(spans, sizes):
 def test_nothing_overlaps(drawn):
     spans = {i: span for i, (span, _) in enumerate(drawn)}
     sizes = {i: size for i, (_, size) in enumerate(drawn)}
-    plan = Plan(sizes, spans)
+    memory = Memory(sizes, spans)
     for a in spans:
-        assert plan.begin[a] % Plan.ALIGN == 0
-        assert plan.begin[a] + sizes[a] <= plan.size
+        assert memory.begin[a] % Memory.ALIGN == 0
+        assert memory.begin[a] + sizes[a] <= memory.size
         for b in spans:
             together = spans[a][0] <= spans[b][1] and spans[b][0] <= spans[a][1]
             if a < b and together and sizes[a] and sizes[b]:
-                apart = plan.begin[a] + sizes[a] <= plan.begin[b] or plan.begin[b] + sizes[b] <= plan.begin[a]
+                apart = memory.begin[a] + sizes[a] <= memory.begin[b] or memory.begin[b] + sizes[b] <= memory.begin[a]
                 assert apart, (a, b)
 
 
 def test_a_chain_takes_two_buffers():
     """However deep a network is: each layer reads one buffer and writes another."""
     sizes, spans = dict.fromkeys(range(200), 1600), {i: (i, i + 1) for i in range(200)}
-    assert Plan(sizes, spans).size == 2 * 1600
+    assert Memory(sizes, spans).size == 2 * 1600
 
 
 def test_a_gap_is_filled_and_joined_to_its_neighbours():
     sizes = {0: 160, 1: 160, 2: 160, 3: 480}
     spans = {0: (0, 0), 1: (0, 1), 2: (0, 0), 3: (2, 3)}
-    plan = Plan(sizes, spans)
-    assert plan.size == 480
-    assert plan.begin[3] == 0
+    memory = Memory(sizes, spans)
+    assert memory.size == 480
+    assert memory.begin[3] == 0
 
 
 @given(st.integers(1, 60), st.integers(1, 400))
 def test_equal_buffers_take_no_more_than_what_lives(count, size):
     spans = {i: (i, i + 3) for i in range(count)}
     sizes = dict.fromkeys(spans, size)
-    rounded = {k: -(-v // Plan.ALIGN) * Plan.ALIGN for k, v in sizes.items()}
-    assert Plan(sizes, spans).size == most_at_once(spans, rounded)
+    rounded = {k: -(-v // Memory.ALIGN) * Memory.ALIGN for k, v in sizes.items()}
+    assert Memory(sizes, spans).size == most_at_once(spans, rounded)

@@ -114,6 +114,6 @@ def test_agreement_with_the_instructions_of(name):
 @pytest.mark.slow
 def test_every_network_of_the_other_tests():
     """With a plugin that compares whatever they run; see everywhere.py."""
-    rooms = ("tests/frontend", "tests/verify", "tests/engine/test_run.py")
+    rooms = ("tests/frontend", "tests/verification", "tests/engine/test_run.py")
     text = in_another_process("-p", "engine.everywhere", "-m", "not slow", *rooms, PYTHONPATH=str(ROOT / "tests"))
     assert int(re.findall(r"compared (\d+) runs", text)[0]) > 1000

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from intsim.arithmetic.accumulate import Stage, accumulate_telemetry
 from intsim.arithmetic.integers import IntegerType, saturate
-from intsim.engine.telemetry.demand import BINS, above, register_demand
-from intsim.engine.telemetry.node import BLOCK, clipped, mac_demand, panel_demand
+from intsim.engine.telemetry.demand import BINS, BLOCK, above, clipped, mac_demand, panel_demand, register_demand
 from intsim.graph import Node, Tensor, rationals
 from intsim.ops import OPS
 from intsim.ops.pieces import pieces_json

@@ -203,7 +203,7 @@ _OPERATORS = [
         "intsim/mac/operands.py",
         "        return self.x_zero\n",
         "        return 0\n",
-        "tests/engine/test_mac.py::test_convolution",
+        "tests/engine/test_node.py::test_convolution",
         slow=True,
     ),
     Fault(
@@ -212,7 +212,7 @@ _OPERATORS = [
         "intsim/mac/operands.py",
         "return -self.x_zero * w.sum(axis=1) + w.shape[1] * self.x_zero * w_zero",
         "return -self.x_zero * w.sum(axis=1)",
-        "tests/engine/test_mac.py::test_convolution",
+        "tests/engine/test_node.py::test_convolution",
     ),
     Fault(
         "bias-rest-dropped",
@@ -281,10 +281,10 @@ _OPERATORS = [
     Fault(
         "bias-behind-lost",
         "a bias in the requantizer is not added to what registers hand on",
-        "intsim/engine/mac.py",
-        "block if how.behind is None else block + how.behind[panel.channels]",
+        "intsim/engine/node.py",
+        "block if planned.behind is None else block + planned.behind[panel.channels]",
         "block",
-        "tests/engine/test_mac.py::test_convolution",
+        "tests/engine/test_node.py::test_convolution",
         slow=True,
     ),
     Fault(
@@ -293,7 +293,7 @@ _OPERATORS = [
         "intsim/mac/plan.py",
         'for p in ("preload", "after", "requantizer"))',
         'for p in ("after", "preload", "requantizer"))',
-        "tests/engine/test_mac.py::test_convolution",
+        "tests/engine/test_node.py::test_convolution",
     ),
     Fault(
         "clip-before-zero-point",
@@ -317,19 +317,19 @@ _ENGINE = [
     Fault(
         "engine-weight-zero-point",
         "the weight's zero point is compensated with the wrong sign",
-        "intsim/engine/mac.py",
+        "intsim/engine/node.py",
         "term = -panel.a.sum(axis=1)[:, None] * zero if",
         "term = panel.a.sum(axis=1)[:, None] * zero if",
-        "tests/engine/test_mac.py::test_convolution",
+        "tests/engine/test_node.py::test_convolution",
         slow=True,
     ),
     Fault(
         "engine-compensation-events",
         "overflows of the compensation are not counted",
-        "intsim/engine/mac.py",
+        "intsim/engine/node.py",
         "events[panel.channels][picked, -1] += past",
         "events[panel.channels][picked, -1] += 0 * past",
-        "tests/engine/test_mac.py::test_convolution",
+        "tests/engine/test_node.py::test_convolution",
         slow=True,
     ),
     Fault(
@@ -360,7 +360,7 @@ _ENGINE = [
     Fault(
         "proof-outlives-its-range",
         "after an overflow the next layer still counts as proven",
-        "intsim/engine/mac.py",
+        "intsim/engine/node.py",
         "        safe = np.zeros_like(safe)",
         "        safe = safe.copy()",
         "tests/engine/test_run.py::test_a_proof_speaks_of_inputs_within_their_range",
@@ -372,18 +372,18 @@ _PACKED = [
     Fault(
         "matrices-share-a-multiplier",
         "rows of different matrices of a batch share a multiplier, which has one weight",
-        "intsim/engine/mac.py",
+        "intsim/engine/node.py",
         "if kept is not None and kept.w is panel.w:",
         "if kept is not None and kept.w.shape == panel.w.shape:",
-        "tests/engine/test_mac.py::test_matrices_of_a_batch_do_not_share_multipliers",
+        "tests/engine/test_node.py::test_matrices_of_a_batch_do_not_share_multipliers",
     ),
     Fault(
         "partner-of-an-unsafe-channel-missing",
         "an unsafe channel is multiplied with the next unsafe one instead of its neighbour",
-        "intsim/engine/mac.py",
+        "intsim/engine/node.py",
         "~chosen if packing is None else with_partners(~chosen, len(packing.channels))",
         "~chosen",
-        "tests/engine/test_mac.py::test_a_safe_channel_beside_its_unsafe_partner",
+        "tests/engine/test_node.py::test_a_safe_channel_beside_its_unsafe_partner",
         slow=True,
     ),
 ]

@@ -1,3 +1,5 @@
+"""Products through registers of any width against the definition and a twin in Python integers."""
+
 import itertools
 import os
 import shutil
@@ -108,7 +110,7 @@ def check_against_definition(a, w, stages, start=None, bias=None, modes=("counte
     st.sampled_from([1, 15, 128, 255, 1 << 15, 1 << 20, (1 << 31) - 1, 1 << 31]),
     st.data(),
 )
-def test_stepwise_is_the_definition_and_the_dumb_twin(stages, pixels, channels, depth, largest, data):
+def test_it_is_the_definition_and_the_dumb_twin(stages, pixels, channels, depth, largest, data):
     def draw(rows, columns, values):
         drawn = data.draw(st.lists(values, min_size=rows * columns, max_size=rows * columns))
         return np.array(drawn, np.int64).reshape(rows, columns)
@@ -116,7 +118,7 @@ def test_stepwise_is_the_definition_and_the_dumb_twin(stages, pixels, channels, 
     a, w = draw(pixels, depth, edges(largest)), draw(channels, depth, edges(largest))
     constants = st.one_of(edges(largest), edges((1 << 63) - 1))
     start, bias = (draw(1, channels, constants)[0] if data.draw(st.booleans()) else None for _ in range(2))
-    # each mode is compiled anew for each kind of first register; test_stepwise_planes draws more of these
+    # each mode is compiled anew for each kind of first register; test_register_plan draws more of these
     modes = data.draw(st.sampled_from([(), (), ("counted",), ("touched",)]))
     ours = check_against_definition(a, w, stages, start, bias, modes)
     for n in range(channels):
@@ -249,17 +251,17 @@ def test_without_a_writable_cache_directory(tmp_path):
         (package / room).mkdir(parents=True, exist_ok=True)
         (package / room / "__init__.py").touch()
         (package / room / "__pycache__").write_text("a file where the cache directory would be")
-    wings = {"registers": ("plan", "groups", "widths", "vectors", "operands", "kernel"), "exact": ("isa",)}
-    files = ["errors.py", "ownership.py", "jit/compile.py", "jit/cache.py"]
+    wings = {"registers": ("matmul", "plan", "lanes", "vectors", "kernel"), "exact": ("isa",)}
+    files = ["errors.py", "ownership.py", "jit/compile.py", "jit/cache.py", "jit/constants.py"]
     files += [f"engine/{wing}/{name}.py" for wing, names in wings.items() for name in names]
     for file in (*(source / f for f in files), *(source / "arithmetic").glob("[a-z]*.py")):
         shutil.copy(file, package / file.relative_to(source))
     program = (
         "import numpy as np\n"
         "from intsim.arithmetic.accumulate import Stage\n"
-        "from intsim.engine.registers import plan\n"
-        f"assert plan.__file__.startswith({str(tmp_path)!r})\n"
-        "r = plan.register_matmul(np.full((1, 3), 127), np.full((1, 3), 127), [Stage(None, 16, 'wrap')])\n"
+        "from intsim.engine.registers import matmul\n"
+        f"assert matmul.__file__.startswith({str(tmp_path)!r})\n"
+        "r = matmul.register_matmul(np.full((1, 3), 127), np.full((1, 3), 127), [Stage(None, 16, 'wrap')])\n"
         "print(r.out)\n"
     )
     blocked = tmp_path / "blocked"

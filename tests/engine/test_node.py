@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from intsim.engine.mac import _add, run_mac
 
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.integers import IntegerType
 from intsim.arithmetic.packing import Packing
-from intsim.engine.mac import _add, run_mac
 from intsim.engine.registers.packed import packed_matmul
 from intsim.errors import IntsimError
 from intsim.graph import Node, Tensor, rationals

@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 
 from intsim.arithmetic.accumulate import Stage, accumulate_telemetry
 from intsim.arithmetic.schedule import schedule
-from intsim.engine.registers import plan as stepwise
-from intsim.engine.registers.groups import groups
-from intsim.engine.registers.plan import SLACK, stepwise_matmul, stepwise_plan, stepwise_planes
-from intsim.engine.registers.widths import choose_lanes
+from intsim.engine.registers.lanes import choose_lanes, grouped
+from intsim.engine.registers.matmul import register_matmul
+from intsim.engine.registers.plan import SLACK, register_plan
 from intsim.targets import Target
 
 REST = {bits: Stage(None, bits, "saturate") for bits in (8, 12, 16, 18, 31, 32, 40)}
@@ -43,12 +42,20 @@ def check(data, offsets, a, w, grid, stages, start=None, late=None):
     first, last = columns
     defined = accumulate_telemetry(products, stages, 0 if first is None else first, last)
     events = defined.events.sum(1)
-    for counts in (True, False):
-        out, found = stepwise_planes(data, offsets, w, grid, stages, start, late, counts)
+    info = np.iinfo(data.dtype)
+    span = (info.min, info.max) if data.dtype.itemsize == 1 else (int(data.min()), int(data.max()))
+    for mode in ("counted", "touched"):
+        out, seen = accumulated(register_plan(offsets, w, stages, span, start, late, mode), data, grid)
         np.testing.assert_array_equal(out, defined.result)
-        np.testing.assert_array_equal(found, events if counts else events > 0)
+        np.testing.assert_array_equal(seen, events if mode == "counted" else events > 0)
         assert out.dtype == (np.int32 if stages[-1].bits <= 32 else np.int64)
     return events
+
+
+def accumulated(plan, data, grid):
+    """Accumulators and events, all of them at once."""
+    out = np.zeros((plan.channels, grid[0] * grid[1]), plan.dtype)
+    return out, plan.run(data, grid, out)[0]
 
 
 CHAINS = chains()
@@ -158,14 +165,12 @@ def test_parts_are_the_whole():
     data, offsets, _ = planes(rng, grid, 40, [0, 255, 254, 1], np.uint8)
     w = rng.integers(-128, 128, (11, 40))
     for stages in ([REST[16]], [Stage(2, 16, "saturate"), Stage(None, 18, "wrap")]):
-        plan = stepwise_plan(offsets, w, stages, (0, 255), np.arange(11), np.arange(11) - 5)
-        whole, events = plan.run(data, grid)
+        plan = register_plan(offsets, w, stages, (0, 255), np.arange(11), np.arange(11) - 5)
+        whole, events = accumulated(plan, data, grid)
         out, total = np.zeros_like(whole), np.zeros_like(events)
         for begin, end in pairwise([0, 1, 4, 6]):
             for blocks in (slice(0, 1), slice(1, None)):
-                part = plan.run(data[begin * 53 :], (end - begin, 50, 53), out, begin * 50, blocks)
-                assert part[0] is out
-                total += part[1]
+                total += plan.run(data[begin * 53 :], (end - begin, 50, 53), out, begin * 50, blocks)[0]
         np.testing.assert_array_equal(out, whole)
         np.testing.assert_array_equal(total, events)
 
@@ -175,12 +180,13 @@ def test_channels_with_planes_of_their_own():
     rng = np.random.default_rng(1)
     data = rng.integers(0, 256, 7 * 100 + SLACK).astype(np.uint8)
     offsets, bases, w = np.array([0, 1, 9]), np.arange(7) * 100, rng.integers(-128, 128, (7, 3))
-    plan = stepwise_plan(offsets, w, [REST[16]], (0, 255), bases=bases)
-    out, events = plan.run(data, (4, 8, 10))
+    plan = register_plan(offsets, w, [REST[16]], (0, 255), bases=bases)
+    out, events = accumulated(plan, data, (4, 8, 10))
     for n in range(7):
-        alone, found = stepwise_planes(data[bases[n] :], offsets, w[n : n + 1], (4, 8, 10), [REST[16]])
-        np.testing.assert_array_equal(out[n], alone[0])
-        np.testing.assert_array_equal(events[n], found[0])
+        alone = register_plan(offsets, w[n : n + 1], [REST[16]], (0, 255))
+        own, seen = accumulated(alone, data[bases[n] :], (4, 8, 10))
+        np.testing.assert_array_equal(out[n], own[0])
+        np.testing.assert_array_equal(events[n], seen[0])
 
 
 @pytest.mark.parametrize("pixels", [1, 3, 16, 40])
@@ -196,21 +202,21 @@ def test_few_rows_and_many_channels(name, pixels):
     for first, last in ((None, None), (start, None), (None, late), (start, late)):
         defined = accumulate_telemetry(products, stages, 0 if first is None else first, last)
         for mode in ("counted", "touched", "extremes"):
-            ours = stepwise_matmul(a, w, stages, first, last, mode)
+            ours = register_matmul(a, w, stages, first, last, mode)
             np.testing.assert_array_equal(ours.out, defined.result)
             events = defined.events.sum(0)
             np.testing.assert_array_equal(ours.events, events > 0 if mode == "touched" else events)
 
 
 def test_groups_are_those_of_the_schedule():
-    """Each register's groups in the order of their places, read back from the schedule."""
+    """Each register's groups in the order in which they are taken, read back from the schedule."""
     stages = (Stage(2, 16, "wrap", 3), Stage(3, 16, "wrap", 2), Stage(None, 32, "wrap"))
     for depth in range(1, 40):
-        plan, found = schedule(depth, stages), groups(depth, stages)
-        assert sorted(found.order.tolist()) == list(range(depth))
-        assert [int(sizes.sum()) for sizes in found.sizes] == [int((plan.stage == s).sum()) for s in range(3)]
-        assert found.ends().sum() == found.sizes[0].size + found.sizes[1].size
-    six = groups(7, (Stage(2, 16, "wrap", 2), Stage(None, 16, "wrap")))
+        plan, groups = schedule(depth, stages), grouped(depth, stages)
+        assert sorted(groups.order.tolist()) == list(range(depth))
+        assert [int(sizes.sum()) for sizes in groups.sizes] == [int((plan.stage == s).sum()) for s in range(3)]
+        assert groups.ends().sum() == groups.sizes[0].size + groups.sizes[1].size
+    six = grouped(7, (Stage(2, 16, "wrap", 2), Stage(None, 16, "wrap")))
     assert six.order.tolist() == [0, 2, 1, 3, 4, 6, 5]
     assert six.sizes[0].tolist() == [2, 2, 2, 1]
 
@@ -219,6 +225,6 @@ def test_events_that_a_lane_cannot_count():
     """More additions than 16 bits count: wider lanes are chosen."""
     depth = (1 << 16) + 10
     a, w = np.full((70, depth), 255, np.uint8), np.full((1, depth), 127, np.int8)
-    ours = stepwise_matmul(a, w, [REST[16]], mode="counted")
+    ours = register_matmul(a, w, [REST[16]], mode="counted")
     assert ours.events.tolist() == [[70 * (depth - 1)]]
-    assert stepwise.choose_lanes((REST[16],), w, (0, 255), 0, "counted").bits == 32
+    assert choose_lanes((REST[16],), w, (0, 255), 0, "counted").bits == 32
