@@ -16,10 +16,10 @@ from rich.status import Status
 
 import bench.one_thread  # noqa: F401  # before whatever loads BLAS
 from bench import growth
-from bench.certificate import certificate
 from bench.contestants import contestants
 from bench.environment import environment
 from bench.networks import FOLDER, NETWORKS, ROOT
+from bench.overflow_check import overflow_check
 from bench.peers.compare import compare
 from bench.race import one_line, race
 from bench.report import print_bars, write_page
@@ -42,7 +42,7 @@ def sections(quick: bool, cpus: set[int]) -> dict[str, Section]:
     return {
         **races,
         "peers": partial(compare, quick),
-        "certificate": partial(certificate, quick),
+        "overflow_check": partial(overflow_check, quick),
         "growth": partial(growth.growth, quick),
         "threads": partial(growth.threads, quick, cpus=cpus),
         "memory": partial(growth.memory, quick),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from bench.contestants import CERTIFIED, STEPWISE
+from bench.contestants import CHECKED, STEPWISE
 
 FUSED, QCDQ, QONNX, EXACT = (
     "ORT fully fused int8",
@@ -24,7 +24,7 @@ STEPWISE_BARS = (
     ("x86-avx2, no counts", 6.0),
 )
 GROWTH = 1.25
-CERTIFICATE = "stepwise / certified, 2 bits above the peak, no counts"
+CHECK_RATIO = "stepwise / checked, 2 bits above the peak, no counts"
 
 
 @dataclass(frozen=True)
@@ -81,27 +81,27 @@ def races(results: dict[str, Any]) -> Iterator[Bar]:
             found = ratio(results, n, f"intsim {name}", FUSED)
             yield at_most("3", f"{name} / ORT fully fused int8", n, limit, found)
     for n in raced:
-        bar = at_least("4", CERTIFICATE, n, 4, ratio(results, n, STEPWISE, CERTIFIED))
+        bar = at_least("4", CHECK_RATIO, n, 4, ratio(results, n, STEPWISE, CHECKED))
         yield bar if bar.value is None else same_verdict(results, n, bar)
 
 
 def layerwise(results: dict[str, Any]) -> Iterator[Bar]:
     """Bar 4 on single layers: the least ratio of those that are not proven for every input."""
-    rows = results["sections"].get("certificate", {}).get("rows", [])
-    mine = [r for r in rows if "certified" in r and not r["proven"]]
+    rows = results["sections"].get("overflow_check", {}).get("rows", [])
+    mine = [r for r in rows if "checked" in r and not r["proven"]]
     if mine:
-        each = [r["stepwise"]["cpu_ms"] / r["certified"]["cpu_ms"] for r in mine]
+        each = [r["stepwise"]["cpu_ms"] / r["checked"]["cpu_ms"] for r in mine]
         said = ", ".join(f"{r['network']} ({r['target']}) {e:.1f}" for r, e in zip(mine, each, strict=True))
-        bar = at_least("4", f"{CERTIFICATE}, single layers", "layers", 4, (min(each), said))
+        bar = at_least("4", f"{CHECK_RATIO}, single layers", "layers", 4, (min(each), said))
         same = all(r["same"] for r in mine)
         yield bar if same else Bar(bar.number, bar.text, "layers", bar.asked, bar.value, False, "the verdicts differ")
 
 
 def same_verdict(results: dict[str, Any], network: str, bar: Bar) -> Bar:
     """The bar, broken if the two paths say different things, and no bar if they are the same path."""
-    a, b = row(results, network, CERTIFIED), row(results, network, STEPWISE)
-    if not a.get("certified", True):
-        why = f"{a['target']}: no layer is left to the data's own proof"
+    a, b = row(results, network, CHECKED), row(results, network, STEPWISE)
+    if not a.get("checked", True):
+        why = f"{a['target']}: no layer is left to the overflow check"
         return Bar(bar.number, bar.text, network, bar.asked, bar.value, None, why)
     if (bool(a["events"]), a["differs"]) == (bool(b["events"]), b["differs"]):
         return bar

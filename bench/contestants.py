@@ -23,7 +23,7 @@ Run = Callable[[], Answer]
 
 @dataclass(frozen=True)
 class Contestant:
-    """`kind` is exact, target, certified or peer; `certificate` marks what the certified path is compared with."""
+    """`kind` is exact, target, checked or peer; `overflow_check` marks what the checked path is compared with."""
 
     name: str
     kind: str
@@ -142,21 +142,21 @@ def peak_bits(network: Network) -> int:
     return max(max(stage.channel_bits) for layer in found.layers for stage in layer.stages)
 
 
-def certified_target(network: Network, headroom: int = 2) -> str:
+def checked_target(network: Network, headroom: int = 2) -> str:
     """A saturating accumulator with `headroom` bits above the real peak."""
     return f"saturate-{peak_bits(network) + headroom}"
 
 
-def certified_run(network: Network, **asked: Any) -> Run:
+def checked_run(network: Network, **asked: Any) -> Run:
     """intsim where overflow can't be excluded for every input, and doesn't happen on this one."""
     check_options([*asked, "profile"])
-    return intsim_run(certified_target(network), **asked)(network)
+    return intsim_run(checked_target(network), **asked)(network)
 
 
-def certified_layers(network: Network) -> int:
-    """Layers of the certified run that the data's own proof spares from stepping through registers."""
+def checked_layers(network: Network) -> int:
+    """Layers of the checked run that the overflow check spares from stepping through registers."""
     layers: list[Any] = []
-    target = certified_target(network)
+    target = checked_target(network)
     loaded(network, target).run(network.inputs, target, counts=False, profile=layers)
     return sum(layer.kernel.startswith("checked") for layer in layers)
 
@@ -165,9 +165,9 @@ LANES = ("x86-avx2", "saturate-16", "saturate-18", "saturate-20", "saturate-24",
 PROVEN = ("saturate-31", "saturate-32", "saturate-40", "x86-vnni")
 """Registers that hold any sum of these networks: there is nothing to count."""
 QUICK = ("x86-avx2", "saturate-16", "saturate-18", "wrap-16")
-CERTIFIED = "intsim certified, 2 bits above the peak"
+CHECKED = "intsim checked, 2 bits above the peak"
 STEPWISE = "intsim stepwise, 2 bits above the peak"
-"""The same registers without the data's own proof; what is proven for every input stays so."""
+"""The same registers without the overflow check; what is proven for every input stays so."""
 
 
 def contestants(quick: bool = False) -> list[Contestant]:
@@ -183,6 +183,6 @@ def contestants(quick: bool = False) -> list[Contestant]:
         found.append(Contestant(f"intsim {target}, no counts", "target", intsim_run(target, counts=False)))
         found.append(Contestant(f"intsim {target}, counts", "target", intsim_run(target)))
     found += [Contestant(f"intsim {target}", "target", intsim_run(target)) for target in (() if quick else PROVEN)]
-    found.append(Contestant(CERTIFIED, "certified", lambda n: certified_run(n, counts=False)))
-    found.append(Contestant(STEPWISE, "certified", lambda n: certified_run(n, counts=False, overflow_check=False)))
+    found.append(Contestant(CHECKED, "checked", lambda n: checked_run(n, counts=False)))
+    found.append(Contestant(STEPWISE, "checked", lambda n: checked_run(n, counts=False, overflow_check=False)))
     return found

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contestants import Contestant, Run, certified_layers, certified_target
+from bench.contestants import Contestant, Run, checked_layers, checked_target
 from bench.networks import Network
 from bench.timing import take_turns
 
@@ -53,8 +53,8 @@ def race(network: Network, entered: list[Contestant], seconds: float, progress: 
             runs[contestant.name] = run
         except Exception as error:
             row["reason"] = one_line(error)
-        if contestant.kind == "certified" and "reason" not in row:
-            row["target"], row["certified"] = certified_target(network), certified_layers(network)
+        if contestant.kind == "checked" and "reason" not in row:
+            row["target"], row["checked"] = checked_target(network), checked_layers(network)
     exact = rows["intsim exact"].get("answer")
     step = code_step(network)
     timings = take_turns(runs, seconds, progress=lambda name: progress(f"{network.name}: {name}"))

@@ -158,19 +158,19 @@ def layer_peers(results: dict[str, Any]) -> str:
     return "## Peers on one layer\n\n" + table(["", "layer", "CPU ms", "GMAC/s", "differs"], cells) if cells else ""
 
 
-def certified(results: dict[str, Any]) -> str:
-    """Layers with and without the data's own proof."""
+def checked(results: dict[str, Any]) -> str:
+    """Layers with and without the overflow check."""
     cells = []
-    for r in results["sections"].get("certificate", {}).get("rows", []):
-        if "certified" not in r:
+    for r in results["sections"].get("overflow_check", {}).get("rows", []):
+        if "checked" not in r:
             cells.append([r["network"], r.get("reason", "-"), *["-"] * 4])
             continue
-        ratio = number(r["stepwise"]["cpu_ms"] / r["certified"]["cpu_ms"])
+        ratio = number(r["stepwise"]["cpu_ms"] / r["checked"]["cpu_ms"])
         verdict = "proven for every input" if r["proven"] else "same" if r["same"] else "**differs**"
-        cells.append([r["network"], r["target"], ms(r["certified"]), ms(r["stepwise"]), ratio, verdict])
-    head = ["layer", "registers", "certified, CPU ms", "stepwise, CPU ms", "stepwise / certified", "verdict"]
+        cells.append([r["network"], r["target"], ms(r["checked"]), ms(r["stepwise"]), ratio, verdict])
+    head = ["layer", "registers", "checked, CPU ms", "stepwise, CPU ms", "stepwise / checked", "verdict"]
     note = "Registers two bits wider than the input's own peak; codes in, codes out, no counts.\n\n"
-    return "## The data's own proof\n\n" + note + table(head, cells) if cells else ""
+    return "## The overflow check\n\n" + note + table(head, cells) if cells else ""
 
 
 def grown(results: dict[str, Any]) -> str:
@@ -253,7 +253,7 @@ def page(results: dict[str, Any]) -> str:
         HOW,
         "## Whole networks\n",
         *(raced(results, n) if "rows" in results["sections"][n] else f"### {NETWORKS[n]}\n\nfailed\n" for n in races),
-        layer_peers(results), certified(results), grown(results), threaded(results), remembered(results),
+        layer_peers(results), checked(results), grown(results), threaded(results), remembered(results),
         ported(results), started(results),
     ]  # fmt: skip
     return "\n".join(p for p in parts if p)

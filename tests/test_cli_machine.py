@@ -13,8 +13,8 @@ import pytest
 from frontend.build import Net
 
 from intsim import cli
-from intsim.engine import threads as host
 from intsim.engine import warmup as warm
+from intsim.engine.threads import set_threads, threads
 from intsim.jit import compile
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,7 +50,7 @@ def intsim_(tmp_path, monkeypatch, capfd):
         return int(left.value.code or 0), out, err
 
     yield run
-    host.set_threads(None)
+    set_threads(None)
 
 
 VERBS = [
@@ -73,7 +73,7 @@ def test_threads(intsim_, verb, monkeypatch):
     for content in contents:
         content.pop("seconds", None)
     assert contents[0] == contents[1] == contents[2]
-    assert host.threads() == 3
+    assert threads() == 3
     for bad, why in (
         ("0", "threads '0'"),
         ("-2", "threads '-2'"),

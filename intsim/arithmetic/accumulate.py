@@ -6,7 +6,7 @@ the register restarts at 0. So `vpmaddubsw`+`vpmaddwd`+`vpaddd` is pairs into a 
 into 32 bits, the rest into 32 bits. A stage may have several registers, its lanes, which take values in turn and hand
 on one after the other when all are full. Saturating sums depend on the order, wrapping ones do not.
 
-This file is written to be read; `engine/stepwise.py` computes the same, fast.
+This file is written to be read; `engine/registers/` computes the same, fast.
 """
 
 from __future__ import annotations

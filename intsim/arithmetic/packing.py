@@ -93,7 +93,7 @@ def accumulate_packed(
 ) -> Accumulation:
     """Add products in the fields of one wide register, read the fields of each group, and add those up as usual.
 
-    This is the definition; `engine/packed.py` computes the same, fast.
+    This is the definition; `engine/registers/packed.py` computes the same, fast.
 
     Args:
         products: (..., channels, pixels, K) integers, in order of arrival; channels and pixels as many as `packing`

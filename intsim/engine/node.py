@@ -89,7 +89,7 @@ def run_mac(node: Node, op: Mac, arrays: list[IntArray], tensors: list[Tensor], 
             events[panel.channels][picked] += result.events
             if term is not None:
                 added = term[:, picked] if late is None else term[:, picked] + late
-                block[:, picked], past = _add(block[:, picked], added, target.stages[-1])
+                block[:, picked], past = add_to_register(block[:, picked], added, target.stages[-1])
                 events[panel.channels][picked, -1] += past
         out[panel.rows, panel.channels] = block if planned.behind is None else block + planned.behind[panel.channels]
     return MacResult(op.fold(node, out, *shapes), events)
@@ -132,7 +132,7 @@ def _sum(a: IntArray | None, b: IntArray | None) -> IntArray | None:
     return b if a is None else a if b is None else a + b
 
 
-def _add(register: IntArray, value: IntArray, stage: Stage) -> tuple[IntArray, IntArray]:
+def add_to_register(register: IntArray, value: IntArray, stage: Stage) -> tuple[IntArray, IntArray]:
     """One more addition into the last register, (M, N): bias and compensation with `-zw sum x`; events by channel."""
     both = accumulate_telemetry(np.stack(np.broadcast_arrays(register, value), axis=-1), [stage])
     return both.result, both.events[..., 0].sum(axis=0)

@@ -1,4 +1,4 @@
-"""Run a lowered model on a target: host prologue, integer graph, host epilogue."""
+"""Run an integer graph on a target: as a prepared program, or node by node where that can't be trusted."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 IMPORTS = re.compile(rb"^from intsim((?:\.\w+)*) import (\([^)]*\)|.*)$", re.MULTILINE)
 
 
-class _ReadOnly(caching.InTreeCacheLocator):
+class ReadOnly(caching.InTreeCacheLocator):
     """Beside the source, where nothing can be written: what was compiled before is still of use."""
 
     @classmethod
@@ -57,14 +57,16 @@ def _guarded(locator: Any) -> Any:
     return Guarded
 
 
-class _Kept(caching.CompileResultCacheImpl):
-    _locator_classes = [*map(_guarded, caching.CompileResultCacheImpl._locator_classes), _ReadOnly]  # noqa: RUF012
+class Locations(caching.CompileResultCacheImpl):
+    """Folders that Numba tries, in its order."""
+
+    _locator_classes = [*map(_guarded, caching.CompileResultCacheImpl._locator_classes), ReadOnly]  # noqa: RUF012
 
 
-class Shelf(caching.FunctionCache):
+class KernelCache(caching.FunctionCache):
     """A dispatcher's cache. Raises RuntimeError when Numba knows no folder for the function."""
 
-    _impl_class = _Kept
+    _impl_class = Locations
 
     def __init__(self, function: Callable[..., Any]) -> None:
         """Nothing is read yet."""
@@ -75,7 +77,7 @@ class Shelf(caching.FunctionCache):
         if numba.config.CACHE_DIR:
             given = Path(caching.UserProvidedCacheLocator(function, str(file)).get_cache_path())
             others = [] if given == folder else [given, *others]
-        self._cache_file = Files(folder, others, file, self._impl.filename_base)
+        self._cache_file = KernelFiles(folder, others, file, self._impl.filename_base)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Compile result of one signature, or None."""
@@ -90,7 +92,7 @@ class Shelf(caching.FunctionCache):
             super().save_overload(sig, data)
 
 
-class Files:
+class KernelFiles:
     """Files of one function: `intsim-SOURCES.FUNCTION.DIGEST.nbc`."""
 
     def __init__(self, folder: Path, others: Sequence[Path], source: Path, base: str) -> None:
@@ -115,8 +117,8 @@ class Files:
             ):
                 if not only_ours(os.fstat(file.fileno())):
                     continue
-                found, data = pickle.loads(file.read())
-                if found == key:
+                saved, data = pickle.loads(file.read())
+                if saved == key:
                     return data
         return None
 
@@ -125,14 +127,14 @@ class Files:
         if not ours(self.folder):
             return
         path = self.folder / self.name(key)
-        draft = path.with_name(f"{uuid.uuid4().hex}.tmp")
+        temporary = path.with_name(f"{uuid.uuid4().hex}.tmp")
         content = dumps((key, data))
         try:
-            draft.write_bytes(content)
-            draft.chmod(draft.stat().st_mode & ~(stat.S_IWGRP | stat.S_IWOTH))
-            os.replace(draft, path)
+            temporary.write_bytes(content)
+            temporary.chmod(temporary.stat().st_mode & ~(stat.S_IWGRP | stat.S_IWOTH))
+            os.replace(temporary, path)
         finally:
-            draft.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         for other in self.folder.glob(f"intsim-*.{self.base}.*.nbc"):
             if not other.name.startswith(f"intsim-{self.stamp}."):
                 other.unlink(missing_ok=True)
@@ -162,18 +164,18 @@ def _reached(path: Path, contents: dict[Path, bytes]) -> None:
     except OSError:
         return
     for module, names in IMPORTS.findall(contents[path]):
-        place = PACKAGE.joinpath(*module.decode().split(".")[1:])
-        inner = [place / name for name in re.findall(r"\w+", names.decode(errors="replace"))]
-        for found in (place, *inner):
-            _reached(found.with_suffix(".py"), contents)
-            _reached(found / "__init__.py", contents)
+        base = PACKAGE.joinpath(*module.decode().split(".")[1:])
+        inner = [base / name for name in re.findall(r"\w+", names.decode(errors="replace"))]
+        for imported in (base, *inner):
+            _reached(imported.with_suffix(".py"), contents)
+            _reached(imported / "__init__.py", contents)
 
 
 def writable_folder(source: Path) -> Path | None:
     """Where code of kernels of a source file is kept; None if nowhere."""
-    for locator in _Kept._locator_classes[:-1]:
+    for locator in Locations._locator_classes[:-1]:
         with suppress(Exception):
-            found = locator.from_function(writable_folder, str(source))
-            if found is not None:
-                return Path(found.get_cache_path())
+            located = locator.from_function(writable_folder, str(source))
+            if located is not None:
+                return Path(located.get_cache_path())
     return None

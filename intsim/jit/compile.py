@@ -52,9 +52,9 @@ def _ignore_settings_of_the_working_directory() -> None:
 
 def _keep_on_disk(kernel: Any) -> None:
     try:
-        from intsim.jit.cache import Shelf
+        from intsim.jit.cache import KernelCache
 
-        kernel._cache = Shelf(kernel.py_func)
+        kernel._cache = KernelCache(kernel.py_func)
     except (ImportError, AttributeError):  # another Numba, made differently inside: its own cache, if it can
         from intsim.ownership import ours
 

@@ -2,7 +2,7 @@
 
 A target models the accumulator of one output element: K products arriving one after another. So each MAC operator can
 say, for a block of outputs, which activation codes (M, K) meet which weight codes (N, K), with K in arrival order. The
-exact definition and the stepwise engine read the same panels.
+exact definition and the engine's registers read the same panels.
 """
 
 from __future__ import annotations

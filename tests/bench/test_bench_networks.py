@@ -114,16 +114,16 @@ def test_everyone_races(everything):
     assert rows["intsim exact"]["differs"] == 0
     for name in ("ORT fully fused int8", "qonnx execute_onnx", "intsim saturate-16, counts"):
         assert rows[name]["cpu_ms"] > 0, rows[name]
-    certified = [r for r in found["rows"] if r["kind"] == "certified" and "cpu_ms" in r]
-    assert len(certified) == 2
-    assert all(r["differs"] == 0 and r["events"] == 0 for r in certified)
+    checked = [r for r in found["rows"] if r["kind"] == "checked" and "cpu_ms" in r]
+    assert len(checked) == 2
+    assert all(r["differs"] == 0 and r["events"] == 0 for r in checked)
 
 
 def test_the_peak_is_the_telemetrys():
-    from bench.contestants import certified_target
+    from bench.contestants import checked_target
 
     network = mlp(2)
-    bits = int(certified_target(network).removeprefix("saturate-")) - 2
+    bits = int(checked_target(network).removeprefix("saturate-")) - 2
     model = intsim.load(network.qonnx)
     assert peak_bits(network) == bits
     assert not sum(e.sum() for e in model.run(network.inputs, f"saturate-{bits}").overflows.values())

@@ -6,7 +6,7 @@ import numpy as np
 
 from bench import report
 from bench.bars import EXACT, FUSED, QCDQ, QONNX, bars
-from bench.contestants import CERTIFIED, STEPWISE
+from bench.contestants import CHECKED, STEPWISE
 from bench.environment import environment
 from bench.timing import Timing, take_turns
 
@@ -24,7 +24,7 @@ def results():
         entry(FUSED, 20.0), entry(QCDQ, 50.0), entry(QONNX, 400.0), entry(EXACT, 31.0, events=0),
         entry("intsim saturate-16, counts", 150.0, events=7, differs=0.5, distance=9),
         {"name": "intsim saturate-16, no counts", "kind": "target", "reason": "no option counts"},
-        entry(CERTIFIED, 10.0, target="saturate-22", events=0, certified=3),
+        entry(CHECKED, 10.0, target="saturate-22", events=0, checked=3),
         entry(STEPWISE, 50.0, target="saturate-22", events=0),
     ]  # fmt: skip
     isa = [
@@ -48,7 +48,7 @@ def results():
     ]
     proofs = [
         {"network": f"conv{n}", "macs": 1e8, "target": "saturate-20", "proven": not t, "same": True,
-         "certified": timed(2.0), "stepwise": timed(t or 2.0)}
+         "checked": timed(2.0), "stepwise": timed(t or 2.0)}
         for n, t in ((0, 16.0), (1, 6.0), (2, 0))
     ]  # fmt: skip
     return {
@@ -56,7 +56,7 @@ def results():
         "sections": {
             "unet": {"macs": 4.7e9, "rows": rows}, "mlp1": {"reason": "it broke"}, "peers": {"rows": peers},
             "growth": {"rows": grown}, "memory": {"rows": remembered}, "instruction sets": {"rows": isa},
-            "certificate": {"rows": proofs},
+            "overflow_check": {"rows": proofs},
             "threads": {"cores": 2, "rows": [{"network": "unet", "threads": 2, "reason": "no"}]},
             "start": {"imports_s": 1.0, "first_s": 2.6, "verdict_s": 5.0, "starts": 3},
         },
@@ -79,8 +79,8 @@ def test_bars_hold_or_not():
     missing = found["saturate-16, no counts / ORT fully fused int8"]
     assert (missing.value, missing.holds) == (None, None)
     assert "no option counts" in missing.why
-    assert found["stepwise / certified, 2 bits above the peak, no counts"].holds is True
-    layers = found["stepwise / certified, 2 bits above the peak, no counts, single layers"]
+    assert found["stepwise / checked, 2 bits above the peak, no counts"].holds is True
+    layers = found["stepwise / checked, 2 bits above the peak, no counts, single layers"]
     assert (layers.value, layers.holds) == (3.0, False)
     assert found["exact, AVX2 (haswell) / this processor"].holds is True
     grown = found["peak memory growth, unet_4 / before"]
@@ -91,27 +91,27 @@ def test_bars_hold_or_not():
     assert found["intsim verify to its first output / import numpy, onnx, numba"].holds is False
 
 
-def test_a_certificate_with_another_verdict_breaks_its_bar():
+def test_a_check_with_another_verdict_breaks_its_bar():
     changed = results()
-    row = next(r for r in changed["sections"]["unet"]["rows"] if r["name"] == CERTIFIED)
+    row = next(r for r in changed["sections"]["unet"]["rows"] if r["name"] == CHECKED)
     row["events"] = 3
-    assert by_text(bars(changed))["stepwise / certified, 2 bits above the peak, no counts"].holds is False
+    assert by_text(bars(changed))["stepwise / checked, 2 bits above the peak, no counts"].holds is False
 
 
 def test_one_other_verdict_breaks_the_bar_of_layers():
     changed = results()
-    changed["sections"]["certificate"]["rows"][1]["stepwise"]["cpu_ms"] = 20.0
-    text = "stepwise / certified, 2 bits above the peak, no counts, single layers"
+    changed["sections"]["overflow_check"]["rows"][1]["stepwise"]["cpu_ms"] = 20.0
+    text = "stepwise / checked, 2 bits above the peak, no counts, single layers"
     assert by_text(bars(changed))[text].holds is True
-    changed["sections"]["certificate"]["rows"][0]["same"] = False
+    changed["sections"]["overflow_check"]["rows"][0]["same"] = False
     assert by_text(bars(changed))[text].holds is False
 
 
 def test_no_certificate_is_no_bar():
     changed = results()
-    row = next(r for r in changed["sections"]["unet"]["rows"] if r["name"] == CERTIFIED)
-    row["certified"] = 0
-    assert by_text(bars(changed))["stepwise / certified, 2 bits above the peak, no counts"].holds is None
+    row = next(r for r in changed["sections"]["unet"]["rows"] if r["name"] == CHECKED)
+    row["checked"] = 0
+    assert by_text(bars(changed))["stepwise / checked, 2 bits above the peak, no counts"].holds is None
 
 
 def test_the_page_renders_from_json_alone():

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from intsim.engine.mac import _add, run_mac
 
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.integers import IntegerType
 from intsim.arithmetic.packing import Packing
+from intsim.engine.node import add_to_register, run_mac
 from intsim.engine.registers.packed import packed_matmul
 from intsim.errors import IntsimError
 from intsim.graph import Node, Tensor, rationals
@@ -468,6 +468,6 @@ def test_a_compensation_beyond_64_bits():
     """The last addition into a 64-bit register whose true sum leaves int64 is an event, as every other."""
     near = np.array([[(1 << 63) - 1, 5]])
     for overflow, kept in (("saturate", (1 << 63) - 1), ("wrap", -(1 << 63) + 1)):
-        out, past = _add(near, np.array([[2, 2]]), Stage(None, 64, overflow))
+        out, past = add_to_register(near, np.array([[2, 2]]), Stage(None, 64, overflow))
         assert out.tolist() == [[kept, 7]]
         assert past.tolist() == [1, 0]

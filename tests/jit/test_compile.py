@@ -184,5 +184,5 @@ def test_nothing_is_imported_before_a_kernel_is_made():
 def test_cache_folder(tmp_path, monkeypatch):
     monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
     assert cache_folder().is_relative_to(tmp_path)
-    monkeypatch.setattr(cache._Kept, "_locator_classes", [cache._ReadOnly])
+    monkeypatch.setattr(cache.Locations, "_locator_classes", [cache.ReadOnly])
     assert cache_folder() is None

@@ -43,7 +43,6 @@ def definition(builder: ProgramBuilder, node: Node) -> None:
         if events is not None:
             frame.events[node.name] = events if frame.counts else (events > 0).astype(np.int64)
 
-    builder.arrays.add(node.output)
     size = math.prod(builder.graph.tensors[node.output].shape) * kind().itemsize
     kernel, why = ("move", "an array of any type") if movement else _reason(builder, node)
     builder.step((node,), kernel, why, action, size, arrays=node.inputs, made=(node.output,))
@@ -101,7 +100,6 @@ def requantize(builder: ProgramBuilder, node: Node) -> bool:
 
     why = "proven for every accumulator that can arrive"
     size = math.prod(shape) * kind().itemsize
-    builder.arrays.add(node.output)
     kernel = "two formulas" if isinstance(rule, Bent) else "formula and table" if rule.table.size else "formula"
     builder.step((node,), kernel, why, action, size, arrays=node.inputs, made=(node.output,))
     return True
@@ -130,7 +128,6 @@ def matmul(builder: ProgramBuilder, node: Node) -> bool:
         rows = frame.arrays[x.name].reshape(-1, x.shape[-1])
         frame.arrays[node.output] = words.run(rows, shift, frame.workers).reshape(shape)
 
-    builder.arrays.add(node.output)
     why = "no register can overflow" if builder.target.stages else "exact sums"
     builder.step(
         (node,), f"rows {builder.dot.name}", why, action, 4 * math.prod(shape), arrays=(x.name,), made=(y.name,)
@@ -162,7 +159,6 @@ def table(builder: ProgramBuilder, node: Node) -> bool:
         frame.arrays[node.output] = out.reshape(shape)
 
     size = math.prod(shape) * kind().itemsize
-    builder.arrays.add(node.output)
     builder.step((node,), "table", "an array of any type", action, size, arrays=node.inputs, made=(node.output,))
     return True
 

@@ -47,7 +47,6 @@ class ProgramBuilder:
         size = math.prod(shape) * kind().itemsize
         why = "words are read as an array"
         self.step((), "unpack", why, action, size, name, buffers=(view.buffer,), made=(name,))
-        self.arrays.add(name)
 
     def as_words(self, name: str) -> TensorView:
         """Make sure that a tensor is words, in its own view or in a new one."""
@@ -97,9 +96,10 @@ class ProgramBuilder:
         buffers: tuple[int, ...] = (),
         made: tuple[str, ...] = (),
     ) -> None:
-        """Append a step; `size` bytes are written."""
+        """Append a step that writes `size` bytes and makes some tensors as arrays."""
         macs = sum(self._macs(n) for n in nodes)
         self.steps.append(Step(nodes, kernel, why, action, macs, size, label, arrays, buffers, made))
+        self.arrays.update(made)
 
     def _macs(self, node: Node) -> int:
         op = OPS[node.op]

@@ -222,6 +222,5 @@ class _MatmulStep(_Step):
 def _append(builder: ProgramBuilder, step: _Step, buffers: tuple[int, ...] = ()) -> None:
     node, size = step.node, 4 * math.prod(step.y.shape)
     read = () if buffers else node.inputs
-    builder.arrays.add(node.output)
     why = "registers may overflow"
     builder.step((node,), "registers", why, step.run, size, arrays=read, buffers=buffers, made=(node.output,))

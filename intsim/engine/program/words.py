@@ -71,7 +71,6 @@ def conv(builder: ProgramBuilder, node: Node) -> bool:
         builder.fused.add(rounding.output)
     else:
         builder.step((node,), kernel, why, action, 4 * math.prod(shape), buffers=used, made=(node.output,))
-        builder.arrays.add(node.output)
     return True
 
 

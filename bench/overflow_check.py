@@ -1,7 +1,7 @@
-"""Single layers with two bits of headroom above the peak of their own input: the data's own proof against stepping.
+"""Single layers with two bits of headroom above the peak of their own input: the overflow check against stepping.
 
 The integer graph alone is timed, codes in and codes out. Only a layer that can't be proven for every input says
-anything about the data's proof; `proven` marks one that can.
+anything about the overflow check; `proven` marks one that can.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.contestants import certified_target, check_options, loaded
+from bench.contestants import check_options, checked_target, loaded
 from bench.networks import Network, layer
 from bench.race import one_line
 from bench.timing import take_turns
@@ -27,11 +27,11 @@ def measure(network: Network, seconds: float) -> dict[str, Any]:
     from intsim.engine.run import run_graph
 
     check_options(["overflow_check"])
-    model, name = loaded(network), certified_target(network)
+    model, name = loaded(network), checked_target(network)
     codes, target = model.integer_inputs(network.inputs), Target.load(name)
     ways = {
         way: partial(run_graph, model.graph, codes, target, counts=False, overflow_check=check)
-        for way, check in (("certified", True), ("stepwise", False))
+        for way, check in (("checked", True), ("stepwise", False))
     }
     (output,) = model.graph.outputs
     first, second = (run() for run in ways.values())
@@ -49,7 +49,7 @@ def measure(network: Network, seconds: float) -> dict[str, Any]:
     }
 
 
-def certificate(quick: bool, progress: Callable[[str], None]) -> dict[str, Any]:
+def overflow_check(quick: bool, progress: Callable[[str], None]) -> dict[str, Any]:
     """Rows, layer by layer."""
     rows = []
     for channels, height, width in LAYERS:
