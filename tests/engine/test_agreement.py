@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from intsim.engine import threads as host
+from intsim.engine import threads as machine
 from intsim.engine.run import run_graph
 from intsim.errors import IntsimError
 from intsim.targets import Target
@@ -71,12 +71,12 @@ def machines(draw: Any, widths: str) -> Target:
 @contextmanager
 def threads(count: int):
     """So many threads, and the number of before afterwards."""
-    before = host.threads()
-    host.set_threads(count)
+    before = machine.threads()
+    machine.set_threads(count)
     try:
         yield
     finally:
-        host.set_threads(before)
+        machine.set_threads(before)
 
 
 WAYS = [(True, True, 1), (False, False, 2), (True, False, 2), (False, True, 1)]

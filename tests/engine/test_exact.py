@@ -1,4 +1,4 @@
-"""Convolutions and products of words against the operators' definitions, with every instruction that this host has."""
+"""Convolutions and products of words against the operators' definitions, with every instruction that this processor has."""
 
 import numpy as np
 import pytest
@@ -271,7 +271,7 @@ def test_an_instruction_by_name(monkeypatch):
     monkeypatch.setenv(isa.VARIABLE, "generic")
     assert isa.candidates() == ["generic"]
     monkeypatch.setenv(isa.VARIABLE, "vpmaddubsw")
-    with pytest.raises(IntsimError, match="INTSIM_ISA is 'vpmaddubsw'; this host has"):
+    with pytest.raises(IntsimError, match="INTSIM_ISA is 'vpmaddubsw'; this processor has"):
         isa.candidates()
 
 

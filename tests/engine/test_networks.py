@@ -89,7 +89,7 @@ def in_another_process(*tests: str, **environment: str) -> str:
 
 
 def machine_code(name: str) -> dict[str, str]:
-    """A folder of its own for the compiled kernels of a host, kept between runs as it takes seconds to fill."""
+    """A folder of its own for the compiled kernels of a processor, kept between runs as it takes seconds to fill."""
     folder = ROOT / ".pytest_cache" / "kernels" / name
     folder.mkdir(parents=True, exist_ok=True)
     return {"NUMBA_CACHE_DIR": str(folder), "AGREEMENT_EXAMPLES": "3"}
@@ -107,7 +107,7 @@ def test_agreement_on_an_older_processor(cpu):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", isa.available()[1:])
 def test_agreement_with_the_instructions_of(name):
-    """Each way to add four products that this host has but would not choose."""
+    """Each way to add four products that this processor has but would not choose."""
     in_another_process(AGREEMENT, "-m", "not slow", INTSIM_ISA=name, **machine_code(name))
 
 

@@ -1,6 +1,6 @@
 """Which instruction multiplies and adds four bytes at once here, and the test that it adds exactly.
 
-`vpdpbusd` (AVX512 VNNI, at 512 or 256 bits) adds four u8 x s8 products to a 32-bit lane without saturation. Hosts
+`vpdpbusd` (AVX512 VNNI, at 512 or 256 bits) adds four u8 x s8 products to a 32-bit lane without saturation. Processors
 without it use `pmaddwd` on bytes widened to 16 bits, which is exact too: two products of at most 255 x 128 fit its 32
 bits. `vpmaddubsw`, which saturates at 16 bits, is never used. Intel 64 and IA-32 Architectures Software Developer's
 Manual, volume 2, VPDPBUSD and PMADDWD.
@@ -79,7 +79,7 @@ def adds_exactly(way: Dot) -> bool:
 
 @cache
 def untried() -> Dot:
-    """The quickest that this host names, not tried: its vectors are of a fitting width."""
+    """The quickest that this processor names, not tried: its vectors are of a fitting width."""
     return DOTS[candidates()[0]]
 
 
@@ -92,7 +92,7 @@ def candidates() -> list[str]:
     if name is None:
         return names
     if name not in names:
-        raise IntsimError(f"{VARIABLE} is {name!r}; this host has {', '.join(names)}")
+        raise IntsimError(f"{VARIABLE} is {name!r}; this processor has {', '.join(names)}")
     return [name]
 
 

@@ -28,7 +28,7 @@ def _correct(sums, row, size, scale, limits, table, packed):  # type: ignore[no-
 
 @compiled
 def _scatter(out, first, line, down, right, source, begin, grid):  # type: ignore[no-untyped-def]
-    """Positions of a tile, source[begin:], to their places: those between rows are left out.
+    """Positions of a tile, source[begin:], to where they belong: those between rows are left out.
 
     grid: (row and column of the first position, valid positions of a row, positions of a row, positions of the tile).
     """

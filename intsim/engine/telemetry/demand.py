@@ -116,7 +116,7 @@ def register_demand(products: Any, stages: Sequence[Stage], start: Any = None, l
 def mac_demand(node: Node, op: Mac, arrays: list[IntArray], tensors: list[Tensor], target: Target) -> Demand:
     """What the registers of `target` would have to hold in one multiply-accumulate node.
 
-    Operands, order, zero-point compensation and the place of the bias are the target's own, widths are not. Products
+    Operands, order, zero-point compensation and where the bias is added are the target's own, widths are not. Products
     that share a multiplier (packing) are treated as if each field were a register. Raises IntsimError when a tensor
     doesn't fit the target's multiplier.
     """
