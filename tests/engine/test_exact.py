@@ -1,4 +1,4 @@
-"""Convolutions and products of words against the operators' definitions, with every instruction that this processor has."""
+"""Convolutions and products of words against the definitions, with every instruction that this processor has."""
 
 import numpy as np
 import pytest
