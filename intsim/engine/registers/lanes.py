@@ -111,17 +111,17 @@ class Lanes:
         machine = untried()
         channels, vectors = (1, 4) if single else (4, 2) if machine.registers >= 32 else (2, 2)
         return Shape(
-            32 * machine.lanes // self.bits,
-            channels,
-            vectors,
-            self.unroll,
-            self.bits,
-            self.out_bits,
-            self.kind,
-            self.tail,
-            self.mode,
-            self.narrow,
-            self.whole,
+            lanes=32 * machine.lanes // self.bits,
+            channels=channels,
+            vectors=vectors,
+            unroll=self.unroll,
+            bits=self.bits,
+            out_bits=self.out_bits,
+            kind=self.kind,
+            tail=self.tail,
+            mode=self.mode,
+            narrow=self.narrow,
+            whole=self.whole,
         )
 
 
