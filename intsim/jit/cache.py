@@ -88,7 +88,7 @@ class KernelCache(caching.FunctionCache):
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep a compile result; where that fails the next process compiles again."""
-        with suppress(OSError, pickle.PicklingError, TypeError):
+        with suppress(Exception):  # a full disk, what can't be pickled, a Numba made differently
             super().save_overload(sig, data)
 
 

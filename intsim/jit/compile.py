@@ -6,7 +6,7 @@ Numba is imported with the first kernel, not with this file.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,8 @@ class Census(NamedTuple):
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile at the first call with new types, without Python's lock; machine code is kept on disk where possible.
 
-    Where nothing can be kept (no folder to write, a full disk) everything works, and each process compiles anew.
+    Where nothing can be kept (no folder to write, a full disk, a Numba whose caching is made differently) everything
+    works, and each process compiles anew.
     `NUMBA_CACHE_DIR` names another folder. A change of the function's file, or of a file of intsim that it imports,
     compiles anew.
     """
@@ -51,21 +52,12 @@ def _ignore_settings_of_the_working_directory() -> None:
 
 
 def _keep_on_disk(kernel: Any) -> None:
-    try:
+    # RuntimeError: no folder. The others: a Numba made differently inside, and then nothing is kept; its own cache
+    # can hand a kernel the code of other types (`cache`)
+    with suppress(RuntimeError, ImportError, AttributeError, TypeError):
         from intsim.jit.cache import KernelCache
 
         kernel._cache = KernelCache(kernel.py_func)
-    except (ImportError, AttributeError):  # another Numba, made differently inside: its own cache, if it can
-        from intsim.ownership import ours
-
-        try:
-            kernel.enable_caching()
-        except RuntimeError:
-            return
-        if not ours(Path(kernel._cache.cache_path)):
-            kernel._cache.disable()
-    except RuntimeError:
-        return
 
 
 @contextmanager
@@ -89,9 +81,13 @@ def census() -> Census:
 
 
 def cache_folder() -> Path | None:
-    """Where machine code of the engine is kept; None where that can't be written."""
-    from intsim.jit.cache import writable_folder
+    """Where machine code of the engine is kept; None where that can't be written, or by Numba's making."""
+    try:
+        from intsim.jit.cache import Shelf, writable_folder
 
+        Shelf(cache_folder)
+    except (RuntimeError, ImportError, AttributeError, TypeError):
+        return None
     return writable_folder(Path(__file__))
 
 

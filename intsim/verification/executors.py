@@ -27,6 +27,7 @@ from intsim.verification.standard import CUSTOM_DOMAINS
 FAMILIES = ("qonnx", "onnxruntime")
 DOMAINS = ("", "ai.onnx", "com.microsoft", *CUSTOM_DOMAINS)
 """Whose operators an executor gets. qonnx imports the module that a domain names."""
+MISSING = 'not installed (pip install "intsim[references]")'
 OPENS_FILES = "GenericPartition"
 """An operator of qonnx that runs another file, which nobody has looked at."""
 SAME = ("intsim", "numpy", "onnx")
@@ -91,6 +92,8 @@ class Executor:
                 ending = f"exit code {code}" if code > 0 else f"ended by signal {-code}"
                 # an exception leaves with 1 and its text in the last line; what else ended it may have said nothing
                 reason = lines[-1][:300] if lines and code == 1 else ending
+                if reason == f"ModuleNotFoundError: No module named {self.kind!r}":
+                    reason = MISSING
                 return Execution(reason=reason, seconds=seconds)
             self.answer.seek(0)
             with np.load(self.answer, allow_pickle=False) as npz:

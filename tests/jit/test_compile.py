@@ -143,13 +143,23 @@ def test_without_a_compiler(kernel):
     assert kernel(NUMBA_DISABLE_JIT="1") == "[20, 21.0]|0|0|[]"
 
 
-@pytest.mark.slow
-def test_a_numba_made_differently_keeps_its_own_cache(kernel, tmp_path):
-    before = "import numba.core.caching as c\ndel c.CompileResultCacheImpl"
-    assert kernel(before=before) == COLD
-    assert kernel(before=before) == WARM
-    assert list((tmp_path / "__pycache__").glob("*.nbi"))
-    assert kernel(before=before, NUMBA_CACHE_LOCATOR_CLASSES="UserProvidedCacheLocator") == COLD
+@pytest.mark.parametrize(
+    "change",
+    [
+        "del c.CompileResultCacheImpl",
+        "c.Cache.__init__ = lambda self, function, more: None",
+        "c.Cache.load_overload = c.Cache.save_overload = lambda self: None",
+    ],
+)
+def test_a_numba_made_differently_keeps_nothing(kernel, tmp_path, change):
+    before = f"import numba.core.caching as c\n{change}"
+    assert [kernel(before=before), kernel(before=before)] == [COLD, COLD]
+    assert not kept(tmp_path)
+
+
+def test_no_folder_of_a_numba_made_differently(monkeypatch):
+    monkeypatch.delattr("numba.core.caching.Cache.__init__")
+    assert cache_folder() is None
 
 
 def test_what_a_file_imports_is_part_of_its_stamp(tmp_path, monkeypatch):

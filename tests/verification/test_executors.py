@@ -89,6 +89,15 @@ def test_both_missing(tmp_path, monkeypatch):
     ]
 
 
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_the_reason_of_a_missing_one_names_the_extra(tmp_path, monkeypatch, kind):
+    fake(tmp_path, monkeypatch, **{kind: f"raise ModuleNotFoundError({f'No module named {kind!r}'!r})"})
+    verdict = intsim.verify(model(), "exact", SAMPLE)
+    assert verdict.holds
+    assert verdict.references[kind].reason == executors.MISSING
+    assert "intsim[references]" in executors.MISSING
+
+
 def test_a_given_up_executor_is_not_asked_again(tmp_path, monkeypatch):
     fake(tmp_path, monkeypatch, onnxruntime="raise ImportError('gone')", qonnx="raise ImportError('gone')")
     started = []
