@@ -69,7 +69,7 @@ scheme = "exact"
 
 def says(target: Target) -> str:
     """The target's registers and form, in the words of `SAYS`."""
-    path, form = target.registers, target.form
+    path, form = target.registers, target.requantize
     kinds = [f"{'s' if t.signed else 'u'}{t.bits}" for t in (path.activation, path.weight) if t is not None]
     packed = ""
     if path.packing is not None:
@@ -128,7 +128,7 @@ def test_every_member_of_a_family(family):
         assert target.title == found.title.replace(f"{found.name[-1]}-bit", f"{number}-bit").replace(
             f"into {found.name[-1]} bits", f"into {number} bits"
         )
-        assert number in (target.stages[0].bits, target.form.multiplier_bits)
+        assert number in (target.stages[0].bits, target.requantize.multiplier_bits)
         assert "$" not in target.describe()
         assert target.describe().startswith(f"{found.member(number)}: ")
     assert len(seen) == found.high - found.low + 1

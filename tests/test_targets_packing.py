@@ -3,8 +3,8 @@
 import pytest
 
 from intsim.arithmetic.accumulate import Stage
-from intsim.arithmetic.form import RequantizerForm
 from intsim.arithmetic.packing import Packing
+from intsim.arithmetic.requantizers.tosa import Tosa
 from intsim.errors import IntsimError
 from intsim.targets import Target
 
@@ -36,11 +36,11 @@ def test_lanes_packing_and_tosa():
     target = Target.from_toml(PACKED)
     assert target.stages == (Stage(8, 11, "wrap"), Stage(3, 16, "saturate", 4), Stage(None, 32, "wrap"))
     assert target.registers.packing == Packing((0, 11), (0, 22), 48, "borrow")
-    assert target.form == RequantizerForm("tosa", 32, None, True)
+    assert target.requantize == Tosa(32, None, True)
     assert target.notes == ("what it is not",)
     assert Target.from_toml(PACKED.replace("pixels = [0, 22]", "")).registers.packing.pixels == (0,)
     narrow = Target.from_toml(PACKED.replace("double_rounding = true", "multiplier_bits = 16"))
-    assert narrow.form == RequantizerForm("tosa", 16, None, False)
+    assert narrow.requantize == Tosa(16, None, False)
     written = Target.from_toml(PACKED.replace('"tosa"', '"tosa"\nmultiplier_bits = 32'))
     assert written == target  # the default is the same as the number written out
 

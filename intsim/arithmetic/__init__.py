@@ -1,18 +1,16 @@
 """Integer arithmetic without graphs: integer types, rounding, accumulator stages, requantizers."""
 
 from intsim.arithmetic.accumulate import Stage, accumulate, accumulate_telemetry, check_stages
-from intsim.arithmetic.exact import exact_requantize
 from intsim.arithmetic.integers import IntegerType, bits_for, saturate, wrap
 from intsim.arithmetic.packing import Packing, accumulate_packed, check_packing
-from intsim.arithmetic.requantize import (
-    float32_requantize,
-    float32_scale,
+from intsim.arithmetic.requantizers.exact import exact_requantize
+from intsim.arithmetic.requantizers.fixed_point import (
     multiply_high_double_rounding,
     multiply_single_rounding,
-    power_of_two_shift,
     quantize_multiplier,
-    shift_requantize,
 )
+from intsim.arithmetic.requantizers.float32 import float32_requantize, float32_scale
+from intsim.arithmetic.requantizers.shift import power_of_two_shift, shift_requantize
 from intsim.arithmetic.rounding import Rounding, round_divide, round_fraction
 
 __all__ = [

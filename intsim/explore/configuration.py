@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from intsim.arithmetic.accumulate import Overflow
-from intsim.arithmetic.rounding import Rounding
+from intsim.arithmetic.requantizers import of_width
 from intsim.errors import IntsimError
 from intsim.targets import Target
-from intsim.targets.grammar import Requantize, StageTable
+from intsim.targets.grammar import StageTable
 
 ACCUMULATORS, MULTIPLIERS = (1, 64), (4, 32)
 """Least and greatest width of a register, and of a fixed-point multiplier."""
@@ -83,8 +83,8 @@ def checked_stage(target: Target, stage: int | None) -> int:
 def configured(target: Target, stage: int, configuration: Configuration) -> Target:
     """The target with its stage (index) and its requantizer as the configuration says.
 
-    An unbounded target gets one register. The requantizer becomes fixed-point, rounded as the target's own fixed-point
-    one, else once, `half_up`.
+    An unbounded target gets one register. The requantizer is the target's own if its width can be searched, else
+    fixed-point, rounded once, `half_up`.
     """
     changes: dict[str, Any] = {}
     if configuration.accumulator is not None:
@@ -93,24 +93,19 @@ def configured(target: Target, stage: int, configuration: Configuration) -> Targ
         stages[stage] = stages[stage].model_copy(update=width)
         changes["accumulate"] = target.accumulate.model_copy(update={"stages": tuple(stages)})
     if configuration.multiplier is not None:
-        own = target.requantize
-        same = own if own.scheme == "fixed-point" else Requantize.model_validate(SINGLE)
-        changes["requantize"] = same.model_copy(update={"multiplier_bits": configuration.multiplier})
+        changes["requantize"] = of_width(target.requantize, configuration.multiplier)
         if target.accumulate.bias == "requantizer":  # a multiplier has no room for it
             changes["accumulate"] = changes.get("accumulate", target.accumulate).model_copy(update={"bias": "after"})
     return target.model_copy(update=changes)
 
 
-SINGLE = {"scheme": "fixed-point", "multiplier_bits": 32, "rounding": str(Rounding.HALF_UP)}
-
-
 def requantizer_in_words(target: Target) -> str:
     """How the requantizers of a multiplier sweep round."""
-    form = target.form
-    if form.scheme != "fixed-point":
-        moved = ", the bias in the last register" if target.accumulate.bias == "requantizer" else ""
-        return f"fixed-point, rounded once, half_up{moved} ({target.name} has scheme {form.scheme} itself)"
-    return f"fixed-point, {'two roundings' if form.double_rounding else f'rounded once, {form.rounding}'}"
+    own, swept = target.requantize, of_width(target.requantize, MULTIPLIERS[1])
+    if type(own) is type(swept):
+        return swept.summary
+    moved = ", the bias in the last register" if target.accumulate.bias == "requantizer" else ""
+    return f"{swept.summary}{moved} ({target.name} has scheme {own.scheme} itself)"
 
 
 def unbounded(target: Target) -> Target:

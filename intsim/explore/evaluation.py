@@ -31,7 +31,6 @@ from intsim.verification.layers import layers
 
 MOST_BYTES = 2 << 30
 """Tensors of known runs that are kept; beyond, a run is repeated when it is needed."""
-EXACT_SCHEMES = ("exact", "thresholds")
 Report = Callable[[str], None]
 
 
@@ -153,7 +152,7 @@ class Evaluation:
         if i in self._known:
             return self._known[i]
         target = unbounded(configured(self.target, self.stage, configuration))
-        if target.form.scheme in EXACT_SCHEMES:
+        if target.requantize.exact:
             return exact
         try:
             changed = self.rerun(target, exact, {}).changed
@@ -186,7 +185,7 @@ class Evaluation:
                     chosen = plain if fresh else None
                 else:
                     chosen = target
-            elif node.op == "requantize" and target.form.scheme not in EXACT_SCHEMES:
+            elif node.op == "requantize" and not target.requantize.exact:
                 chosen = target  # its bias goes into the last register
             if chosen is None:
                 done.reused += 1

@@ -14,8 +14,8 @@ from math import gcd, lcm
 import numpy as np
 
 from intsim.arithmetic.integers import IntegerType
+from intsim.arithmetic.pieces import Piece
 from intsim.graph import IntArray, Rationals, rationals
-from intsim.ops.pieces import Piece
 
 Shape = tuple[int, ...]
 

@@ -15,6 +15,7 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from intsim.arithmetic.integers import IntegerType
+from intsim.arithmetic.pieces import Piece, piecewise_range
 from intsim.errors import IntsimError
 from intsim.frontend.context import ONE, ZERO, Context, Refused, coefficient_arrays, spread
 from intsim.frontend.expression import Const, Curve, Expr, Fixed, Resolved, Value, is_codes, merge, resolve
@@ -24,7 +25,7 @@ from intsim.frontend.reader import Operation
 from intsim.frontend.registry import HANDLERS, QUANTIZERS
 from intsim.frontend.types import INTEGERS, limits, type_name
 from intsim.graph import LIMIT
-from intsim.ops.pieces import Piece, pieces_json, piecewise_range
+from intsim.ops.pieces import pieces_json
 from intsim.ops.table import MOST_CODES
 
 MOST_PIECES = 1 << 9

@@ -83,9 +83,9 @@ def census() -> Census:
 def cache_folder() -> Path | None:
     """Where machine code of the engine is kept; None where that can't be written, or by Numba's making."""
     try:
-        from intsim.jit.cache import Shelf, writable_folder
+        from intsim.jit.cache import KernelCache, writable_folder
 
-        Shelf(cache_folder)
+        KernelCache(cache_folder)
     except (RuntimeError, ImportError, AttributeError, TypeError):
         return None
     return writable_folder(Path(__file__))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from intsim.arithmetic.pieces import piecewise_range
 from intsim.graph import IntArray, Node, Tensor
 from intsim.ops.op import Op, Range, Shape
-from intsim.ops.pieces import apply, combine, combined_range, node_pieces, piecewise_range
+from intsim.ops.pieces import apply, combine, combined_range, node_pieces
 
 
 class Affine(Op):

@@ -11,12 +11,11 @@ from fractions import Fraction
 
 import numpy as np
 
-from intsim.arithmetic.requantize import exact_requantize
 from intsim.errors import IntsimError
 from intsim.graph import IntArray, IntegerGraph, Node
 from intsim.ops import OPS
-from intsim.ops.pieces import apply, combine, node_pieces
-from intsim.ops.requantize import clip
+from intsim.ops.pieces import apply_cells, combine, node_pieces
+from intsim.ops.requantize import EXACT, formulas
 from intsim.ops.rows import RowFunction
 
 MOVES = ("concat", "gather", "max_pool", "pad", "reshape", "transpose")
@@ -79,9 +78,6 @@ def code_reach(node: Node, arrays: list[IntArray], errors: list[Fraction]) -> tu
         of activations that change their sign, which add less than a step's worth.
     """
     acc, steps = combine(node, *arrays), combined_error(node, errors).__ceil__()
-    mode, zero = node.attributes["rounding"], node.attributes["zero"]
-    ends = [
-        clip(node, apply(node, acc + move, lambda a, s, b: exact_requantize(a, s, b, mode)) + zero)
-        for move in (-steps, 0, steps)
-    ]
+    own = formulas(node)
+    ends = [apply_cells(node, acc + move, own, lambda a, f: EXACT.codes(f, a)) for move in (-steps, 0, steps)]
     return np.minimum.reduce(ends), np.maximum.reduce(ends)

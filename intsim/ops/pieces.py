@@ -1,23 +1,22 @@
-"""Piecewise linear functions of an accumulator, one set of pieces a cell.
+"""Nodes of piecewise linear functions of an accumulator, one set of pieces (`arithmetic.pieces`) a cell.
 
 A cell is one entry of a parameter array that broadcasts against the tensor: the whole tensor, a channel, or any other
-block. Pieces of a cell are `(start, S, B)`: from the integer `start` on (None: from minus infinity) the function is
-`S * acc + B`. Starts are integers, so choosing a piece is exact.
+block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from intsim.arithmetic.pieces import Piece, Transform, apply_pieces
 from intsim.errors import IntsimError
 from intsim.graph import LIMIT, IntArray, Node, Tensor, rational_text
 
-Piece = tuple[int | None, Fraction, Fraction]
-Transform = Callable[[IntArray, Fraction, Fraction], IntArray]
+Function = TypeVar("Function")
 
 
 def pieces_json(cells: list[list[Piece]]) -> list[list[list[Any]]]:
@@ -67,43 +66,19 @@ def combined_range(node: Node, *tensors: Tensor) -> tuple[int, int]:
 
 def apply(node: Node, acc: IntArray, transform: Transform) -> IntArray:
     """Piecewise `transform(acc, S, B)` over all cells and pieces."""
-    return apply_cells(node, acc, lambda block, pieces: apply_pieces(pieces, block, transform))
+    return apply_cells(node, acc, node_pieces(node), lambda block, pieces: apply_pieces(pieces, block, transform))
 
 
-def apply_cells(node: Node, acc: IntArray, function: Callable[[IntArray, list[Piece]], IntArray]) -> IntArray:
-    """`function(accumulators, pieces)` of each cell, in the broadcast shape of accumulator and cells, int64."""
+def apply_cells(
+    node: Node, acc: IntArray, functions: Sequence[Function], apply_one: Callable[[IntArray, Function], IntArray]
+) -> IntArray:
+    """`apply_one(accumulators, function)` of each cell, in the broadcast shape of accumulator and cells, int64.
+
+    `functions` are what a cell is made of, cells in row-major order.
+    """
     cells = tuple(node.attributes["cells"])
     acc = np.broadcast_to(acc, np.broadcast_shapes(acc.shape, cells))
     out = np.empty(acc.shape, np.int64)
-    for view, pieces in zip(cell_views(cells, acc.ndim), node_pieces(node), strict=True):
-        out[view] = function(acc[view], pieces)
+    for view, function in zip(cell_views(cells, acc.ndim), functions, strict=True):
+        out[view] = apply_one(acc[view], function)
     return out
-
-
-def apply_pieces(pieces: list[Piece], acc: IntArray, transform: Transform) -> IntArray:
-    """One cell's piecewise `transform(acc, S, B)`, any shape, int64."""
-    if len(pieces) == 1:
-        return transform(acc, *pieces[0][1:])
-    which = np.zeros(acc.shape, np.int32)
-    for start, _, _ in pieces[1:]:
-        assert start is not None
-        which += acc >= start
-    out = np.empty(acc.shape, np.int64)
-    for index, (_, scale, offset) in enumerate(pieces):
-        # a piece sees its own accumulators only: its scheme may refuse those of another
-        chosen = which == index
-        if chosen.any():
-            out[chosen] = transform(acc[chosen], scale, offset)
-    return out
-
-
-def piecewise_range(pieces: list[Piece], low: int, high: int) -> tuple[Fraction, Fraction]:
-    """Extremes of one cell's function over the integers low..high."""
-    ends = [*(p[0] for p in pieces[1:]), None]
-    values: list[Fraction] = []
-    for (start, scale, offset), end in zip(pieces, ends, strict=True):
-        first = low if start is None else max(low, start)
-        last = high if end is None else min(high, end - 1)
-        if first <= last:
-            values += [scale * first + offset, scale * last + offset]
-    return min(values), max(values)

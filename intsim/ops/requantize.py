@@ -1,14 +1,23 @@
-"""The requantizer: the one node that hardware may approximate. This is its exact definition."""
+"""The requantize node, the one that hardware may approximate: its exact definition, and on a machine's requantizer."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
-from intsim.arithmetic.requantize import exact_requantize
-from intsim.arithmetic.rounding import round_fraction
+from intsim.arithmetic.accumulate import Stage
+from intsim.arithmetic.pieces import Formula, piecewise_range
+from intsim.arithmetic.requantizers.exact import Exact
+from intsim.arithmetic.requantizers.requantizer import Requantizer
+from intsim.arithmetic.rounding import Rounding, round_fraction
 from intsim.graph import IntArray, Node, Tensor
 from intsim.ops.op import Op, Range, Shape
-from intsim.ops.pieces import apply, combine, combined_range, node_pieces, piecewise_range
+from intsim.ops.pieces import apply_cells, cell_views, combine, combined_range, node_pieces
+
+EXACT = Exact()
+"""The requantizer that others are compared with."""
 
 
 class Requantize(Op):
@@ -22,9 +31,7 @@ class Requantize(Op):
 
     def evaluate(self, node: Node, *arrays: IntArray) -> IntArray:
         """Exact rational rounding."""
-        mode = node.attributes["rounding"]
-        y = apply(node, combine(node, *arrays), lambda acc, s, b: exact_requantize(acc, s, b, mode))
-        return clip(node, y + node.attributes["zero"])
+        return requantize(node, list(arrays), [], EXACT, ())
 
     def value_range(self, node: Node, *tensors: Tensor) -> Range:
         """The clip bounds, narrowed to what the accumulator's range can reach; attained, as rounding keeps order."""
@@ -40,7 +47,62 @@ class Requantize(Op):
         return reach_low, reach_high
 
 
-def clip(node: Node, y: IntArray) -> IntArray:
-    """Clip to the node's bounds; a bound of None doesn't clip."""
-    low, high = node.attributes["low"], node.attributes["high"]
-    return y if low is None and high is None else np.clip(y, low, high)
+def formulas(node: Node) -> list[Formula]:
+    """The exact formula of each cell, cells in row-major order."""
+    at = node.attributes
+    rest = Rounding(at["rounding"]), at["zero"], at["low"], at["high"]
+    return [Formula(tuple(pieces), *rest) for pieces in node_pieces(node)]
+
+
+def requantize(
+    node: Node, arrays: list[IntArray], tensors: list[Tensor], requantizer: Requantizer, stages: Sequence[Stage]
+) -> IntArray:
+    """Codes out of a requantize node on a machine.
+
+    Args:
+        node: a requantize node.
+        arrays: its inputs, int64.
+        tensors: their descriptions, whose ranges choose the left shift of a sum of tensors.
+        requantizer: the machine's.
+        stages: the accumulator's registers, into the last of which the bias is added; empty for unbounded.
+
+    Returns:
+        int64, the broadcast shape of inputs and cells.
+
+    Raises:
+        IntsimError: a scale or an accumulator that the requantizer doesn't take; names neither node nor target.
+    """
+    acc, cells = accumulator(node, arrays, tensors, requantizer)
+    return apply_cells(node, acc, cells, lambda block, formula: requantizer.codes(formula, block, stages))
+
+
+def unclipped(
+    node: Node, arrays: list[IntArray], tensors: list[Tensor], requantizer: Requantizer, stages: Sequence[Stage]
+) -> IntArray:
+    """What `requantize` computes before the clip, zero point included; of a scheme without one, the formula."""
+    acc, cells = accumulator(node, arrays, tensors, requantizer)
+    return apply_cells(node, acc, cells, lambda block, formula: requantizer.unclipped(formula, block, stages))
+
+
+def accumulator(
+    node: Node, arrays: list[IntArray], tensors: list[Tensor], requantizer: Requantizer
+) -> tuple[IntArray, list[Formula]]:
+    """The single accumulator that a requantizer works on, and the formulas of the cells of it.
+
+    Several inputs are added exactly, or brought to one scale first; pieces are then rescaled to the sum's unit.
+    """
+    own = formulas(node)
+    if len(arrays) == 1 or requantizer.adds_exactly:
+        return combine(node, *arrays), own
+    coefficients, cells = node.arrays["coefficients"], tuple(node.attributes["cells"])
+    widest = max(max(abs(t.low), abs(t.high)) for t in tensors)
+    shape = np.broadcast_shapes(*(a.shape for a in arrays), coefficients.shape[1:])
+    total = np.zeros(shape, np.int64)
+    units = np.empty(coefficients.shape[1:], object)
+    for view, index in zip(cell_views(units.shape, total.ndim), np.ndindex(*units.shape), strict=True):
+        parts = [np.broadcast_to(x, shape)[view] for x in arrays]
+        total[view], units[index] = requantizer.added(parts, [int(a[index]) for a in coefficients], widest)
+    return total, [
+        replace(f, pieces=tuple((None if at is None else (at / u).__ceil__(), s * u, b) for at, s, b in f.pieces))
+        for f, u in zip(own, np.broadcast_to(units, cells).reshape(-1), strict=True)
+    ]

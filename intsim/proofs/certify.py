@@ -35,7 +35,7 @@ from intsim.proofs.certificate import (
     RegisterClaim,
     RequantizerClaim,
 )
-from intsim.proofs.counterexample import Requantizer, behind, code_counterexample, sum_counterexample
+from intsim.proofs.counterexample import RequantizeNode, behind, code_counterexample, sum_counterexample
 from intsim.proofs.mac_layer import MacLayer
 from intsim.proofs.reading import read_again
 from intsim.proofs.replay import chained, confirm, probe, promoted, real_inputs, search
@@ -208,10 +208,10 @@ def _by_channel(site: MacLayer, rows: np.ndarray) -> np.ndarray:
 
 def requantizer_claim(graph: IntegerGraph, node: Node, target: Target, multipliers: bool = False) -> RequantizerClaim:
     """What can be said of one requantizer; raises IntsimError when the target's scheme refuses the node."""
-    found = certify_requantizer(graph, node, target.form, target.stages, target.accumulate.bias)
+    found = certify_requantizer(graph, node, target.requantize, target.stages, target.accumulate.bias)
     if found.refused:
         raise IntsimError(f"node {found.source}: target {target.name}: {found.reason}")
-    widths = list(multiplier_widths(graph, node, target.form, target.stages)) if multipliers else None
+    widths = list(multiplier_widths(graph, node, target.requantize, target.stages)) if multipliers else None
     equal = {"equal": True, "differs": False}.get(found.verdict)
     cells = [_cell(c) for c in found.cells]
     return RequantizerClaim(node.name, found.source, list(node.inputs), equal, cells, widths)
@@ -227,7 +227,7 @@ def _sums_obstacle(
     model: Model, target: Target, site: MacLayer, layer: LayerClaim, wrong: Mapping[int, WrongSum]
 ) -> Obstacle:
     after = behind(site.graph, site.node)
-    requantizer = None if after is None else Requantizer(site.graph, after, target.form, target.stages)
+    requantizer = None if after is None else RequantizeNode(site.graph, after, target.requantize, target.stages)
     found = sum_counterexample(site, dict(wrong), requantizer) if wrong else probe(site.graph, site.node, target, site)
     unsure = f"; of {len(layer.undecided)} more nothing is known" if wrong and layer.undecided else ""
     reason = f"sums of {len(wrong)} of {layer.channels} channels can come out wrong{unsure}"
@@ -242,7 +242,7 @@ def _codes_obstacle(
     model: Model, target: Target, node: Node, claim: RequantizerClaim, site: MacLayer | None
 ) -> Obstacle:
     cells = [c for c in _within(model.graph, node, claim) if c.wrong]
-    requantizer = Requantizer(model.graph, node, target.form, target.stages)
+    requantizer = RequantizeNode(model.graph, node, target.requantize, target.stages)
     found = code_counterexample(cells, requantizer, site) if cells else probe(model.graph, node, target, None)
     parts = []
     if claim.count and len(claim.reads) > 1:

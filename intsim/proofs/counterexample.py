@@ -15,12 +15,12 @@ from math import gcd
 import numpy as np
 
 from intsim.arithmetic.accumulate import Stage
-from intsim.arithmetic.form import RequantizerForm
+from intsim.arithmetic.requantizers.requantizer import Requantizer
 from intsim.errors import IntsimError
 from intsim.graph import IntArray, IntegerGraph, Node
 from intsim.ops import OPS
-from intsim.ops.pieces import cell_views, combine, node_pieces
-from intsim.ops.schemes import cell_function, exact_cell_function, requantize
+from intsim.ops.pieces import cell_views, combine
+from intsim.ops.requantize import EXACT, formulas, requantize
 from intsim.proofs.certificate import CellClaim, Codes, Counterexample
 from intsim.proofs.mac_layer import MacLayer, Taps
 from intsim.proofs.subset_sum import aim
@@ -43,12 +43,12 @@ Function = Callable[[int], int]
 
 
 @dataclass(frozen=True)
-class Requantizer:
-    """A requantizer with one input, element by element: the exact code and the target's."""
+class RequantizeNode:
+    """A requantize node with one input, element by element: the exact code and the target's."""
 
     graph: IntegerGraph
     node: Node
-    form: RequantizerForm
+    requantizer: Requantizer
     stages: tuple[Stage, ...]
 
     def cells(self) -> list[tuple[slice, ...]]:
@@ -69,12 +69,14 @@ class Requantizer:
 
     def functions(self, cell: int) -> tuple[Function, Function]:
         """Exact code and target's code of an accumulator."""
-        pieces = node_pieces(self.node)[cell]
-        exact, target = exact_cell_function(self.node, pieces), cell_function(self.node, pieces, self.form, self.stages)
-        return tuple(lambda acc, f=f: int(f(np.array([acc], np.int64))[0]) for f in (exact, target))  # type: ignore[return-value]
+        formula = formulas(self.node)[cell]
+        return (
+            lambda acc: int(EXACT.codes(formula, np.array([acc], np.int64))[0]),
+            lambda acc: int(self.requantizer.codes(formula, np.array([acc], np.int64), self.stages)[0]),
+        )
 
 
-def sum_counterexample(site: MacLayer, wrong: dict[int, WrongSum], after: Requantizer | None) -> Counterexample:
+def sum_counterexample(site: MacLayer, wrong: dict[int, WrongSum], after: RequantizeNode | None) -> Counterexample:
     """The worst wrong sum, or the first of the next worst whose wrong code shows behind the requantizer."""
     order = sorted(wrong.values(), key=lambda f: (-abs(f.exact - f.got), f.channel))[:MOST_CHANNELS]
     first = _stated(site, order[0], after)
@@ -91,7 +93,7 @@ def sum_counterexample(site: MacLayer, wrong: dict[int, WrongSum], after: Requan
     return first
 
 
-def _stated(site: MacLayer, found: WrongSum, after: Requantizer | None) -> Counterexample:
+def _stated(site: MacLayer, found: WrongSum, after: RequantizeNode | None) -> Counterexample:
     position = site.position(found.taps.row, found.channel)
     inputs = site.stated(site.codes(found.taps, found.x, None if found.taps.w_at is None else found.w))
     codes = _codes(after, position, found.exact, found.got)
@@ -101,7 +103,7 @@ def _stated(site: MacLayer, found: WrongSum, after: Requantizer | None) -> Count
     )
 
 
-def _codes(after: Requantizer | None, position: Sequence[int], exact: int, got: int) -> list[int] | None:
+def _codes(after: RequantizeNode | None, position: Sequence[int], exact: int, got: int) -> list[int] | None:
     if after is None or not after.elementwise:
         return None
     right, target = after.functions(after.cell_at(position))
@@ -111,7 +113,7 @@ def _codes(after: Requantizer | None, position: Sequence[int], exact: int, got: 
         return None
 
 
-def _moved(site: MacLayer, found: WrongSum, after: Requantizer) -> Iterator[WrongSum]:
+def _moved(site: MacLayer, found: WrongSum, after: RequantizeNode) -> Iterator[WrongSum]:
     """The same push, with the other products set so that the sum lies where the requantizer tells right from wrong."""
     if found.taps.w_at is not None:
         return
@@ -152,7 +154,7 @@ def _change(code: Function, low: int, high: int) -> tuple[int, ...]:
 
 
 def code_counterexample(
-    differing: Sequence[CellClaim], requantizer: Requantizer, site: MacLayer | None
+    differing: Sequence[CellClaim], requantizer: RequantizeNode, site: MacLayer | None
 ) -> Counterexample | None:
     """A wrong code of a requantizer: from an input of the layer before it where one is found, else from accumulators.
 
@@ -204,7 +206,7 @@ class Aimed:
         return min(found, key=abs) if found else None
 
 
-def _from_layer(site: MacLayer, requantizer: Requantizer, differing: Sequence[CellClaim]) -> Counterexample | None:
+def _from_layer(site: MacLayer, requantizer: RequantizeNode, differing: Sequence[CellClaim]) -> Counterexample | None:
     """Activations whose exact sum is an accumulator that gives a wrong code, if they show it."""
     aims: dict[int, list[Aimed]] = {}
     tries = 0
@@ -222,7 +224,7 @@ def _from_layer(site: MacLayer, requantizer: Requantizer, differing: Sequence[Ce
     return None
 
 
-def _aims(site: MacLayer, requantizer: Requantizer, cell: int) -> list[Aimed]:
+def _aims(site: MacLayer, requantizer: RequantizeNode, cell: int) -> list[Aimed]:
     """Rows to try of a cell, of at most `MOST_CHANNELS` channels."""
     inside = site.places[requantizer.cells()[cell]].reshape(-1)
     channels = np.unique(inside % site.channels)
@@ -236,7 +238,7 @@ def _aims(site: MacLayer, requantizer: Requantizer, cell: int) -> list[Aimed]:
     return found
 
 
-def _hit(site: MacLayer, requantizer: Requantizer, cell: int, aimed: Aimed, goal: int) -> Counterexample | None:
+def _hit(site: MacLayer, requantizer: RequantizeNode, cell: int, aimed: Aimed, goal: int) -> Counterexample | None:
     values = aim(aimed.e, aimed.low, aimed.high, goal - aimed.constant)
     if values is None:
         return None
@@ -271,7 +273,7 @@ def _weights_of(site: MacLayer, taps: Taps, channel: int) -> IntArray:
     return np.where(np.arange(taps.at.size) % 2 == 0, one, second.high + shift)
 
 
-def _from_accumulator(requantizer: Requantizer, cell: int, goal: int) -> Counterexample | None:
+def _from_accumulator(requantizer: RequantizeNode, cell: int, goal: int) -> Counterexample | None:
     """The accumulator itself, given to the requantizer."""
     name = requantizer.node.inputs[0]
     tensor = requantizer.graph.tensors[name]
@@ -292,7 +294,7 @@ def _broadcast(position: Sequence[int], shape: tuple[int, ...]) -> tuple[int, ..
     return tuple(p if s > 1 else 0 for p, s in zip(position[len(position) - len(shape) :], shape, strict=True))
 
 
-def _combination(differing: CellClaim, requantizer: Requantizer) -> Counterexample | None:
+def _combination(differing: CellClaim, requantizer: RequantizeNode) -> Counterexample | None:
     """Codes of several inputs, the first of all combinations that give a wrong code in the cell's first interval."""
     node, graph = requantizer.node, requantizer.graph
     cell, (low, high) = differing.cell, differing.intervals[0]
@@ -305,7 +307,7 @@ def _combination(differing: CellClaim, requantizer: Requantizer) -> Counterexamp
     single = replace(node, attributes=attributes, arrays={"coefficients": column})
     exact = OPS["requantize"].evaluate(single, *arrays)
     tensors = [graph.tensors[n] for n in node.inputs]
-    got = requantize(single, arrays, tensors, requantizer.form, requantizer.stages)
+    got = requantize(single, arrays, tensors, requantizer.requantizer, requantizer.stages)
     sums = combine(single, *arrays)
     at = np.flatnonzero((exact != got) & (sums >= low) & (sums <= high))
     if not at.size:

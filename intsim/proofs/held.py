@@ -16,18 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.arithmetic.accumulate import Stage
-from intsim.arithmetic.form import RequantizerForm
+from intsim.arithmetic.pieces import Formula
+from intsim.arithmetic.requantizers.requantizer import Requantizer, StepLimitError
 from intsim.errors import IntsimError
 from intsim.graph import LIMIT, IntegerGraph, Node, Tensor
 from intsim.mac.plan import plan
 from intsim.ops import OPS, Mac
-from intsim.ops.pieces import Piece, node_pieces
-from intsim.ops.schemes import accumulator, cell_function
+from intsim.ops.requantize import accumulator
 from intsim.proofs.segments import segments
-from intsim.proofs.steps import StepLimitError
 from intsim.targets import Target
 
-EXACT = ("exact", "thresholds")
 Range = tuple[int, int]
 ANYTHING = (-LIMIT, LIMIT)
 MOST_INPUTS = 12
@@ -55,8 +53,8 @@ def _made(node: Node, tensors: list[Tensor], graph: IntegerGraph, target: Target
     op, described = OPS[node.op], graph.tensors[node.output]
     if isinstance(op, Mac):
         return _accumulated(node, op, tensors, target)
-    if node.op == "requantize" and target.form.scheme not in EXACT:
-        return image(node, [graph.tensors[i] for i in node.inputs], tensors, target.form, target.stages)
+    if node.op == "requantize" and not target.requantize.exact:
+        return image(node, [graph.tensors[i] for i in node.inputs], tensors, target.requantize, target.stages)
     exact = all(t is graph.tensors[t.name] for t in tensors)
     if exact:
         return described.low, described.high
@@ -87,27 +85,27 @@ def _accumulated(node: Node, op: Mac, tensors: list[Tensor], target: Target) -> 
 
 
 def image(
-    node: Node, described: list[Tensor], tensors: list[Tensor], form: RequantizerForm, stages: Sequence[Stage]
+    node: Node, described: list[Tensor], tensors: list[Tensor], requantizer: Requantizer, stages: Sequence[Stage]
 ) -> Range:
-    """Least and greatest code that a scheme other than the exact ones makes of all integers within the inputs' ranges.
+    """Least and greatest code that a requantizer makes of all integers within the inputs' ranges.
 
-    `tensors` have these ranges, `described` those that the scheme was made for. Where it refuses every integer the clip
-    bounds it.
+    `tensors` have these ranges, `described` those that the requantizer was made for. Where it refuses every integer the
+    clip bounds it.
     """
     if len(tensors) > MOST_INPUTS:
         return _anything(node)
     cells = tuple(node.attributes["cells"])
     corners = np.array(list(itertools.product(*((t.low, t.high) for t in tensors))), np.int64)
     arrays = [c.reshape(-1, *[1] * len(cells)) for c in corners.T]
-    found: dict[tuple[tuple[Piece, ...], int, int], NDArray[np.int64]] = {}
+    found: dict[tuple[Formula, int, int], NDArray[np.int64]] = {}
     try:
         # each operand's share rises or falls with it, so a sum's ends are at corners
-        total, single = accumulator(node, arrays, described, form)
+        total, formulas = accumulator(node, arrays, described, requantizer)
         ends = (np.broadcast_to(side, cells).reshape(-1).tolist() for side in (total.min(axis=0), total.max(axis=0)))
-        for pieces, low, high in zip(node_pieces(single), *ends, strict=True):
-            key = tuple(pieces), low, high
+        for formula, low, high in zip(formulas, *ends, strict=True):
+            key = formula, low, high
             if key not in found:
-                found[key] = _codes(single, pieces, low, high, form, stages)
+                found[key] = _codes(formula, low, high, requantizer, stages)
     except (IntsimError, StepLimitError):
         return _anything(node)
     codes = np.concatenate(list(found.values()))
@@ -115,11 +113,11 @@ def image(
 
 
 def _codes(
-    node: Node, pieces: list[Piece], low: int, high: int, form: RequantizerForm, stages: Sequence[Stage]
+    formula: Formula, low: int, high: int, requantizer: Requantizer, stages: Sequence[Stage]
 ) -> NDArray[np.int64]:
     """Codes of one cell, its least and its greatest among them."""
-    parts = [s for s in segments(pieces, low, high, form, stages) if s.valid]
-    return cell_function(node, pieces, form, stages)(np.array([v for s in parts for v in (s.low, s.high)], np.int64))
+    parts = [s for s in segments(formula, low, high, requantizer, stages) if s.valid]
+    return requantizer.codes(formula, np.array([v for s in parts for v in (s.low, s.high)], np.int64), stages)
 
 
 def _anything(node: Node) -> Range:

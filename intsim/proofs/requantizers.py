@@ -16,16 +16,18 @@ from typing import Any, Literal
 import numpy as np
 
 from intsim.arithmetic.accumulate import Stage
-from intsim.arithmetic.form import RequantizerForm
+from intsim.arithmetic.pieces import Formula
 from intsim.arithmetic.registers import BiasPlace
+from intsim.arithmetic.requantizers import of_width
+from intsim.arithmetic.requantizers.requantizer import CellFunction, Requantizer, Segment, StepLimitError
 from intsim.arithmetic.rounding import Rounding
 from intsim.errors import IntsimError
 from intsim.graph import IntArray, IntegerGraph, Node, Tensor
-from intsim.ops.pieces import Piece, combine, node_pieces
-from intsim.ops.schemes import cell_function, exact_cell_function, requantize, thresholds
+from intsim.ops.pieces import combine
+from intsim.ops.requantize import EXACT, formulas, requantize
 from intsim.proofs.reachable import cell_ranges
-from intsim.proofs.segments import Segment, distinct, intervals, segments
-from intsim.proofs.steps import Runs, StepLimitError, differing
+from intsim.proofs.segments import intervals, segments
+from intsim.proofs.steps import Runs, differing
 
 MOST_COMBINATIONS = 1 << 22
 """Most combinations of input codes tried for one cell of a node with several inputs."""
@@ -118,43 +120,42 @@ def _difference_json(d: Difference) -> list[Any]:
 
 
 def certify_requantizer(
-    graph: IntegerGraph, node: Node, form: RequantizerForm, stages: Sequence[Stage], bias: BiasPlace = "after"
+    graph: IntegerGraph, node: Node, requantizer: Requantizer, stages: Sequence[Stage], bias: BiasPlace = "after"
 ) -> RequantizerCertificate:
     """Compare a requantize node's scheme with exact semantics over every accumulator that can reach each cell.
 
     Args:
         graph: the graph that holds the node.
         node: a requantize node.
-        form: the hardware's requantizer.
+        requantizer: the hardware's.
         stages: the hardware's accumulator; empty for unbounded.
         bias: where it adds the bias of the layer in front.
 
     Raises:
         IntsimError: not a requantize node.
     """
-    return _certificate(graph, node, form, stages, bias, any_will_do=False)
+    return _certificate(graph, node, requantizer, stages, bias, any_will_do=False)
 
 
 def multiplier_widths(
-    graph: IntegerGraph, node: Node, form: RequantizerForm, stages: Sequence[Stage] = ()
+    graph: IntegerGraph, node: Node, requantizer: Requantizer, stages: Sequence[Stage] = ()
 ) -> tuple[int, ...]:
     """All multiplier widths 4..32, ascending, with which a fixed-point requantizer equals exact semantics on the node.
 
-    The first is the smallest; a wider one may fail where a narrower holds. `form` decides how it rounds, if it is
-    fixed-point itself; otherwise the full product is rounded once, half up.
+    The first is the smallest; a wider one may fail where a narrower holds. A requantizer whose width can be searched
+    rounds as it does; otherwise the full product is rounded once, half up.
     """
-    base = form if form.scheme == "fixed-point" else RequantizerForm("fixed-point", rounding=Rounding.HALF_UP)
     return tuple(
         bits
         for bits in range(4, 33)
-        if _certificate(graph, node, replace(base, multiplier_bits=bits), stages, "after", any_will_do=True).equal
+        if _certificate(graph, node, of_width(requantizer, bits), stages, "after", any_will_do=True).equal
     )
 
 
 def _certificate(
     graph: IntegerGraph,
     node: Node,
-    form: RequantizerForm,
+    requantizer: Requantizer,
     stages: Sequence[Stage],
     bias: BiasPlace,
     any_will_do: bool,
@@ -165,9 +166,9 @@ def _certificate(
     tensors = [graph.tensors[i] for i in node.inputs]
     try:
         if len(node.inputs) > 1:
-            cells = _several_inputs(node, tensors, form, stages, any_will_do)
+            cells = _several_inputs(node, tensors, requantizer, stages, any_will_do)
         else:
-            cells = _one_input(node, cell_ranges(graph, node, stages, bias), form, stages, any_will_do)
+            cells = _one_input(node, cell_ranges(graph, node, stages, bias), requantizer, stages, any_will_do)
     except IntsimError as error:
         return RequantizerCertificate(node.name, source, False, (), str(error), refused=True)
     open_ = [c for c in cells if c.reason]
@@ -179,17 +180,17 @@ def _certificate(
 def _one_input(
     node: Node,
     ranges: list[tuple[int, int]],
-    form: RequantizerForm,
+    requantizer: Requantizer,
     stages: Sequence[Stage],
     any_will_do: bool,
 ) -> tuple[CellCertificate, ...]:
     """Cells with equal pieces and ranges are decided once."""
     done: dict[Any, CellCertificate] = {}
     cells = []
-    for index, (pieces, reach) in enumerate(zip(node_pieces(node), ranges, strict=True)):
-        key = (tuple(pieces), reach)
+    for index, (formula, reach) in enumerate(zip(formulas(node), ranges, strict=True)):
+        key = (formula, reach)
         if key not in done:
-            done[key] = _cell(node, pieces, reach, form, stages, any_will_do)
+            done[key] = _cell(formula, reach, requantizer, stages, any_will_do)
         cells.append(replace(done[key], cell=index))
         if any_will_do and done[key].count:
             break
@@ -197,26 +198,18 @@ def _one_input(
 
 
 def _cell(
-    node: Node,
-    pieces: list[Piece],
+    formula: Formula,
     reach: tuple[int, int],
-    form: RequantizerForm,
+    requantizer: Requantizer,
     stages: Sequence[Stage],
     any_will_do: bool,
 ) -> CellCertificate:
     low, high = reach
-    exact = exact_cell_function(node, pieces)
     try:
-        cut = segments(pieces, low, high, form, stages)
+        cut = segments(formula, low, high, requantizer, stages)
         refused = [Difference(s.low, s.high, 0, 0, "precondition") for s in cut if not s.valid]
-        if form.scheme == "thresholds":
-            # its own steps, made once: between neighbours of them the count is one number
-            stairs = thresholds(node, pieces, low, high)
-            starts = distinct(np.concatenate([np.array([s.low for s in cut], np.int64), stairs.thresholds]))
-            runs = differing(stairs.count, exact, starts, np.append(starts[1:] - 1, high), any_will_do)
-        else:
-            hardware = cell_function(node, pieces, form, stages)
-            runs = _compare(node, cut, hardware, exact, form, any_will_do)
+        hardware, exact = (r.prepared(formula, stages, low, high) for r in (requantizer, EXACT))
+        runs = _compare(formula, cut, hardware, exact, requantizer, any_will_do)
     except StepLimitError as limit:
         return CellCertificate(0, low, high, (), 0, str(limit))
     differences = _joined(refused) + _differences(runs, "value")
@@ -225,17 +218,17 @@ def _cell(
 
 
 def _compare(
-    node: Node,
+    formula: Formula,
     cut: list[Segment],
-    hardware: Any,
-    exact: Any,
-    form: RequantizerForm,
+    hardware: CellFunction,
+    exact: CellFunction,
+    requantizer: Requantizer,
     any_will_do: bool,
 ) -> Runs:
     ends = np.array([v for s in cut if s.valid for v in (s.low, s.high)], np.int64)
-    values = np.concatenate([hardware(ends), exact(ends)]) - node.attributes["zero"] if ends.size else ends
+    values = np.concatenate([hardware(ends), exact(ends)]) - formula.zero if ends.size else ends
     codes = (int(values.min()), int(values.max())) if values.size else (0, 0)
-    nearest = Rounding(node.attributes["rounding"]) in NEAREST and form.rounding in (None, *NEAREST)
+    nearest = formula.rounding in NEAREST and requantizer.rounding in (None, *NEAREST)
     return differing(hardware, exact, *intervals(cut, codes, not nearest), any_will_do)
 
 
@@ -256,7 +249,7 @@ def _joined(parts: list[Difference]) -> list[Difference]:
 
 
 def _several_inputs(
-    node: Node, tensors: list[Tensor], form: RequantizerForm, stages: Sequence[Stage], any_will_do: bool
+    node: Node, tensors: list[Tensor], requantizer: Requantizer, stages: Sequence[Stage], any_will_do: bool
 ) -> tuple[CellCertificate, ...]:
     """Every combination of the inputs' codes; an input read twice has one code."""
     names = list(dict.fromkeys(node.inputs))
@@ -268,19 +261,19 @@ def _several_inputs(
             codes = np.arange(reach[name][0], reach[name][1] + 1)
             grids.append(codes.reshape([-1 if i == j else 1 for j in range(len(names))]))
     arrays = [grids[names.index(name)] for name in node.inputs] if grids else []
-    all_pieces, given = node_pieces(node), node.attributes["pieces"]
+    given = node.attributes["pieces"]
     shape = tuple(node.attributes["cells"])
     coefficients = node.arrays["coefficients"]
     columns = np.broadcast_to(coefficients, (len(tensors), *shape)).reshape(len(tensors), -1)
     done: dict[Any, CellCertificate] = {}
     cells = []
-    for index, pieces in enumerate(all_pieces):
+    for index, formula in enumerate(formulas(node)):
         column = columns[:, index]
-        key = (tuple(pieces), tuple(column.tolist()))
+        key = (formula, tuple(column.tolist()))
         if key not in done:
             attributes = {**node.attributes, "cells": [1], "pieces": [given[index]]}
             single = replace(node, attributes=attributes, arrays={"coefficients": column.reshape(-1, 1)})
-            done[key] = _combinations(single, arrays, tensors, form, stages)
+            done[key] = _combinations(single, arrays, tensors, requantizer, stages)
         cells.append(replace(done[key], cell=index))
         if any_will_do and done[key].count:
             break
@@ -288,7 +281,7 @@ def _several_inputs(
 
 
 def _combinations(
-    single: Node, arrays: list[IntArray], tensors: list[Tensor], form: RequantizerForm, stages: Sequence[Stage]
+    single: Node, arrays: list[IntArray], tensors: list[Tensor], requantizer: Requantizer, stages: Sequence[Stage]
 ) -> CellCertificate:
     """One cell; no arrays: too many combinations."""
     if not arrays:
@@ -297,11 +290,11 @@ def _combinations(
             for c, t in zip(single.arrays["coefficients"].reshape(-1), tensors, strict=True)
         ]
         low, high = sum(map(min, corners)), sum(map(max, corners))
-        if form.scheme == "exact":  # nothing to try: hardware that is exact is what it is compared with
+        if requantizer == EXACT:  # nothing to try: it is what hardware is compared with
             return CellCertificate(0, low, high, (), 0)
         return CellCertificate(0, low, high, (), 0, f"more than {MOST_COMBINATIONS} combinations of its inputs' codes")
-    hardware = requantize(single, arrays, tensors, form, stages)
-    exact = requantize(single, arrays, tensors, RequantizerForm("exact"), ())
+    hardware = requantize(single, arrays, tensors, requantizer, stages)
+    exact = requantize(single, arrays, tensors, EXACT, ())
     sums = np.broadcast_to(combine(single, *arrays), exact.shape)
     difference = (hardware - exact).reshape(-1)
     wrong = np.flatnonzero(difference)

@@ -12,15 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from intsim.arithmetic.requantizers.requantizer import StepLimitError
 from intsim.graph import IntArray
 
 MOST_STEPS = 1 << 22
 """Most intervals looked at for one cell."""
 STEPS = f"more than {MOST_STEPS} steps to compare"
-
-
-class StepLimitError(Exception):
-    """The functions have more steps than are looked at; the caller says undecided."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.packing import Packing
 from intsim.arithmetic.registers import BiasPlace
-from intsim.targets.grammar import Requantize
 
 if TYPE_CHECKING:
     from intsim.targets.target import Target
@@ -32,7 +31,7 @@ def describe(target: Target) -> str:
     lines.append(f"order       {' '.join(target.accumulate.order)}, the last one fastest")
     lines += _block("registers", _registers(target.stages))
     lines.append(f"bias        {BIAS[target.accumulate.bias]}")
-    lines.append(f"requantize  {_requantizer(target.requantize)}")
+    lines.append(f"requantize  {target.requantize.words()}")
     lines += _block("notes", list(target.notes))
     lines += _block("source", list(target.source))
     return "\n".join(lines)
@@ -77,22 +76,3 @@ def _packing(packing: Packing) -> list[str]:
     if not numbers[: len(top) + 1].strip():
         numbers = top + numbers[len(top) :]
     return [f"{words} share a multiplier; their sums lie in one {packing.bits}-bit register", numbers, fields, how]
-
-
-def _requantizer(form: Requantize) -> str:
-    match form.scheme:
-        case "exact":
-            return "exact: round(acc * scale + offset) in rational arithmetic, rounded as the model says"
-        case "thresholds":
-            return "thresholds: count the integer thresholds reached; equal to exact"
-        case "float32":
-            return "float32: float32(acc) * float32(scale), clipped, rounded half to even"
-        case "shift":
-            return f"shift: acc >> n, rounded {form.rounding}; scales must be powers of two"
-        case "fixed-point":
-            how = "high product half_up, then shift half_away (two roundings)"
-            how = how if form.double_rounding else f"full product, shifted, rounded {form.rounding} once"
-            return f"fixed-point: {form.multiplier_bits}-bit multiplier and shift; {how}"
-        case "tosa":
-            how = "two roundings where it shifts by more than 31" if form.double_rounding else "rounded half_up once"
-            return f"tosa: apply_scale_{form.multiplier_bits}, {form.multiplier_bits}-bit multiplier and shift; {how}"

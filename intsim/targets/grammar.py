@@ -5,16 +5,25 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    SerializationInfo,
+    ValidationError,
+)
 
 from intsim.arithmetic.accumulate import MAX_LANES, MAX_SUM, Overflow, Stage
 from intsim.arithmetic.integers import IntegerType
 from intsim.arithmetic.packing import Correction, Packing
 from intsim.arithmetic.registers import BiasPlace
-from intsim.arithmetic.rounding import Rounding
+from intsim.arithmetic.requantizers import Requantizer, requantizer
+from intsim.arithmetic.requantizers.requantizer import shown
 
 ORDER_TOKENS = ("kh", "kw", "cin")
-TOSA_BITS = (16, 32)
 MAX_STAGES = 16
 # What a key allows, for the one line of an error; keys are the last part of their path, or two parts where they differ.
 ALLOWED = {
@@ -36,10 +45,6 @@ ALLOWED = {
     "packing.bits": "2..64",
     "correction": '"none", "borrow"',
     "bias": '"after", "preload", "requantizer"',
-    "scheme": '"exact", "fixed-point", "shift", "thresholds", "float32", "tosa"',
-    "multiplier_bits": "4..32",
-    "rounding": ", ".join(f'"{mode}"' for mode in Rounding),
-    "double_rounding": "true, false",
     "operands": "a table",
     "accumulate": "a table",
     "requantize": "a table",
@@ -79,19 +84,19 @@ def _offsets(value: Any) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def _rounding(text: Any) -> Rounding:
-    if isinstance(text, str):
-        return Rounding(text)
-    raise ValueError("not a rounding mode")
-
-
 def _listed(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+def _keys(given: Requantizer, info: SerializationInfo) -> dict[str, Any]:
+    return {k: v for k, v in given.keys().items() if v is not None or not info.exclude_none}
 
 
 Line = Annotated[str, BeforeValidator(_line)]
 Lines = Annotated[tuple[Line, ...], BeforeValidator(_listed)]
 Operand = Annotated[IntegerType, BeforeValidator(_operand)]
+Requantize = Annotated[Requantizer, PlainValidator(requantizer), PlainSerializer(_keys)]
+"""The table `[requantize]`: its scheme says what is in it."""
 Offsets = Annotated[tuple[int, ...], BeforeValidator(_offsets)]
 
 
@@ -149,57 +154,11 @@ class Accumulate(Table):
     bias: BiasPlace = "after"
 
 
-class Requantize(Table):
-    """How the accumulator becomes a few bits.
-
-    `exact` and `thresholds` reproduce the rational formula and round as the model says; `float32` rounds half to even.
-    `shift` and single-rounding `fixed-point` need `rounding`; with `double_rounding` gemmlowp fixes both roundings.
-    `tosa` takes a multiplier of 16 or 32 bits and fixes its roundings.
-    """
-
-    scheme: Literal["exact", "fixed-point", "shift", "thresholds", "float32", "tosa"]
-    multiplier_bits: Annotated[int, Field(ge=4, le=32)] | None = None
-    rounding: Annotated[Rounding, BeforeValidator(_rounding)] | None = None
-    double_rounding: bool = False
-
-    @model_validator(mode="before")
-    @classmethod
-    def _tosa_default(cls, content: Any) -> Any:
-        if isinstance(content, dict) and content.get("scheme") == "tosa":
-            return {"multiplier_bits": max(TOSA_BITS), **content}
-        return content
-
-    @model_validator(mode="after")
-    def _check(self) -> Requantize:
-        multiplies = self.scheme in ("fixed-point", "tosa")
-        only = f'is for schemes "fixed-point" and "tosa" only, not "{self.scheme}"; remove it'
-        if self.scheme == "fixed-point" and self.multiplier_bits is None:
-            raise ValueError(
-                f'multiplier_bits is missing for scheme "fixed-point"; allowed: {ALLOWED["multiplier_bits"]}'
-            )
-        if self.scheme == "tosa" and self.multiplier_bits not in TOSA_BITS:
-            raise ValueError(f'multiplier_bits is {self.multiplier_bits}; allowed for scheme "tosa": 16, 32')
-        if not multiplies and self.multiplier_bits is not None:
-            raise ValueError(f"multiplier_bits {only}")
-        if not multiplies and self.double_rounding:
-            raise ValueError(f"double_rounding {only}")
-        if self.scheme == "tosa" and self.double_rounding and self.multiplier_bits != 32:
-            raise ValueError('double_rounding is true; scheme "tosa" allows it with multiplier_bits = 32 only')
-        rounds = self.scheme == "shift" or (self.scheme == "fixed-point" and not self.double_rounding)
-        if rounds and self.rounding is None:
-            raise ValueError(f'rounding is missing for scheme "{self.scheme}"; allowed: {ALLOWED["rounding"]}')
-        if not rounds and self.rounding is not None:
-            what = "double_rounding = true" if self.scheme == "fixed-point" else f'scheme "{self.scheme}"'
-            raise ValueError(f"rounding is given, but {what} fixes it; remove it")
-        return self
-
-
 TABLES: dict[Any, type[Table]] = {
     "operands": Operands,
     "accumulate": Accumulate,
     "stages": StageTable,
     "packing": PackingTable,
-    "requantize": Requantize,
 }
 
 
@@ -222,10 +181,5 @@ def explain(error: ValidationError, root: type[Table]) -> str:
     if problem["type"] == "missing":
         return f"{where} is missing; allowed: {allowed}"
     if problem["type"] == "value_error" and keys[-1:] == ["requantize"]:
-        return f"requantize.{problem['ctx']['error']}"
+        return str(problem["ctx"]["error"])
     return f"{where} is {shown(problem['input'])}; allowed: {allowed}"
-
-
-def shown(value: Any) -> str:
-    """A value as an error shows it: one line, not long."""
-    return " ".join(repr(value).split())[:60]

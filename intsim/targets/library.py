@@ -13,8 +13,8 @@ import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from intsim.arithmetic.requantizers.requantizer import shown
 from intsim.errors import IntsimError
-from intsim.targets.grammar import shown
 
 PACKAGE = Path(__file__).resolve().parents[1]
 SOURCE_TREE = PACKAGE.parent / "hardware" / "targets"

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from intsim.arithmetic.accumulate import Stage, check_stages
-from intsim.arithmetic.form import RequantizerForm
 from intsim.arithmetic.packing import check_packing
 from intsim.arithmetic.registers import Registers
+from intsim.arithmetic.requantizers import built_in
+from intsim.arithmetic.requantizers.requantizer import listed
 from intsim.errors import IntsimError
 from intsim.targets import drawing, library
 from intsim.targets.grammar import Accumulate, Line, Lines, Operands, Requantize, Table, explain
@@ -47,12 +48,6 @@ class Target(Table):
     def stages(self) -> tuple[Stage, ...]:
         """The registers as `arithmetic.accumulate` takes them; empty means unbounded."""
         return tuple(table.stage for table in self.accumulate.stages)
-
-    @property
-    def form(self) -> RequantizerForm:
-        """The requantizer, as proofs and engines take it."""
-        r = self.requantize
-        return RequantizerForm(r.scheme, r.multiplier_bits, r.rounding, r.double_rounding)
 
     @property
     def registers(self) -> Registers:
@@ -132,10 +127,10 @@ class Target(Table):
 
     def _check_bias(self) -> None:
         """Multipliers and shifts have no room for a bias."""
-        if self.accumulate.bias == "requantizer" and self.requantize.scheme not in ("exact", "thresholds"):
+        if self.accumulate.bias == "requantizer" and not self.requantize.takes_bias:
             raise IntsimError(
                 f'bias is "requantizer", but scheme "{self.requantize.scheme}" takes no bias; '
-                'allowed with schemes "exact" and "thresholds"'
+                f"allowed with schemes {listed(name for name, c in built_in().items() if c.takes_bias)}"
             )
 
     def describe(self) -> str:

@@ -12,15 +12,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from intsim.arithmetic.accumulate import Accumulation
-from intsim.arithmetic.form import RequantizerForm
 from intsim.arithmetic.integers import IntegerType
-from intsim.arithmetic.requantize import float32_scale, power_of_two_shift, quantize_multiplier
+from intsim.arithmetic.pieces import Formula
+from intsim.arithmetic.requantizers import Requantizer
 from intsim.arithmetic.rounding import Rounding
-from intsim.arithmetic.tosa import tosa_multiplier
 from intsim.errors import IntsimError
-from intsim.graph import Node
-from intsim.ops.pieces import pieces_json
-from intsim.ops.schemes import cell_function
 from intsim.targets import Target
 from intsim.testing.dots import BIAS, DotProduct, defined, dot_products, path
 from intsim.testing.smallest import smallest
@@ -126,12 +122,13 @@ def check_dot_product(
 
 def check_requantizer(
     kernel: RequantizeKernel,
-    form: RequantizerForm | Target | str,
+    requantizer: Requantizer | Target | str,
     max_examples: int = 500,
     accumulator_bits: int = 32,
     output: IntegerType = INT8,
     scale: st.SearchStrategy[Fraction] | None = None,
     zero_points: bool = True,
+    rounding: Rounding | None = None,
     seed: int | None = None,
 ) -> Checked:
     """Compare a requantizer kernel with intsim's, bit for bit, on accumulators at ties, steps, ends and powers of two.
@@ -139,12 +136,13 @@ def check_requantizer(
     Args:
         kernel: called as `kernel(accumulators, requantization)` with int64 (n,) and a `Requantization`; returns (n,)
             codes, zero point added and clipped.
-        form: a `RequantizerForm`, or a target whose requantizer is meant.
+        requantizer: a `Requantizer`, or a target whose own is meant.
         max_examples: how many sets of parameters to try, each with several accumulators.
         accumulator_bits: width of the signed accumulators.
         output: type of the codes.
-        scale: scales to draw from; default: 2^-20..1, powers of two for scheme shift.
+        scale: scales to draw from; default: 2^-20..1, powers of two where the scheme takes no others.
         zero_points: False for 0 only.
+        rounding: what the model asks for; None for all modes. A requantizer with a rounding of its own keeps that.
         seed: None for the same cases each time, a number for others.
 
     Returns:
@@ -153,14 +151,14 @@ def check_requantizer(
     Raises:
         CounterexampleError: they disagree.
     """
-    if isinstance(form, str):
-        form = Target.load(form)
-    chosen = form.form if isinstance(form, Target) else form
+    if isinstance(requantizer, str):
+        requantizer = Target.load(requantizer)
+    chosen = requantizer.requantize if isinstance(requantizer, Target) else requantizer
     drawn = (
         scale
         if scale is not None
         else st.integers(0, 20).map(lambda n: Fraction(1, 1 << n))
-        if chosen.scheme == "shift"
+        if chosen.powers_of_two
         else scales(Fraction(1, 1 << 20), Fraction(1))
     )
 
@@ -168,10 +166,11 @@ def check_requantizer(
     def cases(draw: Any) -> tuple[NDArray[np.int64], Requantization]:
         factor = draw(drawn)
         zero = draw(within(output.min, output.max)) if zero_points else 0
-        mode = chosen.rounding or draw(st.sampled_from(list(Rounding)))
+        mode = chosen.rounding or rounding or draw(st.sampled_from(list(Rounding)))
         values = draw(st.lists(accumulators(accumulator_bits, factor), min_size=1, max_size=8))
         try:
-            return np.array(values, np.int64), _parameters(chosen, factor, zero, output, mode)
+            told = chosen.channel(factor).told
+            return np.array(values, np.int64), Requantization(factor, zero, output.min, output.max, mode, **told)
         except IntsimError:
             assume(False)  # a scale that the scheme doesn't take
             raise
@@ -179,7 +178,7 @@ def check_requantizer(
     def compare(case: tuple[NDArray[np.int64], Requantization]) -> int:
         values, given_to = case
         try:
-            wanted = _codes(chosen, values, given_to)
+            wanted = chosen.codes(_formula(given_to), values)
         except IntsimError:
             assume(False)  # an accumulator that the scheme doesn't take
             raise
@@ -261,9 +260,9 @@ def _dot_report(machine: Target, case: DotProduct, wanted: Accumulation, got: An
 
 
 def _code_report(
-    form: RequantizerForm, values: NDArray[np.int64], given_to: Requantization, wanted: Any, got: Any
+    requantizer: Requantizer, values: NDArray[np.int64], given_to: Requantization, wanted: Any, got: Any
 ) -> str:
-    lines = [f"the kernel and requantizer {form.scheme} disagree", f"  accumulator {_shown(values)}"]
+    lines = [f"the kernel and requantizer {requantizer.scheme} disagree", f"  accumulator {_shown(values)}"]
     for name, value in given_to._asdict().items():
         if value is not None:
             lines.append(f"  {name:<11} {value}")
@@ -277,33 +276,6 @@ def _shown(value: Any) -> str:
     return str(value) if array.ndim == 0 else np.array2string(array, threshold=64, max_line_width=10_000)
 
 
-def _parameters(
-    form: RequantizerForm, scale: Fraction, zero_point: int, output: IntegerType, mode: Rounding
-) -> Requantization:
-    """What a kernel of the scheme is told. Raises IntsimError for a scale that the scheme doesn't take."""
-    base = Requantization(scale, zero_point, output.min, output.max, mode)
-    if form.scheme in ("fixed-point", "tosa"):
-        bits = form.multiplier_bits or 32
-        chosen = tosa_multiplier if form.scheme == "tosa" else quantize_multiplier
-        multiplier, shift = chosen(scale, bits)
-        return base._replace(multiplier=multiplier, shift=shift)
-    if form.scheme == "shift":
-        return base._replace(shift=power_of_two_shift(scale))
-    if form.scheme == "float32":
-        return base._replace(factor=float32_scale(scale))
-    return base
-
-
-def _codes(form: RequantizerForm, values: NDArray[np.int64], given_to: Requantization) -> NDArray[np.int64]:
-    """Intsim's codes."""
-    pieces: list[Any] = [(None, given_to.scale, Fraction(0))]
-    attributes = {
-        "cells": [1],
-        "pieces": pieces_json([pieces]),
-        "rounding": str(given_to.rounding),
-        "zero": given_to.zero_point,
-        "low": given_to.low,
-        "high": given_to.high,
-    }
-    node = Node("requantize", "requantize", ("acc",), "y", attributes, {})
-    return cell_function(node, pieces, form, ())(values)
+def _formula(given_to: Requantization) -> Formula:
+    pieces = [(None, given_to.scale, Fraction(0))]
+    return Formula(pieces, given_to.rounding, given_to.zero_point, given_to.low, given_to.high)

@@ -7,16 +7,14 @@ from typing import Any
 from hypothesis import strategies as st
 
 from intsim.arithmetic.accumulate import Stage
-from intsim.arithmetic.form import RequantizerForm, Scheme
 from intsim.arithmetic.packing import Packing
 from intsim.arithmetic.registers import BiasPlace, Registers
-from intsim.arithmetic.rounding import Rounding
+from intsim.arithmetic.requantizers import Requantizer, built_in, named
 from intsim.targets import Target
 from intsim.testing.values import integer_types
 
 WIDTHS = (16, 8, 32, 18, 20, 24, 40, 48, 4, 1, 2, 31, 33, 62, 63, 64)
-SCHEMES: tuple[Scheme, ...] = ("exact", "thresholds", "fixed-point", "shift", "float32", "tosa")
-ROUNDINGS = st.sampled_from(list(Rounding))
+SCHEMES = tuple(built_in())
 OVERFLOW = st.sampled_from(["wrap", "saturate"])
 PLACES: tuple[BiasPlace, ...] = ("after", "preload", "requantizer")
 
@@ -93,32 +91,24 @@ def registers(draw: Any, max_stages: int = 4, max_operand_bits: int = 8, packed:
 
 
 @st.composite
-def requantizers(draw: Any, schemes: tuple[Scheme, ...] = SCHEMES) -> RequantizerForm:
-    """Requantizer forms of the given schemes, with every parameter that the scheme takes."""
-    scheme = draw(st.sampled_from(schemes))
-    bits = st.one_of(st.sampled_from([32, 16, 8]), st.integers(4, 32))
-    if scheme == "fixed-point":
-        twice = draw(st.booleans())
-        return RequantizerForm(scheme, draw(bits), None if twice else draw(ROUNDINGS), twice)
-    if scheme == "shift":
-        return RequantizerForm(scheme, None, draw(ROUNDINGS))
-    if scheme == "tosa":
-        width = draw(st.sampled_from([32, 16]))
-        return RequantizerForm(scheme, width, None, width == 32 and draw(st.booleans()))
-    return RequantizerForm(scheme)
+def requantizers(draw: Any, schemes: tuple[str, ...] = SCHEMES) -> Requantizer:
+    """Requantizers of the given schemes, with every value of their keys."""
+    variants = named(draw(st.sampled_from(schemes))).variants()
+    twice = [v for v in variants if v.double_rounding]
+    return draw(st.sampled_from(twice if twice and draw(st.booleans()) else variants))
 
 
 @st.composite
 def targets(draw: Any, max_stages: int = 4, packed: bool | None = None) -> Target:
     """Random valid targets: any registers, orders, operands and requantizers that the grammar allows."""
-    path, form = draw(registers(max_stages, packed=packed)), draw(requantizers())
+    path, requantizer = draw(registers(max_stages, packed=packed)), draw(requantizers())
     accumulate: dict[str, Any] = {
         "order": list(path.order),
         "stages": [
             {"sum": "rest" if s.sum is None else s.sum, "bits": s.bits, "overflow": s.overflow, "lanes": s.lanes}
             for s in path.stages
         ],
-        "bias": path.bias if form.scheme in ("exact", "thresholds") or path.bias != "requantizer" else "after",
+        "bias": path.bias if requantizer.takes_bias or path.bias != "requantizer" else "after",
     }
     if path.packing is not None:
         p = path.packing
@@ -128,13 +118,6 @@ def targets(draw: Any, max_stages: int = 4, packed: bool | None = None) -> Targe
             "bits": p.bits,
             "correction": p.correction,
         }
-    requantize: dict[str, Any] = {"scheme": form.scheme}
-    if form.multiplier_bits is not None:
-        requantize["multiplier_bits"] = form.multiplier_bits
-    if form.rounding is not None:
-        requantize["rounding"] = str(form.rounding)
-    if form.double_rounding:
-        requantize["double_rounding"] = True
     operands = {"activation": path.activation, "weight": path.weight} if draw(st.booleans()) else None
     return Target.model_validate(
         {
@@ -143,7 +126,7 @@ def targets(draw: Any, max_stages: int = 4, packed: bool | None = None) -> Targe
             "source": ["drawn"],
             "operands": operands,
             "accumulate": accumulate,
-            "requantize": requantize,
+            "requantize": requantizer,
         }
     )
 

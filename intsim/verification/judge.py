@@ -126,7 +126,7 @@ def _explain(found: ReferenceRun, name: str, wanted: IntArray, had: IntArray, ca
 
 
 def _differs(target: Target) -> bool:
-    return bool(target.stages) or target.requantize.scheme not in (EXACT, "thresholds")
+    return bool(target.stages) or not target.requantize.exact
 
 
 def _target_locals(

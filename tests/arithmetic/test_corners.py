@@ -8,21 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intsim.arithmetic import exact
 from intsim.arithmetic.accumulate import Stage, accumulate
-from intsim.arithmetic.exact import exact_requantize
 from intsim.arithmetic.integers import IntegerType, as_integers, saturate
 from intsim.arithmetic.packing import Packing, accumulate_packed, check_group_sums
-from intsim.arithmetic.requantize import (
-    float32_requantize,
-    float32_scale,
-    multiply_high_double_rounding,
-    multiply_single_rounding,
-    shift_requantize,
-)
+from intsim.arithmetic.requantizers import exact
+from intsim.arithmetic.requantizers.exact import exact_requantize
+from intsim.arithmetic.requantizers.fixed_point import multiply_high_double_rounding, multiply_single_rounding
+from intsim.arithmetic.requantizers.float32 import float32_requantize, float32_scale
+from intsim.arithmetic.requantizers.shift import shift_requantize
+from intsim.arithmetic.requantizers.tosa import apply_scale_16, apply_scale_32, tosa_multiplier, value_limits
 from intsim.arithmetic.rounding import Rounding, round_divide
 from intsim.arithmetic.schedule import schedule
-from intsim.arithmetic.tosa import apply_scale_16, apply_scale_32, tosa_multiplier, value_limits
 from intsim.errors import IntsimError
 
 from . import twins

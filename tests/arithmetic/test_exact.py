@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intsim.arithmetic import exact
-from intsim.arithmetic.exact import LARGEST, exact_requantize
+from intsim.arithmetic.requantizers import exact
+from intsim.arithmetic.requantizers.exact import exact_requantize
+from intsim.arithmetic.requantizers.requantizer import LARGEST
 from intsim.arithmetic.rounding import Rounding
 from intsim.errors import IntsimError
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from intsim.arithmetic.accumulate import Stage, accumulate
-from intsim.arithmetic.requantize import (
+from intsim.arithmetic.requantizers.fixed_point import (
     multiply_high_double_rounding,
     multiply_single_rounding,
     quantize_multiplier,
     rounding_divide_by_pot,
     saturating_rounding_doubling_high_mul,
 )
+from intsim.arithmetic.requantizers.thresholds import Staircase
 from intsim.arithmetic.rounding import round_divide, round_fraction
-from intsim.arithmetic.thresholds import Staircase
 from intsim.errors import IntsimError
 from intsim.frontend.qonnx import ROUNDING
 from intsim.targets import Target

@@ -6,22 +6,20 @@ import numpy as np
 import pytest
 
 from intsim.arithmetic.accumulate import MAX_SUM, Stage, accumulate, check_stages
-from intsim.arithmetic.exact import exact_requantize
 from intsim.arithmetic.integers import IntegerType, as_integers, bits_for, check_bits, saturate, wrap
 from intsim.arithmetic.packing import Packing
-from intsim.arithmetic.requantize import (
-    float32_requantize,
-    float32_scale,
+from intsim.arithmetic.requantizers.exact import exact_requantize
+from intsim.arithmetic.requantizers.fixed_point import (
     multiply_high_double_rounding,
     multiply_single_rounding,
-    power_of_two_shift,
     quantize_multiplier,
     rounding_divide_by_pot,
     saturating_rounding_doubling_high_mul,
-    shift_requantize,
 )
+from intsim.arithmetic.requantizers.float32 import float32_requantize, float32_scale
+from intsim.arithmetic.requantizers.shift import power_of_two_shift, shift_requantize
+from intsim.arithmetic.requantizers.tosa import apply_scale_16, apply_scale_32, tosa_multiplier
 from intsim.arithmetic.rounding import round_divide, round_fraction, rounding
-from intsim.arithmetic.tosa import apply_scale_16, apply_scale_32, tosa_multiplier
 from intsim.errors import IntsimError
 
 MODES = "half_even, half_away, half_toward_zero, half_up, floor, ceil, away, toward_zero"

@@ -6,17 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intsim.arithmetic.requantize import (
-    float32_requantize,
-    float32_scale,
+from intsim.arithmetic.requantizers.fixed_point import (
     multiply_high_double_rounding,
     multiply_single_rounding,
-    power_of_two_shift,
     quantize_multiplier,
     rounding_divide_by_pot,
     saturating_rounding_doubling_high_mul,
-    shift_requantize,
 )
+from intsim.arithmetic.requantizers.float32 import float32_requantize, float32_scale
+from intsim.arithmetic.requantizers.shift import power_of_two_shift, shift_requantize
 from intsim.arithmetic.rounding import Rounding
 from intsim.errors import IntsimError
 

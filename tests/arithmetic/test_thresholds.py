@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intsim.arithmetic import thresholds
+from intsim.arithmetic.pieces import Formula
+from intsim.arithmetic.requantizers import thresholds
+from intsim.arithmetic.requantizers.thresholds import first_reaching, last_reaching, staircase
 from intsim.arithmetic.rounding import Rounding
-from intsim.arithmetic.thresholds import first_reaching, last_reaching, staircase
 from intsim.errors import IntsimError
 
 from . import twins
@@ -35,7 +36,7 @@ def expected(pieces, mode, zero, bounds, acc):
 
 
 def check(pieces, mode, zero, bounds, reach):
-    made = staircase(pieces, mode, zero, bounds, reach)
+    made = staircase(Formula(pieces, mode, zero, *bounds), *reach)
     acc = np.arange(reach[0], reach[1] + 1)
     codes = made.count(acc)
     assert codes.dtype == np.int64
@@ -92,7 +93,7 @@ def test_only_one_side_is_clipped():
 def test_a_staircase_by_hand():
     """Codes 0, 1, 2 at 2, 4; then a jump down by 3 at 6, and flat."""
     pieces = [(None, Fraction(1, 2), Fraction(0)), (6, Fraction(0), Fraction(-1))]
-    made = staircase(pieces, Rounding.FLOOR, 5, (None, None), (0, 9))
+    made = staircase(Formula(pieces, Rounding.FLOOR, 5, None, None), 0, 9)
     assert made.base == 5
     assert made.thresholds.tolist() == [2, 4, 6, 6, 6]
     assert made.steps.tolist() == [1, 1, -1, -1, -1]
@@ -101,7 +102,7 @@ def test_a_staircase_by_hand():
 
 def test_a_jump_up_and_a_falling_piece():
     pieces = [(None, Fraction(0), Fraction(-2)), (3, Fraction(-1), Fraction(6))]
-    made = staircase(pieces, Rounding.HALF_UP, 0, (None, 2), (0, 8))
+    made = staircase(Formula(pieces, Rounding.HALF_UP, 0, None, 2), 0, 8)
     assert made.base == -2
     assert made.thresholds.tolist() == [3, 3, 3, 3, 5, 6, 7, 8]
     assert made.steps.tolist() == [1, 1, 1, 1, -1, -1, -1, -1]
@@ -109,11 +110,11 @@ def test_a_jump_up_and_a_falling_piece():
 
 def test_pieces_out_of_reach_are_left_out():
     pieces = [(None, Fraction(1), Fraction(100)), (10, Fraction(1), Fraction(0)), (20, Fraction(1), Fraction(-100))]
-    made = staircase(pieces, Rounding.FLOOR, 0, (None, None), (12, 15))
+    made = staircase(Formula(pieces, Rounding.FLOOR, 0, None, None), 12, 15)
     assert (made.base, made.thresholds.tolist(), made.steps.tolist()) == (12, [13, 14, 15], [1, 1, 1])
-    edge = staircase(pieces, Rounding.FLOOR, 0, (None, None), (19, 20))
+    edge = staircase(Formula(pieces, Rounding.FLOOR, 0, None, None), 19, 20)
     assert (edge.base, edge.thresholds.tolist(), edge.steps.tolist()) == (19, [20] * 99, [-1] * 99)
-    nothing = staircase(pieces, Rounding.FLOOR, 4, (None, None), (1, 0))
+    nothing = staircase(Formula(pieces, Rounding.FLOOR, 4, None, None), 1, 0)
     assert (nothing.base, nothing.thresholds.size, nothing.steps.size) == (4, 0, 0)
     assert nothing.thresholds.dtype == nothing.steps.dtype == np.int64
 
@@ -135,22 +136,22 @@ def test_most_thresholds(monkeypatch):
     monkeypatch.setattr(thresholds, "MOST_THRESHOLDS", 8)
     message = "needs more than 2^22 thresholds; a threshold requantizer has one a code: use fewer bits"
     for pieces, enough in ((line, 8), (fall, 8), (steps, 5)):
-        assert staircase(pieces, Rounding.FLOOR, 0, (None, None), (0, enough)).thresholds.size == 8
+        assert staircase(Formula(pieces, Rounding.FLOOR, 0, None, None), 0, enough).thresholds.size == 8
         with pytest.raises(IntsimError) as refused:
-            staircase(pieces, Rounding.FLOOR, 0, (None, None), (-1, enough))
+            staircase(Formula(pieces, Rounding.FLOOR, 0, None, None), -1, enough)
         assert str(refused.value) == message
 
 
 def test_only_integers_are_counted():
     with pytest.raises(IntsimError) as refused:
-        staircase([(None, Fraction(1), Fraction(0))], Rounding.FLOOR, 0, (0, 3), (0, 9)).count([0.5])
+        staircase(Formula([(None, Fraction(1), Fraction(0))], Rounding.FLOOR, 0, 0, 3), 0, 9).count([0.5])
     assert str(refused.value) == "accumulator: expected integers, got float64"
 
 
 def test_only_thresholds_count_towards_the_most(monkeypatch):
     monkeypatch.setattr(thresholds, "MOST_THRESHOLDS", 8)
     line = [(None, Fraction(1), Fraction(0))]
-    assert staircase(line, Rounding.FLOOR, 0, (None, None), (6, 14)).thresholds.tolist() == [*range(7, 15)]
+    assert staircase(Formula(line, Rounding.FLOOR, 0, None, None), 6, 14).thresholds.tolist() == [*range(7, 15)]
 
 
 @pytest.mark.parametrize("sign", [1, -1])

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intsim.arithmetic.requantize import multiply_high_double_rounding, multiply_single_rounding
-from intsim.arithmetic.tosa import apply_scale_16, apply_scale_32, tosa_multiplier, value_limits
+from intsim.arithmetic.requantizers.fixed_point import multiply_high_double_rounding, multiply_single_rounding
+from intsim.arithmetic.requantizers.tosa import apply_scale_16, apply_scale_32, tosa_multiplier, value_limits
 from intsim.errors import IntsimError
 
 INT32 = st.one_of(

@@ -12,7 +12,7 @@ from intsim.arithmetic.packing import accumulate_packed
 from intsim.graph import IntArray, IntegerGraph, Node, Tensor
 from intsim.mac.operands import channel_zeros, multiplier_operands
 from intsim.ops import OPS, Mac
-from intsim.ops.schemes import requantize
+from intsim.ops.requantize import requantize
 from intsim.targets import Target
 
 Arrays = dict[str, IntArray]
@@ -26,8 +26,8 @@ def defined(graph: IntegerGraph, inputs: Mapping[str, IntArray], target: Target)
         op, arrays, infos = OPS[node.op], [tensors[n] for n in node.inputs], [graph.tensors[n] for n in node.inputs]
         if isinstance(op, Mac):
             tensors[node.output], events[node.name] = accumulated(node, op, arrays, infos, target)
-        elif node.op == "requantize" and target.form.scheme != "exact":
-            tensors[node.output] = requantize(node, arrays, infos, target.form, target.stages)
+        elif node.op == "requantize" and target.requantize.scheme != "exact":
+            tensors[node.output] = requantize(node, arrays, infos, target.requantize, target.stages)
         else:
             tensors[node.output] = op.evaluate(node, *arrays)
     return tensors, events

@@ -55,7 +55,9 @@ def test_results_outlive_the_next_runs(case, data):
     """Another input, another target, the first input again: nobody's results change, whatever memory is shared."""
     graph = case.graph
     # a machine whose requantizer refuses nothing
-    target = data.draw(st.one_of(st.just(EXACT), machines(case.widths).filter(lambda t: t.form.scheme == "exact")))
+    target = data.draw(
+        st.one_of(st.just(EXACT), machines(case.widths).filter(lambda t: t.requantize.scheme == "exact"))
+    )
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     other = {n: np.where(rng.random(a.shape) < 0.5, a, a.reshape(-1)[0]) for n, a in case.inputs.items()}
     keep = data.draw(st.booleans())
@@ -131,7 +133,7 @@ def test_inputs_outside_their_described_range(case, data):
         return  # a position outside the table is an error
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     inputs = {n: a + rng.integers(-3, 4, a.shape) for n, a in case.inputs.items()}
-    target = data.draw(st.one_of(st.just(EXACT), machines("wide").filter(lambda t: t.form.scheme == "exact")))
+    target = data.draw(st.one_of(st.just(EXACT), machines("wide").filter(lambda t: t.requantize.scheme == "exact")))
     check(case.graph, inputs, run_graph(case.graph, inputs, target), target)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intsim.arithmetic.requantize import quantize_multiplier
+from intsim.arithmetic.requantizers.fixed_point import quantize_multiplier
 from intsim.arithmetic.rounding import Rounding, round_fraction
 from intsim.engine.requantize import node as engine
 from intsim.engine.requantize.node import cell_layout, known_fit, run_requantize
@@ -16,7 +16,7 @@ from intsim.errors import IntsimError
 from intsim.graph import Node, Tensor, rationals
 from intsim.ops import OPS
 from intsim.ops.pieces import pieces_json
-from intsim.ops.schemes import requantize
+from intsim.ops.requantize import requantize
 from intsim.targets import Target
 
 
@@ -141,7 +141,7 @@ def test_a_dead_channel(name, scale, offset):
     chosen = Target.load(name)
     acc = np.arange(-3, 4)
     node = made((1,), [[(None, scale, offset)]])
-    if chosen.form.scheme == "shift" or (chosen.form.scheme == "tosa" and scale < 0):
+    if chosen.requantize.scheme == "shift" or (chosen.requantize.scheme == "tosa" and scale < 0):
         with pytest.raises(IntsimError, match=f"target {name}: "):
             run_requantize(node, [acc], [tensor(acc)], chosen)
         return
@@ -274,7 +274,7 @@ def test_any_place_of_the_cells(form, shape, cells):
     node, chosen = made(cells, pieces[: int(np.prod(cells))]), target((32, "wrap"), **form)
     found = run_requantize(node, [acc], [tensor(acc)], chosen)
     assert found.dtype == np.int64
-    np.testing.assert_array_equal(found, requantize(node, [acc], [tensor(acc)], chosen.form, chosen.stages))
+    np.testing.assert_array_equal(found, requantize(node, [acc], [tensor(acc)], chosen.requantize, chosen.stages))
 
 
 def test_accumulators_that_leave_the_tensors_range(monkeypatch):
@@ -293,7 +293,7 @@ def test_accumulators_that_leave_the_tensors_range(monkeypatch):
     for reach, definitions in ((300, 1), (2047, 2)):
         acc = np.arange(-reach, reach)
         found = run_requantize(node, [acc], [told], fixed)
-        np.testing.assert_array_equal(found, requantize(node, [acc], [told], fixed.form, fixed.stages))
+        np.testing.assert_array_equal(found, requantize(node, [acc], [told], fixed.requantize, fixed.stages))
         assert len(used) == definitions
 
 
@@ -317,20 +317,20 @@ def test_formulas_are_remembered_for_the_node_itself(monkeypatch):
     chosen, told = target(scheme="exact"), [tensor(acc)]
     first, second = made((1,), [LINE]), made((1,), [[(None, Fraction(1), Fraction(0))]])
     reach = (-9, 8)
-    one = known_fit(first, told, chosen.form, chosen.stages, reach)
-    assert known_fit(first, told, chosen.form, chosen.stages, reach) is one
-    assert known_fit(first, told, chosen.form, chosen.stages, (-9, 9)) is not one
+    one = known_fit(first, told, chosen.requantize, chosen.stages, reach)
+    assert known_fit(first, told, chosen.requantize, chosen.stages, reach) is one
+    assert known_fit(first, told, chosen.requantize, chosen.stages, (-9, 9)) is not one
     # a node that has the number of one that is gone
-    entry = engine._fits[id(first), chosen.form, tuple(chosen.stages), reach]
-    engine._fits[id(second), chosen.form, tuple(chosen.stages), reach] = entry
-    assert known_fit(second, told, chosen.form, chosen.stages, reach).scale[0] == 1
+    entry = engine._fits[id(first), chosen.requantize, tuple(chosen.stages), reach]
+    engine._fits[id(second), chosen.requantize, tuple(chosen.stages), reach] = entry
+    assert known_fit(second, told, chosen.requantize, chosen.stages, reach).scale[0] == 1
     key = id(first)
     del first
     gc.collect()
     assert not [k for k in engine._fits if k[0] == key]
     monkeypatch.setattr(engine, "MOST_FITS", 2)
     for end in range(20):
-        known_fit(second, told, chosen.form, chosen.stages, (-9, end))
+        known_fit(second, told, chosen.requantize, chosen.stages, (-9, end))
     assert len(engine._fits) == 2
 
 
@@ -347,5 +347,5 @@ def test_a_residual_addition(form):
     cells = [[(None, Fraction(1, 64), Fraction(k, 3))] for k in range(3)]
     node, chosen = made((3, 1), cells, arrays={"coefficients": coefficients}, inputs=("a", "b")), target(**form)
     told = [tensor(a, "a"), tensor(b, "b")]
-    expected = requantize(node, [a, b], told, chosen.form, chosen.stages)
+    expected = requantize(node, [a, b], told, chosen.requantize, chosen.stages)
     np.testing.assert_array_equal(run_requantize(node, [a, b], told, chosen), expected)

@@ -99,12 +99,16 @@ def test_configured_targets():
         (2, 32, "wrap"),
         (None, 32, "wrap"),
     ]
-    assert (chosen.form.scheme, chosen.form.multiplier_bits, str(chosen.form.rounding)) == ("fixed-point", 9, "half_up")
+    assert (chosen.requantize.scheme, chosen.requantize.multiplier_bits, str(chosen.requantize.rounding)) == (
+        "fixed-point",
+        9,
+        "half_up",
+    )
     assert chosen.operands == avx2.operands
     plain = configured(Target.load("exact"), 0, Configuration(7, "saturate"))
     assert [(s.sum, s.bits, s.overflow) for s in plain.stages] == [(None, 7, "saturate")]
     assert plain.requantize == Target.load("exact").requantize
-    twice = configured(Target.load("cpu-int32"), 0, Configuration(multiplier=9)).form
+    twice = configured(Target.load("cpu-int32"), 0, Configuration(multiplier=9)).requantize
     assert (twice.multiplier_bits, twice.double_rounding) == (9, True)
     assert configured(avx2, 0, Configuration()) == avx2
     assert checked_stage(avx2, None) == 2

@@ -221,8 +221,8 @@ _EXPLORE = [
         "sweep-bias-of-the-requantizer-forgotten",
         "a sweep keeps codes whose requantizer's bias wraps in the narrower register",
         "intsim/explore/evaluation.py",
-        'elif node.op == "requantize" and target.form.scheme not in EXACT_SCHEMES:',
-        'elif node.op == "requantize" and target.form.scheme == "none":',
+        'elif node.op == "requantize" and not target.requantize.exact:',
+        'elif node.op == "requantize" and False:',
         "tests/explore/test_evaluation.py::test_the_bias_of_a_requantizer_meets_the_narrow_register",
     ),
     Fault(
@@ -247,7 +247,7 @@ _REQUANTIZERS = [
     Fault(
         "certificate-blind-to-a-wrapped-bias",
         "a requantizer whose bias wraps is certified equal",
-        "intsim/proofs/segments.py",
+        "intsim/arithmetic/requantizers/requantizer.py",
         "for a, b in _cut(first, last, bias, period):",
         "for a, b in _cut(first, last, bias, 0):",
         "tests/proofs/test_requantizers.py::test_a_bias_that_wraps",
@@ -256,9 +256,9 @@ _REQUANTIZERS = [
     Fault(
         "certificate-blind-to-a-left-shift",
         "a requantizer whose left shift wraps is certified equal",
-        "intsim/proofs/segments.py",
-        "1 << (32 - left) if 0 < left < 32 else 0",
-        "0",
+        "intsim/arithmetic/requantizers/fixed_point.py",
+        "period = 1 << (32 - left) if left else 0",
+        "period = 0",
         "tests/proofs/test_requantizers.py::test_a_left_shift_that_wraps",
     ),
     Fault(
@@ -408,7 +408,7 @@ _TESTING = [
     Fault(
         "tosa-nudge-from-shift-33",
         "TOSA's double rounding of a scale that shifts by 32 is one off at times",
-        "intsim/arithmetic/tosa.py",
+        "intsim/arithmetic/requantizers/tosa.py",
         "if double_round and shift > 31:",
         "if double_round and shift > 32:",
         "tests/trust/test_requantizers.py::test_a_requantizer_is_its_dumb_twin[tosa, 32 bits, double rounding]",

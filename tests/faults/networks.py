@@ -266,8 +266,8 @@ _OPERATORS = [
         "held-exact-requantizer",
         "registers behind a requantizer that is not exact are bounded as if it were",
         "intsim/proofs/held.py",
-        'if node.op == "requantize" and target.form.scheme not in EXACT:',
-        'if node.op == "requantize" and target.form.scheme == "":',
+        'if node.op == "requantize" and not target.requantize.exact:',
+        'if node.op == "requantize" and False:',
         "tests/proofs/test_held.py::test_a_requantizer_that_is_not_exact_reaches_the_next_register",
     ),
     Fault(
@@ -298,9 +298,9 @@ _OPERATORS = [
     Fault(
         "clip-before-zero-point",
         "requantized codes leave their type by the zero point",
-        "intsim/ops/requantize.py",
-        'return clip(node, y + node.attributes["zero"])',
-        'return clip(node, y) + node.attributes["zero"]',
+        "intsim/arithmetic/requantizers/requantizer.py",
+        "return formula.clip(self.unclipped(formula, acc, stages))",
+        "return formula.clip(self.unclipped(formula, acc, stages) - formula.zero) + formula.zero",
         "tests/ops/test_elementwise.py::test_requantize",
     ),
     Fault(
@@ -335,7 +335,7 @@ _ENGINE = [
     Fault(
         "engine-bias-truncated",
         "the bias of a fixed-point kernel is truncated to whole LSBs",
-        "intsim/ops/schemes.py",
+        "intsim/arithmetic/requantizers/requantizer.py",
         "return round_fraction(offset / scale, Rounding.HALF_EVEN)",
         "return round_fraction(offset / scale, Rounding.FLOOR)",
         "tests/engine/test_requantize.py::test_schemes",
@@ -344,17 +344,17 @@ _ENGINE = [
     Fault(
         "engine-single-rounding-everywhere",
         "a target with double rounding rounds once",
-        "intsim/ops/schemes.py",
-        "return np.asarray(multiply_high_double_rounding(values, multiplier, shift, form.multiplier_bits))",
-        'return np.asarray(multiply_single_rounding(values, multiplier, shift, "half_up"))',
+        "intsim/arithmetic/requantizers/fixed_point.py",
+        "return np.asarray(multiply_high_double_rounding(values, **told, bits=self.multiplier_bits or 32))",
+        'return np.asarray(multiply_single_rounding(values, **told, mode="half_up"))',
         "tests/faults/test_gaps.py::test_double_rounding_reaches_the_network",
     ),
     Fault(
         "shift-bias-sign",
         "a negative scale and a shift add the offset with the wrong sign",
-        "intsim/ops/schemes.py",
-        "return multiply(_biased(acc, scale, offset, stages), scale)",
-        "return multiply(_biased(acc, abs(scale), offset, stages), scale)",
+        "intsim/arithmetic/requantizers/requantizer.py",
+        "return self.multiply(biased(acc, scale, offset, stages), scale)",
+        "return self.multiply(biased(acc, abs(scale), offset, stages), scale)",
         "tests/ops/test_schemes.py::test_shift_in_every_mode[scale1-half_even]",
     ),
     Fault(

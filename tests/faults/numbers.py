@@ -23,7 +23,7 @@ _ARITHMETIC = [
     Fault(
         "multiplier-shift-off-by-one",
         "every fixed-point output is doubled",
-        "intsim/arithmetic/requantize.py",
+        "intsim/arithmetic/requantizers/fixed_point.py",
         "return (multiplier if scale > 0 else -multiplier), bits - 1 - exponent",
         "return (multiplier if scale > 0 else -multiplier), bits - 2 - exponent",
         "tests/arithmetic/test_requantize.py::test_quantize_multiplier_edges",
@@ -31,7 +31,7 @@ _ARITHMETIC = [
     Fault(
         "multiplier-not-renormalised",
         "a scale just below a power of two gets a multiplier one bit too wide",
-        "intsim/arithmetic/requantize.py",
+        "intsim/arithmetic/requantizers/fixed_point.py",
         "    if multiplier == 1 << (bits - 1):",
         "    if multiplier > 1 << (bits - 1):",
         "tests/arithmetic/test_requantize.py::test_quantize_multiplier_edges",
@@ -39,7 +39,7 @@ _ARITHMETIC = [
     Fault(
         "double-rounding-nudge",
         "the second rounding of gemmlowp sends negative ties up",
-        "intsim/arithmetic/requantize.py",
+        "intsim/arithmetic/requantizers/fixed_point.py",
         "return round_divide(x, 1 << exponent, Rounding.HALF_AWAY)",
         "return round_divide(x, 1 << exponent, Rounding.HALF_UP)",
         "tests/arithmetic/test_requantize.py::test_double_rounding_over_every_16_bit_accumulator[1073741824--3]",
@@ -47,7 +47,7 @@ _ARITHMETIC = [
     Fault(
         "high-multiplication-nudge",
         "the first rounding of gemmlowp sends negative ties away from zero",
-        "intsim/arithmetic/requantize.py",
+        "intsim/arithmetic/requantizers/fixed_point.py",
         "high = round_divide(values * multiplier, 1 << (bits - 1), Rounding.HALF_UP)",
         "high = round_divide(values * multiplier, 1 << (bits - 1), Rounding.HALF_AWAY)",
         "tests/arithmetic/test_requantize.py::test_double_rounding_over_every_16_bit_accumulator[1073741824-0]",
@@ -56,7 +56,7 @@ _ARITHMETIC = [
     Fault(
         "float32-clip-after-rounding",
         "the float32 requantizer clips to the output type without its zero point",
-        "intsim/arithmetic/requantize.py",
+        "intsim/arithmetic/requantizers/float32.py",
         "np.clip(product, np.float32(low - zero_point), np.float32(high - zero_point))",
         "np.clip(product, np.float32(low), np.float32(high))",
         "tests/arithmetic/test_requantize.py::test_float32_over_every_16_bit_accumulator[128-0-255-0.5]",
@@ -65,7 +65,7 @@ _ARITHMETIC = [
     Fault(
         "exact-estimate-trusted",
         "an accumulator next to a tie is rounded by float64",
-        "intsim/arithmetic/exact.py",
+        "intsim/arithmetic/requantizers/exact.py",
         "np.flatnonzero(distance <= 2 * bound + 2.0**-50)",
         "np.flatnonzero(distance < 0)",
         "tests/arithmetic/test_exact.py::test_every_16_bit_accumulator_each_way[_by_estimate-1-floor]",
@@ -140,7 +140,7 @@ _ARITHMETIC = [
     Fault(
         "flushed-late",
         "scales between 2^-33 and 2^-32 get a multiplier, where TFLite has 0",
-        "intsim/arithmetic/requantize.py",
+        "intsim/arithmetic/requantizers/fixed_point.py",
         "SMALLEST_EXPONENT, LARGEST_EXPONENT = -31, 30",
         "SMALLEST_EXPONENT, LARGEST_EXPONENT = -32, 30",
         "tests/arithmetic/test_published.py::test_tflite_quantize_multiplier[0.99 * 2^-32]",
@@ -149,7 +149,7 @@ _ARITHMETIC = [
     Fault(
         "threshold-not-reached-by-equality",
         "an accumulator that equals a threshold is counted below it",
-        "intsim/arithmetic/thresholds.py",
+        "intsim/arithmetic/requantizers/thresholds.py",
         'np.searchsorted(self.thresholds, values, side="right")',
         'np.searchsorted(self.thresholds, values, side="left")',
         "tests/arithmetic/test_published.py::test_qonnx_multithreshold",
@@ -157,7 +157,7 @@ _ARITHMETIC = [
     Fault(
         "threshold-at-a-tie",
         "thresholds of HALF_DOWN take in the tie below a positive code",
-        "intsim/arithmetic/thresholds.py",
+        "intsim/arithmetic/requantizers/thresholds.py",
         "            return 2 * codes - 1, ~positive\n",
         "            return 2 * codes - 1, yes\n",
         "tests/oracles/test_quantizers.py::test_our_thresholds_in_a_multithreshold_node[qonnx]",
@@ -166,7 +166,7 @@ _ARITHMETIC = [
     Fault(
         "tosa-double-round-upward",
         "TOSA's double rounding sends negative ties the wrong way",
-        "intsim/arithmetic/tosa.py",
+        "intsim/arithmetic/requantizers/tosa.py",
         "np.where(values >= 0, 1 << 30, -(1 << 30))",
         "(1 << 30)",
         "tests/arithmetic/test_tosa.py::test_every_16_bit_value[1073741824-33-True]",
@@ -174,7 +174,7 @@ _ARITHMETIC = [
     Fault(
         "tosa-value-rule-forgotten",
         "values that TOSA refuses are scaled",
-        "intsim/arithmetic/tosa.py",
+        "intsim/arithmetic/requantizers/tosa.py",
         "edge = min(1 << (shift - 1), 1 << 31)",
         "edge = 1 << 31",
         "tests/arithmetic/test_tosa.py::test_limits_are_where_the_rules_end",
@@ -183,7 +183,7 @@ _ARITHMETIC = [
     Fault(
         "threshold-one-early",
         "a tie reaches the odd threshold above it",
-        "intsim/arithmetic/thresholds.py",
+        "intsim/arithmetic/requantizers/thresholds.py",
         "return 2 * codes - 1, codes & 1 == 0",
         "return 2 * codes - 1, yes",
         "tests/ops/test_schemes.py::test_thresholds_of_a_relu_are_finns",
@@ -191,7 +191,7 @@ _ARITHMETIC = [
     Fault(
         "offset-tie-away",
         "an offset of half an LSB becomes a whole one, so that the rest of a bias does not vanish",
-        "intsim/ops/schemes.py",
+        "intsim/arithmetic/requantizers/requantizer.py",
         "return round_fraction(offset / scale, Rounding.HALF_EVEN)",
         "return round_fraction(offset / scale, Rounding.HALF_AWAY)",
         "tests/ops/test_scheme_offsets.py::test_half_an_lsb_goes_to_even",
@@ -199,7 +199,7 @@ _ARITHMETIC = [
     Fault(
         "operands-one-bit-further-left",
         "operands of more than 8 bits are shifted one bit too far before they are added",
-        "intsim/ops/schemes.py",
+        "intsim/arithmetic/requantizers/requantizer.py",
         "left = min(ADD_LEFT_SHIFT, 30 - widest.bit_length()",
         "left = min(ADD_LEFT_SHIFT, 31 - widest.bit_length()",
         "tests/ops/test_scheme_offsets.py::test_how_far_operands_are_shifted_left",

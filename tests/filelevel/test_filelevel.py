@@ -16,8 +16,8 @@ import pytest
 from onnx import TensorProto, helper
 
 import intsim
+from intsim.arithmetic.requantizers import requantizer
 from intsim.mac import plan
-from intsim.ops import schemes
 
 from . import contradict
 from .contradict import Table, campaign
@@ -176,7 +176,7 @@ def test_bounds_that_forget_the_empty_register_are_seen(monkeypatch):
 def test_ties_the_other_way_are_seen(monkeypatch):
     """A rest of half an LSB away from zero, in the definition and in what certify compares."""
     text = text_of("rtl-shift")
-    real = schemes.bias_in_accumulator
+    real = requantizer.bias_in_accumulator
 
     def away(scale, offset):
         ratio = offset / scale
@@ -187,9 +187,9 @@ def test_ties_the_other_way_are_seen(monkeypatch):
             if name.startswith("intsim.") and getattr(module, "bias_in_accumulator", None) is real:
                 monkeypatch.setattr(module, "bias_in_accumulator", away)
 
-    assert schemes.bias_in_accumulator(Fraction(2), Fraction(1)) == 0
+    assert requantizer.bias_in_accumulator(Fraction(2), Fraction(1)) == 0
     planted()
-    assert schemes.bias_in_accumulator(Fraction(2), Fraction(1)) == 1
+    assert requantizer.bias_in_accumulator(Fraction(2), Fraction(1)) == 1
     net = halves()
     expected = contradict.ran(net.model, machine(text), net.inputs)
 

@@ -6,18 +6,23 @@ import numpy as np
 import pytest
 
 from intsim.arithmetic.accumulate import Stage
-from intsim.arithmetic.form import RequantizerForm
+from intsim.arithmetic.requantizers.exact import Exact
+from intsim.arithmetic.requantizers.fixed_point import FixedPoint
+from intsim.arithmetic.requantizers.float32 import Float32
+from intsim.arithmetic.requantizers.requantizer import bias_in_accumulator
+from intsim.arithmetic.requantizers.shift import Shift
+from intsim.arithmetic.requantizers.tosa import Tosa
 from intsim.arithmetic.rounding import Rounding
 from intsim.errors import IntsimError
 from intsim.graph import Node, Tensor, rationals
 from intsim.ops.pieces import pieces_json
-from intsim.ops.schemes import bias_in_accumulator, requantize, unclipped
+from intsim.ops.requantize import requantize, unclipped
 
-FIXED = RequantizerForm("fixed-point", 32, Rounding.HALF_UP)
-SHIFT = RequantizerForm("shift", rounding=Rounding.FLOOR)
-FLOAT = RequantizerForm("float32")
-TOSA = RequantizerForm("tosa", 32)
-TWICE = RequantizerForm("fixed-point", 32, None, True)
+FIXED = FixedPoint(32, Rounding.HALF_UP)
+SHIFT = Shift(rounding=Rounding.FLOOR)
+FLOAT = Float32()
+TOSA = Tosa(32)
+TWICE = FixedPoint(32, None, True)
 
 
 def made(pieces, coefficients=None, zero=0, low=None, high=None, rounding="half_even"):
@@ -96,7 +101,7 @@ def test_a_scale_of_zero_is_the_rounded_offset(form, mode):
 
 def test_the_zero_point_comes_after_the_rounding():
     node = made([(None, Fraction(1, 2), Fraction(0))], zero=3)
-    assert run(node, [1, 3, -1], RequantizerForm("exact")) == [3, 5, 3]
+    assert run(node, [1, 3, -1], Exact()) == [3, 5, 3]
     assert run(node, [1, 3, -1], SHIFT) == [3, 4, 2]
 
 

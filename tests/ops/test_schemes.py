@@ -9,20 +9,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intsim.arithmetic.accumulate import Stage
-from intsim.arithmetic.form import RequantizerForm
-from intsim.arithmetic.requantize import (
-    float32_requantize,
-    float32_scale,
+from intsim.arithmetic.requantizers.exact import Exact
+from intsim.arithmetic.requantizers.fixed_point import (
+    FixedPoint,
     multiply_high_double_rounding,
     multiply_single_rounding,
     quantize_multiplier,
 )
+from intsim.arithmetic.requantizers.float32 import Float32, float32_requantize, float32_scale
+from intsim.arithmetic.requantizers.shift import Shift
+from intsim.arithmetic.requantizers.thresholds import Thresholds, staircase
+from intsim.arithmetic.requantizers.tosa import Tosa
 from intsim.arithmetic.rounding import Rounding
 from intsim.errors import IntsimError
 from intsim.graph import Node, Tensor, rationals
 from intsim.ops import OPS
 from intsim.ops.pieces import node_pieces, pieces_json
-from intsim.ops.schemes import cell_function, exact_cell_function, requantize, thresholds, unclipped
+from intsim.ops.requantize import formulas, requantize, unclipped
 
 INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1
 ALL16 = np.arange(-(1 << 15), 1 << 15)
@@ -35,7 +38,7 @@ INT32 = st.one_of(
         st.integers(-1, 1),
     ),
 )
-EXACT = RequantizerForm("exact")
+EXACT = Exact()
 
 
 def made(pieces, cells=(1,), zero=0, low=-128, high=127, rounding="half_even", arrays=None, inputs=("x",)):
@@ -112,9 +115,9 @@ def test_cmsis_nn_single_rounding_is_one_half_up(acc, magnitude, sign, shift):
 def test_cmsis_nn_over_every_16_bit_accumulator(shift):
     for multiplier in (1 << 30, 1518500250, INT32_MAX):
         for single in (False, True):
-            form = ("fixed-point", 32, Rounding.HALF_UP) if single else ("fixed-point", 32, None, True)
+            form = FixedPoint(32, Rounding.HALF_UP) if single else FixedPoint(32, None, True)
             scale = Fraction(multiplier) / Fraction(2) ** (31 - shift)
-            found = run(line(scale, low=None, high=None), ALL16, RequantizerForm(*form))
+            found = run(line(scale, low=None, high=None), ALL16, form)
             expected = [cmsis_requantize(a, multiplier, shift, single) for a in ALL16.tolist()]
             np.testing.assert_array_equal(found, expected)
 
@@ -124,7 +127,7 @@ def test_cmsis_nn_over_every_16_bit_accumulator(shift):
 def test_float32_is_onnx_runtime(scale, zero, low, high):
     node = line(scale, zero=zero, low=low, high=high)
     expected = float32_requantize(ALL16, float32_scale(scale), zero, low, high)
-    np.testing.assert_array_equal(run(node, ALL16, RequantizerForm("float32")), expected)
+    np.testing.assert_array_equal(run(node, ALL16, Float32()), expected)
 
 
 @pytest.mark.parametrize("bits", range(4, 33))
@@ -134,7 +137,7 @@ def test_every_multiplier_width(bits):
     for mode in Rounding:
         scale = Fraction(float(rng.uniform(-1, 1)))
         multiplier, shift = quantize_multiplier(scale, bits)
-        found = run(line(scale, low=None, high=None), acc, RequantizerForm("fixed-point", bits, mode))
+        found = run(line(scale, low=None, high=None), acc, FixedPoint(bits, mode))
         assert found.tolist() == [rounded(Fraction(a * multiplier, 1 << shift), mode) for a in acc.tolist()]
 
 
@@ -143,7 +146,7 @@ def test_every_multiplier_width(bits):
 def test_shift_in_every_mode(mode, scale):
     """An offset of whole accumulator LSBs is exact, whatever the scale's sign."""
     acc = np.arange(-300, 300)
-    found = run(line(scale, 6, low=None, high=None), acc, RequantizerForm("shift", rounding=mode))
+    found = run(line(scale, 6, low=None, high=None), acc, Shift(rounding=mode))
     np.testing.assert_array_equal(found, [rounded(scale * a + 6, mode) for a in acc.tolist()])
 
 
@@ -182,8 +185,8 @@ def test_thresholds_are_the_formula(lines, starts, mode, zero, bounds):
     node = made([pieces], rounding=mode, zero=zero, low=bounds[0], high=bounds[1])
     acc = np.arange(-200, 201)
     expected = np.array(codes(node, acc))
-    np.testing.assert_array_equal(run(node, acc, RequantizerForm("thresholds")), expected)
-    stairs = thresholds(node, pieces, -200, 200)
+    np.testing.assert_array_equal(run(node, acc, Thresholds()), expected)
+    stairs = staircase(formulas(node)[0], -200, 200)
     assert (np.diff(stairs.thresholds) >= 0).all()
     assert set(stairs.thresholds.tolist()) == set(acc[1:][np.diff(expected) != 0].tolist())
     assert stairs.thresholds.size == np.abs(np.diff(expected)).sum()
@@ -192,7 +195,7 @@ def test_thresholds_are_the_formula(lines, starts, mode, zero, bounds):
 def test_thresholds_of_a_relu_are_finns():
     """A 4-bit unsigned code has 15 thresholds, at the lower ends of its steps; the code counts them."""
     node = made([[(None, Fraction(0), Fraction(0)), (0, Fraction(1, 10), Fraction(0))]], low=0, high=15)
-    stairs = thresholds(node, node_pieces(node)[0], -(1 << 31), 1 << 31)
+    stairs = staircase(formulas(node)[0], -(1 << 31), 1 << 31)
     # half_even: 5 / 10 stays 0, 15 / 10 becomes 2
     assert stairs.thresholds.tolist() == [6, 15, 26, 35, 46, 55, 66, 75, 86, 95, 106, 115, 126, 135, 146]
     assert (stairs.base, stairs.steps.tolist()) == (0, [1] * 15)
@@ -201,23 +204,23 @@ def test_thresholds_of_a_relu_are_finns():
 
 def test_thresholds_far_beyond_int64_products():
     node = line(Fraction(10**30 + 1, 10**33), Fraction(1, 10**40), rounding="half_away")
-    np.testing.assert_array_equal(run(node, ALL16, RequantizerForm("thresholds")), codes(node, ALL16))
+    np.testing.assert_array_equal(run(node, ALL16, Thresholds()), codes(node, ALL16))
     with pytest.raises(IntsimError, match=r"more than 2\^22 thresholds; .*use fewer bits"):
-        run(line(1, low=None, high=None), np.array([0, 1 << 40]), RequantizerForm("thresholds"))
+        run(line(1, low=None, high=None), np.array([0, 1 << 40]), Thresholds())
     none = np.zeros((0, 2), np.int64)
-    assert requantize(line(1), [none], [tensor(ALL16)], RequantizerForm("thresholds"), ()).shape == (0, 2)
+    assert requantize(line(1), [none], [tensor(ALL16)], Thresholds(), ()).shape == (0, 2)
 
 
 # Nodes and cells
 
 FORMS = [
     EXACT,
-    RequantizerForm("thresholds"),
-    RequantizerForm("float32"),
-    RequantizerForm("fixed-point", 32, None, True),
-    RequantizerForm("fixed-point", 9, Rounding.HALF_UP),
-    RequantizerForm("tosa", 32, None, True),
-    RequantizerForm("tosa", 16),
+    Thresholds(),
+    Float32(),
+    FixedPoint(32, None, True),
+    FixedPoint(9, Rounding.HALF_UP),
+    Tosa(32, None, True),
+    Tosa(16),
 ]
 
 
@@ -230,31 +233,33 @@ def test_cells_are_the_node(form):
     whole = run(node, acc, form, stages)
     free = unclipped(node, [acc], [tensor(acc)], form, stages)
     np.testing.assert_array_equal(np.clip(free, -128, 127), whole)
-    assert form.scheme == "thresholds" or free.max() > 127
-    for c, cell in enumerate(node_pieces(node)):
-        np.testing.assert_array_equal(cell_function(node, cell, form, stages)(acc[:, c]), whole[:, c])
+    assert free.max() > 127
+    for c, cell in enumerate(formulas(node)):
+        np.testing.assert_array_equal(form.codes(cell, acc[:, c], stages), whole[:, c])
+        prepared = form.prepared(cell, stages, -3000, 3000)
+        np.testing.assert_array_equal(prepared(acc[:, c]), whole[:, c])
         exact = OPS["requantize"].evaluate(node, acc)[:, c]
-        np.testing.assert_array_equal(exact_cell_function(node, cell)(acc[:, c]), exact)
+        np.testing.assert_array_equal(EXACT.codes(cell, acc[:, c]), exact)
 
 
 def test_a_piece_sees_its_own_accumulators_only():
     """TOSA would refuse 2^20 for the piece of small accumulators, and a shift the scale of one that isn't reached."""
     steep, flat = (None, Fraction(1 << 12), Fraction(0)), (100, Fraction(1, 4096), Fraction(0))
     acc = np.array([-3, 0, 99, 100, 1 << 20])
-    found = run(made([[steep, flat]]), acc, RequantizerForm("tosa", 32))
+    found = run(made([[steep, flat]]), acc, Tosa(32))
     assert found.tolist() == [-128, 0, 127, 0, 127]
     node = made([[(None, *flat[1:]), (1 << 70, Fraction(1, 3), Fraction(0))]])
-    assert run(node, acc, RequantizerForm("shift", rounding=Rounding.FLOOR)).tolist() == [-1, 0, 0, 0, 127]
+    assert run(node, acc, Shift(rounding=Rounding.FLOOR)).tolist() == [-1, 0, 0, 0, 127]
 
 
 def test_tosa_on_nodes():
-    form, stages = RequantizerForm("tosa", 32), (Stage(None, 32, "wrap"),)
+    form, stages = Tosa(32), (Stage(None, 32, "wrap"),)
     acc = np.arange(-2000, 2000)
     with pytest.raises(IntsimError, match="multiplier below 0; the rule is multiplier >= 0"):
         run(line(Fraction(-1, 3)), acc, form)
     with pytest.raises(IntsimError, match=r"value -?\d+ is refused; the rule is: -2\^\(shift-1\) <= value"):
         run(line(1 << 26), acc, form)
-    half_up = RequantizerForm("fixed-point", 32, Rounding.HALF_UP)
+    half_up = FixedPoint(32, Rounding.HALF_UP)
     node = line(Fraction(1, 37), Fraction(7, 3), zero=-4)
     np.testing.assert_array_equal(run(node, acc, form, stages), run(node, acc, half_up, stages))
 
@@ -277,7 +282,7 @@ def test_tosa_subtracts_what_has_a_negative_scale(double):
     a, b = np.arange(-8, 8).reshape(-1, 1), np.arange(-8, 8).reshape(1, -1)
     arrays = {"coefficients": np.array([[1], [-2]])}
     node = made([[(None, Fraction(1, 4), Fraction(0))]], arrays=arrays, inputs=("a", "b"))
-    found = requantize(node, [a, b], [tensor(a, "a"), tensor(b, "b")], RequantizerForm("tosa", 32, None, double), ())
+    found = requantize(node, [a, b], [tensor(a, "a"), tensor(b, "b")], Tosa(32, None, double), ())
     # operands times 2^20 / 4 and 2^20 / 2; the sum times 2^-20
     first, second = (a << 20) // 4, (b << 20) // 2
     expected = (first - second + (1 << 19)) >> 20
@@ -288,11 +293,9 @@ def test_tosa_subtracts_what_has_a_negative_scale(double):
 def test_results_beyond_int64_are_saturated():
     wide = np.array([-(1 << 61), 0, 1 << 61])
     node = line(1 << 20, low=None, high=None)
-    for form in (RequantizerForm("fixed-point", 32, Rounding.FLOOR), RequantizerForm("shift", rounding=Rounding.FLOOR)):
+    for form in (FixedPoint(32, Rounding.FLOOR), Shift(rounding=Rounding.FLOOR)):
         assert run(node, wide, form).tolist() == [-(1 << 62), 0, 1 << 62]
     biased = line(1, 1 << 61, low=None, high=None)
-    assert run(biased, np.array([(1 << 63) - 1]), RequantizerForm("shift", rounding=Rounding.FLOOR)).tolist() == [
-        1 << 62
-    ]
+    assert run(biased, np.array([(1 << 63) - 1]), Shift(rounding=Rounding.FLOOR)).tolist() == [1 << 62]
     dead = line(Fraction(1, 1 << 120), Fraction(1 << 40))
-    assert run(dead, ALL16, RequantizerForm("float32")).tolist() == [127] * ALL16.size
+    assert run(dead, ALL16, Float32()).tolist() == [127] * ALL16.size

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from intsim.arithmetic.exact import exact_requantize
+from intsim.arithmetic.requantizers.exact import exact_requantize
 from intsim.arithmetic.rounding import round_fraction
 from intsim.frontend.qonnx import ROUNDING
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from qonnx.custom_op.registry import getCustomOp
 
-from intsim.arithmetic.exact import exact_requantize
+from intsim.arithmetic.pieces import Formula
+from intsim.arithmetic.requantizers.exact import exact_requantize
+from intsim.arithmetic.requantizers.thresholds import staircase
 from intsim.arithmetic.rounding import Rounding
-from intsim.arithmetic.thresholds import staircase
 from intsim.frontend.qonnx import ROUNDING
 
 from . import installed, nodes
@@ -131,7 +132,7 @@ def test_our_thresholds_in_a_multithreshold_node(executor, tmp_path):
             (Fraction(7, 9), 0),
         ):
             bits = int(rng.integers(1, 9))
-            stairs = staircase([(None, scale, Fraction(offset))], mode, 0, (0, (1 << bits) - 1), (-4096, 4095))
+            stairs = staircase(Formula([(None, scale, Fraction(offset))], mode, 0, 0, (1 << bits) - 1), -4096, 4095)
             assert (stairs.steps == 1).all()
             attributes = {"out_dtype": "INT32", "out_bias": float(stairs.base), "out_scale": 1.0, "data_layout": "NCHW"}
             data = acc.astype(np.float32).reshape(1, 1, 64, 128)

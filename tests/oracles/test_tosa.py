@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from intsim.arithmetic.requantize import multiply_single_rounding
-from intsim.arithmetic.tosa import apply_scale_16, apply_scale_32, value_limits
+from intsim.arithmetic.requantizers.fixed_point import multiply_single_rounding
+from intsim.arithmetic.requantizers.tosa import apply_scale_16, apply_scale_32, value_limits
 from intsim.errors import IntsimError
 
 from . import installed

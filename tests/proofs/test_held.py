@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import intsim
-from intsim.arithmetic.form import RequantizerForm
+from intsim.arithmetic.requantizers.exact import Exact
+from intsim.arithmetic.requantizers.fixed_point import FixedPoint
 from intsim.arithmetic.rounding import Rounding
 from intsim.errors import IntsimError
 from intsim.graph import IntegerGraph, Node, Tensor, rationals
 from intsim.ops import OPS
 from intsim.ops.pieces import pieces_json
-from intsim.ops.schemes import requantize
+from intsim.ops.requantize import requantize
 from intsim.proofs import held as held_there
 from intsim.proofs.held import held, image
 from intsim.proofs.steps import StepLimitError
@@ -97,7 +98,7 @@ def refuses(node, described, mine, form, chain):
 def test_the_range_of_the_exact_requantizer_is_attained(case):
     node, described, mine = case
     ends = OPS["requantize"].value_range(node, *mine)
-    assert ends == brute(node, described, mine, RequantizerForm("exact"), ())
+    assert ends == brute(node, described, mine, Exact(), ())
 
 
 @given(requantizes(2), APPROXIMATE, st.one_of(st.just(()), stages(max_bits=20)))
@@ -119,7 +120,7 @@ def test_too_many_wraps_are_bounded_by_the_clip(monkeypatch):
     at = {"cells": [1], "pieces": pieces_json([[(None, Fraction(1), Fraction(1, 3))]])}
     at |= {"rounding": "half_even", "zero": 0, "low": -7, "high": None}
     tensor = Tensor("x", (1,), -3, 3, rationals(1), rationals(0))
-    form = RequantizerForm("fixed-point", 8, Rounding.HALF_UP)
+    form = FixedPoint(8, Rounding.HALF_UP)
     assert image(Node("requantize", "n", ("x",), "y", at), [tensor], [tensor], form, ()) == (-7, (1 << 63) - 1)
 
 

@@ -10,14 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intsim.arithmetic.accumulate import Stage
-from intsim.arithmetic.form import RequantizerForm
-from intsim.arithmetic.requantize import quantize_multiplier
+from intsim.arithmetic.requantizers.exact import Exact
+from intsim.arithmetic.requantizers.fixed_point import FixedPoint, quantize_multiplier
+from intsim.arithmetic.requantizers.float32 import Float32
+from intsim.arithmetic.requantizers.shift import Shift
+from intsim.arithmetic.requantizers.thresholds import Thresholds
+from intsim.arithmetic.requantizers.tosa import Tosa
 from intsim.arithmetic.rounding import Rounding
 from intsim.errors import IntsimError
 from intsim.graph import IntegerGraph, Node, Tensor, rationals
 from intsim.ops import OPS
 from intsim.ops.pieces import node_pieces, pieces_json
-from intsim.ops.schemes import cell_function, exact_cell_function, requantize
+from intsim.ops.requantize import formulas, requantize
 from intsim.proofs import requantizers
 from intsim.proofs.requantizers import Difference, certify_requantizer, multiplier_widths
 
@@ -110,8 +114,11 @@ def check(node, form, stages, low, high):
     """The certificate of a one-cell node is what every accumulator says. Returns its verdict."""
     acc = np.arange(low, high + 1)
     found = certified(node, form, low, high, stages)
-    pieces = node_pieces(node)[0]
-    hardware = cell_function(node, pieces, form, stages)
+    pieces, formula = node_pieces(node)[0], formulas(node)[0]
+
+    def hardware(acc):
+        return form.codes(formula, acc, stages)
+
     if found.refused:
         starts = [low, *(p[0] for p in pieces[1:] if low <= p[0] <= high)]
         with pytest.raises(IntsimError) as caught:
@@ -122,7 +129,7 @@ def check(node, form, stages, low, high):
     (cell,) = found.cells
     assert (cell.cell, cell.low, cell.high) == (0, low, high)
     out = refused(node, acc, form, stages)
-    codes = exact_cell_function(node, pieces)(acc)
+    codes = Exact().codes(formula, acc)
     difference = np.zeros(acc.shape, np.int64)
     if not out.all():
         difference[~out] = hardware(acc[~out]) - codes[~out]
@@ -196,21 +203,21 @@ def random_case(rng, dyadic):
 
 
 ONE_MULTIPLIER = {
-    "thresholds": RequantizerForm("thresholds"),
-    "float32": RequantizerForm("float32"),
-    "double": RequantizerForm("fixed-point", 32, None, True),
-    **{f"single-{m}": RequantizerForm("fixed-point", 32, m) for m in Rounding},
-    "tosa-single": RequantizerForm("tosa", 32),
-    "tosa-double": RequantizerForm("tosa", 32, None, True),
-    "tosa-16": RequantizerForm("tosa", 16),
-    **{f"shift-{m}": RequantizerForm("shift", rounding=m) for m in Rounding},
+    "thresholds": Thresholds(),
+    "float32": Float32(),
+    "double": FixedPoint(32, None, True),
+    **{f"single-{m}": FixedPoint(32, m) for m in Rounding},
+    "tosa-single": Tosa(32),
+    "tosa-double": Tosa(32, None, True),
+    "tosa-16": Tosa(16),
+    **{f"shift-{m}": Shift(rounding=m) for m in Rounding},
 }
-WIDTHS = {f"width-{bits}": RequantizerForm("fixed-point", bits, Rounding.HALF_UP) for bits in range(4, 33)}
+WIDTHS = {f"width-{bits}": FixedPoint(bits, Rounding.HALF_UP) for bits in range(4, 33)}
 
 
 def sweep(names, cases, seed):
     """Every form on every case; how often each verdict came."""
-    forms = {**ONE_MULTIPLIER, **WIDTHS, "double-narrow": RequantizerForm("fixed-point", 12, None, True)}
+    forms = {**ONE_MULTIPLIER, **WIDTHS, "double-narrow": FixedPoint(12, None, True)}
     seen: dict[str, set[str]] = {name: set() for name in names}
     rng = np.random.default_rng(seed)
     for i in range(cases):
@@ -257,7 +264,7 @@ def test_ranges_up_to_20_bits(data):
 
 def test_double_rounding_of_an_eighth():
     """3 / 8 rounds to 0 once and to 1 twice: acc / 2 half up is 2, 2 / 4 half away is 1."""
-    found = certified(line(Fraction(1, 8)), RequantizerForm("fixed-point", 32, None, True), -40, 40)
+    found = certified(line(Fraction(1, 8)), FixedPoint(32, None, True), -40, 40)
     assert (found.node, found.source, found.verdict, found.equal) == ("n", "Quant_0", "differs", False)
     differences = found.cells[0].differences
     assert Difference(3, 4, 1, 1) in differences
@@ -275,10 +282,10 @@ def test_a_wide_range_costs_its_steps():
     """62-bit accumulators: 256 codes, decided in a moment."""
     edge = 1 << 62
     node = line(Fraction(1, 1 << 55))
-    found = certified(node, RequantizerForm("shift", rounding=Rounding.HALF_EVEN), -edge, edge)
+    found = certified(node, Shift(rounding=Rounding.HALF_EVEN), -edge, edge)
     assert found.equal
     half = 1 << 54
-    ties = certified(node, RequantizerForm("shift", rounding=Rounding.HALF_UP), -edge, edge).cells[0]
+    ties = certified(node, Shift(rounding=Rounding.HALF_UP), -edge, edge).cells[0]
     assert ties.count == 128, "every second tie, from -127.5 to 126.5"
     assert ties.differences[-1] == Difference(253 * half, 253 * half, 1, 1)
 
@@ -286,9 +293,9 @@ def test_a_wide_range_costs_its_steps():
 def test_a_float32_multiplier_sees_24_bits():
     """2^24 + 1 is not a binary32: accumulators from there on are rounded before they are scaled."""
     node = line(1, low=0, high=1 << 24)
-    assert certified(node, RequantizerForm("float32"), (1 << 24) - 9, (1 << 24) + 9).equal
+    assert certified(node, Float32(), (1 << 24) - 9, (1 << 24) + 9).equal
     node = line(Fraction(1, 2), low=0, high=1 << 24, rounding="floor")
-    found = certified(node, RequantizerForm("float32"), (1 << 24) - 8, (1 << 24) + 8).cells[0]
+    found = certified(node, Float32(), (1 << 24) - 8, (1 << 24) + 8).cells[0]
     # below 2^24 floor against nearest even; above, odd accumulators are lost
     assert found.differences[0] == Difference((1 << 24) - 5, (1 << 24) - 5, 1, 1)
     assert all(d.low % 2 for d in found.differences)
@@ -297,25 +304,25 @@ def test_a_float32_multiplier_sees_24_bits():
 def test_a_bias_that_wraps():
     """100 + 50 in an 8-bit register is -106."""
     node = line(1, 50)
-    found = certified(node, RequantizerForm("shift", rounding=Rounding.FLOOR), -128, 127, (Stage(None, 8, "wrap"),))
+    found = certified(node, Shift(rounding=Rounding.FLOOR), -128, 127, (Stage(None, 8, "wrap"),))
     assert found.cells[0].differences == (Difference(78, 127, -255, -206),)
     node = line(1, 50, low=0, high=1)  # both ends of 0..300 agree; between them the register is negative
-    found = certified(node, RequantizerForm("shift", rounding=Rounding.FLOOR), 0, 300, (Stage(None, 8, "wrap"),))
+    found = certified(node, Shift(rounding=Rounding.FLOOR), 0, 300, (Stage(None, 8, "wrap"),))
     assert found.cells[0].differences == (Difference(78, 206, -1, -1),)
     saturating = (Stage(None, 8, "saturate"),)
-    assert certified(node, RequantizerForm("shift", rounding=Rounding.FLOOR), 0, 300, saturating).equal
+    assert certified(node, Shift(rounding=Rounding.FLOOR), 0, 300, saturating).equal
 
 
 def test_a_left_shift_that_wraps():
     """A scale of 16 shifts left by 5 first: 2^26 becomes the least int32, 2^27 becomes 0."""
     node = line(16, low=0, high=1)
-    found = certified(node, RequantizerForm("fixed-point", 32, None, True), 1, (1 << 27) + 5)
+    found = certified(node, FixedPoint(32, None, True), 1, (1 << 27) + 5)
     assert found.cells[0].differences == (Difference(1 << 26, 1 << 27, -1, -1),)
 
 
 def test_tosa_preconditions_are_differences_of_their_own():
     """Scale 2^20 takes shift 10: values -512..511."""
-    found = certified(line(1 << 20), RequantizerForm("tosa", 32), -600, 600)
+    found = certified(line(1 << 20), Tosa(32), -600, 600)
     assert found.cells[0].differences == (
         Difference(-600, -513, 0, 0, "precondition"),
         Difference(512, 600, 0, 0, "precondition"),
@@ -325,30 +332,30 @@ def test_tosa_preconditions_are_differences_of_their_own():
 
 
 def test_refusals_are_said():
-    found = certified(line(Fraction(1, 3)), RequantizerForm("shift", rounding=Rounding.FLOOR), -5, 5)
+    found = certified(line(Fraction(1, 3)), Shift(rounding=Rounding.FLOOR), -5, 5)
     assert (found.verdict, found.equal, found.cells) == ("refused", False, ())
     assert "not a power of two" in found.reason
-    found = certified(line(Fraction(-1, 4)), RequantizerForm("tosa", 32), -5, 5)
+    found = certified(line(Fraction(-1, 4)), Tosa(32), -5, 5)
     assert found.verdict == "refused"
     assert "multiplier >= 0" in found.reason
     # the piece that refuses is not in reach
     beyond = made([[(None, Fraction(1, 4), Fraction(0)), (6, Fraction(1, 3), Fraction(0))]])
-    assert certified(beyond, RequantizerForm("shift", rounding=Rounding.HALF_EVEN), -5, 5).equal
+    assert certified(beyond, Shift(rounding=Rounding.HALF_EVEN), -5, 5).equal
     graph = graph_of(line(1), (0, 1))
     with pytest.raises(IntsimError, match="certificates are for requantize nodes"):
-        certify_requantizer(graph, replace(graph.nodes[0], op="affine"), RequantizerForm("exact"), ())
+        certify_requantizer(graph, replace(graph.nodes[0], op="affine"), Exact(), ())
 
 
 def test_what_is_too_large_stays_undecided():
     """Never called equal: more codes than are looked at, more wraps, and one cell of two."""
     dense = line(1, low=None, high=None)
-    found = certified(dense, RequantizerForm("fixed-point", 32, Rounding.HALF_UP), 0, 1 << 23)
+    found = certified(dense, FixedPoint(32, Rounding.HALF_UP), 0, 1 << 23)
     assert (found.verdict, found.equal) == ("undecided", False)
     assert "more than 4194304 steps" in found.reason
-    wraps = certified(line(Fraction(1, 1 << 30), 1), RequantizerForm("float32"), 0, 1 << 40, (Stage(None, 8, "wrap"),))
+    wraps = certified(line(Fraction(1, 1 << 30), 1), Float32(), 0, 1 << 40, (Stage(None, 8, "wrap"),))
     assert (wraps.verdict, wraps.equal) == ("undecided", False)
     assert "wraps at more than 65536" in wraps.reason
-    assert certified(dense, RequantizerForm("thresholds"), 0, 1 << 23).verdict == "refused"
+    assert certified(dense, Thresholds(), 0, 1 << 23).verdict == "refused"
 
 
 def test_the_answer_needs_no_guess(monkeypatch):
@@ -357,7 +364,7 @@ def test_the_answer_needs_no_guess(monkeypatch):
     with_guesses = requantizers.intervals
 
     def unguided(cut, codes, directed):
-        return with_guesses([replace(s, slopes=()) for s in cut], (0, 0), directed)
+        return with_guesses([replace(s, lines=((Fraction(0), Fraction(0)),)) for s in cut], (0, 0), directed)
 
     for _ in range(40):
         node, stages = random_case(rng, False)
@@ -399,7 +406,7 @@ def quantizer(source, cells, count):
 
 
 def ranges(graph, node, stages=()):
-    found = certify_requantizer(graph, node, RequantizerForm("exact"), stages)
+    found = certify_requantizer(graph, node, Exact(), stages)
     assert found.equal
     return [(c.low, c.high) for c in found.cells]
 
@@ -493,11 +500,11 @@ def test_one_tensor_read_twice_has_one_code():
         [[(None, Fraction(1, 2), Fraction(0))]], arrays={"coefficients": np.array([[1], [1]])}, inputs=("x", "x")
     )
     graph = graph_of(node, (-99, 99), (-99, 99))
-    half_up = certify_requantizer(graph, node, RequantizerForm("shift", rounding=Rounding.HALF_UP), ())
+    half_up = certify_requantizer(graph, node, Shift(rounding=Rounding.HALF_UP), ())
     assert half_up.equal
     both = replace(node, inputs=("x", "z"))
     graph = graph_of(both, (-99, 99), (-99, 99))
-    assert not certify_requantizer(graph, both, RequantizerForm("shift", rounding=Rounding.HALF_UP), ()).equal
+    assert not certify_requantizer(graph, both, Shift(rounding=Rounding.HALF_UP), ()).equal
 
 
 def test_too_many_combinations_stay_undecided():
@@ -505,11 +512,11 @@ def test_too_many_combinations_stay_undecided():
         [[(None, Fraction(1, 2), Fraction(0))]], arrays={"coefficients": np.array([[1], [-1]])}, inputs=("a", "b")
     )
     graph = graph_of(node, (0, 4095), (0, 4095))
-    found = certify_requantizer(graph, node, RequantizerForm("float32"), ())
+    found = certify_requantizer(graph, node, Float32(), ())
     assert (found.verdict, found.equal) == ("undecided", False)
     assert "combinations" in found.reason
     assert (found.cells[0].low, found.cells[0].high) == (-4095, 4095)
-    assert certify_requantizer(graph, node, RequantizerForm("exact"), ()).equal  # compared with itself
+    assert certify_requantizer(graph, node, Exact(), ()).equal  # compared with itself
 
 
 # Multiplier widths
@@ -517,7 +524,7 @@ def test_too_many_combinations_stay_undecided():
 
 def test_multiplier_widths():
     """Each width is what its own certificate says; powers of two need no more than the narrowest."""
-    double, half_up = RequantizerForm("fixed-point", 32, None, True), RequantizerForm("float32")
+    double, half_up = FixedPoint(32, None, True), Float32()
     node = line(Fraction(1, 3), rounding="half_up")
     graph = graph_of(node, (-400, 400))
     found = multiplier_widths(graph, node, half_up)
@@ -533,6 +540,6 @@ def test_a_wider_multiplier_may_fail_where_a_narrower_holds():
     """80 * 2/107 is just below a tie; of 19/2^10, 38/2^11, 77/2^12, 153/2^13 only the third is above 2/107."""
     node = line(Fraction(2, 107), rounding="half_up")
     graph = graph_of(node, (-100, 100))
-    assert multiplier_widths(graph, node, RequantizerForm("float32")) == (6, 7, *range(9, 33))
+    assert multiplier_widths(graph, node, Float32()) == (6, 7, *range(9, 33))
     found = certify_requantizer(graph, node, WIDTHS["width-8"], ()).cells[0].differences
     assert found == (Difference(-80, -80, -1, -1), Difference(80, 80, 1, 1))

@@ -19,7 +19,10 @@ from intsim.arithmetic import (
     multiply_single_rounding,
     shift_requantize,
 )
-from intsim.arithmetic.form import RequantizerForm
+from intsim.arithmetic.requantizers.exact import Exact
+from intsim.arithmetic.requantizers.fixed_point import FixedPoint
+from intsim.arithmetic.requantizers.float32 import Float32
+from intsim.arithmetic.requantizers.shift import Shift
 from intsim.arithmetic.rounding import Rounding
 from intsim.errors import IntsimError
 from intsim.testing import (
@@ -155,23 +158,23 @@ def stored(values, p):
 
 RIGHT = {
     "single": (
-        RequantizerForm("fixed-point", 32, Rounding.HALF_UP),
+        FixedPoint(32, Rounding.HALF_UP),
         lambda acc, p: stored(multiply_single_rounding(acc, p.multiplier, p.shift, "half_up"), p),
     ),
     "double": (
-        RequantizerForm("fixed-point", 32, None, True),
+        FixedPoint(32, None, True),
         lambda acc, p: stored(multiply_high_double_rounding(acc, p.multiplier, p.shift), p),
     ),
     "shift": (
-        RequantizerForm("shift", None, Rounding.FLOOR),
+        Shift(None, Rounding.FLOOR),
         lambda acc, p: stored(shift_requantize(acc, p.shift, "floor"), p),
     ),
     "float32": (
-        RequantizerForm("float32"),
+        Float32(),
         lambda acc, p: float32_requantize(acc, p.factor, p.zero_point, p.low, p.high),
     ),
     "exact": (
-        RequantizerForm("exact"),
+        Exact(),
         lambda acc, p: (
             stored(np.array([round(int(v) * p.scale) for v in acc]), p)
             if p.rounding == "half_even"
@@ -198,7 +201,7 @@ def test_wrong_requantizers_are_found():
     for kernel, form in ((single, RIGHT["double"][0]), (double, RIGHT["single"][0])):
         with pytest.raises(CounterexampleError, match="the kernel and requantizer fixed-point disagree"):
             check_requantizer(kernel, form)
-    even = RequantizerForm("shift", None, Rounding.HALF_EVEN)
+    even = Shift(None, Rounding.HALF_EVEN)
     with pytest.raises(CounterexampleError, match=r"acc \* scale \[.*\.5\]"):
         check_requantizer(lambda acc, p: stored(shift_requantize(acc, p.shift, "half_up"), p), even)
     with pytest.raises(CounterexampleError, match="zero_point"):
@@ -215,8 +218,8 @@ def test_a_requantizer_of_given_scales():
         assert (p.low, p.high) == (0, 15)
         return stored(np.array([round(int(v) * p.scale) for v in acc]), p)
 
-    exact = RequantizerForm("exact", None, Rounding.HALF_EVEN)
-    check_requantizer(kernel, exact, 50, 16, IntegerType(4, False), scales, zero_points=False)
+    even = Rounding.HALF_EVEN
+    check_requantizer(kernel, Exact(), 50, 16, IntegerType(4, False), scales, zero_points=False, rounding=even)
     assert seen == {Fraction(1, 3), Fraction(1, 7)}
 
 

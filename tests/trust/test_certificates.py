@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from intsim.arithmetic.accumulate import Stage
 from intsim.graph import IntegerGraph, Node, Tensor, rationals
-from intsim.ops.pieces import node_pieces, pieces_json
-from intsim.ops.schemes import cell_function
+from intsim.ops.pieces import pieces_json
+from intsim.ops.requantize import formulas
 from intsim.proofs.requantizers import certify_requantizer
 from intsim.testing import integer_types, requantizers, scales
 
@@ -54,7 +54,7 @@ def check(form, scale, offset, kind, mode, bits):
     bottom = scale.denominator * offset.denominator
     top = every * (scale.numerator * offset.denominator) + offset.numerator * scale.denominator
     exact = np.clip(rounded(top, bottom, mode), kind.min, kind.max)
-    hardware = cell_function(node, node_pieces(node)[0], form, stages)(every)
+    hardware = form.codes(formulas(node)[0], every, stages)
     certificate = certify_requantizer(graph, node, form, stages)
     if certificate.verdict == "refused":
         assert certificate.reason

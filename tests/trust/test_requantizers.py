@@ -5,13 +5,16 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from intsim.arithmetic.form import RequantizerForm
 from intsim.arithmetic.integers import IntegerType
+from intsim.arithmetic.pieces import Formula
+from intsim.arithmetic.requantizers.exact import Exact
+from intsim.arithmetic.requantizers.fixed_point import FixedPoint
+from intsim.arithmetic.requantizers.float32 import Float32
+from intsim.arithmetic.requantizers.shift import Shift
+from intsim.arithmetic.requantizers.thresholds import Thresholds
+from intsim.arithmetic.requantizers.tosa import Tosa
 from intsim.arithmetic.rounding import Rounding
 from intsim.errors import IntsimError
-from intsim.graph import Node
-from intsim.ops.pieces import pieces_json
-from intsim.ops.schemes import cell_function
 from intsim.testing import weighted
 
 from . import dumb, record
@@ -22,16 +25,16 @@ INT32 = IntegerType(32, True)
 BOUND = 1 << 20
 
 FORMS = {
-    "exact": RequantizerForm("exact"),
-    "thresholds": RequantizerForm("thresholds"),
-    "float32": RequantizerForm("float32"),
-    "tosa, 32 bits": RequantizerForm("tosa", 32),
-    "tosa, 32 bits, double rounding": RequantizerForm("tosa", 32, None, True),
-    "tosa, 16 bits": RequantizerForm("tosa", 16),
-    "fixed-point, double rounding": RequantizerForm("fixed-point", 32, None, True),
-    "fixed-point, double rounding, 16-bit multiplier": RequantizerForm("fixed-point", 16, None, True),
-    **{f"fixed-point, {mode}": RequantizerForm("fixed-point", 32, mode) for mode in Rounding},
-    **{f"shift, {mode}": RequantizerForm("shift", None, mode) for mode in Rounding},
+    "exact": Exact(),
+    "thresholds": Thresholds(),
+    "float32": Float32(),
+    "tosa, 32 bits": Tosa(32),
+    "tosa, 32 bits, double rounding": Tosa(32, None, True),
+    "tosa, 16 bits": Tosa(16),
+    "fixed-point, double rounding": FixedPoint(32, None, True),
+    "fixed-point, double rounding, 16-bit multiplier": FixedPoint(16, None, True),
+    **{f"fixed-point, {mode}": FixedPoint(32, mode) for mode in Rounding},
+    **{f"shift, {mode}": Shift(None, mode) for mode in Rounding},
 }
 
 
@@ -59,23 +62,15 @@ def compared(form, vectors):
         acc = accumulators(scale, 20)
         pieces = [(None, scale, Fraction(0))]
         low, high = (-128, 127) if form.scheme == "thresholds" else (-BOUND, BOUND)
-        attributes = {
-            "cells": [1],
-            "pieces": pieces_json([pieces]),
-            "rounding": mode,
-            "zero": 0,
-            "low": low,
-            "high": high,
-        }
-        function = cell_function(Node("requantize", "n", ("x",), "y", attributes, {}), pieces, form, ())
+        formula = Formula(pieces, Rounding(mode), 0, low, high)
         try:
-            ours = function(acc)
+            ours = form.codes(formula, acc)
         except IntsimError:
             # TOSA takes no value beyond 2^(shift-1)
             assert form.scheme == "tosa"
             acc = acc[np.abs(acc) < 1 << 20]
             try:
-                ours = function(acc)
+                ours = form.codes(formula, acc)
             except IntsimError:
                 continue
         form_ = (form.scheme, form.multiplier_bits, form.rounding, form.double_rounding)

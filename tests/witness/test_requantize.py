@@ -5,14 +5,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from intsim.arithmetic.requantize import (
-    float32_requantize,
-    float32_scale,
+from intsim.arithmetic.requantizers.fixed_point import (
     multiply_high_double_rounding,
     quantize_multiplier,
     rounding_divide_by_pot,
     saturating_rounding_doubling_high_mul,
 )
+from intsim.arithmetic.requantizers.float32 import float32_requantize, float32_scale
 from intsim.arithmetic.rounding import round_divide
 
 from .programs import WITNESSES, build, call, missing

@@ -57,7 +57,7 @@ def _follow(graph: IntegerGraph, node: Node, target: Target, analysis: Analysis)
         elif not sound:
             held = ANYTHING
     elif node.op == "requantize":
-        if not sound or target.form.scheme not in ("exact", "thresholds"):
+        if not sound or not target.requantize.exact:
             low, high = node.attributes["low"], node.attributes["high"]
             held = ANYTHING if low is None or high is None else (low, high)
     elif not sound:

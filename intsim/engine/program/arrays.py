@@ -11,8 +11,8 @@ from intsim.engine.node import run_node
 from intsim.engine.program.analysis import INT32, byte_shift, byte_weights, inside, narrowest, safe
 from intsim.engine.program.builder import ProgramBuilder
 from intsim.engine.program.program import Frame
-from intsim.engine.requantize.affine import AffineRequantizer, Bent
-from intsim.engine.requantize.kernels import bent_dense, combine_dense, requantize_dense
+from intsim.engine.requantize.affine import AffineRequantizer, TwoFormulas
+from intsim.engine.requantize.kernels import combine_dense, requantize_dense, two_formulas_dense
 from intsim.engine.requantize.node import cell_layout, known_fit
 from intsim.engine.requantize.table_kernels import table_dense
 from intsim.engine.threads import each, shares
@@ -58,7 +58,7 @@ def _reason(builder: ProgramBuilder, node: Node) -> tuple[str, str]:
     return "BLAS", "operands are not bytes, or not constant" if node.op == "matmul" else "operands are not bytes"
 
 
-def formula(builder: ProgramBuilder, node: Node) -> AffineRequantizer | Bent | None:
+def formula(builder: ProgramBuilder, node: Node) -> AffineRequantizer | TwoFormulas | None:
     """The proven formula of a requantizer for all that can arrive."""
     tensors = [builder.graph.tensors[i] for i in node.inputs]
     reach = builder.analysis.holds[node.inputs[0]]
@@ -66,7 +66,7 @@ def formula(builder: ProgramBuilder, node: Node) -> AffineRequantizer | Bent | N
         if not builder.analysis.sound[node.output]:
             return None
         reach = combined_range(node, *tensors)
-    return known_fit(node, tensors, builder.target.form, builder.target.stages, reach)
+    return known_fit(node, tensors, builder.target.requantize, builder.target.stages, reach)
 
 
 def requantize(builder: ProgramBuilder, node: Node) -> bool:
@@ -88,10 +88,10 @@ def requantize(builder: ProgramBuilder, node: Node) -> bool:
     def action(frame: Frame) -> None:
         given = [np.ascontiguousarray(frame.arrays[n]).reshape(layout) for n in node.inputs]
         out = np.empty(layout, kind)
-        if isinstance(rule, Bent):
+        if isinstance(rule, TwoFormulas):
             if spread is not None:
                 given = [sum(a * f.astype(np.int64)[:, None] for a, f in zip(given, spread, strict=True))]
-            bent_dense(given[0].astype(lane, copy=False), rule, out)
+            two_formulas_dense(given[0].astype(lane, copy=False), rule, out)
         elif spread is None:
             requantize_dense(given[0].astype(lane, copy=False), rule, out)
         else:
@@ -100,7 +100,7 @@ def requantize(builder: ProgramBuilder, node: Node) -> bool:
 
     why = "proven for every accumulator that can arrive"
     size = math.prod(shape) * kind().itemsize
-    kernel = "two formulas" if isinstance(rule, Bent) else "formula and table" if rule.table.size else "formula"
+    kernel = "two formulas" if isinstance(rule, TwoFormulas) else "formula and table" if rule.table.size else "formula"
     builder.step((node,), kernel, why, action, size, arrays=node.inputs, made=(node.output,))
     return True
 

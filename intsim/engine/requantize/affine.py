@@ -1,4 +1,4 @@
-"""What a requantize node does to accumulators, as numbers that a compiled loop can use: made and proven by `staircase`.
+"""What a requantize node does to accumulators, as numbers that a compiled loop can use: made and proven by `fit`.
 
 For channel c and accumulator v, with u = v, or -v where scale[c] < 0:
 
@@ -35,7 +35,7 @@ class AffineRequantizer:
 
 
 @dataclass(frozen=True)
-class Bent:
+class TwoFormulas:
     """Two formulas without tables, of one clip: `below` for accumulators less than the cell's start, else `above`."""
 
     starts: NDArray[np.int64]  # (cells,)

@@ -1,10 +1,9 @@
-"""Requantize nodes as a float64 formula, proven equal to the scheme's definition: docs/requantizers.md, `rounder.py`.
+"""Requantize nodes as a float64 formula, proven equal to the scheme's definition: docs/requantizers.md.
 
-A requantizer of few codes is a staircase. Three steps prove that a formula climbs the same one:
+A requantizer of few codes has few steps. Three things prove that a formula has the same ones:
 
-1. The definition is monotone over the accumulators that can arrive. Within a piece by its form: every step of it is
-   monotone except a register or a left shift that wraps, and ranges that a scheme refuses; both are ruled out by
-   the ends of the piece. Between pieces, and over all, the codes at the ends of pieces say so.
+1. The definition is monotone over the accumulators that can arrive. Within a piece the requantizer says so. Between
+   pieces, and over all, the codes at the ends of pieces say so.
 2. For each code k, T_k is the least accumulator that reaches it. Exact rounding solves an inequality; other schemes
    are evaluated next to where a line through them would have it, further away until the code is crossed.
 3. The formula is monotone too: product, sum and rounding of binary64 are. So it is the definition everywhere if it is
@@ -25,13 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.arithmetic.accumulate import Stage
-from intsim.arithmetic.form import RequantizerForm
-from intsim.engine.requantize.affine import RINT, AffineRequantizer, Bent
-from intsim.engine.requantize.steps import Cell, column, monotone_cell, nearby, solved, sought
+from intsim.arithmetic.pieces import Piece
+from intsim.arithmetic.requantizers.requantizer import Requantizer, StepLimitError
+from intsim.engine.requantize.affine import RINT, AffineRequantizer, TwoFormulas
+from intsim.engine.requantize.steps import Cell, Definition, column, monotone_cell, nearby, solved, sought
 from intsim.errors import IntsimError
 from intsim.graph import IntArray, Node, Tensor
-from intsim.ops.pieces import Piece, Transform, node_pieces, pieces_json
-from intsim.ops.schemes import transform
+from intsim.ops.pieces import node_pieces, pieces_json
+from intsim.ops.requantize import formulas
 
 MOST_CODES = 1 << 16
 MOST_SOLVED, MOST_SOUGHT = 1 << 24, 1 << 22
@@ -47,7 +47,7 @@ Floats = NDArray[np.float64]
 def fit(
     node: Node,
     tensors: Sequence[Tensor],
-    form: RequantizerForm,
+    requantizer: Requantizer,
     stages: Sequence[Stage],
     reach: tuple[int, int],
     codes: tuple[int, int] | None = None,
@@ -57,35 +57,35 @@ def fit(
     Args:
         node: a requantize node.
         tensors: its inputs.
-        form: the requantizer.
+        requantizer: the target's.
         stages: the accumulator's registers, into the last of which a bias is added; empty for unbounded.
         reach: least and greatest accumulator that can arrive, inclusive; with several inputs, of their integer
-            combination, which only schemes exact, thresholds and shift form.
+            combination, which only requantizers that add exactly see.
         codes: clip of the formula; must hold every code within reach. By default the codes within reach.
 
     Returns:
         None also where the definition would raise an error, and where a proof would be long: more than 2^16 codes,
         or more steps in all cells together than `MOST_SOLVED`, `MOST_SOUGHT`.
     """
-    exact = form.scheme in ("exact", "thresholds")
-    if (len(tensors) > 1 and not exact and form.scheme != "shift") or not -FARTHEST < reach[0] <= reach[1] < FARTHEST:
+    several = len(tensors) > 1 and not requantizer.adds_exactly
+    if several or not -FARTHEST < reach[0] <= reach[1] < FARTHEST:
         return None
-    function = transform(node, RequantizerForm("exact") if exact else form, stages)
+    definition = Definition(requantizer, stages)
     try:
         cells: list[Cell] = []
-        for pieces in node_pieces(node):
-            cell = monotone_cell(node, pieces, form, stages, reach, function)
+        for formula in formulas(node):
+            cell = monotone_cell(formula, definition, reach)
             if cell is None:
                 return None
             cells.append(cell)
-        return _fitted(node, cells, reach, codes, None if exact else function) if cells else None
-    except IntsimError:
+        return _fitted(cells, reach, codes, definition) if cells else None
+    except (IntsimError, StepLimitError):
         return None  # the definition says what is wrong, if an accumulator gets there
 
 
-def fit_bent(
-    node: Node, tensors: Sequence[Tensor], form: RequantizerForm, stages: Sequence[Stage], reach: tuple[int, int]
-) -> Bent | None:
+def fit_two_formulas(
+    node: Node, tensors: Sequence[Tensor], requantizer: Requantizer, stages: Sequence[Stage], reach: tuple[int, int]
+) -> TwoFormulas | None:
     """Two formulas for a node whose cells have up to two pieces each, such as a LeakyRelu or PRelu.
 
     Each is `fit` of all cells with one piece alone, over the whole reach, which is more than it is used for. None if
@@ -99,17 +99,17 @@ def fit_bent(
     for side in (0, -1):
         lines: list[list[Piece]] = [[(None, *cell[side][1:])] for cell in cells]
         one = replace(node, attributes={**node.attributes, "pieces": pieces_json(lines)})
-        part = fit(one, tensors, form, stages, reach, (low, high))
+        part = fit(one, tensors, requantizer, stages, reach, (low, high))
         if part is None or part.table.size:
             return None
         parts.append(part)
-    # a cell of one piece may bend anywhere; starts beyond the reach are brought to its end
+    # a cell of one piece may change anywhere; starts beyond the reach are brought to its end
     starts = [reach[0] if cell[-1][0] is None else min(max(cell[-1][0], reach[0]), reach[1] + 1) for cell in cells]
-    return Bent(np.array(starts, np.int64), *parts)
+    return TwoFormulas(np.array(starts, np.int64), *parts)
 
 
 def _fitted(
-    node: Node, cells: list[Cell], reach: tuple[int, int], codes: tuple[int, int] | None, function: Transform | None
+    cells: list[Cell], reach: tuple[int, int], codes: tuple[int, int] | None, definition: Definition
 ) -> AffineRequantizer | None:
     """Thresholds and formula of all cells, a block of them at a time."""
     least, most = min(c.base for c in cells), max(c.top for c in cells)
@@ -117,7 +117,7 @@ def _fitted(
     steps = sum(c.top - c.base for c in cells)
     if low > least or high < most or high - low > MOST_CODES:
         return None
-    if steps > (MOST_SOLVED if function is None else MOST_SOUGHT):
+    if steps > (MOST_SOLVED if definition.requantizer.exact else MOST_SOUGHT):
         return None
     scale, offset = np.zeros(len(cells)), np.array([float(c.base) for c in cells])
     table: list[IntArray] | None = [] if len(cells) * (high - low) <= MOST_TABLE else None
@@ -125,8 +125,8 @@ def _fitted(
     size = max(1, BLOCK // max(1, high - low))
     for start in range(0, len(cells), size):
         block = cells[start : start + size]
-        places = solved(node, block, low, high) if function is None else sought(node, block, low, high, function)
-        found = _formula(node, block, places, low, high)
+        places = (solved if definition.requantizer.exact else sought)(block, low, high, definition)
+        found = _formula(block, places, low, high)
         if found is None or (table is None and not found[2]):
             return None
         scale[start : start + size], offset[start : start + size] = found[:2]
@@ -137,16 +137,14 @@ def _fitted(
     return AffineRequantizer(scale, offset, RINT, low, high, full, reach)
 
 
-def _formula(
-    node: Node, cells: list[Cell], places: IntArray, low: int, high: int
-) -> tuple[Floats, Floats, bool] | None:
+def _formula(cells: list[Cell], places: IntArray, low: int, high: int) -> tuple[Floats, Floats, bool] | None:
     """Scale and offset of each cell, and whether they need no table; None where they are off by more than a code."""
     codes = np.arange(low + 1, high + 1)
     base, top = column([c.base for c in cells]), column([c.top for c in cells])
     first, last = column([c.stretches[0].first for c in cells]), column([c.stretches[-1].last for c in cells])
     climbs = (top > base)[:, 0]
     slope = np.array([[c.slope if up else 0.0] for c, up in zip(cells, climbs, strict=True)])
-    offsets = [nearby(c.main.offset + node.attributes["zero"]) for c in cells]
+    offsets = [nearby(c.main.offset + c.formula.zero) for c in cells]
     written = np.where(climbs[:, None], np.array(offsets)[:, None], base)
     active = (codes > base) & (codes <= top)
     # offsets o that have floor(slope * u + o) reach k at T_k and not before, and not leave the codes at the ends

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.engine.requantize.affine import AffineRequantizer, Bent
+from intsim.engine.requantize.affine import AffineRequantizer, TwoFormulas
 from intsim.jit.compile import compiled
 
 EXACT = 1 << 53
@@ -78,7 +78,7 @@ def _requantize_table(acc, out, scale, offset, kind, low, high, steps, sure):  #
     outer, cells, inner = acc.shape
     for o in range(outer):
         for c in range(cells):
-            s, b, falls, stairs = scale[c], offset[c], scale[c] < 0, steps[c]
+            s, b, falls, row = scale[c], offset[c], scale[c] < 0, steps[c]
             for start in range(0, inner, block):
                 line, codes = acc[o, c, start : start + block], out[o, c, start : start + block]
                 if _nearest(line, codes, s, b, low, high, sure) == 0:
@@ -90,12 +90,12 @@ def _requantize_table(acc, out, scale, offset, kind, low, high, steps, sure):  #
                     if at >= end:
                         break  # never: a loop that may end early stays scalar, which is faster than gathering
                     u = lane(-line[i]) if falls else line[i]
-                    step = np.int32(u >= stairs[at + np.uint64(1)]) - np.int32(u < stairs[at])
+                    step = np.int32(u >= row[at + np.uint64(1)]) - np.int32(u < row[at])
                     codes[i] = np.int32(at) + least + step
 
 
 @compiled
-def _requantize_bent(acc, out, starts, scales, offsets, kind, low, high):  # type: ignore[no-untyped-def]
+def _requantize_two_formulas(acc, out, starts, scales, offsets, kind, low, high):  # type: ignore[no-untyped-def]
     """acc, out: (outer, cells, inner); starts: (cells,), binary64; scales, offsets: (2, cells), below and above."""
     outer, cells, inner = acc.shape
     for o in range(outer):
@@ -153,13 +153,13 @@ def requantize_dense(acc: NDArray[Any], rounder: AffineRequantizer, out: Codes |
     return out
 
 
-def bent_dense(acc: NDArray[Any], bent: Bent, out: Codes | None = None) -> Codes:
+def two_formulas_dense(acc: NDArray[Any], rule: TwoFormulas, out: Codes | None = None) -> Codes:
     """`requantize_dense` for two formulas; accumulators are within 2^53."""
-    low, high = bent.above.low, bent.above.high
+    low, high = rule.above.low, rule.above.high
     out = np.empty(acc.shape, code_type(low, high)) if out is None else out
-    scales, offsets = (np.stack([getattr(r, k) for r in (bent.below, bent.above)]) for k in ("scale", "offset"))
-    starts, stored = bent.starts.astype(np.float64), out.view(CARRIERS[out.dtype.itemsize])
-    _requantize_bent(acc, stored, starts, scales, offsets, bent.above.kind, float(low), float(high))
+    scales, offsets = (np.stack([getattr(r, k) for r in (rule.below, rule.above)]) for k in ("scale", "offset"))
+    starts, stored = rule.starts.astype(np.float64), out.view(CARRIERS[out.dtype.itemsize])
+    _requantize_two_formulas(acc, stored, starts, scales, offsets, rule.above.kind, float(low), float(high))
     return out
 
 

@@ -10,23 +10,23 @@ from math import prod
 import numpy as np
 
 from intsim.arithmetic.accumulate import Stage
-from intsim.arithmetic.form import RequantizerForm
-from intsim.engine.requantize.affine import AffineRequantizer, Bent
-from intsim.engine.requantize.fit import fit, fit_bent
-from intsim.engine.requantize.kernels import bent_dense, requantize_dense
+from intsim.arithmetic.requantizers.requantizer import Requantizer
+from intsim.engine.requantize.affine import AffineRequantizer, TwoFormulas
+from intsim.engine.requantize.fit import fit, fit_two_formulas
+from intsim.engine.requantize.kernels import requantize_dense, two_formulas_dense
 from intsim.errors import IntsimError
 from intsim.graph import IntArray, Node, Tensor
 from intsim.ops.pieces import combine, combined_range
-from intsim.ops.schemes import requantize
+from intsim.ops.requantize import requantize
 from intsim.targets import Target
 
 MOST_FITS = 512
 """Proven formulas that are kept, the latest ones."""
 STEPS_AN_ELEMENT, ALWAYS = 64, 1 << 16
 """A proof of more steps than `ALWAYS` needs this many elements to be worth its time."""
-Key = tuple[int, RequantizerForm, tuple[Stage, ...], tuple[int, int]]
+Key = tuple[int, Requantizer, tuple[Stage, ...], tuple[int, int]]
 
-_fits: OrderedDict[Key, tuple[weakref.ref[Node], AffineRequantizer | Bent | None]] = OrderedDict()
+_fits: OrderedDict[Key, tuple[weakref.ref[Node], AffineRequantizer | TwoFormulas | None]] = OrderedDict()
 
 
 def run_requantize(node: Node, arrays: list[IntArray], tensors: list[Tensor], target: Target) -> IntArray:
@@ -35,21 +35,22 @@ def run_requantize(node: Node, arrays: list[IntArray], tensors: list[Tensor], ta
     if fast is not None:
         return fast
     try:
-        return requantize(node, arrays, tensors, target.form, target.stages)
+        return requantize(node, arrays, tensors, target.requantize, target.stages)
     except IntsimError as error:
         raise IntsimError(f"node {node.source or node.name}: target {target.name}: {error}") from None
 
 
 def known_fit(
-    node: Node, tensors: Sequence[Tensor], form: RequantizerForm, stages: Sequence[Stage], reach: tuple[int, int]
-) -> AffineRequantizer | Bent | None:
-    """`fit`, else `fit_bent`, remembered for as long as the node lives and is among the last `MOST_FITS`."""
-    key = id(node), form, tuple(stages), reach
+    node: Node, tensors: Sequence[Tensor], requantizer: Requantizer, stages: Sequence[Stage], reach: tuple[int, int]
+) -> AffineRequantizer | TwoFormulas | None:
+    """`fit`, else `fit_two_formulas`, remembered for as long as the node lives and is among the last `MOST_FITS`."""
+    key = id(node), requantizer, tuple(stages), reach
     entry = _fits.get(key)
     if entry is not None and entry[0]() is node:  # another node may have the number of one that is gone
         _fits.move_to_end(key)
         return entry[1]
-    found = fit(node, tensors, form, stages, reach) or fit_bent(node, tensors, form, stages, reach)
+    given = node, tensors, requantizer, stages, reach
+    found = fit(*given) or fit_two_formulas(*given)
     _fits[key] = weakref.ref(node, lambda _: _fits.pop(key, None)), found
     while len(_fits) > MOST_FITS:
         _fits.popitem(last=False)
@@ -73,7 +74,7 @@ def cell_layout(shape: Sequence[int], cells: Sequence[int]) -> tuple[int, int, i
 
 def _by_formula(node: Node, arrays: list[IntArray], tensors: list[Tensor], target: Target) -> IntArray | None:
     """Codes by the formula; None where none is known for the accumulators at hand."""
-    if len(arrays) > 1 and target.form.scheme not in ("exact", "thresholds", "shift"):
+    if len(arrays) > 1 and not target.requantize.adds_exactly:
         return None
     acc = combine(node, *arrays)
     cells = tuple(node.attributes["cells"])
@@ -85,14 +86,13 @@ def _by_formula(node: Node, arrays: list[IntArray], tensors: list[Tensor], targe
     for reach in _reaches(node, tensors, target):
         if least < reach[0] or most > reach[1] or _long(node, reach, layout):
             continue
-        rounder = known_fit(node, tensors, target.form, target.stages, reach)
+        rounder = known_fit(node, tensors, target.requantize, target.stages, reach)
         if rounder is not None:
             dense = np.ascontiguousarray(np.broadcast_to(acc, shape)).reshape(layout)
             out = np.empty(layout, np.int64)
-            codes = (
-                bent_dense(dense, rounder, out) if isinstance(rounder, Bent) else requantize_dense(dense, rounder, out)
-            )
-            return codes.reshape(shape)
+            if isinstance(rounder, TwoFormulas):
+                return two_formulas_dense(dense, rounder, out).reshape(shape)
+            return requantize_dense(dense, rounder, out).reshape(shape)
     return None
 
 

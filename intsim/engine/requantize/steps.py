@@ -1,7 +1,6 @@
 """Where a requantizer's codes change: per cell the stretches on which it is monotone, and the place of each step.
 
-Within a piece a scheme is a chain of monotone functions, except where the register that takes the bias wraps, where a
-left shift wraps, and where it refuses values; the ends of a piece show that none of these is within reach. Codes of
+Within a piece the requantizer itself says whether it is monotone and takes every accumulator (`segments`). Codes of
 neighbouring pieces' ends then say whether the whole rises or falls. A cell that falls is turned: u = -accumulator.
 """
 
@@ -10,23 +9,42 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from intsim.arithmetic.accumulate import Stage
-from intsim.arithmetic.form import RequantizerForm
-from intsim.arithmetic.requantize import float32_scale, quantize_multiplier
+from intsim.arithmetic.pieces import Formula, Piece, spans
+from intsim.arithmetic.requantizers.requantizer import Requantizer
+from intsim.arithmetic.requantizers.thresholds import first_reaching
 from intsim.arithmetic.rounding import Rounding, round_fraction
-from intsim.arithmetic.thresholds import first_reaching
-from intsim.arithmetic.tosa import tosa_multiplier, value_limits
-from intsim.graph import IntArray, Node
-from intsim.ops.pieces import Piece, Transform
-from intsim.ops.requantize import clip
-from intsim.ops.schemes import bias_in_accumulator
+from intsim.graph import IntArray
 
 LARGEST_CODE = 1 << 31
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A requantizer and the registers in front of it."""
+
+    requantizer: Requantizer
+    stages: Sequence[Stage]
+
+    def codes(self, formula: Formula, piece: Piece, acc: IntArray) -> IntArray:
+        """Codes of accumulators within one piece."""
+        made = self.requantizer.apply(acc, piece[1], piece[2], formula.rounding, self.stages)
+        return formula.clip(made + formula.zero)
+
+    def ends(self, formula: Formula, piece: Piece, first: int, last: int) -> tuple[int, int]:
+        """Codes at both ends of a piece."""
+        if not self.requantizer.exact:
+            begin, end = self.codes(formula, piece, np.array([first, last])).tolist()
+            return begin, end
+        codes = [round_fraction(piece[1] * acc + piece[2], formula.rounding) + formula.zero for acc in (first, last)]
+        codes = codes if formula.low is None else [max(code, formula.low) for code in codes]
+        codes = codes if formula.high is None else [min(code, formula.high) for code in codes]
+        return codes[0], codes[1]
 
 
 @dataclass(frozen=True)
@@ -51,6 +69,7 @@ class Cell:
 
     sign: int
     stretches: list[Stretch]
+    formula: Formula
 
     @property
     def base(self) -> int:
@@ -78,98 +97,26 @@ def nearby(x: Fraction) -> float:
     return float(min(max(x, Fraction(-(1 << 1000))), Fraction(1 << 1000)))
 
 
-def monotone_cell(
-    node: Node,
-    pieces: list[Piece],
-    form: RequantizerForm,
-    stages: Sequence[Stage],
-    reach: tuple[int, int],
-    function: Transform,
-) -> Cell | None:
-    """One cell's stretches; None if it isn't monotone."""
-    found: list[Stretch] = []
-    for index, piece in enumerate(pieces):
-        first = reach[0] if piece[0] is None else max(reach[0], piece[0])
-        after = pieces[index + 1][0] if index + 1 < len(pieces) else None
-        last = reach[1] if after is None else min(reach[1], after - 1)
-        if first > last:
-            continue
-        line = _line(first, last, piece, form, stages)
-        if line is None:
+def monotone_cell(formula: Formula, definition: Definition, reach: tuple[int, int]) -> Cell | None:
+    """One cell's stretches; None if it isn't monotone, or refuses an accumulator within reach."""
+    stretches: list[Stretch] = []
+    for first, last, piece in spans(formula.pieces, *reach):
+        parts = definition.requantizer.segments(first, last, piece[1], piece[2], definition.stages)
+        segment, *more = islice(parts, 2)
+        if more or not segment.valid:
             return None
-        begin, end = _ends(node, first, last, piece, form, function)
-        found.append(Stretch(first, last, begin, end, *line, piece))
-    levels = [code for s in found for code in (s.begin, s.end)]
+        begin, end = definition.ends(formula, piece, first, last)
+        stretches.append(Stretch(first, last, begin, end, *segment.lines[-1], piece))
+    levels = [code for s in stretches for code in (s.begin, s.end)]
     steps = [b - a for a, b in pairwise(levels)]
-    if not found or max(map(abs, levels)) >= LARGEST_CODE:
+    if not stretches or max(map(abs, levels)) >= LARGEST_CODE:
         return None
     if min(steps) >= 0:
-        return Cell(1, found)
+        return Cell(1, stretches, formula)
     if max(steps) > 0:
         return None
-    return Cell(-1, [Stretch(-s.last, -s.first, s.end, s.begin, -s.scale, s.offset, s.piece) for s in found[::-1]])
-
-
-def _ends(
-    node: Node, first: int, last: int, piece: Piece, form: RequantizerForm, function: Transform
-) -> tuple[int, int]:
-    """Codes at both ends of a piece."""
-    at = node.attributes
-    if form.scheme not in ("exact", "thresholds"):
-        codes = _evaluated(node, np.array([first, last]), piece, function)
-        return int(codes[0]), int(codes[1])
-    _, scale, offset = piece
-    mode, low, high = Rounding(at["rounding"]), at["low"], at["high"]
-    codes_ = []
-    for acc in (first, last):
-        code = round_fraction(scale * acc + offset, mode) + at["zero"]
-        code = code if low is None else max(code, low)
-        codes_.append(code if high is None else min(code, high))
-    return codes_[0], codes_[1]
-
-
-def _evaluated(node: Node, acc: IntArray, piece: Piece, function: Transform) -> IntArray:
-    """The definition within one piece."""
-    return clip(node, function(acc, piece[1], piece[2]) + node.attributes["zero"])
-
-
-def _line(
-    first: int, last: int, piece: Piece, form: RequantizerForm, stages: Sequence[Stage]
-) -> tuple[Fraction, Fraction] | None:
-    """A piece's scale and offset as the scheme has them; None where it may not be monotone, or refuses."""
-    _, scale, offset = piece
-    if scale == 0 or form.scheme in ("exact", "thresholds"):
-        return scale, offset
-    bias = bias_in_accumulator(scale, offset) if offset else 0
-    low, high = first + bias, last + bias
-    if offset and stages:
-        register = stages[-1]
-        if register.overflow == "wrap" and (low < register.min or high > register.max):
-            return None
-        low, high = (min(max(v, register.min), register.max) for v in (low, high))
-    multiplier, limits = _multiplier(scale, form)
-    if limits is not None and (low < limits[0] or high > limits[1]):
-        return None
-    return multiplier, multiplier * bias
-
-
-def _multiplier(scale: Fraction, form: RequantizerForm) -> tuple[Fraction, tuple[int, int] | None]:
-    """What a scheme multiplies by, and the values between which it is monotone; None for all."""
-    if form.scheme == "shift":
-        return scale, None
-    if form.scheme == "float32":
-        return Fraction(float(float32_scale(scale))), None
-    bits = form.multiplier_bits or 32
-    if form.scheme == "tosa":
-        multiplier, shift = tosa_multiplier(scale, bits)
-        return Fraction(multiplier, 1 << shift), value_limits(multiplier, shift, bits)
-    multiplier, shift = quantize_multiplier(scale, bits)
-    exact = multiplier / Fraction(2) ** shift
-    if not form.double_rounding:
-        return exact, None
-    # the left shift is of 32 bits; nothing comes of a multiplier of 0
-    edge = 1 << 31 - (max(0, bits - 1 - shift) if multiplier else 0)
-    return exact, (-edge, edge - 1)
+    turned = [Stretch(-s.last, -s.first, s.end, s.begin, -s.scale, s.offset, s.piece) for s in stretches[::-1]]
+    return Cell(-1, turned, formula)
 
 
 def column(values: list[int]) -> IntArray:
@@ -191,14 +138,14 @@ def _outline(cells: list[Cell], codes: IntArray) -> IntArray:
     return places
 
 
-def solved(node: Node, cells: list[Cell], low: int, high: int) -> IntArray:
-    """T_k of exact rounding, int64 (cells, high - low).
+def solved(cells: list[Cell], low: int, high: int, definition: Definition) -> IntArray:
+    """T_k of a requantizer that is exact, int64 (cells, high - low): where the formula's rounding has its steps.
 
     In float64 `x = (edge - B) / S`, of relative error below 2^-50 of what was added, and T_k is x rounded up unless an
     integer is that near; then integers decide.
     """
     codes = np.arange(low + 1, high + 1)
-    mode, zero = Rounding(node.attributes["rounding"]), node.attributes["zero"]
+    mode, zero = cells[0].formula.rounding, cells[0].formula.zero
     places = _outline(cells, codes)
     edges = _edges(codes - zero, mode)
     climbing = [(r, s) for r, c in enumerate(cells) for s in c.stretches if s.end > s.begin]
@@ -225,7 +172,7 @@ def _edges(codes: IntArray, mode: Rounding) -> NDArray[np.float64]:
     return exact - {Rounding.FLOOR: 0.0, Rounding.CEIL: 1.0}.get(mode, 0.5)
 
 
-def sought(node: Node, cells: list[Cell], low: int, high: int, function: Transform) -> IntArray:
+def sought(cells: list[Cell], low: int, high: int, definition: Definition) -> IntArray:
     """T_k by evaluating the definition, int64 (cells, high - low)."""
     codes = np.arange(low + 1, high + 1)
     places = _outline(cells, codes)
@@ -233,19 +180,19 @@ def sought(node: Node, cells: list[Cell], low: int, high: int, function: Transfo
         for s in cell.stretches:
             if s.end > s.begin:
                 part = slice(s.begin + 1 - codes[0], s.end + 1 - codes[0])
-                row[part] = _crossings(node, codes[part], cell.sign, s, function)
+                row[part] = _crossings(codes[part], cell, s, definition)
     return places
 
 
-def _crossings(node: Node, codes: IntArray, sign: int, s: Stretch, function: Transform) -> IntArray:
+def _crossings(codes: IntArray, cell: Cell, s: Stretch, definition: Definition) -> IntArray:
     """For each code the least u of a stretch that reaches it; F(first) is below every one and F(last) is not."""
 
     def reached(u: IntArray, wanted: IntArray) -> NDArray[np.bool_]:
-        return np.asarray(_evaluated(node, sign * u, s.piece, function) >= wanted)
+        return np.asarray(definition.codes(cell.formula, s.piece, cell.sign * u) >= wanted)
 
     below, above = np.full(codes.shape, s.first), np.full(codes.shape, s.last)
     with np.errstate(all="ignore"):
-        guess = (codes - (0.5 + node.attributes["zero"] + nearby(s.offset))) / nearby(s.scale)
+        guess = (codes - (0.5 + cell.formula.zero + nearby(s.offset))) / nearby(s.scale)
     around = np.nan_to_num(np.clip(np.ceil(guess), s.first, s.last)).astype(np.int64)
     window = np.clip(around[:, None] + np.arange(-2, 3), s.first, s.last)
     passed = reached(window.reshape(-1), np.repeat(codes, 5)).reshape(window.shape)

@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.arithmetic.accumulate import Stage
-from intsim.arithmetic.form import RequantizerForm
 from intsim.arithmetic.integers import bits_for, saturate
 from intsim.arithmetic.schedule import schedule
 from intsim.engine.telemetry.kernels import BLOCK, register_lives
@@ -29,10 +28,9 @@ from intsim.graph import IntArray, Node, Tensor
 from intsim.mac.operands import channel_zeros
 from intsim.mac.plan import plan
 from intsim.ops.mac import Mac
-from intsim.ops.schemes import unclipped
+from intsim.ops.requantize import unclipped
 from intsim.targets import Target
 
-EXACT = RequantizerForm("exact")
 WIDEST = 64
 BINS = WIDEST + 2
 """Entries of a histogram: 1..64 bits, and at 65 what needs more; entry 0 is always 0."""
@@ -183,9 +181,8 @@ def clipped(
     Channels are the positions along `axis`. Thresholds, which have no clip, count what the formula would clip.
     """
     low, high = node.attributes["low"], node.attributes["high"]
-    form = EXACT if target.form.scheme == "thresholds" else target.form
     try:
-        values = np.moveaxis(unclipped(node, arrays, tensors, form, target.stages), axis, 0)
+        values = np.moveaxis(unclipped(node, arrays, tensors, target.requantize, target.stages), axis, 0)
     except IntsimError as error:
         raise IntsimError(f"node {node.source or node.name}: target {target.name}: {error}") from None
     values = values.reshape(values.shape[0], -1)

@@ -7,13 +7,16 @@ of multiplier and shift is that of MLIR, mlir/lib/Dialect/Tosa/Utils/QuantUtils.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from intsim.arithmetic.integers import as_integers
-from intsim.arithmetic.requantize import quantize_multiplier
+from intsim.arithmetic.pieces import Integers
+from intsim.arithmetic.requantizers.fixed_point import quantize_multiplier
+from intsim.arithmetic.requantizers.requantizer import Channel, Requantizer
 from intsim.errors import IntsimError
 
 LEAST_SHIFT, MOST_SHIFT = 2, 62
@@ -159,3 +162,54 @@ def _check(multiplier: int, shift: int, bits: int) -> None:
         )
     if not LEAST_SHIFT <= shift <= MOST_SHIFT:
         raise IntsimError(f"TOSA apply_scale_{bits}: shift {shift}; the rule is {LEAST_SHIFT} <= shift <= {MOST_SHIFT}")
+
+
+@dataclass(frozen=True)
+class Tosa(Requantizer):
+    """TOSA's RESCALE with a multiplier of 16 or 32 bits; its preconditions are errors.
+
+    Monotone everywhere: with DOUBLE_ROUND the added constant grows by 2^31 between values -1 and 0, the way the value
+    grows, and the multiplier isn't negative. Values against a precondition have no result.
+    """
+
+    multiplier_bits: int | None = 32
+
+    scheme: ClassVar[str] = "tosa"
+    takes: ClassVar[tuple[str, ...]] = ("multiplier_bits", "double_rounding")
+
+    def check(self) -> None:
+        """Two widths; DOUBLE_ROUND with the wider one."""
+        if self.multiplier_bits not in VALUE_BITS:
+            raise IntsimError(f'multiplier_bits is {self.multiplier_bits}; allowed for scheme "tosa": 16, 32')
+        if self.double_rounding and self.multiplier_bits != 32:
+            raise IntsimError('double_rounding is true; scheme "tosa" allows it with multiplier_bits = 32 only')
+
+    @classmethod
+    def variants(cls) -> tuple[Self, ...]:
+        """All three."""
+        return cls(32), cls(16), cls(32, None, True)
+
+    def words(self) -> str:
+        """Width and roundings."""
+        bits, once, twice = (
+            self.multiplier_bits,
+            "rounded half_up once",
+            "two roundings where it shifts by more than 31",
+        )
+        return f"tosa: apply_scale_{bits}, {bits}-bit multiplier and shift; {twice if self.double_rounding else once}"
+
+    def channel(self, scale: Fraction) -> Channel:
+        """Multiplier and shift of `tosa_multiplier`, and the values that they take."""
+        bits = self.multiplier_bits or 32
+        multiplier, shift = tosa_multiplier(scale, bits)
+        limits = value_limits(multiplier, shift, bits)
+        return Channel(Fraction(multiplier, 1 << shift), limits, told={"multiplier": multiplier, "shift": shift})
+
+    def multiply(self, values: Integers, scale: Fraction) -> Integers:
+        """The definition."""
+        bits = self.multiplier_bits or 32
+        return np.asarray(_scaled(values, *tosa_multiplier(scale, bits), bits, self.double_rounding))
+
+    def operand(self, values: Integers, scale: Fraction) -> Integers:
+        """Of a sum: what has a negative scale is subtracted; TOSA has SUB beside ADD."""
+        return -self.multiply(values, -scale) if scale < 0 else self.multiply(values, scale)

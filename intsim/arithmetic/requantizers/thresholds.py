@@ -11,18 +11,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.integers import as_integers
+from intsim.arithmetic.pieces import Formula, Integers, spans
+from intsim.arithmetic.requantizers.exact import Exact
+from intsim.arithmetic.requantizers.requantizer import CellFunction
 from intsim.arithmetic.rounding import Rounding, round_fraction
 from intsim.errors import IntsimError
 
 MOST_THRESHOLDS = 1 << 22
 """A threshold requantizer has one threshold a code; this many are 22-bit codes."""
-Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -43,36 +46,20 @@ class Staircase:
         return np.asarray(levels[np.searchsorted(self.thresholds, values, side="right")], np.int64)
 
 
-def staircase(
-    pieces: Sequence[tuple[int | None, Fraction, Fraction]],
-    mode: Rounding,
-    zero: int,
-    bounds: tuple[int | None, int | None],
-    reach: tuple[int, int],
-) -> Staircase:
-    """The thresholds of `clip(round(S * acc + B) + zero, *bounds)` over the accumulators `reach`.
-
-    Args:
-        pieces: `(start, S, B)`, starts ascending, the first None.
-        mode: rounding mode.
-        zero: zero point, added after the rounding.
-        bounds: least and greatest code; None doesn't clip.
-        reach: least and greatest accumulator, inclusive; thresholds elsewhere aren't made.
+def staircase(formula: Formula, low: int, high: int) -> Staircase:
+    """The thresholds of a cell's formula over the accumulators low..high; thresholds elsewhere aren't made.
 
     Raises:
         IntsimError: more than 2^22 thresholds.
     """
-    low, high = (None if b is None else b - zero for b in bounds)
+    least, most = (None if b is None else b - formula.zero for b in (formula.low, formula.high))
     thresholds: list[Integers] = []
     steps: list[Integers] = []
     base: int | None = None
     level = 0
-    for index, (start, scale, offset) in enumerate(pieces):
-        first = reach[0] if start is None else max(start, reach[0])
-        last = reach[1] if index + 1 == len(pieces) else min(reach[1], _start(pieces[index + 1]) - 1)
-        if first > last:
-            continue
-        begin, end = (_clip(round_fraction(scale * acc + offset, mode), low, high) for acc in (first, last))
+    mode = formula.rounding
+    for first, last, (_, scale, offset) in spans(formula.pieces, low, high):
+        begin, end = (_clip(round_fraction(scale * acc + offset, mode), least, most) for acc in (first, last))
         if base is None:
             base = level = begin
         if abs(begin - level) + abs(end - begin) + sum(map(len, steps)) > MOST_THRESHOLDS:
@@ -89,12 +76,9 @@ def staircase(
             steps.append(np.full(begin - end, -1, np.int64))
         level = end
     empty = [np.zeros(0, np.int64)]
-    return Staircase((base or 0) + zero, np.concatenate([*empty, *thresholds]), np.concatenate([*empty, *steps]))
-
-
-def _start(piece: tuple[int | None, Fraction, Fraction]) -> int:
-    assert piece[0] is not None
-    return piece[0]
+    return Staircase(
+        (base or 0) + formula.zero, np.concatenate([*empty, *thresholds]), np.concatenate([*empty, *steps])
+    )
 
 
 def _clip(code: int, low: int | None, high: int | None) -> int:
@@ -151,3 +135,25 @@ def _edges(codes: Integers, mode: Rounding) -> tuple[Integers, NDArray[np.bool_]
             return np.where(positive, 2 * codes - 2, 2 * codes), ~positive
         case Rounding.TOWARD_ZERO:
             return np.where(positive, 2 * codes, 2 * codes - 2), positive
+
+
+@dataclass(frozen=True)
+class Thresholds(Exact):
+    """The number of thresholds of the exact formula that the accumulator reaches; constant between them.
+
+    There are no thresholds beyond the least and the greatest code, so nothing is clipped; `unclipped` is the formula.
+    """
+
+    scheme: ClassVar[str] = "thresholds"
+
+    def words(self) -> str:
+        """What is counted."""
+        return "thresholds: count the integer thresholds reached; equal to exact"
+
+    def codes(self, formula: Formula, acc: Integers, stages: Sequence[Stage] = ()) -> Integers:
+        """The definition."""
+        return staircase(formula, int(acc.min()), int(acc.max())).count(acc) if acc.size else acc
+
+    def prepared(self, formula: Formula, stages: Sequence[Stage], low: int, high: int) -> CellFunction:
+        """Thresholds made once."""
+        return staircase(formula, low, high).count

@@ -8,27 +8,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intsim.arithmetic.accumulate import Stage
-from intsim.arithmetic.form import RequantizerForm
+from intsim.arithmetic.requantizers.exact import Exact
+from intsim.arithmetic.requantizers.fixed_point import FixedPoint
+from intsim.arithmetic.requantizers.float32 import Float32
+from intsim.arithmetic.requantizers.shift import Shift
+from intsim.arithmetic.requantizers.thresholds import Thresholds
+from intsim.arithmetic.requantizers.tosa import Tosa
 from intsim.arithmetic.rounding import Rounding
 from intsim.engine.requantize.affine import RINT
-from intsim.engine.requantize.fit import fit, fit_bent
-from intsim.engine.requantize.kernels import bent_dense, requantize_dense
+from intsim.engine.requantize.fit import fit, fit_two_formulas
+from intsim.engine.requantize.kernels import requantize_dense, two_formulas_dense
 from intsim.errors import IntsimError
 from intsim.graph import Node, Tensor, rationals
 from intsim.ops.pieces import pieces_json
-from intsim.ops.schemes import requantize
+from intsim.ops.requantize import requantize
 
 FORMS = [
-    *(("exact", RequantizerForm("exact"), mode) for mode in Rounding),
-    *(("thresholds", RequantizerForm("thresholds"), mode) for mode in Rounding),
-    *(("shift", RequantizerForm("shift", None, mode), Rounding.FLOOR) for mode in Rounding),
-    *(("fixed 32", RequantizerForm("fixed-point", 32, mode), Rounding.CEIL) for mode in Rounding),
-    *(("fixed 9", RequantizerForm("fixed-point", 9, mode), Rounding.AWAY) for mode in Rounding),
-    *(("double", RequantizerForm("fixed-point", bits, None, True), Rounding.HALF_EVEN) for bits in (32, 16, 8)),
-    ("tosa", RequantizerForm("tosa", 32), Rounding.HALF_EVEN),
-    ("tosa double", RequantizerForm("tosa", 32, None, True), Rounding.HALF_EVEN),
-    ("tosa 16", RequantizerForm("tosa", 16), Rounding.HALF_EVEN),
-    *(("float32", RequantizerForm("float32"), mode) for mode in (Rounding.HALF_EVEN, Rounding.FLOOR)),
+    *(("exact", Exact(), mode) for mode in Rounding),
+    *(("thresholds", Thresholds(), mode) for mode in Rounding),
+    *(("shift", Shift(None, mode), Rounding.FLOOR) for mode in Rounding),
+    *(("fixed 32", FixedPoint(32, mode), Rounding.CEIL) for mode in Rounding),
+    *(("fixed 9", FixedPoint(9, mode), Rounding.AWAY) for mode in Rounding),
+    *(("double", FixedPoint(bits, None, True), Rounding.HALF_EVEN) for bits in (32, 16, 8)),
+    ("tosa", Tosa(32), Rounding.HALF_EVEN),
+    ("tosa double", Tosa(32, None, True), Rounding.HALF_EVEN),
+    ("tosa 16", Tosa(16), Rounding.HALF_EVEN),
+    *(("float32", Float32(), mode) for mode in (Rounding.HALF_EVEN, Rounding.FLOOR)),
 ]
 REGISTERS = [(), (Stage(None, 32, "wrap"),), (Stage(None, 11, "saturate"),), (Stage(None, 10, "wrap"),)]
 
@@ -219,13 +224,13 @@ def test_two_formulas(index):
         reach = int(rng.integers(-400, 0)), int(rng.integers(0, 400))
         stages = REGISTERS[rng.choice(4)]
         acc = np.ascontiguousarray(np.broadcast_to(np.arange(reach[0], reach[1] + 1), (1, 3, reach[1] - reach[0] + 1)))
-        bent = fit_bent(node, [tensor(*reach)], form, stages, reach)
+        bent = fit_two_formulas(node, [tensor(*reach)], form, stages, reach)
         if bent is not None:
             fitted += 1
             expected = requantize(node, [acc], [tensor(*reach)], form, stages)
-            np.testing.assert_array_equal(bent_dense(acc, bent), expected)
+            np.testing.assert_array_equal(two_formulas_dense(acc, bent), expected)
             np.testing.assert_array_equal(
-                bent_dense(acc.astype(np.int32), bent, np.empty(acc.shape, np.int64)), expected
+                two_formulas_dense(acc.astype(np.int32), bent, np.empty(acc.shape, np.int64)), expected
             )
             for part in (bent.below, bent.above):
                 assert (part.low, part.high, part.table.size) == (low, node.attributes["high"], 0)
@@ -234,17 +239,17 @@ def test_two_formulas(index):
     assert fitted > 3 or "zero" in last or "away" in last or form.double_rounding
 
 
-EXACT = RequantizerForm("exact")
+EXACT = Exact()
 
 
 def test_two_formulas_and_no_more():
     lines = [(None, Fraction(1, 30), Fraction(0)), (0, Fraction(1, 3), Fraction(0)), (30, Fraction(0), Fraction(10))]
     x = [tensor(-300, 300)]
-    assert fit_bent(made([lines[:2]]), x, EXACT, (), (-300, 300)) is not None
-    assert fit_bent(made([lines]), x, EXACT, (), (-300, 300)) is None
-    assert fit_bent(made([lines[:2]], low=None), x, EXACT, (), (-300, 300)) is None
-    assert fit_bent(made([lines[:2]]), x, EXACT, (), (-300, (1 << 53) + 1)) is None
-    assert fit_bent(made([lines[:2]]), x, RequantizerForm("shift", None, Rounding.FLOOR), (), (-300, 300)) is None
+    assert fit_two_formulas(made([lines[:2]]), x, EXACT, (), (-300, 300)) is not None
+    assert fit_two_formulas(made([lines]), x, EXACT, (), (-300, 300)) is None
+    assert fit_two_formulas(made([lines[:2]], low=None), x, EXACT, (), (-300, 300)) is None
+    assert fit_two_formulas(made([lines[:2]]), x, EXACT, (), (-300, (1 << 53) + 1)) is None
+    assert fit_two_formulas(made([lines[:2]]), x, Shift(None, Rounding.FLOOR), (), (-300, 300)) is None
 
 
 def test_ties_to_even_need_no_table_and_other_ties_do():
@@ -288,11 +293,11 @@ def test_codes_of_sixteen_bits_and_their_limit():
     reach = -(1 << 25), 1 << 25
     rng = np.random.default_rng(0)
     acc = np.concatenate([rng.integers(*reach, 5000), np.arange(-9999, 9999)])[None]
-    for form in (EXACT, RequantizerForm("float32"), RequantizerForm("fixed-point", 32, Rounding.HALF_UP)):
+    for form in (EXACT, Float32(), FixedPoint(32, Rounding.HALF_UP)):
         assert compare(node, form, (), reach, acc, False)
     many = made([[(None, Fraction(3, 1 << 10), Fraction(1, 3))]] * 70, low=-(1 << 15), high=(1 << 15) - 1)
     assert fit(many, [tensor(*reach)], EXACT, (), reach) is not None
-    assert fit(many, [tensor(*reach)], RequantizerForm("float32"), (), reach) is None
+    assert fit(many, [tensor(*reach)], Float32(), (), reach) is None
     wider = made([[(None, Fraction(3, 1 << 8), Fraction(1, 3))]], low=-(1 << 17), high=1 << 17)
     assert fit(wider, [tensor(*reach)], EXACT, (), reach) is None
 
@@ -300,7 +305,7 @@ def test_codes_of_sixteen_bits_and_their_limit():
 def test_what_may_not_be_monotone_or_is_refused_has_no_formula():
     x, acc = [tensor(-3000, 3000)], np.arange(-3000, 3001)
     line = made([[(None, Fraction(1, 9), Fraction(20))]])
-    up = RequantizerForm("fixed-point", 32, Rounding.HALF_UP)
+    up = FixedPoint(32, Rounding.HALF_UP)
     assert fit(line, x, up, (Stage(None, 12, "wrap"),), (-3000, 3000)) is None
     assert fit(line, x, up, (Stage(None, 12, "saturate"),), (-3000, 3000)) is not None
     for reach, found in (
@@ -315,21 +320,19 @@ def test_what_may_not_be_monotone_or_is_refused_has_no_formula():
     codes = requantize(line, [acc], x, up, (Stage(None, 12, "wrap"),))
     assert (np.diff(codes) < 0).any()
     steep = made([[(None, Fraction(1 << 20), Fraction(0))]])
-    double = RequantizerForm("fixed-point", 32, None, True)
+    double = FixedPoint(32, None, True)
     assert fit(steep, x, double, (), (-3000, 3000)) is None
     assert (np.diff(requantize(steep, [acc], x, double, ())) < 0).any()
     assert fit(steep, x, double, (), (-1024, 1023)) is not None
-    assert fit(made([[(None, Fraction(-1, 9), Fraction(0))]]), x, RequantizerForm("tosa", 32), (), (-9, 9)) is None
-    assert fit(line, x, RequantizerForm("shift", None, Rounding.FLOOR), (), (-9, 9)) is None
+    assert fit(made([[(None, Fraction(-1, 9), Fraction(0))]]), x, Tosa(32), (), (-9, 9)) is None
+    assert fit(line, x, Shift(None, Rounding.FLOOR), (), (-9, 9)) is None
     bent = made([[(None, Fraction(-1, 9), Fraction(0)), (0, Fraction(1, 9), Fraction(0))]])
     assert fit(bent, x, EXACT, (), (-3000, 3000)) is None
     assert fit(bent, x, EXACT, (), (0, 3000)) is not None
     assert fit(bent, x, EXACT, (), (-3000, 0)) is not None
 
 
-@pytest.mark.parametrize(
-    "form", [EXACT, RequantizerForm("thresholds"), RequantizerForm("shift", None, Rounding.HALF_UP)]
-)
+@pytest.mark.parametrize("form", [EXACT, Thresholds(), Shift(None, Rounding.HALF_UP)])
 def test_a_sum_of_tensors(form):
     """The formula is of the combined accumulator; schemes that rescale each operand have none."""
     cells = [[(None, Fraction(1, 32), Fraction(1, 3))], [(None, Fraction(-1, 64), Fraction(1, 2))]]
@@ -341,7 +344,7 @@ def test_a_sum_of_tensors(form):
     a, b = (v.reshape(1, 1, -1).repeat(2, 1) for v in np.meshgrid(np.arange(-128, 128), np.arange(256)))
     expected = requantize(node, [a, b], tensors, form, (Stage(None, 12, "wrap"),))
     np.testing.assert_array_equal(requantize_dense(3 * a - 5 * b, rounder), expected)
-    assert fit(node, tensors, RequantizerForm("float32"), (), reach) is None
+    assert fit(node, tensors, Float32(), (), reach) is None
 
 
 def test_scales_beyond_binary64():
@@ -350,5 +353,5 @@ def test_scales_beyond_binary64():
         acc = np.arange(-3, 4)[None]
         compare(node, EXACT, (), (-3, 3), acc)
     with pytest.raises(IntsimError):
-        requantize(node, [acc], [tensor(-3, 3)], RequantizerForm("float32"), ())
-    assert fit(node, [tensor(-3, 3)], RequantizerForm("float32"), (), (-3, 3)) is None
+        requantize(node, [acc], [tensor(-3, 3)], Float32(), ())
+    assert fit(node, [tensor(-3, 3)], Float32(), (), (-3, 3)) is None

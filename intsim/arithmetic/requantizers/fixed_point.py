@@ -1,35 +1,22 @@
-"""Requantizer schemes: from an accumulator back to a few bits, each defined in exact integers.
+"""Times a fixed-point multiplier, rounded once from the full product or twice as gemmlowp does.
 
-All functions take accumulators as int64 arrays of any shape (Python ints and object arrays too) and leave the zero
-point and the final clip to the caller, except `float32_requantize`, whose clip comes before its rounding.
-`exact_requantize`, in its own file, is the semantics they approximate.
+Functions take accumulators as int64 arrays of any shape (Python ints and object arrays too) and leave the zero point
+and the final clip to the caller.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from intsim.arithmetic.exact import exact_requantize
 from intsim.arithmetic.integers import as_integers, wrap
+from intsim.arithmetic.pieces import Integers
+from intsim.arithmetic.requantizers.requantizer import Channel, Requantizer, in_int64
 from intsim.arithmetic.rounding import Rounding, round_divide, round_fraction, rounding
 from intsim.errors import IntsimError
-
-__all__ = [
-    "exact_requantize",
-    "float32_requantize",
-    "float32_scale",
-    "multiply_high_double_rounding",
-    "multiply_single_rounding",
-    "power_of_two_shift",
-    "quantize_multiplier",
-    "rounding_divide_by_pot",
-    "saturating_rounding_doubling_high_mul",
-    "shift_requantize",
-]
 
 # TFLite flushes scales below 2^-32 to zero and its left shift must stay inside int32.
 SMALLEST_EXPONENT, LARGEST_EXPONENT = -31, 30
@@ -63,9 +50,9 @@ def quantize_multiplier(scale: Fraction, bits: int = 32) -> tuple[int, int]:
     magnitude = abs(scale)
     # frexp: magnitude = q * 2^exponent with 1/2 <= q < 1.
     exponent = magnitude.numerator.bit_length() - magnitude.denominator.bit_length()
-    if magnitude >= _power_of_two(exponent):
+    if magnitude >= power_of_two(exponent):
         exponent += 1
-    multiplier = round_fraction(magnitude * _power_of_two(bits - 1 - exponent), Rounding.HALF_AWAY)
+    multiplier = round_fraction(magnitude * power_of_two(bits - 1 - exponent), Rounding.HALF_AWAY)
     if multiplier == 1 << (bits - 1):
         multiplier >>= 1
         exponent += 1
@@ -155,76 +142,8 @@ def multiply_single_rounding(acc: Any, multiplier: int, shift: int, mode: str | 
     return _scaled(acc, int(multiplier), int(shift), rounding(mode))
 
 
-def power_of_two_shift(scale: Fraction) -> int:
-    """Return shift with scale == 2^-shift exactly, or raise IntsimError naming the scale."""
-    scale = Fraction(scale)
-    top, bottom = scale.numerator, scale.denominator
-    if top < 1 or top & (top - 1) or bottom & (bottom - 1):
-        raise IntsimError(
-            f"scale {scale} is not a power of two, which a shift requantizer needs; "
-            "train with power-of-two scales or use scheme fixed-point"
-        )
-    return bottom.bit_length() - top.bit_length()
-
-
-def shift_requantize(acc: Any, shift: int, mode: str | Rounding) -> Any:
-    """Return acc * 2^-shift rounded once: an arithmetic shift with rounding; negative shifts go left.
-
-    Use `power_of_two_shift` to get the shift of an exact scale.
-    """
-    return _scaled(acc, 1, int(shift), rounding(mode))
-
-
-def float32_scale(scale: Fraction) -> np.float32:
-    """Return the float32 nearest to an exact scale (ties to even), rounded once.
-
-    Raises:
-        IntsimError: outside the normal range of float32.
-    """
-    scale = Fraction(scale)
-    if scale == 0:
-        return np.float32(0)
-    magnitude = abs(scale)
-    exponent = magnitude.numerator.bit_length() - magnitude.denominator.bit_length()
-    if magnitude < _power_of_two(exponent):
-        exponent -= 1
-    significand = round_fraction(magnitude * _power_of_two(23 - exponent), Rounding.HALF_EVEN)
-    if exponent < -126 or significand * _power_of_two(exponent - 23) >= _power_of_two(128):
-        raise IntsimError(f"scale {float(scale):g} is outside the normal range of float32")
-    nearest = np.float32(np.ldexp(np.float64(significand), exponent - 23))
-    return nearest if scale > 0 else -nearest
-
-
-def float32_requantize(acc: Any, scale: Any, zero_point: int, low: int, high: int) -> NDArray[np.int64]:
-    """Return what ONNX Runtime's x86 `MlasRequantizeOutput` stores, in IEEE 754 binary32.
-
-    float32(acc) * scale, clipped to low - zero_point .. high - zero_point, rounded half to even, plus zero_point.
-
-    Args:
-        acc: int32 values, in any integer array.
-        scale: float32, scalar or an array that broadcasts with acc.
-        zero_point: output zero point, low <= zero_point <= high.
-        low: smallest output, e.g. 0 or -128.
-        high: largest output, e.g. 255 or 127.
-
-    Raises:
-        IntsimError: an accumulator outside int32, or a scale that is not float32 or not finite.
-
-    Source: microsoft/onnxruntime, onnxruntime/core/mlas/lib/quantize.cpp (SSE2/AVX path).
-    """
-    values = as_integers(acc, "accumulator")
-    factor = np.asarray(scale)
-    if factor.dtype != np.float32 or not np.isfinite(factor).all():
-        raise IntsimError("float32 requantizer: the scale must be a finite float32; see float32_scale")
-    if values.size and (values.min() < -(1 << 31) or values.max() >= 1 << 31):
-        raise IntsimError(f"float32 requantizer takes 32-bit accumulators, got {values.min()}..{values.max()}")
-    with np.errstate(over="ignore"):
-        product = values.astype(np.int32).astype(np.float32) * factor
-    clipped = np.clip(product, np.float32(low - zero_point), np.float32(high - zero_point))
-    return np.asarray(np.rint(clipped).astype(np.int64) + zero_point)
-
-
-def _power_of_two(exponent: int) -> Fraction:
+def power_of_two(exponent: int) -> Fraction:
+    """2^exponent, exactly."""
     return Fraction(1 << exponent) if exponent >= 0 else Fraction(1, 1 << -exponent)
 
 
@@ -247,3 +166,63 @@ def _scaled(acc: Any, multiplier: int, shift: int, mode: Rounding) -> Any:
     if values.dtype != object and int(result.min()) >= -(1 << 63) and int(result.max()) < 1 << 63:
         return result.astype(np.int64)
     return result
+
+
+@dataclass(frozen=True)
+class FixedPoint(Requantizer):
+    """`(acc + b) * M * 2^-n`: the full product rounded once as `rounding` says, or `double_rounding` as gemmlowp.
+
+    Once: monotone everywhere. Twice: the left shift wraps in int32, at every value that reaches `2^(31-left)` modulo
+    `2^(32-left)`; the high product and the division round monotonely; values outside int32 are refused.
+    """
+
+    scheme: ClassVar[str] = "fixed-point"
+    takes: ClassVar[tuple[str, ...]] = ("multiplier_bits", "rounding", "double_rounding")
+
+    def check(self) -> None:
+        """One rounding has its mode, two have none."""
+        self.need("multiplier_bits")
+        if not self.double_rounding:
+            self.need("rounding")
+        elif self.rounding is not None:
+            raise IntsimError("rounding is given, but double_rounding = true fixes it; remove it")
+
+    @classmethod
+    def variants(cls) -> tuple[Self, ...]:
+        """All widths, each in every mode and rounded twice."""
+        widths = (32, 16, 8, *(n for n in range(4, 32) if n not in (8, 16)))
+        return tuple(v for n in widths for v in (cls(n, None, True), *(cls(n, mode) for mode in Rounding)))
+
+    def with_width(self, bits: int) -> Self:
+        """The same with another multiplier."""
+        return replace(self, multiplier_bits=bits)
+
+    @property
+    def summary(self) -> str:
+        """How many roundings."""
+        return f"fixed-point, {'two roundings' if self.double_rounding else f'rounded once, {self.rounding}'}"
+
+    def words(self) -> str:
+        """Width and roundings."""
+        twice, once = "high product half_up, then shift half_away (two roundings)", "full product, shifted, rounded"
+        rounded = twice if self.double_rounding else f"{once} {self.rounding} once"
+        return f"fixed-point: {self.multiplier_bits}-bit multiplier and shift; {rounded}"
+
+    def channel(self, scale: Fraction) -> Channel:
+        """Multiplier and shift of `quantize_multiplier`."""
+        assert self.multiplier_bits is not None
+        multiplier, shift = quantize_multiplier(scale, self.multiplier_bits)
+        told = {"multiplier": multiplier, "shift": shift}
+        if not self.double_rounding:
+            return Channel(multiplier / power_of_two(shift), told=told)
+        # nothing comes of a multiplier of 0, however it is shifted
+        left = max(0, self.multiplier_bits - 1 - shift) if multiplier else 0
+        period = 1 << (32 - left) if left else 0
+        return Channel(multiplier / power_of_two(shift), (-(1 << 31), (1 << 31) - 1), period, told)
+
+    def multiply(self, values: Integers, scale: Fraction) -> Integers:
+        """The definition."""
+        told = self.channel(scale).told
+        if self.double_rounding:
+            return np.asarray(multiply_high_double_rounding(values, **told, bits=self.multiplier_bits or 32))
+        return in_int64(multiply_single_rounding(values, **told, mode=self.rounding or Rounding.HALF_UP))

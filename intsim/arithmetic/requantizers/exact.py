@@ -11,19 +11,20 @@ Three ways, chosen by size; each returns exactly what rational arithmetic does:
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.integers import as_integers
+from intsim.arithmetic.pieces import Integers
+from intsim.arithmetic.requantizers.requantizer import LARGEST, Channel, Requantizer, Segment
 from intsim.arithmetic.rounding import Rounding, round_divide, rounding, steps_up
-
-# Results are saturated here, so that a zero point added afterwards can't overflow.
-LARGEST = 1 << 62
-Integers = NDArray[np.int64]
 
 
 def exact_requantize(
@@ -139,3 +140,36 @@ def _by_estimate(
     if undecided.size:
         result[undecided] = _by_python(flat[undecided], factor, constant, bottom, mode)
     return result
+
+
+@dataclass(frozen=True)
+class Exact(Requantizer):
+    """`round(S * acc + B)` in rational arithmetic, rounded as the model says: what others are compared with.
+
+    Monotone on a piece: every rounding mode sends larger numbers to larger or equal integers.
+    """
+
+    scheme: ClassVar[str] = "exact"
+    exact: ClassVar[bool] = True
+    takes_bias: ClassVar[bool] = True
+    adds_exactly: ClassVar[bool] = True
+
+    def words(self) -> str:
+        """The formula."""
+        return "exact: round(acc * scale + offset) in rational arithmetic, rounded as the model says"
+
+    def channel(self, scale: Fraction) -> Channel:
+        """The scale itself."""
+        return Channel(scale)
+
+    def apply(
+        self, acc: Integers, scale: Fraction, offset: Fraction, rounding: Rounding, stages: Sequence[Stage] = ()
+    ) -> Integers:
+        """The definition; no register takes a bias."""
+        return np.asarray(exact_requantize(acc, scale, offset, rounding))
+
+    def segments(
+        self, first: int, last: int, scale: Fraction, offset: Fraction, stages: Sequence[Stage]
+    ) -> Iterator[Segment]:
+        """One."""
+        yield Segment(first, last, True, ((scale, offset),))
