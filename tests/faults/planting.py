@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import syntax
+
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("intsim", "hardware", "tests", "pyproject.toml")
 LINKED = ("models", "docs")
@@ -59,21 +61,21 @@ def pytest_sessionfinish():
 
 @dataclass(frozen=True)
 class Fault:
-    """One line of a file, changed as a mistake would change it.
+    """A piece of a file, changed as a mistake would change it.
 
     Attributes:
         name: short, for test ids.
         seen: what a user would see.
-        file: path from the root of the tree.
-        old: source text that occurs exactly once in the file.
-        new: what stands there instead.
+        where: name of the function, class or constant of the package; or the path of another file, from the root.
+        old: the piece, which is there once: Python as `syntax.py` says, or text of another file.
+        new: what stands there instead, with the same names for the same variables.
         test: node id that must fail; of a parametrized test, one of its cases.
         slow: left to the long suite.
     """
 
     name: str
     seen: str
-    file: str
+    where: str
     old: str
     new: str
     test: str
@@ -118,14 +120,28 @@ def _copied(folder: Path) -> Path:
     return folder
 
 
-def plant(folder: Path, fault: Fault) -> None:
-    """Make the mistake in a copy; the text to change must be there exactly once."""
-    path = folder / fault.file
+def planted(folder: Path, fault: Fault) -> tuple[Path, str]:
+    """The file of a tree that the mistake is in, and its text with the mistake.
+
+    Raises:
+        NotOnceError: what is to be changed is nowhere, or in several places.
+        ValueError: what is to stand there speaks of a variable that what stands there does not.
+    """
+    if "/" not in fault.where:
+        match = syntax.find(folder, fault.where, fault.old, fault.new)
+        return match.scope.path, syntax.replaced(match, fault.old, fault.new)
+    path = folder / fault.where
     source = path.read_text()
     count = source.count(fault.old)
-    assert count == 1, f"{fault.name}: {fault.file} has {fault.old!r} {count} times, not once"
-    assert fault.new != fault.old, fault.name
-    path.write_text(source.replace(fault.old, fault.new))
+    if count != 1:
+        raise syntax.NotOnceError(f"{fault.old!r} is {count} times in {fault.where}, not once")
+    return path, source.replace(fault.old, fault.new)
+
+
+def plant(folder: Path, fault: Fault) -> None:
+    """Make the mistake in a copy of the tree."""
+    path, text = planted(ROOT, fault)
+    (folder / path.relative_to(ROOT)).write_text(text)
 
 
 def run_tests(folder: Path, *tests: str) -> Outcome:

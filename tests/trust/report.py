@@ -19,7 +19,7 @@ from intsim.frontend import lower  # noqa: F401  (registers the handlers)
 from intsim.frontend.registry import HANDLERS
 from intsim.ops import OPS
 from tests.faults.catalogue import FAULTS
-from tests.faults.planting import ROOT
+from tests.faults.planting import ROOT, planted
 from tests.trust import record
 from tests.trust.mutation import RECORD as MUTATION
 from tests.trust.mutation import ROOM
@@ -164,7 +164,7 @@ def faults() -> str:
     """How many faults are planted, by folder."""
     folders: dict[str, int] = {}
     for fault in FAULTS:
-        folder = str(Path(fault.file).parent)
+        folder = str(planted(ROOT, fault)[0].parent.relative_to(ROOT))
         folders[folder] = folders.get(folder, 0) + 1
     places = ", ".join(f"{count} in `{folder}`" for folder, count in sorted(folders.items()))
     return (
