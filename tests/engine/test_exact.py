@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from intsim.arithmetic.accumulate import Stage
-from intsim.engine.exact import isa
+from intsim.engine.exact import isa, selftest
 from intsim.engine.exact.conv import NO_CODES, NO_SUMS, NO_WORDS, WordConv, fits, spread_codes, window
 from intsim.engine.exact.layout import Layout, TensorView, fill_border, pack, unpack
 from intsim.engine.exact.matmul import WordMatmul
@@ -240,7 +240,7 @@ def test_a_product_that_fits_passes_the_check():
 
 
 def test_every_instruction_knows_the_answer():
-    assert {name: isa.adds_exactly(isa.DOTS[name]) for name in AVAILABLE} == dict.fromkeys(AVAILABLE, True)
+    assert {name: selftest.adds_exactly(isa.DOTS[name]) for name in AVAILABLE} == dict.fromkeys(AVAILABLE, True)
 
 
 def test_an_instruction_that_saturates_is_not_used(monkeypatch):
@@ -255,16 +255,16 @@ def test_an_instruction_that_saturates_is_not_used(monkeypatch):
         return np.clip(exact, -32768, 32767).astype(np.int32)
 
     monkeypatch.setattr(WordMatmul, "run", saturating)
-    isa.dot.cache_clear()
+    selftest.dot.cache_clear()
     try:
-        assert isa.dot().name == AVAILABLE[1]
+        assert selftest.dot().name == AVAILABLE[1]
         monkeypatch.setattr(WordMatmul, "run", lambda self, x, shift, workers=1: np.zeros((3, 1), np.int32))
-        isa.dot.cache_clear()
+        selftest.dot.cache_clear()
         with pytest.raises(IntsimError, match="no way of adding four products"):
-            isa.dot()
+            selftest.dot()
     finally:
         monkeypatch.undo()
-        isa.dot.cache_clear()
+        selftest.dot.cache_clear()
 
 
 def test_an_instruction_by_name(monkeypatch):

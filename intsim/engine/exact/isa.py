@@ -1,4 +1,4 @@
-"""Which instruction multiplies and adds four bytes at once here, and the test that it adds exactly.
+"""Which instructions multiply and add four bytes at once here; `selftest` says which of them adds exactly.
 
 `vpdpbusd` (AVX512 VNNI, at 512 or 256 bits) adds four u8 x s8 products to a 32-bit lane without saturation. Processors
 without it use `pmaddwd` on bytes widened to 16 bits, which is exact too: two products of at most 255 x 128 fit its 32
@@ -11,8 +11,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cache
-
-import numpy as np
 
 from intsim.errors import IntsimError
 
@@ -45,36 +43,6 @@ DOTS = {
 VARIABLE = "INTSIM_ISA"
 _AVX2 = {"haswell", "broadwell", "core-avx2", "skylake", "znver1", "znver2", "znver3", "alderlake", "x86-64-v3"}
 """Processors that NUMBA_CPU_NAME may name without features, and whose widest here is AVX2."""
-
-
-@cache
-def dot() -> Dot:
-    """The quickest way to add four products that gives the known answer here; see `candidates`.
-
-    Raises IntsimError if none does, or for a name in INTSIM_ISA that isn't one or isn't available.
-    """
-    for name in candidates():
-        if adds_exactly(DOTS[name]):
-            return DOTS[name]
-    raise IntsimError("no way of adding four products gives right sums on this processor; please report it")
-
-
-def adds_exactly(way: Dot) -> bool:
-    """Whether a known answer comes out: extremes of both operands, side by side and mixed, in every lane of a vector.
-
-    Products saturate wherever two of them meet in 16 bits.
-    """
-    from intsim.engine.exact.matmul import WordMatmul  # which is made for a `Dot`
-
-    depth, columns = 24, 2 * way.lanes + 1
-    k, n = np.arange(depth)[:, None], np.arange(columns)
-    weight = np.where((k // (1 + n % 5)) % 2 == 0, 127, -128) - (k * n) % 3 * np.where(k % 7 == 3, 1, 0)
-    weight = np.clip(weight, -128, 127).astype(np.int64)
-    weight[:, 0], weight[:, 1] = 127, -128
-    x = np.stack([np.full(depth, 255), 255 - np.arange(depth), np.arange(depth) % 2 * 255]).astype(np.int64)
-    expected = [[sum(int(a) * int(b) for a, b in zip(row, column, strict=True)) for column in weight.T] for row in x]
-    sums = WordMatmul(weight, np.zeros(columns, np.int64), way).run(x, 0)
-    return bool(np.array_equal(sums, np.array(expected)))
 
 
 @cache

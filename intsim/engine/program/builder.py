@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from intsim.engine.exact.isa import dot
 from intsim.engine.exact.layout import Layout, TensorView, pack, unpack
+from intsim.engine.exact.selftest import dot
 from intsim.engine.program.analysis import analyse, byte_shift, narrowest
 from intsim.engine.program.placement import place
 from intsim.engine.program.program import Frame, Step

@@ -1,0 +1,40 @@
+"""A known answer before an instruction is trusted."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from intsim.engine.exact import isa
+from intsim.engine.exact.isa import Dot
+from intsim.engine.exact.matmul import WordMatmul
+from intsim.errors import IntsimError
+
+
+@cache
+def dot() -> Dot:
+    """The quickest way to add four products that gives the known answer here; see `isa.candidates`.
+
+    Raises IntsimError if none does, or for a name in INTSIM_ISA that isn't one or isn't available.
+    """
+    for name in isa.candidates():
+        if adds_exactly(isa.DOTS[name]):
+            return isa.DOTS[name]
+    raise IntsimError("no way of adding four products gives right sums on this processor; please report it")
+
+
+def adds_exactly(way: Dot) -> bool:
+    """Whether a known answer comes out: extremes of both operands, side by side and mixed, in every lane of a vector.
+
+    Products saturate wherever two of them meet in 16 bits.
+    """
+    depth, columns = 24, 2 * way.lanes + 1
+    k, n = np.arange(depth)[:, None], np.arange(columns)
+    weight = np.where((k // (1 + n % 5)) % 2 == 0, 127, -128) - (k * n) % 3 * np.where(k % 7 == 3, 1, 0)
+    weight = np.clip(weight, -128, 127).astype(np.int64)
+    weight[:, 0], weight[:, 1] = 127, -128
+    x = np.stack([np.full(depth, 255), 255 - np.arange(depth), np.arange(depth) % 2 * 255]).astype(np.int64)
+    expected = [[sum(int(a) * int(b) for a, b in zip(row, column, strict=True)) for column in weight.T] for row in x]
+    sums = WordMatmul(weight, np.zeros(columns, np.int64), way).run(x, 0)
+    return bool(np.array_equal(sums, np.array(expected)))
