@@ -179,7 +179,10 @@ def test_certify_compares_every_accumulator(intsim_, folder):
     low, high = min(a for a, _ in reached()), max(b for _, b in reached())  # both channels have one scale
     differing = sum(code(a, STEPS[0]) != exact(a, STEPS[0]) for a in range(low, high + 1))
     assert (status, found["equal"], [cell["count"] for cell in found["cells"]]) == (1, False, [differing])
-    assert intsim_("certify", "m.onnx", "--check", "c.json")[0] == 1
+    assert intsim_("certify", "m.onnx", "--check", "c.json")[0] == 0
+    status, _, err = intsim_("certify", "m.onnx", "--check", "c.json", installed=None)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "requantize.scheme is 'shift-add'" in err
 
 
 def test_telemetry_counts_behind_it(intsim_, rows):
