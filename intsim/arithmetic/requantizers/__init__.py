@@ -16,9 +16,11 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from intsim.arithmetic.requantizers.fixed_point import FixedPoint
-from intsim.arithmetic.requantizers.requantizer import Requantizer, schemes, shown
+from intsim.arithmetic.requantizers.requantizer import Channel, Requantizer, schemes, shown
 from intsim.arithmetic.rounding import Rounding
 from intsim.errors import IntsimError
+
+__all__ = ["GROUP", "Channel", "Requantizer", "built_in", "named", "names", "of_width", "requantizer"]
 
 GROUP = "intsim.requantizers"
 """The entry points of packages that bring schemes."""
