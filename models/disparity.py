@@ -3,7 +3,7 @@
 The output quantizer of both networks has the constant scale 2**-8, so code c stands for ``c / 256 + 1/2`` of the unit
 interval. The plain network's one code is the disparity itself, in 1/256 of the range. The Hilbert network's two or
 three codes are a point; its curve's vertices sit on every 2**(8 - order)-th code (order 1: 224 codes apart), symmetric
-about 0, so decoding needs shifts and additions only (`intsim.hilbert.PointDecoder`).
+about 0, so decoding needs shifts and additions only (`intsim.hilbert.Decoder`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.errors import IntsimError
-from intsim.hilbert import PointDecoder, decode_points, encode
+from intsim.hilbert import Decoder, decode_points, encode
 from models.stereo import DISPARITY_RANGE, INPUT_CHANNELS
 
 ZOO = Path(__file__).parent / "zoo"
@@ -187,9 +187,10 @@ def disparity(codes: NDArray[np.integer], network: Network) -> NDArray[np.float6
 
 
 @cache
-def decoder(network: Network) -> PointDecoder:
+def decoder(network: Network) -> Decoder:
     """The integer decoder of a Hilbert network's output codes; its output is the exact position along the curve."""
-    return PointDecoder(network.order, network.dimensions, network.spacing, OUTPUT_BITS, signed=True)
+    size = {"code_bits": OUTPUT_BITS, "dimensions": network.dimensions}
+    return Decoder.lattice_aligned(network.order, network.spacing, **size, signed=True)
 
 
 @cache

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from intsim.frontend.bias import split
-from intsim.frontend.context import Context, spread
-from intsim.frontend.expression import Expr, compress, scalar
+from intsim.frontend.context import Context
+from intsim.frontend.expression import Expr, compress, scalar, spread
 from intsim.frontend.weights import Weights, type_json
 from intsim.graph import IntArray, Rationals, rationals
 

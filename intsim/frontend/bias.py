@@ -13,8 +13,8 @@ from dataclasses import replace
 import numpy as np
 
 from intsim.arithmetic.rounding import Rounding, round_fraction
-from intsim.frontend.context import Context, Refused, compress_index, spread
-from intsim.frontend.expression import Const, Expr, Fixed, compress
+from intsim.frontend.context import Context, Refused, compress_index
+from intsim.frontend.expression import Const, Expr, Fixed, compress, spread
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import MACS
 from intsim.graph import LIMIT, IntArray, Node, Rationals, rationals

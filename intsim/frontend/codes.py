@@ -11,8 +11,8 @@ import numpy as np
 
 from intsim.arithmetic.integers import IntegerType
 from intsim.arithmetic.rounding import round_fraction
-from intsim.frontend.context import Boundary, Context, spread
-from intsim.frontend.expression import Const, Curve, Expr, Fixed, Host, Value, compress
+from intsim.frontend.context import Boundary, Context
+from intsim.frontend.expression import Const, Curve, Expr, Fixed, Host, Value, compress, spread
 from intsim.frontend.parameters import as_array, check_fit
 from intsim.frontend.reader import Operation
 from intsim.frontend.tables import tabulate

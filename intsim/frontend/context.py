@@ -16,7 +16,6 @@ from intsim.frontend.expression import (
     Const,
     Expr,
     Fixed,
-    Host,
     Shape,
     Step,
     Value,
@@ -24,6 +23,7 @@ from intsim.frontend.expression import (
     compress,
     resolve,
     scalar,
+    spread,
 )
 from intsim.frontend.reader import Operation, SourceModel
 from intsim.graph import LIMIT, IntArray, IntegerGraph, Node, Rationals, Tensor, check_size, rationals
@@ -280,14 +280,6 @@ class Context:
         return Expr(shape, ((boundary.tensor, scale),), offset)
 
 
-def spread(parameter: Rationals, rank: int) -> Rationals:
-    """With leading axes of size one up to `rank`; parameters of a single value have any rank."""
-    parameter = np.asarray(parameter, dtype=object)  # numpy turns arrays without axes into bare Fractions
-    if parameter.ndim > rank and parameter.size == 1:
-        return parameter.reshape((1,) * rank)
-    return parameter.reshape((1,) * (rank - parameter.ndim) + parameter.shape)
-
-
 def compress_index(parameter: Rationals, index: IntArray) -> Rationals:
     """`parameter` picked by a moved index array, axes of constant index dropped to one."""
     for axis in range(index.ndim):
@@ -324,6 +316,3 @@ def compact(array: np.ndarray) -> Rationals:
         if array.shape[axis] > 1 and (array == first).all():
             array = first
     return rationals(array)
-
-
-__all__ = ["ONE", "ZERO", "Boundary", "Context", "Host", "Refused", "as_real", "compact", "spread", "whole"]

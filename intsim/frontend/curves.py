@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 
-from intsim.frontend.context import ONE, ZERO, Context, Refused, as_real, spread
-from intsim.frontend.elementwise import expression, sum_of, with_constant
-from intsim.frontend.expression import Applied, Const, Curve, Expr, Fixed, Value, compress
+from intsim.frontend.context import ZERO, Context, Refused, as_real
+from intsim.frontend.elementwise import expression, sum_of
+from intsim.frontend.expression import Applied, Const, Curve, Expr, Fixed, Step, Value, compress, spread
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import CURVES, HANDLERS, QUANTIZERS, lowers, of_curves
 from intsim.frontend.types import FLOATS, INTEGERS
@@ -26,8 +26,6 @@ BINARY = {
     "Max": "maximum",
     "Min": "minimum",
 }
-AFFINE = ("Add", "Sub", "Mul", "Div", "Neg", "Relu", "LeakyRelu", "PRelu", "Clip", "HardTanh", "HardSigmoid", "Abs")
-"""Handlers of expressions that curves borrow."""
 
 
 def as_curve(context: Context, value: Expr | Curve) -> Curve:
@@ -38,21 +36,11 @@ def as_curve(context: Context, value: Expr | Curve) -> Curve:
         names = " and ".join(context.graph.tensors[n].onnx or n for n, _ in value.terms)
         raise Refused(f"it is a function of {names} together; quantize what it reads, so that it is one tensor")
     tensor, scale = value.terms[0]
-    return Curve(value.shape, tensor, _applied(value, SOURCE, scale))
-
-
-def _applied(value: Expr, base: Applied, scale: Rationals, node: str = "") -> Applied:
-    """`steps(scale * base + offset)`."""
     plain = scale.size == 1 and scale.reshape(-1)[0] == 1 and not any(value.offset.reshape(-1))
-    out = base if plain else Applied("affine", (base,), (scale, value.offset), node)
+    function = SOURCE if plain else Applied("affine", (SOURCE,), (scale, value.offset))
     for step in value.steps:
-        out = Applied(step.kind, (out,), step.values, node)
-    return out
-
-
-def label(node: Operation) -> str:
-    """A node in messages."""
-    return f"node {node.name} ({node.op})"
+        function = Applied(step.kind, (function,), step.values)
+    return Curve(value.shape, tensor, function)
 
 
 def then(context: Context, node: Operation, name: str, *parameters: Rationals | Fraction | float) -> Curve:
@@ -63,7 +51,7 @@ def then(context: Context, node: Operation, name: str, *parameters: Rationals | 
     x = as_curve(context, value)
     rank = len(x.shape)
     spreads = tuple(spread(p if isinstance(p, np.ndarray) else rationals(p), rank) for p in parameters)
-    return replace(x, function=Applied(name, (x.function,), spreads, label(node)), made_by=(*x.made_by, node.op))
+    return replace(x, function=Applied(name, (x.function,), spreads, node.label), made_by=(*x.made_by, node.op))
 
 
 def single(node: Operation, name: str, default: float) -> Fraction:
@@ -92,15 +80,13 @@ PLAIN = {
 """ONNX operators without parameters."""
 
 
-@of_curves(*PLAIN)
-@lowers(*PLAIN)
+@lowers(*PLAIN, curves=True)
 def plain(context: Context, node: Operation) -> Value:
     """A function without parameters."""
     return then(context, node, PLAIN[node.op])
 
 
-@of_curves("Gelu")
-@lowers("Gelu")
+@lowers("Gelu", curves=True)
 def gelu(context: Context, node: Operation) -> Value:
     """x Phi(x), or its approximation by tanh, with ONNX's 0.044715 as a decimal number."""
     form = node.attributes.get("approximate", "none")
@@ -109,8 +95,7 @@ def gelu(context: Context, node: Operation) -> Value:
     return then(context, node, "gelu" if form == "none" else "gelu_tanh")
 
 
-@of_curves("Elu", "Selu", "Celu")
-@lowers("Elu", "Selu", "Celu")
+@lowers("Elu", "Selu", "Celu", curves=True)
 def elu(context: Context, node: Operation) -> Value:
     """alpha (e^x - 1) below zero and its kin; alpha and gamma are float32."""
     if node.op == "Selu":
@@ -122,22 +107,19 @@ def elu(context: Context, node: Operation) -> Value:
     return then(context, node, "elu", Fraction(1), alpha, 1 / alpha if node.op == "Celu" else Fraction(1))
 
 
-@of_curves("ThresholdedRelu")
-@lowers("ThresholdedRelu")
+@lowers("ThresholdedRelu", curves=True)
 def thresholded_relu(context: Context, node: Operation) -> Value:
     """x above alpha, else 0."""
     return then(context, node, "thresholded", single(node, "alpha", 1.0))
 
 
-@of_curves("Reciprocal")
-@lowers("Reciprocal")
+@lowers("Reciprocal", curves=True)
 def reciprocal(context: Context, node: Operation) -> Value:
     """1 / x."""
     return _divided(context, node, rationals(1), ())
 
 
-@of_curves("Pow")
-@lowers("Pow")
+@lowers("Pow", curves=True)
 def power(context: Context, node: Operation) -> Value:
     """x to a constant exponent."""
     if not isinstance(context.value(node.inputs[1]), Const | Fixed):
@@ -147,9 +129,9 @@ def power(context: Context, node: Operation) -> Value:
     value = context.value(node.inputs[0])
     if not isinstance(value, Expr | Curve):
         raise Refused("its base is a constant; only a constant exponent is supported")
-    x = _grown(as_curve(context, value), exponent.shape)
+    x = as_curve(context, value).grown(exponent.shape)
     real = compress(spread(as_real(exponent), len(x.shape)))
-    return replace(x, function=Applied("power", (x.function,), (real,), label(node)), made_by=(*x.made_by, node.op))
+    return replace(x, function=Applied("power", (x.function,), (real,), node.label), made_by=(*x.made_by, node.op))
 
 
 @lowers("Max", "Min")
@@ -163,63 +145,28 @@ def extreme(context: Context, node: Operation) -> Value:
         return binary(context, node)
     out = tensors[0]
     for other in tensors[1:]:
-        out = sum_of(context, _edged(sum_of(context, out, other, -1), node.op, ZERO, ()), other, 1)
+        out = sum_of(context, _edged(sum_of(context, out, other, -1), node, ZERO, ()), other, 1)
     for v in constants:
-        out = _edged(out, node.op, as_real(v), v.shape)
+        out = _edged(out, node, as_real(v), v.shape)
     return out
 
 
-def _edged(x: Expr, op: str, real: Rationals, shape: tuple[int, ...]) -> Expr:
+def _edged(x: Expr, node: Operation, real: Rationals, shape: tuple[int, ...]) -> Expr:
     """`max(x, real)` or `min(x, real)` for constant rationals of an ONNX constant of that shape."""
-    wide: Value = x if np.broadcast_shapes(x.shape, shape) == x.shape else with_constant(x, ONE, ZERO, shape)
-    assert isinstance(wide, Expr)
-    edge = spread(real, len(wide.shape))
-    return wide.then("clamp", *((edge, None) if op == "Max" else (None, edge)))
+    wide = np.broadcast_shapes(x.shape, shape)
+    edge = spread(real, len(wide))
+    return x.stepped(wide, node, Step("clamp", (edge, None) if node.op == "Max" else (None, edge)))
 
 
-@lowers("HardSigmoid")
-def hard_sigmoid(context: Context, node: Operation) -> Value:
-    """max(0, min(1, alpha x + beta)): a requantizer holds it."""
-    x = context.integer(node.inputs[0])
-    if not isinstance(x, Expr):
-        raise Refused("its input is a constant")
-    rank = len(x.shape)
-    a, b = (spread(rationals(single(node, n, d)), rank) for n, d in (("alpha", 0.2), ("beta", 0.5)))
-    return x.affine(a, b, x.shape).then("clamp", spread(ZERO, rank), spread(ONE, rank))
-
-
-@lowers("Abs")
-def absolute(context: Context, node: Operation) -> Value:
-    """|x|: slope -1 below zero."""
-    x = context.integer(node.inputs[0])
-    if not isinstance(x, Expr):
-        raise Refused("its input is a constant")
-    return x.then("leaky", spread(-ONE, len(x.shape)))
-
-
-@of_curves("BatchNormalization", *AFFINE)
-def borrowed(context: Context, node: Operation) -> Value:
-    """What an expression would become, of a curve; two functions of one tensor by `binary`."""
-    values = [context.values[n] for n in node.inputs if n]
-    if node.op in BINARY and not any(isinstance(v, Const | Fixed) for v in values):
+@of_curves("Add", "Sub", "Mul", "Div")
+def of_two(context: Context, node: Operation) -> Value | Sequence[Value]:
+    """With a constant what becomes of an expression; two functions of one tensor by `binary`."""
+    values = [context.value(n) for n in node.inputs]
+    if not any(isinstance(v, Const | Fixed) for v in values):
         return binary(context, node)
     if node.op == "Div" and isinstance(values[0], Const | Fixed):
         return _divided(context, node, as_real(values[0]), values[0].shape)
-    position = next(i for i, n in enumerate(node.inputs) if n and isinstance(context.values[n], Curve))
-    curve = context.values[node.inputs[position]]
-    assert isinstance(curve, Curve)
-    # the handler sees an expression of a tensor that stands for the curve
-    rank = len(curve.shape)
-    stand_in = Expr(curve.shape, (("", spread(ONE, rank)),), spread(ZERO, rank))
-    context.values[node.inputs[position]] = stand_in
-    try:
-        made = HANDLERS[node.op](context, node)
-    finally:
-        context.values[node.inputs[position]] = curve
-    assert isinstance(made, Expr)
-    curve = _grown(curve, made.shape)
-    function = _applied(made, curve.function, made.terms[0][1], label(node))
-    return Curve(made.shape, curve.tensor, function, (*curve.made_by, node.op))
+    return HANDLERS[node.op](context, node)
 
 
 @of_curves("Identity", "Dropout", "Cast")
@@ -243,14 +190,14 @@ def binary(context: Context, node: Operation) -> Value:
     for value in values:
         if isinstance(value, Const | Fixed):
             real = compress(spread(as_real(value), len(shape)))
-            operands.append(Applied("constant", (), (real,), label(node)))
+            operands.append(Applied("constant", (), (real,), node.label))
         elif isinstance(value, Expr | Curve):
-            operands.append(_grown(as_curve(context, value), shape).function)
+            operands.append(as_curve(context, value).grown(shape).function)
     out = operands[0]
     for operand in operands[1:]:
         same = operand is out and node.op == "Mul"
         name = BINARY[node.op] if node.op != "Sum" else "add"
-        out = Applied("square", (out,), (), label(node)) if same else Applied(name, (out, operand), (), label(node))
+        out = Applied("square", (out,), (), node.label) if same else Applied(name, (out, operand), (), node.label)
     made_by = tuple(m for c in curves for m in c.made_by)
     return Curve(shape, curves[0].tensor, out, (*made_by, node.op))
 
@@ -270,29 +217,10 @@ def _divided(context: Context, node: Operation, real: Rationals, shape: tuple[in
     value = context.value(node.inputs[-1])
     if not isinstance(value, Expr | Curve):
         raise Refused(f"its input {node.inputs[-1]} is a float that no quantizer made an integer")
-    x = _grown(as_curve(context, value), shape)
-    numerator = Applied("constant", (), (compress(spread(real, len(x.shape))),), label(node))
-    function = Applied("divide", (numerator, x.function), (), label(node))
+    x = as_curve(context, value).grown(shape)
+    numerator = Applied("constant", (), (compress(spread(real, len(x.shape))),), node.label)
+    function = Applied("divide", (numerator, x.function), (), node.label)
     return replace(x, function=function, made_by=(*x.made_by, node.op))
-
-
-def _grown(x: Curve, other: tuple[int, ...]) -> Curve:
-    """Broadcast with another shape: parameters get its rank."""
-    shape = np.broadcast_shapes(x.shape, other)
-    if len(shape) == len(x.shape):
-        return replace(x, shape=shape)
-    known: dict[int, Applied] = {}
-    rank = len(shape)
-    return replace(x, shape=shape, function=rewritten(x.function, lambda p: spread(p, rank), known))
-
-
-def rewritten(function: Applied, change: Callable[[Rationals], Rationals], known: dict[int, Applied]) -> Applied:
-    """The same function with changed parameters; what occurs twice stays one."""
-    if id(function) not in known:
-        arguments = tuple(rewritten(a, change, known) for a in function.arguments)
-        parameters = tuple(None if p is None else change(p) for p in function.parameters)
-        known[id(function)] = replace(function, arguments=arguments, parameters=parameters)
-    return known[id(function)]
 
 
 def closes(context: Context, node: Operation, tensor: str) -> bool:
@@ -341,6 +269,3 @@ def meeting(context: Context, node: Operation) -> bool:
     tensor = context.graph.tensors[x.terms[0][0]]
     small = tensor.high - tensor.low < MOST_CODES
     return small and y.terms[0][0] == tensor.name and closes(context, node, tensor.name)
-
-
-__all__ = ["as_curve", "closes", "meeting", "rewritten"]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import onnx
 
 from intsim.arithmetic.integers import IntegerType
 from intsim.frontend.bias import added
-from intsim.frontend.context import Context, Refused, as_real, spread
-from intsim.frontend.expression import Const, Expr, Fixed, Step, Value, compress, is_codes, scalar
+from intsim.frontend.context import ONE, ZERO, Context, Refused, as_real
+from intsim.frontend.expression import Const, Curve, Expr, Fixed, Step, Value, compress, is_codes, scalar, spread
 from intsim.frontend.integers import as_bool
 from intsim.frontend.parameters import ONNX_INTEGERS, constant
 from intsim.frontend.reader import Operation
@@ -27,11 +25,17 @@ def expression(context: Context, node: Operation, position: int) -> Expr:
     raise Refused(f"its input {node.inputs[position]} is a float that no quantizer made an integer")
 
 
+def operand(context: Context, node: Operation) -> Expr | Curve:
+    """The first input, which must be an integer expression or a function of integers."""
+    value = context.value(node.inputs[0])
+    return value if isinstance(value, Curve) else expression(context, node, 0)
+
+
 def _pair(context: Context, node: Operation) -> tuple[Value, Value]:
     """Both operands; the second one laid along `axis` where opset 6 and earlier ask for it."""
     x, y = context.value(node.inputs[0]), context.value(node.inputs[1])
     if context.model.opset < 7 and "axis" in node.attributes and node.attributes.get("broadcast"):
-        if not isinstance(y, Const | Fixed) or not isinstance(x, Expr):
+        if not isinstance(y, Const | Fixed) or not isinstance(x, Expr | Curve):
             raise Refused("its axis, of opset 6, is supported for constants only; convert the file to opset 7 or later")
         axis = int(node.attributes["axis"]) % len(x.shape)
         shape = [*y.shape, *[1] * (len(x.shape) - axis - len(y.shape))]
@@ -39,24 +43,18 @@ def _pair(context: Context, node: Operation) -> tuple[Value, Value]:
     return x, y
 
 
-def with_constant(value: Value, a: Rationals, b: Rationals, other: tuple[int, ...] = ()) -> Value:
+def _affine(node: Operation, value: Value, a: Rationals, b: Rationals, other: tuple[int, ...] = ()) -> Value:
     """`a * value + b` for constant rationals; `other` is the shape of the ONNX constant they come from."""
     if isinstance(value, Fixed):
         codes = np.broadcast_to(value.codes, np.broadcast_shapes(value.codes.shape, other))
         return Fixed(np.ascontiguousarray(codes), compress(value.scale * a), compress(value.offset * a + b), value.type)
-    assert isinstance(value, Expr)
-    shape = np.broadcast_shapes(value.shape, other)
-    rank = len(shape)
-    grown = Expr(
-        shape,
-        tuple((n, spread(s, rank)) for n, s in value.terms),
-        spread(value.offset, rank),
-        tuple(replace(s, values=tuple(None if v is None else spread(v, rank) for v in s.values)) for s in value.steps),
-    )
-    return grown.affine(spread(a, rank), spread(b, rank), shape)
+    assert isinstance(value, Expr | Curve)
+    return value.stepped(np.broadcast_shapes(value.shape, other), node, Step("affine", (a, b)))
 
 
-ONE, ZERO = rationals(1), rationals(0)
+def _is_constant(value: Value, other: Value) -> bool:
+    """Whether a node computes with `value` as a constant of what `other` is."""
+    return isinstance(value, Const) or (isinstance(value, Fixed) and isinstance(other, Expr | Curve))
 
 
 @lowers("Add", "Sub")
@@ -64,10 +62,10 @@ def add(context: Context, node: Operation) -> Value:
     """Sum or difference with a constant, or of two integer expressions."""
     x, y = _pair(context, node)
     sign = 1 if node.op == "Add" else -1
-    if isinstance(y, Const) or (isinstance(y, Fixed) and isinstance(x, Expr)):
-        return _in_accumulator(context, node, 0, with_constant(x, ONE, as_real(y) * sign, y.shape))
-    if isinstance(x, Const) or (isinstance(x, Fixed) and isinstance(y, Expr)):
-        return _in_accumulator(context, node, 1, with_constant(y, ONE * sign, as_real(x), x.shape))
+    if isinstance(y, Const | Fixed) and _is_constant(y, x):
+        return _in_accumulator(context, node, 0, _affine(node, x, ONE, as_real(y) * sign, y.shape))
+    if isinstance(x, Const | Fixed) and _is_constant(x, y):
+        return _in_accumulator(context, node, 1, _affine(node, y, ONE * sign, as_real(x), x.shape))
     return sum_of(context, expression(context, node, 0), expression(context, node, 1), sign)
 
 
@@ -101,10 +99,9 @@ def sum_of(context: Context, x: Expr, y: Expr, sign: int) -> Expr:
 def mul(context: Context, node: Operation) -> Value:
     """Product with a constant, or of two integer expressions."""
     x, y = _pair(context, node)
-    if isinstance(y, Const) or (isinstance(y, Fixed) and isinstance(x, Expr)):
-        return with_constant(x, as_real(y), ZERO, y.shape)
-    if isinstance(x, Const) or (isinstance(x, Fixed) and isinstance(y, Expr)):
-        return with_constant(y, as_real(x), ZERO, x.shape)
+    for value, other in ((y, x), (x, y)):
+        if isinstance(value, Const | Fixed) and _is_constant(value, other):
+            return _affine(node, other, as_real(value), ZERO, value.shape)
     left = context.settle(expression(context, node, 0), per_cell=True)
     right = context.settle(expression(context, node, 1), per_cell=True)
     (a, sa), (b, sb) = left.terms[0], right.terms[0]
@@ -125,43 +122,52 @@ def div(context: Context, node: Operation) -> Value:
     real = as_real(y)
     if any(v == 0 for v in real.reshape(-1)):
         raise Refused("it divides by zero")
-    return with_constant(x, np.asarray(ONE / real, dtype=object), ZERO, y.shape)
+    return _affine(node, x, np.asarray(ONE / real, dtype=object), ZERO, y.shape)
 
 
-@lowers("Neg")
+@lowers("Neg", curves=True)
 def neg(context: Context, node: Operation) -> Value:
     """Negation."""
-    return with_constant(context.value(node.inputs[0]), -ONE, ZERO)
+    return _affine(node, context.value(node.inputs[0]), -ONE, ZERO)
 
 
-@lowers("Relu")
+@lowers("Relu", curves=True)
 def relu(context: Context, node: Operation) -> Value:
     """max(x, 0)."""
-    x = expression(context, node, 0)
-    return x.then("clamp", spread(ZERO, len(x.shape)), None)
+    x = operand(context, node)
+    return x.stepped(x.shape, node, Step("clamp", (spread(ZERO, len(x.shape)), None)))
 
 
-@lowers("LeakyRelu")
+@lowers("LeakyRelu", "Abs", curves=True)
 def leaky_relu(context: Context, node: Operation) -> Value:
-    """x where x >= 0, else alpha * x; alpha is the float32 attribute, exactly."""
-    x = expression(context, node, 0)
-    alpha = np.float32(node.attributes.get("alpha", 0.01))
-    return x.then("leaky", spread(rationals(alpha), len(x.shape)))
+    """x where x >= 0, else alpha * x; alpha is the float32 attribute, exactly, and of Abs -1."""
+    x = operand(context, node)
+    alpha = -1 if node.op == "Abs" else np.float32(node.attributes.get("alpha", 0.01))
+    return x.stepped(x.shape, node, Step("leaky", (spread(rationals(alpha), len(x.shape)),)))
 
 
-@lowers("PRelu")
+@lowers("PRelu", curves=True)
 def prelu(context: Context, node: Operation) -> Value:
     """LeakyRelu with slopes that broadcast against x."""
-    x = expression(context, node, 0)
+    x = operand(context, node)
     slopes = context.value(node.inputs[1])
     if not isinstance(slopes, Const | Fixed):
         raise Refused("its slopes are not constant")
     if np.broadcast_shapes(x.shape, slopes.shape) != x.shape:
         raise Refused(f"its slopes of shape {slopes.shape} don't fit its input {x.shape}")
-    return x.then("leaky", spread(as_real(slopes), len(x.shape)))
+    return x.stepped(x.shape, node, Step("leaky", (spread(as_real(slopes), len(x.shape)),)))
 
 
-@lowers("Clip", "HardTanh")
+@lowers("HardSigmoid", curves=True)
+def hard_sigmoid(context: Context, node: Operation) -> Value:
+    """max(0, min(1, alpha x + beta)): a requantizer holds it."""
+    x = operand(context, node)
+    line = tuple(rationals(np.float32(node.attributes.get(n, d))) for n, d in (("alpha", 0.2), ("beta", 0.5)))
+    clamp = Step("clamp", tuple(spread(v, len(x.shape)) for v in (ZERO, ONE)))
+    return x.stepped(x.shape, node, Step("affine", line), clamp)
+
+
+@lowers("Clip", "HardTanh", curves=True)
 def clip(context: Context, node: Operation) -> Value:
     """Clamp to constant bounds, from attributes (opset 6) or inputs (opset 11 on); the lower one first."""
     value = context.value(node.inputs[0])
@@ -178,9 +184,8 @@ def clip(context: Context, node: Operation) -> Value:
             edges[i - 1] = constant(context, node, i, "bound")
     if node.op == "HardTanh":
         edges = [np.asarray(d, np.float32) if e is None else e for d, e in zip((-1, 1), edges, strict=True)]
-    x = expression(context, node, 0)
-    step = clip_step(edges[0], edges[1], len(x.shape))
-    return x.then(step.kind, *step.values)
+    x = operand(context, node)
+    return x.stepped(x.shape, node, clip_step(edges[0], edges[1], len(x.shape)))
 
 
 @lowers("Sum")
@@ -194,14 +199,14 @@ def sum_(context: Context, node: Operation) -> Value:
     if not constants:
         return made
     total = np.asarray(sum(map(as_real, constants)), dtype=object)
-    value = with_constant(made, ONE, total, np.broadcast_shapes(*(c.shape for c in constants)))
+    value = _affine(node, made, ONE, total, np.broadcast_shapes(*(c.shape for c in constants)))
     return _in_accumulator(context, node, places[0], value) if len(places) == 1 else value
 
 
-@lowers("BatchNormalization")
+@lowers("BatchNormalization", curves=True)
 def batch_normalization(context: Context, node: Operation) -> Value:
     """(x - mean) * s * gamma + beta with s = float64(1 / sqrt(variance + epsilon)), rounded once, exact from there."""
-    x = expression(context, node, 0)
+    x = operand(context, node)
     if node.attributes.get("training_mode") or sum(map(bool, node.outputs)) > 1:
         raise Refused("it is in training mode; export the model for inference")
     gamma, beta, mean, variance = (constant(context, node, i, "parameter") for i in range(1, 5))
@@ -215,7 +220,7 @@ def batch_normalization(context: Context, node: Operation) -> Value:
     if a.size != x.shape[axis]:
         raise Refused(f"it has {a.size} channels, its input {x.shape[axis]}")
     shape = [-1 if i == axis else 1 for i in range(len(x.shape))]
-    return x.affine(a.reshape(shape), b.reshape(shape), x.shape)
+    return x.stepped(x.shape, node, Step("affine", (a.reshape(shape), b.reshape(shape))))
 
 
 @lowers("Identity", "Dropout")

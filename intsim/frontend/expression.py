@@ -15,6 +15,7 @@ import numpy as np
 
 from intsim.arithmetic.integers import IntegerType
 from intsim.arithmetic.pieces import Piece
+from intsim.frontend.reader import Operation
 from intsim.graph import IntArray, Rationals, rationals
 
 Shape = tuple[int, ...]
@@ -102,6 +103,25 @@ class Expr:
         """With one more step."""
         return replace(self, steps=(*self.steps, Step(kind, values)))
 
+    def stepped(self, shape: Shape, node: Operation, *steps: Step) -> Expr:
+        """What a node makes of it that broadcasts it to `shape` and then takes `steps`."""
+        rank = len(shape)
+        out = Expr(
+            shape,
+            tuple((n, spread(s, rank)) for n, s in self.terms),
+            spread(self.offset, rank),
+            tuple(Step(s.kind, tuple(None if v is None else spread(v, rank) for v in s.values)) for s in self.steps),
+        )
+        for step in steps:
+            if step.kind == "affine":
+                a, b = step.values
+                assert a is not None
+                assert b is not None
+                out = out.affine(spread(a, rank), spread(b, rank), shape)
+            else:
+                out = out.then(step.kind, *step.values)
+        return out
+
 
 @dataclass(frozen=True, eq=False)
 class Applied:
@@ -128,8 +148,37 @@ class Curve:
     function: Applied
     made_by: tuple[str, ...] = ()
 
+    def grown(self, other: Shape) -> Curve:
+        """Broadcast with another shape: parameters get its rank."""
+        shape = np.broadcast_shapes(self.shape, other)
+        if len(shape) == len(self.shape):
+            return replace(self, shape=shape)
+        return replace(self, shape=shape, function=rewritten(self.function, lambda p: spread(p, len(shape)), {}))
+
+    def stepped(self, shape: Shape, node: Operation, *steps: Step) -> Curve:
+        """What a node makes of it that broadcasts it to `shape` and then takes `steps`."""
+        function = self.grown(shape).function
+        for step in steps:
+            values = step.values
+            if step.kind == "affine":
+                a, b = (compress(spread(v, len(shape))) for v in values if v is not None)
+                if scalar(a) == 1 and not any(b.flat):
+                    continue
+                values = a, b
+            function = Applied(step.kind, (function,), values, node.label)
+        return Curve(shape, self.tensor, function, (*self.made_by, node.op))
+
 
 Value = Const | Fixed | Expr | Curve | Host | Broken
+
+
+def rewritten(function: Applied, change: Callable[[Rationals], Rationals], known: dict[int, Applied]) -> Applied:
+    """The same function with changed parameters; what occurs twice stays one."""
+    if id(function) not in known:
+        arguments = tuple(rewritten(a, change, known) for a in function.arguments)
+        parameters = tuple(None if p is None else change(p) for p in function.parameters)
+        known[id(function)] = replace(function, arguments=arguments, parameters=parameters)
+    return known[id(function)]
 
 
 def is_codes(value: Value) -> bool:
@@ -150,9 +199,12 @@ def compress(values: Rationals) -> Rationals:
     return values
 
 
-def full_rank(values: Rationals, rank: int) -> Rationals:
-    """With leading axes of size one up to `rank`."""
-    return values.reshape((1,) * (rank - values.ndim) + values.shape)
+def spread(parameter: Rationals, rank: int) -> Rationals:
+    """With leading axes of size one up to `rank`; parameters of a single value have any rank."""
+    parameter = np.asarray(parameter, dtype=object)  # numpy turns arrays without axes into bare Fractions
+    if parameter.ndim > rank and parameter.size == 1:
+        return parameter.reshape((1,) * rank)
+    return parameter.reshape((1,) * (rank - parameter.ndim) + parameter.shape)
 
 
 def scalar(values: Rationals) -> Fraction | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from intsim.frontend.context import Context, Refused, spread
-from intsim.frontend.expression import Const, Expr, Fixed, Value, is_codes
+from intsim.frontend.context import Context, Refused
+from intsim.frontend.expression import Const, Expr, Fixed, Value, is_codes, spread
 from intsim.frontend.movement import axis_of, integer_constant, pick, reshape_to
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import MOVERS, lowers

@@ -75,7 +75,7 @@ class HostProgram:
             try:
                 check_node(op, self.types, self.opset)
             except IntsimError as error:
-                raise IntsimError(f"{self.path}: node {op.name} ({op.op}): {error}") from None
+                raise IntsimError(f"{self.path}: {op.label}: {error}") from None
 
     @cached_property
     def _evaluator(self) -> ReferenceEvaluator:

@@ -17,8 +17,8 @@ from onnx import TensorProto, helper
 from intsim.arithmetic.integers import IntegerType
 from intsim.arithmetic.pieces import Piece, piecewise_range
 from intsim.errors import IntsimError
-from intsim.frontend.context import ONE, ZERO, Context, Refused, coefficient_arrays, spread
-from intsim.frontend.expression import Const, Curve, Expr, Fixed, Resolved, Value, is_codes, merge, resolve
+from intsim.frontend.context import ONE, ZERO, Context, Refused, coefficient_arrays
+from intsim.frontend.expression import Const, Curve, Expr, Fixed, Resolved, Value, is_codes, merge, resolve, spread
 from intsim.frontend.host import HostProgram, constant_array
 from intsim.frontend.parameters import ONNX_INTEGERS
 from intsim.frontend.reader import Operation
@@ -250,7 +250,7 @@ def function(context: Context, node: Operation) -> Value:
         rows = np.broadcast_to(host.run({})[made], (len(codes), *cells))
     except IntsimError as error:
         reason = str(error).removeprefix(f"{context.model.path}: ")
-        raise Refused(reason.removeprefix(f"node {node.name} ({node.op}): ")) from None
+        raise Refused(reason.removeprefix(f"{node.label}: ")) from None
     table = np.ascontiguousarray(rows.reshape(len(codes), -1).T.astype(np.int64))
     grown = Expr(shape, ((x.terms[0][0], spread(ONE, len(shape))),), spread(ZERO, len(shape)))
     return _table(context, grown, cells, table, context.types[made], (node.op,))

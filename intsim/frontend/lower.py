@@ -37,7 +37,7 @@ from intsim.frontend.operators import WEIGHTS, on_host
 from intsim.frontend.parameters import ONNX_INTEGERS, shape_of
 from intsim.frontend.reader import Operation, SourceModel, read
 from intsim.frontend.refusals import summary
-from intsim.frontend.registry import CURVES, HANDLERS, MACS, MOVERS, QUANTIZERS
+from intsim.frontend.registry import CURVES, HANDLERS, MACS, MOVERS, QUANTIZERS, Handler
 from intsim.frontend.types import INTEGERS, check_types, element_types, type_name
 from intsim.frontend.weights import on_power_of_two_grid
 from intsim.graph import IntegerGraph, Tensor, rationals
@@ -240,49 +240,72 @@ class Lowering:
         except MALFORMED as error:
             self.refuse(op, IntsimError(f"its inputs or attributes don't fit the operator: {error}"))
 
-    def lowered_outputs(self, op: Operation, values: list[Value], live: bool) -> list[Value]:
-        """What the node's outputs are."""
+    def lowered_outputs(self, op: Operation, values: list[Value], live: bool) -> Sequence[Value]:
+        """What the node's outputs are, `values` its inputs: constants, tensors of the host, or what its handler makes.
+
+        Floats that no quantizer reads stay on the host, and so does what lies behind the last integer decision, but for
+        what integers pass through unchanged.
+        """
         check_types(op, self.types)
         if op.op in ("Shape", "Size"):
-            shape = np.array(shape_of(self.context, values[0]), np.int64)
-            if op.op == "Size":
-                return [Const(np.array(shape.prod()))]
-            return [Const(shape[slice(op.attributes.get("start"), op.attributes.get("end"))])]
+            return [self.known_shape(op, values[0])]
         if values and all(isinstance(v, Const | Fixed) for v in values):
             return self.folded(op, any(isinstance(v, Fixed) for v in values))
-        if op.op == "Dropout" and len(values) > 2 and not (isinstance(values[2], Const) and not values[2].array.any()):
-            raise Refused("it is or may be in training mode; export the model for inference")
-        hosts = [v for v in values if isinstance(v, Host)]
-        integer = [v for v in values if isinstance(v, Expr | Curve)]
-        whole = on_integers(self.context, op)
-        handler = (handler_of(op) if whole else None) or HANDLERS.get(op.op)
-        known = self.types.get(op.inputs[0] if op.inputs else "") in INTEGERS and not live
-        if op.op == "DequantizeLinear" and isinstance(values[0], Host) and not (known and values[0].after):
-            raise Refused(self.no_codes(values[0]))
-        if hosts and (op.op not in QUANTIZERS or handler is None):
-            if not integer or any(h.after for h in hosts):
-                return self.hosted(op, any(h.after for h in hosts) or bool(integer))
-            raise Refused("it mixes integers with a float input that no quantizer made an integer")
-        kept = op.op in MOVERS | SUMS | {"DequantizeLinear", "Identity"} or whole or belongs(self.context, op)
-        functions = [v for v in values if isinstance(v, Curve)]
-        if not live and integer and not (handler and kept and not functions):
+        self.check_mode(op, values, live)
+        floats = [v for v in values if isinstance(v, Host)]
+        integers = [v for v in values if isinstance(v, Expr | Curve)]
+        if floats and op.op not in QUANTIZERS:
+            if integers and not any(v.after for v in floats):
+                raise Refused("it mixes integers with a float input that no quantizer made an integer")
+            return self.hosted(op, any(v.after for v in floats))
+        handler = self.handler(op, integers, live)
+        if integers and not live and not (handler and self.stays_integer(op, integers)):
             return self.hosted(op, True)
-        if functions and op.op not in QUANTIZERS:
-            handler = CURVES.get(op.op)
-            if handler is None:
-                made_by = "-".join(dict.fromkeys(functions[0].made_by))
-                raise Refused(f"it reads {made_by} of {functions[0].tensor} unrounded; put a quantizer in front")
-        elif live and handler is not None and not whole and curves.meeting(self.context, op):
-            handler = CURVES[op.op]
         if handler is None:
-            raise Refused(f"{op.op} is not supported between quantizers")
+            raise Refused(self.no_handler(op, integers))
         try:
-            result = handler(self.context, op)
-            return as_integers(self.context, op, list(result) if isinstance(result, Sequence) else [result])
+            made = handler(self.context, op)
+            return as_integers(self.context, op, made if isinstance(made, Sequence) else [made])
         except Refused:
-            if not live and integer and on_host(op.op, op.domain):
+            if integers and not live and on_host(op.op, op.domain):
                 return self.hosted(op, True)
             raise
+
+    def known_shape(self, op: Operation, value: Value) -> Const:
+        """Shape or Size: a constant, as all shapes are known."""
+        shape = np.array(shape_of(self.context, value), np.int64)
+        part = slice(op.attributes.get("start"), op.attributes.get("end"))
+        return Const(np.array(shape.prod()) if op.op == "Size" else shape[part])
+
+    def check_mode(self, op: Operation, values: list[Value], live: bool) -> None:
+        """Refuse a Dropout that drops, and a DequantizeLinear whose input is no integer tensor that this room reads."""
+        if op.op == "Dropout" and len(values) > 2 and not (isinstance(values[2], Const) and not values[2].array.any()):
+            raise Refused("it is or may be in training mode; export the model for inference")
+        if op.op == "DequantizeLinear" and isinstance(values[0], Host):
+            integers_of_the_host = values[0].after and self.types.get(op.inputs[0]) in INTEGERS and not live
+            if not integers_of_the_host:
+                raise Refused(self.no_codes(values[0]))
+
+    def handler(self, op: Operation, integers: Sequence[Expr | Curve], live: bool) -> Handler | None:
+        """What lowers a node that reads these; None if nothing does."""
+        if any(isinstance(v, Curve) for v in integers) and op.op not in QUANTIZERS:
+            return CURVES.get(op.op)
+        if on_integers(self.context, op):
+            return handler_of(op) or HANDLERS.get(op.op)
+        return CURVES[op.op] if live and curves.meeting(self.context, op) else HANDLERS.get(op.op)
+
+    def stays_integer(self, op: Operation, integers: Sequence[Expr | Curve]) -> bool:
+        """Whether a node behind the last integer decision is lowered: it moves or sums integers, or adds a bias."""
+        exact = op.op in MOVERS | SUMS | {"DequantizeLinear", "Identity"} or on_integers(self.context, op)
+        return not any(isinstance(v, Curve) for v in integers) and (exact or belongs(self.context, op))
+
+    def no_handler(self, op: Operation, integers: Sequence[Expr | Curve]) -> str:
+        """Why nothing lowers a node."""
+        function = next((v for v in integers if isinstance(v, Curve)), None)
+        if function is None or op.op in QUANTIZERS:
+            return f"{op.op} is not supported between quantizers"
+        made_by = "-".join(dict.fromkeys(function.made_by))
+        return f"it reads {made_by} of {function.tensor} unrounded; put a quantizer in front"
 
     def hosted(self, op: Operation, after: bool) -> list[Value]:
         """What a node's outputs are where the host runs it."""
@@ -298,7 +321,7 @@ class Lowering:
             held = next((n for n in op.inputs if isinstance(self.values.get(n), Host)), None)
             if held is None:
                 if any(isinstance(self.values.get(n), Expr) for n in op.inputs):
-                    return f"node {op.name} ({op.op}): {op.op} of integer codes is not supported"
+                    return f"{op.label}: {op.op} of integer codes is not supported"
                 break
             name = held
         return "its input is not an integer tensor"
@@ -355,7 +378,7 @@ class Lowering:
         """What is missing where no quantizer and no integer input was found."""
         for op in self.model.operations:
             if op.op in MACS and any(isinstance(self.values.get(n), Fixed) for n in op.inputs[:2]):
-                return f"node {op.name} ({op.op}): {WEIGHTS}; quantize the activations too"
+                return f"{op.label}: {WEIGHTS}; quantize the activations too"
         what = "no quantizer and no integer input found: nothing here is integer"
         return f"{what}; quantize the model first (Brevitas, or any QONNX or QCDQ exporter)"
 

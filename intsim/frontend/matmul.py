@@ -8,9 +8,9 @@ import numpy as np
 
 from intsim.frontend.accumulate import Place, accumulate
 from intsim.frontend.bias import split
-from intsim.frontend.context import Context, M, Refused, as_real, spread
+from intsim.frontend.context import Context, M, Refused, as_real
 from intsim.frontend.elementwise import expression, sum_of
-from intsim.frontend.expression import Const, Expr, Fixed, Value, scalar
+from intsim.frontend.expression import Const, Expr, Fixed, Value, scalar, spread
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import MACS, lowers
 from intsim.frontend.weights import type_json, weights

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from intsim.frontend.context import Context, M, Refused, spread
+from intsim.frontend.context import Context, M, Refused
 from intsim.frontend.elementwise import expression
-from intsim.frontend.expression import Const, Expr, Fixed, Value, compress
+from intsim.frontend.expression import Const, Expr, Fixed, Value, compress, spread
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import MOVERS, lowers
 from intsim.graph import Rationals, check_size, rationals

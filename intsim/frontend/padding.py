@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from intsim.frontend.context import Context, Refused, as_real, spread
+from intsim.frontend.context import Context, Refused, as_real
 from intsim.frontend.elementwise import expression
-from intsim.frontend.expression import Const, Expr, Fixed, Value, scalar
+from intsim.frontend.expression import Const, Expr, Fixed, Value, scalar, spread
 from intsim.frontend.movement import axis_of, integers, pick
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import lowers

@@ -8,10 +8,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from intsim.frontend.context import Context, Refused, spread
+from intsim.frontend.context import Context, Refused
 from intsim.frontend.conv import to_channels_first, to_channels_last, window
 from intsim.frontend.elementwise import expression
-from intsim.frontend.expression import Const, Expr, Step, Value, compress
+from intsim.frontend.expression import Const, Expr, Step, Value, compress, spread
 from intsim.frontend.movement import axis_of
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import MOVERS, lowers

@@ -6,8 +6,8 @@ import numpy as np
 
 from intsim.arithmetic.integers import IntegerType
 from intsim.frontend.codes import quantize_constant, quantize_rationals, quantized
-from intsim.frontend.context import Boundary, Context, Refused, spread
-from intsim.frontend.expression import Const, Curve, Expr, Fixed, Host, Value, compress
+from intsim.frontend.context import Boundary, Context, Refused
+from intsim.frontend.expression import Const, Curve, Expr, Fixed, Host, Value, compress, spread
 from intsim.frontend.parameters import (
     ONNX_INTEGERS,
     along_axis,

@@ -9,8 +9,8 @@ import numpy as np
 
 from intsim.arithmetic.integers import IntegerType
 from intsim.frontend.codes import quantized
-from intsim.frontend.context import ZERO, Boundary, Context, Refused, spread
-from intsim.frontend.expression import Const, Curve, Expr, Fixed, Host, Value, full_rank
+from intsim.frontend.context import ZERO, Boundary, Context, Refused
+from intsim.frontend.expression import Const, Curve, Expr, Fixed, Host, Value, spread
 from intsim.frontend.parameters import as_array, bit_width, check_fit, constant, positive_scale
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import QUANTIZERS, lowers
@@ -63,7 +63,7 @@ def _bipolar(context: Context, node: Operation, scale: Rationals, zero: Rational
     if isinstance(value, Const | Fixed):
         real = value.real() if isinstance(value, Fixed) else rationals(value.array)
         codes = np.where(real / scale + zero >= 0, 1, -1).astype(np.int64)
-        return Fixed(codes, full_rank(scale, codes.ndim) if scale.size > 1 else scale, as_array(meaning[1]), kind)
+        return Fixed(codes, spread(scale, codes.ndim) if scale.size > 1 else scale, as_array(meaning[1]), kind)
     if isinstance(value, Curve):
         return tabulate(context, value, scale, zero, 0, "half_even", -1, 1, kind, output, meaning, bipolar=True)
     assert isinstance(value, Expr)

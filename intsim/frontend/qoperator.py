@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from intsim.frontend.context import Context, Refused, spread
+from intsim.frontend.context import Context, Refused
 from intsim.frontend.conv import convolution
-from intsim.frontend.expression import Const, Expr, Fixed, Value
+from intsim.frontend.expression import Const, Expr, Fixed, Value, spread
 from intsim.frontend.matmul import product, swapped
 from intsim.frontend.parameters import constant, element_type, positive_scale
 from intsim.frontend.reader import Operation

@@ -41,6 +41,11 @@ class Operation:
     unread: str = ""
 
     @property
+    def label(self) -> str:
+        """The node in messages."""
+        return f"node {self.name} ({self.op})"
+
+    @property
     def channels_last(self) -> bool:
         """Whether activations are NHWC (QONNX domain channels_last)."""
         return self.domain in CHANNELS_LAST

@@ -26,14 +26,19 @@ MOVERS: set[str] = set()
 H = TypeVar("H", bound=Handler)
 
 
-def lowers(*ops: str, kind: set[str] | None = None) -> Callable[[H], H]:
-    """Register a handler for operator names; `kind` adds them to one of the sets above."""
+def lowers(*ops: str, kind: set[str] | None = None, curves: bool = False) -> Callable[[H], H]:
+    """Register a handler for operator names; `kind` adds them to one of the sets above.
+
+    `curves`: it also takes a `Curve` among the node's inputs.
+    """
 
     def register(handler: H) -> H:
         for op in ops:
             if op not in LOWERED:
                 raise ValueError(f"{op} is not in the table of operators")
             HANDLERS[op] = handler
+            if curves:
+                CURVES[op] = handler
             if kind is not None:
                 kind.add(op)
         return handler
@@ -42,7 +47,7 @@ def lowers(*ops: str, kind: set[str] | None = None) -> Callable[[H], H]:
 
 
 def of_curves(*ops: str) -> Callable[[H], H]:
-    """Register a handler for operators with a `Curve` among their inputs."""
+    """Register another handler for operators with a `Curve` among their inputs."""
 
     def register(handler: H) -> H:
         CURVES.update(dict.fromkeys(ops, handler))

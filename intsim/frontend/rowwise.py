@@ -9,9 +9,9 @@ from fractions import Fraction
 import numpy as np
 
 from intsim.errors import IntsimError
-from intsim.frontend.context import ZERO, Context, Refused, as_real, spread
+from intsim.frontend.context import ZERO, Context, Refused, as_real
 from intsim.frontend.elementwise import expression
-from intsim.frontend.expression import Const, Expr, Fixed, scalar
+from intsim.frontend.expression import Const, Expr, Fixed, scalar, spread
 from intsim.frontend.movement import axis_of
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import lowers

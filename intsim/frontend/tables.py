@@ -15,8 +15,8 @@ import numpy as np
 
 from intsim.arithmetic.integers import IntegerType
 from intsim.arithmetic.rounding import round_fraction
-from intsim.frontend.context import Context, Refused, spread
-from intsim.frontend.expression import Applied, Curve, Expr, compress
+from intsim.frontend.context import Context, Refused
+from intsim.frontend.expression import Applied, Curve, Expr, compress, spread
 from intsim.graph import Rationals, Tensor, rationals
 from intsim.ops.table import MOST_CODES
 from intsim.reals.interval import FUNCTIONS, Interval, Unsettled, exactly

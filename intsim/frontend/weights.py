@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from intsim.arithmetic.integers import IntegerType
-from intsim.frontend.context import Refused, spread
-from intsim.frontend.expression import Const, Fixed, Value, common_grid, compress
+from intsim.frontend.context import Refused
+from intsim.frontend.expression import Const, Fixed, Value, common_grid, compress, spread
 from intsim.frontend.parameters import element_type
 from intsim.graph import IntArray, Rationals, rationals
 

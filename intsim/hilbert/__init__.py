@@ -1,13 +1,12 @@
-"""The Hilbert-curve output representation: the curve, its float reference codec and its fixed-point decoder.
+"""The Hilbert-curve output representation: the curve, its float reference codec and its integer decoder.
 
 Source: "Predicting High-precision Depth on Low-Precision Devices Using 2D Hilbert Curves", ICML 2025, arXiv 2405.14024.
 Three dimensions and the guide are additions to it.
 """
 
 from intsim.hilbert.curve import Curve
-from intsim.hilbert.fixed_point import FixedPointDecoder
+from intsim.hilbert.decoder import Decoder
 from intsim.hilbert.guided import blend, decode_points
-from intsim.hilbert.point_decoder import PointDecoder
 from intsim.hilbert.reference import decode, encode
 
-__all__ = ["Curve", "FixedPointDecoder", "PointDecoder", "blend", "decode", "decode_points", "encode"]
+__all__ = ["Curve", "Decoder", "blend", "decode", "decode_points", "encode"]

@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from intsim.errors import IntsimError
 from intsim.hilbert.curve import Curve
+from intsim.hilbert.decoder import Decoder
 from intsim.hilbert.guided import decode_points
-from intsim.hilbert.point_decoder import PointDecoder
 from intsim.hilbert.reference import _real, encode
 
 JUMP_EDGES = 1.5
@@ -70,8 +70,8 @@ def channel_errors(
         dimensions: d, 2 or 3.
         order: p.
         sigma: SD of the noise of each coordinate, in codes.
-        inset: k; code c is the coordinate c / (2**n - 1), as in `FixedPointDecoder.inset`. Give it or the spacing.
-        spacing: S; code c is the coordinate c / 2**n, and the lattice is that of `PointDecoder`.
+        inset: k; code c is the coordinate c / (2**n - 1), as in `Decoder.inset`. Give it or the spacing.
+        spacing: S; code c is the coordinate c / 2**n, and the lattice is that of `Decoder.lattice_aligned`.
         radius: in edges, 0..1/2: the targets are those of `encode_rounded`.
         window: w in q, as in `decode_points`.
         weight: as in `decode_points`.
@@ -87,7 +87,8 @@ def channel_errors(
     if not 0 <= sigma < np.inf:
         raise IntsimError(f"sigma is {sigma!r}: give a finite number of at least 0")
     if spacing is not None:
-        border, per_unit = PointDecoder(order, dimensions, spacing, code_bits).curve.exact_inset, 1 << code_bits
+        aligned = Decoder.lattice_aligned(order, spacing, code_bits, dimensions=dimensions)
+        border, per_unit = aligned.curve.exact_inset, 1 << code_bits
     else:
         border, per_unit = Curve(order, inset or 0, dimensions).exact_inset, (1 << code_bits) - 1
     random = np.random.default_rng(seed)

@@ -9,22 +9,23 @@ from __future__ import annotations
 from typing import Any
 
 from intsim.hilbert.cell import below, choose
-from intsim.hilbert.point_decoder import PointDecoder
+from intsim.hilbert.decoder import Decoder
 from intsim.hilbert.scan import segment_table
 
 
 def scan_datapath(
-    decoder: PointDecoder,
+    decoder: Decoder,
     codes: list[Any],
     guide: Any = None,
     window: int | None = None,
     weight_shift: int | None = None,
 ) -> tuple[Any, Any]:
-    """What `PointDecoder.nearest` returns, on any one integer-like value a code.
+    """What `Decoder.nearest` returns, on any one integer-like value a code.
 
     It asks of the values + - << >> & | ^ ~, unary minus and products, with Python integers as constants: one square for
     each axis and lattice line, one for each segment, one more for each segment if there is a weight, and one product
-    for the guide. No comparison, division, table or branch on a value occurs. Codes are not checked.
+    for the guide; where a code is several sub-units, one more for each code. No comparison, division, table or branch
+    on a value occurs. Codes are not checked.
 
     Args:
         decoder: tells the curve and the codes.
@@ -33,8 +34,10 @@ def scan_datapath(
         window: w >= 0 or None, a constant.
         weight_shift: k or None, a constant.
     """
-    spacing, end = decoder.spacing, decoder.position_max
-    lines = [[code - (decoder.first_line + spacing * i) for i in range(1 << decoder.order)] for code in codes]
+    curve, stride, spacing, end = decoder.curve, decoder.stride, decoder.spacing, decoder.position_max
+    scaled = [code if stride == 1 else code * stride for code in codes]
+    first = decoder.offset + decoder.lowest_code * stride
+    lines = [[code - (first + spacing * i) for i in range(curve.side)] for code in scaled]
     squares = [[offset * offset for offset in axis] for axis in lines]
     low: Any = None
     high: Any = None
@@ -45,14 +48,14 @@ def scan_datapath(
     if window is not None:
         low, high = _at_least(aim - window, 0), _at_most(aim + window, end)
     best: tuple[Any, Any, Any] | None = None
-    for s, (start, axis, sign) in enumerate(segment_table(decoder.curve)):
+    for s, (start, axis, sign) in enumerate(segment_table(curve)):
         offset = lines[axis][start[axis]] if sign > 0 else 0 - lines[axis][start[axis]]
         along = _at_most(_at_least(offset, 0), spacing)
         if window is not None:
             along = _at_most(_at_least(along, low - s * spacing), high - s * spacing)
         beyond = offset - along
         squared = beyond * beyond
-        for other in range(decoder.dimensions):
+        for other in range(curve.dimensions):
             if other != axis:
                 squared = squared + squares[other][start[other]]
         position = along + s * spacing

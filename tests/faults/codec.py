@@ -6,10 +6,10 @@ FAULTS = (
     Fault(
         "guide-aims-low",
         "the position that a guide aims at is truncated, not rounded half up",
-        "PointDecoder.aim",
+        "Decoder.aim",
         "code * self.position_max + (1 << (self.code_bits - 1))",
         "code * self.position_max",
-        "tests/hilbert/test_point_decoder.py::test_aim_covers_the_curve",
+        "tests/hilbert/test_guided_decoder.py::test_aim_covers_the_curve",
     ),
     Fault(
         "window-one-too-wide",
@@ -17,12 +17,12 @@ FAULTS = (
         "_part",
         "min(base + spacing, high)",
         "min(base + spacing, high + 1)",
-        "tests/hilbert/test_point_decoder.py::test_guided_codes_of_any_width_equal_the_twin",
+        "tests/hilbert/test_guided_decoder.py::test_guided_codes_of_any_width_equal_the_twin",
     ),
     Fault(
         "blend-never-trusts-the-curve",
         "the ramp's largest share is one unit short, so that the guide shows on the curve itself",
-        "PointDecoder.blended",
+        "Decoder.blended",
         "np.clip(reach * reach - squared, 0, 1 << bits)",
         "np.clip(reach * reach - squared, 0, (1 << bits) - 1)",
         "tests/hilbert/test_blended.py::test_blended_positions_equal_python_integers",

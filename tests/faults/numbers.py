@@ -430,18 +430,18 @@ _HILBERT = [
     Fault(
         "hilbert-shift-truncated",
         "the decoder without multiplier truncates surplus bits",
-        "FixedPointDecoder._to_output",
+        "Decoder._to_output",
         "position + (1 << (surplus - 1))",
         "position",
-        "tests/hilbert/test_fixed_point.py::test_all_8_bit_codes_equal_the_full_scan[aligned-1]",
+        "tests/hilbert/test_decoder.py::test_all_8_bit_codes_equal_the_full_scan[aligned-1]",
     ),
     Fault(
         "hilbert-lattice-spacing",
         "the lattice of the decoder covers the inset on one side only",
-        "FixedPointDecoder.inset",
+        "Decoder.inset",
         "2 * k.numerator",
         "k.numerator",
-        "tests/hilbert/test_fixed_point.py::test_worked_vectors",
+        "tests/hilbert/test_decoder.py::test_worked_vectors",
     ),
     Fault(
         "hilbert-curve-turned",
@@ -466,10 +466,10 @@ _HILBERT = [
     Fault(
         "hilbert-clamp-missing",
         "codes left of the lattice decode to another branch",
-        "FixedPointDecoder._cell",
+        "Decoder._cell",
         "place & ~below(place, 0)",
         "place",
-        "tests/hilbert/test_fixed_point.py::test_points_outside_the_lattice_are_welcome",
+        "tests/hilbert/test_decoder.py::test_points_outside_the_lattice_are_welcome",
         slow=True,
     ),
 ]

@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intsim.errors import IntsimError
-from intsim.hilbert import PointDecoder, blend
+from intsim.hilbert import blend
 
-from .test_point_decoder import any_decoder, codes_near_lines, grid
+from .points import aligned
+from .test_guided_decoder import any_decoder, codes_near_lines, grid
 from .twins import repeatable
 
 
@@ -51,7 +52,7 @@ def test_blended_positions_equal_python_integers(pair, data):
 
 @pytest.mark.parametrize(("order", "spacing"), [(1, 224), (2, 64), (3, 32), (4, 16)])
 def test_no_step_of_one_code_changes_more_than_the_bound(order, spacing):
-    decoder = PointDecoder(order, 2, spacing)
+    decoder = aligned(order, 2, spacing)
     codes = grid(decoder)
     position = decoder(codes)
     jump = max(np.abs(np.diff(position, axis=axis)).max() for axis in (0, 1))
@@ -73,7 +74,7 @@ def test_no_step_of_one_code_changes_more_than_the_bound(order, spacing):
 
 @pytest.mark.parametrize(("order", "spacing"), [(1, 224), (2, 64), (3, 32), (4, 16)])
 def test_with_a_window_the_bound_is_lower(order, spacing):
-    decoder = PointDecoder(order, 2, spacing)
+    decoder = aligned(order, 2, spacing)
     codes = grid(decoder)[::2, ::2], grid(decoder)[1::2, ::2], grid(decoder)[1::2, 1::2]
     half = spacing // 2
     bits = (3 * half * half // 4).bit_length() - 1
@@ -87,7 +88,7 @@ def test_with_a_window_the_bound_is_lower(order, spacing):
 
 def test_in_space_too():
     for order, spacing in ((1, 58), (2, 18)):
-        decoder = PointDecoder(order, 3, spacing, 6)
+        decoder = aligned(order, 3, spacing, 6)
         codes = grid(decoder)
         bits = (3 * (spacing // 2) ** 2 // 4).bit_length() - 1
         for guide in (-32, 5):
@@ -97,7 +98,7 @@ def test_in_space_too():
 
 
 def test_near_the_curve_it_is_the_curve_and_far_away_the_guide():
-    decoder = PointDecoder(3, 2, 32)
+    decoder = aligned(3, 2, 32)
     codes = grid(decoder)
     position, squared = decoder.nearest(codes)
     guide = np.random.default_rng(1).integers(-128, 128, squared.shape)
@@ -113,7 +114,7 @@ def test_near_the_curve_it_is_the_curve_and_far_away_the_guide():
 
 
 def test_bad_radii_are_refused():
-    decoder = PointDecoder(3, 2, 32)
+    decoder = aligned(3, 2, 32)
     for arguments, message in (
         ({"far": 17}, "far"),
         ({"far": 0}, "far"),

@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 
 from intsim.errors import IntsimError
-from intsim.hilbert import Curve, PointDecoder, decode, encode
+from intsim.hilbert import Curve, decode, encode
 from intsim.hilbert.channel import channel_errors, encode_rounded, plain_errors
+
+from .points import aligned
 
 # Gains over a plain head of the same noise, RMSE and robust SD, found by an independent simulation of the curve of
 # arXiv 2405.14024 (k = 0.1, no codes): noise in units of the square, order, gains.
@@ -48,7 +50,7 @@ def test_a_plain_head_errs_by_its_noise():
 @pytest.mark.parametrize(("dimensions", "order", "spacing"), [(2, 3, 32), (2, 1, 224), (3, 1, 224), (3, 2, 74)])
 def test_without_noise_the_error_is_the_rounding_along_the_curve(dimensions, order, spacing):
     found = channel_errors(dimensions, order, 0.0, spacing=spacing, samples=20_000)
-    length = PointDecoder(order, dimensions, spacing).position_max
+    length = aligned(order, dimensions, spacing).position_max
     assert found.rmse == pytest.approx(1 / (length * np.sqrt(12)), rel=0.02)
     assert found.jump_rate == 0
 

@@ -7,7 +7,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from intsim.hilbert import FixedPointDecoder
+from intsim.hilbert import Decoder
+
+from .points import pairs
 
 
 class Wire:
@@ -88,7 +90,7 @@ class MultiplierWire(Wire):
 
 def check(decoder, wire, codes):
     """The datapath on wires equals the decoder on arrays, at the same cost for every pair."""
-    expected = decoder(codes[:, None], codes).tolist()
+    expected = decoder(pairs(codes[:, None], codes)).tolist()
     costs = set()
     for i, x in enumerate(codes.tolist()):
         for j, y in enumerate(codes.tolist()):
@@ -103,9 +105,9 @@ def check(decoder, wire, codes):
 @pytest.mark.parametrize("signed", [False, True])
 def test_all_4_bit_codes(order, signed):
     codes = np.arange(16) - 8 * signed
-    cost = check(FixedPointDecoder.lattice_aligned(order, 4, 6, signed), Wire, codes)
+    cost = check(Decoder.lattice_aligned(order, None, 4, 6, signed), Wire, codes)
     assert "multiply" not in cost
-    check(FixedPointDecoder.inset(order, 0.1, 4, 10, signed), MultiplierWire, codes)
+    check(Decoder.inset(order, 0.1, 4, 10, signed), MultiplierWire, codes)
 
 
 @pytest.mark.parametrize("order", range(1, 7))
@@ -115,16 +117,16 @@ def test_wide_codes(order, code_bits):
     random = np.random.default_rng(order)
     codes = np.unique(np.concatenate([[0, 1, top // 2, top // 2 + 1, top - 1, top], random.integers(0, top, 6)]))
     for output_bits in (12, 24):
-        cost = check(FixedPointDecoder.lattice_aligned(order, code_bits, output_bits), Wire, codes)
+        cost = check(Decoder.lattice_aligned(order, None, code_bits, output_bits), Wire, codes)
         assert "multiply" not in cost
         # Products stay within 64 bits too: the general decoder runs on the same width of wire.
-        check(FixedPointDecoder.inset(order, Fraction(1, 10), code_bits, output_bits), MultiplierWire, codes)
+        check(Decoder.inset(order, Fraction(1, 10), code_bits, output_bits), MultiplierWire, codes)
 
 
 def test_cost_in_the_documentation():
     codes = np.array([0, 100, 255])
-    assert check(FixedPointDecoder.lattice_aligned(3, 8, 11), Wire, codes) == {"add": 57, "mask": 45}
-    assert check(FixedPointDecoder.inset(3, 0.1, 8, 16), MultiplierWire, codes) == {
+    assert check(Decoder.lattice_aligned(3, None, 8, 11), Wire, codes) == {"add": 57, "mask": 45}
+    assert check(Decoder.inset(3, 0.1, 8, 16), MultiplierWire, codes) == {
         "add": 63,
         "mask": 35,
         "multiply": 11,
@@ -151,4 +153,4 @@ def test_wires_refuse_what_hardware_should_not_do():
         with pytest.raises(TypeError):
             bad()
     with pytest.raises(TypeError):
-        FixedPointDecoder.inset(2).datapath(wire, wire)
+        Decoder.inset(2).datapath(wire, wire)

@@ -5,9 +5,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from intsim.hilbert import PointDecoder
 from intsim.hilbert.datapath import scan_datapath
 
+from .points import aligned, first_line
 from .test_datapath import MultiplierWire, Wire
 
 SETTINGS = [
@@ -23,8 +23,9 @@ SETTINGS = [
 
 def points_and_guides(decoder, count):
     """Codes on and beside lattice lines and medial planes, and any."""
-    random = np.random.default_rng(decoder.order)
-    line = random.integers(0, 2**decoder.order, (count, decoder.dimensions)) * decoder.spacing + decoder.first_line
+    random = np.random.default_rng(decoder.curve.order)
+    line = random.integers(0, decoder.curve.side, (count, decoder.curve.dimensions))
+    line = line * decoder.spacing + first_line(decoder)
     special = line + random.choice([0, 0, decoder.spacing // 2], line.shape) + random.integers(-1, 2, line.shape)
     anywhere = random.integers(decoder.lowest_code, decoder.highest_code + 1, line.shape)
     points = np.where(random.random(line.shape) < 0.7, special, anywhere)
@@ -52,11 +53,11 @@ def costs(decoder, setting, count):
 @pytest.mark.parametrize("arguments", [(1, 2, 224), (2, 2, 64), (1, 3, 224), (1, 3, 14, 5), (1, 3, 2000, 12, False)])
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_it_is_the_decoder(arguments, setting):
-    costs(PointDecoder(*arguments), setting, 60)
+    costs(aligned(*arguments), setting, 60)
 
 
 def test_cost_in_the_documentation():
-    plane, space, third = PointDecoder(1, 2, 224), PointDecoder(1, 3, 224), PointDecoder(3, 2, 32)
+    plane, space, third = aligned(1, 2, 224), aligned(1, 3, 224), aligned(3, 2, 32)
     window, weight = {"window": 98}, {"weight_shift": 6}
     assert [costs(plane, s, 3) for s in ({}, window, weight, window | weight)] == [
         {"add": 22, "multiply": 7},

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from intsim.errors import IntsimError
-from intsim.hilbert import FixedPointDecoder
+from intsim.hilbert import Decoder
 from models.disparity import Network, described, disparity, float_disparity, read_network, target
 from models.recipe import checked
 
@@ -44,7 +44,7 @@ def test_every_position_along_the_curve_is_a_point_of_codes(network):
 def test_integer_and_float_decoding_agree_on_all_codes(network):
     """All 65 536 pairs; where two branches are equally near the float search may take either.
 
-    The order-1 curve is 224 codes an edge, which the older decoder does not know; it has no tie off its axis, code 0.
+    The order-1 curve is 224 codes an edge; it has no tie off its axis, code 0.
     """
     axis = np.arange(-128, 128)
     codes = np.stack(np.meshgrid(axis, axis)).astype(np.int8)
@@ -54,7 +54,7 @@ def test_integer_and_float_decoding_agree_on_all_codes(network):
     if network.order == 1:
         ties = (codes[0] == 0) | (np.abs(codes[0].astype(int)) == codes[1])
     else:
-        ties = FixedPointDecoder.lattice_aligned(network.order, 8, 8 + network.order, signed=True).ties(*codes)
+        ties = Decoder.lattice_aligned(network.order, signed=True).ties(np.moveaxis(codes, 0, -1))
     assert not (differ & ~ties).any()
 
 

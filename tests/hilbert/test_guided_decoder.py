@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intsim.errors import IntsimError
-from intsim.hilbert import FixedPointDecoder, PointDecoder, decode_points
+from intsim.hilbert import Decoder, decode_points
 from intsim.hilbert.near_items import near_items
 
-from .twins import PointScan, Scan, polygon, repeatable
+from .points import aligned, first_line
+from .twins import PointScan, Scan, half_up, polygon, repeatable
 
 # order, dimensions, spacing, bits
 PLANE = [(1, 2, 224, 8), (1, 2, 128, 8), (2, 2, 64, 8), (2, 2, 74, 8), (3, 2, 32, 8), (3, 2, 36, 8), (4, 2, 16, 8)]
@@ -22,13 +23,13 @@ SHORT = [(1, 3, 32, 6), (1, 3, 58, 6), (2, 3, 16, 6), (2, 3, 14, 6), (1, 3, 14, 
 @cache
 def decoder_and_twin(order, dimensions, spacing, bits, signed=True):
     arguments = (order, dimensions, spacing, bits, signed)
-    return PointDecoder(*arguments), PointScan(*arguments)
+    return aligned(*arguments), PointScan(*arguments)
 
 
 def grid(decoder):
     """Every point there is: int64 (codes,) * d + (d,)."""
     codes = np.arange(decoder.lowest_code, decoder.highest_code + 1)
-    return np.stack(np.meshgrid(*[codes] * decoder.dimensions, indexing="ij"), axis=-1)
+    return np.stack(np.meshgrid(*[codes] * decoder.curve.dimensions, indexing="ij"), axis=-1)
 
 
 def assert_same(left, right):
@@ -43,7 +44,7 @@ def test_all_pairs_of_8_bit_codes_equal_the_full_scan(arguments):
     found = decoder.nearest(grid(decoder))
     assert_same(found, decoder.scanned(grid(decoder)))
     first = twin.vertices[0][0] - decoder.lowest_code
-    position, _, squared = Scan(decoder.order, 1, first, decoder.spacing).grid(np.arange(256))
+    position, _, squared = Scan(decoder.curve.order, 1, first, decoder.spacing).grid(np.arange(256))
     assert_same(found, (position, squared))
 
 
@@ -51,21 +52,66 @@ def test_all_pairs_of_8_bit_codes_equal_the_full_scan(arguments):
 @pytest.mark.parametrize("arguments", PLANE)
 def test_all_pairs_of_8_bit_codes_equal_the_twin(arguments):
     decoder, twin = decoder_and_twin(*arguments)
-    points = grid(decoder).reshape(-1, 2)[:: 1 if decoder.order < 4 else 3]
+    points = grid(decoder).reshape(-1, 2)[:: 1 if decoder.curve.order < 4 else 3]
     found = np.stack(decoder.nearest(points), axis=1)
     np.testing.assert_array_equal(found, np.array([twin.one(point) for point in points.tolist()]))
 
 
 @pytest.mark.parametrize("order", range(1, 7))
-def test_it_is_the_lattice_aligned_decoder(order):
+def test_outputs_of_n_plus_p_bits_are_positions(order):
     for signed in (True, False):
-        decoder = PointDecoder(order, 2, 2 ** (8 - order), 8, signed)
-        aligned = FixedPointDecoder.lattice_aligned(order, 8, 8 + order, signed)
+        decoder = aligned(order, 2, 2 ** (8 - order), 8, signed)
+        rounded = Decoder.lattice_aligned(order, None, 8, 8 + order, signed)
         codes = grid(decoder)
-        np.testing.assert_array_equal(decoder(codes), aligned(codes[..., 0], codes[..., 1]))
-        assert decoder.position_max == aligned.output_max
-        assert decoder.output_scale == aligned.output_scale
-        assert decoder.curve == aligned.curve
+        np.testing.assert_array_equal(decoder(codes), rounded(codes))
+        assert decoder.output_max == rounded.output_max
+        assert decoder.output_scale == rounded.output_scale
+        assert decoder.curve == rounded.curve
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_any_spacing_may_have_outputs_of_few_bits(dimensions):
+    exact = aligned(2, dimensions, 74)
+    for bits in range(2 * dimensions, 14):
+        if bits < 4:
+            continue
+        decoder = Decoder.lattice_aligned(2, 74, 8, bits, True, dimensions)
+        assert decoder.output_max == (4**dimensions - 1) * 2 ** (bits - 2 * dimensions)
+        codes = np.random.default_rng(bits).integers(-128, 128, (2000, dimensions))
+        expected = [half_up(p * decoder.output_max, exact.position_max) for p in exact(codes).tolist()]
+        assert decoder(codes).tolist() == expected
+        vertices = exact.encode(np.arange(4**dimensions) * 74)
+        assert decoder(vertices).tolist() == (np.arange(4**dimensions) * 2 ** (bits - 2 * dimensions)).tolist()
+    with pytest.raises(IntsimError, match=f"at least {3 * dimensions}"):
+        Decoder.lattice_aligned(3, 16, 8, 5, dimensions=dimensions)
+
+
+@pytest.mark.parametrize(("order", "dimensions", "bits"), [(1, 2, 6), (2, 2, 8), (1, 3, 5), (2, 3, 6)])
+@pytest.mark.parametrize("inset", [0, 0.125, Fraction(1, 7)])
+def test_decoders_of_any_inset_take_guides_and_space(order, dimensions, bits, inset):
+    decoder = Decoder.inset(order, inset, bits, 12, True, dimensions)
+    random = np.random.default_rng(order)
+    points = random.integers(decoder.lowest_code, decoder.highest_code + 1, (3000, dimensions))
+    guide = random.integers(decoder.lowest_code, decoder.highest_code + 1, 3000)
+    for setting in ({}, *({"guide": guide} | s for s in settings_of(decoder))):
+        position, squared = decoder.nearest(points, **setting)
+        assert_same((position, squared), decoder.scanned(points, **setting))
+        expected = [half_up(p * decoder.output_max, decoder.position_max) for p in position[:200].tolist()]
+        assert decoder(points, **setting)[:200].tolist() == expected
+    k = Fraction(str(inset))
+    unit = Fraction((2**bits - 1) * (1 - 2 * k), 2**order - 1) / decoder.spacing  # codes a sub-unit
+    position, squared = decoder.nearest(points[:3])
+    for i, point in enumerate(points[:3].tolist()):
+        corner = [Fraction(c - decoder.lowest_code) - k * (2**bits - 1) for c in point]
+        feet = []
+        for (s, u), v in zip(enumerate(polygon(order, dimensions)), polygon(order, dimensions)[1:], strict=False):
+            for along in range(decoder.spacing + 1):
+                foot = [(a * decoder.spacing + (b - a) * along) * unit for a, b in zip(u, v, strict=True)]
+                feet.append((sum((c - f) ** 2 for c, f in zip(corner, foot, strict=True)), s * decoder.spacing + along))
+        assert (min(feet)[1], min(feet)[0] / unit**2) == (position[i], squared[i])
+    with_guide = decoder.blended(points, guide)
+    assert with_guide.min() >= 0
+    assert with_guide.max() <= decoder.output_max
 
 
 @pytest.mark.parametrize("arguments", [*SHORT, (3, 3, 4, 5)])
@@ -105,7 +151,7 @@ def settings_of(decoder):
 def test_guided_codes_equal_the_full_scan(arguments):
     decoder, _ = decoder_and_twin(*arguments)
     random = np.random.default_rng(arguments[0])
-    points = grid(decoder).reshape(-1, decoder.dimensions)
+    points = grid(decoder).reshape(-1, decoder.curve.dimensions)
     points = points[random.permutation(len(points))[:4000]]
     guide = random.integers(decoder.lowest_code, decoder.highest_code + 1, len(points))
     guide[:4] = [decoder.lowest_code, decoder.highest_code, 0, -1]
@@ -129,8 +175,8 @@ def test_guided_codes_equal_the_full_scan_everywhere(arguments):
 def codes_near_lines(draw, decoder):
     """A point whose coordinates lie on or next to lattice lines and medial planes, at the ends, or anywhere."""
     point = []
-    for _ in range(decoder.dimensions):
-        line = decoder.first_line + decoder.spacing * draw(st.integers(0, 2**decoder.order - 1))
+    for _ in range(decoder.curve.dimensions):
+        line = first_line(decoder) + decoder.spacing * draw(st.integers(0, 2**decoder.curve.order - 1))
         special = line + draw(st.sampled_from([0, 1])) * (decoder.spacing // 2) + draw(st.integers(-1, 1))
         code = draw(st.sampled_from([special, decoder.lowest_code, decoder.highest_code]) | st.just(special))
         anywhere = draw(st.integers(decoder.lowest_code, decoder.highest_code))
@@ -184,7 +230,7 @@ def test_every_position_comes_back(arguments):
     np.testing.assert_array_equal(position, positions)
     assert not squared.any()
     assert (np.abs(np.diff(codes, axis=0)).sum(axis=1) == (1 if decoder.code_bits <= 8 else 97)).mean() > 0.9
-    assert decoder.encode(0).tolist() == [decoder.first_line] * decoder.dimensions
+    assert decoder.encode(0).tolist() == [first_line(decoder)] * decoder.curve.dimensions
 
 
 @pytest.mark.parametrize("arguments", [(3, 2, 32, 8), (1, 3, 224, 8), (2, 3, 84, 8)])
@@ -194,7 +240,7 @@ def test_aim_covers_the_curve(arguments):
     assert (aims[0], aims[128]) == (0, -(-decoder.position_max // 2))
     assert aims[-1] == (255 * decoder.position_max + 128) // 256
     assert (np.abs(np.diff(aims) - decoder.position_max / 256) < 1).all()
-    unsigned = PointDecoder(*arguments, signed=False)
+    unsigned = aligned(*arguments, signed=False)
     np.testing.assert_array_equal(unsigned.aim(np.arange(256)), aims)
 
 
@@ -205,7 +251,7 @@ def test_a_guide_within_the_window_bounds_the_error(arguments, window):
     random = np.random.default_rng(window)
     guide = random.integers(-128, 128, 20_000)
     truth = np.clip(decoder.aim(guide) + random.integers(-window, window + 1, 20_000), 0, decoder.position_max)
-    points = random.integers(-128, 128, (20_000, decoder.dimensions))  # of no use at all
+    points = random.integers(-128, 128, (20_000, decoder.curve.dimensions))  # of no use at all
     for shift in (None, 8):
         error = np.abs(decoder(points, guide=guide, window=window, weight_shift=shift) - truth)
         assert error.max() <= 2 * window
@@ -235,7 +281,7 @@ def test_neighbours_of_confident_points_stay_on_their_branch(arguments):
     codes = grid(decoder)
     sure, position = decoder.confident(codes, decoder.spacing // 2 - 1), decoder(codes)
     largest = 0
-    for axis in range(decoder.dimensions):
+    for axis in range(decoder.curve.dimensions):
         step = np.abs(np.diff(position, axis=axis))
         both = np.delete(sure, -1, axis=axis) & np.delete(sure, 0, axis=axis)
         assert step[both].max() <= decoder.spacing
@@ -262,8 +308,8 @@ def test_pieces_of_cells_hold_every_vertex_and_edge():
 
 def test_worked_vectors():
     # In space, order 1, S = 224: lines at -112 and 112; vertices 000 001 011 010 110 111 101 100.
-    decoder = PointDecoder(1, 3, 224)
-    assert (decoder.first_line, decoder.position_max) == (-112, 1568)
+    decoder = aligned(1, 3, 224)
+    assert (first_line(decoder), decoder.position_max) == (-112, 1568)
     # Beside the second edge, from (-112, -112, 112) to (-112, 112, 112), 142 codes along it, 12 and 7 off.
     assert [int(v) for v in decoder.nearest([-100, 30, 105])] == [224 + 142, 12**2 + 7**2]
     # A guide: G = (128 * 1568 + 128) >> 8 = 784 and a window of 300 leave 484..1084. The best place is 484, the
@@ -272,7 +318,7 @@ def test_worked_vectors():
     assert [int(v) for v in decoder.nearest([-100, 30, 105], guide=0, window=300)] == [484, 12**2 + 82**2 + 29**2]
     # In the plane, order 3, S = 32: 15 codes from edge 0 and 17 from edge 2. A guide at 87 and the weight 2**-6 cost
     # 225 + (75**2 >> 6) = 312 on edge 0 and 289 + (3**2 >> 6) = 289 on edge 2; with 2**-7 it is 268 and 289.
-    plane = PointDecoder(3, 2, 32)
+    plane = aligned(3, 2, 32)
     point, guide = [-97, -100], -117
     assert plane.encode([0, 12, 84]).tolist() == [[-112, -112], [-112, -100], [-80, -100]]
     assert plane.aim(guide) == (11 * 2016 + 128) >> 8 == 87
@@ -287,7 +333,7 @@ def test_worked_vectors():
 def test_the_float_reference_agrees_outside_ties(arguments):
     decoder, twin = decoder_and_twin(*arguments)
     random = np.random.default_rng(7)
-    points = grid(decoder).reshape(-1, decoder.dimensions)[random.permutation(2**12)[:600]]
+    points = grid(decoder).reshape(-1, decoder.curve.dimensions)[random.permutation(2**12)[:600]]
     guide = random.integers(decoder.lowest_code, decoder.highest_code + 1, len(points))
     end = decoder.position_max
     place = (points - decoder.lowest_code) / 2**decoder.code_bits
@@ -297,7 +343,7 @@ def test_the_float_reference_agrees_outside_ties(arguments):
             scale = scale | {"guide": decoder.aim(guide) / end}
             if "window" in setting:
                 scale["window"] = setting["window"] / end
-        q, distance = decode_points(place, decoder.order, decoder.curve.exact_inset, distance=True, **scale)
+        q, distance = decode_points(place, decoder.curve.order, decoder.curve.exact_inset, distance=True, **scale)
         position, squared = decoder.nearest(points, **setting)
         agree = 0
         for i, point in enumerate(points.tolist()):
@@ -331,18 +377,18 @@ def test_the_float_reference_agrees_outside_ties(arguments):
 )
 def test_bad_parameters_are_refused(arguments, message):
     with pytest.raises(IntsimError, match=message) as caught:
-        PointDecoder(**({"order": 3, "dimensions": 2, "spacing": 32} | arguments))
+        aligned(**({"order": 3, "dimensions": 2, "spacing": 32} | arguments))
     assert "\n" not in str(caught.value)
 
 
 def test_the_largest_spacing_fits():
     for order, bits in product(range(1, 7), (8, 9, 16)):
         largest = 2 * ((2 ** (bits - 1) - 1) // (2**order - 1))
-        decoder = PointDecoder(order, 2, largest, bits)
-        assert -decoder.first_line <= decoder.highest_code
+        decoder = aligned(order, 2, largest, bits)
+        assert -first_line(decoder) <= decoder.highest_code
         assert decoder.curve.exact_inset < Fraction(1, 2)
         with pytest.raises(IntsimError, match=f"2..{largest}"):
-            PointDecoder(order, 2, largest + 2, bits)
+            aligned(order, 2, largest + 2, bits)
 
 
 @pytest.mark.parametrize(
@@ -365,23 +411,23 @@ def test_the_largest_spacing_fits():
 )
 def test_bad_codes_are_refused(arguments, message):
     with pytest.raises(IntsimError, match=message) as caught:
-        PointDecoder(3, 2, 32)(**({"codes": [0, 0]} | arguments))
+        aligned(3, 2, 32)(**({"codes": [0, 0]} | arguments))
     assert "\n" not in str(caught.value)
     with pytest.raises(IntsimError, match=message):
-        PointDecoder(3, 2, 32).scanned(**({"codes": [0, 0]} | arguments))
+        aligned(3, 2, 32).scanned(**({"codes": [0, 0]} | arguments))
 
 
 def test_other_bad_values_are_refused():
-    decoder = PointDecoder(3, 2, 32)
+    decoder = aligned(3, 2, 32)
     with pytest.raises(IntsimError, match="radius"):
         decoder.confident([0, 0], -1)
     for position in (-1, 2017, 0.5):
-        with pytest.raises(IntsimError, match="position"):
+        with pytest.raises(IntsimError, match="output"):
             decoder.encode(position)
 
 
 def test_shapes():
-    decoder = PointDecoder(1, 3, 224)
+    decoder = aligned(1, 3, 224)
     assert decoder(np.zeros((4, 5, 3), np.int8)).shape == (4, 5)
     assert decoder([1, 2, 3]).shape == ()
     assert decoder(np.zeros((0, 3), np.int8)).shape == (0,)
