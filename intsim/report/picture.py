@@ -12,6 +12,7 @@ from intsim.explore.configuration import Configuration
 from intsim.explore.row import LayerRow, OutputRow, Row
 from intsim.explore.sweep import Sweep
 from intsim.report.sweep import worst
+from intsim.report.text import printable
 
 COLOURS = {"wrap": "#0072b2", "saturate": "#d55e00"}
 PROVEN, OBSERVED = "#cde8cf", "#e8eef7"
@@ -47,7 +48,7 @@ def _drawn(new_figure: Any, found: Sweep) -> Any:
 
 def _plain(text: str, most: int = 100) -> str:
     """The end of a text, so that it fits, without what matplotlib reads as mathematics."""
-    return "".join(c if c.isprintable() else "?" for c in text)[-most:].replace("$", r"\$")
+    return printable(text)[-most:].replace("$", r"\$")
 
 
 class _Accumulators:
