@@ -9,7 +9,9 @@ from typing import Any
 from numpy.typing import NDArray
 from rich.console import Console
 
-from intsim.report.table import Column, show_table
+from intsim.model import Run
+from intsim.report.table import Column, say, show_table
+from intsim.report.text import number
 
 
 def summary(outputs: Mapping[str, NDArray[Any]]) -> dict[str, dict[str, Any]]:
@@ -36,3 +38,15 @@ def show_outputs(console: Console, outputs: Mapping[str, Mapping[str, Any]]) -> 
             Column("greatest", [str(r["max"]) for r in rows]),
         ],
     )
+
+
+def show_run(console: Console, run: Run) -> None:
+    """Outputs, the integers behind them, and overflow events by multiply-accumulate and stage."""
+    show_outputs(console, summary({**run.outputs, **{f"{name} as integers": a for name, a in run.codes.items()}}))
+    rows = [(node, i + 1, int(n)) for node, e in run.overflows.items() for i, n in enumerate(e.sum(axis=0)) if n]
+    if rows:
+        console.print()
+        names, stages, events = zip(*rows, strict=True)
+        numbers = [Column("stage", [str(s) for s in stages]), Column("events", [number(n) for n in events])]
+        show_table(console, [Column("node", names, "text"), *numbers], "overflows")
+    say(console, f"{number(sum(n for _, _, n in rows))} overflow events")
