@@ -7,6 +7,7 @@ bounds   prove what the accumulators can reach
 telemetry  see what the accumulators held, and what they would have needed
 sweep    compare register and multiplier widths with the exact run
 certify  prove a target exact for every input, or find what stands between
+html     a result as a notebook shows it
 Target   a machine's integer arithmetic, from a built-in name or a TOML file
 
 Each is imported when it is first asked for, with what it needs.
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from intsim.proofs.bounds import bounds
     from intsim.proofs.certificate import Certificate
     from intsim.proofs.certify import certify
+    from intsim.report.html import html
     from intsim.targets import Target
     from intsim.verification.verdict import Verdict
     from intsim.verification.verify import verify
@@ -39,6 +41,7 @@ __all__ = [
     "Verdict",
     "bounds",
     "certify",
+    "html",
     "load",
     "run",
     "sweep",
@@ -55,6 +58,7 @@ _HOMES = {
     "Verdict": "intsim.verification.verdict",
     "bounds": "intsim.proofs.bounds",
     "certify": "intsim.proofs.certify",
+    "html": "intsim.report.html",
     "load": "intsim.model",
     "run": "intsim.model",
     "sweep": "intsim.explore.sweep",

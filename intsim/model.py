@@ -22,6 +22,7 @@ from intsim.frontend.lower import load as lower
 from intsim.frontend.parameters import ONNX_INTEGERS
 from intsim.frontend.reader import parameter_inputs
 from intsim.graph import IntArray, IntegerGraph
+from intsim.notebook import Shown
 from intsim.targets import Target
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ Inputs = Mapping[str, Any]
 
 
 @dataclass
-class Run:
+class Run(Shown):
     """One run. `outputs` are the file's outputs in the file's types; `codes` the integers behind them.
 
     `tensors` holds integer tensors by name (all of them when asked for), `overflows` events as an int64 array
@@ -54,7 +55,7 @@ class Run:
 
 
 @dataclass
-class Model:
+class Model(Shown):
     """A quantized network as integers. Made by `load`."""
 
     lowered: LoweredModel

@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 import intsim
-from intsim.report import files, terminal
+from intsim.report import files
+from intsim.report.verdict import show_verdict
 from models.disparity import Network, disparity, float_disparity, read_network
 from models.evaluate import accuracy, pair_input, quantization_error, run_onnx
 from models.real_pair import real_pair
@@ -133,7 +134,7 @@ def demonstrate(out: Path, targets: list[str], console: Console, status: Console
             verdicts[name] = intsim.verify(
                 model, "exact", {"codes": pair_input(pair)}, reference_timeout=60, progress=line.update
             )
-        terminal.show_verdict(console, verdicts[name])
+        show_verdict(console, verdicts[name])
     photograph, generated = [pair], [generate("test", i, *shape) for i in range(TEST_PAIRS)]
     results: dict[str, dict[str, Any]] = {}
     for title, pairs, chosen in (

@@ -16,6 +16,9 @@ FORBIDDEN = {
     "errors.py": ["intsim", "onnx", "numpy"],
     "search_path.py": ["intsim", "onnx", "numpy"],
     "ownership.py": ["intsim", "onnx", "numpy"],
+    "notebook.py": ["onnx", "numpy", "rich", "intsim.arithmetic", "intsim.graph", "intsim.ops", "intsim.frontend",
+                    "intsim.targets", "intsim.engine", "intsim.proofs", "intsim.verification", "intsim.model",
+                    "intsim.explore", "intsim.report", "intsim.cli"],
     "jit": ["onnx", "intsim.arithmetic", "intsim.graph", "intsim.ops", "intsim.frontend", "intsim.targets",
                      "intsim.engine", "intsim.proofs", "intsim.verification", "intsim.model", "intsim.cli"],
     "arithmetic": ["onnx", "intsim.graph", "intsim.ops", "intsim.frontend", "intsim.targets", "intsim.engine",
@@ -147,6 +150,14 @@ def test_no_files_import_each_other_in_a_circle(folder):
         graph[name] = found & set(names) - {name}
     assert sum(map(len, graph.values())) > len(graph)
     graphlib.TopologicalSorter(graph).prepare()
+
+
+def test_results_load_no_report():
+    """Their HTML does, when it is asked for."""
+    code = "import sys, intsim.model, intsim.proofs.bounds, intsim.explore.sweep, intsim.verification.verdict as v\n"
+    code += "assert not {m for m in sys.modules if m.startswith(('intsim.report', 'rich'))}\n"
+    code += "assert '<pre' in v.Verdict('m', 't')._repr_html_() and 'intsim.report.html' in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_import_is_light():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Annotated, Any, NoReturn
@@ -27,6 +28,7 @@ from intsim.cli import (  # noqa: E402 (each registers its verb)
 )
 from intsim.cli.options import app, console  # noqa: E402
 from intsim.errors import IntsimError  # noqa: E402
+from intsim.report.text import printable  # noqa: E402
 
 __all__ = [
     "app",
@@ -58,6 +60,8 @@ USAGE_ERRORS: Any = typer.BadParameter.__mro__[2]
 
 def main() -> None:
     """Run the command line; every failure is one line on standard error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names in a file may hold what the encoding lacks
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="intsim", standalone_mode=False)
         sys.stdout.flush()
@@ -82,6 +86,5 @@ def main() -> None:
 
 
 def _fail(text: str, code: int = 2) -> NoReturn:
-    # names in a file may hold what moves a terminal's cursor
-    sys.stderr.write(f"intsim: {''.join(c if c.isprintable() else '?' for c in text)}\n")
+    sys.stderr.write(f"intsim: {printable(text)}\n")
     sys.exit(code)

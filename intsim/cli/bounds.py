@@ -19,6 +19,7 @@ def bounds(
     from intsim.proofs.bounds import bounds as prove
     from intsim.report import files
     from intsim.report.bounds import show_bounds, write_witnesses
+    from intsim.report.next_step import show_step, widen, with_step
 
     target, model = asked.chosen, asked.loaded
     proven = prove(model, target)
@@ -26,8 +27,10 @@ def bounds(
     if witness is not None:
         with files.folder(witness) as draft:
             lines = write_witnesses(draft, model.graph, target.registers)
+    following = None if proven.safe else widen(asked, proven)
     if asked.json_:
-        emit(proven.to_json() | ({} if lines is None else {"witnesses": lines}))
+        emit(with_step(proven.to_json() | ({} if lines is None else {"witnesses": lines}), following))
     else:
         show_bounds(console(), proven, lines)
+        show_step(console(), following)
     raise typer.Exit(0 if proven.safe else 1)

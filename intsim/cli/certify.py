@@ -14,8 +14,8 @@ from intsim.cli.options import (
     Constants,
     InputsPath,
     Json,
-    OnModel,
     OnSamples,
+    OnTarget,
     Seed,
     Shapes,
     Threads,
@@ -65,22 +65,29 @@ def certify(
     if check is not None:
         if target is not None or out is not None or inputs is not None:
             raise IntsimError("--check takes target and samples from the certificate; remove --target, --out, --inputs")
-        _check(check, model, OnModel("", json_, shape, constants))
+        _check(check, model, OnTarget("", json_, shape, constants))
     if model is None:
         raise IntsimError("give a MODEL, or --check a certificate (see intsim certify --help)")
     if out is not None and out.suffix != ".json":
         out = out.with_name(out.name + ".json")
     asked = OnSamples(model, json_, shape, constants, target or "exact", inputs, samples, seed, threads)
     chosen, loaded = asked.chosen, asked.loaded
+    from intsim.proofs.certificate import text
     from intsim.proofs.certify import certify as prove
     from intsim.report.certificate import show_certificate
+    from intsim.report.next_step import after_certify, show_step, with_step
 
     data, drawn = asked.data, seed if inputs is None else None
     with progress(len(loaded.graph.nodes) + READINGS) as step:
         proven = prove(loaded, chosen, data, drawn, multipliers, step)
     if out is not None:
         _write(out, loaded, proven)
-    sys.stdout.write(proven.text()) if json_ else show_certificate(console(), proven)
+    following = after_certify(asked, proven)
+    if json_:
+        sys.stdout.write(text(with_step(proven.to_json(), following)))
+    else:
+        show_certificate(console(), proven)
+        show_step(console(), following)
     raise typer.Exit(0 if proven.holds else 1)
 
 
@@ -99,10 +106,11 @@ def _write(out: Path, model: Model, proven: Certificate) -> None:
         stack.enter_context(files.file(out)).write_text(proven.text())
 
 
-def _check(path: Path, given: str | None, asked: OnModel) -> None:
+def _check(path: Path, given: str | None, asked: OnTarget) -> None:
     from intsim.proofs.check import check as check_again
     from intsim.proofs.check import read, sample_numbers
     from intsim.report.certificate import show_check
+    from intsim.report.next_step import after_check, show_step, with_step
     from intsim.verification.samples import draw
 
     content = read(path)
@@ -111,19 +119,21 @@ def _check(path: Path, given: str | None, asked: OnModel) -> None:
     source = given or next(near, None)
     if source is None:
         raise IntsimError(f"{path}: its model {name!r} is neither beside it nor here; give the MODEL")
-    asked.model = source
+    asked.model, asked.target = source, content["target"]["name"]
     loaded = asked.loaded
     beside = path.with_suffix(".npz")
     samples = _samples(beside, loaded) if sample_numbers(content) and beside.is_file() else {}
     with progress(len(loaded.graph.nodes) + READINGS) as step:
         checked = check_again(content, loaded, samples, lambda seed: draw(loaded, seed), step)
+    following = None if checked.confirmed else after_check(asked, path)
     if asked.json_:
         lists = {"differences": checked.differences, "notes": checked.notes}
         counts = {"claims": checked.claims, "counterexamples": checked.counterexamples, "integers": checked.integers}
         result = {"verdict": checked.verdict, "confirmed": checked.confirmed, "target": checked.target}
-        emit({"certificate": str(path), **result, **counts, **lists})
+        emit(with_step({"certificate": str(path), **result, **counts, **lists}, following))
     else:
         show_check(console(), str(path), checked)
+        show_step(console(), following)
     raise typer.Exit(0 if checked.confirmed else 1)
 
 

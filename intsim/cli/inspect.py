@@ -7,7 +7,7 @@ from intsim.cli.options import OnModel, console, emit, verb
 def inspect(asked: OnModel) -> None:
     """Show the integer layers of a model: widths, multiply-accumulates, host work."""
     from intsim.inspect import inspect as describe
-    from intsim.report.terminal import show_inspection
+    from intsim.report.inspection import show_inspection
 
     found = describe(asked.loaded)
     emit(found) if asked.json_ else show_inspection(console(), found)

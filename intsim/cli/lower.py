@@ -14,6 +14,7 @@ def lower(asked: OnModel, out: Annotated[Path, typer.Option("--out", "-o", help=
     import onnx
 
     from intsim.report import files
+    from intsim.report.table import say
 
     model = asked.loaded
     with files.folder(out) as draft:
@@ -25,5 +26,4 @@ def lower(asked: OnModel, out: Annotated[Path, typer.Option("--out", "-o", help=
     if asked.json_:
         emit({"model": model.path, "nodes": len(model.graph.nodes), "files": [str(out / f) for f in written]})
     else:
-        text = f"{len(model.graph.nodes)} integer nodes; wrote {', '.join(written)} to {out}"
-        console().print(text, markup=False, highlight=False)
+        say(console(), f"{len(model.graph.nodes)} integer nodes; wrote {', '.join(written)} to {out}")

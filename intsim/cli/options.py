@@ -8,11 +8,12 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields
-from functools import cache, cached_property, wraps
+from functools import cached_property, wraps
 from inspect import Parameter
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -34,8 +35,8 @@ HELP = "The command line. Exit codes: 0 holds, 1 diverges or overflows, 2 bad us
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=HELP, rich_markup_mode=None
 )
-WIDTH = 110
-"""Columns of tables that are not shown on a terminal."""
+WIDTH = 80
+"""Columns of output that goes elsewhere than to a terminal."""
 BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "OMP_NUM_THREADS")
 """What numpy's matrix products look at, once, when numpy is imported."""
 
@@ -116,6 +117,14 @@ class OnTarget(OnModel):
 
         return Target.load(self.target)
 
+    def command(self, verb: str, *more: object, target: str | None = None, data: bool = False) -> str:
+        """What to type for another verb on the same model, opened the same way; `data`: on the same samples."""
+        words: list[object] = ["intsim", verb, self.model]
+        words += [] if verb == "inspect" else ["-t", target or self.target]
+        words += [word for text in self.shape or [] for word in ("--shape", text)]
+        words += ["--constants", self.constants] if self.constants else []
+        return shlex.join(map(str, [*words, *more]))
+
 
 @dataclass
 class OnSamples(OnTarget):
@@ -139,6 +148,18 @@ class OnSamples(OnTarget):
 
         given = self.arrays
         return Drawn(self.loaded, self.samples, self.seed) if given is None else each_sample(self.loaded, given)
+
+    def command(self, verb: str, *more: object, target: str | None = None, data: bool = False) -> str:
+        """As above; the file of `--inputs` goes along where it holds parameters."""
+        from intsim.frontend.reader import parameter_inputs
+
+        words: list[object] = list(more)
+        if self.inputs is not None and (data or parameter_inputs(self.model)):
+            words += ["--constants" if verb in ("bounds", "inspect") else "--inputs", self.inputs]
+        elif data:
+            words += ["--samples", self.samples] if self.samples != 1 else []
+            words += ["--seed", self.seed] if self.seed else []
+        return super().command(verb, *words, target=target)
 
 
 LAST = ("threads", "json_", "shape", "constants")
@@ -165,12 +186,12 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
     return app.command()(called)
 
 
-@cache
 def console() -> Console:
-    """Standard output, for text and tables."""
+    """Standard output, for text and tables: as wide as the terminal, or as COLUMNS says."""
     from rich.console import Console
 
-    return Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    fixed = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(width=WIDTH if fixed else None, highlight=False)
 
 
 def arrays(path: str, names: list[str]) -> dict[str, NDArray[Any]]:
@@ -178,13 +199,13 @@ def arrays(path: str, names: list[str]) -> dict[str, NDArray[Any]]:
     import numpy as np
 
     try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
             if len(names) != 1:
                 raise IntsimError(f"{path}: holds one array, the model has inputs {', '.join(names)}; give an .npz")
-            return {names[0]: found}
-        with found:
-            return {n: found[n] for n in found.files}
+            return {names[0]: loaded}
+        with loaded:
+            return {n: loaded[n] for n in loaded.files}
     except IntsimError:
         raise
     except Exception as error:  # numpy, zipfile and zlib raise many kinds for a damaged file

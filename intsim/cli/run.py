@@ -33,6 +33,11 @@ def run(
     import numpy as np
 
     from intsim.report import files
+    from intsim.report.next_step import show_step, widen, with_step
+    from intsim.report.profile import profile_json, show_profile
+    from intsim.report.run import show_outputs, summary
+    from intsim.report.table import say
+    from intsim.report.text import number
 
     results: dict[str, list[NDArray[Any]]] = {}
     records: list[list[LayerProfile]] = []
@@ -60,22 +65,20 @@ def run(
         stacked = {n: a[0] if len(a) == 1 else np.stack(a) for n, a in results.items()}
         if draft is not None:
             np.savez(draft, allow_pickle=False, **{n: _storable(a) for n, a in stacked.items()})
-    summary = {n: _summary(a) for n, a in stacked.items()}
-    content: dict[str, Any] = {"model": model.path, "target": target.name, "overflows": events, "outputs": summary}
-    content["counted"] = counts
+    content: dict[str, Any] = {"model": model.path, "target": target.name, "overflows": events, "counted": counts}
+    content["outputs"] = summary(stacked)
     if profile:
-        from intsim.report.profile import profile_json, show_profile
-
         content["profile"] = profile_json(records, seconds, max(once - seconds / len(data), 0.0), live)
+    following = widen(asked) if events else None
     if asked.json_:
-        emit(content)
+        emit(with_step(content, following))
     else:
-        for name, s in summary.items():
-            console().print(f"{name}  {s['dtype']} {s['shape']}  {s['min']}..{s['max']}", markup=False)
-        what = "overflow events" if counts else "registers of channels that overflowed"
-        console().print(f"{events} {what} on {target.name}", markup=False)
+        show_outputs(console(), content["outputs"])
         if profile:
             show_profile(console(), content["profile"])
+        what = "overflow events" if counts else "registers of channels that overflowed"
+        say(console(), f"{number(events)} {what} on {target.name}")
+        show_step(console(), following)
     raise typer.Exit(1 if events else 0)
 
 
@@ -85,15 +88,6 @@ def _codes_name(name: str, outputs: Mapping[str, Any]) -> str:
     while codes in outputs:
         codes += "#"
     return codes
-
-
-def _summary(array: NDArray[Any]) -> dict[str, Any]:
-    """Shape, type and extremes; an extreme that is not finite is given as text, which JSON can hold."""
-    import math
-
-    ends = [a.item() for a in (array.min(), array.max())]
-    low, high = (e if math.isfinite(float(e)) else str(e) for e in ends)
-    return {"shape": list(array.shape), "dtype": str(array.dtype), "min": low, "max": high}
 
 
 def _storable(array: NDArray[Any]) -> NDArray[Any]:

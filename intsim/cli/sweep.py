@@ -55,8 +55,10 @@ def sweep(
     model = asked.loaded
     from intsim.explore.sweep import sweep as explore
     from intsim.report import files
+    from intsim.report.next_step import after_sweep, show_step, with_step
     from intsim.report.picture import draw_sweep
     from intsim.report.sweep import show_sweep, write_csv
+    from intsim.report.table import say
 
     varied = (registers, rules, factors, stage, asked.samples, asked.seed, grid)
     try:
@@ -65,17 +67,20 @@ def sweep(
     except KeyboardInterrupt:
         sys.stderr.write(f"intsim: finished configurations are in {out}; the same command goes on from there\n")
         raise
+    following = after_sweep(asked, swept)
+    content = with_step(swept.to_json(), following)
     with files.folder(out) as draft:
-        files.write_json(draft / "sweep.json", swept.to_json())
+        files.write_json(draft / "sweep.json", content)
         write_csv(draft / "sweep.csv", swept)
         drawn = draw_sweep(draft / "sweep.png", swept)
     if not drawn:
         (out / "sweep.png").unlink(missing_ok=True)  # of an earlier sweep
     if asked.json_:
-        emit(swept.to_json())
+        emit(content)
     else:
         show_sweep(console(), swept)
         written = ["sweep.json", "sweep.csv", *(["sweep.png"] if drawn else [])]
-        console().print(f"wrote {', '.join(written)} to {out}", markup=False, highlight=False)
+        say(console(), f"wrote {', '.join(written)} to {out}")
+        show_step(console(), following)
     if not drawn:
         sys.stderr.write('intsim: no picture: matplotlib is missing; pip install "intsim[report]"\n')

@@ -20,8 +20,8 @@ def targets(
         listed = {f.name: {"title": f.title, "family": [f.low, f.high]} for f in families}
         emit({t.name: t.model_dump(mode="json") for t in chosen} | listed)
     elif name:
-        console().print(chosen[0].describe(), markup=False, highlight=False, soft_wrap=True)
+        console().print(chosen[0].describe(), markup=False, soft_wrap=True)
     else:
-        from intsim.report.terminal import show_targets
+        from intsim.report.targets import show_targets
 
         show_targets(console(), chosen, families)

@@ -21,13 +21,20 @@ def telemetry(
     target, model = asked.chosen, asked.loaded
     from intsim.explore.telemetry import telemetry as observe
     from intsim.report import files
+    from intsim.report.next_step import show_step, widen, with_step
     from intsim.report.telemetry import show_telemetry
 
     count = len(asked.data)
     with files.folder(out) if out is not None else nullcontext() as draft:
         with progress(count * len(model.graph.nodes)) as step:
             seen = observe(model, asked.arrays, target, asked.samples, asked.seed, step)
+        following = widen(asked) if seen.overflows else None
+        content = with_step(seen.to_json(), following)
         if draft is not None:
-            files.write_json(draft / "telemetry.json", seen.to_json())
-    emit(seen.to_json()) if asked.json_ else show_telemetry(console(), seen, channels)
+            files.write_json(draft / "telemetry.json", content)
+    if asked.json_:
+        emit(content)
+    else:
+        show_telemetry(console(), seen, channels)
+        show_step(console(), following)
     raise typer.Exit(1 if seen.overflows else 0)

@@ -39,29 +39,35 @@ def verify(
     count = len(asked.data)
     with files.folder(out) if out is not None else nullcontext() as draft:
         if not asked.json_:
-            _announce(model, target.name, count)  # what follows imports much and takes longer
-        from intsim.report.terminal import show_verdict
+            _announce(model)  # what follows imports much and takes longer
+        from intsim.report.next_step import after_verify, show_step, with_step
+        from intsim.report.verdict import show_verdict
         from intsim.verification.verify import verify as compare
 
         with progress(count * (2 + 4 * references)) as step:
             verdict = compare(
                 model, target, asked.arrays, asked.samples, asked.seed, references, reference_timeout, step
             )
+        following = after_verify(asked, verdict)
+        content = with_step(verdict.to_json(), following)
         if draft is not None:
-            files.write_json(draft / "verdict.json", verdict.to_json())
+            files.write_json(draft / "verdict.json", content)
             files.write_junit(draft / "verdict.xml", verdict)
             model.graph.save(draft / "integer_graph")
-    emit(verdict.to_json()) if asked.json_ else show_verdict(console(), verdict)
+    if asked.json_:
+        emit(content)
+    else:
+        show_verdict(console(), verdict)
+        show_step(console(), following)
     raise typer.Exit(0 if verdict.holds else 1)
 
 
-def _announce(model: Model, target: str, samples: int) -> None:
-    """One line about what is going to be verified."""
+def _announce(model: Model) -> None:
+    """What is going to be verified."""
     from intsim.inspect import inspect
-    from intsim.report.numbers import number
+    from intsim.report.table import say
+    from intsim.report.text import number
 
     content = inspect(model)
-    size = f"{len(content['layers'])} layers, {number(content['macs'])} MACs, {number(content['weights'])} weights"
-    console().print(
-        f"{model.path}: {size}; {target} on {samples} sample(s)", markup=False, highlight=False, soft_wrap=True
-    )
+    macs, weights = number(content["macs"]), number(content["weights"])
+    say(console(), f"{model.path}: {len(content['layers'])} layers, {macs} MACs, {weights} weights")

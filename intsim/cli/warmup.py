@@ -18,6 +18,7 @@ def warmup(json_: Json = False) -> None:
     from intsim.engine.warmup import Job, jobs
     from intsim.frontend.codes import warm
     from intsim.jit.compile import cache_folder, census
+    from intsim.report.table import say
 
     todo = [*jobs(), Job("input codes", warm)]
     with progress(len(todo)) as step:
@@ -31,6 +32,6 @@ def warmup(json_: Json = False) -> None:
         emit({"compiled": compiled, "loaded": loaded, "seconds": seconds, "folder": kept})
     else:
         made = f"{compiled} kernels compiled, {loaded} already there, {seconds:.1f} s"
-        console().print(f"{made}; {f'kept in {folder}' if folder else 'kept nowhere'}", markup=False, highlight=False)
+        say(console(), f"{made}; {f'kept in {folder}' if folder else 'kept nowhere'}")
     if folder is None:
         sys.stderr.write("intsim: no folder for compiled kernels can be written; set NUMBA_CACHE_DIR to one\n")

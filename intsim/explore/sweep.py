@@ -26,6 +26,7 @@ from intsim.explore.ledger import Ledger
 from intsim.explore.row import Row
 from intsim.graph import node_json, tensor_json
 from intsim.model import Inputs, Model, opened
+from intsim.notebook import Shown
 from intsim.targets import Target
 from intsim.verification.samples import Samples, each_sample
 
@@ -47,7 +48,7 @@ class SafeFrom:
 
 
 @dataclass
-class Sweep:
+class Sweep(Shown):
     """What `intsim.sweep` returns. `stage` is the swept register's number, None where no register was swept."""
 
     model: str

@@ -16,6 +16,7 @@ from intsim.engine.run import run_graph
 from intsim.engine.telemetry.demand import BINS, Demand, above, clipped, mac_demand, nothing
 from intsim.graph import IntArray, IntegerGraph, Node
 from intsim.model import Inputs, Model, opened
+from intsim.notebook import Shown
 from intsim.ops import OPS, Mac
 from intsim.targets import Target
 from intsim.verification.layers import layers
@@ -143,7 +144,7 @@ class ClipTelemetry:
 
 
 @dataclass(frozen=True)
-class Telemetry:
+class Telemetry(Shown):
     """What `intsim.telemetry` returns."""
 
     model: str

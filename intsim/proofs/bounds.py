@@ -14,6 +14,7 @@ from intsim.graph import Node, Tensor
 from intsim.mac.any_order import Addends, Reach, addends
 from intsim.mac.plan import plan
 from intsim.model import Model, opened
+from intsim.notebook import Shown
 from intsim.ops import OPS, Mac
 from intsim.proofs.budgets import Budget, budget
 from intsim.proofs.held import held
@@ -74,7 +75,7 @@ class LayerBound:
 
 
 @dataclass(frozen=True)
-class Bounds:
+class Bounds(Shown):
     """What `intsim.bounds` returns."""
 
     model: str

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from intsim.errors import IntsimError
 from intsim.graph import IntArray
+from intsim.notebook import Shown
 
 FORMAT = "intsim-certificate-2"
 FORMAT_1 = "intsim-certificate-1"
@@ -269,7 +270,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Certificate:
+class Certificate(Shown):
     """What `intsim.certify` returns; docs/certify.md says what it means.
 
     `samples` is {"searched", "seed", "sha256"}: how many inputs were searched for a refutation, the seed they were

@@ -118,7 +118,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def validated(content: Any) -> dict[str, Any]:
-    """The content, if it has the form of a certificate.
+    """The content, if it has the form of a certificate; `next_step`, which is advice and no claim, is left out.
 
     Raises:
         IntsimError: one line: another format, or the first thing that is missing, too much or not of its kind.
@@ -128,6 +128,7 @@ def validated(content: Any) -> dict[str, Any]:
     kind = KINDS.get(content["format"]) if isinstance(content["format"], str) else None
     if kind is None:
         raise IntsimError(f"format {str(content['format'])[:80]!r} is not {FORMAT}, which this version reads")
+    content = {k: v for k, v in content.items() if k != "next_step"}
     if _depth(content) > MOST_DEPTH:
         raise IntsimError("damaged: lists or tables lie too deep within each other")
     try:

@@ -9,65 +9,79 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from intsim.arithmetic.registers import Registers
 from intsim.graph import IntegerGraph
 from intsim.ops import OPS, Mac
-from intsim.proofs.bounds import Bounds, LayerBound
+from intsim.proofs.bounds import Bounds, LayerBound, StageBound
 from intsim.proofs.witness import ORDERS, Witness, witnesses
+from intsim.report.table import Column, say, show_table
 
 
-def show_bounds(console: Console, found: Bounds, lines: Sequence[dict[str, Any]] | None = None) -> None:
+def show_bounds(console: Console, proven: Bounds, lines: Sequence[dict[str, Any]] | None = None) -> None:
     """Proven widths, and what the target's registers make of them; with `lines` whether the bounds are attained."""
-    stages = [s.stage for s in found.layers[0].stages] if found.layers else []
-    heads = ["depth", "final", "own", "any", "types", "A2Q", "A2Q+", *(f"reg {i + 1}" for i in range(len(stages)))]
-    table = Table(title=escape(f"{found.model} on {found.target}: proven for every input"), title_justify="left")
-    for i, head in enumerate(("layer", "op", *heads, *([] if lines is None else ["tight"]), "proof")):
-        table.add_column(
-            head, justify="left" if i < 2 else "right", overflow="fold", header_style="bold", no_wrap=i > 0
+    layers = proven.layers
+    stages = [s.stage for s in layers[0].stages] if layers else []
+    columns = [
+        Column("layer", [x.name for x in layers], "text"),
+        Column("op", [x.op for x in layers], "text", spare=1),
+        Column("depth", [str(x.depth) for x in layers], spare=2),
+        Column("final", [str(x.bits) for x in layers]),
+        Column("own", [str(x.own_order.bits) for x in layers]),
+        Column("any", [str(x.any_order.bits) for x in layers]),
+        Column("types", [str(x.type_bits) for x in layers], spare=3),
+        Column("A2Q", [_granted(x, "a2q_bits") for x in layers], spare=3),
+        Column("A2Q+", [_granted(x, "a2q_plus_bits") for x in layers], spare=3),
+        *(Column(f"stage\n{i + 1}", [_stage(x.stages[i]) for x in layers]) for i in range(len(stages))),
+    ]
+    if lines is not None:
+        columns.append(
+            Column("tight", [_tight([x for x in lines if x["index"] == i]) for i in range(len(layers))], spare=1)
         )
-    for i, layer in enumerate(found.layers):
-        widths = (layer.depth, layer.bits, layer.own_order.bits, layer.any_order.bits, layer.type_bits)
-        unsafe = [f"{s.bits} ({s.channels_unsafe})" if s.channels_unsafe else str(s.bits) for s in layer.stages]
-        tight = [] if lines is None else [_tight([x for x in lines if x["index"] == i])]
-        word = "[green]safe[/]" if layer.safe else "[yellow]unsafe[/]"
-        table.add_row(escape(layer.name), layer.op, *map(str, widths), *_granted(layer), *unsafe, *tight, word)
-    console.print(table)
-    if found.layers:
-        console.print(
-            "bits of a signed register: final, for the finished sum; own, for all sums on the way in the target's "
-            "order; any, in every order, bias included; types, A2Q, A2Q+: granted to the products from their types",
-            style="dim",
+    words = [Text("safe", "green") if x.safe else Text("unsafe", "yellow") for x in layers]
+    show_table(console, [*columns, Column("proof", words)], f"{proven.model} on {proven.target}: for every input")
+    if layers:
+        say(
+            console,
+            (
+                "bits of a signed register: final, for the finished sum; own, for all sums on the way in the target's "
+                "order; any, in every order, bias included; types, A2Q, A2Q+: granted to the products from their types",
+                "dim",
+            ),
         )
-        console.print(_savings(found.layers), style="dim")
+        say(console, (_savings(layers), "dim"))
     if stages:
-        console.print(
-            f"reg: bits a register may need, (channels in which it can overflow); {'; '.join(stages)}", style="dim"
+        say(
+            console,
+            (
+                "stage: bits its register may need, (channels in which it can overflow); " + "; ".join(stages),
+                "dim",
+            ),
         )
     for line in lines or ():
         if not line["attained"]:
-            console.print(
+            say(
+                console,
                 f"not attained: {line['layer']}, channel {line['channel']}, {line['order']} order, {line['side']}: "
-                f"bound {line['bound']}, best found {line['value']}",
-                markup=False,
+                f"bound {line['bound']}, best reached {line['value']}",
             )
-    console.print(
-        "verdict: " + ("[green]no register can overflow[/]" if found.safe else "[yellow]overflow is possible[/]")
-    )
+    result = ("no register can overflow", "green") if proven.safe else ("overflow is possible", "yellow")
+    say(console, "verdict: ", result)
 
 
-def _granted(layer: LayerBound) -> tuple[str, str]:
-    """Widths that A2Q and A2Q+ grant to all channels; a dash for a product of two tensors."""
-    if layer.budget is None:
-        return "-", "-"
-    return str(max(layer.budget.a2q_bits)), str(max(layer.budget.a2q_plus_bits))
+def _granted(layer: LayerBound, kind: str) -> str:
+    """The width that A2Q or A2Q+ grants to all channels; a dash for a product of two tensors."""
+    return "-" if layer.budget is None else str(max(getattr(layer.budget, kind)))
 
 
-def _tight(lines: list[dict[str, Any]]) -> str:
+def _stage(stage: StageBound) -> str:
+    return f"{stage.bits} ({stage.channels_unsafe})" if stage.channels_unsafe else str(stage.bits)
+
+
+def _tight(lines: list[dict[str, Any]]) -> Text:
     attained = sum(x["attained"] for x in lines)
-    return "[green]yes[/]" if attained == len(lines) else f"[yellow]{attained} of {len(lines)}[/]"
+    return Text("yes", "green") if attained == len(lines) else Text(f"{attained} of {len(lines)}", "yellow")
 
 
 def _savings(layers: Sequence[LayerBound]) -> str:
@@ -92,19 +106,19 @@ def write_witnesses(folder: Path, graph: IntegerGraph, registers: Registers) -> 
         name = node.source or node.name
         file = f"{index:03d}_{re.sub(r'[^A-Za-z0-9._-]', '_', name)[:80]}.npz"
         arrays: dict[str, Any] = {}
-        for found in witnesses(graph, node, registers, orders=ORDERS):
-            arrays |= {f"{found.order}.{found.side}.{k}": v for k, v in _arrays(found).items()}
-            lines.append({"index": index, "layer": name, "file": file, **_line(found)})
+        for witness in witnesses(graph, node, registers, orders=ORDERS):
+            arrays |= {f"{witness.order}.{witness.side}.{k}": v for k, v in _arrays(witness).items()}
+            lines.append({"index": index, "layer": name, "file": file, **_line(witness)})
         np.savez_compressed(folder / file, allow_pickle=False, **arrays)
     return lines
 
 
-def _arrays(found: Witness) -> dict[str, Any]:
+def _arrays(witness: Witness) -> dict[str, Any]:
     fields = ("channel", "position", "permutation", "step", "bound", "value", "attained")
-    inputs = {f"input{i}": a for i, a in enumerate(found.inputs)}
-    return inputs | {f: np.asarray(getattr(found, f)) for f in fields}
+    inputs = {f"input{i}": a for i, a in enumerate(witness.inputs)}
+    return inputs | {f: np.asarray(getattr(witness, f)) for f in fields}
 
 
-def _line(found: Witness) -> dict[str, Any]:
+def _line(witness: Witness) -> dict[str, Any]:
     fields = ("order", "side", "channel", "position", "step", "bound", "value", "attained")
-    return {f: getattr(found, f) for f in fields}
+    return {f: getattr(witness, f) for f in fields}

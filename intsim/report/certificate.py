@@ -5,53 +5,54 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.markup import escape
 from rich.text import Text
 
 from intsim.proofs.certificate import Certificate, Counterexample, LayerClaim, Obstacle, RequantizerClaim
 from intsim.proofs.check import Check
-from intsim.report.terminal import _table, number
+from intsim.report.table import Column, say, show_table
+from intsim.report.text import number
 
 COLOURS = {"certified": "green", "disputed": "red", "refuted": "red"} | dict.fromkeys(
     ("open", "undecided", "unread"), "yellow"
 )
 
 
-def show_certificate(console: Console, found: Certificate) -> None:
+def show_certificate(console: Console, certificate: Certificate) -> None:
     """The table of layers, a line for each counterexample, the verdict."""
-    widths = found.multipliers
-    title = escape(f"{found.model['file']} on {found.target['name']}, for every input")
-    heads = ["layer", "op", "registers", "requantizer", *(["multiplier bits"] if widths else []), "state"]
-    table = _table(*heads, title=title)
-    states = {o.node: o.status for o in found.obstacles}
-    readers = {r.reads[0]: r for r in found.requantizers if len(r.reads) == 1}
-    paired = set()
-    for layer in found.layers:
-        after = readers.get(layer.tensor)
-        paired.add(None if after is None else after.node)
-        mine = [states[n] for n in (layer.node, after.node if after else "") if n in states]
-        row = [escape(layer.name), layer.op, registers(layer), codes(after)]
-        table.add_row(*row, *([bits(after)] if widths else []), _state(mine))
-    for alone in found.requantizers:
-        if alone.node not in paired:
-            row = [escape(alone.name), "Quant", "-", codes(alone)]
-            table.add_row(
-                *row, *([bits(alone)] if widths else []), _state([states[alone.node]] if alone.node in states else [])
-            )
-    console.print(table)
-    for obstacle in found.obstacles:
+    states = {o.node: o.status for o in certificate.obstacles}
+    readers = {r.reads[0]: r for r in certificate.requantizers if len(r.reads) == 1}
+    pairs: list[tuple[LayerClaim | None, RequantizerClaim | None]] = [
+        (layer, readers.get(layer.tensor)) for layer in certificate.layers
+    ]
+    paired = {after.node for _, after in pairs if after is not None}
+    pairs += [(None, alone) for alone in certificate.requantizers if alone.node not in paired]
+    columns = [
+        Column("layer", [layer.name if layer else after.name if after else "" for layer, after in pairs], "text"),
+        Column("op", [layer.op if layer else "Quant" for layer, _ in pairs], "text"),
+        Column("registers", [registers(layer) for layer, _ in pairs], "text"),
+        Column("requantizer", [codes(after) for _, after in pairs], "text"),
+    ]
+    if certificate.multipliers:
+        columns.append(Column("multiplier\nbits", [bits(after) for _, after in pairs]))
+    state = [_state([states[n.node] for n in pair if n is not None and n.node in states]) for pair in pairs]
+    title = f"{certificate.model['file']} on {certificate.target['name']}, for every input"
+    show_table(console, [*columns, Column("state", state, "text")], title)
+    for obstacle in certificate.obstacles:
         for line in lines(obstacle):
-            console.print(Text(line))
+            say(console, line)
     for part in ("prologue", "epilogue"):
-        if found.host.get(part):
-            console.print(f"outside: host {part} (float64): {escape(', '.join(found.host[part]))}", style="dim")
-    if found.verdict not in ("certified", found.reading.status):
-        console.print(Text(agreement(found)))
-    console.print(f"verdict: [bold {COLOURS[found.verdict]}]{found.verdict}[/]. {escape(sentence(found))}")
+        if certificate.host.get(part):
+            say(console, (f"outside: host {part} (float64): {', '.join(certificate.host[part])}", "dim"))
+    if certificate.verdict not in ("certified", certificate.reading.status):
+        say(console, agreement(certificate))
+    verdict = certificate.verdict
+    say(console, "verdict: ", (verdict, f"bold {COLOURS[verdict]}"), f". {sentence(certificate)}")
 
 
-def registers(layer: LayerClaim) -> str:
-    """What is proven of a layer's sums."""
+def registers(layer: LayerClaim | None) -> str:
+    """What is proven of a layer's sums; a dash for a requantizer alone."""
+    if layer is None:
+        return "-"
     if layer.wrong:
         return f"{len(layer.wrong)} of {layer.channels} ch can be wrong"
     if layer.undecided:
@@ -79,9 +80,9 @@ def bits(claim: RequantizerClaim | None) -> str:
     return str(claim.multiplier_bits[0]) if claim.multiplier_bits else "none"
 
 
-def _state(states: Sequence[str]) -> str:
+def _state(states: Sequence[str]) -> Text:
     worst = next((s for s in ("refuted", "open", "undecided") if s in states), "certified")
-    return f"[{COLOURS[worst]}]{worst}[/]"
+    return Text(worst, COLOURS[worst])
 
 
 def lines(obstacle: Obstacle) -> list[str]:
@@ -92,31 +93,31 @@ def lines(obstacle: Obstacle) -> list[str]:
     return [f"{what}: {one_line(obstacle.counterexamples[-1])}"]
 
 
-def one_line(found: Counterexample) -> str:
+def one_line(case: Counterexample) -> str:
     """Expected, got, where, and from what."""
-    source = {"layer": "a layer input", "accumulator": "an accumulator"}.get(found.level, "a network input")
-    if found.network is not None and found.network.sample is not None:
-        source = f"sample {found.network.sample}"
-    text = f"{source} gives {found.got}, expected {found.expected}, at {found.position}"
-    if found.codes is None:
+    source = {"layer": "a layer input", "accumulator": "an accumulator"}.get(case.level, "a network input")
+    if case.network is not None and case.network.sample is not None:
+        source = f"sample {case.network.sample}"
+    text = f"{source} gives {case.got}, expected {case.expected}, at {case.position}"
+    if case.codes is None:
         return text
-    return text + (" (masked: same code)" if found.masked else f" (code {found.codes[1]}, expected {found.codes[0]})")
+    return text + (" (masked: same code)" if case.masked else f" (code {case.codes[1]}, expected {case.codes[0]})")
 
 
-def sentence(found: Certificate) -> str:
+def sentence(certificate: Certificate) -> str:
     """The verdict in words."""
-    what = f"{found.model['file']} on {found.target['name']}"
-    by = {s: [o for o in found.obstacles if o.status == s] for s in ("refuted", "open", "undecided")}
+    what = f"{certificate.model['file']} on {certificate.target['name']}"
+    by = {s: [o for o in certificate.obstacles if o.status == s] for s in ("refuted", "open", "undecided")}
     counts = ", ".join(f"{len(v)} {s}" for s, v in by.items() if v)
-    if found.verdict == "certified":
-        return f"Every integer of the graph lowered from {what} is exact for every input, and {agreement(found)}"
-    if found.verdict in ("disputed", "unread"):
-        return agreement(found)
-    first = by[found.verdict][0]
-    if found.verdict == "refuted":
+    if certificate.verdict == "certified":
+        return f"Every integer of the graph lowered from {what} is exact for every input, and {agreement(certificate)}"
+    if certificate.verdict in ("disputed", "unread"):
+        return agreement(certificate)
+    first = by[certificate.verdict][0]
+    if certificate.verdict == "refuted":
         return f"A network input makes integers of {what} wrong, first found in {first.name} ({counts})."
-    if found.verdict == "open":
-        searched = f"{found.samples['searched']} samples searched"
+    if certificate.verdict == "open":
+        searched = f"{certificate.samples['searched']} samples searched"
         return (
             f"{first.name} of {what} can make a wrong integer of inputs within its range; "
             f"no network input is known that gets there ({counts}; {searched})."
@@ -124,13 +125,13 @@ def sentence(found: Certificate) -> str:
     return f"Nothing wrong was found in {what}; at {first.name} the proof gave up ({counts})."
 
 
-def agreement(found: Certificate) -> str:
+def agreement(certificate: Certificate) -> str:
     """What came of the second reading of the file, in words."""
-    reading = found.reading
+    reading = certificate.reading
     if reading.first is not None:
         first = reading.first
         return (
-            f"The lowered graph is not what an independent reading of {found.model['file']} says: {first.node} "
+            f"The lowered graph is not what an independent reading of {certificate.model['file']} says: {first.node} "
             f"({first.op}), {first.tensor} at {first.position}: the file gives {first.expected}, the graph {first.got} "
             f"(input {reading.inputs[first.input]})."
         )
@@ -144,21 +145,16 @@ def agreement(found: Certificate) -> str:
     )
 
 
-def show_check(console: Console, name: str, found: Check) -> None:
+def show_check(console: Console, name: str, check: Check) -> None:
     """One line a difference, then the result."""
-    for line in found.differences:
-        console.print(Text(_printable(line)))
-    for note in found.notes:
-        console.print(Text(_printable(f"note: {note}")), style="dim")
-    console.print(Text(_printable(f"target: {found.target}")))
-    if found.confirmed:
-        text = f"[green]confirmed[/]: {escape(name)} ({found.verdict}); {found.claims} claims computed again"
-        again = f"{found.counterexamples} counterexamples run again, {number(found.integers)} integers read again"
-        console.print(f"{text}, {again}")
+    for line in check.differences:
+        say(console, line)
+    for note in check.notes:
+        say(console, (f"note: {note}", "dim"))
+    say(console, f"target: {check.target}")
+    if check.confirmed:
+        again = f"{check.counterexamples} counterexamples run again, {number(check.integers)} integers read again"
+        text = f": {name} ({check.verdict}); {check.claims} claims computed again, {again}"
+        say(console, ("confirmed", "green"), text)
     else:
-        console.print(f"[red]not confirmed[/]: {escape(name)}, {len(found.differences)} differences")
-
-
-def _printable(text: str) -> str:
-    """What a certificate's texts hold must not move a terminal's cursor."""
-    return "".join(c if c.isprintable() else "?" for c in text)
+        say(console, ("not confirmed", "red"), f": {name}, {len(check.differences)} differences")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from intsim.errors import IntsimError
+from intsim.report.text import printable
 from intsim.verification.verdict import Verdict
 
 
@@ -85,9 +86,7 @@ def write_junit(path: Path, verdict: Verdict) -> None:
         "testsuite", name=f"intsim verify {verdict.target}", tests=str(len(verdict.layers)), failures=str(len(failed))
     )
     for layer in verdict.layers:
-        # XML has no place for control characters, names of a file may hold them
-        name = "".join(c if c.isprintable() else "?" for c in layer.name)
-        case = ET.SubElement(suite, "testcase", classname=verdict.target, name=name)
+        case = ET.SubElement(suite, "testcase", classname=verdict.target, name=printable(layer.name))
         if layer in failed:
             counts = ", ".join(f"stage {s.stage}: {s.overflows} overflows" for s in layer.stages if s.overflows)
             text = f"{layer.mismatches} of {layer.elements} integers wrong, at most {layer.max_lsb} LSB; {counts}"

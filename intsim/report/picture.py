@@ -12,6 +12,7 @@ from intsim.explore.configuration import Configuration
 from intsim.explore.row import LayerRow, OutputRow, Row
 from intsim.explore.sweep import Sweep
 from intsim.report.sweep import worst
+from intsim.report.text import printable
 
 COLOURS = {"wrap": "#0072b2", "saturate": "#d55e00"}
 PROVEN, OBSERVED = "#cde8cf", "#e8eef7"
@@ -19,7 +20,7 @@ MOST_LABELS = 60
 DPI = 110
 
 
-def draw_sweep(path: Path, found: Sweep) -> bool:
+def draw_sweep(path: Path, swept: Sweep) -> bool:
     """Write the picture as PNG; False, and no file, where matplotlib is missing."""
     try:
         from matplotlib import rc_context, rcdefaults
@@ -28,17 +29,17 @@ def draw_sweep(path: Path, found: Sweep) -> bool:
         return False
     with rc_context():
         rcdefaults()  # a matplotlibrc of the working directory may ask for programs to be run, LaTeX for one
-        _drawn(Figure, found).savefig(path, format="png")
+        _drawn(Figure, swept).savefig(path, format="png")
     return True
 
 
-def _drawn(new_figure: Any, found: Sweep) -> Any:
-    panels = [p for p in (_Accumulators(found), _Multipliers(found), _Grid(found)) if p.rules or p.rows]
+def _drawn(new_figure: Any, swept: Sweep) -> Any:
+    panels = [p for p in (_Accumulators(swept), _Multipliers(swept), _Grid(swept)) if p.rules or p.rows]
     heights = [p.height for p in panels]
     figure = new_figure(figsize=(13.5, sum(heights) + 0.6), dpi=DPI, layout="constrained")
-    where = "" if found.stage is None else f", stage {found.stage}"
-    name = Path(found.model).name or found.model
-    figure.suptitle(f"{_plain(name)} on {_plain(found.target)}{where}: against the exact run", fontsize=12)
+    where = "" if swept.stage is None else f", stage {swept.stage}"
+    name = Path(swept.model).name or swept.model
+    figure.suptitle(f"{_plain(name)} on {_plain(swept.target)}{where}: against the exact run", fontsize=12)
     parts = np.atleast_1d(figure.subfigures(len(panels), 1, height_ratios=heights))
     for part, panel in zip(parts, panels, strict=True):
         panel.draw(part)
@@ -47,17 +48,17 @@ def _drawn(new_figure: Any, found: Sweep) -> Any:
 
 def _plain(text: str, most: int = 100) -> str:
     """The end of a text, so that it fits, without what matplotlib reads as mathematics."""
-    return "".join(c if c.isprintable() else "?" for c in text)[-most:].replace("$", r"\$")
+    return printable(text)[-most:].replace("$", r"\$")
 
 
 class _Accumulators:
     """Two panels of errors against the register's width, and a map of overflow by layer for each rule."""
 
-    def __init__(self, found: Sweep) -> None:
-        self.found = found
+    def __init__(self, swept: Sweep) -> None:
+        self.swept = swept
         self.rules: dict[str, list[Row]] = {}
-        for rule in found.rules:
-            rows = [found.row(Configuration(w, rule)) for w in found.accumulators]
+        for rule in swept.rules:
+            rows = [swept.row(Configuration(w, rule)) for w in swept.accumulators]
             if all(r is not None for r in rows):
                 self.rules[rule] = [r for r in rows if r is not None]
         self.rows: list[Row] = []
@@ -65,7 +66,7 @@ class _Accumulators:
         self.height = 3.4 + _map_height(self.layers)
 
     def draw(self, part: Any) -> None:
-        widths = self.found.accumulators
+        widths = self.swept.accumulators
         top, bottom = part.subfigures(2, 1, height_ratios=[3.4, self.height - 3.4])
         error, wrong = top.subplots(1, 2)
         for rule, rows in self.rules.items():
@@ -83,7 +84,7 @@ class _Accumulators:
             _log(axes)
             axes.set_xlabel("accumulator bits")
             _regions(axes, widths, self.rules)
-            axes.legend(fontsize=7, loc="lower left")
+            _legend(axes)
         maps = np.atleast_1d(bottom.subplots(1, len(self.rules), sharey=True))
         tables = {
             rule: np.array([[_share(x.overflowing, x.groups) for x in _mac_layers([r])] for r in rows]).T
@@ -96,25 +97,26 @@ class _Accumulators:
             axes.set_xlabel("accumulator bits")
             for kind, style in (("proven", "-"), ("observed", "--")):
                 flags = [[getattr(x, kind) for x in _mac_layers([r])] for r in rows]
-                _boundary(axes, widths, np.array(flags).T, style, f"{kind} safe from here on")
-        if self.layers:
-            maps[0].legend(fontsize=7, loc="lower right", framealpha=0.9)
-        bottom.colorbar(image, ax=list(maps), fraction=0.03, pad=0.01, label="share of groups")
+                _boundary(axes, np.array(flags).T, style, f"{kind} safe from here on")
+        lines = {line.get_label(): line for axes in maps for line in axes.get_lines()}
+        if lines:
+            bottom.legend(lines.values(), lines, fontsize=7, loc="outside lower center", ncols=len(lines))
+        _colours(bottom, image, list(maps), 0.03, "share of groups")
 
 
 class _Multipliers:
     """Errors against the multiplier's width, and a map of wrong codes by layer."""
 
-    def __init__(self, found: Sweep) -> None:
-        self.found = found
+    def __init__(self, swept: Sweep) -> None:
+        self.swept = swept
         self.rules: dict[str, list[Row]] = {}
-        rows = [found.row(Configuration(multiplier=m)) for m in found.multipliers]
+        rows = [swept.row(Configuration(multiplier=m)) for m in swept.multipliers]
         self.rows = [r for r in rows if r is not None]
         self.layers = self.rows[0].layers if self.rows else []
         self.height = max(3.4, _map_height(self.layers))
 
     def draw(self, part: Any) -> None:
-        widths = self.found.multipliers
+        widths = self.swept.multipliers
         error, codes = part.subplots(1, 2)
         output = [worst(r) for r in self.rows]
         for key, style in (("mean", "-"), ("median", "-."), ("rmse", "--"), ("max", ":")):
@@ -122,13 +124,13 @@ class _Multipliers:
         _log(error)
         error.set_xlabel("multiplier bits")
         error.set_ylabel("output difference, its own units")
-        error.set_title(f"requantizer: {_plain(self.found.requantizer or '')}", fontsize=9)
-        error.legend(fontsize=7)
+        error.set_title(f"requantizer: {_plain(self.swept.requantizer or '')}", fontsize=9)
+        _legend(error)
         table = np.array([[_share(x.wrong_codes, x.codes) for x in r.layers] for r in self.rows]).T
         image = _map(codes, widths, self.layers, table, _limits([table]))
         codes.set_title("wrong codes, by layer", fontsize=10)
         codes.set_xlabel("multiplier bits")
-        part.colorbar(image, ax=codes, fraction=0.05, pad=0.01, label="share of codes")
+        _colours(part, image, codes, 0.05, "share of codes")
 
 
 class _Grid:
@@ -136,18 +138,18 @@ class _Grid:
 
     height = 4.2
 
-    def __init__(self, found: Sweep) -> None:
-        self.found = found
-        whole = bool(found.rows) and all(None not in r.configuration.to_json().values() for r in found.rows)
-        self.rules = found.rules if whole else []
+    def __init__(self, swept: Sweep) -> None:
+        self.swept = swept
+        whole = bool(swept.rows) and all(None not in r.configuration.to_json().values() for r in swept.rows)
+        self.rules = swept.rules if whole else []
         self.rows: list[Row] = []
 
     def draw(self, part: Any) -> None:
-        widths, multipliers = self.found.accumulators, self.found.multipliers
+        widths, multipliers = self.swept.accumulators, self.swept.multipliers
         maps = np.atleast_1d(part.subplots(1, len(self.rules), sharey=True))
         tables = {}
         for rule in self.rules:
-            rows = [[self.found.row(Configuration(w, rule, m)) for w in widths] for m in multipliers]
+            rows = [[self.swept.row(Configuration(w, rule, m)) for w in widths] for m in multipliers]
             tables[rule] = np.array([[_number(worst(r) if r else None, "mean") for r in line] for line in rows])
         limits = _limits(tables.values())
         for axes, (rule, table) in zip(maps, tables.items(), strict=True):
@@ -155,7 +157,7 @@ class _Grid:
             axes.set_title(f"{rule}: mean output difference, its own units", fontsize=10)
             axes.set_xlabel("accumulator bits")
         maps[0].set_ylabel("multiplier bits")
-        part.colorbar(image, ax=list(maps), fraction=0.03, pad=0.01)
+        _colours(part, image, list(maps), 0.03)
 
 
 def _mac_layers(rows: Sequence[Row]) -> list[LayerRow]:
@@ -164,7 +166,7 @@ def _mac_layers(rows: Sequence[Row]) -> list[LayerRow]:
 
 
 def _map_height(layers: Sequence[LayerRow]) -> float:
-    return min(1.4 + 0.22 * len(layers), 12.0)
+    return min(max(2.0, 1.4 + 0.22 * len(layers)), 12.0)
 
 
 def _share(part: int, whole: int) -> float:
@@ -207,11 +209,11 @@ def _bands(widths: list[int], rules: dict[str, list[Row]]) -> list[tuple[int, in
 
 
 def _limits(tables: Iterable[Any]) -> tuple[float, float]:
-    """Least and greatest value above 0, for one scale of several maps."""
+    """Powers of ten around the values above 0, for one scale of several maps."""
     values = np.concatenate([np.asarray(t, float).reshape(-1) for t in tables])
     above = values[np.isfinite(values) & (values > 0)]
-    low, high = (float(above.min()), float(above.max())) if above.size else (0.1, 1.0)
-    return low, high if high > low else 10 * low
+    low, high = (np.floor(np.log10(above.min())), np.ceil(np.log10(above.max()))) if above.size else (-1.0, 0.0)
+    return 10.0**low, 10.0 ** max(high, low + 1)
 
 
 def _map(axes: Any, widths: Sequence[int], rows: Sequence[Any], table: Any, limits: tuple[float, float]) -> Any:
@@ -231,14 +233,25 @@ def _map(axes: Any, widths: Sequence[int], rows: Sequence[Any], table: Any, limi
     return image
 
 
-def _boundary(axes: Any, widths: Sequence[int], flags: Any, style: str, name: str) -> None:
-    """A stair left of the widths from which on each layer has the flag."""
-    edges = []
-    for line in flags:
-        missing = np.flatnonzero(~line)
-        edges.append((missing[-1] if missing.size else -1) + 0.5)
-    if not edges:
+def _boundary(axes: Any, flags: Any, style: str, name: str) -> None:
+    """A stair left of the widths from which on each layer has the flag; none where the widest has not."""
+    if not flags.size or not flags[:, -1].any():
         return
-    x = np.repeat(np.clip(edges, -0.5, len(widths) - 0.5), 2)
+    missing = [np.flatnonzero(~line) for line in flags]
+    edges = [(m[-1] if m.size else -1) + 0.5 if line[-1] else np.nan for m, line in zip(missing, flags, strict=True)]
     y = np.repeat(np.arange(len(edges) + 1) - 0.5, 2)[1:-1]
-    axes.plot(x, y, style, color="black", lw=1.3, label=name)
+    axes.plot(np.repeat(edges, 2), y, style, color="black", lw=1.3, label=name)
+
+
+def _legend(axes: Any) -> None:
+    """Beside the data."""
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
+
+
+def _colours(part: Any, image: Any, axes: Any, fraction: float, label: str = "") -> None:
+    """The scale of a map, with a number at powers of ten."""
+    from matplotlib.ticker import LogFormatterMathtext
+
+    part.colorbar(
+        image, ax=axes, fraction=fraction, pad=0.01, label=label, format=LogFormatterMathtext(labelOnlyBase=True)
+    )

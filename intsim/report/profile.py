@@ -6,19 +6,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
-from rich.markup import escape
-from rich.table import Table
-
-from intsim.report.numbers import number, size
+from intsim.report.table import Column, say, show_table
+from intsim.report.text import number, size
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from intsim.engine.program.program import LayerProfile
-
-FIGURES = {"why": 3, "MACs": 13, "ms": 8, "%": 4, "GMAC/s": 6, "output": 7}
-"""Columns of figures, and how wide they are at least."""
 
 
 def profile_json(
@@ -39,9 +33,9 @@ def profile_json(
     """
     layers: dict[tuple[int, str, str, str], dict[str, Any]] = {}
     records = [r for run in runs for r in run]
-    for place, r in sorted(((i, r) for run in runs for i, r in enumerate(run)), key=lambda found: found[0]):
+    for step, r in sorted(((i, r) for run in runs for i, r in enumerate(run)), key=lambda pair: pair[0]):
         row = layers.setdefault(
-            (place, r.name, r.kernel, r.why),
+            (step, r.name, r.kernel, r.why),
             {"name": r.name, "op": r.op, "kernel": r.kernel, "why": r.why, "runs": 0, "macs": r.macs, "seconds": 0.0},
         )
         row["runs"] += 1
@@ -76,40 +70,37 @@ def peak_rss() -> int | None:
     return most if sys.platform == "darwin" else most * 1024
 
 
-def show_profile(console: Console, found: dict[str, Any]) -> None:
+def show_profile(console: Console, profile: dict[str, Any]) -> None:
     """The table of `profile_json`, the reasons for the kernels by number, and totals."""
-    reasons = list(dict.fromkeys(row["why"] for row in found["layers"]))
-    runs = max(found["runs"], 1)
-    table = Table(header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    spare = max(console.width - sum(FIGURES.values()) - 3 * (len(FIGURES) + 3), 30)
-    for head, part in (("layer", 0.42), ("op", 0.25), ("kernel", 0.33)):
-        table.add_column(head, no_wrap=True, overflow="ellipsis", max_width=int(part * spare))
-    for head, width in FIGURES.items():
-        table.add_column(head, justify="right", no_wrap=True, min_width=width)
-    for row in found["layers"]:
-        table.add_row(
-            *(escape(row[key]) for key in ("name", "op", "kernel")),
-            str(1 + reasons.index(row["why"])),
-            number(row["macs"]) if row["macs"] else "-",
-            f"{1e3 * row['seconds'] / runs:.3f}",
-            f"{100 * row['seconds'] / found['seconds']:.1f}" if found["seconds"] > 0 else "-",
-            _rate_text(row["gmacs_per_second"]),
-            size(row["bytes"]),
-        )
-    console.print(table)
-    lines = [f"why {1 + i}: {reason}" for i, reason in enumerate(reasons)]
-    lines.append(
-        f"{1e3 * found['seconds'] / runs:.1f} ms a run, {1e3 * found['seconds_elsewhere'] / runs:.1f} of them outside "
-        f"the layers; {number(found['macs'])} MACs, {_rate_text(found['gmacs_per_second'])} GMAC/s"
+    rows, seconds, runs = profile["layers"], profile["seconds"], max(profile["runs"], 1)
+    reasons = list(dict.fromkeys(row["why"] for row in rows))
+    show_table(
+        console,
+        [
+            Column("layer", [row["name"] for row in rows], "text"),
+            Column("op", [row["op"] for row in rows], "text"),
+            Column("kernel", [row["kernel"] for row in rows], "text"),
+            Column("why", [str(1 + reasons.index(row["why"])) for row in rows]),
+            Column("MACs", [number(row["macs"]) if row["macs"] else "-" for row in rows]),
+            Column("ms", [f"{1e3 * row['seconds'] / runs:.3f}" for row in rows]),
+            Column("%", [f"{100 * row['seconds'] / seconds:.1f}" if seconds > 0 else "-" for row in rows]),
+            Column("GMAC/s", [_rate_text(row["gmacs_per_second"]) for row in rows]),
+            Column("output", [size(row["bytes"]) for row in rows], spare=1),
+        ],
     )
-    lines.append(
-        f"{1e3 * found['seconds_once']:.1f} ms before, once, for planning and for loading or compiling kernels"
+    for i, reason in enumerate(reasons):
+        say(console, f"why {1 + i}: {reason}")
+    say(
+        console,
+        f"{1e3 * seconds / runs:.1f} ms a run, {1e3 * profile['seconds_elsewhere'] / runs:.1f} of them outside "
+        f"the layers; {number(profile['macs'])} MACs, {_rate_text(profile['gmacs_per_second'])} GMAC/s",
     )
-    memory = [f"tensors at once {size(found['live_bytes'])}"] if found["live_bytes"] else []
-    memory += [f"process at most {size(found['peak_rss_bytes'])}"] if found["peak_rss_bytes"] else []
-    lines += [f"memory: {', '.join(memory)}"] if memory else []
-    for line in lines:
-        console.print(line, markup=False, highlight=False)
+    once = 1e3 * profile["seconds_once"]
+    say(console, f"{once:.1f} ms before, once, for planning and for loading or compiling kernels")
+    memory = [f"tensors at once {size(profile['live_bytes'])}"] if profile["live_bytes"] else []
+    memory += [f"process at most {size(profile['peak_rss_bytes'])}"] if profile["peak_rss_bytes"] else []
+    if memory:
+        say(console, f"memory: {', '.join(memory)}")
 
 
 def _rate_text(rate: float | None) -> str:

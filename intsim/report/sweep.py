@@ -5,16 +5,16 @@ from __future__ import annotations
 import csv
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from intsim.explore.configuration import Configuration
 from intsim.explore.row import OutputRow, Row
-from intsim.explore.sweep import SafeFrom, Sweep
-from intsim.report.numbers import number
+from intsim.explore.sweep import Sweep
+from intsim.report.table import Column, say, show_table
+from intsim.report.text import number
+from intsim.report.verdict import inputs
 
 CONFIGURATION = ["accumulator", "overflow", "multiplier"]
 LAYER = [
@@ -24,12 +24,12 @@ LAYER = [
 OUTPUT = ["elements", "wrong", "mean", "median", "rmse", "max"]
 
 
-def write_csv(path: Path, found: Sweep) -> None:
+def write_csv(path: Path, swept: Sweep) -> None:
     """One line a configuration and layer, and one a configuration and output; fields of the other kind stay empty."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*CONFIGURATION, "kind", "name", *LAYER, *OUTPUT])
         writer.writeheader()
-        for row in found.rows:
+        for row in swept.rows:
             point = row.configuration.to_json()
             for layer in row.layers:
                 fields = {k: v for k, v in layer.to_json().items() if k in LAYER}
@@ -38,27 +38,27 @@ def write_csv(path: Path, found: Sweep) -> None:
                 writer.writerow({**point, "kind": "output", **asdict(output)})
 
 
-def show_sweep(console: Console, found: Sweep) -> None:
+def show_sweep(console: Console, swept: Sweep) -> None:
     """The table of widths, then from which width on each layer is safe."""
-    where = "" if found.stage is None else f", stage {found.stage}"
-    console.print(
-        f"{found.model} on {found.target}{where}, {found.samples} sample(s), against the exact run",
-        markup=False,
-        highlight=False,
-    )
+    where = "" if swept.stage is None else f", stage {swept.stage}"
+    data = inputs(swept.samples, swept.seed)
+    say(console, f"{swept.model} on {swept.target}{where}, {data}, against the exact run")
     # a grid is one table a multiplier
-    for multiplier in [None, *found.multipliers]:
-        for rule in found.rules:
-            rows = [found.row(Configuration(w, rule, multiplier)) for w in found.accumulators]
+    for multiplier in [None, *swept.multipliers]:
+        for rule in swept.rules:
+            rows = [swept.row(Configuration(w, rule, multiplier)) for w in swept.accumulators]
             _show_accumulators(console, rule, multiplier, [r for r in rows if r is not None])
-    _show_multipliers(console, found)
-    if found.accumulators:
-        _show_safe(console, found)
-    run, reused = sum(r.run for r in found.rows), sum(r.reused for r in found.rows)
-    console.print(
-        f"{len(found.rows)} configurations, {found.resumed} of them from an earlier run; {number(run)} node runs, "
-        f"{number(reused)} saved; {found.seconds:.1f} s",
-        style="dim",
+    _show_multipliers(console, swept)
+    if swept.accumulators:
+        _show_safe(console, swept)
+    run, reused = sum(r.run for r in swept.rows), sum(r.reused for r in swept.rows)
+    say(
+        console,
+        (
+            f"{len(swept.rows)} configurations, {swept.resumed} of them from an earlier run; {number(run)} node runs, "
+            f"{number(reused)} saved; {swept.seconds:.1f} s",
+            "dim",
+        ),
     )
 
 
@@ -75,34 +75,35 @@ def _show_accumulators(console: Console, rule: str, multiplier: int | None, rows
     if not rows:
         return
     title = f"accumulators that {rule}" + ("" if multiplier is None else f", {multiplier}-bit multiplier")
-    table = _table(title, "bits", "registers", "transient", "persistent", "sums\nwrong", *CODE_HEADS, *OUTPUT_HEADS)
-    for row in rows:
-        sums = _share(row, "wrong_accumulators", "accumulators")
-        table.add_row(
-            str(row.configuration.accumulator), _word(row), *_overflows(row), sums, *_codes(row), *_error(row)
-        )
-    console.print(table)
-    console.print(
-        "transient, persistent: overflowing groups of the swept register, in all layers. Errors of the outputs are in "
-        "their own units; of several outputs the one with the largest mean is shown.",
-        style="dim",
+    console.print()
+    show_table(
+        console,
+        [
+            Column("bits", [str(r.configuration.accumulator) for r in rows]),
+            Column("registers", [_word(r) for r in rows], "text"),
+            *(Column(k, [number(sum(getattr(x, k) for x in r.layers)) for r in rows]) for k in OVERFLOWS),
+            Column("sums\nwrong", [_share(r, "wrong_accumulators", "accumulators") for r in rows]),
+            *_errors(rows),
+        ],
+        title,
+    )
+    say(
+        console,
+        (
+            "transient, persistent: overflowing groups of the swept register, in all layers. Errors of the outputs are "
+            "in their own units; of several outputs the one with the largest mean is shown.",
+            "dim",
+        ),
     )
 
 
-def _word(row: Row) -> str:
-    return "[green]proven[/]" if row.proven else "[cyan]observed[/]" if row.observed else "[yellow]overflows[/]"
+OVERFLOWS = ("transient", "persistent")
 
 
-def _overflows(row: Row) -> list[str]:
-    return [number(sum(x.transient for x in row.layers)), number(sum(x.persistent for x in row.layers))]
-
-
-def _table(title: str, *heads: str) -> Table:
-    """A narrow table of numbers, so that all columns fit 110."""
-    table = Table(title=title, title_justify="left", header_style="bold", padding=0)
-    for head in heads:
-        table.add_column(head, justify="left" if head == "registers" else "right", no_wrap=True)
-    return table
+def _word(row: Row) -> Text:
+    if row.proven:
+        return Text("proven", "green")
+    return Text("observed", "cyan") if row.observed else Text("overflows", "yellow")
 
 
 def _share(row: Row, wrong: str, whole: str) -> str:
@@ -110,50 +111,47 @@ def _share(row: Row, wrong: str, whole: str) -> str:
     return f"{parts[0] / max(parts[1], 1):.2%}"
 
 
-def _codes(row: Row) -> list[str]:
-    return [_share(row, "wrong_codes", "codes"), number(max((x.max_lsb for x in row.layers), default=0))]
+def _errors(rows: list[Row]) -> list[Column]:
+    """Of the codes, and of the output that is furthest off."""
+    outputs = [worst(r) for r in rows]
 
+    def errors(head: str, key: str, spare: int = 0) -> Column:
+        return Column(head, ["-" if o is None else _real(getattr(o, key)) for o in outputs], spare=spare)
 
-CODE_HEADS = ("codes\nwrong", "LSB\nat most")
-OUTPUT_HEADS = ("outputs\nwrong", "mean\nerror", "median\nerror", "\nRMSE", "largest\nerror")
-
-
-def _error(row: Row) -> list[str]:
-    output = worst(row)
-    if output is None:
-        return ["-"] * len(OUTPUT_HEADS)
     return [
-        f"{output.wrong / max(output.elements, 1):.2%}",
-        *(_real(v) for v in (output.mean, output.median, output.rmse, output.max)),
+        Column("codes\nwrong", [_share(r, "wrong_codes", "codes") for r in rows]),
+        Column("LSB\nat most", [number(max((x.max_lsb for x in r.layers), default=0)) for r in rows], spare=1),
+        Column("outputs\nwrong", ["-" if o is None else f"{o.wrong / max(o.elements, 1):.2%}" for o in outputs]),
+        errors("mean\nerror", "mean"),
+        errors("median\nerror", "median", spare=2),
+        errors("RMSE", "rmse", spare=2),
+        errors("largest\nerror", "max"),
     ]
 
 
-def _show_multipliers(console: Console, found: Sweep) -> None:
-    rows = [found.row(Configuration(multiplier=m)) for m in found.multipliers]
-    if not any(rows):
-        return
-    table = _table(f"multipliers: {found.requantizer}", "bits", *CODE_HEADS, *OUTPUT_HEADS)
-    for row in rows:
-        if row is not None:
-            table.add_row(str(row.configuration.multiplier), *_codes(row), *_error(row))
-    console.print(table)
+def _show_multipliers(console: Console, swept: Sweep) -> None:
+    rows = [r for m in swept.multipliers if (r := swept.row(Configuration(multiplier=m))) is not None]
+    if rows:
+        console.print()
+        bits = Column("bits", [str(r.configuration.multiplier) for r in rows])
+        show_table(console, [bits, *_errors(rows)], f"multipliers: {swept.requantizer}")
 
 
-def _show_safe(console: Console, found: Sweep) -> None:
-    table = Table(title="least width from which on a layer is safe", title_justify="left", header_style="bold")
-    table.add_column("layer", overflow="fold")
-    for rule in found.rules:
-        for head in ("proven", "observed", "exact codes"):
-            table.add_column(f"{rule}: {head}", justify="right")
-    by_rule: dict[str, list[SafeFrom]] = {rule: [] for rule in found.rules}
-    for line in found.safe_from():
-        by_rule[line.overflow].append(line)
-    for lines in zip(*by_rule.values(), strict=True):
-        cells: list[Any] = [v for x in lines for v in (x.proven, x.observed, x.exact)]
-        table.add_row(escape(lines[0].layer), *("-" if c is None else str(c) for c in cells))
-    console.print(table)
-    console.print(
-        "proven: for every input. observed: no overflow on these inputs, given what the layers before handed on. "
-        "exact codes: as in the exact run.",
-        style="dim",
+def _show_safe(console: Console, swept: Sweep) -> None:
+    lines = {rule: [x for x in swept.safe_from() if x.overflow == rule] for rule in swept.rules}
+    columns = [
+        Column(f"{rule}\n{head}", ["-" if (v := getattr(x, key)) is None else str(v) for x in lines[rule]])
+        for rule in swept.rules
+        for head, key in (("proven", "proven"), ("observed", "observed"), ("exact codes", "exact"))
+    ]
+    layers = Column("layer", [x.layer for x in next(iter(lines.values()), [])], "text")
+    console.print()
+    show_table(console, [layers, *columns], "least width from which on a layer is safe")
+    say(
+        console,
+        (
+            "proven: for every input. observed: no overflow on these inputs, given what the layers before handed on. "
+            "exact codes: as in the exact run.",
+            "dim",
+        ),
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from intsim.notebook import Shown
+
 FORMAT = "intsim-verdict-1"
 BLAMES = ("float_rounding", "int32_wrap", "pool_divisor", "resize_pixel", "executor", "requantizer", "overflow")
 """The executor's rounding, what it is shown to compute otherwise, what isn't explained; then the target's two."""
@@ -75,7 +77,7 @@ class ReferenceVerdict:
 
 
 @dataclass
-class Verdict:
+class Verdict(Shown):
     """What `intsim.verification` returns. `to_json` gives the documented form."""
 
     model: str

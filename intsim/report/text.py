@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Numbers and names as people read them."""
 
 
 def number(value: int) -> str:
@@ -13,3 +13,8 @@ def size(count: int) -> str:
         value /= 1000
         units.pop(0)
     return f"{value:.3g} {units[0]}"
+
+
+def printable(text: str) -> str:
+    """Names in a file may hold what moves a terminal's cursor, and what XML has no place for."""
+    return "".join(c if c.isprintable() else "?" for c in text)

@@ -1,0 +1,51 @@
+"""Results as HTML, from the same tables as on a terminal."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+
+from intsim.explore.sweep import Sweep
+from intsim.explore.telemetry import Telemetry
+from intsim.inspect import inspect
+from intsim.model import Model, Run
+from intsim.proofs.bounds import Bounds
+from intsim.proofs.certificate import Certificate
+from intsim.report.bounds import show_bounds
+from intsim.report.certificate import show_certificate
+from intsim.report.inspection import show_inspection
+from intsim.report.run import show_run
+from intsim.report.sweep import show_sweep
+from intsim.report.telemetry import show_telemetry
+from intsim.report.verdict import show_verdict
+from intsim.verification.verdict import Verdict
+
+WIDTH = 120
+PAGE = '<pre style="white-space:pre;overflow-x:auto;line-height:normal;font-family:monospace">{code}</pre>'
+
+
+def show_model(console: Console, model: Model) -> None:
+    """What a model is made of."""
+    show_inspection(console, inspect(model))
+
+
+SHOW: dict[type, Callable[[Console, Any], None]] = {
+    Bounds: show_bounds,
+    Certificate: show_certificate,
+    Model: show_model,
+    Run: show_run,
+    Sweep: show_sweep,
+    Telemetry: show_telemetry,
+    Verdict: show_verdict,
+}
+"""What each kind of result looks like."""
+
+
+def html(result: object) -> str:
+    """A result as HTML with inline styles; raises KeyError for what is no result."""
+    console = Console(record=True, file=io.StringIO(), width=WIDTH, highlight=False, force_jupyter=False)
+    SHOW[type(result)](console, result)
+    return console.export_html(inline_styles=True, code_format=PAGE)

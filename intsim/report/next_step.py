@@ -1,0 +1,275 @@
+"""The one thing to do next where something is unsafe or wrong: in words that were checked, and as a command to type.
+
+A register is said to be wide enough only after the bounds were proven again with it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rich.console import Console
+
+from intsim.errors import IntsimError
+from intsim.explore.configuration import Configuration, configured
+from intsim.model import Model
+from intsim.proofs.bounds import Bounds, bounds
+from intsim.report.table import say
+from intsim.targets import Target
+from intsim.targets.library import is_path
+
+if TYPE_CHECKING:
+    from intsim.explore.sweep import Sweep
+    from intsim.proofs.certificate import Certificate
+    from intsim.verification.verdict import Verdict
+
+MOST_BITS = 64
+"""Of a register."""
+MOST_ROUNDS = 4
+"""Ranges behind a register shrink once it is wide enough, so others may then need fewer bits."""
+
+
+@dataclass(frozen=True)
+class NextStep:
+    """What to do, a command that does or shows it, and the layer that asks for it."""
+
+    text: str
+    command: str
+    layer: str | None = None
+
+
+class Asked(Protocol):
+    """What the user asked about."""
+
+    target: str
+
+    @property
+    def loaded(self) -> Model:
+        """The model."""
+
+    @property
+    def chosen(self) -> Target:
+        """The target."""
+
+    def command(self, verb: str, *more: object, target: str | None = None, data: bool = False) -> str:
+        """A command on the same model, with the same target unless another is given; `data`: on the same samples."""
+
+
+def show_step(console: Console, step: NextStep | None) -> None:
+    """The words, and below them the command in one piece."""
+    if step is not None:
+        say(console, ("next: ", "bold"), step.text)
+        console.print(f"  {step.command}", markup=False, soft_wrap=True)
+
+
+def with_step(content: Mapping[str, Any], step: NextStep | None) -> dict[str, Any]:
+    """JSON with the step as `next_step`, null where there is nothing to do."""
+    return {**content, "next_step": None if step is None else asdict(step)}
+
+
+def widen(asked: Asked, proven: Bounds | None = None) -> NextStep:
+    """What makes every register of the target wide enough, for every input; `proven` are its bounds if known."""
+    proven = proven or bounds(asked.loaded, asked.chosen)
+    unsafe = [x for x in proven.layers if not x.safe]
+    if not unsafe:
+        return NextStep("a register overflowed that is proven safe: please report this", asked.command("bounds"))
+    at = next(i for i in range(len(asked.chosen.stages)) if any(x.stages[i].channels_unsafe for x in unsafe))
+    layer = max((x for x in unsafe if x.stages[at].channels_unsafe), key=lambda x: x.stages[at].bits)
+    enough = _wide_enough(asked.loaded, asked.chosen, proven)
+    if enough is None:
+        text = f"{layer.name} needs {layer.stages[at].bits} bits in stage {at + 1}, and no width is proven enough"
+        return NextStep(text + "; narrow its weights or activations", asked.command("bounds"), layer.name)
+    changes = _changes(asked.chosen, enough)
+    more = f", and {len(unsafe) - 1} more layers need it" if len(unsafe) > 1 else ""
+    text = f"{' and '.join(w for w, _ in changes)} for {layer.name}{more}; then no register can overflow"
+    name = _named(enough, asked.target)
+    if name is not None:
+        return NextStep(f"{text}: target {name}", asked.command("bounds", target=name), layer.name)
+    if is_path(asked.target):
+        return NextStep(f"{text}: change {asked.target}, and prove it", asked.command("bounds"), layer.name)
+    text += f"; {asked.target} has no such register, so choose another target or write one"
+    arguments = changes[0][1] if len(changes) == 1 else None
+    if arguments is None:
+        return NextStep(text, asked.command("bounds"), layer.name)
+    return NextStep(text, asked.command("sweep", *arguments, "-o", "sweep", data=True), layer.name)
+
+
+def _wide_enough(model: Model, target: Target, proven: Bounds) -> Target | None:
+    """The target with changes that are proven to suffice; None where none are known."""
+    for _ in range(MOST_ROUNDS):
+        for candidate in _repacked(target, proven):
+            stages = list(candidate.accumulate.stages)
+            for i, stage in enumerate(stages):
+                needs = max((x.stages[i].bits for x in proven.layers if x.stages[i].channels_unsafe), default=0)
+                if i == 0 and candidate.accumulate.packing is not None:
+                    continue
+                if needs > MOST_BITS:
+                    return None
+                stages[i] = stage.model_copy(update={"bits": max(stage.bits, needs)})
+            accumulate = candidate.accumulate.model_copy(update={"stages": tuple(stages)})
+            wider = target.model_copy(update={"accumulate": accumulate})
+            again = bounds(model, wider)
+            if again.safe:
+                return wider
+            if not any(x.stages[0].channels_unsafe for x in again.layers):
+                break
+        else:
+            return None
+        target, proven = wider, again
+    return None
+
+
+def _repacked(target: Target, proven: Bounds) -> Iterator[Target]:
+    """The target, or where fields of a packed multiplier are read wrong: with a correction, with smaller groups."""
+    accumulate, packing = target.accumulate, target.accumulate.packing
+    if packing is None or not any(x.stages[0].channels_unsafe for x in proven.layers):
+        yield target
+        return
+    corrected = packing.model_copy(update={"correction": "borrow"})
+    if packing.correction != "borrow":
+        yield target.model_copy(update={"accumulate": accumulate.model_copy(update={"packing": corrected})})
+    first = accumulate.stages[0]
+    size = max(x.depth for x in proven.layers) if first.sum == "rest" else int(first.sum)
+    while size > 1:
+        size = size - 1 if size <= 8 else size // 2
+        stages = (first.model_copy(update={"sum": size}), *accumulate.stages[1:])
+        change = {"packing": corrected, "stages": stages}
+        yield target.model_copy(update={"accumulate": accumulate.model_copy(update=change)})
+
+
+def _changes(before: Target, after: Target) -> list[tuple[str, list[object] | None]]:
+    """Each in words, and the arguments of a sweep that shows it, if one does."""
+    changes: list[tuple[str, list[object] | None]] = []
+    old, new = before.accumulate.packing, after.accumulate.packing
+    if old is not None and new is not None and old.correction != new.correction:
+        changes.append((f'read the packed fields with correction "{new.correction}"', None))
+    for i, (a, b) in enumerate(zip(before.stages, after.stages, strict=True)):
+        if a.sum != b.sum:
+            changes.append((f"add up {b.sum} products at a time in stage {i + 1}, not {a.sum or 'all'},", None))
+        if a.bits != b.bits:
+            what = f"stage {i + 1}" if a.lanes == 1 else f"the {a.lanes} lanes of stage {i + 1}"
+            arguments: list[object] = ["--stage", i + 1, "-a", b.bits, "--overflow", b.overflow]
+            changes.append((f"widen {what} from {a.bits} to {b.bits} bits", arguments))
+    return changes
+
+
+def _named(target: Target, asked: str) -> str | None:
+    """A target with these registers and this requantizer: built in, or of the same numbered family as `asked`."""
+    widths = {str(s.bits) for s in target.stages}
+    members = [m for w in sorted(widths) if (m := re.sub(r"-\d+(?=(\.toml)?$)", f"-{w}", asked)) != asked]
+    for name in (*members, *Target.names()):
+        try:
+            known = Target.load(name)
+        except IntsimError:
+            continue
+        if (known.registers, known.form) == (target.registers, target.form):
+            return name
+    return None
+
+
+def after_verify(asked: Asked, verdict: Verdict) -> NextStep | None:
+    """Behind a verdict."""
+    at = verdict.first_divergence
+    if verdict.holds:
+        return None
+    if at is not None and at["blame"] == "lowering":
+        text = f"intsim reads {at['node']} ({at['op']}) in two ways, one of them wrong: please report this"
+        return NextStep(text, asked.command("inspect"), at["node"])
+    if verdict.overflows:
+        return widen(asked)
+    layer = at["node"] if at is not None else next(x.name for x in verdict.layers if x.mismatches)
+    return _requantizer(asked, layer)
+
+
+def _requantizer(asked: Asked, layer: str, widths: Sequence[set[int]] | None = None) -> NextStep:
+    """Behind a requantizer that makes other codes; `widths` are the exact multiplier widths of each, if known."""
+    scheme = asked.chosen.requantize.scheme
+    text = f"the requantizer of {layer} ({scheme}) makes other codes than exact arithmetic; "
+    if widths is None:
+        command = asked.command("certify", "--multipliers")
+        return NextStep(f"{text}see which multipliers are wide enough to be exact", command, layer)
+    common = set.intersection(*widths) if widths else set()
+    if common:
+        how = "rounded as it is" if scheme == "fixed-point" else "rounded once, half_up"
+        text += f"a fixed-point multiplier of {min(common)} bits, {how}, is exact in every layer"
+        command = asked.command("sweep", "-m", min(common), "-o", "sweep")
+        return NextStep(text, command, layer)
+    text += 'no fixed-point multiplier is exact in every layer, thresholds are: scheme = "thresholds"'
+    return NextStep(text, asked.command("certify", target="finn-mvau"), layer)
+
+
+def after_certify(asked: Asked, certificate: Certificate) -> NextStep | None:
+    """Behind a certificate."""
+    reading = certificate.reading
+    if certificate.holds:
+        return None
+    if certificate.verdict == "disputed" and reading.first is not None:
+        at = reading.first
+        text = f"intsim reads {at.node} ({at.op}) in two ways, one of them wrong: please report this"
+        return NextStep(text, asked.command("verify", target="exact"), at.node)
+    if certificate.verdict == "unread":
+        text = "the graph is proven, that it is what the file means is not; compare it with float executors"
+        return NextStep(text, asked.command("verify"))
+    stands = [o for o in certificate.obstacles if o.status != "certified"]
+    codes = [o for o in stands if o.kind == "requantizer"]
+    if any(o.kind == "registers" for o in stands):
+        step = widen(asked)
+        behind = f"; {len(codes)} requantizers still differ" if codes else ""
+        return NextStep(step.text + behind, step.command, step.layer)
+    widths = [set(r.multiplier_bits) for r in certificate.requantizers if r.multiplier_bits is not None]
+    return _requantizer(asked, codes[0].name, widths if certificate.multipliers else None)
+
+
+def after_check(asked: Asked, path: Path) -> NextStep:
+    """Behind a certificate that is not confirmed."""
+    try:
+        known = Target.load(asked.target).name
+    except IntsimError:
+        known = f"{asked.target}.toml"
+    text = "the certificate does not hold for this model and target; make one that does"
+    return NextStep(text, asked.command("certify", "--out", path, target=known))
+
+
+def after_sweep(asked: Asked, swept: Sweep) -> NextStep | None:
+    """Behind a sweep whose widest register is not proven, or in which no multiplier gives exact codes."""
+    widest = max(swept.accumulators, default=0)
+    points = [r for r in swept.rows if r.configuration.accumulator == widest and not r.proven]
+    if points and swept.stage is not None:
+        return _wider_sweep(asked, swept, points[0].configuration)
+    rows = [r for r in swept.rows if r.configuration.accumulator is None]
+    if rows and all(any(x.wrong_codes for x in r.layers) for r in rows):
+        if not all(r.observed for r in rows):
+            return widen(asked)
+        layer = next(x.name for x in rows[-1].layers if x.wrong_codes)
+        return _requantizer(asked, layer)
+    return None
+
+
+def _wider_sweep(asked: Asked, swept: Sweep, point: Configuration) -> NextStep:
+    """The width of the swept register from which on it is proven, if it is that register alone."""
+    stage, widest = int(swept.stage or 1), int(point.accumulator or 0)
+    needs, layer = widest, ""
+    for _ in range(MOST_ROUNDS):
+        wider = configured(asked.chosen, stage - 1, Configuration(needs, point.overflow, point.multiplier))
+        proven = bounds(asked.loaded, wider)
+        unsafe = [x for x in proven.layers if x.stages[stage - 1].channels_unsafe]
+        if not unsafe:
+            break
+        worst = max(unsafe, key=lambda x: x.stages[stage - 1].bits)
+        needs, layer = worst.stages[stage - 1].bits, layer or worst.name
+        if needs > MOST_BITS:
+            text = f"{worst.name} needs more than {MOST_BITS} bits; narrow its weights or activations"
+            return NextStep(text, asked.command("bounds"), worst.name)
+    if not proven.safe:
+        other = next((i + 1, x) for x in proven.layers for i, s in enumerate(x.stages) if s.channels_unsafe)
+        text = f"at every width of stage {stage}, stage {other[0]} of {other[1].name} can overflow; sweep that one"
+        command = asked.command("sweep", "--stage", other[0], "-a", other[1].stages[other[0] - 1].bits, "-o", "sweep")
+        return NextStep(text, command, other[1].name)
+    text = f"no register can overflow from {needs} bits on, which {layer} needs; {widest} were the most swept"
+    arguments = ["-a", f"{widest}:{needs}", "--overflow", ",".join(swept.rules)]
+    if asked.chosen.stages:
+        arguments += ["--stage", str(stage)]
+    return NextStep(text, asked.command("sweep", *arguments, "-o", "sweep", data=True), layer)

@@ -1,0 +1,108 @@
+"""Verdicts: a table of layers, the second opinions, the first wrong integer, and the result in a sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from intsim.report.table import Column, say, show_table
+from intsim.report.text import number
+from intsim.verification.verdict import BLAMES, LayerVerdict, ReferenceVerdict, Verdict
+
+ALWAYS = ("float_rounding", "requantizer", "overflow")
+"""Causes that have a column even where nothing is blamed on them; others get one where something is."""
+
+
+def show_verdict(console: Console, verdict: Verdict) -> None:
+    """The verdict table, the second opinions, and the first wrong integer."""
+    layers = verdict.layers
+    stages = next((x.stages for x in layers if x.stages), [])
+    columns = [
+        Column("layer", [x.name for x in layers], "text"),
+        Column("op", [x.op for x in layers], "text"),
+        Column("integers", [number(x.elements) for x in layers]),
+        Column("wrong", [number(x.mismatches) for x in layers]),
+        Column("born", [number(x.born) for x in layers]),
+        Column("max\nLSB", [str(x.max_lsb) for x in layers]),
+        Column("wrong\nsums", [number(x.sum_mismatches) for x in layers]),
+    ]
+    if stages:
+        columns.append(Column("over-\nflows", [number(x.overflows) if x.stages else "-" for x in layers]))
+    if len(stages) > 1:
+        for i, stage in enumerate(stages):
+            counts = [number(x.stages[i].overflows) if x.stages else "-" for x in layers]
+            columns.append(Column(f"stage {stage.stage}", counts, spare=1))
+    columns.append(Column("verdict", [_word(x) for x in layers]))
+    show_table(console, columns, f"{verdict.model} on {verdict.target}, {inputs(verdict.samples, verdict.seed)}")
+    say(console, ("born: wrong here, not handed down by a layer before; wrong sums: accumulators", "dim"))
+    if stages:
+        registers = "; ".join(f"{s.stage}: {s.bits}-bit {s.overflow}" for s in stages)
+        say(console, (f"overflows: events in stages {registers}", "dim"))
+    if verdict.references:
+        _show_references(console, verdict.references)
+    for part in ("prologue", "epilogue"):
+        if verdict.host.get(part):
+            say(console, (f"host {part} (float64): {', '.join(verdict.host[part])}", "dim"))
+    if verdict.first_divergence:
+        say(console, _first(verdict.first_divergence))
+    text = verdict.verdict if verdict.holds or verdict.verdict != "exact" else "exact, but registers overflow"
+    wrong, total = sum(x.mismatches for x in layers), sum(x.elements for x in layers)
+    say(
+        console,
+        "verdict: ",
+        (text, "bold green" if verdict.holds else "bold red"),
+        f" ({number(wrong)} of {number(total)} integers wrong, {number(verdict.overflows)} overflow events, "
+        f"{verdict.seconds:.1f} s)",
+    )
+
+
+def inputs(samples: int, seed: int | None) -> str:
+    """Which inputs a result is about."""
+    many = f"{samples} sample{'s' if samples != 1 else ''}"
+    return f"{many} given" if seed is None else f"{many} drawn at random (seed {seed})"
+
+
+def _word(layer: LayerVerdict) -> Text:
+    if layer.mismatches or layer.sum_mismatches:
+        return Text("diverges", "red")
+    return Text("overflows", "yellow") if layer.overflows else Text("exact", "green")
+
+
+def _show_references(console: Console, references: dict[str, ReferenceVerdict]) -> None:
+    heard = {name: r for name, r in references.items() if r.reason is None}
+    if heard:
+        rows = list(heard.values())
+        shown = [b for b in BLAMES if b in ALWAYS or any(r.blame[b] for r in rows)]
+        show_table(
+            console,
+            [
+                Column("executor", list(heard), "text"),
+                Column("judged", [number(r.judged) for r in rows]),
+                Column("differ", [number(r.mismatches) for r in rows]),
+                *(Column(b.replace("_", "\n"), [number(r.blame[b]) for r in rows]) for b in shown),
+                Column("outputs\ndiffer", [number(r.result["mismatches"]) for r in rows]),
+                Column("of", [number(r.result["judged"]) for r in rows]),
+            ],
+        )
+    for name, reference in references.items():
+        if reference.reason is not None:
+            say(console, f"{name}: no opinion: {reference.reason}")
+        elif reference.first_divergence:
+            at = reference.first_divergence
+            say(
+                console,
+                f"{name}: first at {at['tensor']} {at['position']}: {at['got']}, expected {at['expected']} "
+                f"(exact value {at['exact_approx']:.17g}), {at['blame'].replace('_', ' ')}",
+            )
+    if heard:
+        say(console, ("Each layer of an executor is judged on the inputs it had there itself.", "dim"))
+
+
+def _first(at: dict[str, Any]) -> str:
+    stage = f" in stage {', '.join(map(str, at['overflowed_stages']))}" if at.get("overflowed_stages") else ""
+    return (
+        f"first divergence: {at['node']} ({at['op']}), channel {at['channel']}, position {at['position']}: "
+        f"expected {at['expected']}, got {at['got']}; blame: {at['blame']}{stage}"
+    )
