@@ -132,8 +132,22 @@ def run_page(page: Path) -> list[Shown]:
             run_page(before)
         shutil.copytree(_folders[before], folder)
     _folders[page] = folder
-    with contextlib.chdir(folder):
+    with contextlib.chdir(folder), _importing_from(folder):
         return list(_outputs(page))
+
+
+@contextlib.contextmanager
+def _importing_from(folder: Path) -> Iterator[None]:
+    """As a script in that folder would import, and without a trace."""
+    sys.path.insert(0, str(folder))
+    before = set(sys.modules)
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in set(sys.modules) - before:
+            if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(folder)):
+                del sys.modules[name]
 
 
 def _outputs(page: Path) -> Iterator[Shown]:
