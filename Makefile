@@ -40,7 +40,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) --editable ".[report]"
+	$(PIP) --editable ".[report,references]"
 	touch $@
 
 # torch is pinned by constraints.txt: an unpinned one may pull gigabytes of GPU libraries
