@@ -84,7 +84,7 @@ _WORDS = [
     Fault(
         "signed-rows-not-shifted",
         "signed activations of a matrix product are read as unsigned bytes",
-        "WordProduct.run",
+        "WordMatmul.run",
         "x[:, :depth] += np.uint8(shift)",
         "pass",
         _CORNERS + "test_types_of_matrix_operands",

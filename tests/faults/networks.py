@@ -296,7 +296,7 @@ _OPERATORS = [
     Fault(
         "bias-preload-exchanged",
         "a target that preloads the bias adds it last, and the other way round",
-        "bias_places",
+        "bias_terms",
         '("preload", "after", "requantizer")',
         '("after", "preload", "requantizer")',
         "tests/engine/test_mac.py::test_convolution",

@@ -279,7 +279,7 @@ _STEPWISE = [
     Fault(
         "stepwise-wrap-mask",
         "the fast kernel wraps to one bit less than the register has",
-        "_constants",
+        "_limits",
         "1 << stage.bits",
         "1 << (stage.bits - 1)",
         "tests/engine/test_stepwise.py::test_every_width_at_its_edges",
@@ -306,8 +306,8 @@ _STEPWISE = [
         "stepwise-saturates-low-only",
         "the fast kernel saturates below but not above",
         "Vectors.clip",
-        'self.call("llvm.smin", self.call("llvm.smax", value, c[LOW]), c[HIGH])',
-        'self.call("llvm.smax", value, c[LOW])',
+        'self.call("llvm.smin", self.call("llvm.smax", value, c.low), c.high)',
+        'self.call("llvm.smax", value, c.low)',
         "tests/engine/test_stepwise.py::test_every_width_at_its_edges",
         slow=True,
     ),
@@ -346,7 +346,7 @@ _STEPWISE = [
     Fault(
         "packed-missing-partner-counted",
         "an odd last pixel is counted with a partner that isn't there",
-        "accumulate_packed",
+        "packed._accumulate",
         "pixels - p + beside",
         "pixels + beside",
         "tests/engine/test_packed.py::test_blocks_of_pixels[1-int4]",
