@@ -209,7 +209,7 @@ _ARITHMETIC = [
     Fault(
         "operands-one-bit-further-left",
         "operands of more than 8 bits are shifted one bit too far before they are added",
-        "accumulator",
+        "Requantizer.added",
         "30 - widest.bit_length()",
         "31 - widest.bit_length()",
         "tests/ops/test_scheme_offsets.py::test_how_far_operands_are_shifted_left",
@@ -279,10 +279,10 @@ _STEPWISE = [
     Fault(
         "stepwise-wrap-mask",
         "the fast kernel wraps to one bit less than the register has",
-        "_constants",
+        "_limits",
         "1 << stage.bits",
         "1 << (stage.bits - 1)",
-        "tests/engine/test_stepwise.py::test_every_width_at_its_edges",
+        "tests/engine/test_register_matmul.py::test_every_width_at_its_edges",
         slow=True,
     ),
     Fault(
@@ -291,7 +291,7 @@ _STEPWISE = [
         "schedule.arrive",
         "stage.lanes * stage.sum",
         "stage.lanes * (stage.sum + 1)",
-        "tests/engine/test_stepwise.py::test_blocks_of_pixels",
+        "tests/engine/test_register_matmul.py::test_blocks_of_pixels",
         slow=True,
     ),
     Fault(
@@ -300,15 +300,15 @@ _STEPWISE = [
         "schedule",
         "range(len(stages) - 1)",
         "range(1, len(stages) - 1)",
-        "tests/engine/test_stepwise.py::test_blocks_of_pixels",
+        "tests/engine/test_register_matmul.py::test_blocks_of_pixels",
     ),
     Fault(
         "stepwise-saturates-low-only",
         "the fast kernel saturates below but not above",
         "Vectors.clip",
-        'self.call("llvm.smin", self.call("llvm.smax", value, c[LOW]), c[HIGH])',
-        'self.call("llvm.smax", value, c[LOW])',
-        "tests/engine/test_stepwise.py::test_every_width_at_its_edges",
+        'self.call("llvm.smin", self.call("llvm.smax", value, c.low), c.high)',
+        'self.call("llvm.smax", value, c.low)',
+        "tests/engine/test_register_matmul.py::test_every_width_at_its_edges",
         slow=True,
     ),
     Fault(
@@ -317,7 +317,7 @@ _STEPWISE = [
         "_wide_kind",
         "register.reach(stage) < 1 << 31",
         "register.reach(stage) < 1 << 32",
-        "tests/engine/test_stepwise.py::test_where_int32_lanes_end",
+        "tests/engine/test_register_matmul.py::test_where_int32_lanes_end",
         slow=True,
     ),
     Fault(
@@ -340,13 +340,13 @@ _STEPWISE = [
         for h, z in zip(self.held, self.begin, strict=True):
             pass
         """,
-        "tests/engine/test_stepwise.py::test_blocks_of_pixels[1-pairs]",
+        "tests/engine/test_register_matmul.py::test_blocks_of_pixels[1-pairs]",
         slow=True,
     ),
     Fault(
         "packed-missing-partner-counted",
         "an odd last pixel is counted with a partner that isn't there",
-        "accumulate_packed",
+        "packed._accumulate",
         "pixels - p + beside",
         "pixels + beside",
         "tests/engine/test_packed.py::test_blocks_of_pixels[1-int4]",

@@ -8,7 +8,8 @@ named. In it
 * `...` stands for any expression, any further arguments or any statements.
 
 A function is looked for by its qualified name in the whole package, so it may move to another file. Where several have
-one name, the last parts of their module's name stand before it, unless the pattern is in one of them only.
+one name, the last parts of their module's name stand before it, unless the pattern is in one of them only. Underscores
+before a name, which say that it is private, don't count.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import ast
 import builtins
 import itertools
+import re
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -96,7 +98,9 @@ class Match:
         if ours in self.names or theirs in self.names.values():
             return self.names.get(ours) == theirs
         self.names[ours] = theirs
-        return ours == theirs or (theirs in self.scope.local and ours not in self.scope.fixed)
+        if theirs in self.scope.local:
+            return ours == theirs or ours not in self.scope.fixed
+        return ours.lstrip("_") == theirs.lstrip("_")
 
     def _same_list(self, pattern: list[Any], nodes: list[Any]) -> bool:
         """One by one; the first `...` of the pattern may stand for any number."""
@@ -173,12 +177,21 @@ def replaced(match: Match, old: str, new: str) -> str:
 
 def scopes(folder: Path, where: str = "") -> Iterator[Scope]:
     """Functions, classes and constants of the package under `folder` that have this name; without one, all."""
+    wanted = _public(where)
     for path, source in _sources(folder):
-        if where.rpartition(".")[2] in source:
+        if wanted.rpartition(".")[2] in source:
             module = ".".join(path.relative_to(folder).with_suffix("").parts).removesuffix(".__init__")
             for name, node, outer in _named(source):
-                if where in ("", name) or (where.endswith(f".{name}") and f".{module}.{name}".endswith(f".{where}")):
+                own = _public(name)
+                if wanted in ("", own) or (
+                    wanted.endswith(f".{own}") and _public(f".{module}.{own}").endswith(f".{wanted}")
+                ):
                     yield Scope(path, source, module, name, node, outer)
+
+
+def _public(name: str) -> str:
+    """A dotted name without the underscores before its parts."""
+    return re.sub(r"\b_+", "", name)
 
 
 @cache

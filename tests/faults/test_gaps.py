@@ -14,7 +14,7 @@ from intsim.graph import IntegerGraph, Node, Tensor, rationals
 from intsim.mac.partial_sums import partial_sums
 from intsim.targets import Target
 from intsim.verification.compare import first_difference
-from intsim.verification.verdict import LayerVerdict, ReferenceVerdict, Verdict
+from intsim.verification.verdict import LayerVerdict, ReferenceVerdict, StageVerdict, Verdict
 
 
 @pytest.mark.parametrize("x_range", [(1, 3), (-3, -1)])
@@ -84,10 +84,13 @@ def filled(kind: Any, **parts: Any) -> Any:
 
 
 def test_the_json_of_a_verdict_holds_every_field() -> None:
-    """Every field of every part is in the JSON, with its value, and comes back from text."""
-    layer, reference = filled(LayerVerdict), filled(ReferenceVerdict)
+    """Every field of every part is in the JSON, with its value, and comes back from text; so are sums of overflows."""
+    stages, reference = [filled(StageVerdict), filled(StageVerdict, overflows=40)], filled(ReferenceVerdict)
+    layer = filled(LayerVerdict, stages=stages)
     verdict = filled(Verdict, layers=[layer], references={"qonnx": reference})
     document = json.loads(json.dumps(verdict.to_json()))
-    assert document.pop("layers") == [vars(layer)]
+    overflows = stages[0].overflows + 40
+    assert document.pop("layers") == [vars(layer) | {"stages": [vars(s) for s in stages], "overflows": overflows}]
     assert document.pop("references") == {"qonnx": vars(reference)}
-    assert document == {k: v for k, v in vars(verdict).items() if k not in ("layers", "references")}
+    own = {k: v for k, v in vars(verdict).items() if k not in ("layers", "references")}
+    assert document == own | {"format": "intsim-verdict-1", "overflows": overflows}
