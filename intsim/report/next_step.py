@@ -165,7 +165,7 @@ def _named(target: Target, asked: str) -> str | None:
             known = Target.load(name)
         except IntsimError:
             continue
-        if (known.registers, known.form) == (target.registers, target.form):
+        if (known.registers, known.requantize) == (target.registers, target.requantize):
             return name
     return None
 
