@@ -273,6 +273,7 @@ def test_a_sum_isnt_clipped_and_is_refused_where_it_is_wide():
 # Keys
 
 
+LISTED = ", ".join(f'"{name}"' for name in built_in())
 ONLY = 'is for schemes "fixed-point" and "tosa" only, not'
 REFUSED = {
     lambda: FixedPoint(3, Rounding.FLOOR): "multiplier_bits is 3; allowed: 4..32",
@@ -292,10 +293,8 @@ REFUSED = {
     lambda: Tosa(None): 'multiplier_bits is None; allowed for scheme "tosa": 16, 32',
     lambda: Tosa(16, None, True): 'double_rounding is true; scheme "tosa" allows it with multiplier_bits = 32 only',
     lambda: requantizer(3): "requantize is 3; allowed: a table",
-    lambda: requantizer({}): 'requantize.scheme is missing; allowed: "exact", "fixed-point", "float32", "shift", '
-    '"thresholds", "tosa"',
-    lambda: requantizer({"scheme": ["exact"]}): "requantize.scheme is ['exact']; allowed: \"exact\", \"fixed-point\", "
-    '"float32", "shift", "thresholds", "tosa"',
+    lambda: requantizer({}): f"requantize.scheme is missing; allowed: {LISTED}",
+    lambda: requantizer({"scheme": ["exact"]}): f"requantize.scheme is ['exact']; allowed: {LISTED}",
     lambda: requantizer({"scheme": "shift", "bits": 3}): "unknown key requantize.bits; allowed: scheme, "
     "multiplier_bits, rounding, double_rounding",
     lambda: requantizer({"scheme": "tosa", "multiplier_bits": 2}): "requantize.multiplier_bits is 2; allowed: 4..32",

@@ -158,7 +158,7 @@ def again(files: list[str], record: dict[str, Any]) -> None:
 def main(arguments: list[str]) -> None:
     """Mutate the named files, or all of the room, and write the record."""
     names = [a for a in arguments if a != "--alive"]
-    room = sorted(str(p.relative_to(ROOT)) for p in (ROOT / ROOM).glob("*.py") if p.name != "__init__.py")
+    room = sorted(str(p.relative_to(ROOT)) for p in (ROOT / ROOM).rglob("*.py") if p.name != "__init__.py")
     unknown = [n for n in names if n not in room]
     if unknown:
         raise SystemExit(f"{unknown[0]} is not in {ROOM}; there are {', '.join(room)}")

@@ -207,6 +207,11 @@ def mutants() -> str:
         n, left = f["mutants"], len(f["alive"])
         share = f"{100 * (n - left) / n:.1f} %" if n else "-"
         lines.append(f"| `{file}` | {n} | {n - left} | {left} | {share} |\n")
+    fresh = [f"`{Path(file).stem}.{name}`" for file, f in found.items() for name in f.get("not_mutated", [])]
+    if fresh:
+        lines.append(
+            f"\n{len(fresh)} functions are newer than that and haven't been changed yet: {', '.join(fresh)}.\n"
+        )
     lines.append("\nThose that live, and why:\n\n| function | line | changed to | why it lives |\n|---|---|---|---|\n")
     for file, f in found.items():
         for a in f["alive"]:
