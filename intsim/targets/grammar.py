@@ -20,7 +20,7 @@ from intsim.arithmetic.accumulate import MAX_LANES, MAX_SUM, Overflow, Stage
 from intsim.arithmetic.integers import IntegerType
 from intsim.arithmetic.packing import Correction, Packing
 from intsim.arithmetic.registers import BiasPlace
-from intsim.arithmetic.requantizers import Requantizer, requantizer
+from intsim.arithmetic.requantizers import Requantizer, read_requantizer
 from intsim.arithmetic.requantizers.requantizer import shown
 
 ORDER_TOKENS = ("kh", "kw", "cin")
@@ -95,7 +95,7 @@ def _keys(given: Requantizer, info: SerializationInfo) -> dict[str, Any]:
 Line = Annotated[str, BeforeValidator(_line)]
 Lines = Annotated[tuple[Line, ...], BeforeValidator(_listed)]
 Operand = Annotated[IntegerType, BeforeValidator(_operand)]
-Requantize = Annotated[Requantizer, PlainValidator(requantizer), PlainSerializer(_keys)]
+Requantize = Annotated[Requantizer, PlainValidator(read_requantizer), PlainSerializer(_keys)]
 """The table `[requantize]`: its scheme says what is in it."""
 Offsets = Annotated[tuple[int, ...], BeforeValidator(_offsets)]
 

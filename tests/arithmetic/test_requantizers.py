@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.pieces import Formula, apply_pieces, piecewise_range, spans
-from intsim.arithmetic.requantizers import built_in, named, names, of_width, requantizer
+from intsim.arithmetic.requantizers import built_in, named, names, of_width, read_requantizer
 from intsim.arithmetic.requantizers.exact import Exact
 from intsim.arithmetic.requantizers.fixed_point import FixedPoint, quantize_multiplier
 from intsim.arithmetic.requantizers.float32 import Float32
@@ -292,13 +292,14 @@ REFUSED = {
     lambda: Tosa(24): 'multiplier_bits is 24; allowed for scheme "tosa": 16, 32',
     lambda: Tosa(None): 'multiplier_bits is None; allowed for scheme "tosa": 16, 32',
     lambda: Tosa(16, None, True): 'double_rounding is true; scheme "tosa" allows it with multiplier_bits = 32 only',
-    lambda: requantizer(3): "requantize is 3; allowed: a table",
-    lambda: requantizer({}): f"requantize.scheme is missing; allowed: {LISTED}",
-    lambda: requantizer({"scheme": ["exact"]}): f"requantize.scheme is ['exact']; allowed: {LISTED}",
-    lambda: requantizer({"scheme": "shift", "bits": 3}): "unknown key requantize.bits; allowed: scheme, "
+    lambda: read_requantizer(3): "requantize is 3; allowed: a table",
+    lambda: read_requantizer({}): f"requantize.scheme is missing; allowed: {LISTED}",
+    lambda: read_requantizer({"scheme": ["exact"]}): f"requantize.scheme is ['exact']; allowed: {LISTED}",
+    lambda: read_requantizer({"scheme": "shift", "bits": 3}): "unknown key requantize.bits; allowed: scheme, "
     "multiplier_bits, rounding, double_rounding",
-    lambda: requantizer({"scheme": "tosa", "multiplier_bits": 2}): "requantize.multiplier_bits is 2; allowed: 4..32",
-    lambda: requantizer({"scheme": "exact", "x" * 99: 3}): f"unknown key requantize.{'x' * 80}; allowed: scheme, "
+    lambda: read_requantizer({"scheme": "tosa", "multiplier_bits": 2}): "requantize.multiplier_bits is 2; "
+    "allowed: 4..32",
+    lambda: read_requantizer({"scheme": "exact", "x" * 99: 3}): f"unknown key requantize.{'x' * 80}; allowed: scheme, "
     "multiplier_bits, rounding, double_rounding",
 }  # fmt: skip
 
@@ -319,7 +320,7 @@ def test_keys_are_read_as_they_are_written(scheme):
         assert list(keys)[:4] == ["scheme", "multiplier_bits", "rounding", "double_rounding"]
         assert keys["scheme"] == scheme
         assert keys["rounding"] is None or type(keys["rounding"]) is str
-        assert requantizer(keys) == chosen == requantizer(chosen)
+        assert read_requantizer(keys) == chosen == read_requantizer(chosen)
         assert type(chosen.rounding) in (type(None), Rounding)
         assert len(chosen.words()) <= 108
         assert chosen.words().startswith(f"{scheme}: ")

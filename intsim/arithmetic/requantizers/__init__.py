@@ -20,7 +20,7 @@ from intsim.arithmetic.requantizers.requantizer import Channel, Requantizer, sch
 from intsim.arithmetic.rounding import Rounding
 from intsim.errors import IntsimError
 
-__all__ = ["GROUP", "Channel", "Requantizer", "built_in", "named", "names", "of_width", "requantizer"]
+__all__ = ["GROUP", "Channel", "Requantizer", "built_in", "named", "names", "of_width", "read_requantizer"]
 
 GROUP = "intsim.requantizers"
 """The entry points of packages that bring schemes."""
@@ -64,7 +64,7 @@ def named(scheme: str) -> type[Requantizer]:
     return chosen
 
 
-def requantizer(content: Any) -> Requantizer:
+def read_requantizer(content: Any) -> Requantizer:
     """The requantizer of a target file's table `[requantize]`.
 
     Raises:
