@@ -85,7 +85,7 @@ def decode(
     Every segment is looked at, so the cost is O(points * 4**p); memory stays bounded because the scan goes in chunks.
     Of several closest points the one with the lowest q wins. Floats can't always tell a tie from a near tie: where two
     curve points are equally near up to rounding (a few 1e-16 of squared distance), either may come out.
-    `intsim.hilbert.FixedPointDecoder` decides such cases exactly.
+    `intsim.hilbert.Decoder` decides such cases exactly.
 
     Args:
         x: real array, finite; points outside the unit square are allowed.
