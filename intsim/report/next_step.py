@@ -18,6 +18,7 @@ from intsim.explore.configuration import Configuration, configured
 from intsim.model import Model
 from intsim.proofs.bounds import Bounds, bounds
 from intsim.report.table import say
+from intsim.report.text import counted
 from intsim.targets import Target
 from intsim.targets.library import is_path
 
@@ -83,7 +84,7 @@ def widen(asked: Asked, proven: Bounds | None = None) -> NextStep:
         text = f"{layer.name} needs {layer.stages[at].bits} bits in stage {at + 1}, and no width is proven enough"
         return NextStep(text + "; narrow its weights or activations", asked.command("bounds"), layer.name)
     changes = _changes(asked.chosen, enough)
-    more = f", and {len(unsafe) - 1} more layers need it" if len(unsafe) > 1 else ""
+    more = f" and {counted(len(unsafe) - 1, 'layer')} more" if len(unsafe) > 1 else ""
     text = f"{' and '.join(w for w, _ in changes)} for {layer.name}{more}; then no register can overflow"
     name = _named(enough, asked.target)
     if name is not None:
@@ -94,7 +95,7 @@ def widen(asked: Asked, proven: Bounds | None = None) -> NextStep:
     arguments = changes[0][1] if len(changes) == 1 else None
     if arguments is None:
         return NextStep(text, asked.command("bounds"), layer.name)
-    return NextStep(text, asked.command("sweep", *arguments, "-o", "sweep", data=True), layer.name)
+    return NextStep(text, _sweep(asked, *arguments, data=True), layer.name)
 
 
 def _wide_enough(model: Model, target: Target, proven: Bounds) -> Target | None:
@@ -170,6 +171,12 @@ def _named(target: Target, asked: str) -> str | None:
     return None
 
 
+def _sweep(asked: Asked, *arguments: object, data: bool = False) -> str:
+    """A sweep into a folder that no other sweep is in, as its name says what is swept."""
+    name = "-".join(["sweep", asked.chosen.name, *(str(a).strip("-") for a in arguments)])
+    return asked.command("sweep", *arguments, "-o", re.sub(r"[^\w.-]", "-", name), data=data)
+
+
 def after_verify(asked: Asked, verdict: Verdict) -> NextStep | None:
     """Behind a verdict."""
     at = verdict.first_divergence
@@ -195,7 +202,7 @@ def _requantizer(asked: Asked, layer: str, widths: Sequence[set[int]] | None = N
     if common:
         how = "rounded as it is" if scheme == "fixed-point" else "rounded once, half_up"
         text += f"a fixed-point multiplier of {min(common)} bits, {how}, is exact in every layer"
-        command = asked.command("sweep", "-m", min(common), "-o", "sweep")
+        command = _sweep(asked, "-m", min(common))
         return NextStep(text, command, layer)
     text += 'no fixed-point multiplier is exact in every layer, thresholds are: scheme = "thresholds"'
     return NextStep(text, asked.command("certify", target="finn-mvau"), layer)
@@ -217,7 +224,7 @@ def after_certify(asked: Asked, certificate: Certificate) -> NextStep | None:
     codes = [o for o in stands if o.kind == "requantizer"]
     if any(o.kind == "registers" for o in stands):
         step = widen(asked)
-        behind = f"; {len(codes)} requantizers still differ" if codes else ""
+        behind = f"; {counted(len(codes), 'requantizer')} will still differ" if codes else ""
         return NextStep(step.text + behind, step.command, step.layer)
     widths = [set(r.multiplier_bits) for r in certificate.requantizers if r.multiplier_bits is not None]
     return _requantizer(asked, codes[0].name, widths if certificate.multipliers else None)
@@ -266,10 +273,10 @@ def _wider_sweep(asked: Asked, swept: Sweep, point: Configuration) -> NextStep:
     if not proven.safe:
         other = next((i + 1, x) for x in proven.layers for i, s in enumerate(x.stages) if s.channels_unsafe)
         text = f"at every width of stage {stage}, stage {other[0]} of {other[1].name} can overflow; sweep that one"
-        command = asked.command("sweep", "--stage", other[0], "-a", other[1].stages[other[0] - 1].bits, "-o", "sweep")
+        command = _sweep(asked, "--stage", other[0], "-a", other[1].stages[other[0] - 1].bits)
         return NextStep(text, command, other[1].name)
     text = f"no register can overflow from {needs} bits on, which {layer} needs; {widest} were the most swept"
     arguments = ["-a", f"{widest}:{needs}", "--overflow", ",".join(swept.rules)]
     if asked.chosen.stages:
         arguments += ["--stage", str(stage)]
-    return NextStep(text, asked.command("sweep", *arguments, "-o", "sweep", data=True), layer)
+    return NextStep(text, _sweep(asked, *arguments, data=True), layer)

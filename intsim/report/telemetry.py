@@ -8,7 +8,7 @@ from rich.text import Text
 from intsim.explore.telemetry import StageTelemetry, Telemetry
 from intsim.graph import IntArray
 from intsim.report.table import Column, say, show_table
-from intsim.report.text import number
+from intsim.report.text import counted, number
 from intsim.report.verdict import inputs
 
 MARKS, PLAIN_MARKS = " ▁▂▃▄▅▆▇█", " .:-=+*%@"
@@ -134,7 +134,7 @@ def _show_clips(console: Console, seen: Telemetry, channels: bool) -> None:
         )
     rest = len(seen.clips) - len(cut)
     if rest:
-        say(console, (f"{rest} {'other ' if cut else ''}requantizers clipped nothing", "dim"))
+        say(console, (f"{counted(rest, 'other requantizer' if cut else 'requantizer')} clipped nothing", "dim"))
 
 
 def _channels(counts: IntArray) -> str:

@@ -6,6 +6,11 @@ def number(value: int) -> str:
     return f"{value:,}".replace(",", " ")
 
 
+def counted(count: int, noun: str) -> str:
+    """1 layer, 2 layers."""
+    return f"{number(count)} {noun}{'' if count == 1 else 's'}"
+
+
 def size(count: int) -> str:
     """Bytes with a unit: 999 B, 1.5 kB, 12 MB."""
     value, units = float(count), ["B", "kB", "MB", "GB", "TB"]

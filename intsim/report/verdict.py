@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from intsim.report.table import Column, say, show_table
-from intsim.report.text import number
+from intsim.report.text import counted, number
 from intsim.verification.verdict import BLAMES, LayerVerdict, ReferenceVerdict, Verdict
 
 ALWAYS = ("float_rounding", "requantizer", "overflow")
@@ -60,7 +60,7 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
 
 def inputs(samples: int, seed: int | None) -> str:
     """Which inputs a result is about."""
-    many = f"{samples} sample{'s' if samples != 1 else ''}"
+    many = counted(samples, "sample")
     return f"{many} given" if seed is None else f"{many} drawn at random (seed {seed})"
 
 

@@ -1,0 +1,59 @@
+"""Results as notebooks show them."""
+
+import re
+from html import unescape
+
+import numpy as np
+import onnx
+import pytest
+from frontend.build import Net
+
+import intsim
+from intsim.report.html import SHOW
+
+
+def network() -> onnx.ModelProto:
+    net = Net()
+    x = net.quant(net.input(1, 2, 4, 4), 1, 0, 8, signed=0)
+    w = net.quant(np.float32([[1, 2], [127, 126]]).reshape(2, 2, 1, 1), 1, 0, 8, narrow=1)
+    net.node("Conv", x, w, kernel_shape=[1, 1])
+    net.nodes[-1].name = "<script>&[red]"
+    return net.model(net.quant(net.node("Relu", net.nodes[-1].output[0]), 256, 0, 8, signed=0))
+
+
+MODEL = intsim.load(network())
+X = {"x": np.full((1, 2, 4, 4), 255, np.float32)}
+RESULTS = {
+    "Model": (lambda: MODEL, ["4 weights"]),
+    "Run": (lambda: intsim.run(MODEL, X, "wrap-16"), ["overflows", "16 overflow events"]),
+    "Bounds": (lambda: intsim.bounds(MODEL, "wrap-16"), ["17 (1)", "overflow is possible"]),
+    "Verdict": (lambda: intsim.verify(MODEL, "wrap-16", X, references=False), ["diverges", "1 sample given"]),
+    "Telemetry": (lambda: intsim.telemetry(MODEL, X, "wrap-16"), ["16 overflow events", "bits 11..17"]),
+    "Sweep": (lambda: intsim.sweep(MODEL, X, accumulator=[16, 17]), ["accumulators that wrap", "proven"]),
+    "Certificate": (lambda: intsim.certify(MODEL, "wrap-16"), ["verdict:", "refuted"]),
+}
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_every_result(name):
+    make, words = RESULTS[name]
+    result = make()
+    assert type(result).__name__ == name
+    page = result._repr_html_()
+    assert page == intsim.html(result)
+    assert page.startswith("<pre style=")
+    assert "<script" not in page
+    text = unescape(re.sub(r"<[^>]*>", "", page))
+    for word in words:
+        assert word in text
+    if name != "Run":
+        assert "<script>&[red]" in text
+
+
+def test_every_kind_is_shown_here():
+    assert {kind.__name__ for kind in SHOW} == set(RESULTS)
+
+
+def test_colours_are_in_the_page():
+    page = intsim.bounds(MODEL, "wrap-16")._repr_html_()
+    assert re.search(r'<span style="[^"]*color: #[0-9a-f]+[^"]*">unsafe</span>', page)
