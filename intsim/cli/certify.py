@@ -128,9 +128,10 @@ def _check(path: Path, given: str | None, asked: OnTarget) -> None:
     following = None if checked.confirmed else after_check(asked, path)
     if asked.json_:
         lists = {"differences": checked.differences, "notes": checked.notes}
-        counts = {"claims": checked.claims, "counterexamples": checked.counterexamples, "integers": checked.integers}
+        counts = {"claims": checked.claims, "reruns": checked.counterexamples, "elements": checked.elements}
         result = {"verdict": checked.verdict, "confirmed": checked.confirmed, "target": checked.target}
-        emit(with_step({"certificate": str(path), **result, **counts, **lists}, following))
+        content = {"format": "intsim-check-1", "certificate": str(path), **result, **counts, **lists}
+        emit(with_step(content, following))
     else:
         show_check(console(), str(path), checked)
         show_step(console(), following)

@@ -106,9 +106,9 @@ class Evaluation:
                         groups = self._known_counts(self.macs[name], target, known).partial.sum(axis=-1)
                         _count(line, groups, done.counts.get(name), target, self.stage if swept else None)
                     sums = self.macs[name].output
-                    line.accumulators += tensors[sums].size
+                    line.sums += tensors[sums].size
                     if tensors[sums] is not exact.tensors[sums]:
-                        line.wrong_accumulators += int(np.count_nonzero(tensors[sums] != exact.tensors[sums]))
+                        line.sum_mismatches += int(np.count_nonzero(tensors[sums] != exact.tensors[sums]))
             truth = self._outputs(i, sample)
             for name, value in self.model.finish(sample, GraphRun(tensors))[0].items():
                 gaps.setdefault(name, []).append(_gap(truth[name], value))

@@ -30,6 +30,7 @@ from intsim.notebook import Shown
 from intsim.targets import Target
 from intsim.verification.samples import Samples, each_sample
 
+FORMAT = "intsim-sweep-1"
 Report = Callable[[str], None]
 
 
@@ -37,14 +38,15 @@ Report = Callable[[str], None]
 class SafeFrom:
     """The least swept width of a layer from which on it is safe, for one overflow rule; None if there is none.
 
-    `proven` for every input; `observed` without any overflow on these; `exact` with the same codes as the exact run.
+    `proven_from` it for every input; `observed_from` it without any overflow on these; `exact_from` it with the same
+    codes as the exact run.
     """
 
-    layer: str
+    name: str
     overflow: Overflow
-    proven: int | None
-    observed: int | None
-    exact: int | None
+    proven_from: int | None
+    observed_from: int | None
+    exact_from: int | None
 
 
 @dataclass
@@ -54,7 +56,7 @@ class Sweep(Shown):
     model: str
     target: str
     stage: int | None
-    requantizer: str | None
+    multiplier_rounding: str | None
     samples: int
     seed: int | None
     rows: list[Row] = field(default_factory=list)
@@ -94,7 +96,7 @@ class Sweep(Shown):
             rows = [self.row(Configuration(w, rule, multiplier)) for w in self.accumulators]
             lines = [r.layers for r in rows if r is not None]
             for layer in zip(*lines, strict=True):
-                flags = [(x.proven, x.observed, x.wrong_codes == 0) for x in layer]
+                flags = [(x.proven, x.observed, x.mismatches == 0) for x in layer]
                 widths = (_from(self.accumulators, list(kind)) for kind in zip(*flags, strict=True))
                 found.append(SafeFrom(layer[0].name, rule, *widths))
         return found
@@ -102,15 +104,16 @@ class Sweep(Shown):
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries, lists and numbers."""
         return {
+            "format": FORMAT,
             "model": self.model,
             "target": self.target,
             "stage": self.stage,
-            "requantizer": self.requantizer,
+            "multiplier_rounding": self.multiplier_rounding,
             "samples": self.samples,
             "seed": self.seed,
-            "accumulators": self.accumulators,
-            "overflow": list(self.rules),
-            "multipliers": self.multipliers,
+            "accumulator_widths": self.accumulators,
+            "overflow_rules": list(self.rules),
+            "multiplier_widths": self.multipliers,
             "seconds": self.seconds,
             "resumed": self.resumed,
             "nodes_run": sum(r.run for r in self.rows),

@@ -22,6 +22,7 @@ from intsim.targets import Target
 from intsim.verification.layers import layers
 from intsim.verification.samples import Samples, each_sample
 
+FORMAT = "intsim-telemetry-1"
 Report = Callable[[str], None]
 
 
@@ -34,23 +35,20 @@ def sparse(histogram: IntArray) -> dict[str, int]:
 class StageTelemetry:
     """One register of a layer. A group is one life of the register: what it adds up before it hands on the sum.
 
+    Stages count from 1.
     `low`, `high` (channels,) are the extremes of any partial sum, `partial`, `final` (channels, 66) count groups by
-    the bits that their partial sums and their final sum need, as if no register before had overflowed. `events`
+    the bits that their partial sums and their final sum need, as if no register before had overflowed. `overflows`
     (channels,) are additions that overflowed on the target. `bits` and `overflow` are the target's, None if unbounded.
     """
 
+    stage: int
     bits: int | None
     overflow: str | None
     low: IntArray
     high: IntArray
     partial: IntArray
     final: IntArray
-    events: IntArray
-
-    @property
-    def name(self) -> str:
-        """The register in words."""
-        return "unbounded" if self.bits is None else f"{self.bits}-bit {self.overflow}"
+    overflows: IntArray
 
     @property
     def channel_bits(self) -> list[int]:
@@ -81,28 +79,28 @@ class StageTelemetry:
             for name in ("overflowing", "transient", "persistent")
         }
         return {
-            "register": self.name,
+            "stage": self.stage,
             "bits": self.bits,
             "overflow": self.overflow,
-            "needed": max(self.channel_bits, default=1),
+            "required_bits": max(self.channel_bits, default=1),
             "low": int(self.low.min(initial=0)),
             "high": int(self.high.max(initial=0)),
             "groups": self.groups,
-            "events": int(self.events.sum()),
+            "overflows": int(self.overflows.sum()),
             **{name: None if counts is None else sum(counts) for name, counts in own.items()},
             "partial": sparse(self.partial.sum(axis=0)),
             "final": sparse(self.final.sum(axis=0)),
-            "channels": [
+            "by_channel": [
                 {
-                    "needed": needed,
+                    "required_bits": required,
                     "low": int(self.low[n]),
                     "high": int(self.high[n]),
-                    "events": int(self.events[n]),
+                    "overflows": int(self.overflows[n]),
                     **{name: None if counts is None else counts[n] for name, counts in own.items()},
                     "partial": sparse(self.partial[n]),
                     "final": sparse(self.final[n]),
                 }
-                for n, needed in enumerate(self.channel_bits)
+                for n, required in enumerate(self.channel_bits)
             ],
         }
 
@@ -122,13 +120,13 @@ class LayerTelemetry:
 
 @dataclass(frozen=True)
 class ClipTelemetry:
-    """One requantizer: values that its clip raised to the low end and lowered to the high end, by channel."""
+    """One requantizer: (channels,) values that its clip raised to its least and lowered to its greatest code."""
 
     name: str
     tensor: str
     elements: int
-    low: IntArray
-    high: IntArray
+    raised: IntArray
+    lowered: IntArray
 
     def to_json(self) -> dict[str, Any]:
         """Totals, and a list a side with a count for each channel."""
@@ -136,10 +134,10 @@ class ClipTelemetry:
             "name": self.name,
             "tensor": self.tensor,
             "elements": self.elements,
-            "low": int(self.low.sum()),
-            "high": int(self.high.sum()),
-            "channels_low": self.low.tolist(),
-            "channels_high": self.high.tolist(),
+            "raised": int(self.raised.sum()),
+            "lowered": int(self.lowered.sum()),
+            "channel_raised": self.raised.tolist(),
+            "channel_lowered": self.lowered.tolist(),
         }
 
 
@@ -157,11 +155,12 @@ class Telemetry(Shown):
     @property
     def overflows(self) -> int:
         """Additions that overflowed on the target, in all layers and samples."""
-        return sum(int(s.events.sum()) for layer in self.layers for s in layer.stages)
+        return sum(int(s.overflows.sum()) for layer in self.layers for s in layer.stages)
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries, lists and numbers."""
         return {
+            "format": FORMAT,
             "model": self.model,
             "target": self.target,
             "samples": self.samples,
@@ -254,7 +253,7 @@ def _stages(stages: Sequence[Stage], demand: Demand, events: IntArray) -> list[S
 
     def register(i: int, bits: int | None, overflow: str | None, counts: IntArray) -> StageTelemetry:
         low, high, partial, final = (a[:, i] for a in demand)
-        return StageTelemetry(bits, overflow, low, high, partial, final, counts)
+        return StageTelemetry(i + 1, bits, overflow, low, high, partial, final, counts)
 
     if not stages:
         return [register(0, None, None, np.zeros(len(demand.low), np.int64))]

@@ -32,8 +32,8 @@ from intsim.proofs.certificate import (
     Counterexample,
     LayerClaim,
     Obstacle,
-    RegisterClaim,
     RequantizerClaim,
+    StageClaim,
 )
 from intsim.proofs.counterexample import RequantizeNode, behind, code_counterexample, sum_counterexample
 from intsim.proofs.mac_layer import MacLayer
@@ -121,7 +121,7 @@ def prove(
         identity(loaded),
         target_content(chosen),
         verdict,
-        {"searched": searched, "seed": seed if searched else None, "sha256": seen},
+        {"samples": searched, "seed": seed if searched else None, "sha256": seen},
         reading,
         {"prologue": loaded.lowered.prologue.names, "epilogue": loaded.lowered.epilogue.names},
         layers,
@@ -162,18 +162,15 @@ def layer_claim(site: MacLayer) -> tuple[LayerClaim, Wrong]:
     """What can be said of the sums of one multiply-accumulate, and a wrong sum for each channel that has one."""
     node, op, sums = site.node, site.op, site.how.sums
     low, high = op.channel_ranges(node, *site.tensors)
-    registers: list[RegisterClaim] = []
+    stages: list[StageClaim] = []
     safe = np.ones(site.channels, bool)
     exact = np.zeros(site.channels, bool)
     if sums is not None:
         for i, stage in enumerate(site.registers.stages):
             least, most = int(sums.low[i].min()), int(sums.high[i].max())
             fits = _by_channel(site, sums.safe[i])
-            registers.append(
-                RegisterClaim(
-                    stage.bits, stage.overflow, stage.lanes, least, most, bits_for(least, most), int((~fits).sum())
-                )
-            )
+            register = i + 1, stage.bits, stage.overflow, stage.lanes
+            stages.append(StageClaim(*register, least, most, bits_for(least, most), int((~fits).sum())))
         safe = _by_channel(site, sums.all_safe)
         exact = ~safe & _by_channel(site, sums.all_exact)
     left = np.flatnonzero(~safe & ~exact).tolist()
@@ -190,7 +187,7 @@ def layer_claim(site: MacLayer) -> tuple[LayerClaim, Wrong]:
             site.channels,
             min(low),
             max(high),
-            registers,
+            stages,
             int(safe.sum()),
             np.flatnonzero(exact).tolist(),
             sorted(found.tried),
@@ -241,7 +238,7 @@ def _sums_obstacle(
 def _codes_obstacle(
     model: Model, target: Target, node: Node, claim: RequantizerClaim, site: MacLayer | None
 ) -> Obstacle:
-    cells = [c for c in _within(model.graph, node, claim) if c.wrong]
+    cells = [c for c in _within(model.graph, node, claim) if c.wrong_intervals]
     requantizer = RequantizeNode(model.graph, node, target.requantize, target.stages)
     found = code_counterexample(cells, requantizer, site) if cells else probe(model.graph, node, target, None)
     parts = []
@@ -266,12 +263,12 @@ def _within(graph: IntegerGraph, node: Node, claim: RequantizerClaim) -> list[Ce
     low, high = tensor.low, tensor.high
     cells = []
     for cell in claim.cells:
-        quads = zip(*(cell.wrong[i::4] for i in range(4)), strict=True)
+        quads = zip(*(cell.wrong_intervals[i::4] for i in range(4)), strict=True)
         wrong = [v for a, b, *gap in quads if a <= high and b >= low for v in (max(a, low), min(b, high), *gap)]
-        pairs = zip(cell.refused[::2], cell.refused[1::2], strict=True)
+        pairs = zip(cell.refused_intervals[::2], cell.refused_intervals[1::2], strict=True)
         refused = [v for a, b in pairs if a <= high and b >= low for v in (max(a, low), min(b, high))]
         if wrong or refused:
-            cells.append(replace(cell, wrong=wrong, refused=refused))
+            cells.append(replace(cell, wrong_intervals=wrong, refused_intervals=refused))
     return cells
 
 

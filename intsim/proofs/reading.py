@@ -44,7 +44,7 @@ REAL_ROOM = 2.0**-47
 class _Tally:
     """What was compared so far."""
 
-    integers: int = 0
+    elements: int = 0
     near_ties: int = 0
     inputs: list[str] = field(default_factory=list)
     digest: str = ""
@@ -60,10 +60,10 @@ def read_again(model: Model, target: Target, progress: Callable[[str], None] | N
     """
     tally = _Tally()
     refused = ""
-    given: list[str] = []
+    cut: list[str] = []
     try:
         file = ExactFile(model)
-        given = list(file.cut)
+        cut = list(file.cut)
         inexact = Inexact(model)
         found = layers(model.graph, model.quantizer_names) + inexact.unread()
         for name, inputs, coded in corners(model):
@@ -84,12 +84,12 @@ def read_again(model: Model, target: Target, progress: Callable[[str], None] | N
                 break
     except IntsimError as error:
         tally, refused = _Tally(), str(error)
-    if tally.inputs and tally.integers == 0 and tally.first is None:
+    if tally.inputs and tally.elements == 0 and tally.first is None:
         refused = f"{model.path}: nothing that the reference evaluator shows is an integer of the graph"
     elif tally.inputs:
         refused = ""
     return Reading(
-        tally.inputs, tally.integers, tally.near_ties, tally.digest, given, " ".join(refused.split()), tally.first
+        tally.inputs, tally.elements, tally.near_ties, tally.digest, cut, " ".join(refused.split()), tally.first
     )
 
 
@@ -135,13 +135,13 @@ def _compare(tally: _Tally, model: Model, found: list[Layer], inexact: Inexact, 
     for layer in found:
         got = run.tensors[layer.tensor]
         expected, ties, shown = expected_codes(model, layer, truth, run, inexact)
-        tally.integers += got.size if shown else 0
+        tally.elements += got.size if shown else 0
         tally.near_ties += ties
         if _apart(tally, layer.name, layer.op, layer.tensor, expected, got) or _beyond(tally, model, layer, truth):
             return
         for node in inexact.feeding(layer.tensor):
             right, got = inexact.right(node, truth, run), run.tensors[node.output]
-            tally.integers += got.size
+            tally.elements += got.size
             if _apart(tally, node.source or node.name, node.source_op or node.op, node.output, right, got):
                 return
     for name, value in model.lowered.ends.items():
@@ -186,7 +186,7 @@ def _end_apart(tally: _Tally, model: Model, name: str, value: Expr, run: Run, tr
     wanted, error = truth.value(name).reshape(real.shape), truth.error(name).reshape(real.shape)
     if not np.isfinite(error).all():
         return False
-    tally.integers += real.size
+    tally.elements += real.size
     room = error + REAL_ROOM * _size(model, value, run)
     return _apart(tally, name, "output", name, np.where(np.abs(real - wanted) <= room, real, wanted), real)
 

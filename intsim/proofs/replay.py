@@ -159,7 +159,7 @@ def _network(
         if not np.array_equal(exact.inputs.get(name, np.zeros(0)), array):
             lines.append(f"input {name}: the network input gives other codes")
     found = network_run(model, target, inputs, exact, said.sample)
-    for what in ("sha256", "first", "outputs_differ"):
+    for what in ("sha256", "first_node", "outputs_differ"):
         if getattr(said, what) != getattr(found, what):
             lines.append(f"{what} is stated as {getattr(said, what)}, the run gives {getattr(found, what)}")
     return exact.tensors, lines

@@ -38,7 +38,7 @@ def test_by_hand():
     found = intsim.telemetry(model(), {"x": ONES})
     conv, matmul = (x.stages[0] for x in found.layers)
     assert [x.op for x in found.layers] == ["Conv", "MatMul"]
-    assert (conv.name, conv.bits, conv.groups) == ("unbounded", None, 12)
+    assert (conv.stage, conv.bits, conv.groups) == (1, None, 12)
     assert (conv.low.tolist(), conv.high.tolist(), conv.channel_bits) == ([0, 0], [150, 100], [9, 8])
     # channel 0 holds 150 in 9 bits on the way and at the end; channel 1 holds 100, then 50 in 7
     assert [(conv.partial[n].nonzero()[0].tolist(), conv.final[n].nonzero()[0].tolist()) for n in (0, 1)] == [
@@ -51,8 +51,8 @@ def test_by_hand():
     # the product's only channel is the last axis: outputs 508, 508, 200, 200
     assert (matmul.groups, matmul.high.tolist(), matmul.final[0, 9], matmul.final[0, 10]) == (4, [508], 2, 2)
     first, last = found.clips
-    assert (first.low.tolist(), first.high.tolist(), first.elements) == ([0, 0], [6, 0], 12)
-    assert (last.low.tolist(), last.high.tolist(), last.elements) == ([0], [4], 4)
+    assert (first.raised.tolist(), first.lowered.tolist(), first.elements) == ([0, 0], [6, 0], 12)
+    assert (last.raised.tolist(), last.lowered.tolist(), last.elements) == ([0], [4], 4)
     assert found.overflows == 0
 
 
@@ -75,7 +75,7 @@ def test_every_target(name):
         assert len(layer.stages) == max(len(target.stages), 1)
         for s, stage in enumerate(target.stages):
             events = sum(r.overflows[node.name][:, s] for r in runs)
-            np.testing.assert_array_equal(layer.stages[s].events, events)
+            np.testing.assert_array_equal(layer.stages[s].overflows, events)
             assert (layer.stages[s].bits, layer.stages[s].overflow) == (stage.bits, stage.overflow)
             if s == 0 and not target.registers.packing:
                 np.testing.assert_array_equal(layer.stages[0].overflowing(stage.bits) > 0, events > 0)
@@ -93,13 +93,13 @@ def test_samples_add_up():
     parts = [intsim.telemetry(loaded, {"x": v}, "wrap-8") for v in values]
     for i, layer in enumerate(whole.layers):
         stage, each = layer.stages[0], [p.layers[i].stages[0] for p in parts]
-        for field in ("partial", "final", "events"):
+        for field in ("partial", "final", "overflows"):
             np.testing.assert_array_equal(getattr(stage, field), sum(getattr(e, field) for e in each))
         np.testing.assert_array_equal(stage.low, np.min([e.low for e in each], axis=0))
         np.testing.assert_array_equal(stage.high, np.max([e.high for e in each], axis=0))
     for i, clip in enumerate(whole.clips):
-        np.testing.assert_array_equal(clip.low, sum(p.clips[i].low for p in parts))
-        np.testing.assert_array_equal(clip.high, sum(p.clips[i].high for p in parts))
+        np.testing.assert_array_equal(clip.raised, sum(p.clips[i].raised for p in parts))
+        np.testing.assert_array_equal(clip.lowered, sum(p.clips[i].lowered for p in parts))
         assert clip.elements == sum(p.clips[i].elements for p in parts)
 
 

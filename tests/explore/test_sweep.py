@@ -44,18 +44,22 @@ def test_eight_bits_by_hand():
         (line,) = row.layers
         # 100, 200, 100 is transient; 300 and 180 are persistent; 60, 120, 60 fits
         assert (line.groups, line.transient, line.persistent, line.elsewhere) == (4, 1, 2, 0)
-        assert (line.accumulators, line.codes) == (4, 4)
+        assert (line.sums, line.elements) == (4, 4)
         assert not line.proven
         assert not line.observed
     # wraps: 300 to 44, 180 to -76; codes 50, 150, 30, 90 become 50, 22, 30, -38
     line = wrap.layers[0]
-    assert (line.wrong_accumulators, line.wrong_codes, line.max_lsb, line.sum_lsb) == (2, 2, 128, 256)
+    assert (line.sum_mismatches, line.mismatches, line.max_lsb, line.sum_lsb) == (2, 2, 128, 256)
     assert line.mean_lsb == 64
     assert wrap.outputs == [OutputRow(wrap.outputs[0].name, 4, 2, 128.0, 128.0, float(np.sqrt(2 * 256**2 / 4)), 256.0)]
     # saturates at 127: 100 ends as 27, 300 and 180 as 127; code 13.5 goes to 14, 63.5 to 64
     line = saturate.layers[0]
-    assert (line.wrong_accumulators, line.wrong_codes, line.max_lsb, line.sum_lsb) == (3, 3, 86, 36 + 86 + 26)
-    assert (saturate.outputs[0].mean, saturate.outputs[0].median, saturate.outputs[0].max) == (2 * 37.0, 62.0, 172.0)
+    assert (line.sum_mismatches, line.mismatches, line.max_lsb, line.sum_lsb) == (3, 3, 86, 36 + 86 + 26)
+    assert (saturate.outputs[0].mean_error, saturate.outputs[0].median_error, saturate.outputs[0].max_error) == (
+        2 * 37.0,
+        62.0,
+        172.0,
+    )
 
 
 def test_from_which_width_on():
@@ -64,7 +68,7 @@ def test_from_which_width_on():
     assert found.safe_from() == [SafeFrom(found.rows[0].layers[0].name, r, 10, 10, 10) for r in ("wrap", "saturate")]
     small = sweep(model(), {"x": X["x"] * np.float32(0.5)}, accumulator=range(6, 13))
     # 150 on the way and at the end needs 9 bits
-    assert [(s.overflow, s.proven, s.observed, s.exact) for s in small.safe_from()] == [
+    assert [(s.overflow, s.proven_from, s.observed_from, s.exact_from) for s in small.safe_from()] == [
         ("wrap", 10, 9, 9),
         ("saturate", 10, 9, 9),
     ]
@@ -77,7 +81,7 @@ def test_axes_one_after_another_or_as_a_grid():
         Configuration(9, "wrap"),
         *(Configuration(multiplier=m) for m in (4, 8, 31)),
     ]
-    assert found.requantizer == "fixed-point, rounded once, half_up (exact has scheme exact itself)"
+    assert found.multiplier_rounding == "fixed-point, rounded once, half_up (exact has scheme exact itself)"
     grid = sweep(model(), X, accumulator=[8, 9], overflow=["wrap"], multiplier=[4, 8], grid=True)
     assert [(r.configuration.accumulator, r.configuration.multiplier) for r in grid.rows] == [
         (8, 4),
@@ -85,9 +89,9 @@ def test_axes_one_after_another_or_as_a_grid():
         (8, 8),
         (9, 8),
     ]
-    assert grid.safe_from()[0].proven is None
+    assert grid.safe_from()[0].proven_from is None
     only = sweep(model(), X, target="cpu-int32", multiplier=[6])
-    assert (only.stage, only.requantizer) == (None, "fixed-point, two roundings")
+    assert (only.stage, only.multiplier_rounding) == (None, "fixed-point, two roundings")
     assert only.rows[0].layers[0].proven
 
 

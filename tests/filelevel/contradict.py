@@ -124,7 +124,7 @@ def compare_bounds(found, claimed, expected):
                 found.add(
                     "bounds", f"{layer.name}: register {i + 1} holds {low}..{high}, bounds {stage.low}..{stage.high}"
                 )
-            if not stage.channels_unsafe and any(v[i] for v in seen.events):
+            if not stage.unsafe_channels and any(v[i] for v in seen.events):
                 found.add("bounds", f"{layer.name}: register {i + 1} is called safe and overflows")
         if layer.safe and any(map(any, seen.events)):
             found.add("bounds", f"{layer.name} is called safe and overflows")
@@ -147,7 +147,7 @@ def compare_telemetry(found, claimed, expected):
                 "high": (stage.high.tolist(), [v[i] for v in seen.need_high]),
                 "partial": ([sparse(h) for h in stage.partial], [v[i] for v in seen.partial]),
                 "final": ([sparse(h) for h in stage.final], [v[i] for v in seen.final]),
-                "events": (stage.events.tolist(), [v[i] for v in seen.events]),
+                "events": (stage.overflows.tolist(), [v[i] for v in seen.events]),
             }
             for what, (theirs, mine) in rows.items():
                 if theirs != mine:
@@ -167,7 +167,7 @@ def compare_certificate(found, certificate, model, net, machine, exact, expected
         found.add("certify", f"certified, and {gap} are wrong")
     for claim in certificate.layers:
         # a claim speaks of right integers; behind an overflow before a layer sees others
-        if found.safe and claim.safe == claim.channels and any(map(any, expected.layers[claim.name].events)):
+        if found.safe and claim.safe_channels == claim.channels and any(map(any, expected.layers[claim.name].events)):
             found.add("certify", f"{claim.name}: every channel safe, and registers overflow")
     runs = {0: (exact, expected)}  # of the sample given; one that was constructed is run anew
     for obstacle in certificate.obstacles:
@@ -207,7 +207,7 @@ def replayed(example, runs, model, net, machine):
     right = exact.layers[maker.source].result if sums else exact.codes[maker.source]
     if right[at] != example.expected:
         return f"expects {example.expected}, exact is {right[at]}"
-    if example.network.first == example.through[0]:  # nothing was wrong before: the network's own run shows it
+    if example.network.first_node == example.through[0]:  # nothing was wrong before: the network's own run shows it
         hit = got.layers[maker.source].result if sums else got.codes[maker.source]
         if hit[at] != example.got:
             return f"shows {example.got}, the machine makes {hit[at]}"
@@ -244,13 +244,13 @@ def compare_sweep(found, model, net, target, machine, exact, bits):
             if machine.packing is None and sources and line.observed != (events == 0):
                 found.add("sweep", f"{c}: {line.name}: observed {line.observed}, {events} events")
             wrong = sum(int((got.layers[s].result != exact.layers[s].result).sum()) for s in sources)
-            if line.wrong_accumulators != wrong:
-                found.add("sweep", f"{c}: {line.name}: {line.wrong_accumulators} wrong sums, {wrong} are")
+            if line.sum_mismatches != wrong:
+                found.add("sweep", f"{c}: {line.name}: {line.sum_mismatches} wrong sums, {wrong} are")
             maker = makers[part.tensor]
             if maker.op == "requantize" and maker.source in exact.codes:
                 count = int((got.codes[maker.source] != exact.codes[maker.source]).sum())
-                if line.wrong_codes != count:
-                    found.add("sweep", f"{c}: {line.name}: {line.wrong_codes} wrong codes, {count} are")
+                if line.mismatches != count:
+                    found.add("sweep", f"{c}: {line.name}: {line.mismatches} wrong codes, {count} are")
 
 
 def contradict(seed, exact_biases=False, choose=drawn):

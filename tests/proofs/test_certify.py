@@ -142,13 +142,13 @@ def test_wrapping_back_is_no_obstacle():
     wraps, clips, narrow = (
         intsim.certify(seesaw(), target(one.format(*how))) for how in ((8, "wrap"), (8, "saturate"), (7, "wrap"))
     )
-    assert (wraps.verdict, wraps.layers[0].safe, wraps.layers[0].wraps_back) == ("certified", 0, [0])
+    assert (wraps.verdict, wraps.layers[0].safe_channels, wraps.layers[0].wraps_back) == ("certified", 0, [0])
     assert (clips.verdict, clips.layers[0].wrong, clips.layers[0].wraps_back) == ("refuted", [0], [])
     assert (narrow.verdict, narrow.layers[0].wrong) == ("refuted", [0])
     (stated,) = clips.obstacles[0].counterexamples
     assert (stated.expected, stated.got) == (100, 27)
-    assert (wraps.layers[0].registers[0].high, wraps.layers[0].registers[0].needs) == (200, 9)
-    assert intsim.certify(seesaw(), target(one.format(9, "saturate"))).layers[0].safe == 1
+    assert (wraps.layers[0].stages[0].high, wraps.layers[0].stages[0].required_bits) == (200, 9)
+    assert intsim.certify(seesaw(), target(one.format(9, "saturate"))).layers[0].safe_channels == 1
 
 
 def never_both(rows):
@@ -168,7 +168,7 @@ def test_open_is_a_layer_that_nothing_is_known_to_reach():
     """The second layer saturates on codes that the first one never makes together: open, whatever is searched."""
     model, chosen = never_both(4), target(EIGHT)
     found = intsim.certify(model, chosen, Samples(model, 16, 0), 0)
-    assert (found.verdict, found.samples["searched"], found.samples["seed"]) == ("open", 16, 0)
+    assert (found.verdict, found.search["samples"], found.search["seed"]) == ("open", 16, 0)
     (obstacle,) = found.obstacles
     (stated,) = obstacle.counterexamples
     assert (stated.level, stated.expected, stated.got) == ("layer", 210, 127)
@@ -217,7 +217,7 @@ def test_samples_refute_what_lies_deep():
     without = intsim.certify(model, "x86-avx2")
     assert (without.verdict, [o.status for o in without.obstacles]) == ("open", ["open"])
     found = intsim.certify(model, "x86-avx2", Samples(model, 9, 3), 3)
-    assert (found.verdict, found.samples["searched"]) == ("refuted", 1)
+    assert (found.verdict, found.search["samples"]) == ("refuted", 1)
     (obstacle,) = found.obstacles
     layer, network = obstacle.counterexamples
     assert (layer.level, network.level, network.network.sample) == ("layer", "network", 0)
@@ -272,7 +272,7 @@ def test_qcdq():
     x = net.qdq(net.input(1, 4), 1, np.uint8(100))
     w = net.node("DequantizeLinear", np.full((4, 2), 100, np.int8), np.float32(1), np.int8(-20))
     model = intsim.load(net.model(net.qdq(net.node("MatMul", x, w), 512, np.uint8(3))))
-    assert intsim.certify(model, "cpu-int32").layers[0].safe == 2
+    assert intsim.certify(model, "cpu-int32").layers[0].safe_channels == 2
     found = intsim.certify(model, "x86-avx2")
     assert found.verdict == "refuted"
     (stated,) = found.obstacles[0].counterexamples
@@ -443,7 +443,7 @@ def noticed_in_file(folder, model, found, content) -> bool:
         return True
 
 
-@pytest.mark.parametrize("path", [("samples", "sha256"), ("samples", "searched"), ("samples", "seed")])
+@pytest.mark.parametrize("path", [("search", "sha256"), ("search", "samples"), ("search", "seed")])
 def test_samples_are_checked_too(certified, path):
     """Fewer samples than were needed, another seed; with the digest put right."""
     model, found, content = certified
@@ -476,7 +476,7 @@ def test_damaged_files_and_other_models_are_refused(certified, tmp_path):
         with pytest.raises(IntsimError, match="not a certificate, or damaged"):
             read(path)
     path.write_text(json.dumps({**content, "format": "intsim-certificate-9"}))
-    with pytest.raises(IntsimError, match=r"intsim-certificate-9.*is not intsim-certificate-2"):
+    with pytest.raises(IntsimError, match=r"intsim-certificate-9.*is not intsim-certificate-3"):
         read(path)
     for key in content:
         if key not in ("format",):
@@ -512,7 +512,7 @@ def bar(name: str, chosen: str) -> None:
     found = intsim.certify(model, chosen, Samples(model, 1, 0), 0)
     if chosen in ("exact", "x86-vnni", "dsp48e2"):
         assert (found.verdict, found.obstacles) == ("certified", [])
-        assert all(layer.safe == layer.channels for layer in found.layers)
+        assert all(layer.safe_channels == layer.channels for layer in found.layers)
         assert all(r.equal for r in found.requantizers)
         return
     assert found.verdict == "refuted"

@@ -95,7 +95,7 @@ def test_pairs_saturate_on_avx2_and_not_on_vnni():
     assert stages == [(1, 16, "saturate", 1), (2, 32, "wrap", 0), (3, 32, "wrap", 0)]
     assert (layer.elements, layer.mismatches, layer.born, layer.max_lsb) == (8, 1, 1, 64770 - 32767)
     at = found.first_divergence
-    assert at["node"].startswith("Conv")
+    assert at["name"].startswith("Conv")
     assert (at["op"], at["channel"], at["position"]) == ("Conv", 1, [0, 1, 1, 0])
     assert (at["expected"], at["got"], at["blame"], at["overflowed_stages"]) == (64770, 32767, "overflow", [1])
     vnni = intsim.verify(two_channels(), "x86-vnni", one_loud_place(), references=False)
