@@ -135,8 +135,8 @@ def heads(monkeypatch) -> set[str]:
     return seen
 
 
-def printed(name: str, *options: str) -> str:
-    """What a verb prints."""
+def printed(name: str, *options: str) -> None:
+    """Have a verb print."""
     sys.argv = ["intsim", *VERBS[name], *options]
     with pytest.raises(SystemExit):
         cli.main()

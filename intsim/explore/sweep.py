@@ -25,10 +25,10 @@ from intsim.explore.evaluation import Evaluation
 from intsim.explore.ledger import Ledger
 from intsim.explore.row import Row
 from intsim.graph import node_json, tensor_json
-from intsim.model import Inputs, Model, opened
+from intsim.inputs import Inputs, Sample, samples_of
+from intsim.model import Model, opened
 from intsim.notebook import Shown
 from intsim.targets import Target
-from intsim.verification.samples import Samples, each_sample
 
 FORMAT = "intsim-sweep-1"
 Report = Callable[[str], None]
@@ -135,14 +135,15 @@ def _from(widths: Sequence[int], flags: Sequence[bool]) -> int | None:
 
 def sweep(
     model: str | Path | onnx.ModelProto | Model,
-    inputs: Inputs | None = None,
     target: str | Path | Target = "exact",
+    inputs: Inputs | None = None,
+    samples: int | None = None,
+    seed: int = 0,
+    *,
     accumulator: Sequence[int] = (),
     overflow: Sequence[Overflow] = RULES,
     multiplier: Sequence[int] = (),
     stage: int | None = None,
-    samples: int = 1,
-    seed: int = 0,
     grid: bool = False,
     folder: str | Path | None = None,
     restart: bool = False,
@@ -152,16 +153,15 @@ def sweep(
 
     Args:
         model: path, ModelProto or what `load` returned.
-        inputs: one array an input, in the file's shapes, or with one more leading axis: one sample each. Drawn with
-            `seed` where None.
-        target: built-in name, TOML file or `Target`; everything that is not swept is its own.
+        target: a built-in name, a TOML file or a `Target`; everything that is not swept is its own.
+        inputs: as `run` takes them: one sample or many. Drawn with `seed` where None.
+        samples: how many samples to draw where no inputs are given; 1 if None.
+        seed: seed of the first drawn sample.
         accumulator: widths in bits of the swept register, 1..64. An unbounded target gets one plain register.
         overflow: rules of that register.
         multiplier: widths in bits of a fixed-point requantizer's multiplier, 4..32, rounded as the target's own
             fixed-point one, else once, `half_up`.
         stage: number 1.. of the swept register; the last one where None.
-        samples: how many samples to draw.
-        seed: seed of the drawn samples.
         grid: all pairs of the two axes, instead of one axis after the other.
         folder: keeps finished rows in rows.jsonl there, and goes on from those it finds.
         restart: forget rows of an earlier sweep in `folder`.
@@ -172,14 +172,11 @@ def sweep(
             that holds the rows of another sweep.
     """
     began = time.monotonic()
-    chosen = target if isinstance(target, Target) else Target.load(target)
+    chosen = Target.load(target)
     points = configurations(accumulator, overflow, multiplier, grid)
     index = checked_stage(chosen, stage)
     loaded = opened(model, inputs)
-    data = list(each_sample(loaded, inputs) if inputs is not None else Samples(loaded, samples, seed))
-    if inputs is not None:
-        for sample in data:
-            loaded.check_inputs(sample)
+    data = list(samples_of(loaded, inputs, samples, seed))
     head = {"model": model_hash(loaded), "target": target_hash(chosen), "stage": index + 1, "inputs": data_hash(data)}
     ledger = Ledger(None if folder is None else Path(folder), head, restart)
     evaluate = Evaluation(loaded, chosen, index, data)
@@ -219,7 +216,7 @@ def target_hash(target: Target) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def data_hash(data: Sequence[Inputs]) -> str:
+def data_hash(data: Sequence[Sample]) -> str:
     """SHA-256 of all samples, names, types and shapes included."""
     digest = hashlib.sha256(str(len(data)).encode())
     for sample in data:

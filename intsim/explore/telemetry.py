@@ -15,12 +15,12 @@ from intsim.arithmetic.integers import bits_for
 from intsim.engine.run import run_graph
 from intsim.engine.telemetry.demand import BINS, Demand, above, clipped, mac_demand, nothing
 from intsim.graph import IntArray, IntegerGraph, Node
-from intsim.model import Inputs, Model, opened
+from intsim.inputs import Inputs, samples_of
+from intsim.model import Model, opened
 from intsim.notebook import Shown
 from intsim.ops import OPS, Mac
 from intsim.targets import Target
 from intsim.verification.layers import layers
-from intsim.verification.samples import Samples, each_sample
 
 FORMAT = "intsim-telemetry-1"
 Report = Callable[[str], None]
@@ -207,29 +207,28 @@ def channel_axes(graph: IntegerGraph) -> dict[str, int]:
 
 def telemetry(
     model: str | Path | onnx.ModelProto | Model,
-    inputs: Inputs | None = None,
     target: str | Path | Target = "exact",
-    samples: int = 1,
+    inputs: Inputs | None = None,
+    samples: int | None = None,
     seed: int = 0,
+    *,
     progress: Report | None = None,
 ) -> Telemetry:
     """Run a model on a target and say what every register held, and would have held at any other width.
 
     Args:
         model: path, ModelProto or what `load` returned.
-        inputs: one array an input, in the file's shapes, or with one more leading axis: one sample each. Drawn with
-            `seed` where None.
-        target: built-in name, TOML file or `Target`. Unbounded registers are seen as one register a layer.
-        samples: how many samples to draw.
-        seed: seed of the drawn samples.
+        target: a built-in name, a TOML file or a `Target`. Unbounded registers are seen as one register a layer.
+        inputs: as `run` takes them: one sample or many. Drawn with `seed` where None.
+        samples: how many samples to draw where no inputs are given; 1 if None.
+        seed: seed of the first drawn sample.
         progress: called with a line of text before each node.
 
     Raises:
         IntsimError: bad model, target or inputs, or a layer that doesn't fit the target.
     """
-    chosen = target if isinstance(target, Target) else Target.load(target)
-    loaded = opened(model, inputs)
-    data = each_sample(loaded, inputs) if inputs is not None else Samples(loaded, samples, seed)
+    loaded, chosen = opened(model, inputs), Target.load(target)
+    data = samples_of(loaded, inputs, samples, seed)
     seen = Seen(loaded.graph, chosen)
     events: dict[str, IntArray] = {}
     for sample in data:

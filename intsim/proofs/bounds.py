@@ -101,8 +101,7 @@ def bounds(model: str | Path | onnx.ModelProto | Model, target: str | Path | Tar
     Holds for every input of the network: layers see what the target's own registers and requantizers can make (`held`).
     Raises IntsimError for a bad model or target, or a layer that doesn't fit the target's multiplier.
     """
-    loaded = opened(model)
-    chosen = target if isinstance(target, Target) else Target.load(target)
+    loaded, chosen = opened(model), Target.load(target)
     tensors = held(loaded.graph, chosen)
     found = [
         layer_bound(node, op, [tensors[i] for i in node.inputs], chosen)

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,7 +22,8 @@ import intsim
 from intsim.arithmetic.integers import bits_for
 from intsim.errors import IntsimError
 from intsim.graph import IntegerGraph, Node
-from intsim.model import Inputs, Model, opened
+from intsim.inputs import Inputs, Sample, samples_of
+from intsim.model import Model, opened
 from intsim.ops import OPS, Mac
 from intsim.proofs.certificate import (
     STATUSES,
@@ -49,21 +50,13 @@ MOST_INPUTS = 1024
 """Inputs of a network up to which all of them are tried where the proof leaves something open."""
 
 
-class Samples(Protocol):
-    """Network inputs that are made when asked for."""
-
-    def __len__(self) -> int:
-        """How many."""
-
-    def __iter__(self) -> Iterator[Inputs]:
-        """One after another."""
-
-
 def certify(
     model: str | Path | onnx.ModelProto | Model,
     target: str | Path | Target = "exact",
-    samples: Sequence[Inputs] | Samples = (),
-    seed: int | None = None,
+    inputs: Inputs | None = None,
+    samples: int | None = None,
+    seed: int = 0,
+    *,
     multipliers: bool = False,
     progress: Progress | None = None,
 ) -> Certificate:
@@ -72,31 +65,32 @@ def certify(
     Args:
         model: path, ModelProto or what `load` returned.
         target: a built-in name, a TOML file or a `Target`.
-        samples: network inputs in which refutations are searched, one mapping each, as `run` takes them; e.g.
-            `intsim.verification.samples.Samples(model, 4, seed)`. Only as many are taken as are needed.
-        seed: the seed they were drawn with, None if they were given; kept in the certificate.
+        inputs: as `run` takes them: one sample or many, in which refutations are searched.
+        samples: how many samples to draw for that where no inputs are given; none if None. Only as many are made as
+            are needed.
+        seed: seed of the first drawn sample; kept in the certificate.
         multipliers: also give the multiplier widths with which each requantizer is exact.
         progress: called with the name of each layer.
 
     Raises:
-        IntsimError: a bad model or target, a model without a layer to prove, a node that does not fit the target, or a
-            target that is called like a built-in one and is another.
+        IntsimError: a bad model, target or inputs, a model without a layer to prove, a node that does not fit the
+            target, or a target that is called like a built-in one and is another.
     """
-    chosen = target if isinstance(target, Target) else Target.load(target)
+    loaded, chosen = opened(model, inputs), Target.load(target)
     check_name(chosen)
-    return prove(model, chosen, enumerate(samples), seed, multipliers, progress)
+    data = samples_of(loaded, inputs, samples, seed, least=0)
+    return prove(loaded, chosen, enumerate(data), seed if inputs is None else None, multipliers, progress)
 
 
 def prove(
-    model: str | Path | onnx.ModelProto | Model,
+    loaded: Model,
     chosen: Target,
-    samples: Iterable[tuple[int, Inputs]],
+    samples: Iterable[tuple[int, Sample]],
     seed: int | None = None,
     multipliers: bool = False,
     progress: Progress | None = None,
 ) -> Certificate:
     """What `certify` does, with samples that carry their numbers."""
-    loaded = opened(model)
     graph = loaded.graph
     check_subject(loaded)
     layers, requantizers, sites, wrong = claims(graph, chosen, multipliers, progress)
@@ -290,7 +284,7 @@ def _refute(
     target: Target,
     obstacles: list[Obstacle],
     sites: Mapping[str, MacLayer],
-    samples: Iterable[tuple[int, Inputs]],
+    samples: Iterable[tuple[int, Sample]],
 ) -> tuple[int, dict[int, dict[str, np.ndarray]], str]:
     """Search samples until every obstacle is refuted; changes `obstacles`.
 

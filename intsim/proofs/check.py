@@ -9,7 +9,8 @@ from typing import Any
 
 import intsim
 from intsim.errors import IntsimError
-from intsim.model import Inputs, Model
+from intsim.inputs import Sample
+from intsim.model import Model
 from intsim.proofs.certificate import FORMAT_1, FORMAT_2, Certificate, differences, digest
 from intsim.proofs.certify import Progress, prove
 from intsim.proofs.replay import confirm, hashes
@@ -66,8 +67,8 @@ def _counterexamples(content: Mapping[str, Any]) -> list[Any]:
 def check(
     content: Mapping[str, Any],
     model: Model,
-    samples: Mapping[int, Inputs],
-    draw: Callable[[int], Inputs] | None = None,
+    samples: Mapping[int, Sample],
+    draw: Callable[[int], Sample] | None = None,
     progress: Progress | None = None,
 ) -> Check:
     """Compute every claim of a certificate again and run its counterexamples.
@@ -162,25 +163,25 @@ def _notes(content: Mapping[str, Any], file: str, again: Certificate) -> list[st
     return notes
 
 
-def _run(model: Model, target: Target, entry: Any, samples: Mapping[int, Inputs]) -> list[str]:
+def _run(model: Model, target: Target, entry: Any, samples: Mapping[int, Sample]) -> list[str]:
     stated = counterexample(entry)
     number = stated.network.sample if stated.network is not None else None
     return confirm(model, target, stated, None if number is None else samples.get(number))
 
 
-def _drawn(draw: Callable[[int], Inputs], seed: int, count: int) -> Iterator[tuple[int, Inputs]]:
+def _drawn(draw: Callable[[int], Sample], seed: int, count: int) -> Iterator[tuple[int, Sample]]:
     """The samples that were searched, once more."""
     return ((i, draw(seed + i)) for i in range(count))
 
 
 def _samples(
-    content: Mapping[str, Any], given: Mapping[int, Inputs], draw: Callable[[int], Inputs] | None
-) -> tuple[dict[int, Inputs], list[str]]:
+    content: Mapping[str, Any], given: Mapping[int, Sample], draw: Callable[[int], Sample] | None
+) -> tuple[dict[int, Sample], list[str]]:
     """The samples that counterexamples name, and what is wrong with what the file says of them."""
     said, numbers = content["search"], sample_numbers(content)
     searched, seed = said["samples"], said["seed"]
     lines = [f"samples: sample {n} is named, {searched} were searched" for n in numbers if not 0 <= n < searched]
-    found: dict[int, Inputs] = {}
+    found: dict[int, Sample] = {}
     for number in numbers:
         drawn = draw(seed + number) if seed is not None and draw is not None and number >= 0 else None
         inputs = given.get(number, drawn)

@@ -16,7 +16,8 @@ from intsim.errors import IntsimError
 from intsim.frontend.expression import Expr
 from intsim.frontend.parameters import ONNX_INTEGERS
 from intsim.graph import IntArray
-from intsim.model import Inputs, Model, Run
+from intsim.inputs import Sample, draw
+from intsim.model import Model, Run
 from intsim.proofs.certificate import Disagreement, Reading
 from intsim.proofs.replay import chained, real_inputs
 from intsim.targets import Target
@@ -26,7 +27,6 @@ from intsim.verification.expected import expected_codes
 from intsim.verification.inexact import Inexact
 from intsim.verification.layers import Layer, layers
 from intsim.verification.reference import ReferenceRun
-from intsim.verification.samples import draw
 
 CORNERS = ("low", "high", "alternating")
 INPUTS = len(CORNERS) + 1
@@ -93,7 +93,7 @@ def read_again(model: Model, target: Target, progress: Callable[[str], None] | N
     )
 
 
-def corners(model: Model) -> Iterator[tuple[str, Inputs, bool]]:
+def corners(model: Model) -> Iterator[tuple[str, Sample, bool]]:
     """Name and network input: all codes low, all high, both in turn; then one drawn. The last says it is of codes.
 
     Where the host works before the first quantizer no input is known for given codes; real ones that are large on both

@@ -20,10 +20,10 @@ from intsim.explore import evaluation
 from intsim.explore.configuration import Configuration, checked_stage, configured
 from intsim.explore.evaluation import Evaluation
 from intsim.explore.telemetry import Seen
+from intsim.inputs import draw
 from intsim.proofs.bounds import bounds
 from intsim.targets import Target
 from intsim.testing.graphs import qonnx_models
-from intsim.verification.samples import draw
 
 ZOO = Path(__file__).resolve().parents[2] / "models" / "zoo"
 RNG = np.random.default_rng(5)

@@ -35,7 +35,7 @@ ONES = np.float32(np.broadcast_to(np.float32([100, 50]).reshape(1, 2, 1, 1), (1,
 
 def test_by_hand():
     """Sums 100, 150 and 100, 50; clipped to 127 and 50; then 127 + 3 x 127 and 50 + 3 x 50 clipped to 31."""
-    found = intsim.telemetry(model(), {"x": ONES})
+    found = intsim.telemetry(model(), inputs={"x": ONES})
     conv, matmul = (x.stages[0] for x in found.layers)
     assert [x.op for x in found.layers] == ["Conv", "MatMul"]
     assert (conv.stage, conv.bits, conv.groups) == (1, None, 12)
@@ -64,9 +64,9 @@ def test_every_target(name):
     loaded = intsim.load(model())
     if target.operands and target.operands.activation.bits < 8:
         with pytest.raises(IntsimError, match="doesn't fit the target's"):
-            intsim.telemetry(loaded, values, target)
+            intsim.telemetry(loaded, target, values)
         return
-    found = intsim.telemetry(loaded, values, target)
+    found = intsim.telemetry(loaded, target, values)
     runs = [loaded.run({"x": v}, target) for v in values["x"]]
     assert (found.samples, found.seed) == (3, None)
     assert found.overflows == sum(int(e.sum()) for r in runs for e in r.overflows.values())
@@ -89,8 +89,8 @@ def test_every_target(name):
 def test_samples_add_up():
     loaded = intsim.load(model())
     values = RNG.integers(-128, 128, (3, 1, 2, 2, 3)).astype(np.float32)
-    whole = intsim.telemetry(loaded, {"x": values}, "wrap-8")
-    parts = [intsim.telemetry(loaded, {"x": v}, "wrap-8") for v in values]
+    whole = intsim.telemetry(loaded, "wrap-8", {"x": values})
+    parts = [intsim.telemetry(loaded, "wrap-8", {"x": v}) for v in values]
     for i, layer in enumerate(whole.layers):
         stage, each = layer.stages[0], [p.layers[i].stages[0] for p in parts]
         for field in ("partial", "final", "overflows"):
@@ -106,10 +106,10 @@ def test_samples_add_up():
 def test_drawn_samples_are_those_of_the_other_verbs(tmp_path):
     onnx.save(model(), tmp_path / "m.onnx")
     drawn = intsim.telemetry(tmp_path / "m.onnx", target="wrap-8", samples=2, seed=5)
-    from intsim.verification.samples import draw
+    from intsim.inputs import draw
 
     loaded = intsim.load(tmp_path / "m.onnx")
-    given = intsim.telemetry(loaded, {"x": np.stack([draw(loaded, s)["x"] for s in (5, 6)])}, "wrap-8")
+    given = intsim.telemetry(loaded, "wrap-8", {"x": np.stack([draw(loaded, s)["x"] for s in (5, 6)])})
     assert drawn.seed == 5
     assert drawn.to_json()["layers"] == given.to_json()["layers"]
     stage = drawn.layers[0].stages[0]

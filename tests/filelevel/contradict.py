@@ -220,7 +220,7 @@ def compare_sweep(found, model, net, target, machine, exact, bits):
         return
     width = min(max(bits - found.seed % 3, 2), 64)
     rule = ["wrap", "saturate"][found.seed // 3 % 2]
-    swept = intsim.sweep(model, net.inputs, target, accumulator=[width], overflow=[rule])
+    swept = intsim.sweep(model, target, net.inputs, accumulator=[width], overflow=[rule])
     parts = layers(model.graph, model.quantizer_names)
     parts = [p for p in parts if p.tensor not in model.graph.inputs]
     nodes = {n.name: n for n in model.graph.nodes}
@@ -263,7 +263,7 @@ def contradict(seed, exact_biases=False, choose=drawn):
     found.biased = sum(any(seen.bias) for seen in exact.layers.values())
     try:
         model = intsim.load(net.model)
-        got = intsim.run(model, net.inputs, "exact", keep=True)
+        got = intsim.run(model, "exact", net.inputs, keep=True)
     except IntsimError as error:
         found.add("exact", f"refused: {error}")
         return found
@@ -277,7 +277,7 @@ def contradict(seed, exact_biases=False, choose=drawn):
         expected, refusal = None, str(error)
     try:
         target = Target.from_toml(text, name) if name == "random" else Target.load(name)
-        got = intsim.run(model, net.inputs, target, keep=True)
+        got = intsim.run(model, target, net.inputs, keep=True)
     except IntsimError as error:
         found.state = "refused"
         if expected is not None:
@@ -291,7 +291,7 @@ def contradict(seed, exact_biases=False, choose=drawn):
     with no_internal_error(found, "bounds"):
         compare_bounds(found, intsim.bounds(model, target), expected)
     with no_internal_error(found, "telemetry"):
-        compare_telemetry(found, intsim.telemetry(model, net.inputs, target), expected)
+        compare_telemetry(found, intsim.telemetry(model, target, net.inputs), expected)
     with no_internal_error(found, "certify"):
         try:
             certificate = intsim.certify(model, target, [net.inputs])

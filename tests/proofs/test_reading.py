@@ -19,11 +19,11 @@ from intsim import cli
 from intsim.errors import IntsimError
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import HANDLERS
+from intsim.inputs import draw
 from intsim.proofs import reading
 from intsim.proofs.check import check
 from intsim.report.certificate import sentence
 from intsim.targets import Target
-from intsim.verification.samples import draw
 
 
 def network() -> onnx.ModelProto:
