@@ -138,7 +138,7 @@ def peak_bits(network: Network) -> int:
     """Bits that hold every partial sum which the network's own input makes."""
     import intsim
 
-    found = intsim.telemetry(loaded(network), network.inputs)
+    found = intsim.telemetry(loaded(network), inputs=network.inputs)
     return max(max(stage.channel_bits) for layer in found.layers for stage in layer.stages)
 
 

@@ -1,14 +1,17 @@
 """intsim: quantized networks as exact integers on modelled CPU and DSP arithmetic.
 
-load     read a QONNX, QCDQ or QOperator file and lower it to integers
-run      run it on a target
-verify   compare a target with exact semantics and with float executors, and blame every difference
-bounds   prove what the accumulators can reach
+load       read a QONNX, QCDQ or QOperator file and lower it to integers
+run        run it on a target
+verify     compare a target with exact semantics and with float executors, and blame every difference
+bounds     prove what the accumulators can reach
 telemetry  see what the accumulators held, and what they would have needed
-sweep    compare register and multiplier widths with the exact run
-certify  prove a target exact for every input, or find what stands between
-html     a result as a notebook shows it
-Target   a machine's integer arithmetic, from a built-in name or a TOML file
+sweep      compare register and multiplier widths with the exact run
+certify    prove a target exact for every input, or find what stands between
+html       a result as a notebook shows it
+Target     a machine's integer arithmetic, from a built-in name or a TOML file
+
+They take `(model, target, inputs, samples, seed, ...)`, as far as they need it. For parts of a proof: `witness`,
+`certify_requantizer`, `multiplier_widths`.
 
 Each is imported when it is first asked for, with what it needs.
 """
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from intsim.proofs.bounds import bounds
     from intsim.proofs.certificate import Certificate
     from intsim.proofs.certify import certify
+    from intsim.proofs.requantizers import certify_requantizer, multiplier_widths
+    from intsim.proofs.witness import witness
     from intsim.report.html import html
     from intsim.targets import Target
     from intsim.verification.verdict import Verdict
@@ -41,12 +46,15 @@ __all__ = [
     "Verdict",
     "bounds",
     "certify",
+    "certify_requantizer",
     "html",
     "load",
+    "multiplier_widths",
     "run",
     "sweep",
     "telemetry",
     "verify",
+    "witness",
 ]
 __version__ = "0.1.0"
 
@@ -58,20 +66,23 @@ _HOMES = {
     "Verdict": "intsim.verification.verdict",
     "bounds": "intsim.proofs.bounds",
     "certify": "intsim.proofs.certify",
+    "certify_requantizer": "intsim.proofs.requantizers",
     "html": "intsim.report.html",
     "load": "intsim.model",
+    "multiplier_widths": "intsim.proofs.requantizers",
     "run": "intsim.model",
     "sweep": "intsim.explore.sweep",
     "telemetry": "intsim.explore.telemetry",
     "verify": "intsim.verification.verify",
+    "witness": "intsim.proofs.witness",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = found = getattr(importlib.import_module(_HOMES[name]), name)
-    return found
+    globals()[name] = value = getattr(importlib.import_module(_HOMES[name]), name)
+    return value
 
 
 def __dir__() -> list[str]:

@@ -20,7 +20,7 @@ def inspect(model: Model) -> dict[str, Any]:
     """A JSON-able description: per layer name, op, shape, widths, bias, MACs; inputs, outputs, host nodes, totals.
 
     `bias` says where the constants went that the file adds to a layer's sums, each by its largest magnitude in LSB of
-    the accumulator: `accumulator` are the whole LSBs in the register, `rest` what is left of them, `requantizer` all
+    the accumulator: `register` are the whole LSBs in the register, `rest` what is left of them, `requantizer` all
     that the requantizer adds, rest included (0 where it sums several layers). None for a layer without products.
     """
     graph = model.graph
@@ -38,9 +38,9 @@ def inspect(model: Model) -> dict[str, Any]:
                 "name": layer.name,
                 "op": layer.op,
                 "shape": list(out.shape),
-                "weights": ", ".join(sorted(kinds)),
-                "input": _width(graph.tensors[source.inputs[0]]) if source is not None else "-",
-                "output": _width(out),
+                "weight_type": ", ".join(sorted(kinds)),
+                "input_type": _width(graph.tensors[source.inputs[0]]) if source is not None else "-",
+                "output_type": _width(out),
                 "accumulator_bits": max((_bits(graph.tensors[m.output]) for m in macs), default=0),
                 "bias": _bias(model.graph, macs, maker) if macs else None,
                 "macs": sum(_macs(model, m) for m in macs),
@@ -48,6 +48,7 @@ def inspect(model: Model) -> dict[str, Any]:
         )
     weights = sum(n.arrays["weight"].size for n in graph.nodes if isinstance(OPS[n.op], Mac) and "weight" in n.arrays)
     return {
+        "format": "intsim-inspection-1",
         "model": model.path,
         "layers": rows,
         "inputs": {n: list(s) for n, (s, _) in model.lowered.source.inputs.items()},
@@ -70,7 +71,7 @@ def _bias(graph: IntegerGraph, macs: list[Node], maker: Node | None) -> dict[str
         zeros = np.broadcast_to(zero.reshape(zero.shape[zero.ndim - len(cells) :]), cells).reshape(-1)
         added = [abs((b - z) / s) for cell, z in zip(node_pieces(maker), zeros, strict=True) for _, s, b in cell if s]
     return {
-        "accumulator": max(codes, default=0),
+        "register": max(codes, default=0),
         "rest": float(max(rests)),
         "requantizer": float(max(added, default=0)),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from intsim.frontend.lower import load as lower
 from intsim.frontend.parameters import ONNX_INTEGERS
 from intsim.frontend.reader import parameter_inputs
 from intsim.graph import IntArray, IntegerGraph
+from intsim.inputs import Inputs, Sample, checked, first_sample, samples_of
 from intsim.notebook import Shown
 from intsim.targets import Target
 
@@ -29,16 +30,16 @@ if TYPE_CHECKING:
     from intsim.engine.program.program import LayerProfile
     from intsim.engine.run import GraphRun, Progress
 
-Inputs = Mapping[str, Any]
-
 
 @dataclass
 class Run(Shown):
-    """One run. `outputs` are the file's outputs in the file's types; `codes` the integers behind them.
+    """What `intsim.run` returns.
 
-    `tensors` holds integer tensors by name (all of them when asked for), `overflows` events as an int64 array
-    (channels, stages) for each multiply-accumulate node, `inputs` the integer codes that went in, `given` the same in
-    narrower types, `live_bytes` the most that tensors took at once, as planned (0: nothing was planned).
+    `outputs` are the file's outputs in the file's types; `codes` the integers behind them. `tensors` holds integer
+    tensors by name (all of them when asked for), `overflows` events as an int64 array (channels, stages) for each
+    multiply-accumulate node, `inputs` the integer codes that went in, `given` the same in narrower types, `live_bytes`
+    the most that tensors took at once, as planned (0: nothing was planned). Of several samples every array has one more
+    leading axis, but for `overflows`, which are added up.
     """
 
     outputs: dict[str, NDArray[Any]]
@@ -75,56 +76,13 @@ class Model(Shown):
         """Integer graph input to the name of the quantizer node that makes it."""
         return {b.tensor: b.source for b in self.lowered.boundaries}
 
-    def check_inputs(self, inputs: Inputs) -> dict[str, NDArray[Any]]:
-        """Inputs as arrays of the file's shapes; raises IntsimError for wrong names, shapes, types or values."""
-        wanted, constants = self.lowered.source.inputs, self.lowered.source.constants
-        bound = {n: constants[n] for n in self._declared & constants.keys()}
-        unknown = [n for n, a in inputs.items() if n not in wanted and not (n in bound and np.array_equal(a, bound[n]))]
-        missing = [n for n in wanted if n not in inputs]
-        if unknown or missing:
-            what = [f"has no input {n!r}" for n in unknown[:1]] + [f"needs input {n!r}" for n in missing[:1]]
-            raise IntsimError(f"{self.path}: {' and '.join(what)}; its inputs are {', '.join(wanted)}")
-        return {n: self._checked(n, inputs[n]) for n in wanted}
-
-    @cached_property
-    def _declared(self) -> set[str]:
-        """Names of the file's graph inputs, those that became constants included."""
-        return {i.name for i in self.lowered.source.proto.graph.input}
-
-    def _checked(self, name: str, value: Any) -> NDArray[Any]:
-        shape, element = self.lowered.source.inputs[name]
-        try:
-            array = np.asarray(value)
-        except ValueError as error:
-            raise IntsimError(f"{self.path}: input {name}: not an array: its rows differ in length") from error
-        if array.dtype.kind not in "fiub" and array.dtype.name not in ("int4", "uint4", "int2", "uint2", "bfloat16"):
-            raise IntsimError(f"{self.path}: input {name}: type {array.dtype} is not numeric")
-        if array.shape != shape:
-            raise IntsimError(f"{self.path}: input {name}: shape {array.shape} given, the file needs {shape}")
-        if element in ONNX_INTEGERS:
-            info = self.graph.tensors.get(name)
-            if array.dtype.kind == "f":
-                raise IntsimError(f"{self.path}: input {name}: floats given, the file takes integers")
-            codes = array.astype(np.int64)
-            # a uint64 above 2**63 must not come back as a negative code
-            seen = array if array.dtype.kind == "u" else codes
-            if info is not None and seen.size and (int(seen.min()) < info.low or int(seen.max()) > info.high):
-                raise IntsimError(
-                    f"{self.path}: input {name}: values leave {info.low}..{info.high}, which intsim takes"
-                )
-            return codes
-        floats = array if array.dtype.kind == "f" else array.astype(np.float64)
-        if not np.isfinite(floats).all():
-            raise IntsimError(f"{self.path}: input {name}: holds NaN or infinity")
-        return array
-
-    def integer_inputs(self, inputs: Inputs) -> dict[str, IntArray]:
+    def integer_inputs(self, inputs: Sample) -> dict[str, IntArray]:
         """Codes for the integer graph: the prologue in float64, then the first quantizers."""
         return {n: a.astype(np.int64) for n, a in self.narrow_inputs(inputs).items()}
 
-    def narrow_inputs(self, inputs: Inputs) -> dict[str, NDArray[Any]]:
+    def narrow_inputs(self, inputs: Sample) -> dict[str, NDArray[Any]]:
         """The same codes, those of 8 bits in a type of 8 bits."""
-        arrays = self.check_inputs(inputs)
+        arrays = checked(self, inputs)
         # without work of its own the prologue would only widen them to float64, which changes no code
         host = self.lowered.prologue.run(arrays) if self.lowered.prologue.operations else arrays
         codes = {b.tensor: quantize_boundary(b, host[b.host]) for b in self.lowered.boundaries}
@@ -159,7 +117,7 @@ class Model(Shown):
             raise IntsimError(f"{self.path}: output {name}: the file declares {dtype}, which doesn't hold its numbers")
         return out
 
-    def finish(self, inputs: Inputs, run: GraphRun) -> tuple[dict[str, NDArray[Any]], dict[str, IntArray]]:
+    def finish(self, inputs: Sample, run: GraphRun) -> tuple[dict[str, NDArray[Any]], dict[str, IntArray]]:
         """The file's outputs, through the epilogue, and the integers behind each."""
         ends = {n: self.value(e, run.tensors) for n, e in self.lowered.ends.items()}
         given = {n: np.asarray(inputs[n]) for n in self.lowered.epilogue.inputs if n not in ends}
@@ -179,7 +137,7 @@ class Model(Shown):
 
     def run(
         self,
-        inputs: Inputs,
+        inputs: Sample,
         target: str | Path | Target = "exact",
         keep: bool = False,
         progress: Progress | None = None,
@@ -188,10 +146,13 @@ class Model(Shown):
         profile: list[LayerProfile] | None = None,
         overflow_check: bool = True,
     ) -> Run:
-        """Run on a target; see `intsim.run`. `progress` gets a line of text before each step, `profile` its record."""
+        """Run one sample on a target; see `intsim.run`.
+
+        `progress` gets a line of text before each step, `profile` its record.
+        """
         from intsim.engine.run import run_graph  # the compiler comes with it: not needed to read or prove a model
 
-        chosen = target if isinstance(target, Target) else Target.load(target)
+        chosen = Target.load(target)
         codes = self.narrow_inputs(inputs)
         with using(threads):
             ran = run_graph(
@@ -213,7 +174,7 @@ def quantize_boundary(boundary: Boundary, value: NDArray[Any]) -> NDArray[Any]:
 
 def load(
     model: str | Path | onnx.ModelProto,
-    constants: Inputs | None = None,
+    constants: Mapping[str, Any] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Model:
     """Read a quantized ONNX model (QONNX, QCDQ or QOperator) and lower it to integers.
@@ -226,6 +187,9 @@ def load(
     Raises:
         IntsimError: the file can't be read, or some node can't be integer-only; one line names file and nodes.
     """
+    if not isinstance(model, str | Path | onnx.ModelProto):
+        kind = type(model).__name__
+        raise IntsimError(f"model of type {kind}; give a path, a ModelProto or what intsim.load returned")
     return Model(lower(model, constants, shapes))
 
 
@@ -233,14 +197,18 @@ def opened(model: str | Path | onnx.ModelProto | Model, inputs: Inputs | None = 
     """A loaded model; graph inputs that are parameters of an operator (scales, weights) are bound from `inputs`."""
     if isinstance(model, Model):
         return model
-    names = parameter_inputs(model) if inputs else set()
-    return load(model, {n: np.asarray(v) for n, v in (inputs or {}).items() if n in names})
+    given = first_sample(inputs)
+    names = parameter_inputs(model) if given and isinstance(model, str | Path | onnx.ModelProto) else set()
+    return load(model, {n: np.asarray(v) for n, v in given.items() if n in names})
 
 
 def run(
     model: str | Path | onnx.ModelProto | Model,
-    inputs: Inputs,
     target: str | Path | Target = "exact",
+    inputs: Inputs | None = None,
+    samples: int | None = None,
+    seed: int = 0,
+    *,
     keep: bool = False,
     counts: bool = True,
     threads: int | None = None,
@@ -249,9 +217,13 @@ def run(
 
     Args:
         model: path, ModelProto or what `load` returned.
-        inputs: one array for each graph input, in the file's shapes: real values for float inputs, codes for integer
-            inputs. Scales, zero points and weights that the file leaves as inputs may be among them.
         target: a built-in name, a TOML file or a `Target`.
+        inputs: one array for each graph input, in the file's shapes: real values for float inputs, codes for integer
+            inputs. Scales, zero points and weights that the file leaves as inputs may be among them. An array alone
+            where the model has one input. Arrays with one more leading axis hold one sample each, and so do arrays of N
+            where the file's shape begins with 1; or a list of samples.
+        samples: how many samples to draw where no inputs are given; 1 if None.
+        seed: seed of the first drawn sample; the next ones have `seed + 1` and so on.
         keep: keep every integer tensor, not only those behind the outputs.
         counts: count overflow events. Without, `overflows` holds 1 where a register overflowed at all, else 0, and
             some layers run faster.
@@ -261,4 +233,17 @@ def run(
     Raises:
         IntsimError: inputs that don't fit the model, or a layer that doesn't fit the target.
     """
-    return opened(model, inputs).run(inputs, target, keep, counts=counts, threads=threads)
+    loaded, chosen = opened(model, inputs), Target.load(target)
+    data = samples_of(loaded, inputs, samples, seed)
+    runs = [loaded.run(sample, chosen, keep, counts=counts, threads=threads) for sample in data]
+    return runs[0] if len(runs) == 1 else _stacked(runs)
+
+
+def _stacked(runs: Sequence[Run]) -> Run:
+    """Several samples as one."""
+    outputs, codes, tensors, given = (
+        {name: np.stack([getattr(run, part)[name] for run in runs]) for name in getattr(runs[0], part)}
+        for part in ("outputs", "codes", "tensors", "given")
+    )
+    overflows = {name: np.sum([run.overflows[name] for run in runs], axis=0) for name in runs[0].overflows}
+    return Run(outputs, codes, tensors, overflows, given, max(run.live_bytes for run in runs))

@@ -37,7 +37,7 @@ def integers(model: intsim.Model, pairs: list[Pair], target: str) -> tuple[NDArr
     """Output codes of `pairs` on a target, stacked, and the overflow events on the way."""
     codes, events = [], 0
     for pair in pairs:
-        ran = intsim.run(model, {"codes": pair_input(pair)}, target)
+        ran = intsim.run(model, target, {"codes": pair_input(pair)})
         codes.append(ran.codes["output"])
         events += sum(int(e.sum()) for e in ran.overflows.values())
     return np.concatenate(codes), events

@@ -90,7 +90,12 @@ def test_inspect(intsim_, as_json):
     assert (found["macs"], found["weights"]) == (1 * 2 * 4 * 4 * 2, 4)
     conv = next(x for x in found["layers"] if x["op"] == "Conv")
     assert conv["name"] == "conv"
-    assert (conv["shape"], conv["input"], conv["output"], conv["macs"]) == ([1, 2, 4, 4], "UINT8", "UINT8", 64)
+    assert (conv["shape"], conv["input_type"], conv["output_type"], conv["macs"]) == (
+        [1, 2, 4, 4],
+        "UINT8",
+        "UINT8",
+        64,
+    )
     # 255 x (127 + 126) = 64515 needs 17 bits as a signed integer
     assert conv["accumulator_bits"] == 17
     assert set(found["host"]) == {"prologue", "epilogue"}
@@ -109,7 +114,7 @@ def test_lower(folder, intsim_, as_json):
     assert onnx.load("out/steps/0_source.onnx") == onnx.load("m.onnx")
     for name in ("1_prologue.onnx", "3_epilogue.onnx"):
         onnx.load(f"out/steps/{name}")
-    assert found["nodes"] == len(intsim.load("m.onnx").graph.nodes)
+    assert found["integer_nodes"] == len(intsim.load("m.onnx").graph.nodes)
     code, out, err = intsim_("lower", "m.onnx", "--out", "out/steps")
     assert (code, err) == (0, "")
     assert "2_graph.json" in out
@@ -199,7 +204,7 @@ def test_verify_schema(folder, as_json):
         assert sum(report["blame"].values()) == report["mismatches"]
     assert all((r["mismatches"], r["blame"]["overflow"]) == (16, 16) for r in heard)
     at = found["first_divergence"]
-    assert (at["node"], at["op"], at["channel"], at["position"]) == ("conv", "Conv", 1, [0, 1, 0, 0])
+    assert (at["name"], at["op"], at["channel"], at["position"]) == ("conv", "Conv", 1, [0, 1, 0, 0])
     assert (at["expected"], at["got"], at["blame"]) == (64515, 32767, "overflow")
     written = sorted(p.name for p in Path("out").iterdir())
     assert written == ["integer_graph.json", "integer_graph.npz", "verdict.json", "verdict.xml"]
@@ -228,7 +233,7 @@ def test_own_target(intsim_, as_json):
     assert found["target"] == "narrow"
     assert found["first_divergence"]["expected"] == 64515
     assert found["first_divergence"]["got"] == (64515 + 2048) % 4096 - 2048
-    assert as_json("targets", "narrow.toml")["narrow"]["title"] == "12 bits"
+    assert as_json("targets", "narrow.toml")["targets"][0]["title"] == "12 bits"
     code, out, _ = intsim_("targets", "./narrow.toml")
     assert code == 0
     assert "[12 bits, wrap]  -2048..2047" in out
@@ -237,8 +242,14 @@ def test_own_target(intsim_, as_json):
 def test_bounds(intsim_, as_json):
     found = as_json("bounds", "m.onnx", "-t", "x86-avx2", code=1)
     (layer,) = found["layers"]
-    assert (layer["name"], layer["low"], layer["high"], layer["bits"], layer["safe"]) == ("conv", 0, 64515, 17, False)
-    assert [s["channels_unsafe"] for s in layer["stages"]] == [1, 0, 0]
+    assert (layer["name"], layer["low"], layer["high"], layer["required_bits"], layer["safe"]) == (
+        "conv",
+        0,
+        64515,
+        17,
+        False,
+    )
+    assert [s["unsafe_channels"] for s in layer["stages"]] == [1, 0, 0]
     assert as_json("bounds", "m.onnx", "-t", "x86-vnni")["safe"] is True
     assert as_json("bounds", "m.onnx")["layers"][0]["stages"] == []
     code, out, err = intsim_("bounds", "m.onnx", "--target", "x86-avx2")
@@ -252,8 +263,9 @@ def test_bounds(intsim_, as_json):
 def test_targets(intsim_, as_json):
     families = intsim.Target.families()
     found = as_json("targets")
-    assert set(found) == {*intsim.Target.names(), *(f.name for f in families)}
-    assert found["wrap-N"] == {"title": "N-bit accumulator that wraps", "family": [4, 64]}
+    assert [t["name"] for t in found["targets"]] == list(intsim.Target.names())
+    family = {"name": "wrap-N", "low": 4, "high": 64, "title": "N-bit accumulator that wraps"}
+    assert family in found["families"]
     code, out, err = intsim_("targets")
     assert (code, err) == (0, "")
     assert all(name in out for name in intsim.Target.names())
@@ -274,7 +286,7 @@ def test_targets(intsim_, as_json):
     assert (code, err) == (0, "")
     for word in ("vpmaddubsw", "UINT8 activation x INT8 weight", "[16 bits, saturate]  -32768..32767"):
         assert word in out
-    assert as_json("targets", "x86-avx2")["x86-avx2"]["operands"]["activation"]
+    assert as_json("targets", "x86-avx2")["targets"][0]["operands"]["activation"]
 
 
 def test_shape(folder, intsim_, as_json):

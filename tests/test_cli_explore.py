@@ -54,10 +54,10 @@ def test_telemetry(intsim_):
     found = json.loads(out)
     assert found == json.loads(Path("out/telemetry.json").read_text())
     stage = found["layers"][0]["stages"][0]
-    assert (found["overflows"], stage["needed"], stage["high"], stage["groups"]) == (0, 17, 64515, 32)
+    assert (found["overflows"], stage["required_bits"], stage["high"], stage["groups"]) == (0, 17, 64515, 32)
     assert stage["final"] == {"11": 16, "17": 16}
-    assert [c["needed"] for c in stage["channels"]] == [11, 17]
-    assert found["clips"][0]["channels_high"] == [0, 16]  # 64515 / 128 is 504, above 255
+    assert [c["required_bits"] for c in stage["by_channel"]] == [11, 17]
+    assert found["clips"][0]["channel_lowered"] == [0, 16]  # 64515 / 128 is 504, above 255
     code, out, err = intsim_("telemetry", "m.onnx", "-i", "x.npy", "-t", "wrap-16", "--channels")
     assert (code, err) == (1, "")
     for word in ("conv", "16 wrap", "64 515", "bits 11..17", "16 overflow events", "worst channels", "clipped nothing"):
@@ -85,7 +85,7 @@ def test_sweep(intsim_):
     assert (code, err) == (0, "")
     found = json.loads(out)
     assert found == json.loads(Path("out/deep/sweep.json").read_text())
-    assert (found["accumulators"], found["multipliers"]) == (list(range(9, 19)), [4, 8])
+    assert (found["accumulator_widths"], found["multiplier_widths"]) == (list(range(9, 19)), [4, 8])
     assert len(found["rows"]) == 22
     assert Path("out/deep/sweep.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     with Path("out/deep/sweep.csv").open() as file:
@@ -94,10 +94,12 @@ def test_sweep(intsim_):
     assert len(layers) == len([x for x in lines if x["kind"] == "output"]) == 22
     for line, row in zip(layers, found["rows"], strict=True):
         assert (line["accumulator"], line["overflow"]) == (str(row["accumulator"] or ""), row["overflow"] or "")
-        assert line["wrong_codes"] == str(row["layers"][0]["wrong_codes"])
+        assert line["mismatches"] == str(row["layers"][0]["mismatches"])
         assert float(line["mean_lsb"]) == row["layers"][0]["mean_lsb"]
-    proven = {x["overflow"]: x["proven"] for x in found["safe_from"]}
-    assert proven == {"wrap": 17, "saturate": 17} == dict.fromkeys(proven, intsim.bounds("m.onnx").layers[0].bits)
+    proven = {x["overflow"]: x["proven_from"] for x in found["safe_from"]}
+    assert (
+        proven == {"wrap": 17, "saturate": 17} == dict.fromkeys(proven, intsim.bounds("m.onnx").layers[0].required_bits)
+    )
     code, out, err = intsim_(*arguments)
     assert (code, err) == (0, "")
     for word in ("22 configurations, 22 of them from an earlier run", "proven", "observed", "rounded once, half_up",

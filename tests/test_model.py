@@ -23,7 +23,8 @@ X = np.float32([[1, -1, 0.5, 0.25]])
 def test_run_on_anything_that_holds_a_model(tmp_path):
     onnx.save(small(), tmp_path / "m.onnx")
     runs = [
-        intsim.run(m, {"x": X}) for m in (small(), tmp_path / "m.onnx", str(tmp_path / "m.onnx"), intsim.load(small()))
+        intsim.run(m, inputs={"x": X})
+        for m in (small(), tmp_path / "m.onnx", str(tmp_path / "m.onnx"), intsim.load(small()))
     ]
     # codes 4, -4, 2, 1 by columns of weights -6.., scale 0.25: sums by hand, then halves to even
     sums = np.array([4, -4, 2, 1]) @ (np.arange(12).reshape(4, 3) - 6)
@@ -48,14 +49,14 @@ def test_keep_keeps_every_tensor():
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int8, np.int64, np.uint8, bool])
 def test_real_inputs_of_any_numeric_type(dtype):
     values = np.array([[1, 0, 1, 1]]).astype(dtype)
-    run = intsim.run(small(), {"x": values})
+    run = intsim.run(small(), inputs={"x": values})
     assert run.inputs[next(iter(run.inputs))].tolist() == [[4, 0, 4, 4]]
-    assert intsim.run(small(), {"x": values.tolist()}).inputs
+    assert intsim.run(small(), inputs={"x": values.tolist()}).inputs
 
 
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16])
 def test_files_of_other_float_types(kind):
-    run = intsim.run(small(kind), {"x": X})
+    run = intsim.run(small(kind), inputs={"x": X})
     assert run.inputs[next(iter(run.inputs))].tolist() == [[4, -4, 2, 1]]
 
 
@@ -97,7 +98,7 @@ def test_integer_inputs():
 )
 def test_wrong_inputs(inputs, words):
     with pytest.raises(intsim.IntsimError, match=words):
-        intsim.run(small(), inputs)
+        intsim.run(small(), inputs=inputs)
 
 
 def test_prologue_and_epilogue():
@@ -129,9 +130,9 @@ def test_parameters_as_inputs():
     proto.graph.initializer.extend(kept)
     proto.graph.input.append(onnx.helper.make_tensor_value_info(scale, TensorProto.FLOAT, []))
     given = {"x": X, scale: np.float32(0.5)}
-    assert intsim.run(proto, given).inputs[proto.graph.node[0].output[0]].tolist() == [[2, -2, 1, 0]]
+    assert intsim.run(proto, inputs=given).inputs[proto.graph.node[0].output[0]].tolist() == [[2, -2, 1, 0]]
     with pytest.raises(intsim.IntsimError, match="not a constant"):
-        intsim.run(proto, {"x": X})
+        intsim.run(proto, inputs={"x": X})
     model = opened(proto, given)
     with pytest.raises(intsim.IntsimError, match=f"no input '{scale}'"):
         model.run({"x": X, scale: np.float32(0.25)})
@@ -155,9 +156,9 @@ def test_output_types():
     for kind, dtype in ((TensorProto.DOUBLE, np.float64), (TensorProto.FLOAT16, np.float16)):
         proto = small()
         proto.graph.output[0].type.tensor_type.elem_type = kind
-        assert next(iter(intsim.run(proto, {"x": X}).outputs.values())).dtype == dtype
+        assert next(iter(intsim.run(proto, inputs={"x": X}).outputs.values())).dtype == dtype
     net = Net()
     q = net.node("QuantizeLinear", net.input(1, 4), np.float32(0.25), net.const(np.int8(3)))
-    found = intsim.run(net.model(q, kinds={q: TensorProto.INT8}), {"x": X})
+    found = intsim.run(net.model(q, kinds={q: TensorProto.INT8}), inputs={"x": X})
     assert found.outputs[q].dtype == np.int8
     assert found.outputs[q].tolist() == [[7, -1, 5, 4]]

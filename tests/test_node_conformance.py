@@ -38,7 +38,7 @@ def test_node(case):
     model = onnx.load(str(FOLDER / case / "model.onnx"))
     data = FOLDER / case / "test_data_set_0"
     inputs, wanted = (tensors(data, w, v) for w, v in (("input", model.graph.input), ("output", model.graph.output)))
-    run = intsim.run(model, inputs)
+    run = intsim.run(model, inputs=inputs)
     assert run.outputs.keys() == wanted.keys()
     for name, value in wanted.items():
         assert run.outputs[name].dtype == value.dtype

@@ -44,6 +44,8 @@ FORBIDDEN = {
                "intsim.cli", "intsim.explore"],
     "proofs": ["intsim.engine", "intsim.report", "intsim.verification", "intsim.cli", "intsim.explore"],
     "verification": ["intsim.report", "intsim.cli", "intsim.explore", "intsim.proofs"],
+    "inputs.py": ["intsim.engine", "intsim.targets", "intsim.proofs", "intsim.verification", "intsim.explore",
+                  "intsim.report", "intsim.cli"],
     "model.py": ["intsim.proofs", "intsim.verification", "intsim.explore", "intsim.report", "intsim.cli"],
     "explore": ["intsim.report", "intsim.cli"],
     "testing": ["intsim.report", "intsim.cli"],

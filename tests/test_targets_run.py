@@ -95,7 +95,7 @@ def test_quiet_networks_are_the_same_everywhere(name):
     target = Target.load(name)
     scale = 0.5 if target.requantize.scheme == "shift" or target.requantize.double_rounding else 1.5
     model, x, *_ = network(operand_bits(target), 7, scale, loud=False)
-    exact, found = (intsim.run(model, {"x": x}, t, keep=True) for t in ("exact", target))
+    exact, found = (intsim.run(model, t, {"x": x}, keep=True) for t in ("exact", target))
     assert not any(e.any() for e in found.overflows.values())
     for tensor, value in exact.tensors.items():
         np.testing.assert_array_equal(found.tensors[tensor], value, err_msg=tensor)
@@ -131,4 +131,4 @@ def test_refusals(name, message):
     acc = net.node("Conv", x, net.quant(np.ones((1, 1, 1, 1), np.float32), 1, 0, 8))
     model = net.model(net.quant(acc, 0.3, 0, 8))
     with pytest.raises(IntsimError, match=message):
-        intsim.run(model, {"x": np.ones((1, 1, 2, 2), np.float32)}, name)
+        intsim.run(model, name, {"x": np.ones((1, 1, 2, 2), np.float32)})

@@ -30,7 +30,8 @@ from intsim.errors import IntsimError
 if TYPE_CHECKING:
     import numpy as np
 
-    from intsim.model import Inputs, Model
+    from intsim.inputs import Sample
+    from intsim.model import Model
     from intsim.proofs.certificate import Certificate
 
 READINGS = 4
@@ -77,9 +78,8 @@ def certify(
     from intsim.report.certificate import show_certificate
     from intsim.report.next_step import after_certify, show_step, with_step
 
-    data, drawn = asked.data, seed if inputs is None else None
     with progress(len(loaded.graph.nodes) + READINGS) as step:
-        proven = prove(loaded, chosen, data, drawn, multipliers, step)
+        proven = prove(loaded, chosen, *asked.drawn, multipliers=multipliers, progress=step)
     if out is not None:
         _write(out, loaded, proven)
     following = after_certify(asked, proven)
@@ -107,11 +107,11 @@ def _write(out: Path, model: Model, proven: Certificate) -> None:
 
 
 def _check(path: Path, given: str | None, asked: OnTarget) -> None:
+    from intsim.inputs import draw
     from intsim.proofs.check import check as check_again
     from intsim.proofs.check import read, sample_numbers
     from intsim.report.certificate import show_check
     from intsim.report.next_step import after_check, show_step, with_step
-    from intsim.verification.samples import draw
 
     content = read(path)
     name = Path(content["model"]["file"]).name
@@ -128,16 +128,17 @@ def _check(path: Path, given: str | None, asked: OnTarget) -> None:
     following = None if checked.confirmed else after_check(asked, path)
     if asked.json_:
         lists = {"differences": checked.differences, "notes": checked.notes}
-        counts = {"claims": checked.claims, "counterexamples": checked.counterexamples, "integers": checked.integers}
+        counts = {"claims": checked.claims, "reruns": checked.counterexamples, "elements": checked.elements}
         result = {"verdict": checked.verdict, "confirmed": checked.confirmed, "target": checked.target}
-        emit(with_step({"certificate": str(path), **result, **counts, **lists}, following))
+        content = {"format": "intsim-check-1", "certificate": str(path), **result, **counts, **lists}
+        emit(with_step(content, following))
     else:
         show_check(console(), str(path), checked)
         show_step(console(), following)
     raise typer.Exit(0 if checked.confirmed else 1)
 
 
-def _samples(path: Path, model: Model) -> dict[int, Inputs]:
+def _samples(path: Path, model: Model) -> dict[int, Sample]:
     """Samples by number, of the .npz beside a certificate."""
     order = list(model.lowered.source.inputs)
     samples: dict[int, dict[str, np.ndarray]] = {}

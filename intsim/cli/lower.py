@@ -24,6 +24,7 @@ def lower(asked: OnModel, out: Annotated[Path, typer.Option("--out", "-o", help=
         onnx.save(model.lowered.epilogue.model(), str(draft / "3_epilogue.onnx"))
     written = ["0_source.onnx", "1_prologue.onnx", "2_graph.json", "2_graph.npz", "3_epilogue.onnx"]
     if asked.json_:
-        emit({"model": model.path, "nodes": len(model.graph.nodes), "files": [str(out / f) for f in written]})
+        counts = {"integer_nodes": len(model.graph.nodes), "files": [str(out / f) for f in written]}
+        emit({"format": "intsim-lowering-1", "model": model.path, **counts})
     else:
         say(console(), f"{len(model.graph.nodes)} integer nodes; wrote {', '.join(written)} to {out}")

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.console import Console
 
+    from intsim.inputs import Drawn
     from intsim.model import Model
     from intsim.targets import Target
-    from intsim.verification.samples import Samples as Drawn
 
 HELP = "The command line. Exit codes: 0 holds, 1 diverges or overflows, 2 bad usage or input."
 app = typer.Typer(
@@ -140,14 +140,17 @@ class OnSamples(OnTarget):
         """The arrays of `--inputs`; None where samples are drawn."""
         return None if self.inputs is None else arrays(self.inputs, list(self.loaded.lowered.source.inputs))
 
+    @property
+    def drawn(self) -> tuple[Mapping[str, NDArray[Any]] | None, int | None, int]:
+        """What functions of `intsim` take as inputs, samples and seed."""
+        return self.arrays, self.samples if self.inputs is None else None, self.seed
+
     @cached_property
     def data(self) -> Sequence[Mapping[str, NDArray[Any]]] | Drawn:
         """Single samples, given or drawn."""
-        from intsim.verification.samples import Samples as Drawn
-        from intsim.verification.samples import each_sample
+        from intsim.inputs import samples_of
 
-        given = self.arrays
-        return Drawn(self.loaded, self.samples, self.seed) if given is None else each_sample(self.loaded, given)
+        return samples_of(self.loaded, *self.drawn)
 
     def command(self, verb: str, *more: object, target: str | None = None, data: bool = False) -> str:
         """As above; the file of `--inputs` goes along where it holds parameters."""

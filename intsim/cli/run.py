@@ -65,8 +65,8 @@ def run(
         stacked = {n: a[0] if len(a) == 1 else np.stack(a) for n, a in results.items()}
         if draft is not None:
             np.savez(draft, allow_pickle=False, **{n: _storable(a) for n, a in stacked.items()})
-    content: dict[str, Any] = {"model": model.path, "target": target.name, "overflows": events, "counted": counts}
-    content["outputs"] = summary(stacked)
+    content: dict[str, Any] = {"format": "intsim-run-1", "model": model.path, "target": target.name}
+    content |= {"overflows": events, "counted": counts, "outputs": summary(stacked)}
     if profile:
         content["profile"] = profile_json(records, seconds, max(once - seconds / len(data), 0.0), live)
     following = widen(asked) if events else None

@@ -60,10 +60,16 @@ def sweep(
     from intsim.report.sweep import show_sweep, write_csv
     from intsim.report.table import say
 
-    varied = (registers, rules, factors, stage, asked.samples, asked.seed, grid)
+    varied: dict[str, Any] = {
+        "accumulator": registers,
+        "overflow": rules,
+        "multiplier": factors,
+        "stage": stage,
+        "grid": grid,
+    }
     try:
         with progress(len(points) * len(asked.data)) as step:
-            swept = explore(model, asked.arrays, target, *varied, out, restart, step)
+            swept = explore(model, target, *asked.drawn, **varied, folder=out, restart=restart, progress=step)
     except KeyboardInterrupt:
         sys.stderr.write(f"intsim: finished configurations are in {out}; the same command goes on from there\n")
         raise

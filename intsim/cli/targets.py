@@ -17,8 +17,8 @@ def targets(
     chosen = [Target.load(n) for n in ([name] if name else Target.names())]
     families = () if name else Target.families()
     if json_:
-        listed = {f.name: {"title": f.title, "family": [f.low, f.high]} for f in families}
-        emit({t.name: t.model_dump(mode="json") for t in chosen} | listed)
+        listed = [{"name": t.name, **t.model_dump(mode="json")} for t in chosen]
+        emit({"format": "intsim-targets-1", "targets": listed, "families": [f._asdict() for f in families]})
     elif name:
         console().print(chosen[0].describe(), markup=False, soft_wrap=True)
     else:

@@ -27,7 +27,7 @@ def telemetry(
     count = len(asked.data)
     with files.folder(out) if out is not None else nullcontext() as draft:
         with progress(count * len(model.graph.nodes)) as step:
-            seen = observe(model, asked.arrays, target, asked.samples, asked.seed, step)
+            seen = observe(model, target, *asked.drawn, progress=step)
         following = widen(asked) if seen.overflows else None
         content = with_step(seen.to_json(), following)
         if draft is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,11 +32,9 @@ def verify(
         if isinstance(op := OPS[node.op], Mac):
             tensors = [model.graph.tensors[i] for i in node.inputs]
             multiplier_operands(node, op, tensors, target.registers.activation, target.registers.weight)
-    for sample in asked.data if asked.inputs is not None else ():
-        model.check_inputs(sample)
+    count = len(asked.data)
     from intsim.report import files
 
-    count = len(asked.data)
     with files.folder(out) if out is not None else nullcontext() as draft:
         if not asked.json_:
             _announce(model)  # what follows imports much and takes longer
@@ -45,9 +43,8 @@ def verify(
         from intsim.verification.verify import verify as compare
 
         with progress(count * (2 + 4 * references)) as step:
-            verdict = compare(
-                model, target, asked.arrays, asked.samples, asked.seed, references, reference_timeout, step
-            )
+            asking: dict[str, Any] = {"references": references, "reference_timeout": reference_timeout}
+            verdict = compare(model, target, *asked.drawn, **asking, progress=step)
         following = after_verify(asked, verdict)
         content = with_step(verdict.to_json(), following)
         if draft is not None:

@@ -29,7 +29,7 @@ def warmup(json_: Json = False) -> None:
     folder, seconds = cache_folder(), time.perf_counter() - began
     if json_:
         kept = None if folder is None else str(folder)
-        emit({"compiled": compiled, "loaded": loaded, "seconds": seconds, "folder": kept})
+        emit({"format": "intsim-warmup-1", "compiled": compiled, "loaded": loaded, "seconds": seconds, "folder": kept})
     else:
         made = f"{compiled} kernels compiled, {loaded} already there, {seconds:.1f} s"
         say(console(), f"{made}; {f'kept in {folder}' if folder else 'kept nowhere'}")

@@ -22,8 +22,9 @@ from intsim.errors import IntsimError
 from intsim.explore.configuration import Configuration, configured, unbounded
 from intsim.explore.row import LayerRow, OutputRow, Row
 from intsim.graph import IntArray, Node, Tensor
+from intsim.inputs import Sample
 from intsim.mac.plan import plan
-from intsim.model import Inputs, Model
+from intsim.model import Model
 from intsim.ops import OPS, Mac
 from intsim.proofs.held import held
 from intsim.targets import Target
@@ -69,7 +70,7 @@ class Evaluation:
         data: the samples.
     """
 
-    def __init__(self, model: Model, target: Target, stage: int, data: Sequence[Inputs]) -> None:
+    def __init__(self, model: Model, target: Target, stage: int, data: Sequence[Sample]) -> None:
         """Nothing runs yet."""
         self.model, self.target, self.stage, self.data = model, target, stage, data
         self.graph = model.graph
@@ -106,9 +107,9 @@ class Evaluation:
                         groups = self._known_counts(self.macs[name], target, known).partial.sum(axis=-1)
                         _count(line, groups, done.counts.get(name), target, self.stage if swept else None)
                     sums = self.macs[name].output
-                    line.accumulators += tensors[sums].size
+                    line.sums += tensors[sums].size
                     if tensors[sums] is not exact.tensors[sums]:
-                        line.wrong_accumulators += int(np.count_nonzero(tensors[sums] != exact.tensors[sums]))
+                        line.sum_mismatches += int(np.count_nonzero(tensors[sums] != exact.tensors[sums]))
             truth = self._outputs(i, sample)
             for name, value in self.model.finish(sample, GraphRun(tensors))[0].items():
                 gaps.setdefault(name, []).append(_gap(truth[name], value))
@@ -216,7 +217,7 @@ class Evaluation:
         demand = mac_demand(node, OPS[node.op], arrays, tensors, target)  # type: ignore[arg-type]
         return Counts(demand.partial.sum(axis=0), demand.final.sum(axis=0))
 
-    def _outputs(self, i: int, sample: Inputs) -> dict[str, NDArray[Any]]:
+    def _outputs(self, i: int, sample: Sample) -> dict[str, NDArray[Any]]:
         if i not in self._ends:
             self._ends[i] = self.model.finish(sample, GraphRun(self.exact(i).tensors))[0]
         return self._ends[i]

@@ -13,7 +13,7 @@ from intsim.errors import IntsimError
 from intsim.explore.configuration import Configuration
 from intsim.explore.row import Row
 
-FORMAT = "intsim-sweep-1"
+FORMAT = "intsim-sweep-rows-2"
 NAME = "rows.jsonl"
 
 

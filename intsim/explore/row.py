@@ -34,10 +34,10 @@ class LayerRow:
     transient: int = 0
     persistent: int = 0
     elsewhere: int = 0
-    accumulators: int = 0
-    wrong_accumulators: int = 0
-    codes: int = 0
-    wrong_codes: int = 0
+    sums: int = 0
+    sum_mismatches: int = 0
+    elements: int = 0
+    mismatches: int = 0
     max_lsb: int = 0
     sum_lsb: int = 0
 
@@ -49,11 +49,11 @@ class LayerRow:
     @property
     def mean_lsb(self) -> float:
         """Mean absolute difference of the codes."""
-        return self.sum_lsb / self.codes if self.codes else 0.0
+        return self.sum_lsb / self.elements if self.elements else 0.0
 
     def compare(self, exact: IntArray, got: IntArray) -> None:
         """Count one sample's codes."""
-        self.codes += got.size
+        self.elements += got.size
         if got is exact:
             return
         apart = exact != got
@@ -63,7 +63,7 @@ class LayerRow:
             if max(-int(a.min()), int(a.max()), -int(b.min()), int(b.max())) >= PLAIN:
                 a, b = a.astype(object), b.astype(object)
             gap = np.abs(a - b)
-            self.wrong_codes += count
+            self.mismatches += count
             self.max_lsb = max(self.max_lsb, int(gap.max()))
             self.sum_lsb += int(gap.sum(dtype=object))
 
@@ -78,11 +78,11 @@ class OutputRow:
 
     name: str
     elements: int
-    wrong: int
-    mean: float | None
-    median: float | None
+    mismatches: int
+    mean_error: float | None
+    median_error: float | None
     rmse: float | None
-    max: float | None
+    max_error: float | None
 
     @classmethod
     def of(cls, name: str, gaps: Sequence[NDArray[np.float64]]) -> OutputRow:

@@ -25,11 +25,12 @@ from intsim.explore.evaluation import Evaluation
 from intsim.explore.ledger import Ledger
 from intsim.explore.row import Row
 from intsim.graph import node_json, tensor_json
-from intsim.model import Inputs, Model, opened
+from intsim.inputs import Inputs, Sample, samples_of
+from intsim.model import Model, opened
 from intsim.notebook import Shown
 from intsim.targets import Target
-from intsim.verification.samples import Samples, each_sample
 
+FORMAT = "intsim-sweep-1"
 Report = Callable[[str], None]
 
 
@@ -37,14 +38,15 @@ Report = Callable[[str], None]
 class SafeFrom:
     """The least swept width of a layer from which on it is safe, for one overflow rule; None if there is none.
 
-    `proven` for every input; `observed` without any overflow on these; `exact` with the same codes as the exact run.
+    `proven_from` it for every input; `observed_from` it without any overflow on these; `exact_from` it with the same
+    codes as the exact run.
     """
 
-    layer: str
+    name: str
     overflow: Overflow
-    proven: int | None
-    observed: int | None
-    exact: int | None
+    proven_from: int | None
+    observed_from: int | None
+    exact_from: int | None
 
 
 @dataclass
@@ -54,7 +56,7 @@ class Sweep(Shown):
     model: str
     target: str
     stage: int | None
-    requantizer: str | None
+    multiplier_rounding: str | None
     samples: int
     seed: int | None
     rows: list[Row] = field(default_factory=list)
@@ -94,7 +96,7 @@ class Sweep(Shown):
             rows = [self.row(Configuration(w, rule, multiplier)) for w in self.accumulators]
             lines = [r.layers for r in rows if r is not None]
             for layer in zip(*lines, strict=True):
-                flags = [(x.proven, x.observed, x.wrong_codes == 0) for x in layer]
+                flags = [(x.proven, x.observed, x.mismatches == 0) for x in layer]
                 widths = (_from(self.accumulators, list(kind)) for kind in zip(*flags, strict=True))
                 found.append(SafeFrom(layer[0].name, rule, *widths))
         return found
@@ -102,15 +104,16 @@ class Sweep(Shown):
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries, lists and numbers."""
         return {
+            "format": FORMAT,
             "model": self.model,
             "target": self.target,
             "stage": self.stage,
-            "requantizer": self.requantizer,
+            "multiplier_rounding": self.multiplier_rounding,
             "samples": self.samples,
             "seed": self.seed,
-            "accumulators": self.accumulators,
-            "overflow": list(self.rules),
-            "multipliers": self.multipliers,
+            "accumulator_widths": self.accumulators,
+            "overflow_rules": list(self.rules),
+            "multiplier_widths": self.multipliers,
             "seconds": self.seconds,
             "resumed": self.resumed,
             "nodes_run": sum(r.run for r in self.rows),
@@ -132,14 +135,15 @@ def _from(widths: Sequence[int], flags: Sequence[bool]) -> int | None:
 
 def sweep(
     model: str | Path | onnx.ModelProto | Model,
-    inputs: Inputs | None = None,
     target: str | Path | Target = "exact",
+    inputs: Inputs | None = None,
+    samples: int | None = None,
+    seed: int = 0,
+    *,
     accumulator: Sequence[int] = (),
     overflow: Sequence[Overflow] = RULES,
     multiplier: Sequence[int] = (),
     stage: int | None = None,
-    samples: int = 1,
-    seed: int = 0,
     grid: bool = False,
     folder: str | Path | None = None,
     restart: bool = False,
@@ -149,16 +153,15 @@ def sweep(
 
     Args:
         model: path, ModelProto or what `load` returned.
-        inputs: one array an input, in the file's shapes, or with one more leading axis: one sample each. Drawn with
-            `seed` where None.
-        target: built-in name, TOML file or `Target`; everything that is not swept is its own.
+        target: a built-in name, a TOML file or a `Target`; everything that is not swept is its own.
+        inputs: as `run` takes them: one sample or many. Drawn with `seed` where None.
+        samples: how many samples to draw where no inputs are given; 1 if None.
+        seed: seed of the first drawn sample.
         accumulator: widths in bits of the swept register, 1..64. An unbounded target gets one plain register.
         overflow: rules of that register.
         multiplier: widths in bits of a fixed-point requantizer's multiplier, 4..32, rounded as the target's own
             fixed-point one, else once, `half_up`.
         stage: number 1.. of the swept register; the last one where None.
-        samples: how many samples to draw.
-        seed: seed of the drawn samples.
         grid: all pairs of the two axes, instead of one axis after the other.
         folder: keeps finished rows in rows.jsonl there, and goes on from those it finds.
         restart: forget rows of an earlier sweep in `folder`.
@@ -169,14 +172,11 @@ def sweep(
             that holds the rows of another sweep.
     """
     began = time.monotonic()
-    chosen = target if isinstance(target, Target) else Target.load(target)
+    chosen = Target.load(target)
     points = configurations(accumulator, overflow, multiplier, grid)
     index = checked_stage(chosen, stage)
     loaded = opened(model, inputs)
-    data = list(each_sample(loaded, inputs) if inputs is not None else Samples(loaded, samples, seed))
-    if inputs is not None:
-        for sample in data:
-            loaded.check_inputs(sample)
+    data = list(samples_of(loaded, inputs, samples, seed))
     head = {"model": model_hash(loaded), "target": target_hash(chosen), "stage": index + 1, "inputs": data_hash(data)}
     ledger = Ledger(None if folder is None else Path(folder), head, restart)
     evaluate = Evaluation(loaded, chosen, index, data)
@@ -216,7 +216,7 @@ def target_hash(target: Target) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def data_hash(data: Sequence[Inputs]) -> str:
+def data_hash(data: Sequence[Sample]) -> str:
     """SHA-256 of all samples, names, types and shapes included."""
     digest = hashlib.sha256(str(len(data)).encode())
     for sample in data:

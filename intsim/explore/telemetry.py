@@ -15,13 +15,14 @@ from intsim.arithmetic.integers import bits_for
 from intsim.engine.run import run_graph
 from intsim.engine.telemetry.demand import BINS, Demand, above, clipped, mac_demand, nothing
 from intsim.graph import IntArray, IntegerGraph, Node
-from intsim.model import Inputs, Model, opened
+from intsim.inputs import Inputs, samples_of
+from intsim.model import Model, opened
 from intsim.notebook import Shown
 from intsim.ops import OPS, Mac
 from intsim.targets import Target
 from intsim.verification.layers import layers
-from intsim.verification.samples import Samples, each_sample
 
+FORMAT = "intsim-telemetry-1"
 Report = Callable[[str], None]
 
 
@@ -34,23 +35,20 @@ def sparse(histogram: IntArray) -> dict[str, int]:
 class StageTelemetry:
     """One register of a layer. A group is one life of the register: what it adds up before it hands on the sum.
 
+    Stages count from 1.
     `low`, `high` (channels,) are the extremes of any partial sum, `partial`, `final` (channels, 66) count groups by
-    the bits that their partial sums and their final sum need, as if no register before had overflowed. `events`
+    the bits that their partial sums and their final sum need, as if no register before had overflowed. `overflows`
     (channels,) are additions that overflowed on the target. `bits` and `overflow` are the target's, None if unbounded.
     """
 
+    stage: int
     bits: int | None
     overflow: str | None
     low: IntArray
     high: IntArray
     partial: IntArray
     final: IntArray
-    events: IntArray
-
-    @property
-    def name(self) -> str:
-        """The register in words."""
-        return "unbounded" if self.bits is None else f"{self.bits}-bit {self.overflow}"
+    overflows: IntArray
 
     @property
     def channel_bits(self) -> list[int]:
@@ -81,28 +79,28 @@ class StageTelemetry:
             for name in ("overflowing", "transient", "persistent")
         }
         return {
-            "register": self.name,
+            "stage": self.stage,
             "bits": self.bits,
             "overflow": self.overflow,
-            "needed": max(self.channel_bits, default=1),
+            "required_bits": max(self.channel_bits, default=1),
             "low": int(self.low.min(initial=0)),
             "high": int(self.high.max(initial=0)),
             "groups": self.groups,
-            "events": int(self.events.sum()),
+            "overflows": int(self.overflows.sum()),
             **{name: None if counts is None else sum(counts) for name, counts in own.items()},
             "partial": sparse(self.partial.sum(axis=0)),
             "final": sparse(self.final.sum(axis=0)),
-            "channels": [
+            "by_channel": [
                 {
-                    "needed": needed,
+                    "required_bits": required,
                     "low": int(self.low[n]),
                     "high": int(self.high[n]),
-                    "events": int(self.events[n]),
+                    "overflows": int(self.overflows[n]),
                     **{name: None if counts is None else counts[n] for name, counts in own.items()},
                     "partial": sparse(self.partial[n]),
                     "final": sparse(self.final[n]),
                 }
-                for n, needed in enumerate(self.channel_bits)
+                for n, required in enumerate(self.channel_bits)
             ],
         }
 
@@ -122,13 +120,13 @@ class LayerTelemetry:
 
 @dataclass(frozen=True)
 class ClipTelemetry:
-    """One requantizer: values that its clip raised to the low end and lowered to the high end, by channel."""
+    """One requantizer: (channels,) values that its clip raised to its least and lowered to its greatest code."""
 
     name: str
     tensor: str
     elements: int
-    low: IntArray
-    high: IntArray
+    raised: IntArray
+    lowered: IntArray
 
     def to_json(self) -> dict[str, Any]:
         """Totals, and a list a side with a count for each channel."""
@@ -136,10 +134,10 @@ class ClipTelemetry:
             "name": self.name,
             "tensor": self.tensor,
             "elements": self.elements,
-            "low": int(self.low.sum()),
-            "high": int(self.high.sum()),
-            "channels_low": self.low.tolist(),
-            "channels_high": self.high.tolist(),
+            "raised": int(self.raised.sum()),
+            "lowered": int(self.lowered.sum()),
+            "channel_raised": self.raised.tolist(),
+            "channel_lowered": self.lowered.tolist(),
         }
 
 
@@ -157,11 +155,12 @@ class Telemetry(Shown):
     @property
     def overflows(self) -> int:
         """Additions that overflowed on the target, in all layers and samples."""
-        return sum(int(s.events.sum()) for layer in self.layers for s in layer.stages)
+        return sum(int(s.overflows.sum()) for layer in self.layers for s in layer.stages)
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries, lists and numbers."""
         return {
+            "format": FORMAT,
             "model": self.model,
             "target": self.target,
             "samples": self.samples,
@@ -208,29 +207,28 @@ def channel_axes(graph: IntegerGraph) -> dict[str, int]:
 
 def telemetry(
     model: str | Path | onnx.ModelProto | Model,
-    inputs: Inputs | None = None,
     target: str | Path | Target = "exact",
-    samples: int = 1,
+    inputs: Inputs | None = None,
+    samples: int | None = None,
     seed: int = 0,
+    *,
     progress: Report | None = None,
 ) -> Telemetry:
     """Run a model on a target and say what every register held, and would have held at any other width.
 
     Args:
         model: path, ModelProto or what `load` returned.
-        inputs: one array an input, in the file's shapes, or with one more leading axis: one sample each. Drawn with
-            `seed` where None.
-        target: built-in name, TOML file or `Target`. Unbounded registers are seen as one register a layer.
-        samples: how many samples to draw.
-        seed: seed of the drawn samples.
+        target: a built-in name, a TOML file or a `Target`. Unbounded registers are seen as one register a layer.
+        inputs: as `run` takes them: one sample or many. Drawn with `seed` where None.
+        samples: how many samples to draw where no inputs are given; 1 if None.
+        seed: seed of the first drawn sample.
         progress: called with a line of text before each node.
 
     Raises:
         IntsimError: bad model, target or inputs, or a layer that doesn't fit the target.
     """
-    chosen = target if isinstance(target, Target) else Target.load(target)
-    loaded = opened(model, inputs)
-    data = each_sample(loaded, inputs) if inputs is not None else Samples(loaded, samples, seed)
+    loaded, chosen = opened(model, inputs), Target.load(target)
+    data = samples_of(loaded, inputs, samples, seed)
     seen = Seen(loaded.graph, chosen)
     events: dict[str, IntArray] = {}
     for sample in data:
@@ -254,7 +252,7 @@ def _stages(stages: Sequence[Stage], demand: Demand, events: IntArray) -> list[S
 
     def register(i: int, bits: int | None, overflow: str | None, counts: IntArray) -> StageTelemetry:
         low, high, partial, final = (a[:, i] for a in demand)
-        return StageTelemetry(bits, overflow, low, high, partial, final, counts)
+        return StageTelemetry(i + 1, bits, overflow, low, high, partial, final, counts)
 
     if not stages:
         return [register(0, None, None, np.zeros(len(demand.low), np.int64))]

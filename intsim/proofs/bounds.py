@@ -20,16 +20,23 @@ from intsim.proofs.budgets import Budget, budget
 from intsim.proofs.held import held
 from intsim.targets import Target
 
+FORMAT = "intsim-bounds-1"
+
 
 @dataclass(frozen=True)
 class StageBound:
-    """One register: extremes of the true sums in it, the bits they need, channels in which it may overflow."""
+    """One register of `bits` bits: extremes of the true sums in it, the bits they need, how many channels may overflow.
 
-    stage: str
+    Stages count from 1.
+    """
+
+    stage: int
+    bits: int
+    overflow: str
     low: int
     high: int
-    bits: int
-    channels_unsafe: int
+    required_bits: int
+    unsafe_channels: int
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class Reached:
 
     low: int
     high: int
-    bits: int
+    required_bits: int
     channel_low: list[int] = field(default_factory=list)
     channel_high: list[int] = field(default_factory=list)
     channel_bits: list[int] = field(default_factory=list)
@@ -48,8 +55,8 @@ class Reached:
 class LayerBound:
     """One multiply-accumulate layer.
 
-    `low`, `high`: range of the finished accumulator over all inputs within the tensors' ranges, bias included; both
-    are attained. `bits` holds them as a signed integer; `channel_bits` for each output channel. `own_order` are the
+    `low`, `high`: range of the finished accumulator over all inputs within the tensors' ranges, bias included; both are
+    attained. `required_bits` hold them as a signed integer; `channel_bits` for each output channel. `own_order` are the
     sums on the way in one register that takes the target's addends in the target's order, `any_order` those in every
     order, bias and compensation included; `products` are the products alone in every order, which is what `budget`
     (A2Q, A2Q+) bounds from types. `type_bits` is what the operand types alone would ask for (A2Q, arXiv 2308.13504,
@@ -63,7 +70,7 @@ class LayerBound:
     channels: int
     low: int
     high: int
-    bits: int
+    required_bits: int
     type_bits: int
     safe: bool
     channel_bits: list[int]
@@ -85,7 +92,7 @@ class Bounds(Shown):
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries, lists and numbers."""
-        return asdict(self)
+        return {"format": FORMAT, **asdict(self)}
 
 
 def bounds(model: str | Path | onnx.ModelProto | Model, target: str | Path | Target = "exact") -> Bounds:
@@ -94,8 +101,7 @@ def bounds(model: str | Path | onnx.ModelProto | Model, target: str | Path | Tar
     Holds for every input of the network: layers see what the target's own registers and requantizers can make (`held`).
     Raises IntsimError for a bad model or target, or a layer that doesn't fit the target's multiplier.
     """
-    loaded = opened(model)
-    chosen = target if isinstance(target, Target) else Target.load(target)
+    loaded, chosen = opened(model), Target.load(target)
     tensors = held(loaded.graph, chosen)
     found = [
         layer_bound(node, op, [tensors[i] for i in node.inputs], chosen)
@@ -116,8 +122,8 @@ def layer_bound(node: Node, op: Mac, tensors: list[Tensor], target: Target) -> L
         for i, stage in enumerate(target.stages):
             least, most = int(sums.low[i].min()), int(sums.high[i].max())
             unsafe = int((~sums.safe[i].reshape(-1, adds.channels).all(axis=0)).sum())
-            name = f"{i + 1}: {stage.bits}-bit {stage.overflow}"
-            stages.append(StageBound(name, least, most, bits_for(least, most), unsafe))
+            required = bits_for(least, most)
+            stages.append(StageBound(i + 1, stage.bits, stage.overflow, least, most, required, unsafe))
     depth = _depth(node, tensors)
     return LayerBound(
         node.source or node.name,
@@ -126,9 +132,9 @@ def layer_bound(node: Node, op: Mac, tensors: list[Tensor], target: Target) -> L
         adds.channels,
         final.low,
         final.high,
-        final.bits,
+        final.required_bits,
         _type_bits(node, tensors, adds, depth),
-        all(s.channels_unsafe == 0 for s in stages),
+        all(s.unsafe_channels == 0 for s in stages),
         final.channel_bits,
         stages,
         found["own"],

@@ -19,9 +19,11 @@ from intsim.errors import IntsimError
 from intsim.graph import IntArray
 from intsim.notebook import Shown
 
-FORMAT = "intsim-certificate-2"
+FORMAT = "intsim-certificate-3"
+FORMAT_2 = "intsim-certificate-2"
+"""Files of this format have other keys; they are still read."""
 FORMAT_1 = "intsim-certificate-1"
-"""Files of this format don't say whether their graph agrees with the file; they are still read."""
+"""Nor do files of this format say whether their graph agrees with the file."""
 Status = Literal["certified", "refuted", "open", "undecided", "unread", "disputed"]
 STATUSES: tuple[Status, ...] = ("disputed", "refuted", "open", "undecided", "unread", "certified")
 """Worst first: a statement has the first of these that one of its parts has."""
@@ -58,13 +60,13 @@ class NetworkRun:
     Attributes:
         sample: number of the sample searched; None where the input was constructed from the integers given.
         sha256: of each network input's bytes (little-endian, C order, in the type it is run in).
-        first: integer node at which the run on the target first leaves exact semantics.
+        first_node: integer node at which the run on the target first leaves exact semantics.
         outputs_differ: whether an output of the file differs.
     """
 
     sample: int | None
     sha256: dict[str, str]
-    first: str
+    first_node: str
     outputs_differ: bool
 
 
@@ -101,16 +103,20 @@ class Counterexample:
 
 
 @dataclass(frozen=True)
-class RegisterClaim:
-    """One register: extremes of the true sums in it, the bits they need, channels in which it may overflow."""
+class StageClaim:
+    """One register: extremes of the true sums in it, the bits they need, how many channels may overflow.
 
+    Stages count from 1.
+    """
+
+    stage: int
     bits: int
     overflow: str
     lanes: int
     low: int
     high: int
-    needs: int
-    unsafe: int
+    required_bits: int
+    unsafe_channels: int
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,7 @@ class LayerClaim:
         inputs: proven range of each input tensor.
         low: least finished accumulator over all inputs within these ranges.
         high: greatest.
-        safe: how many channels have no register that can overflow.
+        safe_channels: how many channels have no register that can overflow.
         wraps_back: channels in which a register may overflow, and the sum is right all the same.
         tried: channels in which every input was tried, and the sum is right.
         wrong: channels in which an input was found for which the sum is wrong.
@@ -138,8 +144,8 @@ class LayerClaim:
     channels: int
     low: int
     high: int
-    registers: list[RegisterClaim]
-    safe: int
+    stages: list[StageClaim]
+    safe_channels: int
     wraps_back: list[int] = field(default_factory=list)
     tried: list[int] = field(default_factory=list)
     wrong: list[int] = field(default_factory=list)
@@ -160,8 +166,8 @@ class CellClaim:
         low: least accumulator that can reach it.
         high: greatest.
         count: accumulators (with several inputs: combinations of codes) whose code is not the exact one.
-        wrong: all intervals of them, four numbers each: first, last, least and greatest code minus the exact one.
-        refused: intervals, first and last, for which the scheme has no result; among `count`.
+        wrong_intervals: all of them, four numbers each: first, last, least and greatest code minus the exact one.
+        refused_intervals: first and last, for which the scheme has no result; among `count`.
         reason: why the cell is undecided; empty when it isn't.
     """
 
@@ -169,14 +175,14 @@ class CellClaim:
     low: int
     high: int
     count: int
-    wrong: list[int]
-    refused: list[int]
+    wrong_intervals: list[int]
+    refused_intervals: list[int]
     reason: str = ""
 
     @property
     def intervals(self) -> list[tuple[int, int]]:
         """First and last accumulator of each interval of wrong codes."""
-        return list(zip(self.wrong[::4], self.wrong[1::4], strict=True))
+        return list(zip(self.wrong_intervals[::4], self.wrong_intervals[1::4], strict=True))
 
 
 @dataclass(frozen=True)
@@ -186,7 +192,7 @@ class RequantizerClaim:
     Attributes:
         reads: the tensors whose sum it takes.
         equal: whether every code is the exact one; None where a cell is undecided and no wrong code is known.
-        multiplier_bits: all fixed-point multiplier widths 4..32 with which it is exact, where asked for.
+        exact_multiplier_widths: all fixed-point multiplier widths 4..32 with which it is exact, where asked for.
     """
 
     node: str
@@ -194,7 +200,7 @@ class RequantizerClaim:
     reads: list[str]
     equal: bool | None
     cells: list[CellClaim]
-    multiplier_bits: list[int] | None = None
+    exact_multiplier_widths: list[int] | None = None
 
     @property
     def reachable(self) -> int:
@@ -233,7 +239,7 @@ class Disagreement:
     """
 
     input: int
-    node: str
+    name: str
     op: str
     tensor: str
     position: list[int]
@@ -247,33 +253,33 @@ class Reading:
 
     Attributes:
         inputs: what they are, corners of the input range among them.
-        integers: how many were compared; values of outputs that no quantizer makes are among them.
+        elements: how many were compared; values of outputs that no quantizer makes are among them.
         near_ties: of these, codes that float64 on the host, or the proven error of a Softmax, leaves open.
         sha256: of the inputs, one after another.
-        given: host tensors that have no exact form: their float64 values were taken as given.
+        cut: host tensors that have no exact form: their float64 values were taken as given.
         refused: why the reference evaluator can't read the file; empty if it can.
-        first: the first disagreement; the comparison ended there.
+        disagreement: the first one; the comparison ended there.
     """
 
     inputs: list[str]
-    integers: int
+    elements: int
     near_ties: int
     sha256: str
-    given: list[str]
+    cut: list[str]
     refused: str = ""
-    first: Disagreement | None = None
+    disagreement: Disagreement | None = None
 
     @property
     def status(self) -> Status:
         """What it says of the whole."""
-        return "disputed" if self.first is not None else "unread" if self.refused else "certified"
+        return "disputed" if self.disagreement is not None else "unread" if self.refused else "certified"
 
 
 @dataclass(frozen=True)
 class Certificate(Shown):
     """What `intsim.certify` returns; docs/certify.md says what it means.
 
-    `samples` is {"searched", "seed", "sha256"}: how many inputs were searched for a refutation, the seed they were
+    `search` is {"samples", "seed", "sha256"}: how many inputs were searched for a refutation, the seed they were
     drawn with (None: they were given, or none was searched), and the hash of all of them ("" of none). `reading`
     compares the graph with the file. `arrays` are the samples that refute something, by number.
     """
@@ -282,7 +288,7 @@ class Certificate(Shown):
     model: dict[str, str]
     target: dict[str, Any]
     verdict: Status
-    samples: dict[str, Any]
+    search: dict[str, Any]
     reading: Reading
     host: dict[str, list[str]]
     layers: list[LayerClaim]
@@ -307,8 +313,8 @@ class Certificate(Shown):
 
 
 def digest(content: Mapping[str, Any]) -> str:
-    """SHA-256 of the content's canonical JSON, its own entry left out."""
-    rest = {k: v for k, v in content.items() if k != "digest"}
+    """SHA-256 of the content's canonical JSON, its own entry and the advice in `next_step` left out."""
+    rest = {k: v for k, v in content.items() if k not in ("digest", "next_step")}
     return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,7 +22,8 @@ import intsim
 from intsim.arithmetic.integers import bits_for
 from intsim.errors import IntsimError
 from intsim.graph import IntegerGraph, Node
-from intsim.model import Inputs, Model, opened
+from intsim.inputs import Inputs, Sample, samples_of
+from intsim.model import Model, opened
 from intsim.ops import OPS, Mac
 from intsim.proofs.certificate import (
     STATUSES,
@@ -32,8 +33,8 @@ from intsim.proofs.certificate import (
     Counterexample,
     LayerClaim,
     Obstacle,
-    RegisterClaim,
     RequantizerClaim,
+    StageClaim,
 )
 from intsim.proofs.counterexample import RequantizeNode, behind, code_counterexample, sum_counterexample
 from intsim.proofs.mac_layer import MacLayer
@@ -49,21 +50,13 @@ MOST_INPUTS = 1024
 """Inputs of a network up to which all of them are tried where the proof leaves something open."""
 
 
-class Samples(Protocol):
-    """Network inputs that are made when asked for."""
-
-    def __len__(self) -> int:
-        """How many."""
-
-    def __iter__(self) -> Iterator[Inputs]:
-        """One after another."""
-
-
 def certify(
     model: str | Path | onnx.ModelProto | Model,
     target: str | Path | Target = "exact",
-    samples: Sequence[Inputs] | Samples = (),
-    seed: int | None = None,
+    inputs: Inputs | None = None,
+    samples: int | None = None,
+    seed: int = 0,
+    *,
     multipliers: bool = False,
     progress: Progress | None = None,
 ) -> Certificate:
@@ -72,31 +65,32 @@ def certify(
     Args:
         model: path, ModelProto or what `load` returned.
         target: a built-in name, a TOML file or a `Target`.
-        samples: network inputs in which refutations are searched, one mapping each, as `run` takes them; e.g.
-            `intsim.verification.samples.Samples(model, 4, seed)`. Only as many are taken as are needed.
-        seed: the seed they were drawn with, None if they were given; kept in the certificate.
+        inputs: as `run` takes them: one sample or many, in which refutations are searched.
+        samples: how many samples to draw for that where no inputs are given; none if None. Only as many are made as
+            are needed.
+        seed: seed of the first drawn sample; kept in the certificate.
         multipliers: also give the multiplier widths with which each requantizer is exact.
         progress: called with the name of each layer.
 
     Raises:
-        IntsimError: a bad model or target, a model without a layer to prove, a node that does not fit the target, or a
-            target that is called like a built-in one and is another.
+        IntsimError: a bad model, target or inputs, a model without a layer to prove, a node that does not fit the
+            target, or a target that is called like a built-in one and is another.
     """
-    chosen = target if isinstance(target, Target) else Target.load(target)
+    loaded, chosen = opened(model, inputs), Target.load(target)
     check_name(chosen)
-    return prove(model, chosen, enumerate(samples), seed, multipliers, progress)
+    data = samples_of(loaded, inputs, samples, seed, least=0)
+    return prove(loaded, chosen, enumerate(data), seed if inputs is None else None, multipliers, progress)
 
 
 def prove(
-    model: str | Path | onnx.ModelProto | Model,
+    loaded: Model,
     chosen: Target,
-    samples: Iterable[tuple[int, Inputs]],
+    samples: Iterable[tuple[int, Sample]],
     seed: int | None = None,
     multipliers: bool = False,
     progress: Progress | None = None,
 ) -> Certificate:
     """What `certify` does, with samples that carry their numbers."""
-    loaded = opened(model)
     graph = loaded.graph
     check_subject(loaded)
     layers, requantizers, sites, wrong = claims(graph, chosen, multipliers, progress)
@@ -121,7 +115,7 @@ def prove(
         identity(loaded),
         target_content(chosen),
         verdict,
-        {"searched": searched, "seed": seed if searched else None, "sha256": seen},
+        {"samples": searched, "seed": seed if searched else None, "sha256": seen},
         reading,
         {"prologue": loaded.lowered.prologue.names, "epilogue": loaded.lowered.epilogue.names},
         layers,
@@ -162,18 +156,15 @@ def layer_claim(site: MacLayer) -> tuple[LayerClaim, Wrong]:
     """What can be said of the sums of one multiply-accumulate, and a wrong sum for each channel that has one."""
     node, op, sums = site.node, site.op, site.how.sums
     low, high = op.channel_ranges(node, *site.tensors)
-    registers: list[RegisterClaim] = []
+    stages: list[StageClaim] = []
     safe = np.ones(site.channels, bool)
     exact = np.zeros(site.channels, bool)
     if sums is not None:
         for i, stage in enumerate(site.registers.stages):
             least, most = int(sums.low[i].min()), int(sums.high[i].max())
             fits = _by_channel(site, sums.safe[i])
-            registers.append(
-                RegisterClaim(
-                    stage.bits, stage.overflow, stage.lanes, least, most, bits_for(least, most), int((~fits).sum())
-                )
-            )
+            register = i + 1, stage.bits, stage.overflow, stage.lanes
+            stages.append(StageClaim(*register, least, most, bits_for(least, most), int((~fits).sum())))
         safe = _by_channel(site, sums.all_safe)
         exact = ~safe & _by_channel(site, sums.all_exact)
     left = np.flatnonzero(~safe & ~exact).tolist()
@@ -190,7 +181,7 @@ def layer_claim(site: MacLayer) -> tuple[LayerClaim, Wrong]:
             site.channels,
             min(low),
             max(high),
-            registers,
+            stages,
             int(safe.sum()),
             np.flatnonzero(exact).tolist(),
             sorted(found.tried),
@@ -241,7 +232,7 @@ def _sums_obstacle(
 def _codes_obstacle(
     model: Model, target: Target, node: Node, claim: RequantizerClaim, site: MacLayer | None
 ) -> Obstacle:
-    cells = [c for c in _within(model.graph, node, claim) if c.wrong]
+    cells = [c for c in _within(model.graph, node, claim) if c.wrong_intervals]
     requantizer = RequantizeNode(model.graph, node, target.requantize, target.stages)
     found = code_counterexample(cells, requantizer, site) if cells else probe(model.graph, node, target, None)
     parts = []
@@ -266,12 +257,12 @@ def _within(graph: IntegerGraph, node: Node, claim: RequantizerClaim) -> list[Ce
     low, high = tensor.low, tensor.high
     cells = []
     for cell in claim.cells:
-        quads = zip(*(cell.wrong[i::4] for i in range(4)), strict=True)
+        quads = zip(*(cell.wrong_intervals[i::4] for i in range(4)), strict=True)
         wrong = [v for a, b, *gap in quads if a <= high and b >= low for v in (max(a, low), min(b, high), *gap)]
-        pairs = zip(cell.refused[::2], cell.refused[1::2], strict=True)
+        pairs = zip(cell.refused_intervals[::2], cell.refused_intervals[1::2], strict=True)
         refused = [v for a, b in pairs if a <= high and b >= low for v in (max(a, low), min(b, high))]
         if wrong or refused:
-            cells.append(replace(cell, wrong=wrong, refused=refused))
+            cells.append(replace(cell, wrong_intervals=wrong, refused_intervals=refused))
     return cells
 
 
@@ -293,7 +284,7 @@ def _refute(
     target: Target,
     obstacles: list[Obstacle],
     sites: Mapping[str, MacLayer],
-    samples: Iterable[tuple[int, Inputs]],
+    samples: Iterable[tuple[int, Sample]],
 ) -> tuple[int, dict[int, dict[str, np.ndarray]], str]:
     """Search samples until every obstacle is refuted; changes `obstacles`.
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import intsim
 from intsim.errors import IntsimError
-from intsim.model import Inputs, Model
-from intsim.proofs.certificate import FORMAT_1, Certificate, differences, digest
+from intsim.inputs import Sample
+from intsim.model import Model
+from intsim.proofs.certificate import FORMAT_1, FORMAT_2, Certificate, differences, digest
 from intsim.proofs.certify import Progress, prove
 from intsim.proofs.replay import confirm, hashes
 from intsim.proofs.schema import counterexample, parsed, validated
@@ -30,7 +31,7 @@ class Check:
     notes: list[str] = field(default_factory=list)
     claims: int = 0
     counterexamples: int = 0
-    integers: int = 0
+    elements: int = 0
     target: str = ""
 
     @property
@@ -42,7 +43,9 @@ class Check:
 def read(path: Path) -> dict[str, Any]:
     """A certificate's content; raises IntsimError for a damaged file and for a format this version doesn't know."""
     try:
-        return validated(parsed(path.read_bytes()))
+        content: dict[str, Any] = parsed(path.read_bytes())
+        validated(content)
+        return content
     except OSError as error:
         raise IntsimError(f"{path}: can't be read: {error.strerror or error}") from error
     except IntsimError as error:
@@ -64,8 +67,8 @@ def _counterexamples(content: Mapping[str, Any]) -> list[Any]:
 def check(
     content: Mapping[str, Any],
     model: Model,
-    samples: Mapping[int, Inputs],
-    draw: Callable[[int], Inputs] | None = None,
+    samples: Mapping[int, Sample],
+    draw: Callable[[int], Sample] | None = None,
     progress: Progress | None = None,
 ) -> Check:
     """Compute every claim of a certificate again and run its counterexamples.
@@ -80,6 +83,7 @@ def check(
     Raises:
         IntsimError: a damaged certificate, another model, a target that is none, or a sample that is missing.
     """
+    unchanged = isinstance(content, Mapping) and content.get("digest") == digest(content)
     content = validated(content)
     mine = identity(model)
     if content["model"]["sha256"] != mine["sha256"]:
@@ -87,7 +91,7 @@ def check(
             f"{model.path}: not the model of the certificate: SHA-256 {mine['sha256'][:16]}... against "
             f"{content['model']['sha256'][:16]}... of its file"
         )
-    lines = [] if content["digest"] == digest(content) else ["digest: the file was changed after it was written"]
+    lines = [] if unchanged else ["digest: the file was changed after it was written"]
     if content["model"]["graph_sha256"] != mine["graph_sha256"]:
         lines.append(
             f"model: its file is lowered to another integer graph than by intsim {content['intsim']}, which wrote it; "
@@ -98,18 +102,18 @@ def check(
     lines += renamed
     given, apart = _samples(content, samples, draw)
     lines += apart
-    said = content["samples"]
+    said = content["search"]
     drawn = said["seed"] is not None and draw is not None
-    searched = _drawn(draw, said["seed"], said["searched"]) if drawn and draw is not None else iter(given.items())
+    searched = _drawn(draw, said["seed"], said["samples"]) if drawn and draw is not None else iter(given.items())
     proven = prove(model, target, searched, said["seed"], content["multipliers"], progress)
     again = proven.to_json()
     notes = _notes(content, mine["file"], proven)
     claims = {**content, "model": {**content["model"], "file": mine["file"]}}
     if content["format"] == FORMAT_1:
-        claims |= {"reading": again["reading"], "samples": again["samples"]}
-    elif not drawn and len(given) < said["searched"] and _searches(proven):
-        notes.append(f"of {said['searched']} samples given {len(given)} are here; the others can't be searched again")
-        claims["samples"] = again["samples"]
+        claims |= {"reading": again["reading"], "search": again["search"]}
+    elif not drawn and len(given) < said["samples"] and _searches(proven):
+        notes.append(f"of {said['samples']} samples given {len(given)} are here; the others can't be searched again")
+        claims["search"] = again["search"]
     for key in ("format", "intsim", "digest"):
         claims[key] = again[key]
     lines += differences(again, claims)
@@ -117,7 +121,7 @@ def check(
     for i, entry in enumerate(stated):
         lines += [f"counterexample {i + 1}: {line}" for line in _run(model, target, entry, given)]
     counted = sum(len(again[k]) for k in ("layers", "requantizers", "obstacles"))
-    return Check(content["verdict"], lines, notes, counted, len(stated), proven.reading.integers, whose)
+    return Check(content["verdict"], lines, notes, counted, len(stated), proven.reading.elements, whose)
 
 
 def _whose(target: Target) -> tuple[str, list[str]]:
@@ -152,30 +156,32 @@ def _notes(content: Mapping[str, Any], file: str, again: Certificate) -> list[st
         notes.append(f"written by intsim {content['intsim'][:40]}, checked by {intsim.__version__}")
     if content["model"]["file"] != file:
         notes.append(f"the certificate calls the model {content['model']['file'][:200]}")
+    if content["format"] == FORMAT_2:
+        notes.append("an old format with other keys")
     if content["format"] == FORMAT_1:
         notes.append("an old format, which doesn't say that the graph was compared with the file; now it was")
     return notes
 
 
-def _run(model: Model, target: Target, entry: Any, samples: Mapping[int, Inputs]) -> list[str]:
+def _run(model: Model, target: Target, entry: Any, samples: Mapping[int, Sample]) -> list[str]:
     stated = counterexample(entry)
     number = stated.network.sample if stated.network is not None else None
     return confirm(model, target, stated, None if number is None else samples.get(number))
 
 
-def _drawn(draw: Callable[[int], Inputs], seed: int, count: int) -> Iterator[tuple[int, Inputs]]:
+def _drawn(draw: Callable[[int], Sample], seed: int, count: int) -> Iterator[tuple[int, Sample]]:
     """The samples that were searched, once more."""
     return ((i, draw(seed + i)) for i in range(count))
 
 
 def _samples(
-    content: Mapping[str, Any], given: Mapping[int, Inputs], draw: Callable[[int], Inputs] | None
-) -> tuple[dict[int, Inputs], list[str]]:
+    content: Mapping[str, Any], given: Mapping[int, Sample], draw: Callable[[int], Sample] | None
+) -> tuple[dict[int, Sample], list[str]]:
     """The samples that counterexamples name, and what is wrong with what the file says of them."""
-    said, numbers = content["samples"], sample_numbers(content)
-    searched, seed = said["searched"], said["seed"]
+    said, numbers = content["search"], sample_numbers(content)
+    searched, seed = said["samples"], said["seed"]
     lines = [f"samples: sample {n} is named, {searched} were searched" for n in numbers if not 0 <= n < searched]
-    found: dict[int, Inputs] = {}
+    found: dict[int, Sample] = {}
     for number in numbers:
         drawn = draw(seed + number) if seed is not None and draw is not None and number >= 0 else None
         inputs = given.get(number, drawn)

@@ -16,7 +16,8 @@ from intsim.errors import IntsimError
 from intsim.frontend.expression import Expr
 from intsim.frontend.parameters import ONNX_INTEGERS
 from intsim.graph import IntArray
-from intsim.model import Inputs, Model, Run
+from intsim.inputs import Sample, draw
+from intsim.model import Model, Run
 from intsim.proofs.certificate import Disagreement, Reading
 from intsim.proofs.replay import chained, real_inputs
 from intsim.targets import Target
@@ -26,7 +27,6 @@ from intsim.verification.expected import expected_codes
 from intsim.verification.inexact import Inexact
 from intsim.verification.layers import Layer, layers
 from intsim.verification.reference import ReferenceRun
-from intsim.verification.samples import draw
 
 CORNERS = ("low", "high", "alternating")
 INPUTS = len(CORNERS) + 1
@@ -44,7 +44,7 @@ REAL_ROOM = 2.0**-47
 class _Tally:
     """What was compared so far."""
 
-    integers: int = 0
+    elements: int = 0
     near_ties: int = 0
     inputs: list[str] = field(default_factory=list)
     digest: str = ""
@@ -60,10 +60,10 @@ def read_again(model: Model, target: Target, progress: Callable[[str], None] | N
     """
     tally = _Tally()
     refused = ""
-    given: list[str] = []
+    cut: list[str] = []
     try:
         file = ExactFile(model)
-        given = list(file.cut)
+        cut = list(file.cut)
         inexact = Inexact(model)
         found = layers(model.graph, model.quantizer_names) + inexact.unread()
         for name, inputs, coded in corners(model):
@@ -84,16 +84,16 @@ def read_again(model: Model, target: Target, progress: Callable[[str], None] | N
                 break
     except IntsimError as error:
         tally, refused = _Tally(), str(error)
-    if tally.inputs and tally.integers == 0 and tally.first is None:
+    if tally.inputs and tally.elements == 0 and tally.first is None:
         refused = f"{model.path}: nothing that the reference evaluator shows is an integer of the graph"
     elif tally.inputs:
         refused = ""
     return Reading(
-        tally.inputs, tally.integers, tally.near_ties, tally.digest, given, " ".join(refused.split()), tally.first
+        tally.inputs, tally.elements, tally.near_ties, tally.digest, cut, " ".join(refused.split()), tally.first
     )
 
 
-def corners(model: Model) -> Iterator[tuple[str, Inputs, bool]]:
+def corners(model: Model) -> Iterator[tuple[str, Sample, bool]]:
     """Name and network input: all codes low, all high, both in turn; then one drawn. The last says it is of codes.
 
     Where the host works before the first quantizer no input is known for given codes; real ones that are large on both
@@ -135,13 +135,13 @@ def _compare(tally: _Tally, model: Model, found: list[Layer], inexact: Inexact, 
     for layer in found:
         got = run.tensors[layer.tensor]
         expected, ties, shown = expected_codes(model, layer, truth, run, inexact)
-        tally.integers += got.size if shown else 0
+        tally.elements += got.size if shown else 0
         tally.near_ties += ties
         if _apart(tally, layer.name, layer.op, layer.tensor, expected, got) or _beyond(tally, model, layer, truth):
             return
         for node in inexact.feeding(layer.tensor):
             right, got = inexact.right(node, truth, run), run.tensors[node.output]
-            tally.integers += got.size
+            tally.elements += got.size
             if _apart(tally, node.source or node.name, node.source_op or node.op, node.output, right, got):
                 return
     for name, value in model.lowered.ends.items():
@@ -186,7 +186,7 @@ def _end_apart(tally: _Tally, model: Model, name: str, value: Expr, run: Run, tr
     wanted, error = truth.value(name).reshape(real.shape), truth.error(name).reshape(real.shape)
     if not np.isfinite(error).all():
         return False
-    tally.integers += real.size
+    tally.elements += real.size
     room = error + REAL_ROOM * _size(model, value, run)
     return _apart(tally, name, "output", name, np.where(np.abs(real - wanted) <= room, real, wanted), real)
 

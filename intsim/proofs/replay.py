@@ -18,7 +18,8 @@ from intsim.engine.run import run_node
 from intsim.errors import IntsimError
 from intsim.frontend.parameters import ONNX_INTEGERS
 from intsim.graph import IntArray, IntegerGraph, Node, Tensor
-from intsim.model import Inputs, Model, Run
+from intsim.inputs import Sample
+from intsim.model import Model, Run
 from intsim.ops import OPS, Mac
 from intsim.proofs.certificate import Codes, Counterexample, NetworkRun
 from intsim.proofs.counterexample import behind
@@ -28,7 +29,7 @@ from intsim.targets import Target
 Arrays = Mapping[str, IntArray]
 
 
-def hashes(inputs: Inputs) -> dict[str, str]:
+def hashes(inputs: Sample) -> dict[str, str]:
     """SHA-256 of each array's little-endian bytes in C order."""
     found = {}
     for name, value in inputs.items():
@@ -37,7 +38,7 @@ def hashes(inputs: Inputs) -> dict[str, str]:
     return found
 
 
-def chained(before: str, inputs: Inputs) -> str:
+def chained(before: str, inputs: Sample) -> str:
     """SHA-256 of one input after another: `before` is that of those before it, empty for none."""
     found = hashlib.sha256(before.encode())
     for name, value in hashes(inputs).items():
@@ -56,7 +57,7 @@ def local(
     return [(right[n.output], mine[n.output]) for n in through]
 
 
-def confirm(model: Model, target: Target, stated: Counterexample, sample: Inputs | None = None) -> list[str]:
+def confirm(model: Model, target: Target, stated: Counterexample, sample: Sample | None = None) -> list[str]:
     """Run a counterexample; returns what does not come out as stated, one line each.
 
     `sample` are the network's inputs where the counterexample names a sample.
@@ -142,7 +143,7 @@ def codes_behind(
 
 
 def _network(
-    model: Model, target: Target, stated: Counterexample, codes: Arrays, sample: Inputs | None
+    model: Model, target: Target, stated: Counterexample, codes: Arrays, sample: Sample | None
 ) -> tuple[dict[str, IntArray], list[str]]:
     """Exact tensors of the whole network, and what of the statement about it does not hold."""
     said = stated.network
@@ -159,13 +160,13 @@ def _network(
         if not np.array_equal(exact.inputs.get(name, np.zeros(0)), array):
             lines.append(f"input {name}: the network input gives other codes")
     found = network_run(model, target, inputs, exact, said.sample)
-    for what in ("sha256", "first", "outputs_differ"):
+    for what in ("sha256", "first_node", "outputs_differ"):
         if getattr(said, what) != getattr(found, what):
             lines.append(f"{what} is stated as {getattr(said, what)}, the run gives {getattr(found, what)}")
     return exact.tensors, lines
 
 
-def network_run(model: Model, target: Target, inputs: Inputs, exact: Run, sample: int | None) -> NetworkRun:
+def network_run(model: Model, target: Target, inputs: Sample, exact: Run, sample: int | None) -> NetworkRun:
     """The whole network on the target against `exact`, which kept every tensor."""
     mine = model.run(inputs, target, keep=True)
     first = next(
@@ -182,7 +183,7 @@ def _same(a: NDArray, b: NDArray) -> bool:
 def real_inputs(model: Model, codes: Arrays) -> dict[str, NDArray] | None:
     """Network inputs whose integers are `codes`, by tensor; None where the host's prologue stands between.
 
-    Inputs that no given code depends on are 0, or what is nearest to it.
+    Sample that no given code depends on are 0, or what is nearest to it.
     """
     graph, source = model.graph, model.lowered.source
     out: dict[str, NDArray] = {}
@@ -220,7 +221,7 @@ def promoted(model: Model, target: Target, stated: Counterexample) -> Counterexa
 def search(
     model: Model,
     target: Target,
-    inputs: Inputs,
+    inputs: Sample,
     number: int | None,
     nodes: Sequence[Node],
     sites: Mapping[str, MacLayer],

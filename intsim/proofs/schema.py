@@ -12,6 +12,7 @@ from intsim.errors import IntsimError
 from intsim.proofs.certificate import (
     FORMAT,
     FORMAT_1,
+    FORMAT_2,
     Counterexample,
     LayerClaim,
     Obstacle,
@@ -57,23 +58,24 @@ class HostPart(_Part):
     epilogue: list[str]
 
 
-class SamplesPart(_Part):
+class SearchPart(_Part):
     """Samples searched."""
 
-    searched: Count
+    samples: Count
     seed: Seed | None
     sha256: Sha256 | Literal[""]
 
 
-class SamplesPart1(_Part):
+class SearchPart1(_Part):
     """The same in format 1."""
 
     limit: Count
-    searched: Count
+    samples: Count
     seed: Seed | None
 
 
 class _Document(_Part):
+    format: str
     intsim: str
     model: ModelPart
     target: TargetPart
@@ -87,21 +89,31 @@ class _Document(_Part):
 
 
 class Document(_Document):
-    """A file of this format."""
+    """A file of this format, or one of format 2 with its keys."""
 
-    format: Literal["intsim-certificate-2"]
-    samples: SamplesPart
+    search: SearchPart
     reading: Reading
 
 
 class Document1(_Document):
-    """A file of format 1."""
+    """A file of format 1 with the keys of this one."""
 
-    format: Literal["intsim-certificate-1"]
-    samples: SamplesPart1
+    search: SearchPart1
 
 
-KINDS: dict[str, type[_Document]] = {FORMAT: Document, FORMAT_1: Document1}
+KINDS: dict[str, type[_Document]] = {FORMAT: Document, FORMAT_2: Document, FORMAT_1: Document1}
+RENAMED = {
+    "": {"samples": "search"},
+    "samples": {"searched": "samples"},
+    "layers": {"registers": "stages", "safe": "safe_channels"},
+    "registers": {"needs": "required_bits", "unsafe": "unsafe_channels"},
+    "cells": {"wrong": "wrong_intervals", "refused": "refused_intervals"},
+    "requantizers": {"multiplier_bits": "exact_multiplier_widths"},
+    "reading": {"integers": "elements", "given": "cut", "first": "disagreement"},
+    "first": {"node": "name"},
+    "network": {"first": "first_node"},
+}
+"""Keys of formats 1 and 2, by the key under which their table stands, and what they are called now."""
 COUNTEREXAMPLE = TypeAdapter(Counterexample)
 
 
@@ -118,7 +130,9 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def validated(content: Any) -> dict[str, Any]:
-    """The content, if it has the form of a certificate; `next_step`, which is advice and no claim, is left out.
+    """The content with the keys of this format, if it has the form of a certificate.
+
+    `next_step`, which is advice and no claim, is left out.
 
     Raises:
         IntsimError: one line: another format, or the first thing that is missing, too much or not of its kind.
@@ -131,6 +145,8 @@ def validated(content: Any) -> dict[str, Any]:
     content = {k: v for k, v in content.items() if k != "next_step"}
     if _depth(content) > MOST_DEPTH:
         raise IntsimError("damaged: lists or tables lie too deep within each other")
+    if content["format"] != FORMAT:
+        content = _renamed(content)
     try:
         kind.model_validate_json(json.dumps(content, ensure_ascii=False).encode())
     except ValidationError as error:
@@ -138,6 +154,19 @@ def validated(content: Any) -> dict[str, Any]:
     except UnicodeEncodeError:
         raise IntsimError("damaged: a text holds half a character") from None
     return dict(content)
+
+
+def _renamed(content: Any, under: str = "") -> Any:
+    """A file of an older format with today's keys; registers get their numbers."""
+    if isinstance(content, Mapping):
+        names = RENAMED.get(under, {})
+        return {names.get(k, k): _renamed(v, k) for k, v in content.items()}
+    if isinstance(content, list):
+        parts = [_renamed(v, under) for v in content]
+        if under == "registers":
+            return [{"stage": i, **p} if isinstance(p, dict) else p for i, p in enumerate(parts, 1)]
+        return parts
+    return content
 
 
 def counterexample(content: Any) -> Counterexample:

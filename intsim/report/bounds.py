@@ -22,14 +22,14 @@ from intsim.report.table import Column, say, show_table
 def show_bounds(console: Console, proven: Bounds, lines: Sequence[dict[str, Any]] | None = None) -> None:
     """Proven widths, and what the target's registers make of them; with `lines` whether the bounds are attained."""
     layers = proven.layers
-    stages = [s.stage for s in layers[0].stages] if layers else []
+    stages = layers[0].stages if layers else []
     columns = [
         Column("layer", [x.name for x in layers], "text"),
         Column("op", [x.op for x in layers], "text", spare=1),
         Column("depth", [str(x.depth) for x in layers], spare=2),
-        Column("final", [str(x.bits) for x in layers]),
-        Column("own", [str(x.own_order.bits) for x in layers]),
-        Column("any", [str(x.any_order.bits) for x in layers]),
+        Column("final", [str(x.required_bits) for x in layers]),
+        Column("own", [str(x.own_order.required_bits) for x in layers]),
+        Column("any", [str(x.any_order.required_bits) for x in layers]),
         Column("types", [str(x.type_bits) for x in layers], spare=3),
         Column("A2Q", [_granted(x, "a2q_bits") for x in layers], spare=3),
         Column("A2Q+", [_granted(x, "a2q_plus_bits") for x in layers], spare=3),
@@ -52,10 +52,11 @@ def show_bounds(console: Console, proven: Bounds, lines: Sequence[dict[str, Any]
         )
         say(console, (_savings(layers), "dim"))
     if stages:
+        registers = "; ".join(f"{s.stage}: {s.bits}-bit {s.overflow}" for s in stages)
         say(
             console,
             (
-                "stage: bits its register may need, (channels in which it can overflow); " + "; ".join(stages),
+                "stage: bits its register may need, (channels in which it can overflow); " + registers,
                 "dim",
             ),
         )
@@ -63,7 +64,7 @@ def show_bounds(console: Console, proven: Bounds, lines: Sequence[dict[str, Any]
         if not line["attained"]:
             say(
                 console,
-                f"not attained: {line['layer']}, channel {line['channel']}, {line['order']} order, {line['side']}: "
+                f"not attained: {line['name']}, channel {line['channel']}, {line['order']} order, {line['side']}: "
                 f"bound {line['bound']}, best reached {line['value']}",
             )
     result = ("no register can overflow", "green") if proven.safe else ("overflow is possible", "yellow")
@@ -76,7 +77,7 @@ def _granted(layer: LayerBound, kind: str) -> str:
 
 
 def _stage(stage: StageBound) -> str:
-    return f"{stage.bits} ({stage.channels_unsafe})" if stage.channels_unsafe else str(stage.bits)
+    return f"{stage.required_bits}" + (f" ({stage.unsafe_channels})" if stage.unsafe_channels else "")
 
 
 def _tight(lines: list[dict[str, Any]]) -> Text:
@@ -108,7 +109,7 @@ def write_witnesses(folder: Path, graph: IntegerGraph, registers: Registers) -> 
         arrays: dict[str, Any] = {}
         for witness in witnesses(graph, node, registers, orders=ORDERS):
             arrays |= {f"{witness.order}.{witness.side}.{k}": v for k, v in _arrays(witness).items()}
-            lines.append({"index": index, "layer": name, "file": file, **_line(witness)})
+            lines.append({"index": index, "name": name, "file": file, **_line(witness)})
         np.savez_compressed(folder / file, allow_pickle=False, **arrays)
     return lines
 

@@ -36,7 +36,7 @@ def show_certificate(console: Console, certificate: Certificate) -> None:
         columns.append(Column("multiplier\nbits", [bits(after) for _, after in pairs]))
     state = [_state([states[n.node] for n in pair if n is not None and n.node in states]) for pair in pairs]
     title = f"{certificate.model['file']} on {certificate.target['name']}, for every input"
-    show_table(console, [*columns, Column("state", state, "text")], title)
+    show_table(console, [*columns, Column("status", state, "text")], title)
     for obstacle in certificate.obstacles:
         for line in lines(obstacle):
             say(console, line)
@@ -75,9 +75,9 @@ def codes(claim: RequantizerClaim | None) -> str:
 
 def bits(claim: RequantizerClaim | None) -> str:
     """The least width of a fixed-point multiplier that is exact."""
-    if claim is None or claim.multiplier_bits is None:
+    if claim is None or claim.exact_multiplier_widths is None:
         return "-"
-    return str(claim.multiplier_bits[0]) if claim.multiplier_bits else "none"
+    return str(claim.exact_multiplier_widths[0]) if claim.exact_multiplier_widths else "none"
 
 
 def _state(states: Sequence[str]) -> Text:
@@ -117,7 +117,7 @@ def sentence(certificate: Certificate) -> str:
     if certificate.verdict == "refuted":
         return f"A network input makes integers of {what} wrong, first found in {first.name} ({counts})."
     if certificate.verdict == "open":
-        searched = f"{certificate.samples['searched']} samples searched"
+        searched = f"{certificate.search['samples']} samples searched"
         return (
             f"{first.name} of {what} can make a wrong integer of inputs within its range; "
             f"no network input is known that gets there ({counts}; {searched})."
@@ -128,19 +128,19 @@ def sentence(certificate: Certificate) -> str:
 def agreement(certificate: Certificate) -> str:
     """What came of the second reading of the file, in words."""
     reading = certificate.reading
-    if reading.first is not None:
-        first = reading.first
+    if reading.disagreement is not None:
+        first = reading.disagreement
         return (
-            f"The lowered graph is not what an independent reading of {certificate.model['file']} says: {first.node} "
+            f"The lowered graph is not what an independent reading of {certificate.model['file']} says: {first.name} "
             f"({first.op}), {first.tensor} at {first.position}: the file gives {first.expected}, the graph {first.got} "
             f"(input {reading.inputs[first.input]})."
         )
     if reading.refused:
         return f"The graph could not be compared with an independent reading of the file: {reading.refused}"
     ties = f", {number(reading.near_ties)} of them near ties" if reading.near_ties else ""
-    host = f", given {', '.join(reading.given)} of the host" if reading.given else ""
+    host = f", given {', '.join(reading.cut)} of the host" if reading.cut else ""
     return (
-        f"{number(reading.integers)} integers on {len(reading.inputs)} inputs agree with an independent reading of the "
+        f"{number(reading.elements)} integers on {len(reading.inputs)} inputs agree with an independent reading of the "
         f"file{ties}{host}."
     )
 
@@ -153,7 +153,7 @@ def show_check(console: Console, name: str, check: Check) -> None:
         say(console, (f"note: {note}", "dim"))
     say(console, f"target: {check.target}")
     if check.confirmed:
-        again = f"{check.counterexamples} counterexamples run again, {number(check.integers)} integers read again"
+        again = f"{check.counterexamples} counterexamples run again, {number(check.elements)} integers read again"
         text = f": {name} ({check.verdict}); {check.claims} claims computed again, {again}"
         say(console, ("confirmed", "green"), text)
     else:

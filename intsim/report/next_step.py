@@ -77,11 +77,13 @@ def widen(asked: Asked, proven: Bounds | None = None) -> NextStep:
     unsafe = [x for x in proven.layers if not x.safe]
     if not unsafe:
         return NextStep("a register overflowed that is proven safe: please report this", asked.command("bounds"))
-    at = next(i for i in range(len(asked.chosen.stages)) if any(x.stages[i].channels_unsafe for x in unsafe))
-    layer = max((x for x in unsafe if x.stages[at].channels_unsafe), key=lambda x: x.stages[at].bits)
+    at = next(i for i in range(len(asked.chosen.stages)) if any(x.stages[i].unsafe_channels for x in unsafe))
+    layer = max((x for x in unsafe if x.stages[at].unsafe_channels), key=lambda x: x.stages[at].required_bits)
     enough = _wide_enough(asked.loaded, asked.chosen, proven)
     if enough is None:
-        text = f"{layer.name} needs {layer.stages[at].bits} bits in stage {at + 1}, and no width is proven enough"
+        text = (
+            f"{layer.name} needs {layer.stages[at].required_bits} bits in stage {at + 1}, and no width is proven enough"
+        )
         return NextStep(text + "; narrow its weights or activations", asked.command("bounds"), layer.name)
     changes = _changes(asked.chosen, enough)
     more = f" and {counted(len(unsafe) - 1, 'layer')} more" if len(unsafe) > 1 else ""
@@ -104,7 +106,9 @@ def _wide_enough(model: Model, target: Target, proven: Bounds) -> Target | None:
         for candidate in _repacked(target, proven):
             stages = list(candidate.accumulate.stages)
             for i, stage in enumerate(stages):
-                needs = max((x.stages[i].bits for x in proven.layers if x.stages[i].channels_unsafe), default=0)
+                needs = max(
+                    (x.stages[i].required_bits for x in proven.layers if x.stages[i].unsafe_channels), default=0
+                )
                 if i == 0 and candidate.accumulate.packing is not None:
                     continue
                 if needs > MOST_BITS:
@@ -115,7 +119,7 @@ def _wide_enough(model: Model, target: Target, proven: Bounds) -> Target | None:
             again = bounds(model, wider)
             if again.safe:
                 return wider
-            if not any(x.stages[0].channels_unsafe for x in again.layers):
+            if not any(x.stages[0].unsafe_channels for x in again.layers):
                 break
         else:
             return None
@@ -126,7 +130,7 @@ def _wide_enough(model: Model, target: Target, proven: Bounds) -> Target | None:
 def _repacked(target: Target, proven: Bounds) -> Iterator[Target]:
     """The target, or where fields of a packed multiplier are read wrong: with a correction, with smaller groups."""
     accumulate, packing = target.accumulate, target.accumulate.packing
-    if packing is None or not any(x.stages[0].channels_unsafe for x in proven.layers):
+    if packing is None or not any(x.stages[0].unsafe_channels for x in proven.layers):
         yield target
         return
     corrected = packing.model_copy(update={"correction": "borrow"})
@@ -183,11 +187,11 @@ def after_verify(asked: Asked, verdict: Verdict) -> NextStep | None:
     if verdict.holds:
         return None
     if at is not None and at["blame"] == "lowering":
-        text = f"intsim reads {at['node']} ({at['op']}) in two ways, one of them wrong: please report this"
-        return NextStep(text, asked.command("inspect"), at["node"])
+        text = f"intsim reads {at['name']} ({at['op']}) in two ways, one of them wrong: please report this"
+        return NextStep(text, asked.command("inspect"), at["name"])
     if verdict.overflows:
         return widen(asked)
-    layer = at["node"] if at is not None else next(x.name for x in verdict.layers if x.mismatches)
+    layer = at["name"] if at is not None else next(x.name for x in verdict.layers if x.mismatches)
     return _requantizer(asked, layer)
 
 
@@ -213,10 +217,10 @@ def after_certify(asked: Asked, certificate: Certificate) -> NextStep | None:
     reading = certificate.reading
     if certificate.holds:
         return None
-    if certificate.verdict == "disputed" and reading.first is not None:
-        at = reading.first
-        text = f"intsim reads {at.node} ({at.op}) in two ways, one of them wrong: please report this"
-        return NextStep(text, asked.command("verify", target="exact"), at.node)
+    if certificate.verdict == "disputed" and reading.disagreement is not None:
+        at = reading.disagreement
+        text = f"intsim reads {at.name} ({at.op}) in two ways, one of them wrong: please report this"
+        return NextStep(text, asked.command("verify", target="exact"), at.name)
     if certificate.verdict == "unread":
         text = "the graph is proven, that it is what the file means is not; compare it with float executors"
         return NextStep(text, asked.command("verify"))
@@ -226,7 +230,7 @@ def after_certify(asked: Asked, certificate: Certificate) -> NextStep | None:
         step = widen(asked)
         behind = f"; {counted(len(codes), 'requantizer')} will still differ" if codes else ""
         return NextStep(step.text + behind, step.command, step.layer)
-    widths = [set(r.multiplier_bits) for r in certificate.requantizers if r.multiplier_bits is not None]
+    widths = [set(r.exact_multiplier_widths) for r in certificate.requantizers if r.exact_multiplier_widths is not None]
     return _requantizer(asked, codes[0].name, widths if certificate.multipliers else None)
 
 
@@ -247,10 +251,10 @@ def after_sweep(asked: Asked, swept: Sweep) -> NextStep | None:
     if points and swept.stage is not None:
         return _wider_sweep(asked, swept, points[0].configuration)
     rows = [r for r in swept.rows if r.configuration.accumulator is None]
-    if rows and all(any(x.wrong_codes for x in r.layers) for r in rows):
+    if rows and all(any(x.mismatches for x in r.layers) for r in rows):
         if not all(r.observed for r in rows):
             return widen(asked)
-        layer = next(x.name for x in rows[-1].layers if x.wrong_codes)
+        layer = next(x.name for x in rows[-1].layers if x.mismatches)
         return _requantizer(asked, layer)
     return None
 
@@ -262,7 +266,7 @@ def _wider_sweep(asked: Asked, swept: Sweep, point: Configuration) -> NextStep:
     for _ in range(MOST_ROUNDS):
         wider = configured(asked.chosen, stage - 1, Configuration(needs, point.overflow, point.multiplier))
         proven = bounds(asked.loaded, wider)
-        unsafe = [x for x in proven.layers if x.stages[stage - 1].channels_unsafe]
+        unsafe = [x for x in proven.layers if x.stages[stage - 1].unsafe_channels]
         if not unsafe:
             break
         worst = max(unsafe, key=lambda x: x.stages[stage - 1].bits)
@@ -271,7 +275,7 @@ def _wider_sweep(asked: Asked, swept: Sweep, point: Configuration) -> NextStep:
             text = f"{worst.name} needs more than {MOST_BITS} bits; narrow its weights or activations"
             return NextStep(text, asked.command("bounds"), worst.name)
     if not proven.safe:
-        other = next((i + 1, x) for x in proven.layers for i, s in enumerate(x.stages) if s.channels_unsafe)
+        other = next((i + 1, x) for x in proven.layers for i, s in enumerate(x.stages) if s.unsafe_channels)
         text = f"at every width of stage {stage}, stage {other[0]} of {other[1].name} can overflow; sweep that one"
         command = _sweep(asked, "--stage", other[0], "-a", other[1].stages[other[0] - 1].bits)
         return NextStep(text, command, other[1].name)

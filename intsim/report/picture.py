@@ -71,10 +71,18 @@ class _Accumulators:
         error, wrong = top.subplots(1, 2)
         for rule, rows in self.rules.items():
             output = [worst(r) for r in rows]
-            for key, line, mark in (("mean", "-", "o"), ("max", ":", "")):
-                values = [_number(o, key) for o in output]
-                error.plot(widths, values, line, marker=mark, ms=3, color=COLOURS[rule], label=f"{rule}, {key}")
-            final = [_share(sum(o.wrong for o in r.outputs), sum(o.elements for o in r.outputs)) for r in rows]
+            for kind, line, mark in (("mean", "-", "o"), ("max", ":", "")):
+                values = [_number(o, f"{kind}_error") for o in output]
+                error.plot(
+                    widths,
+                    values,
+                    line,
+                    marker=mark,
+                    ms=3,
+                    color=COLOURS[rule],
+                    label=f"{rule}, {kind}",
+                )
+            final = [_share(sum(o.mismatches for o in r.outputs), sum(o.elements for o in r.outputs)) for r in rows]
             wrong.plot(widths, final, "-", marker="o", ms=3, color=COLOURS[rule], label=f"{rule}, outputs that differ")
             groups = [_share(sum(x.overflowing for x in r.layers), sum(x.groups for x in r.layers)) for r in rows]
             wrong.plot(widths, groups, ":", color=COLOURS[rule], label=f"{rule}, groups that overflow")
@@ -119,14 +127,16 @@ class _Multipliers:
         widths = self.swept.multipliers
         error, codes = part.subplots(1, 2)
         output = [worst(r) for r in self.rows]
-        for key, style in (("mean", "-"), ("median", "-."), ("rmse", "--"), ("max", ":")):
-            error.plot(widths, [_number(o, key) for o in output], style, marker="o", ms=3, label=key)
+        for key, style in (("mean_error", "-"), ("median_error", "-."), ("rmse", "--"), ("max_error", ":")):
+            error.plot(
+                widths, [_number(o, key) for o in output], style, marker="o", ms=3, label=key.removesuffix("_error")
+            )
         _log(error)
         error.set_xlabel("multiplier bits")
         error.set_ylabel("output difference, its own units")
-        error.set_title(f"requantizer: {_plain(self.swept.requantizer or '')}", fontsize=9)
+        error.set_title(f"requantizer: {_plain(self.swept.multiplier_rounding or '')}", fontsize=9)
         _legend(error)
-        table = np.array([[_share(x.wrong_codes, x.codes) for x in r.layers] for r in self.rows]).T
+        table = np.array([[_share(x.mismatches, x.elements) for x in r.layers] for r in self.rows]).T
         image = _map(codes, widths, self.layers, table, _limits([table]))
         codes.set_title("wrong codes, by layer", fontsize=10)
         codes.set_xlabel("multiplier bits")
@@ -150,7 +160,7 @@ class _Grid:
         tables = {}
         for rule in self.rules:
             rows = [[self.swept.row(Configuration(w, rule, m)) for w in widths] for m in multipliers]
-            tables[rule] = np.array([[_number(worst(r) if r else None, "mean") for r in line] for line in rows])
+            tables[rule] = np.array([[_number(worst(r) if r else None, "mean_error") for r in line] for line in rows])
         limits = _limits(tables.values())
         for axes, (rule, table) in zip(maps, tables.items(), strict=True):
             image = _map(axes, widths, multipliers, table, limits)

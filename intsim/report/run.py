@@ -32,10 +32,10 @@ def show_outputs(console: Console, outputs: Mapping[str, Mapping[str, Any]]) -> 
         console,
         [
             Column("output", list(outputs), "text"),
-            Column("type", [r["dtype"] for r in rows], "text"),
+            Column("dtype", [r["dtype"] for r in rows], "text"),
             Column("shape", ["x".join(map(str, r["shape"])) for r in rows]),
-            Column("least", [str(r["min"]) for r in rows]),
-            Column("greatest", [str(r["max"]) for r in rows]),
+            Column("min", [str(r["min"]) for r in rows]),
+            Column("max", [str(r["max"]) for r in rows]),
         ],
     )
 
@@ -47,6 +47,6 @@ def show_run(console: Console, run: Run) -> None:
     if rows:
         console.print()
         names, stages, events = zip(*rows, strict=True)
-        numbers = [Column("stage", [str(s) for s in stages]), Column("events", [number(n) for n in events])]
+        numbers = [Column("stage", [str(s) for s in stages]), Column("over-\nflows", [number(n) for n in events])]
         show_table(console, [Column("node", names, "text"), *numbers], "overflows")
     say(console, f"{number(sum(n for _, _, n in rows))} overflow events")

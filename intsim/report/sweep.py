@@ -18,10 +18,10 @@ from intsim.report.verdict import inputs
 
 CONFIGURATION = ["accumulator", "overflow", "multiplier"]
 LAYER = [
-    "op", "proven", "observed", "groups", "overflowing", "transient", "persistent", "elsewhere", "accumulators",
-    "wrong_accumulators", "codes", "wrong_codes", "max_lsb", "mean_lsb",
+    "op", "proven", "observed", "groups", "overflowing", "transient", "persistent", "elsewhere", "sums",
+    "sum_mismatches", "elements", "mismatches", "max_lsb", "mean_lsb",
 ]  # fmt: skip
-OUTPUT = ["elements", "wrong", "mean", "median", "rmse", "max"]
+OUTPUT = ["mean_error", "median_error", "rmse", "max_error"]
 
 
 def write_csv(path: Path, swept: Sweep) -> None:
@@ -64,7 +64,7 @@ def show_sweep(console: Console, swept: Sweep) -> None:
 
 def worst(row: Row) -> OutputRow | None:
     """The output with the largest mean difference."""
-    return max(row.outputs, key=lambda o: float("inf") if o.mean is None else o.mean, default=None)
+    return max(row.outputs, key=lambda o: float("inf") if o.mean_error is None else o.mean_error, default=None)
 
 
 def _real(value: float | None) -> str:
@@ -82,7 +82,7 @@ def _show_accumulators(console: Console, rule: str, multiplier: int | None, rows
             Column("bits", [str(r.configuration.accumulator) for r in rows]),
             Column("registers", [_word(r) for r in rows], "text"),
             *(Column(k, [number(sum(getattr(x, k) for x in r.layers)) for r in rows]) for k in OVERFLOWS),
-            Column("sums\nwrong", [_share(r, "wrong_accumulators", "accumulators") for r in rows]),
+            Column("sum mis-\nmatches", [_share(r, "sum_mismatches", "sums") for r in rows]),
             *_errors(rows),
         ],
         title,
@@ -107,8 +107,11 @@ def _word(row: Row) -> Text:
 
 
 def _share(row: Row, wrong: str, whole: str) -> str:
-    parts = [sum(getattr(x, key) for x in row.layers) for key in (wrong, whole)]
-    return f"{parts[0] / max(parts[1], 1):.2%}"
+    return _part(*(sum(getattr(x, key) for x in row.layers) for key in (wrong, whole)))
+
+
+def _part(count: int, whole: int) -> str:
+    return f"{count / max(whole, 1):.2%}"
 
 
 def _errors(rows: list[Row]) -> list[Column]:
@@ -119,13 +122,15 @@ def _errors(rows: list[Row]) -> list[Column]:
         return Column(head, ["-" if o is None else _real(getattr(o, key)) for o in outputs], spare=spare)
 
     return [
-        Column("codes\nwrong", [_share(r, "wrong_codes", "codes") for r in rows]),
-        Column("LSB\nat most", [number(max((x.max_lsb for x in r.layers), default=0)) for r in rows], spare=1),
-        Column("outputs\nwrong", ["-" if o is None else f"{o.wrong / max(o.elements, 1):.2%}" for o in outputs]),
-        errors("mean\nerror", "mean"),
-        errors("median\nerror", "median", spare=2),
+        Column("mis-\nmatches", [_share(r, "mismatches", "elements") for r in rows]),
+        Column("max\nLSB", [number(max((x.max_lsb for x in r.layers), default=0)) for r in rows], spare=1),
+        Column(
+            "output mis-\nmatches", ["-" if o is None else f"{o.mismatches / max(o.elements, 1):.2%}" for o in outputs]
+        ),
+        errors("mean\nerror", "mean_error"),
+        errors("median\nerror", "median_error", spare=2),
         errors("RMSE", "rmse", spare=2),
-        errors("largest\nerror", "max"),
+        errors("max\nerror", "max_error"),
     ]
 
 
@@ -134,7 +139,7 @@ def _show_multipliers(console: Console, swept: Sweep) -> None:
     if rows:
         console.print()
         bits = Column("bits", [str(r.configuration.multiplier) for r in rows])
-        show_table(console, [bits, *_errors(rows)], f"multipliers: {swept.requantizer}")
+        show_table(console, [bits, *_errors(rows)], f"multipliers: {swept.multiplier_rounding}")
 
 
 def _show_safe(console: Console, swept: Sweep) -> None:
@@ -142,16 +147,20 @@ def _show_safe(console: Console, swept: Sweep) -> None:
     columns = [
         Column(f"{rule}\n{head}", ["-" if (v := getattr(x, key)) is None else str(v) for x in lines[rule]])
         for rule in swept.rules
-        for head, key in (("proven", "proven"), ("observed", "observed"), ("exact codes", "exact"))
+        for head, key in (
+            ("proven\nfrom", "proven_from"),
+            ("observed\nfrom", "observed_from"),
+            ("exact\nfrom", "exact_from"),
+        )
     ]
-    layers = Column("layer", [x.layer for x in next(iter(lines.values()), [])], "text")
+    layers = Column("layer", [x.name for x in next(iter(lines.values()), [])], "text")
     console.print()
     show_table(console, [layers, *columns], "least width from which on a layer is safe")
     say(
         console,
         (
             "proven: for every input. observed: no overflow on these inputs, given what the layers before handed on. "
-            "exact codes: as in the exact run.",
+            "exact: codes as in the exact run.",
             "dim",
         ),
     )

@@ -30,10 +30,10 @@ def show_telemetry(console: Console, seen: Telemetry, channels: bool = False) ->
             Column("register", [_register(s) for s in stages], "text"),
             Column("low", [number(int(s.low.min(initial=0))) for s in stages], spare=2),
             Column("high", [number(int(s.high.max(initial=0))) for s in stages], spare=2),
-            Column("bits", [str(max(s.channel_bits)) for s in stages]),
+            Column("required\nbits", [str(max(s.channel_bits)) for s in stages]),
             Column("groups", [number(s.groups) for s in stages], spare=1),
             *(Column(k, [_count(s, getattr(s, k)(s.bits)) if s.bits else "-" for s in stages]) for k in COUNTS),
-            Column("events", [_count(s, s.events) for s in stages]),
+            Column("over-\nflows", [_count(s, s.overflows) for s in stages]),
             Column(f"bits {first}..{last}", [_picture(s, first, last, marks) for s in stages], "drawing"),
         ],
         f"{seen.model} on {seen.target}, {inputs(seen.samples, seen.seed)}",
@@ -43,8 +43,8 @@ def show_telemetry(console: Console, seen: Telemetry, channels: bool = False) ->
         (
             "groups: lives of a register, what it adds up before it hands on the sum. transient, persistent: groups "
             "that overflow at the target's width, as if no register before had; a persistent one's final sum does not "
-            "fit. events: additions that overflowed on the target. The picture counts groups by the bits they need, on "
-            "a log scale; what needs fewer is in the first mark, what overflows is red.",
+            "fit. overflows: additions that overflowed on the target. The picture counts groups by the bits they need, "
+            "on a log scale; what needs fewer is in the first mark, what overflows is red.",
             "dim",
         ),
     )
@@ -87,7 +87,7 @@ def _picture(stage: StageTelemetry, first: int, last: int, marks: str) -> Text:
 def _worst(stage: StageTelemetry) -> list[int]:
     """Channels with most overflow events, then with most bits."""
     bits = stage.channel_bits
-    return sorted(range(len(bits)), key=lambda n: (-int(stage.events[n]), -bits[n], n))[:WORST]
+    return sorted(range(len(bits)), key=lambda n: (-int(stage.overflows[n]), -bits[n], n))[:WORST]
 
 
 def _show_channels(console: Console, seen: Telemetry) -> None:
@@ -103,30 +103,30 @@ def _show_channels(console: Console, seen: Telemetry) -> None:
             Column("channel", [str(n) for n, _ in rows]),
             Column("low", [number(int(s.low[n])) for n, s in rows], spare=1),
             Column("high", [number(int(s.high[n])) for n, s in rows], spare=1),
-            Column("bits", [str(s.channel_bits[n]) for n, s in rows]),
+            Column("required\nbits", [str(s.channel_bits[n]) for n, s in rows]),
             *(
                 Column(k, [_count(s, getattr(s, k)(s.bits)[[n]]) if s.bits else "-" for n, s in rows], spare=2)
                 for k in COUNTS
             ),
-            Column("events", [_count(s, s.events[[n]]) for n, s in rows]),
+            Column("over-\nflows", [_count(s, s.overflows[[n]]) for n, s in rows]),
         ],
         "worst channels",
     )
 
 
 def _show_clips(console: Console, seen: Telemetry, channels: bool) -> None:
-    cut = [c for c in seen.clips if c.low.any() or c.high.any()]
+    cut = [c for c in seen.clips if c.raised.any() or c.lowered.any()]
     if cut:
-        ends = [(int(c.low.sum()), int(c.high.sum())) for c in cut]
-        worst = [Column("worst channels", [_channels(c.low + c.high) for c in cut], "text")] if channels else []
+        ends = [(int(c.raised.sum()), int(c.lowered.sum())) for c in cut]
+        worst = [Column("worst channels", [_channels(c.raised + c.lowered) for c in cut], "text")] if channels else []
         console.print()
         show_table(
             console,
             [
                 Column("requantizer", [c.name for c in cut], "text"),
-                Column("values", [number(c.elements) for c in cut]),
-                Column("raised to\nthe low end", [number(low) for low, _ in ends]),
-                Column("lowered to\nthe high end", [number(high) for _, high in ends]),
+                Column("elements", [number(c.elements) for c in cut]),
+                Column("raised", [number(low) for low, _ in ends]),
+                Column("lowered", [number(high) for _, high in ends]),
                 Column("share", [f"{sum(e) / c.elements:.2%}" for c, e in zip(cut, ends, strict=True)]),
                 *worst,
             ],

@@ -22,11 +22,11 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
     columns = [
         Column("layer", [x.name for x in layers], "text"),
         Column("op", [x.op for x in layers], "text"),
-        Column("integers", [number(x.elements) for x in layers]),
-        Column("wrong", [number(x.mismatches) for x in layers]),
+        Column("elements", [number(x.elements) for x in layers]),
+        Column("mis-\nmatches", [number(x.mismatches) for x in layers]),
         Column("born", [number(x.born) for x in layers]),
         Column("max\nLSB", [str(x.max_lsb) for x in layers]),
-        Column("wrong\nsums", [number(x.sum_mismatches) for x in layers]),
+        Column("sum mis-\nmatches", [number(x.sum_mismatches) for x in layers]),
     ]
     if stages:
         columns.append(Column("over-\nflows", [number(x.overflows) if x.stages else "-" for x in layers]))
@@ -36,7 +36,7 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
             columns.append(Column(f"stage {stage.stage}", counts, spare=1))
     columns.append(Column("verdict", [_word(x) for x in layers]))
     show_table(console, columns, f"{verdict.model} on {verdict.target}, {inputs(verdict.samples, verdict.seed)}")
-    say(console, ("born: wrong here, not handed down by a layer before; wrong sums: accumulators", "dim"))
+    say(console, ("born: made here, not handed down by a layer before; sums: accumulators", "dim"))
     if stages:
         registers = "; ".join(f"{s.stage}: {s.bits}-bit {s.overflow}" for s in stages)
         say(console, (f"overflows: events in stages {registers}", "dim"))
@@ -80,9 +80,9 @@ def _show_references(console: Console, references: dict[str, ReferenceVerdict]) 
             [
                 Column("executor", list(heard), "text"),
                 Column("judged", [number(r.judged) for r in rows]),
-                Column("differ", [number(r.mismatches) for r in rows]),
+                Column("mis-\nmatches", [number(r.mismatches) for r in rows]),
                 *(Column(b.replace("_", "\n"), [number(r.blame[b]) for r in rows]) for b in shown),
-                Column("outputs\ndiffer", [number(r.result["mismatches"]) for r in rows]),
+                Column("result", [number(r.result["mismatches"]) for r in rows]),
                 Column("of", [number(r.result["judged"]) for r in rows]),
             ],
         )
@@ -103,6 +103,6 @@ def _show_references(console: Console, references: dict[str, ReferenceVerdict]) 
 def _first(at: dict[str, Any]) -> str:
     stage = f" in stage {', '.join(map(str, at['overflowed_stages']))}" if at.get("overflowed_stages") else ""
     return (
-        f"first divergence: {at['node']} ({at['op']}), channel {at['channel']}, position {at['position']}: "
+        f"first divergence: {at['name']} ({at['op']}), channel {at['channel']}, position {at['position']}: "
         f"expected {at['expected']}, got {at['got']}; blame: {at['blame']}{stage}"
     )

@@ -73,14 +73,19 @@ class Target(Table):
         return library.families()
 
     @classmethod
-    def load(cls, name_or_path: str | Path) -> Target:
-        """Read a built-in target by name, or a file by path (anything that ends in .toml or holds a separator).
+    def load(cls, target: str | Path | Target) -> Target:
+        """A target as it is, a built-in one by name, or a file by path (what ends in .toml or holds a separator).
 
         Raises:
-            IntsimError: unknown name, a number outside its family, unreadable file, bad TOML, or a key that breaks the
-                grammar.
+            IntsimError: neither of these, unknown name, a number outside its family, unreadable file, bad TOML, or a
+                key that breaks the grammar.
         """
-        text = str(name_or_path)
+        if isinstance(target, Target):
+            return target
+        if not isinstance(target, str | Path):
+            kind = type(target).__name__
+            raise IntsimError(f"target of type {kind}; give the name of a built-in one, a .toml file or a Target")
+        text = str(target)
         return _built_in(text) if not library.is_path(text) else cls._loaded(text)
 
     @classmethod

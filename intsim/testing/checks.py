@@ -88,7 +88,7 @@ def check_dot_product(
         CounterexampleError: they disagree.
         IntsimError: a target that can't be read, operands that don't fit int64.
     """
-    machine = target if isinstance(target, Target) else Target.load(target)
+    machine = Target.load(target)
     strategy = dot_products(machine, max_terms, activation, weight, bias)
 
     def both(case: DotProduct) -> tuple[Accumulation, Any]:

@@ -49,7 +49,7 @@ def check_executor(
     Raises:
         CounterexampleError: they disagree; the text holds the model, the input, and the first output that differs.
     """
-    machine = target if isinstance(target, Target) else Target.load(target)
+    machine = Target.load(target)
 
     def compare(case: QonnxCase) -> int:
         try:

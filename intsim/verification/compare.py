@@ -47,7 +47,7 @@ def first_difference(
         channel, index = place(a.shape, flat)
         accumulates = isinstance(OPS[node.op], Mac)
         info: dict[str, Any] = {
-            "node": node.source or node.name,
+            "name": node.source or node.name,
             "op": node.source_op or node.op,
             "tensor": node.output,
             "channel": channel,

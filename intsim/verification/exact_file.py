@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 
 from intsim.errors import IntsimError
+from intsim.inputs import checked
 from intsim.model import Model
 from intsim.verification.reference import Reference, ReferenceRun
 
@@ -57,7 +58,7 @@ class ExactFile:
         """Exact evaluation; with `given`, of each layer on what an executor had there."""
         feeds = {n: a for n, a in sample.items() if n in self.reference.inputs}
         if self.cut:
-            host = self.model.lowered.prologue.run(self.model.check_inputs(sample))
+            host = self.model.lowered.prologue.run(checked(self.model, sample))
             feeds |= {n: np.asarray((given or {}).get(n, host[n]), np.float64) for n in self.cut}
         try:
             return self.reference.run(feeds, given)

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from intsim.errors import IntsimError
 from intsim.frontend.expression import Expr
 from intsim.graph import IntArray
-from intsim.model import Inputs, Model, opened
+from intsim.inputs import Inputs, samples_of
+from intsim.model import Model, opened
 from intsim.targets import Target
 from intsim.verification.causes import Causes
 from intsim.verification.compare import born_here, difference, first_difference
@@ -28,7 +29,6 @@ from intsim.verification.inexact import Inexact
 from intsim.verification.judge import judge, judge_end
 from intsim.verification.layers import Layer, layers
 from intsim.verification.reference import ReferenceRun
-from intsim.verification.samples import Samples, each_sample
 from intsim.verification.verdict import LayerVerdict, ReferenceVerdict, StageVerdict, Verdict
 
 Report = Callable[[str], None]
@@ -38,8 +38,9 @@ def verify(
     model: str | Path | onnx.ModelProto | Model,
     target: str | Path | Target = "exact",
     inputs: Inputs | None = None,
-    samples: int = 1,
+    samples: int | None = None,
     seed: int = 0,
+    *,
     references: bool = True,
     reference_timeout: float = 15.0,
     progress: Report | None = None,
@@ -48,11 +49,10 @@ def verify(
 
     Args:
         model: path, ModelProto or what `load` returned.
-        target: built-in name, TOML file or `Target`.
-        inputs: one array an input, in the file's shapes, or with one more leading axis: one sample each. Drawn with
-            `seed` where None.
-        samples: how many samples to draw.
-        seed: seed of the drawn samples.
+        target: a built-in name, a TOML file or a `Target`.
+        inputs: as `run` takes them: one sample or many. Drawn with `seed` where None.
+        samples: how many samples to draw where no inputs are given; 1 if None.
+        seed: seed of the first drawn sample.
         references: run the float executors as well.
         reference_timeout: seconds after which an executor is given up, for each sample.
         progress: called with a line of text before each step.
@@ -66,13 +66,9 @@ def verify(
     began = time.monotonic()
     if not 0 < reference_timeout < math.inf:
         raise IntsimError(f"--reference-timeout {reference_timeout}: give a number of seconds above zero")
-    chosen = target if isinstance(target, Target) else Target.load(target)
-    loaded = opened(model, inputs)
+    loaded, chosen = opened(model, inputs), Target.load(target)
     say = progress or (lambda text: None)
-    data = each_sample(loaded, inputs) if inputs is not None else Samples(loaded, samples, seed)
-    if inputs is not None:
-        for sample in data:
-            loaded.check_inputs(sample)
+    data = samples_of(loaded, inputs, samples, seed)
     inexact = Inexact(loaded)
     found = layers(loaded.graph, loaded.quantizer_names) + inexact.unread()
     verdict = Verdict(loaded.path, chosen.name, samples=len(data), seed=None if inputs is not None else seed)

@@ -59,7 +59,7 @@ def test_events_have_a_row_for_each_channel_and_a_column_for_each_stage():
 def test_targets_that_are_exact_here(name):
     """Wide wrapping accumulators with an exact requantizer: no overflow, so nothing differs."""
     model, values = network()
-    exact, found = intsim.run(model, values, keep=True), intsim.run(model, values, name, keep=True)
+    exact, found = intsim.run(model, inputs=values, keep=True), intsim.run(model, name, values, keep=True)
     assert not any(e.any() for e in found.overflows.values())
     for tensor, value in exact.tensors.items():
         np.testing.assert_array_equal(found.tensors[tensor], value, err_msg=tensor)

@@ -10,7 +10,7 @@ from intsim.engine import warmup
 from intsim.engine.run import run_graph
 from intsim.engine.threads import using
 from intsim.targets import Target
-from intsim.verification.samples import draw
+from intsim.inputs import draw
 
 ZOO = Path(__file__).resolve().parents[2] / "models" / "zoo"
 

@@ -9,9 +9,9 @@ import intsim
 from intsim.engine import warmup
 from intsim.engine.run import run_graph
 from intsim.frontend import codes
+from intsim.inputs import draw
 from intsim.jit.compile import census
 from intsim.targets import Target
-from intsim.verification.samples import draw
 
 ZOO = Path(__file__).resolve().parents[2] / "models" / "zoo"
 

@@ -20,10 +20,10 @@ from intsim.explore import evaluation
 from intsim.explore.configuration import Configuration, checked_stage, configured
 from intsim.explore.evaluation import Evaluation
 from intsim.explore.telemetry import Seen
+from intsim.inputs import draw
 from intsim.proofs.bounds import bounds
 from intsim.targets import Target
 from intsim.testing.graphs import qonnx_models
-from intsim.verification.samples import draw
 
 ZOO = Path(__file__).resolve().parents[2] / "models" / "zoo"
 RNG = np.random.default_rng(5)
@@ -88,16 +88,16 @@ def compare(model, samples, start, stage, configuration, evaluate=None):
             np.abs(t.tensors[layer.tensor].astype(object) - r.tensors[layer.tensor].astype(object))
             for t, (r, _) in zip(truth, runs, strict=True)
         ]
-        assert line.codes == sum(g.size for g in gaps)
-        assert line.wrong_codes == sum(int((g > 0).sum()) for g in gaps)
+        assert line.elements == sum(g.size for g in gaps)
+        assert line.mismatches == sum(int((g > 0).sum()) for g in gaps)
         assert line.max_lsb == max(int(g.max()) for g in gaps)
         assert line.sum_lsb == sum(int(g.sum()) for g in gaps)
         sums = [evaluate.macs[m].output for m in layer.macs]
-        assert line.accumulators == len(samples) * sum(int(np.prod(outputs[s].shape)) for s in sums)
+        assert line.sums == len(samples) * sum(int(np.prod(outputs[s].shape)) for s in sums)
         wrong = sum(
             int((t.tensors[s] != r.tensors[s]).sum()) for t, (r, _) in zip(truth, runs, strict=True) for s in sums
         )
-        assert line.wrong_accumulators == wrong
+        assert line.sum_mismatches == wrong
         count = {"transient": 0, "persistent": 0, "elsewhere": 0, "groups": 0}
         for _, demand in runs:
             for mac in layer.macs:
@@ -265,7 +265,7 @@ def test_the_stereo_network_at_every_width():
     for row in found.rows:
         chosen = configured(Target.load("exact"), 0, row.configuration)
         safe = [x.safe for x in bounds(model, chosen).layers]
-        assert [x.proven for x in row.layers if x.accumulators] == safe
+        assert [x.proven for x in row.layers if x.sums] == safe
         assert all(x.observed for x in row.layers if x.proven or row.proven)
         if row.configuration.accumulator in (12, 18, 20, 21):
             evaluate = Evaluation(model, Target.load("exact"), 0, [draw(model, 0)])
@@ -285,7 +285,7 @@ def test_the_bias_of_a_requantizer_meets_the_narrow_register():
         row = compare(model, [sample], target(scheme=FIXED), 0, Configuration(8, rule), evaluate)
         assert row is not None
         line = row.layers[0]
-        assert (line.wrong_accumulators, line.overflowing, line.max_lsb) == (0, 0, 80 - code)
+        assert (line.sum_mismatches, line.overflowing, line.max_lsb) == (0, 0, 80 - code)
 
 
 def test_a_proof_covers_what_an_overflow_before_makes():

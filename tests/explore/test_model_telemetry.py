@@ -35,10 +35,10 @@ ONES = np.float32(np.broadcast_to(np.float32([100, 50]).reshape(1, 2, 1, 1), (1,
 
 def test_by_hand():
     """Sums 100, 150 and 100, 50; clipped to 127 and 50; then 127 + 3 x 127 and 50 + 3 x 50 clipped to 31."""
-    found = intsim.telemetry(model(), {"x": ONES})
+    found = intsim.telemetry(model(), inputs={"x": ONES})
     conv, matmul = (x.stages[0] for x in found.layers)
     assert [x.op for x in found.layers] == ["Conv", "MatMul"]
-    assert (conv.name, conv.bits, conv.groups) == ("unbounded", None, 12)
+    assert (conv.stage, conv.bits, conv.groups) == (1, None, 12)
     assert (conv.low.tolist(), conv.high.tolist(), conv.channel_bits) == ([0, 0], [150, 100], [9, 8])
     # channel 0 holds 150 in 9 bits on the way and at the end; channel 1 holds 100, then 50 in 7
     assert [(conv.partial[n].nonzero()[0].tolist(), conv.final[n].nonzero()[0].tolist()) for n in (0, 1)] == [
@@ -51,8 +51,8 @@ def test_by_hand():
     # the product's only channel is the last axis: outputs 508, 508, 200, 200
     assert (matmul.groups, matmul.high.tolist(), matmul.final[0, 9], matmul.final[0, 10]) == (4, [508], 2, 2)
     first, last = found.clips
-    assert (first.low.tolist(), first.high.tolist(), first.elements) == ([0, 0], [6, 0], 12)
-    assert (last.low.tolist(), last.high.tolist(), last.elements) == ([0], [4], 4)
+    assert (first.raised.tolist(), first.lowered.tolist(), first.elements) == ([0, 0], [6, 0], 12)
+    assert (last.raised.tolist(), last.lowered.tolist(), last.elements) == ([0], [4], 4)
     assert found.overflows == 0
 
 
@@ -64,9 +64,9 @@ def test_every_target(name):
     loaded = intsim.load(model())
     if target.operands and target.operands.activation.bits < 8:
         with pytest.raises(IntsimError, match="doesn't fit the target's"):
-            intsim.telemetry(loaded, values, target)
+            intsim.telemetry(loaded, target, values)
         return
-    found = intsim.telemetry(loaded, values, target)
+    found = intsim.telemetry(loaded, target, values)
     runs = [loaded.run({"x": v}, target) for v in values["x"]]
     assert (found.samples, found.seed) == (3, None)
     assert found.overflows == sum(int(e.sum()) for r in runs for e in r.overflows.values())
@@ -75,7 +75,7 @@ def test_every_target(name):
         assert len(layer.stages) == max(len(target.stages), 1)
         for s, stage in enumerate(target.stages):
             events = sum(r.overflows[node.name][:, s] for r in runs)
-            np.testing.assert_array_equal(layer.stages[s].events, events)
+            np.testing.assert_array_equal(layer.stages[s].overflows, events)
             assert (layer.stages[s].bits, layer.stages[s].overflow) == (stage.bits, stage.overflow)
             if s == 0 and not target.registers.packing:
                 np.testing.assert_array_equal(layer.stages[0].overflowing(stage.bits) > 0, events > 0)
@@ -89,27 +89,27 @@ def test_every_target(name):
 def test_samples_add_up():
     loaded = intsim.load(model())
     values = RNG.integers(-128, 128, (3, 1, 2, 2, 3)).astype(np.float32)
-    whole = intsim.telemetry(loaded, {"x": values}, "wrap-8")
-    parts = [intsim.telemetry(loaded, {"x": v}, "wrap-8") for v in values]
+    whole = intsim.telemetry(loaded, "wrap-8", {"x": values})
+    parts = [intsim.telemetry(loaded, "wrap-8", {"x": v}) for v in values]
     for i, layer in enumerate(whole.layers):
         stage, each = layer.stages[0], [p.layers[i].stages[0] for p in parts]
-        for field in ("partial", "final", "events"):
+        for field in ("partial", "final", "overflows"):
             np.testing.assert_array_equal(getattr(stage, field), sum(getattr(e, field) for e in each))
         np.testing.assert_array_equal(stage.low, np.min([e.low for e in each], axis=0))
         np.testing.assert_array_equal(stage.high, np.max([e.high for e in each], axis=0))
     for i, clip in enumerate(whole.clips):
-        np.testing.assert_array_equal(clip.low, sum(p.clips[i].low for p in parts))
-        np.testing.assert_array_equal(clip.high, sum(p.clips[i].high for p in parts))
+        np.testing.assert_array_equal(clip.raised, sum(p.clips[i].raised for p in parts))
+        np.testing.assert_array_equal(clip.lowered, sum(p.clips[i].lowered for p in parts))
         assert clip.elements == sum(p.clips[i].elements for p in parts)
 
 
 def test_drawn_samples_are_those_of_the_other_verbs(tmp_path):
     onnx.save(model(), tmp_path / "m.onnx")
     drawn = intsim.telemetry(tmp_path / "m.onnx", target="wrap-8", samples=2, seed=5)
-    from intsim.verification.samples import draw
+    from intsim.inputs import draw
 
     loaded = intsim.load(tmp_path / "m.onnx")
-    given = intsim.telemetry(loaded, {"x": np.stack([draw(loaded, s)["x"] for s in (5, 6)])}, "wrap-8")
+    given = intsim.telemetry(loaded, "wrap-8", {"x": np.stack([draw(loaded, s)["x"] for s in (5, 6)])})
     assert drawn.seed == 5
     assert drawn.to_json()["layers"] == given.to_json()["layers"]
     stage = drawn.layers[0].stages[0]

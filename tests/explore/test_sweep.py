@@ -31,7 +31,7 @@ def model(zero=0):
 
 def test_eight_bits_by_hand():
     """Rows 100 and 60: sums 100, 300 and 60, 180. In 8 bits: 200 and 300, 120 and 180 on the way."""
-    found = sweep(model(), X, accumulator=[8])
+    found = sweep(model(), inputs=X, accumulator=[8])
     wrap, saturate = found.rows
     assert (found.stage, found.samples, found.seed, found.accumulators, found.rules) == (
         1,
@@ -44,50 +44,54 @@ def test_eight_bits_by_hand():
         (line,) = row.layers
         # 100, 200, 100 is transient; 300 and 180 are persistent; 60, 120, 60 fits
         assert (line.groups, line.transient, line.persistent, line.elsewhere) == (4, 1, 2, 0)
-        assert (line.accumulators, line.codes) == (4, 4)
+        assert (line.sums, line.elements) == (4, 4)
         assert not line.proven
         assert not line.observed
     # wraps: 300 to 44, 180 to -76; codes 50, 150, 30, 90 become 50, 22, 30, -38
     line = wrap.layers[0]
-    assert (line.wrong_accumulators, line.wrong_codes, line.max_lsb, line.sum_lsb) == (2, 2, 128, 256)
+    assert (line.sum_mismatches, line.mismatches, line.max_lsb, line.sum_lsb) == (2, 2, 128, 256)
     assert line.mean_lsb == 64
     assert wrap.outputs == [OutputRow(wrap.outputs[0].name, 4, 2, 128.0, 128.0, float(np.sqrt(2 * 256**2 / 4)), 256.0)]
     # saturates at 127: 100 ends as 27, 300 and 180 as 127; code 13.5 goes to 14, 63.5 to 64
     line = saturate.layers[0]
-    assert (line.wrong_accumulators, line.wrong_codes, line.max_lsb, line.sum_lsb) == (3, 3, 86, 36 + 86 + 26)
-    assert (saturate.outputs[0].mean, saturate.outputs[0].median, saturate.outputs[0].max) == (2 * 37.0, 62.0, 172.0)
+    assert (line.sum_mismatches, line.mismatches, line.max_lsb, line.sum_lsb) == (3, 3, 86, 36 + 86 + 26)
+    assert (saturate.outputs[0].mean_error, saturate.outputs[0].median_error, saturate.outputs[0].max_error) == (
+        2 * 37.0,
+        62.0,
+        172.0,
+    )
 
 
 def test_from_which_width_on():
     """Sums up to 3 x 128 are proven in 10 bits, 300 is seen in 10, 180 wraps back nowhere below 9."""
-    found = sweep(model(), X, accumulator=range(6, 13))
+    found = sweep(model(), inputs=X, accumulator=range(6, 13))
     assert found.safe_from() == [SafeFrom(found.rows[0].layers[0].name, r, 10, 10, 10) for r in ("wrap", "saturate")]
-    small = sweep(model(), {"x": X["x"] * np.float32(0.5)}, accumulator=range(6, 13))
+    small = sweep(model(), inputs={"x": X["x"] * np.float32(0.5)}, accumulator=range(6, 13))
     # 150 on the way and at the end needs 9 bits
-    assert [(s.overflow, s.proven, s.observed, s.exact) for s in small.safe_from()] == [
+    assert [(s.overflow, s.proven_from, s.observed_from, s.exact_from) for s in small.safe_from()] == [
         ("wrap", 10, 9, 9),
         ("saturate", 10, 9, 9),
     ]
 
 
 def test_axes_one_after_another_or_as_a_grid():
-    found = sweep(model(), X, accumulator=[8, 9], overflow=["wrap"], multiplier=[4, 8, 31])
+    found = sweep(model(), inputs=X, accumulator=[8, 9], overflow=["wrap"], multiplier=[4, 8, 31])
     assert [r.configuration for r in found.rows] == [
         Configuration(8, "wrap"),
         Configuration(9, "wrap"),
         *(Configuration(multiplier=m) for m in (4, 8, 31)),
     ]
-    assert found.requantizer == "fixed-point, rounded once, half_up (exact has scheme exact itself)"
-    grid = sweep(model(), X, accumulator=[8, 9], overflow=["wrap"], multiplier=[4, 8], grid=True)
+    assert found.multiplier_rounding == "fixed-point, rounded once, half_up (exact has scheme exact itself)"
+    grid = sweep(model(), inputs=X, accumulator=[8, 9], overflow=["wrap"], multiplier=[4, 8], grid=True)
     assert [(r.configuration.accumulator, r.configuration.multiplier) for r in grid.rows] == [
         (8, 4),
         (9, 4),
         (8, 8),
         (9, 8),
     ]
-    assert grid.safe_from()[0].proven is None
-    only = sweep(model(), X, target="cpu-int32", multiplier=[6])
-    assert (only.stage, only.requantizer) == (None, "fixed-point, two roundings")
+    assert grid.safe_from()[0].proven_from is None
+    only = sweep(model(), inputs=X, target="cpu-int32", multiplier=[6])
+    assert (only.stage, only.multiplier_rounding) == (None, "fixed-point, two roundings")
     assert only.rows[0].layers[0].proven
 
 
@@ -161,40 +165,40 @@ def rows(found):
 @pytest.mark.parametrize("after", [0, 1, 3])
 def test_an_interrupted_sweep_goes_on(tmp_path, after):
     widths = {"accumulator": [7, 8, 9], "multiplier": [5]}
-    whole = sweep(model(), X, **widths)
+    whole = sweep(model(), inputs=X, **widths)
     folder = tmp_path / "deep" / "sweep"
     say, _ = stopping(after)
     with pytest.raises(StopError):
-        sweep(model(), X, **widths, folder=folder, progress=say)
+        sweep(model(), inputs=X, **widths, folder=folder, progress=say)
     assert folder.exists() == bool(after)
     if after:
         assert len((folder / "rows.jsonl").read_text().splitlines()) == 1 + after
     say, seen = stopping(99)
-    again = sweep(model(), X, **widths, folder=folder, progress=say)
+    again = sweep(model(), inputs=X, **widths, folder=folder, progress=say)
     assert len(seen) == 7 - after
     assert again.resumed == after
     assert rows(again) == rows(whole)
     say, seen = stopping(0)
-    assert rows(sweep(model(), X, **widths, folder=folder, progress=say)) == rows(whole)
+    assert rows(sweep(model(), inputs=X, **widths, folder=folder, progress=say)) == rows(whole)
     # other widths of the same sweep are added to it
-    wider = sweep(model(), X, accumulator=[8, 12], folder=folder)
+    wider = sweep(model(), inputs=X, accumulator=[8, 12], folder=folder)
     assert wider.resumed == 2
     assert len(wider.rows) == 4
 
 
 def test_a_line_cut_off_is_forgotten(tmp_path):
-    whole = sweep(model(), X, accumulator=[7, 8], folder=tmp_path)
+    whole = sweep(model(), inputs=X, accumulator=[7, 8], folder=tmp_path)
     path = tmp_path / "rows.jsonl"
     text = path.read_text()
     path.write_text(text[:-40])
-    again = sweep(model(), X, accumulator=[7, 8], folder=tmp_path)
+    again = sweep(model(), inputs=X, accumulator=[7, 8], folder=tmp_path)
     assert again.resumed == 3
     assert rows(again) == rows(whole)
     assert path.read_text() == text
 
 
 def test_rows_survive_the_file():
-    for row in sweep(model(), X, accumulator=[8], multiplier=[4]).rows:
+    for row in sweep(model(), inputs=X, accumulator=[8], multiplier=[4]).rows:
         assert Row.from_json(json.loads(json.dumps(row.to_json()))) == row
 
 
@@ -225,30 +229,30 @@ def test_rows_of_another_sweep_are_refused(tmp_path, changes, what):
 
 
 def test_the_same_target_under_another_name_goes_on(tmp_path):
-    sweep(model(), X, accumulator=[8], folder=tmp_path)
+    sweep(model(), inputs=X, accumulator=[8], folder=tmp_path)
     named = Target.load("exact").model_copy(update={"name": "other", "title": "another title"})
-    assert sweep(model(), X, named, accumulator=[8], folder=tmp_path).resumed == 2
+    assert sweep(model(), named, X, accumulator=[8], folder=tmp_path).resumed == 2
 
 
 @pytest.mark.parametrize(
     "text", ["", "\n", "[]\n", "{}\nnot json\n", '{"format": "intsim-sweep-1"}\n{"a": 1}\n', "\udcff"]
 )
 def test_damaged_rows_are_refused(tmp_path, text):
-    sweep(model(), X, accumulator=[8], folder=tmp_path)
+    sweep(model(), inputs=X, accumulator=[8], folder=tmp_path)
     (tmp_path / "rows.jsonl").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(IntsimError, match=r"rows\.jsonl: "):
-        sweep(model(), X, accumulator=[8], folder=tmp_path)
-    assert sweep(model(), X, accumulator=[8], folder=tmp_path, restart=True).resumed == 0
+        sweep(model(), inputs=X, accumulator=[8], folder=tmp_path)
+    assert sweep(model(), inputs=X, accumulator=[8], folder=tmp_path, restart=True).resumed == 0
 
 
 def test_a_folder_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(IntsimError, match="is a file"):
-        sweep(model(), X, accumulator=[8], folder=tmp_path / "file")
+        sweep(model(), inputs=X, accumulator=[8], folder=tmp_path / "file")
     with pytest.raises(IntsimError, match="is a file"):
-        sweep(model(), X, accumulator=[8], folder=tmp_path / "file" / "below")
+        sweep(model(), inputs=X, accumulator=[8], folder=tmp_path / "file" / "below")
     with pytest.raises(IntsimError, match="doesn't fit the target's u4 operand"):
-        sweep(model(), X, "dsp48e2-int4", accumulator=[8], folder=tmp_path / "new")
+        sweep(model(), "dsp48e2-int4", X, accumulator=[8], folder=tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 

@@ -124,7 +124,7 @@ def compare_bounds(found, claimed, expected):
                 found.add(
                     "bounds", f"{layer.name}: register {i + 1} holds {low}..{high}, bounds {stage.low}..{stage.high}"
                 )
-            if not stage.channels_unsafe and any(v[i] for v in seen.events):
+            if not stage.unsafe_channels and any(v[i] for v in seen.events):
                 found.add("bounds", f"{layer.name}: register {i + 1} is called safe and overflows")
         if layer.safe and any(map(any, seen.events)):
             found.add("bounds", f"{layer.name} is called safe and overflows")
@@ -147,7 +147,7 @@ def compare_telemetry(found, claimed, expected):
                 "high": (stage.high.tolist(), [v[i] for v in seen.need_high]),
                 "partial": ([sparse(h) for h in stage.partial], [v[i] for v in seen.partial]),
                 "final": ([sparse(h) for h in stage.final], [v[i] for v in seen.final]),
-                "events": (stage.events.tolist(), [v[i] for v in seen.events]),
+                "events": (stage.overflows.tolist(), [v[i] for v in seen.events]),
             }
             for what, (theirs, mine) in rows.items():
                 if theirs != mine:
@@ -167,7 +167,7 @@ def compare_certificate(found, certificate, model, net, machine, exact, expected
         found.add("certify", f"certified, and {gap} are wrong")
     for claim in certificate.layers:
         # a claim speaks of right integers; behind an overflow before a layer sees others
-        if found.safe and claim.safe == claim.channels and any(map(any, expected.layers[claim.name].events)):
+        if found.safe and claim.safe_channels == claim.channels and any(map(any, expected.layers[claim.name].events)):
             found.add("certify", f"{claim.name}: every channel safe, and registers overflow")
     runs = {0: (exact, expected)}  # of the sample given; one that was constructed is run anew
     for obstacle in certificate.obstacles:
@@ -207,7 +207,7 @@ def replayed(example, runs, model, net, machine):
     right = exact.layers[maker.source].result if sums else exact.codes[maker.source]
     if right[at] != example.expected:
         return f"expects {example.expected}, exact is {right[at]}"
-    if example.network.first == example.through[0]:  # nothing was wrong before: the network's own run shows it
+    if example.network.first_node == example.through[0]:  # nothing was wrong before: the network's own run shows it
         hit = got.layers[maker.source].result if sums else got.codes[maker.source]
         if hit[at] != example.got:
             return f"shows {example.got}, the machine makes {hit[at]}"
@@ -220,7 +220,7 @@ def compare_sweep(found, model, net, target, machine, exact, bits):
         return
     width = min(max(bits - found.seed % 3, 2), 64)
     rule = ["wrap", "saturate"][found.seed // 3 % 2]
-    swept = intsim.sweep(model, net.inputs, target, accumulator=[width], overflow=[rule])
+    swept = intsim.sweep(model, target, net.inputs, accumulator=[width], overflow=[rule])
     parts = layers(model.graph, model.quantizer_names)
     parts = [p for p in parts if p.tensor not in model.graph.inputs]
     nodes = {n.name: n for n in model.graph.nodes}
@@ -244,13 +244,13 @@ def compare_sweep(found, model, net, target, machine, exact, bits):
             if machine.packing is None and sources and line.observed != (events == 0):
                 found.add("sweep", f"{c}: {line.name}: observed {line.observed}, {events} events")
             wrong = sum(int((got.layers[s].result != exact.layers[s].result).sum()) for s in sources)
-            if line.wrong_accumulators != wrong:
-                found.add("sweep", f"{c}: {line.name}: {line.wrong_accumulators} wrong sums, {wrong} are")
+            if line.sum_mismatches != wrong:
+                found.add("sweep", f"{c}: {line.name}: {line.sum_mismatches} wrong sums, {wrong} are")
             maker = makers[part.tensor]
             if maker.op == "requantize" and maker.source in exact.codes:
                 count = int((got.codes[maker.source] != exact.codes[maker.source]).sum())
-                if line.wrong_codes != count:
-                    found.add("sweep", f"{c}: {line.name}: {line.wrong_codes} wrong codes, {count} are")
+                if line.mismatches != count:
+                    found.add("sweep", f"{c}: {line.name}: {line.mismatches} wrong codes, {count} are")
 
 
 def contradict(seed, exact_biases=False, choose=drawn):
@@ -263,7 +263,7 @@ def contradict(seed, exact_biases=False, choose=drawn):
     found.biased = sum(any(seen.bias) for seen in exact.layers.values())
     try:
         model = intsim.load(net.model)
-        got = intsim.run(model, net.inputs, "exact", keep=True)
+        got = intsim.run(model, "exact", net.inputs, keep=True)
     except IntsimError as error:
         found.add("exact", f"refused: {error}")
         return found
@@ -277,7 +277,7 @@ def contradict(seed, exact_biases=False, choose=drawn):
         expected, refusal = None, str(error)
     try:
         target = Target.from_toml(text, name) if name == "random" else Target.load(name)
-        got = intsim.run(model, net.inputs, target, keep=True)
+        got = intsim.run(model, target, net.inputs, keep=True)
     except IntsimError as error:
         found.state = "refused"
         if expected is not None:
@@ -291,7 +291,7 @@ def contradict(seed, exact_biases=False, choose=drawn):
     with no_internal_error(found, "bounds"):
         compare_bounds(found, intsim.bounds(model, target), expected)
     with no_internal_error(found, "telemetry"):
-        compare_telemetry(found, intsim.telemetry(model, net.inputs, target), expected)
+        compare_telemetry(found, intsim.telemetry(model, target, net.inputs), expected)
     with no_internal_error(found, "certify"):
         try:
             certificate = intsim.certify(model, target, [net.inputs])

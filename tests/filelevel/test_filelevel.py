@@ -196,7 +196,7 @@ def test_ties_the_other_way_are_seen(monkeypatch):
     def verbs():
         found = contradict.Found(0, "rtl-shift", text, "")
         model = intsim.load(net.model)  # anew: a loaded one keeps its program
-        contradict.compare_run(found, "run", model, expected, intsim.run(model, net.inputs, "rtl-shift", keep=True))
+        contradict.compare_run(found, "run", model, expected, intsim.run(model, "rtl-shift", net.inputs, keep=True))
         return set(found.contradictions)
 
     assert verbs() == {"run"}

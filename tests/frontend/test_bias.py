@@ -195,7 +195,7 @@ def test_every_form_has_its_bias_in_the_register(form, flavour, quantizes):
     # the register holds the sum with the bias: one bit too few and it overflows, on every rule
     layer = intsim.bounds(loaded, "exact").layers[0]
     assert (out.low, out.high) == (layer.low, layer.high)
-    needed = layer.bits
+    needed = layer.required_bits
     assert intsim.bounds(loaded, f"wrap-{needed}").safe
     assert not intsim.bounds(loaded, f"wrap-{needed - 1}").safe
     assert intsim.certify(loaded, f"saturate-{needed - 1}").verdict in ("refuted", "open")
@@ -217,7 +217,7 @@ def test_exact_and_inexact_scales_agree():
                 mac(loaded).arrays["bias"].tolist(),
                 run.tensors[mac(loaded).output].tolist(),
                 [e.tolist() for e in run.overflows.values()],
-                (layer.low, layer.high, layer.bits, layer.safe),
+                (layer.low, layer.high, layer.required_bits, layer.safe),
                 intsim.certify(loaded, "wrap-12").verdict,
             )
         )

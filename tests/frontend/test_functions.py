@@ -108,7 +108,7 @@ def test_written_out_they_mean_the_same(case):
     assert len(set(names)) == len(names)
     x = np.float32(RNG.integers(-40, 40, (2, 6)) * 0.25)
     ends = [quantized(y, 0.5, 5) for y in right(quantized(x, 0.25, 6))]
-    run = intsim.run(model, {"x": x})
+    run = intsim.run(model, inputs={"x": x})
     for output, value in zip(model.graph.output, [*ends, *right(ends[0])], strict=True):
         np.testing.assert_array_equal(run.outputs[output.name], np.float32(value), err_msg=output.name)
     assert intsim.verify(model, inputs={"x": x}, references=False).verdict == "exact"
@@ -129,7 +129,7 @@ def test_names_of_the_file_are_left_alone():
     made = [o for n in flat.graph.node for o in n.output]
     assert len(set(made)) == len(made)
     data = {"x": np.float32(RNG.integers(-40, 40, (2, 6)) * 0.25)}
-    out = intsim.run(model, data).outputs
+    out = intsim.run(model, inputs=data).outputs
     np.testing.assert_array_equal(out[f"{call_.name}.t"], out[f"{call_.name}.t#2"])
 
 

@@ -52,7 +52,7 @@ def epilogue(make, shape=(2, 6), least=2, kinds=None, opset=17):
     ends = ends if isinstance(ends, list) else [ends]
     model = net.model(*ends, kinds=kinds(ends) if kinds else None)
     values = {"x": halves(RNG, shape)}
-    return model, values, intsim.run(model, values), Reference(model).run(values)
+    return model, values, intsim.run(model, inputs=values), Reference(model).run(values)
 
 
 def same(run, reference, names):
@@ -100,7 +100,7 @@ def test_integers_behind_outputs():
     y = net.quant(net.node("MatMul", net.quant(net.input(2, 6)), net.quant(halves(RNG, (6, 4)))), 0.75)
     z = net.node("Softmax", net.node("Transpose", y))
     model, values = net.model(y, z), {"x": halves(RNG, (2, 6))}
-    run = intsim.run(model, values)
+    run = intsim.run(model, inputs=values)
     np.testing.assert_array_equal(run.codes[y], Reference(model).run(values).codes[y])
 
 
@@ -112,14 +112,14 @@ def test_epilogue_that_reads_the_input():
     z = net.node("Sigmoid", y)
     w = net.node("Add", z, x)
     model, values = net.model(w), {"x": halves(RNG, (2, 6))}
-    same(intsim.run(model, values), Reference(model).run(values), [w])
+    same(intsim.run(model, inputs=values), Reference(model).run(values), [w])
 
 
 def test_output_types():
     for kind, dtype in ((TensorProto.DOUBLE, np.float64), (TensorProto.FLOAT16, np.float16)):
         net = Net()
         y = net.node("Cast", net.quant(net.input(2, 6)), to=kind)
-        assert intsim.run(net.model(y, kinds={y: kind}), {"x": halves(RNG, (2, 6))}).outputs[y].dtype == dtype
+        assert intsim.run(net.model(y, kinds={y: kind}), inputs={"x": halves(RNG, (2, 6))}).outputs[y].dtype == dtype
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_output_types():
 def test_bad_inputs(inputs, text):
     net = Net()
     with pytest.raises(intsim.IntsimError, match=text) as error:
-        intsim.run(net.model(net.quant(net.input(2, 6))), inputs)
+        intsim.run(net.model(net.quant(net.input(2, 6))), inputs=inputs)
     assert "\n" not in str(error.value)
 
 
@@ -149,8 +149,8 @@ def test_integer_inputs_stay_in_their_type(kind, bad):
     zero = net.const(0, kind=kind)
     y = net.node("DequantizeLinear", net.input(2, 2, kind=kind), np.float32(0.25), zero)
     model = net.model(net.quant(y))
-    intsim.run(model, {"x": np.zeros((2, 2), np.int64)})
+    intsim.run(model, inputs={"x": np.zeros((2, 2), np.int64)})
     with pytest.raises(intsim.IntsimError, match="which intsim takes"):
-        intsim.run(model, {"x": np.full((2, 2), bad)})
+        intsim.run(model, inputs={"x": np.full((2, 2), bad)})
     with pytest.raises(intsim.IntsimError, match="takes integers"):
-        intsim.run(model, {"x": np.zeros((2, 2))})
+        intsim.run(model, inputs={"x": np.zeros((2, 2))})

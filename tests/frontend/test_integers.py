@@ -81,11 +81,11 @@ def test_constants_fold_as_the_graph_computes(op, name):
     bits = np.iinfo(name).bits
     value = np.array([0, 1, 2, 3], name)
     if bits < 64:
-        out = intsim.run(net.model(y, kinds={y: KINDS[name]}), {"x": value}).outputs[y]
+        out = intsim.run(net.model(y, kinds={y: KINDS[name]}), inputs={"x": value}).outputs[y]
         assert out.tolist() == expected.tolist()
     live = Net(21)
     y = live.node(op, live.input(4, kind=KINDS[name]), b)
-    out = intsim.run(live.model(y, kinds={y: KINDS[name]}), {"x": a if bits < 64 else value}).outputs[y]
+    out = intsim.run(live.model(y, kinds={y: KINDS[name]}), inputs={"x": a if bits < 64 else value}).outputs[y]
     wanted = (
         expected
         if bits < 64
@@ -165,7 +165,7 @@ def test_operators_on_codes(what, again):
     codes = Reference(model).run({"x": x}).codes[model.graph.node[0].output[0]].astype(np.int8)
     with np.errstate(over="ignore"):
         expected = twin(codes)
-    run = intsim.run(model, {"x": x})
+    run = intsim.run(model, inputs={"x": x})
     if again:
         np.testing.assert_array_equal(run.outputs["again"], expected)
     else:
@@ -199,7 +199,7 @@ def test_casts_keep_low_bits(to, inside):
     expected = np.clip(expected, -(2**15), 2**15 - 1) if inside else expected
     model = net.model(y, kinds={y: TensorProto.INT16} if inside else None)
     np.testing.assert_array_equal(
-        intsim.run(model, {"x": ALL}).outputs[y], expected if inside else np.float32(expected)
+        intsim.run(model, inputs={"x": ALL}).outputs[y], expected if inside else np.float32(expected)
     )
     np.testing.assert_array_equal(Reference(model).run({"x": ALL}).value(y), expected)
 
@@ -220,7 +220,7 @@ def test_division_rounds_as_onnx_says(op, swap, name):
     one = net.node("Div" if op == "Div" else "Mod", x, b, **at)
     two = net.node("Div" if op == "Div" else "Mod", x, net.input(48, name="y", kind=KINDS[name]), **at)
     model = net.model(one, two, kinds={one: KINDS[name], two: KINDS[name]})
-    run = intsim.run(model, {"x": a, "y": b})
+    run = intsim.run(model, inputs={"x": a, "y": b})
     reference = Reference(model).run({"x": a, "y": b})
     for y in (one, two):
         assert run.outputs[y].tolist() == expected.tolist()
@@ -260,7 +260,7 @@ def test_what_onnx_leaves_open_is_refused(what):
     x = np.array([-(2**31), 2**31 - 1, -(2**31), 5], np.int32)
     kind = TensorProto.UINT32 if what == "shift" else TensorProto.INT32
     with pytest.raises(intsim.IntsimError, match=text) as error:
-        intsim.run(net.model(y, kinds={y: kind}), {"x": x[:4] if what != "mean" else x[[0, 2, 3, 3]]})
+        intsim.run(net.model(y, kinds={y: kind}), inputs={"x": x[:4] if what != "mean" else x[[0, 2, 3, 3]]})
     assert "\n" not in str(error.value)
     assert "node " in str(error.value)
 
@@ -270,9 +270,9 @@ def test_a_float_that_no_integer_holds_is_not_cast():
     x = net.node("Relu", net.node("DequantizeLinear", net.input(3, kind=TensorProto.INT16), np.float32(0.75)))
     y = net.node("Cast", net.node("Exp", x), to=TensorProto.INT32)
     model = net.model(y, kinds={y: TensorProto.INT32})
-    assert intsim.run(model, {"x": np.int16([-1, 2, 4])}).outputs[y].tolist() == [1, 4, 20]
+    assert intsim.run(model, inputs={"x": np.int16([-1, 2, 4])}).outputs[y].tolist() == [1, 4, 20]
     with pytest.raises(intsim.IntsimError, match="doesn't fit int32"):
-        intsim.run(model, {"x": np.int16([0, 0, 100])})
+        intsim.run(model, inputs={"x": np.int16([0, 0, 100])})
 
 
 def test_an_output_declared_as_another_type_is_refused():
@@ -356,7 +356,7 @@ def test_clip_of_reals_takes_the_lower_bound_first(opset, ends, tail):
     )
     y = y if tail else net.quant(y, 0.125)
     x = halves(RNG, (2, 4))
-    out = intsim.run(net.model(y), {"x": x}).outputs[y]
+    out = intsim.run(net.model(y), inputs={"x": x}).outputs[y]
     np.testing.assert_allclose(out, Reference(net.model(y)).run({"x": x}).value(y), rtol=1e-6)
     assert ends[0] < ends[1] or (out == np.float32(-0.25)).all()
 
@@ -400,7 +400,7 @@ def test_resizes_of_old_opsets(what, place):
         y = net.node(op, q, np.float32(scales), mode=mode)
     y = net.quant(y, 0.0625, 0, 9) if place == "quantizer" else y
     expected = twin(np.exp(x.astype(np.float64)) if place == "host" else x.astype(np.float64))
-    run = intsim.run(net.model(y), {"x": x})
+    run = intsim.run(net.model(y), inputs={"x": x})
     np.testing.assert_allclose(run.outputs[y], expected, rtol=1e-6)
     np.testing.assert_allclose(Reference(net.model(y)).run({"x": x}).value(y), expected, rtol=1e-6)
 

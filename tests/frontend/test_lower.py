@@ -285,7 +285,7 @@ def test_float_model_with_one_quantizer_names_the_others():
     """Weights that lie on a power-of-two grid of 16 bits are integers; others are not."""
     net = Net()
     y = net.node("MatMul", net.quant(net.input(2, 4)), np.float32(RNG.normal(size=(4, 2))))
-    run = intsim.run(net.model(y), {"x": halves(RNG, (2, 4))})  # nothing behind it: a float epilogue
+    run = intsim.run(net.model(y), inputs={"x": halves(RNG, (2, 4))})  # nothing behind it: a float epilogue
     assert run.outputs[y].shape == (2, 2)
     refused(net.model(net.quant(y)), "MatMul")
 
@@ -314,7 +314,7 @@ def test_an_input_that_is_an_output():
     net = Net()
     x = net.input(2, 4, kind=TensorProto.INT8)
     y = net.node("DequantizeLinear", x, np.float32(0.5), np.int8(1))
-    run = intsim.run(net.model(x, y, kinds={x: TensorProto.INT8}), {"x": np.int8([[1, 2, 3, 4]] * 2)})
+    run = intsim.run(net.model(x, y, kinds={x: TensorProto.INT8}), inputs={"x": np.int8([[1, 2, 3, 4]] * 2)})
     np.testing.assert_array_equal(run.outputs[x], [[1, 2, 3, 4]] * 2)
     np.testing.assert_array_equal(run.outputs[y], [[0, 0.5, 1, 1.5]] * 2)
 
@@ -329,7 +329,7 @@ def test_node_order_does_not_matter():
     nodes = list(model.graph.node)[::-1]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    np.testing.assert_array_equal(intsim.run(model, values).outputs[y], wanted)
+    np.testing.assert_array_equal(intsim.run(model, inputs=values).outputs[y], wanted)
 
 
 def test_names_that_collide_with_made_ones():

@@ -204,7 +204,7 @@ def test_size_is_folded():
     x = net.quant(net.input(2, 3))
     y = net.node("Reshape", x, net.node("Unsqueeze", net.node("Size", x), np.int64([0])))
     values = halves(RNG, (2, 3))
-    run = intsim.run(net.model(x, y), {"x": values})
+    run = intsim.run(net.model(x, y), inputs={"x": values})
     np.testing.assert_array_equal(run.outputs[y], run.outputs[x].reshape(-1))
 
 

@@ -98,7 +98,7 @@ def test_names_on_the_host():
         model = net.model(net.quant(y, 0.01, 0, 10), net.quant(n, 0.01, 0, 10))
         conv = next(v.name for v in model.graph.node if v.op_type == "Conv")
         rename(model, n, rename_to.format(conv))
-        out = list(intsim.run(model, {"x": x}).outputs.values())
+        out = list(intsim.run(model, inputs={"x": x}).outputs.values())
         assert out[0].any()
         assert abs(out[1] + x).max() < 0.006
     for rename_to in ("{}~shape", "{}~rows", "{}~done"):
@@ -109,7 +109,7 @@ def test_names_on_the_host():
         model = net.model(net.node("Sub", y, n))
         soft = next(v.name for v in model.graph.node if v.op_type == "LogSoftmax")
         rename(model, n, rename_to.format(soft))
-        made = next(iter(intsim.run(model, {"x": np.ones((1, 2, 3), np.float32)}).outputs.values()))
+        made = next(iter(intsim.run(model, inputs={"x": np.ones((1, 2, 3), np.float32)}).outputs.values()))
         np.testing.assert_allclose(made, np.full((1, 2, 3), 1 - np.log(6)), rtol=1e-6)
 
 
@@ -125,7 +125,7 @@ def test_two_nodes_of_one_name():
     model = net.model(net.quant(a, 0.01, 0, 8), net.quant(b, 0.01, 0, 8))
     for node in model.graph.node:
         node.name = "n"
-    first, second = intsim.run(model, {"x": np.float32(RNG.normal(size=(1, 6, 6, 2)))}).outputs.values()
+    first, second = intsim.run(model, inputs={"x": np.float32(RNG.normal(size=(1, 6, 6, 2)))}).outputs.values()
     assert first.any()
     kept = (abs(first) < 1.27) & (abs(second) < 1.27)
     np.testing.assert_array_equal(first[kept], -second[kept])

@@ -123,7 +123,7 @@ def test_quantizers_of_onnx_runtime_mean_the_standard_ones():
     net = Net()
     q = net.node("QuantizeLinear", net.input(1, 4), np.float32(0.5), np.int16(3), domain="com.microsoft")
     y = net.node("DequantizeLinear", q, np.float32(0.5), np.int16(3), domain="com.microsoft")
-    out = intsim.run(net.model(y), {"x": np.float32([[0.25, 0.75, -3, 1e6]])}).outputs[y]
+    out = intsim.run(net.model(y), inputs={"x": np.float32([[0.25, 0.75, -3, 1e6]])}).outputs[y]
     np.testing.assert_array_equal(out, np.float32([[0, 1, -3, 16382]]))
 
 
@@ -224,7 +224,7 @@ def test_rows_before_opset_13_on_the_host(op):
     row = x.reshape(-1).astype(np.float64)
     share = np.exp(row) / np.exp(row).sum()
     right = {"Softmax": share, "LogSoftmax": np.log(share), "Hardmax": np.float64(row == 5)}[op]
-    out = intsim.run(net.model(y), {"x": x}).outputs[y]
+    out = intsim.run(net.model(y), inputs={"x": x}).outputs[y]
     np.testing.assert_allclose(out.reshape(-1), right, rtol=1e-6)
 
 
@@ -243,7 +243,7 @@ def test_an_integer_input_type_is_unchanged_by_the_table():
     net = Net()
     x = net.input(2, 3, name="codes", kind=TensorProto.INT8)
     y = net.node("MatMulInteger", x, np.int8(np.ones((3, 2))))
-    assert intsim.run(net.model(y), {"codes": np.int8([[1, 2, 3], [4, 5, 6]])}).outputs[y].tolist() == [
+    assert intsim.run(net.model(y), inputs={"codes": np.int8([[1, 2, 3], [4, 5, 6]])}).outputs[y].tolist() == [
         [6, 6],
         [15, 15],
     ]

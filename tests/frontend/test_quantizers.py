@@ -247,7 +247,7 @@ def test_scale_from_the_graph_input():
     y = net.node("QuantizeLinear", x, s, np.int8(0))
     model = net.model(y, kinds={y: TensorProto.INT8})
     values = halves(RNG, (2, 4))
-    run = intsim.run(model, {"x": values, "s": np.float32(0.25)})
+    run = intsim.run(model, inputs={"x": values, "s": np.float32(0.25)})
     wanted = Reference(model, {"s": np.float32(0.25)}).run({"x": values}).codes[y]
     np.testing.assert_array_equal(run.outputs[y], wanted)
     assert run.outputs[y].dtype == np.int8

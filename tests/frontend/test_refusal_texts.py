@@ -187,7 +187,7 @@ def test_shapes_behind_the_last_quantizer_are_measured():
     shape = net.node(
         "Concat", net.node("Slice", net.node("Shape", y), np.int64([0]), np.int64([1])), np.int64([2, 3]), axis=0
     )
-    out = intsim.run(net.model(net.node("Reshape", y, shape)), {"x": np.zeros((2, 6), np.float32)}).outputs
+    out = intsim.run(net.model(net.node("Reshape", y, shape)), inputs={"x": np.zeros((2, 6), np.float32)}).outputs
     assert next(iter(out.values())).shape == (2, 2, 3)
 
 

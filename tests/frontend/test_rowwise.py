@@ -324,7 +324,7 @@ def test_transformer_on_machines(target):
     bounds, certificate = intsim.bounds(model, chosen), intsim.certify(model, chosen)
     overflows = sum(int(events.sum()) for events in quick.overflows.values())
     assert len(bounds.layers) == sum(n.op in ("conv", "matmul") for n in model.graph.nodes) == 8
-    telemetry = intsim.telemetry(model, sample, chosen)
+    telemetry = intsim.telemetry(model, chosen, sample)
     assert len(telemetry.layers) == 8
     verdict = intsim.verify(model, chosen, sample, references=False)
     assert verdict.overflows == overflows
@@ -340,7 +340,7 @@ def test_transformer_on_machines(target):
 
 def test_transformer_swept():
     """Narrow registers of the two-tensor products change what Softmax reads; wide ones change nothing."""
-    rows = intsim.sweep(Block().model(), image(1), accumulator=[24, 13], overflow=["wrap"]).rows
+    rows = intsim.sweep(Block().model(), inputs=image(1), accumulator=[24, 13], overflow=["wrap"]).rows
     wide, narrow = ({x.name: x for x in row.layers} for row in rows)
     assert not any(x.wrong_codes for x in wide.values())
     assert any(x.wrong_codes for n, x in narrow.items() if n.startswith("Softmax"))

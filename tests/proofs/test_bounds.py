@@ -73,7 +73,7 @@ def test_no_extreme_lies_outside(rng, out, cin, kernel, zero, pads):
         for channel, bits in enumerate(layer.channel_bits):
             assert -(1 << bits - 1) <= acc[:, channel].min()
             assert acc[:, channel].max() < 1 << bits - 1
-    assert layer.bits <= layer.type_bits
+    assert layer.required_bits <= layer.type_bits
 
 
 @given(
@@ -110,11 +110,11 @@ def test_bits_at_powers_of_two(k, offset, bits):
     m = 2**k + offset
     found = only(matmul(np.ones((m, 1)), 1, 0))
     assert (found.low, found.high) == (0, m)
-    assert found.bits == found.channel_bits[0] == k + 1 + bits
+    assert found.required_bits == found.channel_bits[0] == k + 1 + bits
     down = only(matmul(-np.ones((m, 1)), 1, 0))
     assert (down.low, down.high) == (-m, 0)
     # -2**k still fits k + 1 bits, and -1 fits one
-    assert down.bits == (m - 1).bit_length() + 1
+    assert down.required_bits == (m - 1).bit_length() + 1
 
 
 def test_bound_by_types():
@@ -128,13 +128,14 @@ def test_unsafe_channels_on_avx2():
     pairs = [(64, 64), (64, 65), (127, 1), (127, 2), (-64, -64), (-64, -65), (-127, -2), (127, -127), (1, 1), (-128, 0)]
     model = matmul(np.array(pairs).T, 8, 0)
     layer = only(model, "x86-avx2")
-    assert [s.stage for s in layer.stages] == ["1: 16-bit saturate", "2: 32-bit wrap", "3: 32-bit wrap"]
+    stages = [(s.stage, s.bits, s.overflow) for s in layer.stages]
+    assert stages == [(1, 16, "saturate"), (2, 32, "wrap"), (3, 32, "wrap")]
     unsafe = [p for p in pairs if 255 * sum(v for v in p if v > 0) > 32767 or 255 * sum(v for v in p if v < 0) < -32768]
     assert unsafe == [(64, 65), (127, 2), (-64, -65), (-127, -2)]
-    assert layer.stages[0].channels_unsafe == 4
-    assert [s.channels_unsafe for s in layer.stages[1:]] == [0, 0]
+    assert layer.stages[0].unsafe_channels == 4
+    assert [s.unsafe_channels for s in layer.stages[1:]] == [0, 0]
     assert (layer.stages[0].high, layer.stages[0].low) == (255 * 129, -255 * 129)
-    assert layer.stages[0].bits == 17
+    assert layer.stages[0].required_bits == 17
     assert not layer.safe
     assert not intsim.bounds(model, "x86-avx2").safe
     assert only(model, "x86-vnni").safe
@@ -159,9 +160,9 @@ def test_a_proof_of_safety_is_kept(rng, name, depth):
         (found,) = loaded.run({"x": x}, name).overflows.values()
         events += found
     for i, stage in enumerate(layer.stages):
-        if stage.channels_unsafe == 0:
+        if stage.unsafe_channels == 0:
             assert not events[:, i].any()
-        assert (events[:, i] > 0).sum() <= stage.channels_unsafe
+        assert (events[:, i] > 0).sum() <= stage.unsafe_channels
     if layer.safe:
         assert not events.any()
 
@@ -188,15 +189,15 @@ def test_two_tensors():
     b = net.quant(net.input(5, 3, name="b"), 1, 0, 3, signed=0)
     layer = only(net.model(net.node("MatMul", a, b)))
     assert (layer.low, layer.high, layer.depth) == (5 * -8 * 7, 5 * 7 * 7, 5)
-    assert layer.bits == 10
+    assert layer.required_bits == 10
 
 
 def test_json_and_nothing_to_prove():
     found = intsim.bounds(matmul(np.ones((3, 2))), "cpu-int32").to_json()
-    assert set(found) == {"model", "target", "safe", "layers"}
+    assert set(found) == {"format", "model", "target", "safe", "layers"}
     (layer,) = found["layers"]
     assert (layer["depth"], layer["channels"], layer["low"], layer["high"]) == (3, 2, -384, 381)
-    assert layer["stages"][0]["channels_unsafe"] == 0
+    assert layer["stages"][0]["unsafe_channels"] == 0
     net = Net()
     x = net.node("DequantizeLinear", net.input(1, 3, kind=TensorProto.INT8), np.float32(1), np.int8(0))
     empty = intsim.bounds(net.model(net.quant(x)))
@@ -291,8 +292,8 @@ def test_a_budget_speaks_of_what_the_multiplier_sees():
 def test_a_layer_shows_every_bound():
     """One channel by hand: u8 by (2, -1) plus -100. Late: 510 stands before -100; in any order -355 as well."""
     layer = only(matmul(np.array([[2], [-1]]), 8, 0, bias=np.array([-100])))
-    ends = [(x.low, x.high, x.bits) for x in (layer.own_order, layer.any_order, layer.products)]
-    assert (layer.low, layer.high, layer.bits) == (-355, 410, 10)
+    ends = [(x.low, x.high, x.required_bits) for x in (layer.own_order, layer.any_order, layer.products)]
+    assert (layer.low, layer.high, layer.required_bits) == (-355, 410, 10)
     assert ends == [(-355, 510, 10), (-355, 510, 10), (-255, 510, 10)]
     assert (layer.budget.l1, layer.budget.a2q_bits) == ([3], [11])
     assert (layer.any_order.channel_low, layer.any_order.channel_high) == ([-355], [510])
@@ -321,9 +322,9 @@ def test_the_widths_are_minimal(rng, bias, size, lanes):
         return f'{{ sum = "rest", bits = {bits}, overflow = "saturate" }}'
 
     own = layer(rest(64)).own_order
-    assert layer(rest(own.bits)).safe
-    assert not layer(rest(own.bits - 1)).safe
+    assert layer(rest(own.required_bits)).safe
+    assert not layer(rest(own.required_bits - 1)).safe
     found = layer(rest(64))
-    assert found.bits <= own.bits <= found.any_order.bits
-    split = f'{{ sum = {size}, lanes = {lanes}, bits = {found.any_order.bits}, overflow = "wrap" }}'
-    assert layer(split, rest(found.any_order.bits)).safe
+    assert found.required_bits <= own.required_bits <= found.any_order.required_bits
+    split = f'{{ sum = {size}, lanes = {lanes}, bits = {found.any_order.required_bits}, overflow = "wrap" }}'
+    assert layer(split, rest(found.any_order.required_bits)).safe

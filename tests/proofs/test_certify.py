@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import intsim
 from intsim.errors import IntsimError
+from intsim.inputs import draw
 from intsim.proofs import certify as checking
 from intsim.proofs import check as checking_module
 from intsim.proofs import replay
@@ -21,7 +22,6 @@ from intsim.proofs.certificate import FORMAT, Certificate, digest, text
 from intsim.proofs.check import Check, check, read, sample_numbers
 from intsim.proofs.subject import target_content, target_from
 from intsim.targets import Target
-from intsim.verification.samples import Samples, draw
 
 ZOO = Path(__file__).resolve().parents[2] / "models" / "zoo"
 BAR = ("exact", "cpu-int32", "x86-vnni", "x86-avx2", "dsp48e2")
@@ -91,7 +91,7 @@ def test_what_is_certified_has_no_wrong_input(rng, registers, scheme, layers):
     )
     model = intsim.load(tiny(rng, layers, 64, 2, 3))
     try:
-        found = intsim.certify(model, chosen, Samples(model, 1, 0), 0)
+        found = intsim.certify(model, chosen, samples=1, seed=0)
     except IntsimError:
         return
     wrong = wrong_somewhere(model, chosen, 2, 3)
@@ -142,13 +142,13 @@ def test_wrapping_back_is_no_obstacle():
     wraps, clips, narrow = (
         intsim.certify(seesaw(), target(one.format(*how))) for how in ((8, "wrap"), (8, "saturate"), (7, "wrap"))
     )
-    assert (wraps.verdict, wraps.layers[0].safe, wraps.layers[0].wraps_back) == ("certified", 0, [0])
+    assert (wraps.verdict, wraps.layers[0].safe_channels, wraps.layers[0].wraps_back) == ("certified", 0, [0])
     assert (clips.verdict, clips.layers[0].wrong, clips.layers[0].wraps_back) == ("refuted", [0], [])
     assert (narrow.verdict, narrow.layers[0].wrong) == ("refuted", [0])
     (stated,) = clips.obstacles[0].counterexamples
     assert (stated.expected, stated.got) == (100, 27)
-    assert (wraps.layers[0].registers[0].high, wraps.layers[0].registers[0].needs) == (200, 9)
-    assert intsim.certify(seesaw(), target(one.format(9, "saturate"))).layers[0].safe == 1
+    assert (wraps.layers[0].stages[0].high, wraps.layers[0].stages[0].required_bits) == (200, 9)
+    assert intsim.certify(seesaw(), target(one.format(9, "saturate"))).layers[0].safe_channels == 1
 
 
 def never_both(rows):
@@ -167,8 +167,8 @@ EIGHT = '{ sum = "rest", bits = 8, overflow = "saturate" }'  # 7 x 15 = 105 fits
 def test_open_is_a_layer_that_nothing_is_known_to_reach():
     """The second layer saturates on codes that the first one never makes together: open, whatever is searched."""
     model, chosen = never_both(4), target(EIGHT)
-    found = intsim.certify(model, chosen, Samples(model, 16, 0), 0)
-    assert (found.verdict, found.samples["searched"], found.samples["seed"]) == ("open", 16, 0)
+    found = intsim.certify(model, chosen, samples=16, seed=0)
+    assert (found.verdict, found.search["samples"], found.search["seed"]) == ("open", 16, 0)
     (obstacle,) = found.obstacles
     (stated,) = obstacle.counterexamples
     assert (stated.level, stated.expected, stated.got) == ("layer", 210, 127)
@@ -216,8 +216,8 @@ def test_samples_refute_what_lies_deep():
     model = intsim.load(net.model(z))
     without = intsim.certify(model, "x86-avx2")
     assert (without.verdict, [o.status for o in without.obstacles]) == ("open", ["open"])
-    found = intsim.certify(model, "x86-avx2", Samples(model, 9, 3), 3)
-    assert (found.verdict, found.samples["searched"]) == ("refuted", 1)
+    found = intsim.certify(model, "x86-avx2", samples=9, seed=3)
+    assert (found.verdict, found.search["samples"]) == ("refuted", 1)
     (obstacle,) = found.obstacles
     layer, network = obstacle.counterexamples
     assert (layer.level, network.level, network.network.sample) == ("layer", "network", 0)
@@ -272,7 +272,7 @@ def test_qcdq():
     x = net.qdq(net.input(1, 4), 1, np.uint8(100))
     w = net.node("DequantizeLinear", np.full((4, 2), 100, np.int8), np.float32(1), np.int8(-20))
     model = intsim.load(net.model(net.qdq(net.node("MatMul", x, w), 512, np.uint8(3))))
-    assert intsim.certify(model, "cpu-int32").layers[0].safe == 2
+    assert intsim.certify(model, "cpu-int32").layers[0].safe_channels == 2
     found = intsim.certify(model, "x86-avx2")
     assert found.verdict == "refuted"
     (stated,) = found.obstacles[0].counterexamples
@@ -295,7 +295,7 @@ def test_a_packed_multiplier_borrows():
     w = net.quant(np.float32([[1, 2], [-3, 4], [5, -6]]), 1, 0, 4)
     model = intsim.load(net.model(net.node("MatMul", x, w)))
     for name, verdict in (("dsp48e2-int8-raw", "refuted"), ("dsp48e2-int8", "certified")):
-        found = intsim.certify(model, name, Samples(model, 4, 0), 0)
+        found = intsim.certify(model, name, samples=4, seed=0)
         assert found.verdict == verdict
     (obstacle,) = intsim.certify(model, "dsp48e2-int8-raw").obstacles
     (stated,) = obstacle.counterexamples
@@ -328,7 +328,7 @@ def certified(tmp_path_factory) -> tuple[intsim.Model, Certificate, dict]:
     path = tmp_path_factory.mktemp("certify") / "m.onnx"
     onnx.save(small(), path)
     model = intsim.load(path)
-    found = intsim.certify(model, OWN, Samples(model, 2, 7), 7, multipliers=True)
+    found = intsim.certify(model, OWN, samples=2, seed=7, multipliers=True)
     return model, found, json.loads(found.text())
 
 
@@ -348,9 +348,7 @@ def test_a_file_is_confirmed(certified):
 
 def test_the_same_model_and_target_give_the_same_bytes(certified):
     model, found, _ = certified
-    assert (
-        intsim.certify(intsim.load(model.path), OWN, Samples(model, 2, 7), 7, multipliers=True).text() == found.text()
-    )
+    assert intsim.certify(intsim.load(model.path), OWN, samples=2, seed=7, multipliers=True).text() == found.text()
 
 
 def test_a_file_can_be_read_by_people(certified):
@@ -443,13 +441,13 @@ def noticed_in_file(folder, model, found, content) -> bool:
         return True
 
 
-@pytest.mark.parametrize("path", [("samples", "sha256"), ("samples", "searched"), ("samples", "seed")])
+@pytest.mark.parametrize("path", [("search", "sha256"), ("search", "samples"), ("search", "seed")])
 def test_samples_are_checked_too(certified, path):
     """Fewer samples than were needed, another seed; with the digest put right."""
     model, found, content = certified
     for value in (-1, 0, 8, "7", 2.0):
         other = copy.deepcopy(content)
-        other["samples"][path[1]] = value
+        other["search"][path[1]] = value
         other["digest"] = digest(other)
         assert noticed(model, found, other), value
 
@@ -476,7 +474,7 @@ def test_damaged_files_and_other_models_are_refused(certified, tmp_path):
         with pytest.raises(IntsimError, match="not a certificate, or damaged"):
             read(path)
     path.write_text(json.dumps({**content, "format": "intsim-certificate-9"}))
-    with pytest.raises(IntsimError, match=r"intsim-certificate-9.*is not intsim-certificate-2"):
+    with pytest.raises(IntsimError, match=r"intsim-certificate-9.*is not intsim-certificate-3"):
         read(path)
     for key in content:
         if key not in ("format",):
@@ -492,7 +490,7 @@ def test_damaged_files_and_other_models_are_refused(certified, tmp_path):
 
 def test_a_missing_sample_is_asked_for(certified):
     model, _, content = certified
-    given = {**content, "samples": {**content["samples"], "seed": None}}
+    given = {**content, "search": {**content["search"], "seed": None}}
     with pytest.raises(IntsimError, match=r"sample 0 of the certificate is missing.*\.npz"):
         check({**given, "digest": digest(given)}, model, {})
 
@@ -509,10 +507,10 @@ def test_targets_survive_a_certificate(name):
 def bar(name: str, chosen: str) -> None:
     """A certificate, or counterexamples that show the predicted wrong integers when they run."""
     model = intsim.load(ZOO / f"{name}_w8a8.qonnx.onnx")
-    found = intsim.certify(model, chosen, Samples(model, 1, 0), 0)
+    found = intsim.certify(model, chosen, samples=1, seed=0)
     if chosen in ("exact", "x86-vnni", "dsp48e2"):
         assert (found.verdict, found.obstacles) == ("certified", [])
-        assert all(layer.safe == layer.channels for layer in found.layers)
+        assert all(layer.safe_channels == layer.channels for layer in found.layers)
         assert all(r.equal for r in found.requantizers)
         return
     assert found.verdict == "refuted"

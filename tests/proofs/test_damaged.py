@@ -12,9 +12,9 @@ from test_forgeries import network
 
 import intsim
 from intsim.errors import IntsimError
+from intsim.inputs import draw
 from intsim.proofs.certificate import digest
 from intsim.proofs.check import Check, check, read, sample_numbers
-from intsim.verification.samples import Samples, draw
 
 DEEP: object = 1
 for _ in range(300):
@@ -79,7 +79,7 @@ def refuted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("damaged")
     onnx.save(network(), folder / "m.onnx")
     model = intsim.load(folder / "m.onnx")
-    found = intsim.certify(model, "x86-avx2", Samples(model, 2, 4), 4)
+    found = intsim.certify(model, "x86-avx2", samples=2, seed=4)
     return folder, model, json.loads(found.text())
 
 
@@ -149,10 +149,10 @@ def test_any_value_at_the_top(refuted, odd):
         b"\x00",
         b"[" * 200_000,
         b'{"a":' * 200_000,
-        b'{"format": "intsim-certificate-2", "format": "intsim-certificate-2"}',
+        b'{"format": "intsim-certificate-3", "format": "intsim-certificate-3"}',
         b"1" * 10_000,
         b"\xef\xbb\xbf{}",
-        b'{"format": ["intsim-certificate-2"]}',
+        b'{"format": ["intsim-certificate-3"]}',
         b'{"format": "\\ud800"}',
         b"NaN",
     ],

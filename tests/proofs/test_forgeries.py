@@ -15,7 +15,7 @@ import pytest
 from frontend.build import Net
 
 from intsim import cli
-from intsim.proofs.certificate import FORMAT, FORMAT_1, digest, text
+from intsim.proofs.certificate import FORMAT, FORMAT_1, FORMAT_2, digest, text
 from intsim.proofs.subject import target_content
 from intsim.targets import Target
 
@@ -111,8 +111,8 @@ edited("layer dropped")(lambda c, m: c["layers"].pop())
 edited("layer twice")(lambda c, m: c["layers"].append(c["layers"][0]))
 edited("all claims dropped")(lambda c, m: [c[k].clear() for k in ("layers", "requantizers")])
 edited("input range narrowed")(set_("layers.1.inputs", [[0, 3]]))
-edited("register needs less")(set_("layers.1.registers.0.needs", 8))
-edited("register wider")(set_("layers.1.registers.0.bits", 33))
+edited("register needs less")(set_("layers.1.stages.0.required_bits", 8))
+edited("register wider")(set_("layers.1.stages.0.bits", 33))
 edited("fewer channels")(set_("layers.1.channels", 1))
 edited("requantizers swapped")(lambda c, m: swap(c["requantizers"]))
 edited("range of a requantizer's cell")(set_("requantizers.1.cells.0.low", -(10**6)))
@@ -124,10 +124,10 @@ edited("model's hash")(set_("model.sha256", "1" * 64))
 edited("graph's hash")(set_("model.graph_sha256", "2" * 64))
 edited("verdict refuted without a reason")(set_("verdict", "refuted"))
 edited("verdict disputed without a reason")(set_("verdict", "disputed"))
-edited("samples that nobody searched")(set_("samples.searched", 7))
-edited("seed of nothing")(set_("samples.seed", 5))
-edited("given samples that nobody searched")(set_("samples", {"searched": 3, "seed": None, "sha256": "3" * 64}))
-edited("more integers read")(set_("reading.integers", 10**9))
+edited("samples that nobody searched")(set_("search.samples", 7))
+edited("seed of nothing")(set_("search.seed", 5))
+edited("given samples that nobody searched")(set_("search", {"samples": 3, "seed": None, "sha256": "3" * 64}))
+edited("more integers read")(set_("reading.elements", 10**9))
 edited("more inputs read")(lambda c, m: c["reading"]["inputs"].append("drawn"))
 edited("other inputs read")(set_("reading.sha256", "4" * 64))
 edited("a reading that refused")(set_("reading.refused", "no"))
@@ -145,12 +145,12 @@ edited("position moved", "refuted")(lambda c, m: c["obstacles"][0]["counterexamp
 edited("inputs of the counterexample emptied", "refuted")(
     lambda c, m: [v.update(at=[], values=[]) for v in c["obstacles"][0]["counterexamples"][0]["inputs"].values()]
 )
-edited("seed of the samples", "refuted")(set_("samples.seed", 5))
+edited("seed of the samples", "refuted")(set_("search.seed", 5))
 edited("sample renumbered", "refuted")(
     lambda c, m: c["obstacles"][0]["counterexamples"][-1]["network"].update(sample=1)
 )
-edited("another seed searched in vain", "drawn")(set_("samples.seed", 9))
-edited("fewer samples searched in vain", "drawn")(set_("samples.searched", 1))
+edited("another seed searched in vain", "drawn")(set_("search.seed", 9))
+edited("fewer samples searched in vain", "drawn")(set_("search.samples", 1))
 edited("an open layer called undecided", "open")(
     lambda c, m: (c.update(verdict="undecided"), c["obstacles"][0].update(status="undecided"))
 )
@@ -167,10 +167,10 @@ def open_called_certified(made: Made) -> dict:
     """Without its obstacles, and with clean layers."""
     content = made("open")
     for layer in content["layers"]:
-        layer.update(safe=layer["channels"], wrong=[], undecided=[])
-        for register in layer["registers"]:
-            register["unsafe"] = 0
-    content.update(verdict="certified", obstacles=[], samples={"searched": 0, "seed": None, "sha256": ""})
+        layer.update(safe_channels=layer["channels"], wrong=[], undecided=[])
+        for stage in layer["stages"]:
+            stage["unsafe_channels"] = 0
+    content.update(verdict="certified", obstacles=[], search={"samples": 0, "seed": None, "sha256": ""})
     return content
 
 
@@ -295,9 +295,9 @@ def test_given_samples_that_were_searched_in_vain_are_not_kept(made, certify):
     """Nothing can contradict them; it is said that they can't be searched again."""
     code, out, _ = certify("--check", "open.json")
     assert code == 0
-    assert ("of 2 samples given 0 are here" in out) == (made("open")["samples"]["searched"] == 2)
+    assert ("of 2 samples given 0 are here" in out) == (made("open")["search"]["samples"] == 2)
     content = made("drawn")
-    content["samples"]["seed"] = None
+    content["search"]["seed"] = None
     content["digest"] = digest(content)
     Path("called.json").write_text(text(content))
     code, out, _ = certify("--check", "called.json")
@@ -305,9 +305,44 @@ def test_given_samples_that_were_searched_in_vain_are_not_kept(made, certify):
     assert "note: of 2 samples given 0 are here; the others can't be searched again" in out
 
 
+def format_2(content: dict) -> dict:
+    """A certificate as format 2 wrote it."""
+    for layer in content["layers"]:
+        stages = [{k: v for k, v in s.items() if k != "stage"} for s in layer.pop("stages")]
+        renames = {"required_bits": "needs", "unsafe_channels": "unsafe"}
+        layer["registers"] = [{renames.get(k, k): v for k, v in s.items()} for s in stages]
+        layer["safe"] = layer.pop("safe_channels")
+    for claim in content["requantizers"]:
+        claim["multiplier_bits"] = claim.pop("exact_multiplier_widths")
+        for cell in claim["cells"]:
+            cell.update(wrong=cell.pop("wrong_intervals"), refused=cell.pop("refused_intervals"))
+    for obstacle in content["obstacles"]:
+        for network in (c["network"] for c in obstacle["counterexamples"] if c["network"] is not None):
+            network["first"] = network.pop("first_node")
+    content["samples"] = content.pop("search")
+    content["samples"]["searched"] = content["samples"].pop("samples")
+    reading = content["reading"]
+    for new, old in (("elements", "integers"), ("cut", "given"), ("disagreement", "first")):
+        reading[old] = reading.pop(new)
+    return {**content, "format": FORMAT_2}
+
+
+@pytest.mark.parametrize("name", ["certified", "narrow", "refuted", "open", "drawn"])
+def test_a_file_of_format_2_is_read(name, made, certify):
+    """Its keys had other names; a changed claim is noticed in it as well."""
+    content = format_2(made(name))
+    for needs, wanted in ((content["layers"][0]["registers"][0]["needs"], 0), (1, 1)):
+        content["layers"][0]["registers"][0]["needs"] = needs
+        content["digest"] = digest(content)
+        Path(f"{name}2.json").write_text(text(content))
+        code, out, err = certify("--check", f"{name}2.json")
+        assert (code, err) == (wanted, ""), out
+        assert "note: an old format with other keys" in out
+
+
 def test_an_old_file_is_read_and_its_target_compared(made, certify):
     """Format 1 held no reading of the file; a renamed target is noticed in it as well."""
-    content = made("certified")
+    content = format_2(made("certified"))
     del content["reading"]
     content.update(format=FORMAT_1, samples={"limit": 1, "searched": 0, "seed": 0})
     for name, wanted in (("wrap-32", 0), ("wrap-12", 1)):

@@ -180,7 +180,7 @@ def test_where_nothing_overflows_ranges_are_those_of_the_graph(name):
 
 def test_sweeps_call_proven_what_bounds_call_safe():
     model = chain_of_two(5, 7)
-    found = intsim.sweep(model, {"x": np.float32([[3]])}, accumulator=range(3, 12), multiplier=(4, 6), grid=True)
+    found = intsim.sweep(model, inputs={"x": np.float32([[3]])}, accumulator=range(3, 12), multiplier=(4, 6), grid=True)
     for row in found.rows:
         at = row.configuration
         machine = target(

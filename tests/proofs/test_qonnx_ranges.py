@@ -94,7 +94,7 @@ def test_two_intervals():
     assert (middle * middle - spread, middle * middle + spread) == (-0.5, 1.0)
     made = graph("matmul", (1, 1), 0, 1, {}, ((1, 1), 0, 1), zero_point=0)
     found = bound(made)
-    assert (found.low, found.high, found.bits) == (0, 1, 2)
+    assert (found.low, found.high, found.required_bits) == (0, 1, 2)
     assert attained(made)
 
 
@@ -117,9 +117,9 @@ def test_float32_width_at_two_to_the_31(extra, bits):
     assert np.float32(-(2**31)) - np.float32(1) == np.float32(-(2**31))
     made = matmul(np.ones((128, 1)), (1, 128), 0, 1, bias=[2**31 - 128 + extra])
     found = bound(made)
-    assert (found.high, found.bits, found.any_order.bits) == (2**31 + extra, bits, bits)
+    assert (found.high, found.required_bits, found.any_order.required_bits) == (2**31 + extra, bits, bits)
     down = bound(matmul(-np.ones((128, 1)), (1, 128), 0, 1, bias=[-(2**31) + 128 - 1 - extra]))
-    assert (down.low, down.bits) == (-(2**31) - 1 - extra, bits)
+    assert (down.low, down.required_bits) == (-(2**31) - 1 - extra, bits)
     assert attained(made)
 
 
@@ -127,16 +127,16 @@ def test_float32_width_at_two_to_the_31(extra, bits):
 def test_the_asymmetric_end_of_the_signed_range(k):
     """FINN pull request 323: a signed sum that reaches +2^k needs k + 2 bits, one that reaches -2^k only k + 1."""
     up = bound(matmul(np.array([[1], [-1]]), (1, 2), 0, 1, bias=[2**k - 1]))
-    assert (up.low, up.high, up.bits) == (2**k - 2, 2**k, k + 2)
+    assert (up.low, up.high, up.required_bits) == (2**k - 2, 2**k, k + 2)
     down = bound(matmul(np.array([[1], [-1]]), (1, 2), 0, 1, bias=[-(2**k) + 1]))
-    assert (down.low, down.high, down.bits) == (-(2**k), -(2**k) + 2, k + 1)
+    assert (down.low, down.high, down.required_bits) == (-(2**k), -(2**k) + 2, k + 1)
 
 
 def test_logarithms_of_widths_round():
     """`ceil(log2(max(-min, 1 + max))) + 1`, FINN's width, is a bit short at 2^49 in double precision: 50 for 51."""
     top = 2**49
     assert math.ceil(math.log2(max(0, 1 + top))) + 1 == 50
-    assert bound(matmul(np.ones((1, 1)), (1, 1), 0, 1, bias=[top - 1])).bits == 51
+    assert bound(matmul(np.ones((1, 1)), (1, 1), 0, 1, bias=[top - 1])).required_bits == 51
 
 
 def test_padding_is_part_of_the_range():
@@ -151,6 +151,6 @@ def test_padding_is_part_of_the_range():
 def test_finished_ranges_do_not_bound_sums_on_the_way():
     """Inputs 6..7 by +1 and -1: finished -1..1, 2 bits; but 7 stands in the register before -6 arrives."""
     found = bound(matmul(np.array([[1], [-1]]), (1, 2), 6, 7))
-    assert (found.low, found.high, found.bits) == (-1, 1, 2)
-    assert (found.own_order.low, found.own_order.high, found.own_order.bits) == (-1, 7, 4)
-    assert (found.any_order.low, found.any_order.high, found.any_order.bits) == (-7, 7, 4)
+    assert (found.low, found.high, found.required_bits) == (-1, 1, 2)
+    assert (found.own_order.low, found.own_order.high, found.own_order.required_bits) == (-1, 7, 4)
+    assert (found.any_order.low, found.any_order.high, found.any_order.required_bits) == (-7, 7, 4)

@@ -19,11 +19,11 @@ from intsim import cli
 from intsim.errors import IntsimError
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import HANDLERS
+from intsim.inputs import draw
 from intsim.proofs import reading
 from intsim.proofs.check import check
 from intsim.report.certificate import sentence
 from intsim.targets import Target
-from intsim.verification.samples import draw
 
 
 def network() -> onnx.ModelProto:
@@ -106,13 +106,13 @@ def test_what_is_read_right_is_certified():
     """Every quantizer and the open end, on every input."""
     model = intsim.load(network())
     found = intsim.certify(model)
-    assert (found.verdict, found.reading.first, found.reading.refused) == ("certified", None, "")
+    assert (found.verdict, found.reading.disagreement, found.reading.refused) == ("certified", None, "")
     assert found.reading.inputs == ["low", "high", "alternating", "drawn"]
     run = model.run(draw(model, 0), keep=True)
     quantized = [t for t in model.graph.tensors.values() if t.onnx and t.onnx.startswith("quant")]
     each = sum(run.tensors[t.name].size for t in quantized)
     assert len(quantized) == 6
-    assert found.reading.integers >= 4 * (each + run.outputs[next(iter(run.outputs))].size)
+    assert found.reading.elements >= 4 * (each + run.outputs[next(iter(run.outputs))].size)
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -128,7 +128,7 @@ def test_a_misread_file_is_disputed(name, chosen, monkeypatch):
     assert found.obstacles == []
     assert found.verdict == "disputed"
     assert not found.holds
-    first = found.reading.first
+    first = found.reading.disagreement
     assert first is not None
     assert first.expected != first.got
     words = sentence(found)
@@ -147,7 +147,7 @@ def test_a_limit_that_no_input_shows(monkeypatch):
     plant(monkeypatch, *FAULTS["narrow overlooked"])
     found = intsim.certify(intsim.load(model))
     assert found.verdict == "disputed"
-    first = found.reading.first
+    first = found.reading.disagreement
     assert first is not None
     assert (first.op, first.expected, first.got) == ("MatMul, greatest code", 30, 31)
 
@@ -206,7 +206,7 @@ def test_what_the_evaluator_cannot_read_is_not_certified(monkeypatch):
     monkeypatch.setattr(reading, "ExactFile", refuse)
     model = intsim.load(network())
     found = intsim.certify(model)
-    assert (found.verdict, found.obstacles, found.reading.integers) == ("unread", [], 0)
+    assert (found.verdict, found.obstacles, found.reading.elements) == ("unread", [], 0)
     assert sentence(found) == (
         "The graph could not be compared with an independent reading of the file: m.onnx: node 'a' (Odd): operator Odd "
         "is unknown"
@@ -257,8 +257,8 @@ def test_host_work_before_the_first_quantizer():
     assert found.verdict == "certified"
     assert [name.removeprefix("far ") for name in found.reading.inputs] == ["low", "high", "alternating", "drawn"]
     assert "far high" in found.reading.inputs
-    assert len(found.reading.given) == 1
-    assert f"given {found.reading.given[0]} of the host." in sentence(found)
+    assert len(found.reading.cut) == 1
+    assert f"given {found.reading.cut[0]} of the host." in sentence(found)
     net = Net()
     x = net.quant(net.node("Sqrt", net.input(1, 4)), 0.1, 0, 4)
     y = net.quant(net.node("MatMul", x, net.quant(np.eye(4, dtype=np.float32), 1, 0, 2)), 0.25, 0, 4)

@@ -8,7 +8,6 @@ import intsim
 from intsim.errors import IntsimError
 from intsim.proofs import replay
 from intsim.targets import Target
-from intsim.verification.samples import Samples
 
 
 def target(stages: str, requantize: str, operands: str = "") -> Target:
@@ -39,7 +38,7 @@ def test_a_refusal_comes_before_a_counterexample(what, overflow):
     chosen = target(stages, 'scheme = "exact"' if what == "operands" else 'scheme = "tosa"', operands)
     model = later_refused(what)
     with pytest.raises(IntsimError, match="doesn't fit" if what == "operands" else "multiplier below 0") as caught:
-        intsim.certify(model, chosen, Samples(model, 1, 0), 0)
+        intsim.certify(model, chosen, samples=1, seed=0)
     assert model.graph.nodes[-1].source in str(caught.value) or "MatMul" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -59,7 +58,7 @@ def test_a_wrong_sum_that_the_scheme_refuses(reads_input, deep):
         y = net.quant(net.node("MatMul", y, net.quant(np.eye(2, dtype=np.float32), 1, 0, 2)), 1, 0, 8)
     model = intsim.load(net.model(y))
     chosen = target('{ sum = "rest", bits = 36, overflow = "wrap" }', 'scheme = "tosa"')
-    found = intsim.certify(model, chosen, Samples(model, 2, 0), 0)
+    found = intsim.certify(model, chosen, samples=2, seed=0)
     assert not found.holds
     assert "registers" in {o.kind for o in found.obstacles}
     for obstacle in found.obstacles:

@@ -240,12 +240,14 @@ def rounds_to_even(model, inputs):
         for attribute in node.attribute:
             if attribute.name == "rounding_mode":
                 attribute.s = b"ROUND"
-    return intsim.run(model, inputs).outputs
+    return intsim.run(model, inputs=inputs).outputs
 
 
 def test_an_executor_passes_and_a_wrong_one_is_found():
-    assert check_executor(lambda m, x: intsim.run(m, x).outputs, models=few_models(), max_examples=40).cases >= 30
-    assert check_executor(lambda m, x: intsim.run(m, x).outputs, max_examples=5).cases == 5
+    assert (
+        check_executor(lambda m, x: intsim.run(m, inputs=x).outputs, models=few_models(), max_examples=40).cases >= 30
+    )
+    assert check_executor(lambda m, x: intsim.run(m, inputs=x).outputs, max_examples=5).cases == 5
     with pytest.raises(CounterexampleError) as found:
         check_executor(rounds_to_even, models=few_models(), max_examples=100)
     text = str(found.value)
@@ -255,16 +257,16 @@ def test_an_executor_passes_and_a_wrong_one_is_found():
     for broken, message in (
         (lambda m, x: {}, "is missing; there are none"),
         (
-            lambda m, x: {n: v[:, :2] for n, v in intsim.run(m, x).outputs.items()},
+            lambda m, x: {n: v[:, :2] for n, v in intsim.run(m, inputs=x).outputs.items()},
             r"has shape \(1, 2\), expected \(1, 4\)",
         ),
-        (lambda m, x: {n: v + 0.5 for n, v in intsim.run(m, x).outputs.items()}, "4 of 4 differ"),
-        (lambda m, x: {n: v * np.nan for n, v in intsim.run(m, x).outputs.items()}, "got nan"),
+        (lambda m, x: {n: v + 0.5 for n, v in intsim.run(m, inputs=x).outputs.items()}, "4 of 4 differ"),
+        (lambda m, x: {n: v * np.nan for n, v in intsim.run(m, inputs=x).outputs.items()}, "got nan"),
     ):
         with pytest.raises(CounterexampleError, match=message):
             check_executor(broken, models=few_models(), max_examples=20)
     # float32 rounding of a value is not a wrong code
-    near = lambda m, x: {n: np.float32(v * (1 + 1e-7)) for n, v in intsim.run(m, x).outputs.items()}  # noqa: E731
+    near = lambda m, x: {n: np.float32(v * (1 + 1e-7)) for n, v in intsim.run(m, inputs=x).outputs.items()}  # noqa: E731
     check_executor(near, models=few_models(), max_examples=20)
 
 

@@ -14,9 +14,9 @@ from onnx import TensorProto
 import intsim
 from intsim.frontend import conv, qonnx
 from intsim.frontend.context import Context
+from intsim.inputs import Drawn, draw, samples_of
 from intsim.verification.compare import difference, place, segment_of
 from intsim.verification.layers import layers
-from intsim.verification.samples import Samples, draw, each_sample
 
 ZOO = Path(__file__).resolve().parents[2] / "models" / "zoo"
 RNG = np.random.default_rng(7)
@@ -60,7 +60,7 @@ def test_three_products_into_16_bits(tmp_path, overflow, result):
     path = tmp_path / "m.onnx"
     onnx.save(three_products(), path)
     x = {"x": np.full((1, 3), 127, np.float32)}
-    run = intsim.run(path, x, target(tmp_path, overflow), keep=True)
+    run = intsim.run(path, target(tmp_path, overflow), x, keep=True)
     (codes,) = (run.tensors[n] for n in run.overflows)
     assert codes.tolist() == [[result]]
     assert next(iter(run.outputs.values())).tolist() == [[result]]
@@ -95,7 +95,7 @@ def test_pairs_saturate_on_avx2_and_not_on_vnni():
     assert stages == [(1, 16, "saturate", 1), (2, 32, "wrap", 0), (3, 32, "wrap", 0)]
     assert (layer.elements, layer.mismatches, layer.born, layer.max_lsb) == (8, 1, 1, 64770 - 32767)
     at = found.first_divergence
-    assert at["node"].startswith("Conv")
+    assert at["name"].startswith("Conv")
     assert (at["op"], at["channel"], at["position"]) == ("Conv", 1, [0, 1, 1, 0])
     assert (at["expected"], at["got"], at["blame"], at["overflowed_stages"]) == (64770, 32767, "overflow", [1])
     vnni = intsim.verify(two_channels(), "x86-vnni", one_loud_place(), references=False)
@@ -239,13 +239,13 @@ def test_layers_of_a_network():
 def test_samples_of_a_batch():
     model = intsim.load(two_channels())
     one, batch = np.zeros((1, 2, 2, 2), np.float32), np.arange(24, dtype=np.float32)
-    assert len(each_sample(model, {"x": one})) == 1
+    assert len(samples_of(model, {"x": one})) == 1
     for shape in ((3, 1, 2, 2, 2), (3, 2, 2, 2)):
-        parts = each_sample(model, {"x": batch.reshape(shape)})
+        parts = samples_of(model, {"x": batch.reshape(shape)})
         assert [p["x"].shape for p in parts] == [one.shape] * 3
         assert np.concatenate([p["x"].reshape(-1) for p in parts]).tolist() == batch.tolist()
     with pytest.raises(intsim.IntsimError, match="input x holds 0 samples"):
-        each_sample(model, {"x": np.zeros((0, 1, 2, 2, 2), np.float32)})
+        samples_of(model, {"x": np.zeros((0, 1, 2, 2, 2), np.float32)})
 
 
 def test_drawn_samples():
@@ -255,10 +255,10 @@ def test_drawn_samples():
     assert x.dtype == np.float32
     assert (x == draw(model, 5)["x"]).all()
     assert (x != draw(model, 6)["x"]).any()
-    many = np.concatenate([s["x"] for s in Samples(model, 50, 0)])
+    many = np.concatenate([s["x"] for s in Drawn(model, 50, 0)])
     assert -13 <= many.min() < 5
     assert 250 < many.max() <= 268
-    assert len(Samples(model, 10**9, 0)) == 10**9
+    assert len(Drawn(model, 10**9, 0)) == 10**9
     net = Net()
     codes = net.input(2, 500, kind=TensorProto.INT8)
     net.node("DequantizeLinear", codes, np.float32(1), np.int8(0))

@@ -1,0 +1,183 @@
+"""Words: what every verb prints, as JSON and as tables, against docs/json.md and docs/glossary.md."""
+
+import json
+import re
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from proofs.test_forgeries import network
+from rich.table import Table
+
+import intsim
+from intsim import cli
+from intsim.proofs.certificate import Disagreement
+
+DOCS = Path(__file__).parent.parent / "docs"
+VERBS: dict[str, tuple[str, ...]] = {
+    "inspect": ("inspect", "m.onnx"),
+    "lower": ("lower", "m.onnx", "--out", "lowered"),
+    "run": ("run", "m.onnx", "--target", "x86-avx2", "--profile"),
+    "verify": ("verify", "m.onnx", "--target", "x86-avx2", "--samples", "2"),
+    "bounds": ("bounds", "m.onnx", "--target", "x86-avx2", "--witness", "witness"),
+    "telemetry": ("telemetry", "m.onnx", "--target", "x86-avx2", "--channels"),
+    "plain telemetry": ("telemetry", "m.onnx"),
+    "sweep": ("sweep", "m.onnx", "-a", "8,12", "-m", "8", "--out", "sweep"),
+    "certify": ("certify", "m.onnx", "--target", "x86-avx2", "-n", "2", "--multipliers", "--out", "certificate.json"),
+    "open": ("certify", "m.onnx", "--target", "saturate-16", "-n", "0"),
+    "check": ("certify", "--check", "certificate.json"),
+    "targets": ("targets",),
+}
+
+
+@dataclass
+class Key:
+    """A line of docs/json.md: what a key holds, and the keys of its tables if it holds any."""
+
+    kind: str
+    shape: str
+    optional: bool
+    keys: dict[str, "Key"] = field(default_factory=dict)
+
+
+def described() -> dict[str, Key]:
+    """The documents of docs/json.md by format."""
+    documents = {}
+    for block in re.findall(r"```\n(.*?)```", (DOCS / "json.md").read_text(), re.DOTALL):
+        root: dict[str, Key] = {}
+        levels = [root]
+        for line in block.splitlines():
+            indent, name, shape, optional, rest = re.fullmatch(
+                r"( *)(\w+)(\[\]|\{\w+\})?(\?)?(?: +(.*))?", line
+            ).groups()
+            level = len(indent) // 2
+            same = re.fullmatch(r"as (\w+)", rest or "")
+            key = Key((rest or "").partition(":")[0], shape or "", bool(optional))
+            if same:
+                key = levels[level][same[1]]
+            levels[level][name] = key
+            levels[level + 1 :] = [key.keys]
+        kind = re.search(r"^format +text: (\S+)", block)[1]
+        documents[kind] = root
+    return documents
+
+
+TYPES: dict[str, Any] = {
+    "text": lambda v: isinstance(v, str),
+    "boolean": lambda v: isinstance(v, bool),
+    "integer": lambda v: isinstance(v, int) and not isinstance(v, bool),
+    "number": lambda v: isinstance(v, int | float) and not isinstance(v, bool),
+    "null": lambda v: v is None,
+    "texts": lambda v: isinstance(v, list) and all(map(TYPES["text"], v)),
+    "integers": lambda v: isinstance(v, list) and all(map(TYPES["integer"], v)),
+    "lists": lambda v: isinstance(v, list) and all(map(TYPES["integers"], v)),
+    "anything": lambda v: True,
+}
+
+
+def problems(keys: dict[str, Key], table: Any, path: str) -> list[str]:
+    """Where a table is not what the page says of it."""
+    if not isinstance(table, dict):
+        return [f"{path}: not a table"]
+    found = [f"{path}.{k}: not on the page" for k in table.keys() - keys.keys()]
+    found += [f"{path}.{k}: missing" for k, key in keys.items() if k not in table and not key.optional]
+    for name, key in keys.items():
+        if name not in table:
+            continue
+        value, at = table[name], f"{path}.{name}"
+        if value is None and "null" in key.kind:
+            continue
+        parts = [value]
+        if key.shape:
+            if not isinstance(value, list if key.shape == "[]" else dict):
+                found.append(f"{at}: not {key.shape}")
+                continue
+            parts = list(value.values() if isinstance(value, dict) else value)
+        for part in parts:
+            if key.keys:
+                found += problems(key.keys, part, at)
+            elif not any(TYPES[kind](part) for kind in key.kind.split(" or ")):
+                found.append(f"{at}: {part!r} is not {key.kind}")
+    return found
+
+
+def words(keys: dict[str, Key]) -> set[str]:
+    """All keys, however deep."""
+    return keys.keys() | {w for key in keys.values() for w in words(key.keys)}
+
+
+def glossary() -> list[str]:
+    return re.findall(r"^\| `(.+?)` \|", (DOCS / "glossary.md").read_text(), re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("words")
+    onnx.save(network(), path / "m.onnx")
+    return path
+
+
+@pytest.fixture
+def heads(monkeypatch) -> set[str]:
+    """Heads of the tables that are made, without numbers: `ovf 1` is `ovf`, `bits 3..17` is `bits`."""
+    seen: set[str] = set()
+    add = Table.add_column
+
+    def add_column(self: Table, header: Any = "", *args: Any, **kwargs: Any) -> None:
+        text = re.sub(r" \d+(\.\.\d+)?$", "", " ".join(str(header).split())).rpartition(": ")[2]
+        seen.add(text.lower().replace(" ", "_"))
+        add(self, header, *args, **kwargs)
+
+    monkeypatch.setattr(Table, "add_column", add_column)
+    return seen
+
+
+def printed(name: str, *options: str) -> None:
+    """Have a verb print."""
+    sys.argv = ["intsim", *VERBS[name], *options]
+    with pytest.raises(SystemExit):
+        cli.main()
+
+
+def test_every_document_is_on_the_page(folder, monkeypatch, capfd):
+    """Each verb's JSON, and the JSON of the files it writes, key by key and type by type."""
+    monkeypatch.chdir(folder)
+    page, seen = described(), set()
+
+    def check(document: Any, what: str) -> None:
+        seen.add(document["format"])
+        assert problems(page[document["format"]], document, what) == []
+
+    for name in VERBS:
+        monkeypatch.setattr(sys, "argv", [])
+        printed(name, "--json")
+        out, err = capfd.readouterr()
+        assert err == "", name
+        check(json.loads(out), name)
+    check(json.loads(Path("lowered/2_graph.json").read_text()), "graph")
+    head, *rows = map(json.loads, Path("sweep/rows.jsonl").read_text().splitlines())
+    check(head, "rows")
+    assert problems(page["intsim-sweep-1"]["rows"].keys, rows[0], "rows") == []
+    proven = intsim.certify("m.onnx")
+    wrong = Disagreement(0, "conv", "Conv", "y", [0, 1], 1.5, 2)
+    check(replace(proven, reading=replace(proven.reading, disagreement=wrong)).to_json(), "disputed")
+    check({"format": "intsim-warmup-1", "compiled": 1, "loaded": 2, "seconds": 0.5, "folder": None}, "warmup")
+    assert seen == page.keys()
+
+
+def test_the_glossary_holds_every_key_and_head(folder, monkeypatch, heads):
+    """And no other word."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", [])
+    for name in VERBS:
+        printed(name)
+    entries = glossary()
+    assert entries == sorted(set(entries))
+    used = heads | {w for keys in described().values() for w in words(keys)}
+    with Path("sweep/sweep.csv").open() as file:
+        used |= set(file.readline().strip().split(","))
+    assert sorted(used - set(entries)) == []
+    assert sorted(set(entries) - used) == []
