@@ -201,14 +201,19 @@ def _console(block: Block, where: str) -> Iterator[Shown]:
         yield shown
 
 
+def environment() -> dict[str, str]:
+    """What a user's shell would have: this tree's intsim, this Python first, no terminal."""
+    here = {"PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    return {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "COLUMNS")} | here
+
+
 def _shell(command: str) -> tuple[list[str], int]:
     """What a command prints, standard error included, and its exit code. `intsim` is that of this tree."""
-    here = {"PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    env = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "COLUMNS")} | here
     intsim = f"intsim() {{ {shlex.quote(sys.executable)} -m intsim.cli \"$@\"; }}\n"
     done = subprocess.run(
-        ["bash", "-c", intsim + command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env, check=False
-    )
+        ["bash", "-c", intsim + command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        env=environment(),
+    )  # fmt: skip
     return _lines(done.stdout), done.returncode
 
 
