@@ -111,7 +111,7 @@ def blocks(text: str) -> list[Block]:
 def earlier(page: Path) -> Path | None:
     """The page whose files this one begins with."""
     found = GOES_ON.search(page.read_text())
-    return page.parent / found[1] if found else None
+    return (page.parent / found[1]).resolve() if found else None
 
 
 _folders: dict[Path, Path] = {}
@@ -124,13 +124,11 @@ def run_page(page: Path) -> list[Shown]:
     Raises what a Python block raises, and AssertionError for a block that is not what its language says.
     """
     before = earlier(page)
-    folder = Path(_home.name) / str(len(_folders))
-    if before is None:
-        folder.mkdir()
-    else:
-        if before not in _folders:
-            run_page(before)
-        shutil.copytree(_folders[before], folder)
+    if before is not None and before not in _folders:
+        run_page(before)
+    folder = Path(tempfile.mkdtemp(dir=_home.name))
+    if before is not None:
+        shutil.copytree(_folders[before], folder, dirs_exist_ok=True)
     _folders[page] = folder
     with contextlib.chdir(folder), _importing_from(folder):
         return list(_outputs(page))
