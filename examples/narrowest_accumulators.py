@@ -9,7 +9,10 @@ from pathlib import Path
 import intsim
 
 
-def main(model=Path(__file__).with_name("digits.onnx")):
+MODEL = Path(__file__).with_name("digits.onnx")
+
+
+def main(model=MODEL):
     """Print one line a layer and overflow rule; a dash stands for none of the widths."""
     swept = intsim.sweep(model, accumulator=range(14, 25), samples=4)
     print(f"{'layer':16} {'register':9} proven  observed  exact codes")

@@ -9,7 +9,10 @@ from pathlib import Path
 import intsim
 
 
-def main(model=Path(__file__).with_name("digits.onnx"), target="x86-avx2"):
+MODEL = Path(__file__).with_name("digits.onnx")
+
+
+def main(model=MODEL, target="x86-avx2"):
     """Print the bits that each register can need; 1 if one can overflow."""
     loaded = intsim.load(model)
     proven = intsim.bounds(loaded, target)

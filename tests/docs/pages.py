@@ -137,12 +137,13 @@ def run_page(page: Path) -> list[Shown]:
 @contextlib.contextmanager
 def _importing_from(folder: Path) -> Iterator[None]:
     """As a script in that folder would import, and without a trace."""
-    sys.path.insert(0, str(folder))
+    sys.path[:0] = [str(folder), str(ROOT)]
     before = set(sys.modules)
     try:
         yield
     finally:
         sys.path.remove(str(folder))
+        sys.path.remove(str(ROOT))
         for name in set(sys.modules) - before:
             if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(folder)):
                 del sys.modules[name]
@@ -207,7 +208,7 @@ def environment() -> dict[str, str]:
 
 def _shell(command: str) -> tuple[list[str], int]:
     """What a command prints, standard error included, and its exit code. `intsim` is that of this tree."""
-    intsim = f"intsim() {{ {shlex.quote(sys.executable)} -m intsim.cli \"$@\"; }}\n"
+    intsim = f'intsim() {{ {shlex.quote(sys.executable)} -m intsim.cli "$@"; }}\n'
     done = subprocess.run(
         ["bash", "-c", intsim + command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
         env=environment(),
