@@ -111,7 +111,7 @@ def blocks(text: str) -> list[Block]:
 def earlier(page: Path) -> Path | None:
     """The page whose files this one begins with."""
     found = GOES_ON.search(page.read_text())
-    return page.parent / found[1] if found else None
+    return (page.parent / found[1]).resolve() if found else None
 
 
 _folders: dict[Path, Path] = {}
@@ -124,13 +124,11 @@ def run_page(page: Path) -> list[Shown]:
     Raises what a Python block raises, and AssertionError for a block that is not what its language says.
     """
     before = earlier(page)
-    folder = Path(_home.name) / str(len(_folders))
-    if before is None:
-        folder.mkdir()
-    else:
-        if before not in _folders:
-            run_page(before)
-        shutil.copytree(_folders[before], folder)
+    if before is not None and before not in _folders:
+        run_page(before)
+    folder = Path(tempfile.mkdtemp(dir=_home.name))
+    if before is not None:
+        shutil.copytree(_folders[before], folder, dirs_exist_ok=True)
     _folders[page] = folder
     with contextlib.chdir(folder), _importing_from(folder):
         return list(_outputs(page))
@@ -139,12 +137,13 @@ def run_page(page: Path) -> list[Shown]:
 @contextlib.contextmanager
 def _importing_from(folder: Path) -> Iterator[None]:
     """As a script in that folder would import, and without a trace."""
-    sys.path.insert(0, str(folder))
+    sys.path[:0] = [str(folder), str(ROOT)]
     before = set(sys.modules)
     try:
         yield
     finally:
         sys.path.remove(str(folder))
+        sys.path.remove(str(ROOT))
         for name in set(sys.modules) - before:
             if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(folder)):
                 del sys.modules[name]
@@ -201,14 +200,19 @@ def _console(block: Block, where: str) -> Iterator[Shown]:
         yield shown
 
 
+def environment() -> dict[str, str]:
+    """What a user's shell would have: this tree's intsim, this Python first, no terminal."""
+    here = {"PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    return {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "COLUMNS")} | here
+
+
 def _shell(command: str) -> tuple[list[str], int]:
     """What a command prints, standard error included, and its exit code. `intsim` is that of this tree."""
-    here = {"PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    env = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "COLUMNS")} | here
-    intsim = f"intsim() {{ {shlex.quote(sys.executable)} -m intsim.cli \"$@\"; }}\n"
+    intsim = f'intsim() {{ {shlex.quote(sys.executable)} -m intsim.cli "$@"; }}\n'
     done = subprocess.run(
-        ["bash", "-c", intsim + command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env, check=False
-    )
+        ["bash", "-c", intsim + command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        env=environment(),
+    )  # fmt: skip
     return _lines(done.stdout), done.returncode
 
 

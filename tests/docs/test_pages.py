@@ -57,7 +57,8 @@ def test_what_was_left_out_stays_so():
 
 
 def test_blocks():
-    text = "a\n\n```console\n$ x\ny\n```\n\n```toml\n# my-dsp.toml\na = 1\n```\n\n```sh\n# not run here: it installs\n```\n"
+    text = "a\n\n```console\n$ x\ny\n```\n\n```toml\n# my-dsp.toml\na = 1\n```\n"
+    text += "\n```sh\n# not run here: it installs\n```\n"
     console, toml, sh = blocks(text)
     assert (console.language, console.start, console.end) == ("console", 3, 5)
     assert (toml.file, sh.left_out) == ("my-dsp.toml", "it installs")

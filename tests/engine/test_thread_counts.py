@@ -9,8 +9,8 @@ import intsim
 from intsim.engine import warmup
 from intsim.engine.run import run_graph
 from intsim.engine.threads import using
-from intsim.targets import Target
 from intsim.inputs import draw
+from intsim.targets import Target
 
 ZOO = Path(__file__).resolve().parents[2] / "models" / "zoo"
 

@@ -1,9 +1,6 @@
 """The checks find planted mistakes in kernels, name the smallest case, and let right kernels pass."""
 
-import ast
-import importlib.util
 import re
-import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -48,14 +45,6 @@ def pairs(activation, weight, bias, narrow=32767, start=0):
     for k in range(start, len(products), 2):
         total += min(max(int(products[k : k + 2].sum()), -32768), narrow)
     return into(32, total)
-
-
-def example():
-    path = ROOT / "hardware" / "examples" / "check_dot_u8s8.py"
-    spec = importlib.util.spec_from_file_location("check_dot_u8s8", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_a_right_kernel_passes_and_met_overflow():
@@ -268,31 +257,3 @@ def test_an_executor_passes_and_a_wrong_one_is_found():
     # float32 rounding of a value is not a wrong code
     near = lambda m, x: {n: np.float32(v * (1 + 1e-7)) for n, v in intsim.run(m, inputs=x).outputs.items()}  # noqa: E731
     check_executor(near, models=few_models(), max_examples=20)
-
-
-def test_the_c_kernel_of_the_page(tmp_path):
-    if shutil.which("cc") is None:
-        pytest.skip("no C compiler called cc")
-    module = example()
-    right = module.built(tmp_path)
-    assert module.check_dot_product(right, "x86-avx2", max_examples=200, max_terms=64).difficult >= 20
-    folder = tmp_path / "wrong"
-    folder.mkdir()
-    wrong = module.built(folder, "-DNO_SATURATION")
-    with pytest.raises(CounterexampleError) as found:
-        module.check_dot_product(wrong, "x86-avx2")
-    page = (ROOT / "docs" / "testing.md").read_text()
-    shown = str(found.value)
-    assert shown in page, shown
-
-
-def test_the_page_shows_the_example_and_runs():
-    page = (ROOT / "docs" / "testing.md").read_text()
-    source = (ROOT / "hardware" / "examples" / "check_dot_u8s8.py").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", page, re.S)
-    assert blocks
-    for block in blocks:
-        ast.parse(block)
-    function = source[source.index("def built") : source.index("\n\n\nif __name__")]
-    body = function.split('"""')[2].strip("\n")
-    assert body in page

@@ -1,6 +1,6 @@
-"""A C kernel tested against the registers of x86-avx2.
+"""Property-test my C kernel: a dot product against the registers of x86-avx2.
 
-`python hardware/examples/check_dot_u8s8.py`, and with `-DNO_SATURATION` a kernel with a mistake.
+`python check_my_kernel.py`, and with `-DNO_SATURATION` a kernel with a mistake. Needs `intsim[test]` and a C compiler.
 """
 
 import ctypes

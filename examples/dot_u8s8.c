@@ -1,6 +1,6 @@
 /* A dot product of unsigned activations and signed weights as AVX2 computes it: vpmaddubsw adds two neighbouring products
  * into a saturating 16-bit register, vpmaddwd adds two of those, vpaddd adds the rest, the last two in 32 bits that wrap.
- * The bias comes last. In plain C, for any number of terms; docs/testing.md tests it against intsim.
+ * The bias comes last. In plain C, for any number of terms; check_my_kernel.py tests it.
  *
  * With -DNO_SATURATION the pair is added in 32 bits, a mistake that a port makes easily and that small values hide.
  */

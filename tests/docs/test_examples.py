@@ -1,0 +1,54 @@
+"""Every script of `examples/` runs by itself, from an empty folder, and says what it is there to say."""
+
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import intsim
+from intsim.graph import node_json
+
+from .pages import ROOT, environment
+
+EXAMPLES = ROOT / "examples"
+CASES = {
+    "verify_my_brevitas_model.py": ([], 0, "exact"),
+    "overflow_on_avx2.py": ([], 1, "1: 16-bit saturate: may need 17 bits; overflowed"),
+    "narrowest_accumulators.py": ([], 0, "/classify/Gemm   wrap          23"),
+    "my_accelerator.py": ([], 0, "certified"),
+    "check_my_kernel.py": ([], 0, "Checked(cases=500, difficult="),
+    "check_my_kernel.py -DNO_SATURATION": (["-DNO_SATURATION"], 1, "disagree on a dot product of 2 terms"),
+    "decode_hilbert.py": ([], 0, "without noise every value comes back"),
+}
+
+
+def test_all_of_them_are_tried():
+    assert {p.name for p in EXAMPLES.glob("*.py")} == {case.split()[0] for case in CASES}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_example_runs(case, tmp_path):
+    arguments, code, said = CASES[case]
+    script = case.split()[0]
+    if script == "verify_my_brevitas_model.py":
+        pytest.importorskip("brevitas")
+    if script == "check_my_kernel.py" and shutil.which("cc") is None:
+        pytest.skip("no C compiler called cc")
+    command = [sys.executable, "-W", "ignore", str(EXAMPLES / script), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment())
+    assert said in done.stdout + done.stderr
+    assert done.returncode == code
+
+
+def test_the_network_is_that_of_the_first_example(tmp_path):
+    """digits.onnx, which the others take, is what verify_my_brevitas_model.py exports: the same integers come out."""
+    pytest.importorskip("brevitas")
+    env = environment()
+    script = [sys.executable, "-W", "ignore", str(EXAMPLES / "verify_my_brevitas_model.py"), "made.onnx"]
+    subprocess.run(script, check=True, cwd=tmp_path, env=env, capture_output=True)
+    made, kept = (intsim.load(p).graph for p in (tmp_path / "made.onnx", EXAMPLES / "digits.onnx"))
+    assert [node_json(n) for n in made.nodes] == [node_json(n) for n in kept.nodes]
+    for one, other in zip(made.nodes, kept.nodes, strict=True):
+        assert all(np.array_equal(a, other.arrays[name]) for name, a in one.arrays.items())
