@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: verify test test-all mutation trust oracles bench lint clean
+.PHONY: verify test test-all mutation trust oracles bench book lint clean
 
 verify: $(VENV)/.run
 	$(BIN)/python -m models.demo --out out/verify
@@ -30,6 +30,10 @@ oracles: $(VENV)/bin/python
 # beside other executors on one thread, ten minutes; QUICK=1 for two; RESUME=1 goes on where it was broken off
 bench: $(VENV)/.run
 	$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(RESUME),--resume)
+
+# the pages under docs/ as a site in out/book; after a change of what commands print: python -m tests.docs.refresh
+book: $(VENV)/.test
+	$(BIN)/mkdocs build --strict
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
