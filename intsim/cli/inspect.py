@@ -9,5 +9,5 @@ def inspect(asked: OnModel) -> None:
     from intsim.inspect import inspect as describe
     from intsim.report.inspection import show_inspection
 
-    found = describe(asked.loaded)
-    emit(found) if asked.json_ else show_inspection(console(), found)
+    content = describe(asked.loaded)
+    emit(content) if asked.json_ else show_inspection(console(), content)

@@ -204,8 +204,8 @@ def _requantizer(asked: Asked, layer: str, widths: Sequence[set[int]] | None = N
         return NextStep(f"{text}see which multipliers are wide enough to be exact", command, layer)
     common = set.intersection(*widths) if widths else set()
     if common:
-        how = "rounded as it is" if scheme == "fixed-point" else "rounded once, half_up"
-        text += f"a fixed-point multiplier of {min(common)} bits, {how}, is exact in every layer"
+        rounded = "rounded as it is" if scheme == "fixed-point" else "rounded once, half_up"
+        text += f"a fixed-point multiplier of {min(common)} bits, {rounded}, is exact in every layer"
         command = _sweep(asked, "-m", min(common))
         return NextStep(text, command, layer)
     text += 'no fixed-point multiplier is exact in every layer, thresholds are: scheme = "thresholds"'

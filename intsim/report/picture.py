@@ -189,7 +189,7 @@ def _number(output: OutputRow | None, key: str) -> float:
 
 
 def _log(axes: Any) -> None:
-    """A log scale that has a place for 0, which many points are."""
+    """A log scale that shows 0 as well, which many points are."""
     points = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.get_lines()])
     above = points[np.isfinite(points) & (points > 0)]
     if above.size:

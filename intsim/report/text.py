@@ -21,5 +21,5 @@ def size(count: int) -> str:
 
 
 def printable(text: str) -> str:
-    """Names in a file may hold what moves a terminal's cursor, and what XML has no place for."""
+    """Names in a file may hold what moves a terminal's cursor, and what XML can't hold."""
     return "".join(c if c.isprintable() else "?" for c in text)
