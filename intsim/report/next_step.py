@@ -204,7 +204,8 @@ def _requantizer(asked: Asked, layer: str, widths: Sequence[set[int]] | None = N
         return NextStep(f"{text}see which multipliers are wide enough to be exact", command, layer)
     common = set.intersection(*widths) if widths else set()
     if common:
-        rounded = "rounded as it is" if scheme == "fixed-point" else "rounded once, half_up"
+        own = asked.chosen.requantize.with_width(min(common))
+        rounded = "rounded once, half_up" if own is None else "rounded as it is"
         text += f"a fixed-point multiplier of {min(common)} bits, {rounded}, is exact in every layer"
         command = _sweep(asked, "-m", min(common))
         return NextStep(text, command, layer)
