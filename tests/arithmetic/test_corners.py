@@ -20,8 +20,7 @@ from intsim.arithmetic.requantizers.tosa import apply_scale_16, apply_scale_32, 
 from intsim.arithmetic.rounding import Rounding, round_divide
 from intsim.arithmetic.schedule import schedule
 from intsim.errors import IntsimError
-
-from . import twins
+from tests import twins
 
 MODES = [mode.value for mode in Rounding]
 FAR = 3**30  # odd, 2^47.5

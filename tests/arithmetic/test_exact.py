@@ -10,8 +10,7 @@ from intsim.arithmetic.requantizers.exact import exact_requantize
 from intsim.arithmetic.requantizers.requantizer import LARGEST
 from intsim.arithmetic.rounding import Rounding
 from intsim.errors import IntsimError
-
-from . import twins
+from tests import twins
 
 MODES = [mode.value for mode in Rounding]
 ALL16 = np.arange(-(1 << 15), 1 << 15)

@@ -6,8 +6,7 @@ from qonnx.custom_op.general.quant import max_int, min_int
 
 from intsim.arithmetic.integers import IntegerType, bits_for, saturate, wrap
 from intsim.errors import IntsimError
-
-from . import twins
+from tests import twins
 
 SMALL = np.arange(-(1 << 17), 1 << 17, dtype=np.int64)
 EDGES = [s * (1 << k) + d for k in range(64) for s in (-1, 1) for d in (-1, 0, 1)]

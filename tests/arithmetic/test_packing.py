@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from intsim.arithmetic.accumulate import Stage, accumulate_telemetry
 from intsim.arithmetic.packing import Packing, accumulate_packed, check_packing
 from intsim.errors import IntsimError
+from tests import twins
 
-from . import twins
-from .test_accumulate import edges, plain, stage_lists
+from .test_accumulate import edges, stage_lists
 
 REST = Stage(None, 32, "wrap")
 INT4 = {c: Packing((0, 11), (0, 22), 48, c) for c in ("none", "borrow")}
@@ -105,13 +105,10 @@ def test_definition_is_the_dumb_twin(packing, rest, depth, data):
         for _ in range(2)
     )
     seen = accumulate_packed(products, stages, packing, 0 if start is None else start, bias)
-    plain_start, plain_bias = (None if v is None else v.tolist() for v in (start, bias))
-    twin = twins.packed(
-        products.tolist(), packing.channels, packing.pixels, packing.bits, packing.correction == "borrow",
-        [(stages[0].sum, stages[0].bits, "wrap"), *plain(rest)], plain_start, plain_bias,
-    )  # fmt: skip
-    for (c, p), expected in twin.items():
-        assert (seen.result[c, p], *(t[c, p].tolist() for t in seen[1:])) == expected
+    drawn = {cell: products[cell].tolist() for cell in np.ndindex(shape)}
+    first, late = (None if v is None else {cell: int(v[cell]) for cell in drawn} for v in (start, bias))
+    for cell, expected in twins.accumulate_packed(drawn, stages, packing, first, late).items():
+        assert (seen.result[cell], *(t[cell].tolist() for t in seen[1:])) == expected
 
 
 @given(st.lists(edges(20), max_size=12), stage_lists(3), st.sampled_from([1, 2, 5]))

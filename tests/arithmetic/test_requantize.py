@@ -17,8 +17,7 @@ from intsim.arithmetic.requantizers.float32 import float32_requantize, float32_s
 from intsim.arithmetic.requantizers.shift import power_of_two_shift, shift_requantize
 from intsim.arithmetic.rounding import Rounding
 from intsim.errors import IntsimError
-
-from . import twins
+from tests import twins
 
 INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1
 ALL16 = np.arange(-(1 << 15), 1 << 15)

@@ -9,8 +9,7 @@ from qonnx.custom_op.general.quant import resolve_rounding_mode
 
 from intsim.arithmetic.rounding import Rounding, round_divide, round_fraction, rounding
 from intsim.errors import IntsimError
-
-from . import twins
+from tests import twins
 
 MODES = [mode.value for mode in Rounding]
 # half_up (toward +infinity at ties) is neither decimal's nor QONNX's.

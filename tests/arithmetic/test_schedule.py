@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from intsim.arithmetic.accumulate import Stage, accumulate_telemetry
 from intsim.arithmetic.schedule import schedule
 from intsim.errors import IntsimError
+from tests import twins
 
-from . import twins
 from .test_accumulate import edges, stage_lists
 
 
@@ -46,7 +46,7 @@ def test_a_replay_is_the_definition(stages, products):
         if source < 0:
             assert plan.first[s - 1] <= ~source < plan.first[s]
             held[~source] = 0
-        held[register] = (twins.wrap if stages[s].overflow == "wrap" else twins.saturate)(total, stages[s].bits)
+        held[register] = twins.kept(total, stages[s].bits, stages[s].overflow)
         events[s] += held[register] != total
     assert not any(held[:-1])
     defined = accumulate_telemetry(np.array(products, np.int64), stages)

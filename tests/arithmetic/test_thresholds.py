@@ -12,8 +12,7 @@ from intsim.arithmetic.requantizers import thresholds
 from intsim.arithmetic.requantizers.thresholds import first_reaching, last_reaching, staircase
 from intsim.arithmetic.rounding import Rounding
 from intsim.errors import IntsimError
-
-from . import twins
+from tests import twins
 
 MODES = list(Rounding)
 SLOPES = [Fraction(n, d) * s for n, d in ((1, 2), (1, 4), (3, 8), (1, 3), (5, 7), (2, 1), (7, 2)) for s in (1, -1)]

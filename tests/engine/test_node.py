@@ -17,6 +17,7 @@ from intsim.graph import Node, Tensor, rationals
 from intsim.mac.plan import plan
 from intsim.ops import OPS, conv
 from intsim.targets import Target
+from tests import twins
 
 PLACES = ["after", "preload", "requantizer"]
 ORDERS = ["kh kw cin", "cin kh kw", "kw cin kh", "kh cin kw"]
@@ -44,46 +45,6 @@ def tensor(array, low, high, kind=None, name="x"):
     return Tensor(name, array.shape, low, high, rationals(1), rationals(0), kind)
 
 
-def register(value, bits, overflow):
-    """What a register keeps of a true sum, and whether it overflowed."""
-    low, high = -(1 << bits - 1), (1 << bits - 1) - 1
-    if low <= value <= high:
-        return value, 0
-    return (min(max(value, low), high) if overflow == "saturate" else (value - low) % (1 << bits) + low), 1
-
-
-class Registers:
-    """The chain of registers, one product after another; keeps events and extremes of true sums by stage."""
-
-    def __init__(self, stages):
-        self.stages = stages
-        self.events = [0] * len(stages)
-        self.extremes = [(0, 0)] * len(stages)
-
-    def add(self, stage, value, addend):
-        total = value + addend
-        low, high = self.extremes[stage]
-        self.extremes[stage] = min(low, total), max(high, total)
-        kept, past = register(total, *self.stages[stage][1:3])
-        self.events[stage] += past
-        return kept
-
-    def sum(self, products, first=None, late=(), begin=0):
-        values = list(products)
-        for i, (size, _, _, lanes) in list(enumerate(self.stages))[begin:]:
-            last = i == len(self.stages) - 1
-            full = max(len(values), 1) if size is None else size * lanes
-            rounds = [values[k : k + full] for k in range(0, max(len(values), 1), full)]
-            groups = [turn[lane::lanes] for turn in rounds for lane in range(min(lanes, max(len(turn), 1)))]
-            values = []
-            for group in groups:
-                kept = 0
-                for v in [*([first] if last and first is not None else []), *group, *(late if last else [])]:
-                    kept = self.add(i, kept, v)
-                values.append(kept)
-        return values[0]
-
-
 def feeds(kind, operand):
     """What a kernel adds to codes of one type so that they are operands of another."""
     half = 1 << operand.bits - 1
@@ -97,63 +58,35 @@ def feed(pairs, zx, zw, shift, bias, chosen):
     """
     if chosen.operands is None:
         products = [0 if x is None else (x - zx) * (w - zw) for x, w in pairs]
-        late = []
+        late = 0
     else:
         # padding holds the zero point; both zero points move with their codes
         sx, sw = shift
         xs, ws = [(zx if x is None else x) + sx for x, _ in pairs], [w + sw for _, w in pairs]
         products = [x * w for x, w in zip(xs, ws, strict=True)]
-        late = [-(zx + sx) * sum(ws) - (zw + sw) * sum(xs) + len(pairs) * (zx + sx) * (zw + sw)]
-    place = chosen.accumulate.bias
-    if bias is not None and place == "after":
-        late = [bias + (late[0] if late else 0)]
-    elif chosen.operands is not None and zx + shift[0] == 0 and zw + shift[1] == 0:
-        late = []
-    behind = bias if bias is not None and place == "requantizer" else 0
-    return products, bias if place == "preload" else None, late, behind
+        late = -(zx + sx) * sum(ws) - (zw + sw) * sum(xs) + len(pairs) * (zx + sx) * (zw + sw)
+    held = {place: bias or 0 if chosen.accumulate.bias == place else 0 for place in PLACES}
+    return products, held["preload"], late + held["after"], held["requantizer"]
 
 
 def outputs(fed, place, shape, chosen):
-    """Values and chains of all outputs; `place` of an index is its panel, row and channel there."""
-    stages = [(None if s.sum == "rest" else s.sum, s.bits, s.overflow, s.lanes) for s in chosen.accumulate.stages]
-    chains = {index: Registers(stages) for index in fed}
-    read = {index: products for index, (products, *_) in fed.items()}
-    packing = chosen.registers.packing
-    if packing is not None:
-        sets = {}
-        for index in fed:
+    """Values and sums of all outputs; `place` of an index is its panel, row and channel there."""
+    packing, sums, sets = chosen.registers.packing, {}, {}
+    for index, (products, preload, late, _) in fed.items():
+        if packing is None:
+            sums[index] = twins.accumulate(products, chosen.stages, preload, late)
+        else:
             panel, row, channel = place(index)
-            c, p = channel % len(packing.channels), row % len(packing.pixels)
-            partners = sets.setdefault((panel, row // len(packing.pixels), channel // len(packing.channels)), {})
-            partners[index] = packing.channels[c] + packing.pixels[p]
-        for partners in sets.values():
-            share({i: (o, fed[i][0], chains[i]) for i, o in partners.items()}, packing, stages[0], read)
+            (i, p), (j, c) = divmod(row, len(packing.pixels)), divmod(channel, len(packing.channels))
+            sets.setdefault((panel, i, j), {})[c, p] = index
+    for shared in sets.values():
+        products, preload, late = ({cell: fed[index][part] for cell, index in shared.items()} for part in range(3))
+        for cell, done in twins.accumulate_packed(products, chosen.stages, packing, preload, late).items():
+            sums[shared[cell]] = done
     out = np.zeros(shape, object)
-    for index, (_, preload, late, behind) in fed.items():
-        out[index] = chains[index].sum(read[index], preload, late, begin=packing is not None) + behind
-    return out, chains
-
-
-def share(partners, packing, stage, read):
-    """Products that share a multiplier: what is read of each group, in place of the products."""
-    size, bits, _, _ = stage
-    depth = len(next(iter(partners.values()))[1])
-    for index in partners:
-        read[index] = []
-    for begin in range(0, depth, size or depth):
-        span = range(begin, min(depth, begin + (size or depth)))
-        wide = sum(products[k] << offset for offset, products, _ in partners.values() for k in span)
-        for index, (offset, products, chain) in partners.items():
-            total = 0
-            for k in span:
-                total += products[k]
-                low, high = chain.extremes[0]
-                chain.extremes[0] = min(low, total), max(high, total)
-            value = register(wide % (1 << packing.bits) >> offset, bits, "wrap")[0]
-            if packing.correction == "borrow" and offset:
-                value += wide >> offset - 1 & 1
-            chain.events[0] += value != total
-            read[index].append(value)
+    for index, done in sums.items():
+        out[index] = done.result + fed[index][3]
+    return out, sums
 
 
 def twin_conv(x, w, at, zx, zw, bias, chosen, shift):
@@ -233,8 +166,8 @@ def codes(draw, kind, shape, narrowed):
     return array.astype(np.int64), a, b
 
 
-def expect(node, op, arrays, tensors, chosen, out, chains):
-    """Values, events and proof of one layer against the twin; `chains` by output index (batch, channel, ...)."""
+def expect(node, op, arrays, tensors, chosen, out, seen):
+    """Values, events and proof of one layer against the twin; `seen` by output index (batch, channel, ...)."""
     result = run_mac(node, op, arrays, tensors, chosen)
     np.testing.assert_array_equal(result.out, out.astype(np.int64))
     channel_axis = 1 if node.op != "matmul" else out.ndim - 1
@@ -245,12 +178,12 @@ def expect(node, op, arrays, tensors, chosen, out, chains):
     safe = [s.reshape(-1, channels).all(axis=0) for s in sums.safe]
     lows = [s.reshape(-1, channels).min(axis=0) for s in sums.low]
     highs = [s.reshape(-1, channels).max(axis=0) for s in sums.high]
-    for index, chain in chains.items():
+    for index, done in seen.items():
         m = index[channel_axis]
-        events[m] += chain.events
-        for i, (low, high) in enumerate(chain.extremes):  # the empty register's 0 included
+        events[m] += done.events
+        for i, (low, high) in enumerate(zip(done.low, done.high, strict=True)):  # the empty register's 0 included
             if safe[i][m]:
-                assert chain.events[i] == 0, "a channel proven safe overflowed"
+                assert done.events[i] == 0, "a channel proven safe overflowed"
                 assert min(lows[i][m], 0) <= low, (i, "bound")
                 assert high <= max(highs[i][m], 0), (i, "bound")
     np.testing.assert_array_equal(result.events, events)
@@ -301,8 +234,8 @@ def test_convolution(data):
     info = tensor(x, x_low, x_high, x_kind if draw(st.booleans()) else IntegerType(x_kind.bits, x_kind.signed))
     given_ = chosen.operands
     shift = (feeds(x_kind, given_.activation), feeds(w_kind, given_.weight)) if given_ else (0, 0)
-    out, chains = twin_conv(x, w, at, zx, zw, bias, chosen, shift)
-    expect(node, OPS["conv"], [x], [info], chosen, out, chains)
+    out, seen = twin_conv(x, w, at, zx, zw, bias, chosen, shift)
+    expect(node, OPS["conv"], [x], [info], chosen, out, seen)
 
 
 @given(st.data())
@@ -347,14 +280,14 @@ def test_matrix_product(data):
         pairs = [(int(xs[(*b, i, t)]), int(ws[(*b, t, j)])) for t in range(k)]
         fed[index] = feed(pairs, zx, int(zws[j]), shift, None if bias is None else bias[j], chosen)
     together = len(w_shape) == 2  # one matrix for all rows
-    out, chains = outputs(
+    out, seen = outputs(
         fed,
         lambda at: (() if together else at[:-2], at[-2] if len(at) == 2 or not together else at[0] * m + at[1], at[-1]),
         shape,
         chosen,
     )
     tensors = [tensor(x, x_low, x_high, x_kind)] + ([tensor(w, w_low, w_high, w_kind, "w")] if dynamic else [])
-    expect(node, OPS["matmul"], [x, w] if dynamic else [x], tensors, chosen, out, chains)
+    expect(node, OPS["matmul"], [x, w] if dynamic else [x], tensors, chosen, out, seen)
 
 
 @pytest.mark.parametrize("name", ["x86-avx2", "x86-vnni"])

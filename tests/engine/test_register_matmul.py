@@ -16,6 +16,7 @@ import intsim
 from intsim.arithmetic.accumulate import Stage, accumulate_telemetry
 from intsim.engine.registers.matmul import register_matmul
 from intsim.errors import IntsimError
+from tests import twins
 
 BLOCK = 64  # positions: tiles are 16, 32 or 64 of them
 WIDTHS = st.one_of(st.integers(1, 64), st.sampled_from([1, 2, 8, 15, 16, 17, 30, 31, 32, 33, 48, 62, 63, 64]))
@@ -41,48 +42,6 @@ def stage_lists(draw):
     sums = [*groups, *[None] * rests]
     lanes = [*(draw(st.sampled_from([1, 1, 2, 3, 5])) for _ in sums[1:]), 1]
     return [Stage(s, draw(WIDTHS), draw(OVERFLOW), n) for s, n in zip(sums, lanes, strict=True)]
-
-
-def dumb(products, stages, start, bias):
-    """One output in Python ints: each stage is a stream of values that the next one reads."""
-    events, low, high = [0] * len(stages), [0] * len(stages), [0] * len(stages)
-
-    def add(i, register, value):
-        total = register + value
-        n = stages[i].bits
-        fits = -(2 ** (n - 1)) <= total <= 2 ** (n - 1) - 1
-        events[i] += not fits
-        low[i], high[i] = min(low[i], max(total, -(2**63))), max(high[i], min(total, 2**63 - 1))
-        if not fits and stages[i].overflow == "wrap":
-            total = int.from_bytes((total % 2**128).to_bytes(16, "little"), "little") % 2**n
-            total -= 2**n if total >= 2 ** (n - 1) else 0
-        elif not fits:
-            total = -(2 ** (n - 1)) if total < 0 else 2 ** (n - 1) - 1
-        return total
-
-    def stream(i, values):
-        lanes, turns = stages[i].lanes, 0
-        held = []
-        for value in values:
-            if turns < lanes:
-                held.append(0)
-            held[turns % lanes] = add(i, held[turns % lanes], value)
-            turns += 1
-            if turns == lanes * (stages[i].sum or len(products)):
-                yield from held
-                held, turns = [], 0
-        yield from held
-
-    last = len(stages) - 1
-    register = 0 if start is None else add(last, 0, start)
-    values = iter(products)
-    for i in range(last):
-        values = stream(i, values)
-    for value in values:
-        register = add(last, register, value)
-    if bias is not None:
-        register = add(last, register, bias)
-    return register, events, low, high
 
 
 def check_against_definition(a, w, stages, start=None, bias=None, modes=("counted", "touched")):
@@ -126,7 +85,7 @@ def test_it_is_the_definition_and_the_dumb_twin(stages, pixels, channels, depth,
         for m in range(pixels):
             products = [int(x) * int(y) for x, y in zip(a[m], w[n], strict=True)]
             first, late = (None if c is None else int(c[n]) for c in (start, bias))
-            each.append(dumb(products, stages, first, late))
+            each.append(twins.accumulate(products, stages, first, late))
             assert ours.out[m, n] == each[-1][0]
         for i in range(len(stages)):
             assert ours.events[n, i] == sum(e[1][i] for e in each)
@@ -168,7 +127,7 @@ def test_every_small_sequence(group, lanes, overflow):
     a = np.array(list(itertools.product([-4, -1, 3, 4], repeat=5)))
     stages = [Stage(group, 3, overflow, lanes), Stage(None, 4, overflow, 2), Stage(None, 5, overflow)]
     ours = check_against_definition(a, np.ones((1, 5), np.int64), stages)
-    each = [dumb(row, stages, None, None) for row in a.tolist()]
+    each = [twins.accumulate(row, stages) for row in a.tolist()]
     np.testing.assert_array_equal(ours.out[:, 0], [e[0] for e in each])
     np.testing.assert_array_equal(ours.events[0], np.sum([e[1] for e in each], axis=0))
     assert ours.events[0, 0] > 0 or (group == 1 or lanes == 3)

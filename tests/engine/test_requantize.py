@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intsim.arithmetic.requantizers.fixed_point import quantize_multiplier
-from intsim.arithmetic.rounding import Rounding, round_fraction
+from intsim.arithmetic.rounding import Rounding
 from intsim.engine.requantize import node as engine
 from intsim.engine.requantize.node import cell_layout, known_fit, run_requantize
 from intsim.errors import IntsimError
@@ -18,6 +18,7 @@ from intsim.ops import OPS
 from intsim.ops.pieces import pieces_json
 from intsim.ops.requantize import requantize
 from intsim.targets import Target
+from tests import twins
 
 
 def target(stage=None, **requantize):
@@ -44,46 +45,16 @@ def tensor(array, name="x"):
     return Tensor(name, array.shape, low, high, rationals(1), rationals(0))
 
 
-def register(value, stage):
-    if stage is None:
-        return value
-    bits, overflow = stage
-    low, high = -(1 << bits - 1), (1 << bits - 1) - 1
-    return min(max(value, low), high) if overflow == "saturate" else (value - low) % (1 << bits) + low
-
-
-def half_up(n, d):
-    return (2 * n + d) // (2 * d)
-
-
-def half_away(n, d):
-    return half_up(n, d) if n >= 0 else -half_up(-n, d)
-
-
-def gemmlowp(acc, multiplier, shift, bits):
-    """SaturatingRoundingDoublingHighMul and RoundingDivideByPOT, `shift` split into left and right."""
-    left, right = max(0, bits - 1 - shift), max(0, shift - bits + 1)
-    acc = register(acc << min(left, 40), (32, "wrap"))
-    return half_away(half_up(acc * multiplier, 1 << bits - 1), 1 << right)
-
-
 def twin(acc, pieces, chosen, stage, rounding, node_rounding):
     """One element of one cell."""
     form = chosen.requantize
     _, scale, offset = [p for p in pieces if p[0] is None or acc >= p[0]][-1]
     if scale == 0:
-        return round_fraction(offset, form.rounding or Rounding(node_rounding))
+        return twins.round_fraction(offset, form.rounding or node_rounding)
     if offset:
-        acc = register(acc + round_fraction(offset / scale, Rounding.HALF_EVEN), stage)
-    if form.scheme == "shift":
-        return round_fraction(scale * acc, form.rounding)
-    if form.scheme == "float32":
-        product = float(np.float32(acc) * np.float32(float(scale)))
-        return int(np.rint(min(max(product, -(2.0**24)), 2.0**24)))
-    multiplier, shift = quantize_multiplier(scale, form.multiplier_bits)
-    if form.double_rounding:
-        return gemmlowp(acc, multiplier, shift, form.multiplier_bits)
-    return round_fraction(Fraction(multiplier) * acc / Fraction(2) ** shift, form.rounding)
+        acc += twins.round_fraction(offset / scale, "half_even")
+        acc = acc if stage is None else twins.kept(acc, *stage)
+    return twins.requantized(form, acc, scale, node_rounding)
 
 
 STAGES = st.sampled_from([(32, "wrap"), (32, "saturate"), (20, "wrap"), (20, "saturate")])

@@ -9,7 +9,7 @@ from intsim.errors import IntsimError
 from intsim.ops import OPS
 from intsim.ops.conv import kernel_axes, pad_spatial
 
-from .twins import check, ints, node, tensor
+from .nodes import check, ints, node, tensor
 
 
 def convolved(x, w, at, zx, zw, bias):

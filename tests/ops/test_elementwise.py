@@ -13,7 +13,7 @@ from intsim.errors import IntsimError
 from intsim.ops import OPS
 from intsim.ops.pieces import cell_views, pieces_json
 
-from .twins import BOUNDS, check, ints, node, tensor
+from .nodes import BOUNDS, check, ints, node, tensor
 
 SHAPE = (2, 3, 2)
 CELLS = st.sampled_from([(1, 1, 1), (1, 3, 1), (3, 1), (2, 3, 2), (2,)])

@@ -9,7 +9,7 @@ from intsim.errors import IntsimError
 from intsim.ops import OPS
 from intsim.ops.exact import absolute_bound, exact_dtype, exact_matmul
 
-from .twins import check, ints, node, tensor
+from .nodes import check, ints, node, tensor
 
 M = OPS["matmul"]
 

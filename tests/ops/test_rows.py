@@ -15,7 +15,7 @@ from intsim.ops import OPS, layer_norm, rows
 from intsim.ops.exponentials import falling_exponentials, rounded_exponential
 from intsim.ops.softmax import table_bits
 
-from .twins import node, tensor
+from .nodes import node, tensor
 
 CONTEXT = decimal.Context(prec=50, Emin=-(10**9), Emax=10**9)
 SCALES = [

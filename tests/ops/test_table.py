@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from intsim.errors import IntsimError
 from intsim.ops import OPS
 
-from .twins import check, ints, node, tensor
+from .nodes import check, ints, node, tensor
 
 
 @given(st.data())

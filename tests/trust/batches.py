@@ -1,5 +1,7 @@
 """Batches of dot products three ways: the definition, the fast twin, the dumb twin. All must agree, bit for bit."""
 
+import itertools
+
 import numpy as np
 
 from intsim.arithmetic.integers import IntegerType
@@ -9,17 +11,12 @@ from intsim.engine.registers.packed import packed_matmul
 from intsim.targets import Target
 from intsim.testing.dots import defined, operand_types
 from intsim.testing.values import weighted
-
-from . import dumb
+from tests import twins
 
 BIAS = IntegerType(32, True)
 MOST_TERMS = 4096
 PRODUCTS = 24_000
 """Products in a batch: so a batch of long sums has few of them, one of short sums many."""
-
-
-def plain(stages):
-    return [(s.sum, s.bits, s.overflow, s.lanes) for s in stages]
 
 
 def machines(members=3):
@@ -71,13 +68,13 @@ def same_three_ways(machine: Target | Registers, a, w, bias) -> tuple[int, int]:
         fast = register_matmul(a, w, registers.stages, start, late)
         slow = defined(registers, a[:, None], w[None], bias)
         whole = (slow.result, slow.events, slow.low, slow.high)
-        twins = _dumb(registers, a, w, start, late)
+        dumb = _dumb(registers, a, w, start, late)
     else:
         fast = packed_matmul(a, w, registers.stages, registers.packing, start, late)
         whole = _packed_definition(registers, a, w, bias)
-        twins = _packed_dumb(registers, a, w, start, late)
+        dumb = _packed_dumb(registers, a, w, start, late)
     result, events, low, high = whole
-    for ours, twin in zip(whole, twins, strict=True):
+    for ours, twin in zip(whole, dumb, strict=True):
         np.testing.assert_array_equal(ours, twin, err_msg="definition and dumb twin")
     np.testing.assert_array_equal(fast.out, result, err_msg="fast twin and definition: results")
     np.testing.assert_array_equal(fast.events, events.sum(0), err_msg="fast twin and definition: events")
@@ -87,12 +84,13 @@ def same_three_ways(machine: Target | Registers, a, w, bias) -> tuple[int, int]:
 
 
 def _dumb(registers, a, w, start, late):
-    stages, rows, columns = plain(registers.stages), a.tolist(), w.tolist()
+    rows, columns = a.tolist(), w.tolist()
     found = []
     for row in rows:
         for n, column in enumerate(columns):
             first, last = (None if c is None else int(c[n]) for c in (start, late))
-            found.append(dumb.accumulate([x * y for x, y in zip(row, column, strict=True)], stages, first, last))
+            products = [x * y for x, y in zip(row, column, strict=True)]
+            found.append(twins.accumulate(products, registers.stages, first, last))
     shape = (len(rows), len(columns))
     return tuple(np.array(part, np.int64).reshape(*shape, *np.shape(part[0])) for part in zip(*found, strict=True))
 
@@ -114,16 +112,16 @@ def _packed_definition(registers, a, w, bias):
 
 def _packed_dumb(registers, a, w, start, late):
     p = registers.packing
-    packing, stages = (p.channels, p.pixels, p.bits, p.correction), plain(registers.stages)
     pixels, channels = _sets(a, len(p.pixels)).tolist(), _sets(w, len(p.channels)).tolist()
     constants = [None if c is None else _sets(c[:, None], len(p.channels))[..., 0].tolist() for c in (start, late)]
+    cells = list(itertools.product(range(len(p.channels)), range(len(p.pixels))))
     parts = [[], [], [], []]
     for pixel in pixels:
         for i, channel in enumerate(channels):
-            products = [[[x * y for x, y in zip(row, col, strict=True)] for row in pixel] for col in channel]
-            first, last = (None if c is None else c[i] for c in constants)
-            cells = dumb.accumulate_packed(products, stages, packing, first, last)
-            for part, column in zip(parts, zip(*cells.values(), strict=True), strict=True):
+            products = {(c, q): [x * y for x, y in zip(pixel[q], channel[c], strict=True)] for c, q in cells}
+            first, last = (None if v is None else {(c, q): v[i][c] for c, q in cells} for v in constants)
+            sums = twins.accumulate_packed(products, registers.stages, p, first, last)
+            for part, column in zip(parts, zip(*sums.values(), strict=True), strict=True):
                 part.append(column)
     outer = (len(pixels), len(channels), len(p.channels), len(p.pixels))
     return tuple(

@@ -90,7 +90,7 @@ def operators() -> str:
     lines = [
         "\n## Operators\n\n",
         f"{len(OPS)} operators of the integer graph, each against its definition written again in Python integers "
-        f"(`tests/ops/twins.py`), and {len(HANDLERS)} ONNX operators, each against the reference evaluator, which "
+        f"(`tests/ops`), and {len(HANDLERS)} ONNX operators, each against the reference evaluator, which "
         "shares no code with the lowering. Test files that name the operator:\n\n",
         "| operator of the integer graph | files | |\n|---|---|---|\n",
         *(row(f"`{name}`", naming(name)) for name in sorted(OPS)),
@@ -110,7 +110,7 @@ def targets() -> str:
     lines = [
         "\n## Targets\n\n",
         "Boundary-weighted dot products on every built-in target and on members of every family: definition "
-        "(`intsim.arithmetic`), fast twin (`intsim.engine`) and dumb twin (Python integers, `tests/trust/dumb.py`) "
+        "(`intsim.arithmetic`), fast twin (`intsim.engine`) and dumb twin (Python integers, `tests/twins`) "
         "agree on each accumulator, on overflow events a stage and on the extremes of the sums.\n\n",
         f"{len(Target.names())} targets, families {families}. {_n(total)} dot products in all.\n\n",
         "| target | dot products | products | overflowed | most terms |\n|---|---|---|---|---|\n",

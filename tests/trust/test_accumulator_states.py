@@ -12,9 +12,7 @@ from intsim.arithmetic.accumulate import accumulate_telemetry
 from intsim.engine.registers.matmul import register_matmul
 from intsim.testing import stages
 from intsim.testing.values import within
-
-from .batches import plain
-from .dumb import Machine, accumulate
+from tests import twins
 
 WIDE = within(-(1 << 63) + 1, (1 << 63) - 1)
 VALUES = st.one_of(within(-(1 << 31), (1 << 31) - 1), WIDE)
@@ -30,7 +28,7 @@ class Accumulator(RuleBasedStateMachine):
         self.start_over()
 
     def start_over(self):
-        self.machine = Machine(plain(self.chain))
+        self.machine = twins.Machine(self.chain)
         if self.preload is not None:
             self.machine.load(self.preload)
         for value in self.products:
@@ -98,18 +96,3 @@ class Accumulator(RuleBasedStateMachine):
 
 TestAccumulator = Accumulator.TestCase
 TestAccumulator.settings = settings(max_examples=settings().max_examples, stateful_step_count=15)
-
-
-def test_the_dumb_machine_on_paper():
-    """By hand: two lanes of pairs in 4 bits that saturate, then 8 bits."""
-    chain = [(2, 4, "saturate", 2), (None, 8, "wrap", 1)]
-    machine = Machine(chain)
-    for value in (5, -1, 6, -8):
-        machine.product(value)
-    # lane 0: 5 + 6 saturates at 7; lane 1: -1 - 8 saturates at -8
-    assert machine.registers == [[0, 0], [-1]]
-    assert machine.events == [2, 0]
-    machine.product(3)
-    assert machine.copy().finish(bias=127) == (-127, [2, 1], [-9, -1], [11, 129])
-    assert machine.registers == [[3, 0], [-1]]
-    assert accumulate([127 * 127] * 3, [(None, 16, "wrap", 1)])[0] == -17149

@@ -12,9 +12,7 @@ from intsim.engine.registers.matmul import register_matmul
 from intsim.mac.partial_sums import partial_sums
 from intsim.testing import dot_products, integer_types, integers_of, stages, targets, weighted
 from intsim.testing.values import within
-
-from . import dumb
-from .batches import plain
+from tests import twins
 
 PRODUCTS = st.lists(within(-(1 << 31), (1 << 31) - 1), max_size=40)
 WIDTHS = st.integers(4, 64)
@@ -28,16 +26,16 @@ def result(products, chain):
 def test_wrapping_is_the_exact_sum_modulo_the_narrowest_register(products, widths, data):
     chain = [Stage(None, bits, "wrap") for bits in widths]
     least = min(widths)
-    assert dumb.kept(result(products, chain), least, "wrap") == dumb.kept(sum(products), least, "wrap")
+    assert twins.kept(result(products, chain), least, "wrap") == twins.kept(sum(products), least, "wrap")
     ascending = [Stage(None, bits, "wrap") for bits in sorted(widths, reverse=True)]
-    assert result(products, ascending) == dumb.kept(sum(products), least, "wrap")
+    assert result(products, ascending) == twins.kept(sum(products), least, "wrap")
 
 
 @given(PRODUCTS, stages(min_bits=4), st.randoms(use_true_random=False))
 def test_wrapping_in_one_width_does_not_depend_on_the_order(products, chain, random):
     wrapping = [Stage(s.sum, chain[-1].bits, "wrap", s.lanes) for s in chain]
     shuffled = random.sample(products, len(products))
-    assert result(products, wrapping) == result(shuffled, wrapping) == dumb.kept(sum(products), chain[-1].bits, "wrap")
+    assert result(products, wrapping) == result(shuffled, wrapping) == twins.kept(sum(products), chain[-1].bits, "wrap")
 
 
 def test_saturation_depends_on_the_order():
@@ -60,7 +58,7 @@ def test_saturating_never_leaves_the_register_and_keeps_the_sign_of_what_overflo
     for value in products:
         true = register + value
         register = result([register, value], [Stage(None, max(bits, other), "saturate")])
-        assert dumb.fits(register, max(bits, other))
+        assert twins.fits(register, max(bits, other))
         assert register == true or abs(register) < abs(true)
 
 
@@ -109,7 +107,7 @@ def test_no_event_means_the_exact_sum(data, target):
     case = data.draw(dot_products(target, max_terms=60))
     products = [int(x) * int(y) for x, y in zip(case.activation, case.weight, strict=True)]
     start, late = (case.bias if target.registers.bias == place else None for place in ("preload", "after"))
-    value, events, _, _ = dumb.accumulate(products, plain(target.stages), start, late)
+    value, events, _, _ = twins.accumulate(products, target.stages, start, late)
     held = 0 if target.registers.bias == "requantizer" else case.bias
     assert any(events) or value == sum(products) + held
 

@@ -16,8 +16,9 @@ from intsim.arithmetic.requantizers.tosa import Tosa
 from intsim.arithmetic.rounding import Rounding
 from intsim.errors import IntsimError
 from intsim.testing import weighted
+from tests import twins
 
-from . import dumb, record
+from . import record
 
 RNG = np.random.default_rng(0)
 ENOUGH = 100_000
@@ -73,8 +74,7 @@ def compared(form, vectors):
                 ours = form.codes(formula, acc)
             except IntsimError:
                 continue
-        form_ = (form.scheme, form.multiplier_bits, form.rounding, form.double_rounding)
-        twin = [min(max(dumb.requantized(form_, int(a), scale, mode), low), high) for a in acc]
+        twin = [min(max(twins.requantized(form, int(a), scale, mode), low), high) for a in acc]
         np.testing.assert_array_equal(ours, np.array(twin), err_msg=f"{form}, scale {scale}, {mode}")
         done += len(acc)
         ties += sum((int(a) * scale).denominator == 2 for a in acc)
