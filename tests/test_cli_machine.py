@@ -227,7 +227,7 @@ import intsim
 assert not {"numpy", "onnx", "numba", "pydantic"} & set(sys.modules)
 assert set(intsim.__all__) <= set(dir(intsim))
 import intsim.verification.compare
-from intsim.verification import samples
+import intsim.verification
 assert callable(intsim.verify) and intsim.verify.__name__ == "verify"
 assert callable(intsim.run) and intsim.run is intsim.run
 from intsim import Target, verify

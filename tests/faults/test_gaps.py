@@ -72,7 +72,7 @@ def test_the_first_divergence_is_the_first(wrong: list[tuple[int, int, int]]) ->
     at = first_difference(graph, Target.load("cpu-int32"), exact, got, {})
     assert at is not None
     first = min(wrong)
-    assert (at["node"], at["position"], at["channel"]) == ("Quant_b", list(first), first[1])
+    assert (at["name"], at["position"], at["channel"]) == ("Quant_b", list(first), first[1])
     assert (at["expected"], at["got"]) == (int(exact["b"][first]), int(got["b"][first]))
     assert first_difference(graph, Target.load("cpu-int32"), exact, exact, {}) is None
 
