@@ -53,6 +53,18 @@ class Boundary:
     high: int
     bipolar: bool = False
     source: str = ""
+    module: str | None = None
+    label: str = ""
+
+    @property
+    def shown(self) -> str:
+        """What a reader calls it, as `Node.shown`."""
+        return self.label or self.source
+
+    @property
+    def origin(self) -> dict[str, str | None]:
+        """As `Node.origin`."""
+        return {"node": self.source if self.module else None, "module": self.module}
 
 
 @dataclass
@@ -112,7 +124,9 @@ class Context:
         source = self.current
         assert source is not None
         name = self.fresh(stem or (source.outputs[0] if source.outputs else source.name))
-        node = Node(op, name, tuple(inputs), name, attributes or {}, arrays or {}, source.name, source.op)
+        node = Node(
+            op, name, tuple(inputs), name, attributes or {}, arrays or {}, source.name, source.op, source.module
+        )
         tensors = [self.graph.tensors[i] for i in inputs]
         try:
             shape = OPS[op].shape(node, *(t.shape for t in tensors))
@@ -276,7 +290,7 @@ class Context:
         )
         self.graph.inputs.append(boundary.tensor)
         assert self.current is not None
-        self.boundaries.append(replace(boundary, source=self.current.name))
+        self.boundaries.append(replace(boundary, source=self.current.name, module=self.current.module))
         return Expr(shape, ((boundary.tensor, scale),), offset)
 
 

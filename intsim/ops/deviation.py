@@ -51,8 +51,8 @@ def _passed(graph: IntegerGraph, node: Node, errors: list[Fraction]) -> Fraction
         return slope * combined_error(node, errors)
     maker = next(n for n in graph.nodes if n.output in node.inputs and errors[node.inputs.index(n.output)])
     raise IntsimError(
-        f"node {node.source or node.name} ({node.source_op or node.op}): it reads what {maker.source or maker.name} "
-        f"({maker.source_op or maker.op}) makes, which are no codes; put a quantizer between"
+        f"node {node.shown} ({node.kind}): it reads what {maker.shown} "
+        f"({maker.kind}) makes, which are no codes; put a quantizer between"
     )
 
 
