@@ -416,12 +416,12 @@ class Lowering:
     def row_functions(self) -> dict[str, Expr]:
         """The first ONNX tensor that each row function's integers stand for."""
         waiting = {n.output for n in self.graph.nodes if isinstance(OPS[n.op], RowFunction)}
-        found: dict[str, Expr] = {}
+        standing: dict[str, Expr] = {}
         for name, value in self.values.items():
             if isinstance(value, Expr) and len(value.terms) == 1 and not value.steps and value.terms[0][0] in waiting:
                 waiting.remove(value.terms[0][0])
-                found[name] = value
-        return found
+                standing[name] = value
+        return standing
 
     def check_codes(self) -> None:
         """Refuse nodes that need codes and read what a Softmax or LayerNormalization makes."""

@@ -107,8 +107,8 @@ def read(
     nodes = needed_nodes(path, graph)
     model.names = names_of(written.graph) | names_of(graph)
     _read_opsets(model, nodes)
-    for what, found in (("initializer", graph.initializer), ("input", graph.input), ("output", graph.output)):
-        names = [f.name for f in found]
+    for what, values in (("initializer", graph.initializer), ("input", graph.input), ("output", graph.output)):
+        names = [f.name for f in values]
         twice = next((n for n in names if names.count(n) > 1), None) if len(set(names)) < len(names) else None
         if twice is not None:
             raise IntsimError(f"{path}: {what} {twice}: is there twice")
@@ -344,11 +344,11 @@ def parameter_inputs(source: str | Path | onnx.ModelProto) -> set[str]:
     graph = inlined(str(source) if isinstance(source, str | Path) else "<model>", proto).graph
     opset = max((o.version for o in proto.opset_import if o.domain in STANDARD), default=9)
     names = {i.name for i in graph.input}
-    found: set[str] = set()
+    parameters: set[str] = set()
     elsewhere: set[str] = set()
     for node in graph.node:
         for i, name in enumerate(node.input):
             if name in names:
                 op, _ = meaning(node.domain, node.op_type, opset)
-                (found if i in PARAMETER_INPUTS.get(op, ()) else elsewhere).add(name)
-    return found - elsewhere
+                (parameters if i in PARAMETER_INPUTS.get(op, ()) else elsewhere).add(name)
+    return parameters - elsewhere
