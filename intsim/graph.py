@@ -74,7 +74,11 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Node:
-    """One integer operation; `attributes` are JSON-able, `arrays` are int64 constants."""
+    """One integer operation; `attributes` are JSON-able, `arrays` are int64 constants.
+
+    `source` and `source_op` are the file's node and its operator, `module` the path of the module it was exported from,
+    where the file says so; `label` is that path, with the node behind it where the module has several.
+    """
 
     op: str
     name: str
@@ -84,6 +88,23 @@ class Node:
     arrays: dict[str, IntArray] = field(default_factory=dict)
     source: str = ""
     source_op: str = ""
+    module: str | None = None
+    label: str = ""
+
+    @property
+    def shown(self) -> str:
+        """What a reader calls it: its module where the file names one (`Node.label`), else the file's node."""
+        return self.label or self.source or self.name
+
+    @property
+    def kind(self) -> str:
+        """The file's operator, or its own where none stands behind it."""
+        return self.source_op or self.op
+
+    @property
+    def origin(self) -> dict[str, str | None]:
+        """`node`, the file's node, and `module`; both None where the file names no module."""
+        return {"node": self.source if self.module else None, "module": self.module}
 
     def __eq__(self, other: object) -> bool:
         """Every field equal; arrays by shape and value."""
@@ -235,6 +256,7 @@ def node_json(node: Node) -> dict[str, Any]:
         "attributes": node.attributes,
         "source": node.source,
         "source_op": node.source_op,
+        **({"module": node.module, "label": node.label} if node.module else {}),
     }
 
 
@@ -244,6 +266,11 @@ def _node_from(position: int, document: dict[str, Any], arrays: dict[str, IntArr
     if any(a.dtype != np.int64 for a in mine.values()) or not isinstance(fields["attributes"], dict):
         raise IntsimError(f"node {fields['name']}: its arrays must be int64, its attributes a table")
     return Node(**{**fields, "inputs": tuple(fields["inputs"])}, arrays=mine)
+
+
+def without_module(layer: dict[str, Any]) -> dict[str, Any]:
+    """JSON of a layer without the keys of `Node.origin` that are None: the file names no module."""
+    return {k: v for k, v in layer.items() if v is not None or k not in ("node", "module", "source")}
 
 
 def renamed(tensor: Tensor, name: str, **changes: Any) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from intsim.arithmetic.integers import IntegerType, bits_for
-from intsim.graph import IntegerGraph, Node, Tensor
+from intsim.graph import IntegerGraph, Node, Tensor, without_module
 from intsim.model import Model
 from intsim.ops import OPS, Mac
 from intsim.ops.pieces import node_pieces
@@ -27,7 +27,7 @@ def inspect(model: Model) -> dict[str, Any]:
     nodes = {n.name: n for n in graph.nodes}
     producers = {n.output: n for n in graph.nodes}
     rows = []
-    for layer in layers(graph, model.quantizer_names):
+    for layer in layers(graph, model.lowered.boundaries):
         out = graph.tensors[layer.tensor]
         macs = [nodes[m] for m in layer.macs]
         maker = producers.get(layer.tensor)
@@ -36,6 +36,7 @@ def inspect(model: Model) -> dict[str, Any]:
         rows.append(
             {
                 "name": layer.name,
+                **without_module({"node": layer.node, "module": layer.module}),
                 "op": layer.op,
                 "shape": list(out.shape),
                 "weight_type": ", ".join(sorted(kinds)),

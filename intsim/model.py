@@ -71,11 +71,6 @@ class Model(Shown):
         """The integer graph."""
         return self.lowered.graph
 
-    @property
-    def quantizer_names(self) -> dict[str, str]:
-        """Integer graph input to the name of the quantizer node that makes it."""
-        return {b.tensor: b.source for b in self.lowered.boundaries}
-
     def integer_inputs(self, inputs: Sample) -> dict[str, IntArray]:
         """Codes for the integer graph: the prologue in float64, then the first quantizers."""
         return {n: a.astype(np.int64) for n, a in self.narrow_inputs(inputs).items()}

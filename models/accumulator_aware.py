@@ -72,14 +72,14 @@ def store_integers(network: nn.Module, codes: Tensor) -> None:
     zero that kept the limit (seen in 0.13.4: norms up to 16 % above it). Values on the grid survive any rounding.
     """
     layers = [m for m in network.modules() if isinstance(m, QuantConv2d) and _aware(m)]
-    found: dict[nn.Module, Tensor] = {}
+    weights: dict[nn.Module, Tensor] = {}
     hooks = [
-        m.register_forward_pre_hook(lambda layer, inputs: found.update({layer: layer.quant_weight(inputs[0]).value}))
+        m.register_forward_pre_hook(lambda layer, inputs: weights.update({layer: layer.quant_weight(inputs[0]).value}))
         for m in layers
     ]
     with torch.no_grad():
         network(codes)
-        for layer, weight in found.items():
+        for layer, weight in weights.items():
             layer.weight.copy_(weight)
     for hook in hooks:
         hook.remove()

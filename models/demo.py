@@ -50,13 +50,13 @@ def measure(
     truth, valid = (np.stack([on_grid(getattr(p, key)) for p in pairs]) for key in ("disparity", "valid"))
     floats = float_disparity(run_onnx(network.file("fp32"), [pair_input(p) for p in pairs]), network)
     maps = {"fp32": floats}
-    found: dict[str, Any] = {"fp32": accuracy(floats, truth, valid)}
+    measured: dict[str, Any] = {"fp32": accuracy(floats, truth, valid)}
     for target in targets:
         codes, events = integers(model, pairs, target)
         maps[target] = disparity(codes, network)
         error = quantization_error(maps[target], floats, network.disparity_range)
-        found[target] = {**accuracy(maps[target], truth, valid), "error": error, "overflows": events}
-    return found, maps
+        measured[target] = {**accuracy(maps[target], truth, valid), "error": error, "overflows": events}
+    return measured, maps
 
 
 def quality_table(title: str, rows: dict[str, dict[str, Any]]) -> Table:
@@ -66,8 +66,8 @@ def quality_table(title: str, rows: dict[str, dict[str, Any]]) -> Table:
     table.add_column("arithmetic")
     for head in ("EPE px", "> 3 px", "mean |e| px", "RMSE px", "robust SD px", "jumps", "overflows"):
         table.add_column(head, justify="right")
-    for name, found in rows.items():
-        for kind, r in found.items():
+    for name, measured in rows.items():
+        for kind, r in measured.items():
             e = r.get("error")
             figures = ["-"] * 5
             if e is not None:
@@ -142,12 +142,12 @@ def demonstrate(out: Path, targets: list[str], console: Console, status: Console
         (f"{TEST_PAIRS} generated test pairs", generated, ["exact"]),
     ):
         with status.status(f"measuring on {title}"):
-            found = {name: measure(networks[name], models[name], pairs, chosen) for name in NETWORKS}
-        results[title] = {name: f[0] for name, f in found.items()}
+            measured = {name: measure(networks[name], models[name], pairs, chosen) for name in NETWORKS}
+        results[title] = {name: f[0] for name, f in measured.items()}
         heading = f"{title}: accuracy, and quantization error e = integers - FP32"
         console.print(quality_table(heading, results[title]))
         if pairs is photograph:
-            plain, hilbert = found["dispnet"][1], found["h3dispnet"][1]
+            plain, hilbert = measured["dispnet"][1], measured["h3dispnet"][1]
             picked = {"h3dispnet FP32": hilbert["fp32"], "h3dispnet integers, exact": hilbert["exact"]}
             if "x86-avx2" in targets:
                 picked["h3dispnet integers, x86-avx2"] = hilbert["x86-avx2"]

@@ -80,14 +80,14 @@ def layer_errors(folded: DispNet, model: intsim.Model, inputs: NDArray[Any], tar
             ends = (code == kind.max) | ((code == kind.min) if kind.min else False)
             sums[name] += [x.size, (x**2).sum(), (difference**2).sum(), (rounded**2).sum(), ends.sum()]
             largest[name] = max(largest[name], float(np.abs(difference).max()))
-    found = []
+    rows = []
     for name, tensor in places.items():
         count, square, error, rounding, ends = sums[name]
         step = float(max(np.asarray(model.graph.tensors[tensor].scale, np.float64).reshape(-1)))
         error, rounding = (float(np.sqrt(part / max(square, 1e-300))) for part in (error, rounding))
         rms, codes = float(np.sqrt(square / count)), str(model.graph.tensors[tensor].type)
-        found.append(LayerError(name, codes, step, rms, error, rounding, largest[name], float(ends / count)))
-    return found
+        rows.append(LayerError(name, codes, step, rms, error, rounding, largest[name], float(ends / count)))
+    return rows
 
 
 def model_input(model: intsim.Model) -> str:
@@ -99,23 +99,23 @@ def model_input(model: intsim.Model) -> str:
 def quantized_tensors(network: DispNet, model: intsim.Model) -> dict[str, str]:
     """Module of the float network to the integer tensor that stands for its output."""
     modules = dict(network.named_modules())
-    found = {}
+    outputs = {}
     for node in model.graph.nodes:
         name = node.source.removesuffix(".Quant")
         name = f"outputs.{name[5:]}" if name.startswith("head_") else name
         if node.source.endswith(".Quant") and name in modules and model.graph.tensors[node.output].type is not None:
-            found[name] = node.output
-    if not found:
+            outputs[name] = node.output
+    if not outputs:
         raise IntsimError(f"{model.path}: none of its quantizers is called like a module of the network")
-    return found
+    return outputs
 
 
 def activations(network: nn.Module, codes: NDArray[Any], names: Mapping[str, object]) -> dict[str, NDArray[np.float32]]:
     """Outputs of the named modules for input codes ``(N, channels, H, W)``."""
-    found: dict[str, NDArray[np.float32]] = {}
+    outputs: dict[str, NDArray[np.float32]] = {}
 
     def keep(name: str) -> Any:
-        return lambda module, given, output: found.__setitem__(name, output.detach().numpy().copy())
+        return lambda module, given, output: outputs.__setitem__(name, output.detach().numpy().copy())
 
     hooks = [module.register_forward_hook(keep(n)) for n, module in network.named_modules() if n in names]
     try:
@@ -124,7 +124,7 @@ def activations(network: nn.Module, codes: NDArray[Any], names: Mapping[str, obj
     finally:
         for hook in hooks:
             hook.remove()
-    return found
+    return outputs
 
 
 def table(rows: list[LayerError], title: str) -> Table:

@@ -88,7 +88,7 @@ def _node_by_node(
     last_reader = {name: i for i, node in enumerate(graph.nodes) for name in node.inputs}
     for i, node in enumerate(graph.nodes):
         if progress is not None:
-            progress(node.source or node.name)
+            progress(node.shown)
         arrays = [run.tensors[n] for n in node.inputs]
         if watch is not None:
             watch(node, arrays)

@@ -75,7 +75,7 @@ class Evaluation:
         self.model, self.target, self.stage, self.data = model, target, stage, data
         self.graph = model.graph
         self.exact_target = Target.load("exact")
-        self.layers = [x for x in layers(self.graph, model.quantizer_names) if x.tensor not in self.graph.inputs]
+        self.layers = [x for x in layers(self.graph, model.lowered.boundaries) if x.tensor not in self.graph.inputs]
         self.macs = {n.name: n for n in self.graph.nodes if isinstance(OPS[n.op], Mac)}
         self._exact: dict[int, Known] = {}
         self._ends: dict[int, dict[str, NDArray[Any]]] = {}
@@ -91,7 +91,7 @@ class Evaluation:
         swept = configuration.accumulator is not None
         row = Row(
             configuration,
-            [LayerRow(x.name, x.op, all(proofs[m] for m in x.macs)) for x in self.layers],
+            [LayerRow(x.name, x.op, all(proofs[m] for m in x.macs), node=x.node, module=x.module) for x in self.layers],
         )
         gaps: dict[str, list[NDArray[np.float64]]] = {}
         for i, sample in enumerate(self.data):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.explore.configuration import Configuration
-from intsim.graph import IntArray
+from intsim.graph import IntArray, without_module
 
 PLAIN = 1 << 61
 """Magnitude below which differences of integers stay within int64."""
@@ -40,6 +40,8 @@ class LayerRow:
     mismatches: int = 0
     max_lsb: int = 0
     sum_lsb: int = 0
+    node: str | None = None
+    module: str | None = None
 
     @property
     def observed(self) -> bool:
@@ -69,7 +71,7 @@ class LayerRow:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {**asdict(self), "observed": self.observed, "mean_lsb": self.mean_lsb}
+        return {**without_module(asdict(self)), "observed": self.observed, "mean_lsb": self.mean_lsb}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.integers import bits_for
 from intsim.engine.run import run_graph
 from intsim.engine.telemetry.demand import BINS, Demand, above, clipped, mac_demand, nothing
-from intsim.graph import IntArray, IntegerGraph, Node
+from intsim.graph import IntArray, IntegerGraph, Node, without_module
 from intsim.inputs import Inputs, samples_of
 from intsim.model import Model, opened
 from intsim.notebook import Shown
@@ -112,10 +112,13 @@ class LayerTelemetry:
     name: str
     op: str
     stages: list[StageTelemetry]
+    node: str | None = None
+    module: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries, lists and numbers."""
-        return {"name": self.name, "op": self.op, "stages": [s.to_json() for s in self.stages]}
+        origin = without_module({"node": self.node, "module": self.module})
+        return {"name": self.name, **origin, "op": self.op, "stages": [s.to_json() for s in self.stages]}
 
 
 @dataclass(frozen=True)
@@ -127,11 +130,14 @@ class ClipTelemetry:
     elements: int
     raised: IntArray
     lowered: IntArray
+    node: str | None = None
+    module: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Totals, and a list a side with a count for each channel."""
         return {
             "name": self.name,
+            **without_module({"node": self.node, "module": self.module}),
             "tensor": self.tensor,
             "elements": self.elements,
             "raised": int(self.raised.sum()),
@@ -241,9 +247,10 @@ def telemetry(
     for name, demand in seen.demand.items():
         node = nodes[name]
         registers = _stages(chosen.stages, demand, events[name])
-        found.layers.append(LayerTelemetry(node.source or name, node.source_op or node.op, registers))
+        found.layers.append(LayerTelemetry(node.shown, node.kind, registers, **node.origin))
     for name, (low, high, size) in seen.clips.items():
-        found.clips.append(ClipTelemetry(nodes[name].source or name, nodes[name].output, size, low, high))
+        node = nodes[name]
+        found.clips.append(ClipTelemetry(node.shown, node.output, size, low, high, **node.origin))
     return found
 
 

@@ -15,10 +15,10 @@ from intsim.graph import IntArray, Rationals, rationals
 
 
 @dataclass(frozen=True)
-class Place:
+class OutputChannels:
     """Where output channels lie: axis of the output and its rank, axis of the weights."""
 
-    channel_axis: int
+    axis: int
     rank: int
     weight_axis: int
 
@@ -30,7 +30,7 @@ def accumulate(
     w: Weights,
     bias: Rationals | None,
     attributes: dict[str, Any],
-    place: Place,
+    out: OutputChannels,
     repeat: int = 0,
 ) -> Expr:
     """Write a MAC node; of `bias` (one value or one a channel) whole LSBs go into the accumulator.
@@ -45,13 +45,13 @@ def accumulate(
     if w.zero.any():
         axes = [1] * w.codes.ndim
         if w.zero.size > 1:
-            axes[place.weight_axis] = -1
+            axes[out.weight_axis] = -1
         arrays["weight_zero"] = w.zero.reshape(axes) if w.zero.size > 1 else w.zero.reshape(())
-    channels = [1] * place.rank
-    channels[place.channel_axis] = -1
-    offset = rationals(0).reshape((1,) * place.rank)
+    channels = [1] * out.rank
+    channels[out.axis] = -1
+    offset = rationals(0).reshape((1,) * out.rank)
     if bias is not None:
-        count = w.codes.shape[place.weight_axis]
+        count = w.codes.shape[out.weight_axis]
         codes, rest = split(*(np.broadcast_to(v.reshape(-1), (count,)) for v in (bias, scale)))
         if codes.any():
             arrays["bias"] = codes
@@ -59,7 +59,7 @@ def accumulate(
     if scale.size > 1:
         scale = scale.reshape(channels)
     attributes = {**attributes, "zero_point": zero, "weight_type": type_json(w.type)}
-    return context.emit(op, [tensor], compress(spread(scale, place.rank)), offset, attributes, arrays)
+    return context.emit(op, [tensor], compress(spread(scale, out.rank)), offset, attributes, arrays)
 
 
 def _activation(context: Context, x: Expr, repeat: int) -> tuple[str, Rationals, int]:

@@ -57,22 +57,22 @@ def added(context: Context, node: Operation, position: int, value: Expr) -> Expr
     if way is None or not _same_but_leading(context.graph.tensors[name].shape, value.shape):
         return value
     channels = _channels(context, way[0])
-    places = _places(context, way, value.shape)
-    scales, offsets = (_by_channel(p, places[-1], channels) for p in (scale, value.offset))
+    channel_of = _channel_of(context, way, value.shape)
+    scales, offsets = (_by_channel(p, channel_of[-1], channels) for p in (scale, value.offset))
     if scales is None or offsets is None or any(s == 0 for s in scales):
         return value
     before = way[0].arrays.get("bias", np.zeros(1, np.int64))
     codes, rest = split(np.asarray(offsets + rationals(before) * scales, dtype=object), scales)
     if codes.any() or before.any():
         _give_bias(context, way, codes)
-    for node_, place in zip(way, places, strict=False):
+    for node_, channels_at in zip(way, channel_of, strict=False):
         # what the integers mean: the sum as the layer makes it, without the sign and factor of what came behind
         own = context.graph.tensors[node_.output]
-        given = _by_channel(spread(own.scale, len(own.shape)), place, channels)
+        given = _by_channel(spread(own.scale, len(own.shape)), channels_at, channels)
         if given is not None:
             left = np.asarray(rest * given / scales, dtype=object)
-            context.describe(node_.output, own.scale, compress_index(left, place))
-    return replace(value, offset=compress_index(rest, places[-1]))
+            context.describe(node_.output, own.scale, compress_index(left, channels_at))
+    return replace(value, offset=compress_index(rest, channel_of[-1]))
 
 
 def _same_but_leading(shape: tuple[int, ...], grown: tuple[int, ...]) -> bool:
@@ -89,13 +89,13 @@ def _channel_axis(node: Node) -> int:
     return -1 if node.op == "matmul" else 1
 
 
-def _places(context: Context, way: list[Node], shape: tuple[int, ...]) -> list[IntArray]:
+def _channel_of(context: Context, way: list[Node], shape: tuple[int, ...]) -> list[IntArray]:
     """The channel of every element, behind each node of `way`, and last in `shape`; axes of one channel have size 1."""
     first = context.graph.tensors[way[0].output].shape
     axis: int | None = _channel_axis(way[0]) % len(first)
     channels = np.arange(first[_channel_axis(way[0])])
     index = channels.reshape([-1 if a == axis else 1 for a in range(len(first))])
-    found = [index]
+    behind = [index]
     for node in way[1:]:
         before = context.graph.tensors[node.inputs[0]].shape
         moved = axis_behind(node, axis, before) if axis is not None else None
@@ -105,25 +105,25 @@ def _places(context: Context, way: list[Node], shape: tuple[int, ...]) -> list[I
             rank = len(context.graph.tensors[node.output].shape)
             index = channels.reshape([-1 if a == moved else 1 for a in range(rank)])
         axis = moved
-        found.append(index)
-    return [*found, index.reshape((1,) * (len(shape) - index.ndim) + index.shape)]
+        behind.append(index)
+    return [*behind, index.reshape((1,) * (len(shape) - index.ndim) + index.shape)]
 
 
-def _by_channel(parameter: Rationals, places: IntArray, channels: int) -> Rationals | None:
+def _by_channel(parameter: Rationals, channel_of: IntArray, channels: int) -> Rationals | None:
     """A parameter as (channels,) values; None if it changes within a channel."""
     parameter = compress(parameter)
     if parameter.size == 1:
         return np.broadcast_to(parameter.reshape(-1), (channels,))
-    shape = np.broadcast_shapes(parameter.shape, places.shape)
+    shape = np.broadcast_shapes(parameter.shape, channel_of.shape)
     at = np.broadcast_to(np.arange(parameter.size).reshape(parameter.shape), shape).reshape(-1)
-    pairs = np.unique(np.broadcast_to(places, shape).reshape(-1) * parameter.size + at)
+    pairs = np.unique(np.broadcast_to(channel_of, shape).reshape(-1) * parameter.size + at)
     values = parameter.reshape(-1)
     out: Rationals = np.full(channels, None, object)
     for pair in pairs.tolist():
-        channel, place = divmod(pair, parameter.size)
-        if out[channel] is not None and out[channel] != values[place]:
+        channel, index = divmod(pair, parameter.size)
+        if out[channel] is not None and out[channel] != values[index]:
             return None
-        out[channel] = values[place]
+        out[channel] = values[index]
     return out
 
 

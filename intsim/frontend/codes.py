@@ -150,8 +150,8 @@ def _quantize_row(
     index = np.concatenate(left)
     if not index.size:
         return
-    values, places = np.unique(row[index], return_inverse=True)
-    out[index] = _quantize_any(values, rationals(scale), rationals(before), after, rounding, low, high)[places]
+    values, inverse = np.unique(row[index], return_inverse=True)
+    out[index] = _quantize_any(values, rationals(scale), rationals(before), after, rounding, low, high)[inverse]
 
 
 def _quantize_any(

@@ -53,6 +53,18 @@ class Boundary:
     high: int
     bipolar: bool = False
     source: str = ""
+    module: str | None = None
+    label: str = ""
+
+    @property
+    def shown(self) -> str:
+        """What a reader calls it, as `Node.shown`."""
+        return self.label or self.source
+
+    @property
+    def origin(self) -> dict[str, str | None]:
+        """As `Node.origin`."""
+        return {"node": self.source if self.module else None, "module": self.module}
 
 
 @dataclass
@@ -112,7 +124,9 @@ class Context:
         source = self.current
         assert source is not None
         name = self.fresh(stem or (source.outputs[0] if source.outputs else source.name))
-        node = Node(op, name, tuple(inputs), name, attributes or {}, arrays or {}, source.name, source.op)
+        node = Node(
+            op, name, tuple(inputs), name, attributes or {}, arrays or {}, source.name, source.op, source.module
+        )
         tensors = [self.graph.tensors[i] for i in inputs]
         try:
             shape = OPS[op].shape(node, *(t.shape for t in tensors))
@@ -209,16 +223,18 @@ class Context:
             usable = all(s > 0 if growing else s != 0 for s in scale.reshape(-1))
             if same and usable and (per_cell or (scale.size == 1 and offset.size == 1)) and whole(offset, scale):
                 return expr
-        found = resolve(expr)
+        resolved = resolve(expr)
         if per_cell:
-            grids = [common_grid([v for p in cell for v in p[1:]]) for cell in found.pieces]
+            grids = [common_grid([v for p in cell for v in p[1:]]) for cell in resolved.pieces]
         else:
-            grids = [common_grid([v for cell in found.pieces for p in cell for v in p[1:]])] * len(found.pieces)
-        pieces = [[(start, s / g, b / g) for start, s, b in cell] for cell, g in zip(found.pieces, grids, strict=True)]
-        scale = compress(rationals(grids).reshape(found.cells))
-        attributes = {"cells": list(found.cells), "pieces": pieces_json(pieces)}
-        arrays = coefficient_arrays(found.coefficients, self)
-        names = self.full_size(expr, found.cells)
+            grids = [common_grid([v for cell in resolved.pieces for p in cell for v in p[1:]])] * len(resolved.pieces)
+        pieces = [
+            [(start, s / g, b / g) for start, s, b in cell] for cell, g in zip(resolved.pieces, grids, strict=True)
+        ]
+        scale = compress(rationals(grids).reshape(resolved.cells))
+        attributes = {"cells": list(resolved.cells), "pieces": pieces_json(pieces)}
+        arrays = coefficient_arrays(resolved.coefficients, self)
+        names = self.full_size(expr, resolved.cells)
         source = self.current
         assert source is not None
         return self.emit("affine", names, scale, ZERO, attributes, arrays, stem=f"{source.outputs[0]}~exact")
@@ -251,17 +267,17 @@ class Context:
         steps: tuple[Step, ...] = (Step("affine", (inverse, spread(before, rank))),)
         if bipolar:
             steps = (*steps, Step("sign", ()))
-        found = resolve(value, steps)
+        resolved = resolve(value, steps)
         attributes = {
-            "cells": list(found.cells),
-            "pieces": pieces_json(found.pieces),
+            "cells": list(resolved.cells),
+            "pieces": pieces_json(resolved.pieces),
             "rounding": rounding,
             "zero": after,
             "low": low,
             "high": high,
         }
-        arrays = coefficient_arrays(found.coefficients, self)
-        names = self.full_size(value, found.cells)
+        arrays = coefficient_arrays(resolved.coefficients, self)
+        names = self.full_size(value, resolved.cells)
         new_scale, new_offset = (compress(spread(m, rank)) for m in meaning)
         return self.emit("requantize", names, new_scale, new_offset, attributes, arrays, kind, onnx)
 
@@ -276,7 +292,7 @@ class Context:
         )
         self.graph.inputs.append(boundary.tensor)
         assert self.current is not None
-        self.boundaries.append(replace(boundary, source=self.current.name))
+        self.boundaries.append(replace(boundary, source=self.current.name, module=self.current.module))
         return Expr(shape, ((boundary.tensor, scale),), offset)
 
 

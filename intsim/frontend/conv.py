@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from intsim.frontend.accumulate import Place, accumulate
+from intsim.frontend.accumulate import OutputChannels, accumulate
 from intsim.frontend.context import Context, Refused, as_real
 from intsim.frontend.elementwise import expression
 from intsim.frontend.expression import Const, Expr, Fixed, Value
@@ -98,7 +98,7 @@ def convolution(context: Context, node: Operation, x: Expr, w: Weights, bias: Ra
     strides, dilations, pads = window(node, x.shape[2:], kernel)
     attributes = {"strides": strides, "dilations": dilations, "pads": pads, "groups": groups}
     repeat = w.codes.shape[0] // groups if groups == x.shape[1] else 0
-    return accumulate(context, "conv", x, w, bias, attributes, Place(1, len(x.shape), 0), repeat)
+    return accumulate(context, "conv", x, w, bias, attributes, OutputChannels(1, len(x.shape), 0), repeat)
 
 
 @lowers("ConvTranspose", kind=MACS)
@@ -121,7 +121,7 @@ def conv_transpose(context: Context, node: Operation) -> Value:
     attributes = {"insert": insert, "strides": [1] * rank, "dilations": dilations, "groups": groups, "pads": pads}
     w = weights(forward, 0)
     bias = _bias(context, node, 2, groups * per_group)
-    return accumulate(context, "conv_transpose", x, w, bias, attributes, Place(1, len(x.shape), 0))
+    return accumulate(context, "conv_transpose", x, w, bias, attributes, OutputChannels(1, len(x.shape), 0))
 
 
 def _transposed_pads(

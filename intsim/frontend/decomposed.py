@@ -25,11 +25,11 @@ def layer_norms(model: SourceModel, values: Mapping[str, Value], live: set[int])
     Only where the last node is in `live` (integers depend on it) and nobody else reads what lies between.
     """
     finder = _Finder(model, values)
-    found: Rewritten = {}
+    rewritten: Rewritten = {}
     for op in model.operations:
         if id(op) in live and op.op in ("Div", "Mul"):
-            found |= finder.ending_in(op)
-    return found
+            rewritten |= finder.ending_in(op)
+    return rewritten
 
 
 class _Finder:

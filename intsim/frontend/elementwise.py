@@ -192,15 +192,15 @@ def clip(context: Context, node: Operation) -> Value:
 def sum_(context: Context, node: Operation) -> Value:
     """Any number of operands: integers one after another, then all constants as one."""
     constants = [v for v in map(context.value, node.inputs) if isinstance(v, Const | Fixed)]
-    places = [i for i, n in enumerate(node.inputs) if not isinstance(context.value(n), Const | Fixed)]
-    made = expression(context, node, places[0])
-    for i in places[1:]:
+    positions = [i for i, n in enumerate(node.inputs) if not isinstance(context.value(n), Const | Fixed)]
+    made = expression(context, node, positions[0])
+    for i in positions[1:]:
         made = sum_of(context, made, expression(context, node, i), 1)
     if not constants:
         return made
     total = np.asarray(sum(map(as_real, constants)), dtype=object)
     value = _affine(node, made, ONE, total, np.broadcast_shapes(*(c.shape for c in constants)))
-    return _in_accumulator(context, node, places[0], value) if len(places) == 1 else value
+    return _in_accumulator(context, node, positions[0], value) if len(positions) == 1 else value
 
 
 @lowers("BatchNormalization", curves=True)

@@ -84,8 +84,8 @@ class Expr:
 
     def parameters(self) -> list[Rationals]:
         """All parameter arrays."""
-        found = [s for _, s in self.terms] + [self.offset]
-        return found + [v for step in self.steps for v in step.values if v is not None]
+        every = [s for _, s in self.terms] + [self.offset]
+        return every + [v for step in self.steps for v in step.values if v is not None]
 
     def affine(self, a: Rationals, b: Rationals, shape: Shape) -> Expr:
         """`a * self + b`; `a`, `b` have the rank of `shape`, the broadcast result."""

@@ -119,10 +119,10 @@ class _Writer:
         out.input.extend(tensors[n] if n in tensors else self.fresh(f"{stem}.{n}") for n in node.input)
         out.output.extend(tensors[n] for n in node.output)
         for attribute in node.attribute:
-            found = given.get(attribute.ref_attr_name) if attribute.ref_attr_name else attribute
-            if found is not None:
+            source = given.get(attribute.ref_attr_name) if attribute.ref_attr_name else attribute
+            if source is not None:
                 copy = out.attribute.add()
-                copy.CopyFrom(found)
+                copy.CopyFrom(source)
                 copy.name = attribute.name
         return out
 

@@ -160,9 +160,9 @@ class HostProgram:
         """Shape of a wanted tensor, by ONNX shape inference, else by running on zeros."""
         if tensor in self.inputs:
             return self.inputs[tensor]
-        found = self._inferred.get(tensor)
-        if found is not None and all(d > 0 for d in found):
-            return found
+        inferred = self._inferred.get(tensor)
+        if inferred is not None and all(d > 0 for d in inferred):
+            return inferred
         try:
             return tuple(self.run({n: np.zeros(s) for n, s in self.inputs.items()})[tensor].shape)
         except IntsimError:  # a zero may be a divisor

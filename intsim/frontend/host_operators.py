@@ -196,14 +196,14 @@ def _reduction(op: str, floats: Callable[..., Array], integers: Callable[..., Ar
             given = tuple(int(a) for a in np.ravel(axes)) if axes is not None else ()
             if not given and noop_with_empty_axes:
                 return (x,)
-            how: dict[str, Any] = {"axis": given or None, "keepdims": bool(keepdims)}
+            options: dict[str, Any] = {"axis": given or None, "keepdims": bool(keepdims)}
             if not _whole(x):
-                return (np.asarray(floats(x, **how)),)
-            return (self.whole(x, how),)
+                return (np.asarray(floats(x, **options)),)
+            return (self.whole(x, options),)
 
-        def whole(self, x: Array, how: dict[str, Any]) -> Array:
+        def whole(self, x: Array, options: dict[str, Any]) -> Array:
             """Of integers."""
-            exact = np.asarray(integers(x.astype(object), **how), object)
+            exact = np.asarray(integers(x.astype(object), **options), object)
             low, high = _range(x.dtype)
             if exact.size and not low <= exact.min() <= exact.max() <= high:
                 raise self.refused(f"its sum leaves {x.dtype}, and ONNX doesn't say what becomes of it")
@@ -273,8 +273,8 @@ class Resize(Host):
                 continue
             if scale <= 0 or out < 1:
                 raise self.refused(f"its scale or size {value} is not usable")
-            how = {"coordinate_transformation_mode": "asymmetric"} if old else at
-            positions = source_positions(how, size, out, scale)
+            attributes = {"coordinate_transformation_mode": "asymmetric"} if old else at
+            positions = source_positions(attributes, size, out, scale)
             if mode == "nearest":
                 rule = old_nearest_mode(self.onnx_node.op_type, scale) if old else at.get("nearest_mode")
                 index = [nearest_index(rule or "round_prefer_floor", p, size) for p in positions]

@@ -79,17 +79,17 @@ def _inside(context: Context, op: Operation, value: Expr, element: int) -> Expr:
         info = context.graph.tensors[value.terms[0][0]]
         if low <= info.low and info.high <= high:
             return value
-    found = resolve(value)
-    reach = [_reach(context, value, found, cell) for cell in range(len(found.pieces))]
+    resolved = resolve(value)
+    reach = [_reach(context, value, resolved, cell) for cell in range(len(resolved.pieces))]
     whole = all(
         v.denominator == 1
-        for pieces, (first, last) in zip(found.pieces, reach, strict=True)
+        for pieces, (first, last) in zip(resolved.pieces, reach, strict=True)
         for piece in _reached(pieces, first, last)
         for v in piece[1:]
     )
     if not whole:
         raise Refused(f"its result isn't whole, and ONNX doesn't say how it is rounded to {type_name(element)}")
-    ends = [piecewise_range(p, *r) for p, r in zip(found.pieces, reach, strict=True)]
+    ends = [piecewise_range(p, *r) for p, r in zip(resolved.pieces, reach, strict=True)]
     least, most = int(min(e[0] for e in ends)), int(max(e[1] for e in ends))
     if low <= least and most <= high:
         if least < -LIMIT or most > LIMIT:
@@ -100,14 +100,14 @@ def _inside(context: Context, op: Operation, value: Expr, element: int) -> Expr:
             f"its sums reach {least}..{most}, more than {type_name(element)} holds, and ONNX doesn't say what becomes "
             "of them; sum up fewer, or cast to float first"
         )
-    return _wrapped(context, value, found, reach, element)
+    return _wrapped(context, value, resolved, reach, element)
 
 
-def _reach(context: Context, value: Expr, found: Resolved, cell: int) -> tuple[int, int]:
+def _reach(context: Context, value: Expr, resolved: Resolved, cell: int) -> tuple[int, int]:
     """What a cell's accumulator may be."""
     low = high = 0
-    for (name, _), factors in zip(value.terms, found.coefficients, strict=True):
-        a = int(np.broadcast_to(factors, found.cells).reshape(-1)[cell]) if len(value.terms) > 1 else 1
+    for (name, _), factors in zip(value.terms, resolved.coefficients, strict=True):
+        a = int(np.broadcast_to(factors, resolved.cells).reshape(-1)[cell]) if len(value.terms) > 1 else 1
         info = context.graph.tensors[name]
         low, high = low + min(a * info.low, a * info.high), high + max(a * info.low, a * info.high)
     return low, high
@@ -121,17 +121,17 @@ def _reached(pieces: list[Piece], low: int, high: int) -> list[Piece]:
     ]
 
 
-def _wrapped(context: Context, value: Expr, found: Resolved, reach: list[tuple[int, int]], element: int) -> Expr:
+def _wrapped(context: Context, value: Expr, resolved: Resolved, reach: list[tuple[int, int]], element: int) -> Expr:
     cells: list[list[Piece]] = []
     known: dict[tuple[tuple[Piece, ...], tuple[int, int]], list[Piece] | None] = {}
-    for pieces, ends in zip(found.pieces, reach, strict=True):
+    for pieces, ends in zip(resolved.pieces, reach, strict=True):
         key = tuple(pieces), ends
         if key not in known:
             known[key] = wrapping(pieces, ends, limits(element))
         cells.append(known[key] or [])
     if all(cells):
-        return _affine(context, value, replace(found, pieces=cells), element)
-    return _table_of_pieces(context, value, found, element)
+        return _affine(context, value, replace(resolved, pieces=cells), element)
+    return _table_of_pieces(context, value, resolved, element)
 
 
 def wrapping(pieces: list[Piece], ends: tuple[int, int], bounds: tuple[int, int]) -> list[Piece] | None:
@@ -157,20 +157,22 @@ def wrapping(pieces: list[Piece], ends: tuple[int, int], bounds: tuple[int, int]
     return merge(out)
 
 
-def _affine(context: Context, value: Expr, found: Resolved, element: int) -> Expr:
+def _affine(context: Context, value: Expr, resolved: Resolved, element: int) -> Expr:
     """The integers of an expression as one tensor of an integer type."""
     bits, signed = ONNX_INTEGERS[element]
-    names = context.full_size(value, found.cells)
-    for cell, pieces in enumerate(found.pieces):
-        first, last = _reach(context, value, found, cell)
+    names = context.full_size(value, resolved.cells)
+    for cell, pieces in enumerate(resolved.pieces):
+        first, last = _reach(context, value, resolved, cell)
         if any(abs(s) * max(-first, last) > LIMIT or abs(b) > LIMIT for _, s, b in pieces):
             raise Refused(f"its exact result before it wraps to {type_name(element)} needs more than 64 bits")
-    attributes = {"cells": list(found.cells), "pieces": pieces_json(found.pieces)}
+    attributes = {"cells": list(resolved.cells), "pieces": pieces_json(resolved.pieces)}
     kind = IntegerType(bits, signed) if bits < 64 else None
-    return context.emit("affine", names, ONE, ZERO, attributes, coefficient_arrays(found.coefficients, context), kind)
+    return context.emit(
+        "affine", names, ONE, ZERO, attributes, coefficient_arrays(resolved.coefficients, context), kind
+    )
 
 
-def _table_of_pieces(context: Context, value: Expr, found: Resolved, element: int) -> Expr:
+def _table_of_pieces(context: Context, value: Expr, resolved: Resolved, element: int) -> Expr:
     """The same of one tensor of at most 16 bits."""
     info = context.graph.tensors[value.terms[0][0]]
     if len(value.terms) > 1 or info.high - info.low >= MOST_CODES:
@@ -180,14 +182,14 @@ def _table_of_pieces(context: Context, value: Expr, found: Resolved, element: in
         )
     low, high = limits(element)
     rows = []
-    for pieces in found.pieces:
-        row, place = [], 0
+    for pieces in resolved.pieces:
+        row, index = [], 0
         for x in range(info.low, info.high + 1):
-            while place + 1 < len(pieces) and x >= (pieces[place + 1][0] or 0):
-                place += 1
-            row.append((int(pieces[place][1] * x + pieces[place][2]) - low) % (high - low + 1) + low)
+            while index + 1 < len(pieces) and x >= (pieces[index + 1][0] or 0):
+                index += 1
+            row.append((int(pieces[index][1] * x + pieces[index][2]) - low) % (high - low + 1) + low)
         rows.append(row)
-    return _table(context, value, found.cells, np.array(rows, np.int64), element, ())
+    return _table(context, value, resolved.cells, np.array(rows, np.int64), element, ())
 
 
 def _table(
@@ -208,10 +210,10 @@ def settled(context: Context, value: Expr) -> Expr:
     """An expression of an integer type as one tensor of its integers."""
     if is_codes(value) and context.graph.tensors[value.terms[0][0]].shape == value.shape:
         return value
-    found = resolve(value)
-    names = context.full_size(value, found.cells)
-    attributes = {"cells": list(found.cells), "pieces": pieces_json(found.pieces)}
-    return context.emit("affine", names, ONE, ZERO, attributes, coefficient_arrays(found.coefficients, context))
+    resolved = resolve(value)
+    names = context.full_size(value, resolved.cells)
+    attributes = {"cells": list(resolved.cells), "pieces": pieces_json(resolved.pieces)}
+    return context.emit("affine", names, ONE, ZERO, attributes, coefficient_arrays(resolved.coefficients, context))
 
 
 def _small(context: Context, value: Expr) -> tuple[Expr, int, int]:

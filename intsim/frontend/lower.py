@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -41,7 +42,7 @@ from intsim.frontend.registry import CURVES, HANDLERS, MACS, MOVERS, QUANTIZERS,
 from intsim.frontend.types import INTEGERS, check_types, element_types, type_name
 from intsim.frontend.weights import on_power_of_two_grid
 from intsim.graph import IntegerGraph, Tensor, rationals
-from intsim.ops import OPS
+from intsim.ops import OPS, Mac
 from intsim.ops.deviation import deviations
 from intsim.ops.rows import RowFunction
 
@@ -154,7 +155,7 @@ class Lowering:
 
     def lowered(self) -> LoweredModel:
         """Lower every node, then collect what runs on the host."""
-        unread = [(op.name, op.op, op.unread) for op in self.model.operations if op.unread]
+        unread = [(op.shown, op.op, op.unread) for op in self.model.operations if op.unread]
         if unread:
             raise IntsimError(f"{self.model.path}: {summary(unread)}")
         self.fold_constants()
@@ -337,7 +338,7 @@ class Lowering:
     def refuse(self, op: Operation, error: IntsimError) -> None:
         """Collect a refusal; readers of the node stay silent."""
         text = str(error).removeprefix(f"{self.model.path}: ").removeprefix(f"node {op.name}: ")
-        self.refusals.append((op.name, op.op, text))
+        self.refusals.append((op.shown, op.op, text))
         self.store(op, [Broken() for _ in op.outputs])
 
     def finish(self) -> LoweredModel:
@@ -369,10 +370,29 @@ class Lowering:
         self.graph.outputs = list(dict.fromkeys(t for e in ends.values() for t, _ in e.terms))
         self.prune()
         self.check_codes()
-        kept = [b for b in self.context.boundaries if b.tensor in self.graph.inputs]
+        kept = self.labelled([b for b in self.context.boundaries if b.tensor in self.graph.inputs])
         prologue = self.prologue(list(dict.fromkeys(b.host for b in kept)))
         prologue.check()
         return LoweredModel(self.model, self.graph, kept, prologue, epilogue, outputs, ends, self.row_functions())
+
+    def labelled(self, boundaries: list[Boundary]) -> list[Boundary]:
+        """Label what is of a module: its one multiply-accumulate by the module alone, others with their node behind.
+
+        A module without one, of which a single node is left, has the label of that node. Returns the boundaries.
+        """
+        macs = {(n.module or "", n.source) for n in self.graph.nodes if isinstance(OPS[n.op], Mac)}
+        sources = macs | {(n.module or "", n.source) for n in self.graph.nodes}
+        sources |= {(b.module or "", b.source) for b in boundaries}
+        in_macs, in_all = (Counter(module for module, _ in pairs) for pairs in (macs, sources))
+
+        def label(module: str | None, source: str) -> str:
+            if not module:
+                return ""
+            alone = in_all[module] == 1 or (in_macs[module] == 1 and (module, source) in macs)
+            return module if alone else f"{module}/{source}"
+
+        self.graph.nodes = [replace(n, label=label(n.module, n.source)) for n in self.graph.nodes]
+        return [replace(b, label=label(b.module, b.source)) for b in boundaries]
 
     def nothing_integer(self) -> str:
         """What is missing where no quantizer and no integer input was found."""
@@ -396,12 +416,12 @@ class Lowering:
     def row_functions(self) -> dict[str, Expr]:
         """The first ONNX tensor that each row function's integers stand for."""
         waiting = {n.output for n in self.graph.nodes if isinstance(OPS[n.op], RowFunction)}
-        found: dict[str, Expr] = {}
+        standing: dict[str, Expr] = {}
         for name, value in self.values.items():
             if isinstance(value, Expr) and len(value.terms) == 1 and not value.steps and value.terms[0][0] in waiting:
                 waiting.remove(value.terms[0][0])
-                found[name] = value
-        return found
+                standing[name] = value
+        return standing
 
     def check_codes(self) -> None:
         """Refuse nodes that need codes and read what a Softmax or LayerNormalization makes."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from intsim.frontend.accumulate import Place, accumulate
+from intsim.frontend.accumulate import OutputChannels, accumulate
 from intsim.frontend.bias import split
 from intsim.frontend.context import Context, M, Refused, as_real
 from intsim.frontend.elementwise import expression, sum_of
@@ -64,7 +64,7 @@ def product(context: Context, x: Expr, y: Value, bias: Rationals | None) -> Expr
             raise Refused(f"inner sizes {x.shape[-1]} and {y.shape[-2]} differ")
         w = weights(y, len(y.shape) - 1)
         rank = max(len(x.shape), w.codes.ndim)
-        return accumulate(context, "matmul", x, w, bias, {}, Place(rank - 1, rank, w.codes.ndim - 1))
+        return accumulate(context, "matmul", x, w, bias, {}, OutputChannels(rank - 1, rank, w.codes.ndim - 1))
     if not isinstance(y, Expr):
         raise Refused("its second operand is a float that no quantizer made an integer")
     if y.shape[-2] != x.shape[-1]:

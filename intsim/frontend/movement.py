@@ -28,8 +28,8 @@ def movable(context: Context, node: Operation, position: int = 0) -> Moved:
 def integers(context: Context, node: Operation, attribute: str, position: int) -> list[int] | None:
     """A list of integers given as attribute (older opsets) or as constant input."""
     if attribute in node.attributes:
-        found = node.attributes[attribute]
-        return [int(v) for v in (found if isinstance(found, list) else [found])]
+        given = node.attributes[attribute]
+        return [int(v) for v in (given if isinstance(given, list) else [given])]
     if len(node.inputs) > position and node.inputs[position]:
         value = context.value(node.inputs[position])
         if not isinstance(value, Const):

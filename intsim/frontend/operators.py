@@ -135,10 +135,10 @@ def meaning(domain: str, operator: str, opset: int) -> tuple[str, str]:
 def _missing(operator: str, opset: int) -> str:
     """Why a standard operator is not there in an opset; "" if it is."""
     try:
-        found = onnx.defs.get_schema(operator, opset, "")
-        if not found.deprecated:
+        schema = onnx.defs.get_schema(operator, opset, "")
+        if not schema.deprecated:
             return ""
-        return f"{operator} was taken out of ONNX with opset {found.since_version}, the file imports opset {opset}"
+        return f"{operator} was taken out of ONNX with opset {schema.since_version}, the file imports opset {opset}"
     except onnx.defs.SchemaError:
         pass
     if (QONNX[0], operator) in ROWS:
@@ -152,11 +152,11 @@ def _missing(operator: str, opset: int) -> str:
 @cache
 def _history() -> dict[str, list[int]]:
     """Standard operators to the opsets in which they changed."""
-    found: dict[str, list[int]] = {}
+    opsets: dict[str, list[int]] = {}
     for schema in onnx.defs.get_all_schemas_with_history():
         if schema.domain == "":
-            found.setdefault(schema.name, []).append(schema.since_version)
-    return found
+            opsets.setdefault(schema.name, []).append(schema.since_version)
+    return opsets
 
 
 def other_mode(name: str, attributes: Mapping[str, Any], outputs: int, opset: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,9 @@ from intsim.frontend.operators import CHANNELS_LAST, STANDARD, meaning, other_mo
 from intsim.graph import MOST_ELEMENTS
 
 NOT_NUMBERS = {"UNDEFINED", "STRING", "COMPLEX64", "COMPLEX128"}
+NAME_SCOPES = "pkg.torch.onnx.name_scopes"
+MOST_SCOPES = 1 << 12
+"""Characters of a list of names beyond which it is not read."""
 NUMBERS = {n for name, n in onnx.TensorProto.DataType.items() if name not in NOT_NUMBERS and "FLOAT8" not in name}
 """Element types a tensor may have; float8 and float4 numbers have no arithmetic here."""
 
@@ -28,7 +32,8 @@ NUMBERS = {n for name, n in onnx.TensorProto.DataType.items() if name not in NOT
 class Operation:
     """An ONNX node with decoded attributes.
 
-    `op` is its operator as `operators.meaning` names it; `unread` says why it is not read, "" where it is.
+    `op` is its operator as `operators.meaning` names it; `unread` says why it is not read, "" where it is; `module` is
+    the path of the module it was exported from, None where the file doesn't say.
     """
 
     op: str
@@ -39,6 +44,12 @@ class Operation:
     attributes: dict[str, Any]
     proto: onnx.NodeProto
     unread: str = ""
+    module: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """Its name in refusals, behind its module where the file names one."""
+        return f"{self.module}/{self.name}" if self.module else self.name
 
     @property
     def label(self) -> str:
@@ -96,8 +107,8 @@ def read(
     nodes = needed_nodes(path, graph)
     model.names = names_of(written.graph) | names_of(graph)
     _read_opsets(model, nodes)
-    for what, found in (("initializer", graph.initializer), ("input", graph.input), ("output", graph.output)):
-        names = [f.name for f in found]
+    for what, values in (("initializer", graph.initializer), ("input", graph.input), ("output", graph.output)):
+        names = [f.name for f in values]
         twice = next((n for n in names if names.count(n) > 1), None) if len(set(names)) < len(names) else None
         if twice is not None:
             raise IntsimError(f"{path}: {what} {twice}: is there twice")
@@ -234,7 +245,25 @@ def _operation(model: SourceModel, node: onnx.NodeProto, position: int) -> Opera
         attributes,
         node,
         unread or other_mode(op, attributes, sum(map(bool, node.output)), model.opset),
+        _module(node),
     )
+
+
+def _module(node: onnx.NodeProto) -> str | None:
+    """The path of a node's module, as torch's exporter writes it: the text of a list of names, each inside the last.
+
+    Such as "['', 'features', 'features.0', 'conv2d']". Behind the modules stands torch's name of the operation, which
+    has no dot, so that a last name with one is a module.
+    """
+    text = next((p.value for p in node.metadata_props if p.key == NAME_SCOPES), "")
+    try:
+        scopes = ast.literal_eval(text) if len(text) <= MOST_SCOPES else None
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
+    if not isinstance(scopes, list) or not all(isinstance(s, str) for s in scopes) or not scopes:
+        return None
+    modules = scopes if "." in scopes[-1] else scopes[:-1]
+    return modules[-1] if modules and modules[-1] else None
 
 
 def _sorted(model: SourceModel, operations: list[Operation]) -> list[Operation]:
@@ -315,11 +344,11 @@ def parameter_inputs(source: str | Path | onnx.ModelProto) -> set[str]:
     graph = inlined(str(source) if isinstance(source, str | Path) else "<model>", proto).graph
     opset = max((o.version for o in proto.opset_import if o.domain in STANDARD), default=9)
     names = {i.name for i in graph.input}
-    found: set[str] = set()
+    parameters: set[str] = set()
     elsewhere: set[str] = set()
     for node in graph.node:
         for i, name in enumerate(node.input):
             if name in names:
                 op, _ = meaning(node.domain, node.op_type, opset)
-                (found if i in PARAMETER_INPUTS.get(op, ()) else elsewhere).add(name)
-    return found - elsewhere
+                (parameters if i in PARAMETER_INPUTS.get(op, ()) else elsewhere).add(name)
+    return parameters - elsewhere

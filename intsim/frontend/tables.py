@@ -117,7 +117,7 @@ class _Cells:
         parameters = [p for f in self.order for p in f.parameters if p is not None]
         self.cells = np.broadcast_shapes(*(p.shape for p in parameters))
         count = math.prod(self.cells)
-        self.place = {id(f): i for i, f in enumerate(self.order)}
+        self.index = {id(f): i for i, f in enumerate(self.order)}
         self.parameters: list[list[Key]] = []
         self.keys: list[list[int]] = []
         for f in self.order:
@@ -125,7 +125,7 @@ class _Cells:
             numbers: dict[tuple[Key, tuple[int, ...]], int] = {}
             values: list[Key] = []
             keys = []
-            arguments = [self.keys[self.place[id(a)]] for a in f.arguments]
+            arguments = [self.keys[self.index[id(a)]] for a in f.arguments]
             for c in range(count):
                 own: Key = tuple(None if p is None else p[c] for p in flat)
                 values.append(own)
@@ -149,10 +149,10 @@ class _Cells:
         """The code of x in a cell."""
         for bits in BITS:
             try:
-                found = self.value(len(self.order) - 1, cell, x, bits)
+                bounds = self.value(len(self.order) - 1, cell, x, bits)
             except Unsettled:
                 continue
-            least, most = code(found.low), code(found.high)
+            least, most = code(bounds.low), code(bounds.high)
             if least == most:
                 return least
         raise Refused(
@@ -168,9 +168,9 @@ class _Cells:
         key = (position, self.keys[position][cell], x)
         if bits == BITS[0] and key in self.memo:
             return self.memo[key]
-        arguments = [self.value(self.place[id(a)], cell, x, bits) for a in f.arguments]
+        arguments = [self.value(self.index[id(a)], cell, x, bits) for a in f.arguments]
         try:
-            found = FUNCTIONS[f.name](bits, arguments, self.parameters[position][cell]).trimmed(bits)
+            interval = FUNCTIONS[f.name](bits, arguments, self.parameters[position][cell]).trimmed(bits)
         except Unsettled:
             raise
         except (ValueError, ZeroDivisionError, OverflowError) as error:
@@ -180,5 +180,5 @@ class _Cells:
                 f"{where}at code {x}, where it reads {at:.6g}: {error}; keep that code out of reach"
             ) from None
         if bits == BITS[0] and len(self.distinct) > 1:
-            self.memo[key] = found
-        return found
+            self.memo[key] = interval
+        return interval

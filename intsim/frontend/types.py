@@ -88,8 +88,8 @@ def _variadic(formal: list[onnx.defs.OpSchema.FormalParameter], count: int) -> l
 
 def _allowed(schema: onnx.defs.OpSchema, text: str) -> list[str]:
     """The types that a type parameter may be, or the one type that it is."""
-    found = [list(c.allowed_type_strs) for c in schema.type_constraints if c.type_param_str == text]
-    return found[0] if found else [text]
+    constrained = [list(c.allowed_type_strs) for c in schema.type_constraints if c.type_param_str == text]
+    return constrained[0] if constrained else [text]
 
 
 def _by_signature(op: Operation, types: dict[str, int], opset: int) -> list[int | None]:

@@ -88,21 +88,21 @@ def candidates(
     bb_left = bb + times_spacing(b_left - b)
     corners = [vertex(i, j), vertex(i + 1, j), vertex(i + 1, j + 1), vertex(i, j + 1)]
     sides = [(bb, aa, a), (aa_left, bb, b), (bb_left, aa_left, a_left), (aa, bb_left, b_left)]
-    found = []
+    options = []
     for (across, along, offset), start, end in zip(sides, corners, corners[1:] + corners[:1], strict=True):
         step = end - start
         not_forward, not_backward = nonzero(step - 1), nonzero(step + 1)
         squared = across + (along & not_forward & not_backward)
         # Forward: start + offset, backward: start - offset, neither: the corner itself.
         position = times_spacing(start) + (offset & ~not_forward) - (offset & ~not_backward)
-        found.append((squared, position))
-    return found
+        options.append((squared, position))
+    return options
 
 
-def closest(found: list[tuple[Any, Any]]) -> tuple[Any, Any]:
+def closest(options: list[tuple[Any, Any]]) -> tuple[Any, Any]:
     """The candidate (squared distance, position) at the smallest distance; of several the lowest position."""
-    best_squared, best = found[0]
-    for squared, position in found[1:]:
+    best_squared, best = options[0]
+    for squared, position in options[1:]:
         equal = ~nonzero(squared - best_squared)
         take = below(squared, best_squared) | (equal & below(position, best))
         best_squared = choose(take, squared, best_squared)

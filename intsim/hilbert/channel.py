@@ -96,8 +96,8 @@ def channel_errors(
     target = np.stack(encode_rounded(q, order, border, radius, dimensions=dimensions), axis=-1)
     points = _on_grid(target, sigma, per_unit, code_bits, random)
     guide = None if window is None and not weight else _on_grid(q, sigma, per_unit, code_bits, random)
-    found = decode_points(points, order, border, guide=guide, window=window, weight=weight)
-    return _errors(found - q, Curve(order, border, dimensions).segments)
+    decoded = decode_points(points, order, border, guide=guide, window=window, weight=weight)
+    return _errors(decoded - q, Curve(order, border, dimensions).segments)
 
 
 def encode_rounded(

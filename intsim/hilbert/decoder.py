@@ -388,13 +388,13 @@ class Decoder:
         order, shift = self.curve.order, self._log2_spacing
         i, a = self._cell(x)
         j, b = self._cell(y)
-        found = candidates(
+        options = candidates(
             *(i, j, a, b, self.spacing),
             lambda column, row: vertex_index(column, row, order),
             lambda v: v * v if shift is None else square_by_shifts(v, shift),
             lambda v: v * self.spacing if shift is None else v << shift,
         )
-        return self._to_output(closest(found)[1])
+        return self._to_output(closest(options)[1])
 
     def codes(self, points: ArrayLike) -> Ints:
         """Quantize coordinates of the unit square or cube: float64 product with codes_per_unit, half to even, clipped.
@@ -430,9 +430,9 @@ class Decoder:
             IntsimError: values that are not integers or are out of range.
         """
         values = _integers(output, "output", 0, self.output_max)
-        place = values * self.curve.segments
-        segment = np.minimum(place // self.output_max, self.curve.segments - 1)
-        along = place - segment * self.output_max
+        scaled = values * self.curve.segments
+        segment = np.minimum(scaled // self.output_max, self.curve.segments - 1)
+        along = scaled - segment * self.output_max
         start, step = self.curve.vertices[segment], np.diff(self.curve.vertices, axis=0)[segment]
         lattice = start * self.output_max + step * along[..., None]  # lattice units, times output_max
         codes = _divide_half_even(lattice * self.spacing + self.offset * self.output_max, self.stride * self.output_max)

@@ -39,20 +39,20 @@ def near_items(order: int, dimensions: int) -> NDArray[np.int64]:
     """
     curve = Curve(order, 0, dimensions)
     vertices = curve.vertices.tolist()
-    index = {tuple(vertex): place for place, vertex in enumerate(vertices)}
+    index = {tuple(vertex): vertex_number for vertex_number, vertex in enumerate(vertices)}
     corners = list(product((0, 1), repeat=dimensions))
     table = np.empty(((curve.side - 1) ** dimensions, len(corners), dimensions + 3), np.int64)
     for number, cell in enumerate(product(range(curve.side - 1), repeat=dimensions)):
         inside = {index[tuple(c + o for c, o in zip(cell, corner, strict=True))] for corner in corners}
         items = []
-        for place in sorted(inside):
-            start = vertices[place]
-            if place + 1 in inside:
-                step = [e - s for s, e in zip(start, vertices[place + 1], strict=True)]
+        for vertex_number in sorted(inside):
+            start = vertices[vertex_number]
+            if vertex_number + 1 in inside:
+                step = [e - s for s, e in zip(start, vertices[vertex_number + 1], strict=True)]
                 axis = next(a for a, by in enumerate(step) if by)
-                items.append([*start, axis, step[axis], place])
-            elif place - 1 not in inside:
-                items.append([*start, 0, 0, place])
+                items.append([*start, axis, step[axis], vertex_number])
+            elif vertex_number - 1 not in inside:
+                items.append([*start, 0, 0, vertex_number])
         table[number, : len(items)] = items
         table[number, len(items) :] = items[-1]
     table.setflags(write=False)

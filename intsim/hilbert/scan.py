@@ -18,11 +18,11 @@ Ints = NDArray[np.int64]
 
 def segment_table(curve: Curve) -> list[tuple[list[int], int, int]]:
     """For each segment its first vertex in lattice units, the axis it runs along, and its direction, 1 or -1."""
-    found = []
+    segments = []
     for start, end in pairwise(curve.vertices.tolist()):
         axis = next(a for a in range(curve.dimensions) if start[a] != end[a])
-        found.append((start, axis, end[axis] - start[axis]))
-    return found
+        segments.append((start, axis, end[axis] - start[axis]))
+    return segments
 
 
 def scan(

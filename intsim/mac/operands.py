@@ -84,6 +84,6 @@ def _shift(node: Node, what: str, kind: IntegerType | None, limits: tuple[int, i
     name = kind.name if kind is not None else f"range {limits[0]}..{limits[1]}"
     sign = "s" if operand.signed else "u"
     raise IntsimError(
-        f"node {node.source or node.name}: its {what} ({name}) doesn't fit the target's {sign}{operand.bits} operand; "
+        f"node {node.shown}: its {what} ({name}) doesn't fit the target's {sign}{operand.bits} operand; "
         "quantize it to fewer bits or choose another target"
     )

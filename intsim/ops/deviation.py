@@ -28,14 +28,14 @@ def deviations(graph: IntegerGraph) -> dict[str, Fraction]:
     Raises:
         IntsimError: such a tensor is read by a node for which it must be codes.
     """
-    found: dict[str, Fraction] = {}
+    errors: dict[str, Fraction] = {}
     for node in graph.nodes:
-        op, inexact = OPS[node.op], any(name in found for name in node.inputs)
+        op, inexact = OPS[node.op], any(name in errors for name in node.inputs)
         if isinstance(op, RowFunction) and not inexact:
-            found[node.output] = op.error(node, graph.tensors[node.inputs[0]].shape)
+            errors[node.output] = op.error(node, graph.tensors[node.inputs[0]].shape)
         elif inexact and node.op != "requantize":
-            found[node.output] = _passed(graph, node, [found.get(name, Fraction(0)) for name in node.inputs])
-    return found
+            errors[node.output] = _passed(graph, node, [errors.get(name, Fraction(0)) for name in node.inputs])
+    return errors
 
 
 def _passed(graph: IntegerGraph, node: Node, errors: list[Fraction]) -> Fraction:
@@ -51,8 +51,8 @@ def _passed(graph: IntegerGraph, node: Node, errors: list[Fraction]) -> Fraction
         return slope * combined_error(node, errors)
     maker = next(n for n in graph.nodes if n.output in node.inputs and errors[node.inputs.index(n.output)])
     raise IntsimError(
-        f"node {node.source or node.name} ({node.source_op or node.op}): it reads what {maker.source or maker.name} "
-        f"({maker.source_op or maker.op}) makes, which are no codes; put a quantizer between"
+        f"node {node.shown} ({node.kind}): it reads what {maker.shown} "
+        f"({maker.kind}) makes, which are no codes; put a quantizer between"
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from intsim.arithmetic.integers import IntegerType, bits_for
-from intsim.graph import Node, Tensor
+from intsim.graph import Node, Tensor, without_module
 from intsim.mac.any_order import Addends, Reach, addends
 from intsim.mac.plan import plan
 from intsim.model import Model, opened
@@ -79,6 +79,8 @@ class LayerBound:
     any_order: Reached
     products: Reached
     budget: Budget | None
+    node: str | None = None
+    module: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Bounds(Shown):
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries, lists and numbers."""
-        return {"format": FORMAT, **asdict(self)}
+        return {"format": FORMAT, **asdict(self), "layers": [without_module(asdict(x)) for x in self.layers]}
 
 
 def bounds(model: str | Path | onnx.ModelProto | Model, target: str | Path | Target = "exact") -> Bounds:
@@ -126,8 +128,8 @@ def layer_bound(node: Node, op: Mac, tensors: list[Tensor], target: Target) -> L
             stages.append(StageBound(i + 1, stage.bits, stage.overflow, least, most, required, unsafe))
     depth = _depth(node, tensors)
     return LayerBound(
-        node.source or node.name,
-        node.source_op or node.op,
+        node.shown,
+        node.kind,
         depth,
         adds.channels,
         final.low,
@@ -141,6 +143,7 @@ def layer_bound(node: Node, op: Mac, tensors: list[Tensor], target: Target) -> L
         found["any"],
         found["products"],
         budget(adds, tensors[0], op.pads(node)),
+        **node.origin,
     )
 
 

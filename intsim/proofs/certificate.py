@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from intsim.errors import IntsimError
-from intsim.graph import IntArray
+from intsim.graph import IntArray, without_module
 from intsim.notebook import Shown
 
 FORMAT = "intsim-certificate-3"
@@ -124,6 +124,9 @@ class LayerClaim:
     """The sums of one multiply-accumulate, by channel; every channel is of exactly one kind.
 
     Attributes:
+        name: what a reader calls it: the module where the file names one, else the file's node.
+        source: the file's node, where it names a module.
+        module: that module.
         tensor: what it makes.
         inputs: proven range of each input tensor.
         low: least finished accumulator over all inputs within these ranges.
@@ -150,6 +153,8 @@ class LayerClaim:
     tried: list[int] = field(default_factory=list)
     wrong: list[int] = field(default_factory=list)
     undecided: list[int] = field(default_factory=list)
+    source: str | None = None
+    module: str | None = None
 
     @property
     def holds(self) -> bool:
@@ -201,6 +206,8 @@ class RequantizerClaim:
     equal: bool | None
     cells: list[CellClaim]
     exact_multiplier_widths: list[int] | None = None
+    source: str | None = None
+    module: str | None = None
 
     @property
     def reachable(self) -> int:
@@ -305,6 +312,7 @@ class Certificate(Shown):
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries, lists and numbers, with the format's name and a digest of all the rest."""
         content = {"format": FORMAT, **{k: v for k, v in asdict(self).items() if k != "arrays"}}
+        content |= {k: [without_module(claim) for claim in content[k]] for k in ("layers", "requantizers")}
         return {**content, "digest": digest(content)}
 
     def text(self) -> str:

@@ -142,7 +142,7 @@ def claims(
     wrong: dict[str, Wrong] = {}
     for node in graph.nodes:
         if progress is not None:
-            progress(node.source or node.name)
+            progress(node.shown)
         if isinstance(OPS[node.op], Mac):
             site = sites[node.name] = MacLayer(graph, node, target.registers)
             layer, wrong[node.name] = layer_claim(site)
@@ -173,8 +173,8 @@ def layer_claim(site: MacLayer) -> tuple[LayerClaim, Wrong]:
     return (
         LayerClaim(
             node.name,
-            node.source or node.name,
-            node.source_op or node.op,
+            node.shown,
+            node.kind,
             node.output,
             [[t.low, t.high] for t in site.tensors],
             site.depth,
@@ -187,6 +187,8 @@ def layer_claim(site: MacLayer) -> tuple[LayerClaim, Wrong]:
             sorted(found.tried),
             wrong,
             sorted(set(left) - found.tried - set(wrong)),
+            node.origin["node"],
+            node.module,
         ),
         found.wrong,
     )
@@ -205,7 +207,9 @@ def requantizer_claim(graph: IntegerGraph, node: Node, target: Target, multiplie
     widths = list(multiplier_widths(graph, node, target.requantize, target.stages)) if multipliers else None
     equal = {"equal": True, "differs": False}.get(found.verdict)
     cells = [_cell(c) for c in found.cells]
-    return RequantizerClaim(node.name, found.source, list(node.inputs), equal, cells, widths)
+    return RequantizerClaim(
+        node.name, found.source, list(node.inputs), equal, cells, widths, node.origin["node"], node.module
+    )
 
 
 def _cell(found: CellCertificate) -> CellClaim:

@@ -65,7 +65,7 @@ def read_again(model: Model, target: Target, progress: Callable[[str], None] | N
         file = ExactFile(model)
         cut = list(file.cut)
         inexact = Inexact(model)
-        found = layers(model.graph, model.quantizer_names) + inexact.unread()
+        found = layers(model.graph, model.lowered.boundaries) + inexact.unread()
         for name, inputs, coded in corners(model):
             if progress is not None:
                 progress(f"reading the file again: {name}")
@@ -142,7 +142,7 @@ def _compare(tally: _Tally, model: Model, found: list[Layer], inexact: Inexact, 
         for node in inexact.feeding(layer.tensor):
             right, got = inexact.right(node, truth, run), run.tensors[node.output]
             tally.elements += got.size
-            if _apart(tally, node.source or node.name, node.source_op or node.op, node.output, right, got):
+            if _apart(tally, node.shown, node.kind, node.output, right, got):
                 return
     for name, value in model.lowered.ends.items():
         # a quantizer's output is codes, compared above; numbers behind a row function have an error of their own

@@ -267,7 +267,7 @@ def _first_wrong(
         predicted = site.predict(arrays, *divmod(int(site.places[at]), site.channels))
         if predicted != (expected, got):
             raise RuntimeError(
-                f"node {node.source or node.name}: at {list(at)} the engine gives {got}, exact {expected}; "
+                f"node {node.shown}: at {list(at)} the engine gives {got}, exact {expected}; "
                 f"predicted were {predicted[1]}, exact {predicted[0]}"
             )
     pair = None if codes is None else [int(c[at]) for c in codes]

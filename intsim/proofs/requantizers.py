@@ -161,8 +161,8 @@ def _certificate(
     any_will_do: bool,
 ) -> RequantizerCertificate:
     if node.op != "requantize":
-        raise IntsimError(f"node {node.source or node.name}: is a {node.op}; certificates are for requantize nodes")
-    source = node.source or node.name
+        raise IntsimError(f"node {node.shown}: is a {node.op}; certificates are for requantize nodes")
+    source = node.shown
     tensors = [graph.tensors[i] for i in node.inputs]
     try:
         if len(node.inputs) > 1:

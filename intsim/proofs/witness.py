@@ -85,12 +85,12 @@ def witnesses(
     """A witness for every channel, side and order asked for; `channels` None: for each bound its worst channel."""
     op = OPS[node.op]
     if not isinstance(op, Mac):
-        raise IntsimError(f"node {node.source or node.name}: {node.op} accumulates no products; it has no bound")
+        raise IntsimError(f"node {node.shown}: {node.op} accumulates no products; it has no bound")
     tensors = [graph.tensors[i] for i in node.inputs]
     adds = addends(node, op, tensors, registers)
     wrong = [c for c in channels or () if not 0 <= c < adds.channels]
     if wrong:
-        raise IntsimError(f"node {node.source or node.name}: has no channel {wrong[0]}; it has 0..{adds.channels - 1}")
+        raise IntsimError(f"node {node.shown}: has no channel {wrong[0]}; it has 0..{adds.channels - 1}")
     reach = adds.reach()
     layer = _Layer(node, op, tensors, registers, adds)
     for order in orders:

@@ -104,7 +104,7 @@ def write_witnesses(folder: Path, graph: IntegerGraph, registers: Registers) -> 
     lines: list[dict[str, Any]] = []
     layers = [n for n in graph.nodes if isinstance(OPS[n.op], Mac)]
     for index, node in enumerate(layers):
-        name = node.source or node.name
+        name = node.shown
         file = f"{index:03d}_{re.sub(r'[^A-Za-z0-9._-]', '_', name)[:80]}.npz"
         arrays: dict[str, Any] = {}
         for witness in witnesses(graph, node, registers, orders=ORDERS):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from intsim.graph import IntArray, IntegerGraph
+from intsim.graph import IntArray, IntegerGraph, without_module
 from intsim.ops import LAYER_ENDS, OPS, Mac
 from intsim.targets import Target
 
@@ -47,8 +47,9 @@ def first_difference(
         channel, index = place(a.shape, flat)
         accumulates = isinstance(OPS[node.op], Mac)
         info: dict[str, Any] = {
-            "name": node.source or node.name,
-            "op": node.source_op or node.op,
+            "name": node.shown,
+            **without_module(node.origin),
+            "op": node.kind,
             "tensor": node.output,
             "channel": channel,
             "position": index,

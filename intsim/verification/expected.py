@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from intsim.frontend.expression import Expr
-from intsim.graph import IntArray
+from intsim.graph import IntArray, without_module
 from intsim.model import Model, Run
 from intsim.verification.compare import place
 from intsim.verification.inexact import Inexact
@@ -87,7 +87,8 @@ def lowering_fault(layer: Layer, expected: IntArray, exact: IntArray) -> dict[st
     flat = int(apart[0])
     channel, index = place(exact.shape, flat)
     return {
-        "node": layer.name,
+        "name": layer.name,
+        **without_module({"node": layer.node, "module": layer.module}),
         "op": layer.op,
         "tensor": layer.tensor,
         "channel": channel,

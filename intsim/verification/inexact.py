@@ -72,7 +72,7 @@ class Inexact:
         """Row functions whose integers reach an end of the graph and no requantizer."""
         read = {n.output for t in self.requantizers for n in self.feeding(t)}
         made = (n for n in self.producers.values() if isinstance(OPS[n.op], RowFunction))
-        return [Layer(n.source or n.name, n.source_op or n.op, n.output, ()) for n in made if n.output not in read]
+        return [Layer(n.shown, n.kind, n.output, (), **n.origin) for n in made if n.output not in read]
 
     def feeding(self, tensor: str) -> Iterator[Node]:
         """Row functions that reach a requantizer without another one between."""

@@ -2,51 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from intsim.frontend.context import Boundary
 from intsim.graph import IntegerGraph, Node
 from intsim.ops import LAYER_ENDS, OPS, Mac
 
 
 @dataclass(frozen=True)
 class Layer:
-    """`tensor` is the integer tensor compared, `macs` the MAC nodes whose overflows are this layer's."""
+    """`tensor` is the integer tensor compared, `macs` the MAC nodes whose overflows are this layer's.
+
+    `name` is what a reader calls it; `node` and `module` are those of the file, where it names modules.
+    """
 
     name: str
     op: str
     tensor: str
     macs: tuple[str, ...]
+    node: str | None = None
+    module: str | None = None
 
 
-def layers(graph: IntegerGraph, sources: Mapping[str, str] | None = None) -> list[Layer]:
+def layers(graph: IntegerGraph, boundaries: Iterable[Boundary] = ()) -> list[Layer]:
     """Layers in graph order: integer inputs, requantizers, accumulators that nothing requantizes."""
     producers = {node.output: node for node in graph.nodes}
     claimed: set[str] = set()
-    names = sources or {}
-    out = [Layer(names.get(n, n), "Quantize" if n in names else "Input", n, ()) for n in graph.inputs]
+    made = {b.tensor: b for b in boundaries}
+    out = [
+        Layer(made[n].shown, "Quantize", n, (), **made[n].origin) if n in made else Layer(n, "Input", n, ())
+        for n in graph.inputs
+    ]
     for node in graph.nodes:
         if node.op not in LAYER_ENDS:
             continue
         macs, first = _feeders(node, producers)
         mine = [m for m in macs if m.name not in claimed]
         claimed.update(m.name for m in mine)
-        if mine:
-            name, op = mine[0].source, mine[0].source_op
-        else:
-            name, op = (first.source, first.source_op) if first is not None else (node.source, node.source_op)
+        named = mine[0] if mine else first or node
+        op = named.kind
         if len(node.inputs) > 1:
-            name, op = node.source, "Add"
+            named, op = node, "Add"
         elif node.op == "table" and not mine:
-            name, op = node.source, "-".join(node.attributes.get("functions", ["Table"]))
-        out.append(Layer(name or node.name, op or node.op, node.output, tuple(m.name for m in mine)))
+            named, op = node, "-".join(node.attributes.get("functions", ["Table"]))
+        out.append(Layer(named.shown, op, node.output, tuple(m.name for m in mine), **named.origin))
     for node in graph.nodes:
         if isinstance(OPS[node.op], Mac) and node.name not in claimed:
-            out.append(Layer(node.source or node.name, node.source_op or node.op, node.output, (node.name,)))
+            out.append(Layer(node.shown, node.kind, node.output, (node.name,), **node.origin))
     # integers of the file that end the graph, where they wrapped on the way
     for node in graph.nodes:
         if node.op == "affine" and node.output in graph.outputs:
-            out.append(Layer(node.source or node.name, node.source_op or node.op, node.output, ()))
+            out.append(Layer(node.shown, node.kind, node.output, (), **node.origin))
     order = {node.output: i for i, node in enumerate(graph.nodes)}
     return sorted(out, key=lambda layer: order.get(layer.tensor, -1))
 

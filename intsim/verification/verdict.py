@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from intsim.graph import without_module
 from intsim.notebook import Shown
 
 FORMAT = "intsim-verdict-1"
@@ -44,6 +45,8 @@ class LayerVerdict:
     host_ties: int = 0
     near_ties: int = 0
     stages: list[StageVerdict] = field(default_factory=list)
+    node: str | None = None
+    module: str | None = None
 
     @property
     def overflows(self) -> int:
@@ -103,5 +106,5 @@ class Verdict(Shown):
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries, lists and numbers."""
-        layers = [{**asdict(layer), "overflows": layer.overflows} for layer in self.layers]
+        layers = [{**without_module(asdict(layer)), "overflows": layer.overflows} for layer in self.layers]
         return {"format": FORMAT, **asdict(self), "overflows": self.overflows, "layers": layers}

@@ -70,10 +70,13 @@ def verify(
     say = progress or (lambda text: None)
     data = samples_of(loaded, inputs, samples, seed)
     inexact = Inexact(loaded)
-    found = layers(loaded.graph, loaded.quantizer_names) + inexact.unread()
+    found = layers(loaded.graph, loaded.lowered.boundaries) + inexact.unread()
     verdict = Verdict(loaded.path, chosen.name, samples=len(data), seed=None if inputs is not None else seed)
     verdict.host = {"prologue": loaded.lowered.prologue.names, "epilogue": loaded.lowered.epilogue.names}
-    verdict.layers = [LayerVerdict(f.name, f.op, f.tensor, stages=_stages(chosen) if f.macs else []) for f in found]
+    verdict.layers = [
+        LayerVerdict(f.name, f.op, f.tensor, stages=_stages(chosen) if f.macs else [], node=f.node, module=f.module)
+        for f in found
+    ]
     if references:
         verdict.references = {kind: ReferenceVerdict() for kind in FAMILIES}
     judge_of = ExactFile(loaded)

@@ -23,9 +23,9 @@ def kitti_2012(root: Path, split: DatasetSplit = "train") -> Pairs:
     Raises:
         IntsimError: a folder or a file is missing. Reading a pair raises it for broken files and unequal sizes.
     """
-    place = folder(root / FOLDERS[split], f"KITTI 2012's {FOLDERS[split]} images")
-    views = "image" if (place / "image_0").is_dir() else "colored"
-    return _pairs("kitti_2012", place, (f"{views}_0", f"{views}_1"), ("disp_occ", "disp_noc"))
+    images = folder(root / FOLDERS[split], f"KITTI 2012's {FOLDERS[split]} images")
+    views = "image" if (images / "image_0").is_dir() else "colored"
+    return _pairs("kitti_2012", images, (f"{views}_0", f"{views}_1"), ("disp_occ", "disp_noc"))
 
 
 def kitti_2015(root: Path, split: DatasetSplit = "train") -> Pairs:
@@ -34,16 +34,16 @@ def kitti_2015(root: Path, split: DatasetSplit = "train") -> Pairs:
     Raises:
         IntsimError: a folder or a file is missing. Reading a pair raises it for broken files and unequal sizes.
     """
-    place = folder(root / FOLDERS[split], f"KITTI 2015's {FOLDERS[split]} images")
-    return _pairs("kitti_2015", place, ("image_2", "image_3"), ("disp_occ_0", "disp_noc_0"))
+    images = folder(root / FOLDERS[split], f"KITTI 2015's {FOLDERS[split]} images")
+    return _pairs("kitti_2015", images, ("image_2", "image_3"), ("disp_occ_0", "disp_noc_0"))
 
 
-def _pairs(title: str, place: Path, views: tuple[str, str], maps: tuple[str, str]) -> Pairs:
-    left, right = (folder(place / view, "PNG images NNNNNN_10.png") for view in views)
-    occ, noc = (place / name for name in maps)
-    if place.name == FOLDERS["train"]:
+def _pairs(title: str, images: Path, views: tuple[str, str], maps: tuple[str, str]) -> Pairs:
+    left, right = (folder(images / view, "PNG images NNNNNN_10.png") for view in views)
+    occ, noc = (images / name for name in maps)
+    if images.name == FOLDERS["train"]:
         folder(occ, "disparity maps NNNNNN_10.png")
-    found = [
+    files = [
         PairFiles(
             f"{title} {path.stem}",
             path,
@@ -55,4 +55,4 @@ def _pairs(title: str, place: Path, views: tuple[str, str], maps: tuple[str, str
         )
         for path in sorted(left.glob("*_10.png"))
     ]
-    return listed(found, left, "*_10.png")
+    return listed(files, left, "*_10.png")

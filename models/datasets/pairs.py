@@ -103,15 +103,15 @@ def folder(path: Path, content: str) -> Path:
     return path
 
 
-def listed(found: Sequence[PairFiles], place: Path, pattern: str) -> Pairs:
+def listed(files: Sequence[PairFiles], images: Path, pattern: str) -> Pairs:
     """The pairs found in a place.
 
     Raises:
         IntsimError: there are none, or one of their files is missing.
     """
-    if not found:
-        raise IntsimError(f"{place}: no left images ({pattern}); unpack the data set's images there")
-    return Pairs(found)
+    if not files:
+        raise IntsimError(f"{images}: no left images ({pattern}); unpack the data set's images there")
+    return Pairs(files)
 
 
 def _same_size(path: Path, array: NDArray[T], shape: tuple[int, ...]) -> NDArray[T]:

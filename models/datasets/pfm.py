@@ -35,10 +35,10 @@ def read_pfm(path: Path) -> NDArray[np.float32]:
         raise IntsimError(f"{path}: not a PFM file; its header must be 'Pf' or 'PF', width, height and a nonzero scale")
     width, height = int(header[2]), int(header[3])
     shape = (height, width, 3) if header[1] == b"PF" else (height, width)
-    expected, found = 4 * int(np.prod(shape)), len(content) - header.end()
-    if not expected or expected != found:
+    expected, held = 4 * int(np.prod(shape)), len(content) - header.end()
+    if not expected or expected != held:
         raise IntsimError(
-            f"{path}: {found} bytes of data, but its {width} x {height} header needs {expected}; fetch the file again"
+            f"{path}: {held} bytes of data, but its {width} x {height} header needs {expected}; fetch the file again"
         )
     values = np.frombuffer(content, "<f4" if scale < 0 else ">f4", offset=header.end()).reshape(shape)
     return np.ascontiguousarray(values[::-1], np.float32)

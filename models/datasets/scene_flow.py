@@ -28,14 +28,14 @@ def scene_flow(root: Path, split: DatasetSplit = "train", frames: Literal["clean
     divided = any((base / name).is_dir() for name in FOLDERS.values())
     if split == "test" and not divided:
         raise IntsimError(f"{base}: no folder TEST; use the split train, the only one of Driving and Monkaa")
-    place = folder(base / FOLDERS[split], f"the {split} split") if divided else base
+    images = folder(base / FOLDERS[split], f"the {split} split") if divided else base
     truth = folder(root / "disparity", "the disparity maps (PFM)")
-    found = []
-    for left in sorted(path for path in place.rglob("left/*") if path.suffix in (".png", ".webp")):
+    files = []
+    for left in sorted(path for path in images.rglob("left/*") if path.suffix in (".png", ".webp")):
         inner = left.relative_to(base).with_suffix("")
         right = left.parent.with_name("right") / left.name
         disparity = truth / inner.with_suffix(".pfm")
-        found.append(
+        files.append(
             PairFiles(f"scene_flow {inner.as_posix()}", left, right, disparity, read_disparity_pfm, None, seen_by_mask)
         )
-    return listed(found, place, "left/*.png or left/*.webp")
+    return listed(files, images, "left/*.png or left/*.webp")

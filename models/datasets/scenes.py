@@ -49,23 +49,23 @@ def eth3d(root: Path, split: DatasetSplit = "train") -> Pairs:
     folder(root, "ETH3D two-view scenes")
     if split == "test":
         testing = root / "two_view_testing"
-        place = testing if testing.is_dir() else folder(root / "two_view_test", "the test scenes")
-        return _scenes("eth3d", place, None, known=False)
+        images = testing if testing.is_dir() else folder(root / "two_view_test", "the test scenes")
+        return _scenes("eth3d", images, None, known=False)
     training = root / "two_view_training"
-    place = training if training.is_dir() else root
-    truth = place.with_name(f"{place.name}_gt")
-    return _scenes("eth3d", place, truth if truth.is_dir() else None, known=True)
+    images = training if training.is_dir() else root
+    truth = images.with_name(f"{images.name}_gt")
+    return _scenes("eth3d", images, truth if truth.is_dir() else None, known=True)
 
 
-def _scenes(title: str, place: Path, apart: Path | None, known: bool) -> Pairs:
+def _scenes(title: str, images: Path, apart: Path | None, known: bool) -> Pairs:
     """The scenes of a folder; ground truth beside the images, or else in a folder `apart` with the same scenes."""
-    found = []
-    for left in sorted(place.glob("*/im0.png")):
+    files = []
+    for left in sorted(images.glob("*/im0.png")):
         scene = left.parent
         homes = [scene] if apart is None else [scene, apart / scene.name]
         truths = [home / name for home in homes for name in TRUTHS]
         masks = [home / "mask0nocc.png" for home in homes]
-        found.append(
+        files.append(
             PairFiles(
                 f"{title} {scene.name}",
                 left,
@@ -77,7 +77,7 @@ def _scenes(title: str, place: Path, apart: Path | None, known: bool) -> Pairs:
                 calibrated_size(scene / "calib.txt"),
             )
         )
-    return listed(found, place, "*/im0.png")
+    return listed(files, images, "*/im0.png")
 
 
 def calibrated_size(path: Path) -> tuple[int, int] | None:

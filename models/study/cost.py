@@ -28,13 +28,13 @@ def cost(run: str, network: Network, out: Path) -> dict[str, Any]:
     rows = described["layers"]
     heads = sum(row["macs"] for row in rows if row["name"].startswith("head_"))
     codes = np.random.default_rng(0).integers(0, 256, network.input_shape).astype(np.float32)
-    found = np.random.default_rng(1).integers(-128, 128, (1, network.heads, *network.input_shape[2:])).astype(np.int8)
+    outputs = np.random.default_rng(1).integers(-128, 128, (1, network.heads, *network.input_shape[2:])).astype(np.int8)
     return {
         "macs": {"trunk": sum(row["macs"] for row in rows) - heads, "heads": heads},
-        "bytes": {"weights": described["weights"], "outputs": int(found.size)},
+        "bytes": {"weights": described["weights"], "outputs": int(outputs.size)},
         "milliseconds": {
             "network": milliseconds(lambda: model.run({"codes": codes}, "exact", threads=1)),
-            "decoder": milliseconds(lambda: disparity(found, network)),
+            "decoder": milliseconds(lambda: disparity(outputs, network)),
         },
         "pixels": int(np.prod(network.input_shape[2:])),
     }

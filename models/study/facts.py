@@ -59,12 +59,12 @@ def _share(records: Records, runs: Sequence[Run]) -> float | None:
 
 def overhead(records: Records, runs: Sequence[Run]) -> float | None:
     """Percent of time more than the plain network's, network and decoder together, mean over seeds."""
-    found = []
+    each = []
     for run in runs:
         plain = records.plain(run, lambda other: other.cost)
         if plain and plain.cost and run.cost:
-            found.append(sum(run.cost.milliseconds.values()) / sum(plain.cost.milliseconds.values()))
-    return 100 * (statistics.fmean(found) - 1) if found else None
+            each.append(sum(run.cost.milliseconds.values()) / sum(plain.cost.milliseconds.values()))
+    return 100 * (statistics.fmean(each) - 1) if each else None
 
 
 def layer_table(records: Records) -> str:
@@ -72,8 +72,8 @@ def layer_table(records: Records) -> str:
     names = list(dict.fromkeys(layer.name for layers in records.layers.values() for layer in layers))
     lines = []
     for name in names:
-        found = [[layer for layer in layers if layer.name == name] for layers in records.layers.values()]
-        cells = [f"{number(100 * f[0].relative_rms, 2)} / {number(f[0].max, 3)}" if f else NOTHING for f in found]
+        each = [[layer for layer in layers if layer.name == name] for layers in records.layers.values()]
+        cells = [f"{number(100 * f[0].relative_rms, 2)} / {number(f[0].max, 3)}" if f else NOTHING for f in each]
         lines.append([name, *cells])
     note = "Each cell: RMS of the layer's quantization error in percent of the RMS of its float values / largest error."
     return f"{markdown(['layer', *records.layers], lines)}\n\n{note}" if lines else ""
@@ -101,9 +101,9 @@ def _demo_line(demo: Demo, network: str, keys: Sequence[str], targets: Sequence[
     own = Figure(demo.metric, demo.metric, 3)
     metrics = [[row.fp32 for row in rows], [row.w8a8 for row in rows]]
     metrics += [[row.targets[target] for row in rows if target in row.targets] for target in targets]
-    found = {key: [row.error[key] for row in rows if key in row.error] for key in keys}
+    each = {key: [row.error[key] for row in rows if key in row.error] for key in keys}
     gains = [span(demo.ratios(network, figure.key), figure) for figure in RATIO if figure.key in keys]
-    errors = [span(found[key], _figure(key)) for key in keys]
+    errors = [span(each[key], _figure(key)) for key in keys]
     return [network, str(len(rows)), *(deviation(values, own) for values in metrics), *errors, *gains]
 
 

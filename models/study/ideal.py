@@ -39,8 +39,8 @@ def channel_table() -> str:
     plain = {sigma: plain_errors(sigma, samples=SAMPLES) for sigma in SIGMAS}
     rows = []
     for name, dimensions, order, options in CURVES:
-        found = [(s, channel_errors(dimensions, order, s, samples=SAMPLES, **options)) for s in SIGMAS]
-        rows.append([name, *(_cell(plain[sigma], errors) for sigma, errors in found)])
+        measured = [(s, channel_errors(dimensions, order, s, samples=SAMPLES, **options)) for s in SIGMAS]
+        rows.append([name, *(_cell(plain[sigma], errors) for sigma, errors in measured)])
     return f"{_SAID}\n\n{markdown(['curve', *(f'{sigma:g} codes' for sigma in SIGMAS)], rows)}"
 
 

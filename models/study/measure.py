@@ -80,25 +80,25 @@ def entries_of(name: str, arrays: Arrays, network: Network) -> dict[str, Any]:
     """Accuracy over the valid pixels and error over all, for each precision, target and decoder."""
     truth, valid = arrays[f"{name}/disparity"], arrays[f"{name}/valid"]
     entries = []
-    for how in decoders(network):
-        floats, trusted = decode_floats(arrays[f"{name}/fp32"], network, how)
-        entries.append(_entry("fp32", None, how, floats, trusted, truth, valid, None))
+    for decoder in decoders(network):
+        floats, trusted = decode_floats(arrays[f"{name}/fp32"], network, decoder)
+        entries.append(_entry("fp32", None, decoder, floats, trusted, truth, valid, None))
         for key in sorted(arrays):
             parts = key.split("/")
             if parts[0] != name or parts[1] in ("fp32", "disparity", "valid"):
                 continue
             target = parts[2] if len(parts) == 3 else None
             decode = decode_codes if target else decode_floats
-            found, trusted = decode(arrays[key], network, how)
-            entries.append(_entry(parts[1], target, how, found, trusted, truth, valid, floats))
+            predicted, trusted = decode(arrays[key], network, decoder)
+            entries.append(_entry(parts[1], target, decoder, predicted, trusted, truth, valid, floats))
     return {"pairs": len(truth), "entries": entries}
 
 
 def _entry(
     precision: str,
     target: str | None,
-    how: str,
-    found: Any,
+    decoder: str,
+    predicted: Any,
     trusted: Any,
     truth: Any,
     valid: Any,
@@ -107,12 +107,12 @@ def _entry(
     entry: dict[str, Any] = {
         "precision": precision,
         "target": target,
-        "decoder": how,
+        "decoder": decoder,
         "coverage": float(trusted.mean()),
     }
-    entry["accuracy"] = accuracy(found, truth, valid & trusted)
+    entry["accuracy"] = accuracy(predicted, truth, valid & trusted)
     if floats is not None:
-        entry["error"] = error(found[trusted], floats[trusted])
+        entry["error"] = error(predicted[trusted], floats[trusted])
     return entry
 
 

@@ -33,17 +33,17 @@ def accuracy(predicted: ArrayLike, truth: ArrayLike, valid: ArrayLike, smallest:
         IntsimError: shapes differ.
     """
     keep = np.asarray(valid, bool)
-    found, actual = np.asarray(predicted, np.float64), np.asarray(truth, np.float64)
-    if not found.shape == actual.shape == keep.shape or found.ndim < 2:
-        raise IntsimError(f"accuracy takes maps of one shape, not {found.shape}, {actual.shape} and {keep.shape}")
+    estimate, actual = np.asarray(predicted, np.float64), np.asarray(truth, np.float64)
+    if not estimate.shape == actual.shape == keep.shape or estimate.ndim < 2:
+        raise IntsimError(f"accuracy takes maps of one shape, not {estimate.shape}, {actual.shape} and {keep.shape}")
     if not keep.any():
         return dict.fromkeys((*evaluate.accuracy([0.0], [0.0], [True]), "rmse", "abs_rel", "s_c"), math.nan)
-    near, goal = (np.maximum(array[keep], smallest) for array in (found, actual))
+    near, goal = (np.maximum(array[keep], smallest) for array in (estimate, actual))
     return {
-        **evaluate.accuracy(found, actual, keep),
-        "rmse": float(np.sqrt(((found[keep] - actual[keep]) ** 2).mean())),
+        **evaluate.accuracy(estimate, actual, keep),
+        "rmse": float(np.sqrt(((estimate[keep] - actual[keep]) ** 2).mean())),
         "abs_rel": float((np.abs(1 / near - 1 / goal) * goal).mean()),
-        "s_c": s_c(found, actual, keep),
+        "s_c": s_c(estimate, actual, keep),
     }
 
 
@@ -60,11 +60,11 @@ def s_c(predicted: ArrayLike, truth: ArrayLike, valid: ArrayLike) -> float:
     keep = np.asarray(valid, bool)
     if min(keep.shape[-2:]) < WINDOW:
         return math.nan
-    actual, found = _windows(np.asarray(truth, np.float64)), _windows(np.asarray(predicted, np.float64))
+    actual, estimate = _windows(np.asarray(truth, np.float64)), _windows(np.asarray(predicted, np.float64))
     used = _windows(keep).all((-2, -1)) & (np.ptp(actual, (-2, -1)) > 0)
     if not used.any():
         return math.nan
-    wanted, got = actual[used].reshape(-1, WINDOW**2), found[used].reshape(-1, WINDOW**2)
+    wanted, got = actual[used].reshape(-1, WINDOW**2), estimate[used].reshape(-1, WINDOW**2)
     cosine = (_unit(wanted) * _unit(got)).sum(1)
     return float(np.clip(cosine, -1, 1).mean())
 
@@ -99,9 +99,9 @@ def error(quantized: ArrayLike, reference: ArrayLike, disparity_range: float = D
     if not first.size:
         keys = evaluate.quantization_error([0.0], [0.0], disparity_range)
         return dict.fromkeys((*keys, "effective_bits", "effective_bits_rmse"), math.nan)
-    found = evaluate.quantization_error(first, second, disparity_range)
-    bits = {"effective_bits": found["robust_sd"], "effective_bits_rmse": found["rmse"]}
-    return {**found, **{key: _bits(disparity_range, sd) for key, sd in bits.items()}}
+    estimate = evaluate.quantization_error(first, second, disparity_range)
+    bits = {"effective_bits": estimate["robust_sd"], "effective_bits_rmse": estimate["rmse"]}
+    return {**estimate, **{key: _bits(disparity_range, sd) for key, sd in bits.items()}}
 
 
 def _bits(disparity_range: float, sd: float) -> float:

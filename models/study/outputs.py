@@ -63,9 +63,9 @@ def outputs(run: str, out: Path = OUT, note: Callable[[str], None] = lambda line
     network = described(recipe)
     trained, record = load_checkpoint(checkpoint(run, out))
     sets = dict(evaluation_sets(network, recipe["data"]["scenes"]))
-    found: Arrays = {}
+    arrays: Arrays = {}
     for name, (_, truth, valid) in sets.items():
-        found[f"{name}/disparity"], found[f"{name}/valid"] = truth, valid
+        arrays[f"{name}/disparity"], arrays[f"{name}/valid"] = truth, valid
     if "quantization" in recipe:
         scheme = Scheme.of(recipe["quantization"])
         folded, versions = trained_network(Path(recipe["quantization"]["start"]), recipe["network"]), {}
@@ -76,7 +76,7 @@ def outputs(run: str, out: Path = OUT, note: Callable[[str], None] = lambda line
         note("quantizing")
         versions = {scheme: quantize(folded, batches, scheme) for scheme in _schemes(recipe, run)}
     for name, (codes, _, _) in sets.items():
-        found[f"{name}/fp32"] = run_torch(folded, codes)
+        arrays[f"{name}/fp32"] = run_torch(folded, codes)
     for scheme, quantized in versions.items():
         first = scheme is next(iter(versions))
         targets = TARGETS if first else ("exact",)
@@ -86,15 +86,15 @@ def outputs(run: str, out: Path = OUT, note: Callable[[str], None] = lambda line
         for target in targets:
             note(f"{scheme.name} {target}")
             for name, (codes, _, _) in sets.items():
-                found[f"{name}/{scheme.name}/{target}"] = run_integers(model, codes, target)
+                arrays[f"{name}/{scheme.name}/{target}"] = run_integers(model, codes, target)
         if first and "quantization" not in recipe:
             mixed = weights_only(folded, quantized)
             for name, (codes, _, _) in sets.items():
-                found[f"{name}/{scheme.name}-cpu"] = run_torch(mixed, codes)
+                arrays[f"{name}/{scheme.name}-cpu"] = run_torch(mixed, codes)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         part = Path(scratch) / path.name
-        np.savez_compressed(part, allow_pickle=False, **found)
+        np.savez_compressed(part, allow_pickle=False, **arrays)
         part.replace(path)
     return path
 

@@ -23,12 +23,12 @@ Bars = dict[str, dict[str, list[float]]]
 def draw(records: Records, folder: Path) -> dict[str, Path]:
     """Draw ``study_NAME.png`` for every plot that has data; their paths by name."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = {}
+    drawn = {}
     for name, plot in _PLOTS.items():
         if (figure := plot(records)) is not None:
-            found[name] = folder / f"study_{name}.png"
-            figure.savefig(found[name], format="png", metadata={"Software": None})
-    return found
+            drawn[name] = folder / f"study_{name}.png"
+            figure.savefig(drawn[name], format="png", metadata={"Software": None})
+    return drawn
 
 
 def ratio(records: Records) -> Any:
@@ -94,7 +94,9 @@ def decoders(records: Records) -> Any:
     """Robust SD and RMSE of every network with noise, a bar for each decoder."""
     networks = remedied(records)
     every = [way for runs in networks.values() for way in ways(runs, MAIN)]
-    names = list(dict.fromkeys(how for precision, target, how in every if (precision, target) == ("w8a8", "exact")))
+    names = list(
+        dict.fromkeys(decoder for precision, target, decoder in every if (precision, target) == ("w8a8", "exact"))
+    )
     if len(names) < 2:
         return None
     figure, axes = _figure(width=9.0, height=5.0, rows=2)
@@ -109,17 +111,17 @@ def decoders(records: Records) -> Any:
 
 def schemes(records: Records) -> Any:
     """End-point error by scheme, a colour for each kind of head."""
-    found: Bars = {}
+    drawn: Bars = {}
     for _, m in scheme_rows(records):
-        found.setdefault(m.runs[0].head, {})[scheme_of(m.runs[0], m.precision)] = m.accuracy("epe")
-    if not found:
+        drawn.setdefault(m.runs[0].head, {})[scheme_of(m.runs[0], m.precision)] = m.accuracy("epe")
+    if not drawn:
         return None
-    found = {head: values for head, values in found.items() if len(values) > 1} or found
+    drawn = {head: values for head, values in drawn.items() if len(values) > 1} or drawn
     figure, (axis,) = _figure(width=9.0, height=3.8)
-    labels = list(dict.fromkeys(label for values in found.values() for label in values))
-    _bars(axis, labels, found, "EPE against the truth, px")
+    labels = list(dict.fromkeys(label for values in drawn.values() for label in values))
+    _bars(axis, labels, drawn, "EPE against the truth, px")
     axis.tick_params(axis="x", labelrotation=25)
-    _legend(axis, len(found))
+    _legend(axis, len(drawn))
     return figure
 
 

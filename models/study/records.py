@@ -104,9 +104,9 @@ class Run(_Table):
 
     def entry(self, where: str, precision: str, target: str | None, decoder: str | None = None) -> Entry | None:
         """The entry of that name; without a decoder the nearest point's, or else the first there is."""
-        found = [e for e in self.entries(where) if (e.precision, e.target) == (precision, target)]
-        wanted = [e for e in found if e.decoder == (decoder or PLAIN_DECODER)]
-        return next(iter(wanted or (found if decoder is None else [])), None)
+        matching = [e for e in self.entries(where) if (e.precision, e.target) == (precision, target)]
+        wanted = [e for e in matching if e.decoder == (decoder or PLAIN_DECODER)]
+        return next(iter(wanted or (matching if decoder is None else [])), None)
 
     def entries(self, where: str) -> list[Entry]:
         """All entries of a set; none where it was not measured."""
@@ -158,10 +158,10 @@ class Records(_Table):
 
     def networks(self, runs: Iterable[Run] | None = None) -> dict[str, list[Run]]:
         """Runs by recipe, plain networks first, then by dimensions, order and name; seeds in order."""
-        found: dict[str, list[Run]] = {}
+        by_recipe: dict[str, list[Run]] = {}
         for run in sorted(self.runs if runs is None else runs, key=_place):
-            found.setdefault(run.recipe, []).append(run)
-        return found
+            by_recipe.setdefault(run.recipe, []).append(run)
+        return by_recipe
 
     def plain(self, run: Run, fits: Callable[[Run], object]) -> Run | None:
         """The plain network that a run is compared with, of those that `fits` accepts.

@@ -63,17 +63,17 @@ def main_table(records: Records, family: str = "dispnet") -> str:
     for name, runs in base(records, family).items():
         for title, precision, target in PRECISIONS:
             rows.append(((name, title), Measured(records, tuple(runs), MAIN, precision, target)))
-    found = table(("network", "numbers"), rows, [*seeds(), *accuracies(), *_paper()])
-    pairs = sorted({run.sets[MAIN].pairs for _, measured in rows for run, _ in measured.found()})
+    shown = table(("network", "numbers"), rows, [*seeds(), *accuracies(), *_paper()])
+    pairs = sorted({run.sets[MAIN].pairs for _, measured in rows for run, _ in measured.seeds()})
     said = f"On {' or '.join(map(str, pairs))} generated test pairs:"
-    return "\n\n".join(part for part in (said, found, _loss(rows), PAPER_NOTE) if part) if found else ""
+    return "\n\n".join(part for part in (said, shown, _loss(rows), PAPER_NOTE) if part) if shown else ""
 
 
 def _loss(rows: list[Row]) -> str:
     """What quantization does to the end-point error of each network, seed by seed."""
     parts = []
     for (name, _), measured in rows:
-        pairs = [(e, run.entry(MAIN, "fp32", None, e.decoder)) for run, e in measured.found()]
+        pairs = [(e, run.entry(MAIN, "fp32", None, e.decoder)) for run, e in measured.seeds()]
         lost = [e.accuracy["epe"] - other.accuracy["epe"] for e, other in pairs if other]
         if measured.target and lost:
             parts.append(f"{name} {_signed(lost)}")
@@ -98,7 +98,7 @@ def _paper() -> list[Column]:
 def error_table(records: Records, family: str = "dispnet") -> str:
     """Quantization error of W8A8, exact, nearest point; ratios to the plain network, "CPU" and "DSP"."""
     rows = rows_of(records, base(records, family))
-    if not (found := table(("network",), rows, [*seeds(), *errors()])):
+    if not (shown := table(("network",), rows, [*seeds(), *errors()])):
         return ""
     length: list[Column] = [("L", lambda m: number(m.runs[0].length, 2))]
     both = [(title, precision, target) for title, precision, target in PRECISIONS if precision != "fp32"]
@@ -109,7 +109,7 @@ def error_table(records: Records, family: str = "dispnet") -> str:
             curved += [((name, title), measured)] if measured.ratio("mean") else []
     gains = table(("network", "numbers"), curved, [*length, *seeds(), *ratios((*RATIO, _MEDIAN))])
     said = f"{_LENGTH} {PAPER_RATIOS}" if family == "dispnet" else _LENGTH
-    return "\n\n".join(part for part in (found, gains, gains and said, verdict(rows)) if part)
+    return "\n\n".join(part for part in (shown, gains, gains and said, verdict(rows)) if part)
 
 
 _LENGTH = """\
@@ -129,9 +129,9 @@ def noise_table(records: Records) -> str:
         for name, chosen in ((still, runs), *((t, pairs[1][t]) for t in twins)):
             rows.append(((name, number(chosen[0].noise, 2)), Measured(records, tuple(chosen), MAIN)))
     columns = [*seeds(), *floats(), *accuracies((EPE,)), *errors("mean", "rmse", "robust_sd", "jump_rate"), *ratios()]
-    found = table(("network", "noise SD"), rows, columns)
+    shown = table(("network", "noise SD"), rows, columns)
     judged = verdict([row for row in rows if not row[1].runs[0].noise], "Without noise the bar")
-    return "\n\n".join(part for part in (found, _NOISE, judged, _quieter(rows)) if part)
+    return "\n\n".join(part for part in (shown, _NOISE, judged, _quieter(rows)) if part)
 
 
 _NOISE = """\
@@ -180,8 +180,8 @@ def target_table(records: Records) -> str:
 def targets_of(records: Records) -> list[str]:
     """Targets that the base networks ran on, the exact one first."""
     every = [way for runs in base(records).values() for way in ways(runs, MAIN)]
-    found = {target for precision, target, _ in every if precision == "w8a8" and target}
-    return sorted(found, key=lambda target: (target != "exact", target))
+    targets = {target for precision, target, _ in every if precision == "w8a8" and target}
+    return sorted(targets, key=lambda target: (target != "exact", target))
 
 
 def _broken(target: str, rows: list[Row]) -> str:
@@ -195,9 +195,9 @@ def _matrix(records: Records, targets: list[str]) -> Iterator[str]:
     """RMSE ratios of all networks with noise, by decoder and target."""
     figure, lines = RATIO[2], []
     for name, runs in remedied(records).items():
-        for how in dict.fromkeys(d for p, _, d in ways(runs, MAIN) if p == "w8a8" and runs[0].order):
-            found = [Measured(records, tuple(runs), MAIN, target=target, decoder=how) for target in targets]
-            lines.append([name, how, *(span(measured.ratio("rmse"), figure) for measured in found)])
+        for decoder in dict.fromkeys(d for p, _, d in ways(runs, MAIN) if p == "w8a8" and runs[0].order):
+            measurements = [Measured(records, tuple(runs), MAIN, target=target, decoder=decoder) for target in targets]
+            lines.append([name, decoder, *(span(measured.ratio("rmse"), figure) for measured in measurements)])
     if lines:
         yield "RMSE of the plain network on the same target over this network's, by decoder:"
         yield markdown(["network", "decoder", *targets], lines)
@@ -239,7 +239,7 @@ def _decoders(rows: list[Row]) -> str:
         return ""
     errors_of = errors("mean", "rmse", "robust_sd", "jump_rate", "effective_bits_rmse")
     columns = [*seeds(), *coverage(), *floats(), *accuracies((EPE,)), *errors_of, *ratios()]
-    whole = [row for row in rows if min((e.coverage for _, e in row[1].found()), default=0.0) == 1]
+    whole = [row for row in rows if min((e.coverage for _, e in row[1].seeds()), default=0.0) == 1]
     masked = [row for row in rows if row not in whole]
     parts = [table(("network", "decoder"), rows, columns), verdict(whole, "On all pixels the bar")]
     if masked:
@@ -253,7 +253,7 @@ def coverage() -> list[Column]:
     figure = Figure("coverage", "pixels %", 1, 100)
 
     def cell(measured: Measured) -> str:
-        shares = [entry.coverage for _, entry in measured.found()]
+        shares = [entry.coverage for _, entry in measured.seeds()]
         return span(shares[:1] if len(set(shares)) == 1 else shares, figure)
 
     return [(figure.title, cell)]
@@ -269,8 +269,8 @@ def scheme_rows(records: Records) -> list[Row]:
     plain, others, rows = base(records), False, list[Row]()
     chosen = (r for r in records.runs if r.family == "dispnet" and not first_layer(r) and r.scheme != LONG)
     for name, runs in records.networks(chosen).items():
-        for precision, target, how in ways(runs, MAIN):
-            usual = precision in ("fp32", "w8a8-cpu") or how != PLAIN_DECODER or target != "exact"
+        for precision, target, decoder in ways(runs, MAIN):
+            usual = precision in ("fp32", "w8a8-cpu") or decoder != PLAIN_DECODER or target != "exact"
             if not usual and (runs[0].scheme or precision != "w8a8" or name in plain):
                 others |= bool(runs[0].scheme) or precision != "w8a8"
                 rows.append(
@@ -289,9 +289,9 @@ def scheme_table(records: Records) -> str:
     columns = [*seeds(), *floats(), *accuracies((EPE, D1))]
     columns += [*errors("mean", "rmse", "robust_sd", "jump_rate"), *ratios()]
     rows = scheme_rows(records)
-    found = table(("network", "scheme"), rows, columns)
+    shown = table(("network", "scheme"), rows, columns)
     judged = verdict(rows)
-    return "\n\n".join(part for part in (found, found and SCHEMES_NOTE, judged) if part)
+    return "\n\n".join(part for part in (shown, shown and SCHEMES_NOTE, judged) if part)
 
 
 def input_table(records: Records) -> str:
@@ -299,9 +299,9 @@ def input_table(records: Records) -> str:
     rows: list[Row] = []
     for name, runs in records.networks(r for r in records.runs if r.family == "dispnet" and first_layer(r)).items():
         first = runs[0].inputs + (f", table of {runs[0].embedding}" if runs[0].embedding else "")
-        for precision, target, how in ways(runs, MAIN):
-            if how == PLAIN_DECODER:
-                measured = Measured(records, tuple(runs), MAIN, precision, target, how)
+        for precision, target, decoder in ways(runs, MAIN):
+            if decoder == PLAIN_DECODER:
+                measured = Measured(records, tuple(runs), MAIN, precision, target, decoder)
                 rows.append(((name, first, precision, target or "float"), measured))
     columns = [*seeds(), *accuracies((EPE, D1)), *errors("mean", "rmse", "robust_sd")]
     return table(("network", "input", "precision", "arithmetic"), rows, columns)
@@ -313,8 +313,10 @@ def real_table(records: Records) -> str:
     for where in sorted({name for run in records.runs for name in run.sets} - {MAIN}):
         rows: list[Row] = []
         for name, runs in networks.items():
-            found = dict.fromkeys(d for p, t, d in ways(runs, where) if (p, t) == ("w8a8", "exact") and d != "masked")
-            rows += [((name, d), Measured(records, tuple(runs), where, decoder=d)) for d in found]
+            decoders = dict.fromkeys(
+                d for p, t, d in ways(runs, where) if (p, t) == ("w8a8", "exact") and d != "masked"
+            )
+            rows += [((name, d), Measured(records, tuple(runs), where, decoder=d)) for d in decoders]
         columns = [
             *seeds(),
             *floats((EPE, D1)),

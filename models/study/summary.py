@@ -26,9 +26,9 @@ def summary(records: Records) -> str:
 def _best(rows: list[Row]) -> str:
     parts = []
     for figure in RATIO:
-        found = [(statistics.fmean(m.ratio(figure.key)), names[0]) for names, m in rows if m.ratio(figure.key)]
-        if found:
-            most, name = max(found)
+        each = [(statistics.fmean(m.ratio(figure.key)), names[0]) for names, m in rows if m.ratio(figure.key)]
+        if each:
+            most, name = max(each)
             parts.append(f"{figure.title.removeprefix('÷ ')} {number(most, 2)} ({name})")
     below = "Below 1 the plain network is better."
     return f"Largest ratios to the plain network's error, mean over seeds: {', '.join(parts)}. {below}"
@@ -36,15 +36,15 @@ def _best(rows: list[Row]) -> str:
 
 def _accuracy(records: Records, rows: list[Row]) -> Iterator[str]:
     for title, precision, target in (("FP32", "fp32", None), ("W8A8", "w8a8", "exact")):
-        found = [(names[0], [run.entry(MAIN, precision, target) for run in m.runs]) for names, m in rows]
-        values = [(name, [e.accuracy["epe"] for e in entries if e]) for name, entries in found]
+        each = [(names[0], [run.entry(MAIN, precision, target) for run in m.runs]) for names, m in rows]
+        values = [(name, [e.accuracy["epe"] for e in entries if e]) for name, entries in each]
         cells = [f"{name} {deviation(epe, EPE)}" for name, epe in values if epe]
         yield f"{title} {EPE.title}: {', '.join(cells)}." if cells else ""
 
 
 def _remedies(records: Records) -> str:
     rows = [(names, m) for names, m in decoder_rows(records) if m.decoder != "nearest" or m.runs[0].remedies]
-    whole = [row for row in rows if all(e.coverage == 1 for _, e in row[1].found())]
+    whole = [row for row in rows if all(e.coverage == 1 for _, e in row[1].seeds())]
     return verdict(whole, "Other decoders, guides and losses, on all pixels: the bar")
 
 
@@ -62,6 +62,6 @@ def _targets(records: Records) -> str:
 
 
 def _cost(records: Records) -> str:
-    found = [(name, overhead(records, runs)) for name, runs in base(records).items() if runs[0].order]
-    cells = [f"{name} {more:+.1f} %" for name, more in found if more is not None]
+    each = [(name, overhead(records, runs)) for name, runs in base(records).items() if runs[0].order]
+    cells = [f"{name} {more:+.1f} %" for name, more in each if more is not None]
     return f"Simulated time to that of the plain network, decoder included: {', '.join(cells)}." if cells else ""

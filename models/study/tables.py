@@ -58,23 +58,23 @@ class Measured:
     target: str | None = "exact"
     decoder: str = PLAIN_DECODER
 
-    def found(self) -> list[tuple[Run, Entry]]:
+    def seeds(self) -> list[tuple[Run, Entry]]:
         """The seeds that were measured in this way."""
         entries = [(r, r.entry(self.where, self.precision, self.target, self.decoder)) for r in self.runs]
         return [(run, entry) for run, entry in entries if entry is not None]
 
     def accuracy(self, key: str) -> list[float]:
         """A metric against the ground truth, by seed."""
-        return [entry.accuracy.get(key, math.nan) for _, entry in self.found()]
+        return [entry.accuracy.get(key, math.nan) for _, entry in self.seeds()]
 
     def error(self, key: str) -> list[float]:
         """A metric of the quantization error, by seed."""
-        return [entry.error.get(key, math.nan) for _, entry in self.found() if entry.error]
+        return [entry.error.get(key, math.nan) for _, entry in self.seeds() if entry.error]
 
     def ratio(self, key: str) -> list[float]:
         """The plain network's error over this one's, by seed, where both were measured in the same way."""
         ratios = []
-        for run, entry in self.found():
+        for run, entry in self.seeds():
             way = (self.where, self.precision, self.target)
             plain = self.records.plain(run, partial(_measured, way=way))
             base = plain and plain.entry(*way)
@@ -132,7 +132,7 @@ Row = tuple[Sequence[str], Measured]
 
 def seeds() -> list[Column]:
     """How many seeds a row is made of."""
-    return [("seeds", lambda m: str(len(m.found())))]
+    return [("seeds", lambda m: str(len(m.seeds())))]
 
 
 def accuracies(figures: Iterable[Figure] = ACCURACY) -> list[Column]:
@@ -173,8 +173,8 @@ def ratios(figures: Iterable[Figure] = RATIO) -> list[Column]:
 
 def table(labels: Sequence[str], rows: Iterable[Row], columns: Sequence[Column]) -> str:
     """Rows that have at least one seed; empty where none has."""
-    found = [[*names, *(cell(measured) for _, cell in columns)] for names, measured in rows if measured.found()]
-    return markdown([*labels, *(title for title, _ in columns)], found)
+    lines = [[*names, *(cell(measured) for _, cell in columns)] for names, measured in rows if measured.seeds()]
+    return markdown([*labels, *(title for title, _ in columns)], lines)
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

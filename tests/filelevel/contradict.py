@@ -221,7 +221,7 @@ def compare_sweep(found, model, net, target, machine, exact, bits):
     width = min(max(bits - found.seed % 3, 2), 64)
     rule = ["wrap", "saturate"][found.seed // 3 % 2]
     swept = intsim.sweep(model, target, net.inputs, accumulator=[width], overflow=[rule])
-    parts = layers(model.graph, model.quantizer_names)
+    parts = layers(model.graph, model.lowered.boundaries)
     parts = [p for p in parts if p.tensor not in model.graph.inputs]
     nodes = {n.name: n for n in model.graph.nodes}
     makers = {n.output: n for n in model.graph.nodes}

@@ -187,7 +187,7 @@ class Program:
     ) -> None:
         if progress is not None:
             for node in step.nodes:
-                progress(node.source or node.name)
+                progress(node.shown)
         begin = time.perf_counter()
         for buffer in self.born[index]:
             layout.fill_border(frame.buffers[buffer], self.layouts[buffer])
@@ -195,7 +195,7 @@ class Program:
         step.action(frame)
         if profile is not None:
             seconds = time.perf_counter() - begin
-            name = ", ".join(dict.fromkeys(n.source or n.name for n in step.nodes)) or step.label
+            name = ", ".join(dict.fromkeys(n.shown for n in step.nodes)) or step.label
             ops = " + ".join(n.op for n in step.nodes) or "move"
             profile.append(LayerProfile(name, ops, frame.kernel, frame.why, step.macs, seconds, step.bytes))
         for name in self.dropped[index]:

@@ -37,7 +37,7 @@ def run_requantize(node: Node, arrays: list[IntArray], tensors: list[Tensor], ta
     try:
         return requantize(node, arrays, tensors, target.requantize, target.stages)
     except IntsimError as error:
-        raise IntsimError(f"node {node.source or node.name}: target {target.name}: {error}") from None
+        raise IntsimError(f"node {node.shown}: target {target.name}: {error}") from None
 
 
 def known_fit(

@@ -184,7 +184,7 @@ def clipped(
     try:
         values = np.moveaxis(unclipped(node, arrays, tensors, target.requantize, target.stages), axis, 0)
     except IntsimError as error:
-        raise IntsimError(f"node {node.source or node.name}: target {target.name}: {error}") from None
+        raise IntsimError(f"node {node.shown}: target {target.name}: {error}") from None
     values = values.reshape(values.shape[0], -1)
     below = np.zeros(len(values), np.int64) if low is None else (values < low).sum(axis=1)
     past = np.zeros(len(values), np.int64) if high is None else (values > high).sum(axis=1)

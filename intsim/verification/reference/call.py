@@ -35,10 +35,10 @@ class Call:
 
     def tensor(self, i: int) -> Tensor:
         """Input `i`, which has to be there."""
-        found = self.optional(i)
-        if found is None:
+        given = self.optional(i)
+        if given is None:
             raise IntsimError(f"input {i} is missing")
-        return found
+        return given
 
     def optional(self, i: int) -> Tensor | None:
         """Input `i` or None."""
@@ -53,22 +53,22 @@ class Call:
         if name in self.attrs:
             value = self.attrs[name]
             return [int(v) for v in value] if isinstance(value, Sequence) else [int(value)]
-        found = self.optional(i)
-        return default if found is None else [int(v) for v in np.ravel(found.whole(f"input {i} ({name})"))]
+        given = self.optional(i)
+        return default if given is None else [int(v) for v in np.ravel(given.whole(f"input {i} ({name})"))]
 
     def constants(self, i: int, what: str) -> np.ndarray:
         """Input `i` as exact Fractions: a scale, a zero point."""
-        found = self.optional(i)
-        if found is None:
+        given = self.optional(i)
+        if given is None:
             raise IntsimError(f"{what} is missing")
-        if found.size > SMALL:
-            raise IntsimError(f"{what} has {found.size} elements, more than {SMALL}")
-        return found.fractions()
+        if given.size > SMALL:
+            raise IntsimError(f"{what} has {given.size} elements, more than {SMALL}")
+        return given.fractions()
 
     def zero_point(self, i: int) -> np.ndarray:
         """Input `i` as exact Fractions, 0 where it is absent."""
-        found = self.optional(i)
-        return np.asarray(Fraction(0), object) if found is None else found.fractions()
+        given = self.optional(i)
+        return np.asarray(Fraction(0), object) if given is None else given.fractions()
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:

@@ -181,10 +181,12 @@ def convolve(
             return grid(f(gx.held(bound), gw.held(bound)), s, bound, kind)
 
     def element(i: int) -> Fraction:
-        n, o, *place = (int(k) for k in np.unravel_index(i, out.shape))
+        n, o, *position = (int(k) for k in np.unravel_index(i, out.shape))
         total = Fraction(0)
         for tap in np.ndindex(*kernel):
-            at = [p * s + t * d - b for p, s, t, d, b in zip(place, strides, tap, dilations, pads[:rank], strict=True)]
+            at = [
+                p * s + t * d - b for p, s, t, d, b in zip(position, strides, tap, dilations, pads[:rank], strict=True)
+            ]
             if all(0 <= a < m for a, m in zip(at, x.shape[2:], strict=True)):
                 for c in range(inputs):
                     weight = w.at((o, c, *tap))

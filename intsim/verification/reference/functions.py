@@ -50,8 +50,8 @@ def _lipschitz(ends: Callable[[Fraction, int], Ends]) -> Callable[[Number], Numb
 
         def at(digits: int) -> Ends:
             low, high = x.at(digits)
-            found = ends(low, digits)
-            return found[0] - (high - low), found[1] + (high - low)
+            both = ends(low, digits)
+            return both[0] - (high - low), both[1] + (high - low)
 
         return Real(at)
 
@@ -143,12 +143,12 @@ def evaluated(call: Call, function: Callable[[Call, Number], Number]) -> Tensor:
     x = call.tensor(0)
     v, e = x.approx()
     errors = np.zeros(v.shape) if e is None else np.asarray(e, np.float64)
-    pairs, places = np.unique(np.stack([v.reshape(-1), errors.reshape(-1)]), axis=1, return_inverse=True)
+    pairs, inverse = np.unique(np.stack([v.reshape(-1), errors.reshape(-1)]), axis=1, return_inverse=True)
     if pairs.shape[1] > _MOST:
         values, bounds = np.zeros(v.size), np.full(v.size, math.inf)
     else:
-        found = np.array([_bounded(call, function, *pair) for pair in pairs.T.tolist()], np.float64).reshape(-1, 2)
-        values, bounds = found[np.ravel(places)].T
+        bounded = np.array([_bounded(call, function, *pair) for pair in pairs.T.tolist()], np.float64).reshape(-1, 2)
+        values, bounds = bounded[np.ravel(inverse)].T
     known: dict[Fraction, Number] = {}
 
     def element(i: int) -> Fraction:

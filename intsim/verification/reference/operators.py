@@ -121,16 +121,16 @@ def _limits(call: Call) -> list[Fraction | Tensor | None]:
     """Clip's lower and upper limit; None where it is absent or infinite."""
     out: list[Fraction | Tensor | None] = []
     for i, name, sign in ((1, "min", -1.0), (2, "max", 1.0)):
-        found = call.optional(i)
+        given = call.optional(i)
         if name in call.attrs:
             value = float(call.attrs[name])
-        elif found is None:
+        elif given is None:
             value = math.inf * sign
-        elif found.on_grid:
-            out.append(found)
+        elif given.on_grid:
+            out.append(given)
             continue
         else:
-            value = float(found.approx()[0].item())
+            value = float(given.approx()[0].item())
         if math.isnan(value) or value == -math.inf * sign:
             raise IntsimError(f"limit {value} makes no range")
         out.append(None if math.isinf(value) else Fraction(value))

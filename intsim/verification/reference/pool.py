@@ -33,7 +33,7 @@ def _windows(call: Call, extent: Sequence[int]) -> tuple[list[int], list[int], l
     return kernel, strides, dilations, pads, beyond
 
 
-def _extreme(x: np.ndarray, w: Sequence[Sequence[int]], outside: float, place: Sequence[int]) -> np.ndarray:
+def _extreme(x: np.ndarray, w: Sequence[Sequence[int]], outside: float, counts: Sequence[int]) -> np.ndarray:
     kernel, strides, dilations, pads, beyond = w
     rank = len(kernel)
     margins = [(0, 0), (0, 0), *((pads[k], pads[k + rank] + beyond[k]) for k in range(rank))]
@@ -42,7 +42,7 @@ def _extreme(x: np.ndarray, w: Sequence[Sequence[int]], outside: float, place: S
     out = None
     for tap in np.ndindex(*kernel):
         cut = tuple(
-            slice(t * d, t * d + (n - 1) * s + 1, s) for t, d, n, s in zip(tap, dilations, place, strides, strict=True)
+            slice(t * d, t * d + (n - 1) * s + 1, s) for t, d, n, s in zip(tap, dilations, counts, strides, strict=True)
         )
         seen = x[(slice(None), slice(None), *cut)]
         out = seen.copy() if out is None else np.maximum(out, seen, out=out)
@@ -58,28 +58,28 @@ def max_pool(call: Call) -> Tensor:
     rank = len(x.shape) - 2
     w = _windows(call, x.shape[2:])
     kernel, strides, dilations, pads, beyond = w
-    place = [
+    counts = [
         (x.shape[2 + k] + pads[k] + pads[k + rank] + beyond[k] - dilations[k] * (kernel[k] - 1) - 1) // strides[k] + 1
         for k in range(rank)
     ]
-    if min(place) < 1 or any(max(pads[k], pads[k + rank]) >= dilations[k] * (kernel[k] - 1) + 1 for k in range(rank)):
+    if min(counts) < 1 or any(max(pads[k], pads[k + rank]) >= dilations[k] * (kernel[k] - 1) + 1 for k in range(rank)):
         raise IntsimError(f"kernel {kernel} with pads {pads} does not fit into {x.shape}")
     even = uniform(x, tuple(range(2, rank + 2)))
     if even:
-        return grid(_extreme(even.held(even.bound), w, -math.inf, place), even.integers()[1], even.bound, x.kind)
+        return grid(_extreme(even.held(even.bound), w, -math.inf, counts), even.integers()[1], even.bound, x.kind)
     v, e = x.approx()
-    error = None if e is None else _extreme(np.array(e), w, 0.0, place)
+    error = None if e is None else _extreme(np.array(e), w, 0.0, counts)
 
     def element(i: int) -> Fraction:
         n, c, *at = (int(k) for k in np.unravel_index(i, out.shape))
-        found = []
+        inside = []
         for tap in np.ndindex(*kernel):
             where = [p * s + t * d - b for p, s, t, d, b in zip(at, strides, tap, dilations, pads[:rank], strict=True)]
             if all(0 <= k < m for k, m in zip(where, x.shape[2:], strict=True)):
-                found.append(x.at((n, c, *where)))
-        return max(found)
+                inside.append(x.at((n, c, *where)))
+        return max(inside)
 
-    out = _extreme(v, w, -math.inf, place)
+    out = _extreme(v, w, -math.inf, counts)
     return inexact(out, error, element, x.kind)
 
 

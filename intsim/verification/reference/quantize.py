@@ -224,19 +224,19 @@ def _resolve(
         v, e = x.approx()
         values = v[doubt]
         known = np.ones(len(values), bool) if e is None else e[doubt] == 0
-    found = np.empty(len(values), codes.dtype)
+    worked = np.empty(len(values), codes.dtype)
     distinct, back = np.unique(
         np.stack([values[known].astype(np.float64), channel[known]]), axis=1, return_inverse=True
     )
     answers = []
-    for number, place in distinct.T:
-        at = tuple(int(k) for k in np.unravel_index(int(place), params))
+    for number, cell in distinct.T:
+        at = tuple(int(k) for k in np.unravel_index(int(cell), params))
         exact = int(number) * grid_scale[at] if grid_scale is not None else Fraction(float(number))
         answers.append(code(exact, at))
-    found[known] = np.array(answers, codes.dtype)[np.ravel(back)] if answers else found[known]
+    worked[known] = np.array(answers, codes.dtype)[np.ravel(back)] if answers else worked[known]
     for k in np.nonzero(~known)[0]:
         where = tuple(int(d[k]) for d in doubt)
         at = tuple(int(i) for i in np.unravel_index(int(channel[k]), params))
-        found[k] = code(x.fraction(int(np.ravel_multi_index(where, x.shape))), at)
-    codes[doubt] = found
+        worked[k] = code(x.fraction(int(np.ravel_multi_index(where, x.shape))), at)
+    codes[doubt] = worked
     return int((~known).sum())

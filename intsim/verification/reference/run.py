@@ -81,10 +81,10 @@ class ReferenceRun:
 
     def unrounded(self, name: str, index: int | tuple[int, ...]) -> Fraction:
         """What a quantizer rounds and clamps for one element: x / scale + zero_point, exactly."""
-        found = self.quantized.get(name)
-        if found is None:
+        quantized = self.quantized.get(name)
+        if quantized is None:
             raise IntsimError(f"{name!r} is not the output of a quantizer")
-        return found.unrounded(_flat(index, found.codes.shape))
+        return quantized.unrounded(_flat(index, quantized.codes.shape))
 
 
 def _flat(index: int | tuple[int, ...], shape: tuple[int, ...]) -> int:
