@@ -215,9 +215,8 @@ def test_the_first_line_of_verify_comes_before_the_compiler():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 2
     assert "numba" in done.stderr
-    assert done.stdout.count("\n") == 1
-    assert "h3dispnet_w8a8.qonnx.onnx: " in done.stdout
-    assert done.stdout.endswith("; exact on 1 sample(s)\n")
+    said = " ".join(done.stdout.split())
+    assert said.endswith("h3dispnet_w8a8.qonnx.onnx: 14 layers, 207 774 720 MACs, 402 696 weights")
 
 
 def test_the_package_imports_lazily():
