@@ -29,8 +29,7 @@ from intsim.arithmetic.requantizers.thresholds import Thresholds
 from intsim.arithmetic.requantizers.tosa import Tosa, tosa_multiplier
 from intsim.arithmetic.rounding import Rounding
 from intsim.errors import IntsimError
-
-from . import twins
+from tests import twins
 
 F = Fraction
 VARIANTS = [v for c in built_in().values() for v in c.variants()]
