@@ -35,6 +35,7 @@ SAYS = {
     "hifi-56": "any | | rest:56w rest:32s | preload | exact",
     "onnxruntime-vnni": "u8 s8 | | 4:32w rest:32w | after | float32",
     "rtl-shift": "any | | rest:32w | preload | shift half_up",
+    "ruy-neon": "s8 s8 | | 2:8x16w 2:32w rest:4x32w rest:32w | after | ruy",
     "saturate-16": "any | | rest:16s | after | exact",
     "tflite-single": "any | | rest:32w | after | fixed-point 32 half_up",
     "tosa": "any | | rest:32w | after | tosa 32",

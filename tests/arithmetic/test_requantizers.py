@@ -24,13 +24,13 @@ from intsim.arithmetic.requantizers.requantizer import (
     schemes,
     shown,
 )
+from intsim.arithmetic.requantizers.ruy import Ruy
 from intsim.arithmetic.requantizers.shift import Shift
 from intsim.arithmetic.requantizers.thresholds import Thresholds
 from intsim.arithmetic.requantizers.tosa import Tosa, tosa_multiplier
 from intsim.arithmetic.rounding import Rounding
 from intsim.errors import IntsimError
-
-from . import twins
+from tests import twins
 
 F = Fraction
 VARIANTS = [v for c in built_in().values() for v in c.variants()]
@@ -70,7 +70,10 @@ def twin(chosen, acc, scale, offset, mode, stages):
             return None
         nudge = 2 ** (n - 1) + (0 if n < 32 or not chosen.double_rounding else 2**30 if value >= 0 else -(2**30))
         return (value * m + nudge) // 2**n
-    m, n = quantize_multiplier(scale, chosen.multiplier_bits)
+    m, n = quantize_multiplier(scale, chosen.multiplier_bits or 32)
+    if isinstance(chosen, Ruy):
+        high = twins.round_divide(twins.wrap(value << max(31 - n, 0), 32) * m, 2**31, "half_up")
+        return twins.round_divide(high, 2 ** max(n - 31, 0), "half_up")
     if not chosen.double_rounding:
         return twins.round_fraction(F(value * m) / F(2) ** n, chosen.rounding)
     left, right = max(chosen.multiplier_bits - 1 - n, 0), max(n - chosen.multiplier_bits + 1, 0)

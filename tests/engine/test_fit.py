@@ -11,6 +11,7 @@ from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.requantizers.exact import Exact
 from intsim.arithmetic.requantizers.fixed_point import FixedPoint
 from intsim.arithmetic.requantizers.float32 import Float32
+from intsim.arithmetic.requantizers.ruy import Ruy
 from intsim.arithmetic.requantizers.shift import Shift
 from intsim.arithmetic.requantizers.thresholds import Thresholds
 from intsim.arithmetic.requantizers.tosa import Tosa
@@ -34,6 +35,7 @@ FORMS = [
     ("tosa double", Tosa(32, None, True), Rounding.HALF_EVEN),
     ("tosa 16", Tosa(16), Rounding.HALF_EVEN),
     *(("float32", Float32(), mode) for mode in (Rounding.HALF_EVEN, Rounding.FLOOR)),
+    ("ruy", Ruy(), Rounding.HALF_EVEN),
 ]
 REGISTERS = [(), (Stage(None, 32, "wrap"),), (Stage(None, 11, "saturate"),), (Stage(None, 10, "wrap"),)]
 
@@ -163,7 +165,7 @@ def test_next_to_the_steps_of_large_reaches(index, bits):
     """Accumulators within two of every step, of both ends and of 0, and anywhere."""
     _, form, mode = FORMS[index]
     rng = np.random.default_rng(1000 * bits + index)
-    wide = form.scheme == "tosa" or form.double_rounding
+    wide = form.scheme in ("tosa", "ruy") or form.double_rounding
     bits = min(bits, 31 if wide else bits)
     stages = (Stage(None, 32, "saturate"),) if bits <= 31 else ()
     fitted = 0

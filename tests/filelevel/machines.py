@@ -32,6 +32,7 @@ PLAIN = [
     "dsp48e2-int4-raw",
     "finn-mvau",
     "rtl-shift",
+    "ruy-neon",
     "tosa",
     "tosa-double",
     "tosa-int16",

@@ -27,13 +27,13 @@ def multiplier(scale, bits):
     return (m if scale > 0 else -m), n
 
 
-def two_roundings(acc, m, n, bits):
+def two_roundings(acc, m, n, bits, last="half_away"):
     """gemmlowp: left shift that wraps in 32 bits, high product with ties up, right shift with ties away from zero."""
     if not ends(32)[0] <= acc <= ends(32)[1]:
         raise Refused("double rounding takes 32 bits")
     left, right = max(bits - 1 - n, 0), max(n - bits + 1, 0)
     high = rounded(Fraction(held(acc * 2**left, 32, "wrap") * m, 2 ** (bits - 1)), "half_up")
-    return rounded(Fraction(high, 2**right), "half_away")
+    return rounded(Fraction(high, 2**right), last)
 
 
 def tosa(acc, scale, bits, twice):
@@ -69,6 +69,8 @@ def scaled(form, acc, scale):
     twice = form.get("double_rounding", False)
     if scheme == "fixed-point" and twice:
         return two_roundings(acc, *multiplier(scale, bits), bits)
+    if scheme == "ruy":
+        return two_roundings(acc, *multiplier(scale, 32), 32, "half_up")
     if scheme == "fixed-point":
         return single(acc, scale, bits, form["rounding"])
     if scheme == "tosa":
