@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,13 +23,15 @@ from intsim.explore.configuration import (
 from intsim.explore.evaluation import Evaluation
 from intsim.explore.ledger import Ledger
 from intsim.explore.row import Row
-from intsim.graph import node_json, tensor_json
 from intsim.inputs import Inputs, Sample, samples_of
 from intsim.model import Model, opened
 from intsim.notebook import Shown
+from intsim.proofs.subject import identity, sha256_of, target_content
 from intsim.targets import Target
 
 FORMAT = "intsim-sweep-1"
+ARITHMETIC = ("operands", "accumulate", "requantize")
+"""Tables of a target that count for a sweep that goes on: not its name, title and sources."""
 Report = Callable[[str], None]
 
 
@@ -177,7 +178,14 @@ def sweep(
     index = checked_stage(chosen, stage)
     loaded = opened(model, inputs)
     data = list(samples_of(loaded, inputs, samples, seed))
-    head = {"model": model_hash(loaded), "target": target_hash(chosen), "stage": index + 1, "inputs": data_hash(data)}
+    subject, content = identity(loaded), target_content(chosen)["content"]
+    head = {
+        "model": subject["sha256"],
+        "graph": subject["graph_sha256"],
+        "target": sha256_of({k: v for k, v in content.items() if k in ARITHMETIC}),
+        "stage": index + 1,
+        "inputs": data_hash(data),
+    }
     ledger = Ledger(None if folder is None else Path(folder), head, restart)
     evaluate = Evaluation(loaded, chosen, index, data)
     resumed = sum(point in ledger.rows for point in points)
@@ -195,25 +203,6 @@ def sweep(
         resumed,
         time.monotonic() - began,
     )
-
-
-def model_hash(model: Model) -> str:
-    """SHA-256 of the file's content and of the integer graph, which knows constants given beforehand."""
-    graph = model.graph
-    digest = hashlib.sha256(model.lowered.source.proto.SerializeToString(deterministic=True))
-    for name in graph.tensors:
-        digest.update(json.dumps(tensor_json(graph.tensors[name]), sort_keys=True).encode())
-    for node in graph.nodes:
-        digest.update(json.dumps(node_json(node), sort_keys=True).encode())
-        for key in sorted(node.arrays):
-            digest.update(f"{key} {node.arrays[key].shape}".encode() + np.ascontiguousarray(node.arrays[key]).tobytes())
-    return digest.hexdigest()
-
-
-def target_hash(target: Target) -> str:
-    """SHA-256 of a target's arithmetic; its name, title and sources don't count."""
-    content = target.model_dump(mode="json", include={"operands", "accumulate", "requantize"})
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def data_hash(data: Sequence[Sample]) -> str:

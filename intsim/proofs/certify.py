@@ -93,18 +93,18 @@ def prove(
     """What `certify` does, with samples that carry their numbers."""
     graph = loaded.graph
     check_subject(loaded)
-    layers, requantizers, sites, wrong = claims(graph, chosen, multipliers, progress)
+    layers, requantizers, macs, wrong = claims(graph, chosen, multipliers, progress)
     obstacles: list[Obstacle] = []
     sums, codes = {c.node: c for c in layers}, {c.node: c for c in requantizers}
     for node in graph.nodes:
         if node.name in sums and not sums[node.name].holds:
-            site = sites[node.name]
-            obstacles.append(_sums_obstacle(loaded, chosen, site, sums[node.name], wrong[node.name]))
+            mac = macs[node.name]
+            obstacles.append(_sums_obstacle(loaded, chosen, mac, sums[node.name], wrong[node.name]))
         elif (claim := codes.get(node.name)) is not None and (claim.undecided or any(_within(graph, node, claim))):
             maker = graph.producer(node.inputs[0]) if len(node.inputs) == 1 else None
-            obstacles.append(_codes_obstacle(loaded, chosen, node, claim, sites.get(maker.name) if maker else None))
-    searched, arrays, seen = _refute(loaded, chosen, obstacles, sites, samples)
-    _exhaust(loaded, chosen, obstacles, sites)
+            obstacles.append(_codes_obstacle(loaded, chosen, node, claim, macs.get(maker.name) if maker else None))
+    searched, arrays, seen = _refute(loaded, chosen, obstacles, macs, samples)
+    _exhaust(loaded, chosen, obstacles, macs)
     stands = {o.status for o in obstacles} - {"certified"}
     # where the proof holds the target itself is compared with the file, else what it was to equal
     reading = read_again(loaded, Target.load("exact") if stands else chosen, progress)
@@ -132,43 +132,43 @@ Wrong = dict[int, WrongSum]
 def claims(
     graph: IntegerGraph, target: Target, multipliers: bool = False, progress: Progress | None = None
 ) -> tuple[list[LayerClaim], list[RequantizerClaim], dict[str, MacLayer], dict[str, Wrong]]:
-    """What can be said of every node, and the sites and wrong sums of the multiply-accumulates by name.
+    """What can be said of every node, and the layers and wrong sums of the multiply-accumulates by name.
 
     No counterexample is run here: a node that the target refuses, wherever it stands, is found before.
     """
     layers: list[LayerClaim] = []
     requantizers: list[RequantizerClaim] = []
-    sites: dict[str, MacLayer] = {}
+    macs: dict[str, MacLayer] = {}
     wrong: dict[str, Wrong] = {}
     for node in graph.nodes:
         if progress is not None:
             progress(node.shown)
         if isinstance(OPS[node.op], Mac):
-            site = sites[node.name] = MacLayer(graph, node, target.registers)
-            layer, wrong[node.name] = layer_claim(site)
+            mac = macs[node.name] = MacLayer(graph, node, target.registers)
+            layer, wrong[node.name] = layer_claim(mac)
             layers.append(layer)
         elif node.op == "requantize":
             requantizers.append(requantizer_claim(graph, node, target, multipliers))
-    return layers, requantizers, sites, wrong
+    return layers, requantizers, macs, wrong
 
 
-def layer_claim(site: MacLayer) -> tuple[LayerClaim, Wrong]:
+def layer_claim(mac: MacLayer) -> tuple[LayerClaim, Wrong]:
     """What can be said of the sums of one multiply-accumulate, and a wrong sum for each channel that has one."""
-    node, op, sums = site.node, site.op, site.how.sums
-    low, high = op.channel_ranges(node, *site.tensors)
+    node, op, sums = mac.node, mac.op, mac.plan.sums
+    low, high = op.channel_ranges(node, *mac.tensors)
     stages: list[StageClaim] = []
-    safe = np.ones(site.channels, bool)
-    exact = np.zeros(site.channels, bool)
+    safe = np.ones(mac.channels, bool)
+    exact = np.zeros(mac.channels, bool)
     if sums is not None:
-        for i, stage in enumerate(site.registers.stages):
+        for i, stage in enumerate(mac.registers.stages):
             least, most = int(sums.low[i].min()), int(sums.high[i].max())
-            fits = _by_channel(site, sums.safe[i])
+            fits = _by_channel(mac, sums.safe[i])
             register = i + 1, stage.bits, stage.overflow, stage.lanes
             stages.append(StageClaim(*register, least, most, bits_for(least, most), int((~fits).sum())))
-        safe = _by_channel(site, sums.all_safe)
-        exact = ~safe & _by_channel(site, sums.all_exact)
+        safe = _by_channel(mac, sums.all_safe)
+        exact = ~safe & _by_channel(mac, sums.all_exact)
     left = np.flatnonzero(~safe & ~exact).tolist()
-    found = wrong_sums(site, left)
+    found = wrong_sums(mac, left)
     wrong = sorted(found.wrong)
     return (
         LayerClaim(
@@ -176,9 +176,9 @@ def layer_claim(site: MacLayer) -> tuple[LayerClaim, Wrong]:
             node.shown,
             node.kind,
             node.output,
-            [[t.low, t.high] for t in site.tensors],
-            site.depth,
-            site.channels,
+            [[t.low, t.high] for t in mac.tensors],
+            mac.depth,
+            mac.channels,
             min(low),
             max(high),
             stages,
@@ -194,9 +194,9 @@ def layer_claim(site: MacLayer) -> tuple[LayerClaim, Wrong]:
     )
 
 
-def _by_channel(site: MacLayer, rows: np.ndarray) -> np.ndarray:
+def _by_channel(mac: MacLayer, rows: np.ndarray) -> np.ndarray:
     """Of every matrix of a batch."""
-    return np.asarray(np.asarray(rows, bool).reshape(-1, site.channels).all(axis=0))
+    return np.asarray(np.asarray(rows, bool).reshape(-1, mac.channels).all(axis=0))
 
 
 def requantizer_claim(graph: IntegerGraph, node: Node, target: Target, multipliers: bool = False) -> RequantizerClaim:
@@ -219,26 +219,26 @@ def _cell(found: CellCertificate) -> CellClaim:
 
 
 def _sums_obstacle(
-    model: Model, target: Target, site: MacLayer, layer: LayerClaim, wrong: Mapping[int, WrongSum]
+    model: Model, target: Target, mac: MacLayer, layer: LayerClaim, wrong: Mapping[int, WrongSum]
 ) -> Obstacle:
-    after = behind(site.graph, site.node)
-    requantizer = None if after is None else RequantizeNode(site.graph, after, target.requantize, target.stages)
-    found = sum_counterexample(site, dict(wrong), requantizer) if wrong else probe(site.graph, site.node, target, site)
+    after = behind(mac.graph, mac.node)
+    requantizer = None if after is None else RequantizeNode(mac.graph, after, target.requantize, target.stages)
+    found = sum_counterexample(mac, dict(wrong), requantizer) if wrong else probe(mac.graph, mac.node, target, mac)
     unsure = f"; of {len(layer.undecided)} more nothing is known" if wrong and layer.undecided else ""
     reason = f"sums of {len(wrong)} of {layer.channels} channels can come out wrong{unsure}"
     if not wrong:
         reason = f"registers of {len(layer.undecided)} of {layer.channels} channels may overflow" + (
             ", and some sum comes out wrong" if found else "; no wrong sum was found"
         )
-    return _obstacle(model, target, "registers", site.node, layer.name, reason, found)
+    return _obstacle(model, target, "registers", mac.node, layer.name, reason, found)
 
 
 def _codes_obstacle(
-    model: Model, target: Target, node: Node, claim: RequantizerClaim, site: MacLayer | None
+    model: Model, target: Target, node: Node, claim: RequantizerClaim, mac: MacLayer | None
 ) -> Obstacle:
     cells = [c for c in _within(model.graph, node, claim) if c.wrong_intervals]
     requantizer = RequantizeNode(model.graph, node, target.requantize, target.stages)
-    found = code_counterexample(cells, requantizer, site) if cells else probe(model.graph, node, target, None)
+    found = code_counterexample(cells, requantizer, mac) if cells else probe(model.graph, node, target, None)
     parts = []
     if claim.count and len(claim.reads) > 1:
         parts.append(f"{claim.count} combinations of its inputs give a wrong code")
@@ -287,7 +287,7 @@ def _refute(
     model: Model,
     target: Target,
     obstacles: list[Obstacle],
-    sites: Mapping[str, MacLayer],
+    macs: Mapping[str, MacLayer],
     samples: Iterable[tuple[int, Sample]],
 ) -> tuple[int, dict[int, dict[str, np.ndarray]], str]:
     """Search samples until every obstacle is refuted; changes `obstacles`.
@@ -302,7 +302,7 @@ def _refute(
         return count, used, seen
     for number, inputs in samples:
         count, seen = count + 1, chained(seen, inputs)
-        found = search(model, target, inputs, number, [by_name[o.node] for o in waiting], sites)
+        found = search(model, target, inputs, number, [by_name[o.node] for o in waiting], macs)
         for i, obstacle in enumerate(obstacles):
             if obstacle.node in found and obstacle in waiting:
                 more = [*obstacle.counterexamples, found[obstacle.node]]
@@ -314,7 +314,7 @@ def _refute(
     return count, used, seen
 
 
-def _exhaust(model: Model, target: Target, obstacles: list[Obstacle], sites: Mapping[str, MacLayer]) -> None:
+def _exhaust(model: Model, target: Target, obstacles: list[Obstacle], macs: Mapping[str, MacLayer]) -> None:
     """Try every input of a network that has few; changes `obstacles`: each is refuted, or stands no longer.
 
     Nothing is said where the host stands in front of the codes, or where the target has no result for an input.
@@ -338,7 +338,7 @@ def _exhaust(model: Model, target: Target, obstacles: list[Obstacle], sites: Map
             continue
         left = [by_name[o.node] for o in obstacles if o.status != "refuted" and o.node not in found]
         given = {n: Codes.of(a, int(a.reshape(-1)[0])) for n, a in codes.items()}
-        wrong = search(model, target, inputs, None, left, sites)
+        wrong = search(model, target, inputs, None, left, macs)
         found |= {name: replace(stated, inputs=given) for name, stated in wrong.items()}
     if not count:
         return

@@ -23,7 +23,7 @@ from intsim.ops.pieces import cell_views, combine
 from intsim.ops.requantize import EXACT, formulas, requantize
 from intsim.proofs.certificate import CellClaim, Codes, Counterexample
 from intsim.proofs.mac_layer import MacLayer, Taps
-from intsim.proofs.subset_sum import aim
+from intsim.proofs.subset_sum import subset_sum
 from intsim.proofs.wrong_sums import WrongSum
 
 MOST_CHANNELS = 8
@@ -76,30 +76,30 @@ class RequantizeNode:
         )
 
 
-def sum_counterexample(site: MacLayer, wrong: dict[int, WrongSum], after: RequantizeNode | None) -> Counterexample:
+def sum_counterexample(mac: MacLayer, wrong: dict[int, WrongSum], after: RequantizeNode | None) -> Counterexample:
     """The worst wrong sum, or the first of the next worst whose wrong code shows behind the requantizer."""
     order = sorted(wrong.values(), key=lambda f: (-abs(f.exact - f.got), f.channel))[:MOST_CHANNELS]
-    first = _stated(site, order[0], after)
+    first = _stated(mac, order[0], after)
     if after is None or first.codes is None or not first.masked:
         return first
     for found in order:
-        stated = _stated(site, found, after)
+        stated = _stated(mac, found, after)
         if not stated.masked:
             return stated
-        for moved in _moved(site, found, after):
-            stated = _stated(site, moved, after)
+        for moved in _moved(mac, found, after):
+            stated = _stated(mac, moved, after)
             if not stated.masked:
                 return stated
     return first
 
 
-def _stated(site: MacLayer, found: WrongSum, after: RequantizeNode | None) -> Counterexample:
-    position = site.position(found.taps.row, found.channel)
-    inputs = site.stated(site.codes(found.taps, found.x, None if found.taps.w_at is None else found.w))
+def _stated(mac: MacLayer, found: WrongSum, after: RequantizeNode | None) -> Counterexample:
+    position = mac.position(found.taps.row, found.channel)
+    inputs = mac.stated(mac.codes(found.taps, found.x, None if found.taps.w_at is None else found.w))
     codes = _codes(after, position, found.exact, found.got)
     masked = codes is not None and codes[0] == codes[1]
     return Counterexample(
-        "layer", [site.node.name], site.node.output, list(position), found.exact, found.got, None, codes, masked, inputs
+        "layer", [mac.node.name], mac.node.output, list(position), found.exact, found.got, None, codes, masked, inputs
     )
 
 
@@ -113,13 +113,13 @@ def _codes(after: RequantizeNode | None, position: Sequence[int], exact: int, go
         return None
 
 
-def _moved(site: MacLayer, found: WrongSum, after: RequantizeNode) -> Iterator[WrongSum]:
+def _moved(mac: MacLayer, found: WrongSum, after: RequantizeNode) -> Iterator[WrongSum]:
     """The same push, with the other products set so that the sum lies where the requantizer tells right from wrong."""
     if found.taps.w_at is not None:
         return
-    right, target = after.functions(after.cell_at(site.position(found.taps.row, found.channel)))
-    e, zero, constant = site.linear(found.w, found.channel)
-    low, high = site.ranges(found.taps)
+    right, target = after.functions(after.cell_at(mac.position(found.taps.row, found.channel)))
+    e, zero, constant = mac.linear(found.w, found.channel)
+    low, high = mac.ranges(found.taps)
     held = np.where(found.pushed, found.x, low), np.where(found.pushed, found.x, high)
     a, b = ([k * (v - zero) for k, v in zip(e, side.tolist(), strict=True)] for side in held)
     least, most = (constant + sum(f(p, q) for p, q in zip(a, b, strict=True)) for f in (min, max))
@@ -133,11 +133,13 @@ def _moved(site: MacLayer, found: WrongSum, after: RequantizeNode) -> Iterator[W
         return
     shows = sorted((s for s in seen if s[0]), key=lambda s: (-s[0], s[1]))[:4]
     for _, goal in shows:
-        values = aim(e, [v - zero for v in held[0].tolist()], [v - zero for v in held[1].tolist()], goal - constant)
+        values = subset_sum(
+            e, [v - zero for v in held[0].tolist()], [v - zero for v in held[1].tolist()], goal - constant
+        )
         if values is None:
             continue
         x = np.array([v + zero for v in values], np.int64)
-        exact, got = site.sums(found.w[None], [found.channel], x[None])
+        exact, got = mac.sums(found.w[None], [found.channel], x[None])
         if exact[0] != got[0]:
             yield WrongSum(found.taps, found.channel, x, found.w, found.pushed, int(exact[0]), int(got[0]))
 
@@ -154,16 +156,16 @@ def _change(code: Function, low: int, high: int) -> tuple[int, ...]:
 
 
 def code_counterexample(
-    differing: Sequence[CellClaim], requantizer: RequantizeNode, site: MacLayer | None
+    differing: Sequence[CellClaim], requantizer: RequantizeNode, mac: MacLayer | None
 ) -> Counterexample | None:
     """A wrong code of a requantizer: from an input of the layer before it where one is found, else from accumulators.
 
-    `differing` are cells with wrong codes; `site` is the multiply-accumulate that feeds it alone, or None.
+    `differing` are cells with wrong codes; `mac` is the multiply-accumulate that feeds it alone, or None.
     """
     if len(requantizer.node.inputs) > 1:
         return _combination(differing[0], requantizer)
-    if site is not None and requantizer.elementwise and site.registers.packing is None:
-        found = _from_layer(site, requantizer, differing)
+    if mac is not None and requantizer.elementwise and mac.registers.packing is None:
+        found = _from_layer(mac, requantizer, differing)
         if found is not None:
             return found
     pairs = ((cell, min(max(0, a), b)) for cell, a, b in islice(_in_turn(differing), MOST_GOALS))
@@ -178,7 +180,7 @@ def _in_turn(differing: Sequence[CellClaim]) -> Iterator[tuple[int, int, int]]:
 
 
 @dataclass(frozen=True)
-class Aimed:
+class Row:
     """A row of one channel: its exact accumulator is `sum e_k v_k + constant`, v_k = x_k - zero in low_k..high_k."""
 
     taps: Taps
@@ -206,69 +208,69 @@ class Aimed:
         return min(found, key=abs) if found else None
 
 
-def _from_layer(site: MacLayer, requantizer: RequantizeNode, differing: Sequence[CellClaim]) -> Counterexample | None:
+def _from_layer(mac: MacLayer, requantizer: RequantizeNode, differing: Sequence[CellClaim]) -> Counterexample | None:
     """Activations whose exact sum is an accumulator that gives a wrong code, if they show it."""
-    aims: dict[int, list[Aimed]] = {}
+    rows: dict[int, list[Row]] = {}
     tries = 0
     for cell, first, last in islice(_in_turn(differing), MOST_INTERVALS):
-        if cell not in aims:
-            aims[cell] = _aims(site, requantizer, cell)
-        for aimed in aims[cell]:
-            goal = aimed.goal(first, last)
+        if cell not in rows:
+            rows[cell] = _rows(mac, requantizer, cell)
+        for row in rows[cell]:
+            goal = row.goal(first, last)
             if goal is None:
                 continue
-            found = _hit(site, requantizer, cell, aimed, goal)
+            found = _hit(mac, requantizer, cell, row, goal)
             tries += 1
             if found is not None or tries >= MOST_GOALS:
                 return found
     return None
 
 
-def _aims(site: MacLayer, requantizer: RequantizeNode, cell: int) -> list[Aimed]:
+def _rows(mac: MacLayer, requantizer: RequantizeNode, cell: int) -> list[Row]:
     """Rows to try of a cell, of at most `MOST_CHANNELS` channels."""
-    inside = site.places[requantizer.cells()[cell]].reshape(-1)
-    channels = np.unique(inside % site.channels)
+    inside = mac.output_numbers[requantizer.cells()[cell]].reshape(-1)
+    channels = np.unique(inside % mac.channels)
     found = []
     for channel in channels[:: max(1, -(-len(channels) // MOST_CHANNELS))].tolist():
-        taps = _taps_within(site, channel, inside)
-        w = _weights_of(site, taps, channel)
-        e, zero, constant = site.linear(w, channel)
-        low, high = ((side - zero).tolist() for side in site.ranges(taps))
-        found.append(Aimed(taps, channel, w, e, zero, constant, low, high))
+        taps = _taps_within(mac, channel, inside)
+        w = _weights_of(mac, taps, channel)
+        e, zero, constant = mac.linear(w, channel)
+        low, high = ((side - zero).tolist() for side in mac.ranges(taps))
+        found.append(Row(taps, channel, w, e, zero, constant, low, high))
     return found
 
 
-def _hit(site: MacLayer, requantizer: RequantizeNode, cell: int, aimed: Aimed, goal: int) -> Counterexample | None:
-    values = aim(aimed.e, aimed.low, aimed.high, goal - aimed.constant)
+def _hit(mac: MacLayer, requantizer: RequantizeNode, cell: int, row: Row, goal: int) -> Counterexample | None:
+    values = subset_sum(row.e, row.low, row.high, goal - row.constant)
     if values is None:
         return None
-    taps, channel, w = aimed.taps, aimed.channel, aimed.w
-    x = np.array(values, np.int64) + aimed.zero
-    exact, got = (int(v[0]) for v in site.sums(w[None], [channel], x[None]))
+    taps, channel, w = row.taps, row.channel, row.w
+    x = np.array(values, np.int64) + row.zero
+    exact, got = (int(v[0]) for v in mac.sums(w[None], [channel], x[None]))
     right, target = (f(acc) for f, acc in zip(requantizer.functions(cell), (exact, got), strict=True))
     if exact != goal or right == target:
         return None
-    inputs = site.stated(site.codes(taps, x, None if taps.w_at is None else w))
-    through, position = [site.node.name, requantizer.node.name], site.position(taps.row, channel)
+    inputs = mac.stated(mac.codes(taps, x, None if taps.w_at is None else w))
+    through, position = [mac.node.name, requantizer.node.name], mac.position(taps.row, channel)
     return Counterexample(
         "layer", through, requantizer.node.output, list(position), right, target, [exact, got], inputs=inputs
     )
 
 
-def _taps_within(site: MacLayer, channel: int, inside: IntArray) -> Taps:
+def _taps_within(mac: MacLayer, channel: int, inside: IntArray) -> Taps:
     """A row of `channel` among the given places: the one with the fewest padding, if it is there."""
-    for taps in site.blocks:
-        if channel in taps.channels and (inside == taps.row * site.channels + channel).any():
+    for taps in mac.blocks:
+        if channel in taps.channels and (inside == taps.row * mac.channels + channel).any():
             return taps
-    return site.taps(int(inside[inside % site.channels == channel][0]) // site.channels, channel)
+    return mac.taps(int(inside[inside % mac.channels == channel][0]) // mac.channels, channel)
 
 
-def _weights_of(site: MacLayer, taps: Taps, channel: int) -> IntArray:
+def _weights_of(mac: MacLayer, taps: Taps, channel: int) -> IntArray:
     """(K,) as multiplied; of a second tensor, ones and its largest value in turn, so that sums can be set finely."""
     if taps.w_at is None:
         return taps.w[taps.channels.index(channel)]
-    second, shift = site.tensors[1], int(np.max(site.how.operands.w_shift))
-    zero = int(site.zeros[channel])
+    second, shift = mac.tensors[1], int(np.max(mac.plan.operands.w_shift))
+    zero = int(mac.zeros[channel])
     one = min(max(zero + 1, second.low + shift), second.high + shift)
     return np.where(np.arange(taps.at.size) % 2 == 0, one, second.high + shift)
 

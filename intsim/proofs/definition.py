@@ -26,7 +26,7 @@ def fitted(total: Any, bits: int, saturates: bool) -> Any:
     return np.minimum(np.maximum(total, -edge), edge - 1)
 
 
-def walk(products: Sequence[Any], stages: Sequence[Stage], start: Any = None, after: Any = None) -> Any:
+def accumulator(products: Sequence[Any], stages: Sequence[Stage], start: Any = None, after: Any = None) -> Any:
     """The accumulator that `products`, in order of arrival, end as.
 
     Args:
@@ -55,7 +55,7 @@ def walk(products: Sequence[Any], stages: Sequence[Stage], start: Any = None, af
     return registers[-1]
 
 
-def walk_packed(
+def packed_accumulator(
     products: dict[tuple[int, int], Sequence[int]],
     mine: tuple[int, int],
     stages: Sequence[Stage],
@@ -81,7 +81,7 @@ def walk_packed(
         if packing.correction == "borrow" and offset:
             field += (wide >> (offset - 1)) & 1
         read.append(field)
-    return int(walk(read, rest, start, after))
+    return int(accumulator(read, rest, start, after))
 
 
 class Peak(NamedTuple):

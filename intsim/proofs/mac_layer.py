@@ -1,6 +1,6 @@
 """One multiply-accumulate node as a target runs it: which codes meet which weights, and what each sum becomes.
 
-Here the sums are computed in Python integers by `proofs.walk`, so that what the engine does can be predicted.
+Here the sums are computed in Python integers by `proofs.definition`, so that what the engine does can be predicted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from intsim.mac.padding import padding_patterns
 from intsim.mac.plan import Plan, plan
 from intsim.ops import OPS, Mac, Panel
 from intsim.proofs.certificate import Codes
-from intsim.proofs.definition import walk, walk_packed
+from intsim.proofs.definition import accumulator, packed_accumulator
 
 OUTSIDE = -1
 """Where a product's activation is padding, not an element of the input."""
@@ -47,10 +47,10 @@ class MacLayer:
         assert isinstance(op, Mac)
         self.graph, self.node, self.op, self.registers = graph, node, op, registers
         self.tensors: list[Tensor] = [graph.tensors[i] for i in node.inputs]
-        self.how: Plan = plan(node, op, self.tensors, registers)
+        self.plan: Plan = plan(node, op, self.tensors, registers)
         self.shapes = [t.shape for t in self.tensors]
         self.rows, self.channels = op.extent(node, *self.shapes)
-        self.zeros = channel_zeros(self.how.operands.w_zero, self.channels)
+        self.zeros = channel_zeros(self.plan.operands.w_zero, self.channels)
 
     @property
     def depth(self) -> int:
@@ -62,18 +62,18 @@ class MacLayer:
     @property
     def x_range(self) -> tuple[int, int]:
         """Range of an activation as the multiplier sees it."""
-        return self.tensors[0].low + self.how.operands.x_shift, self.tensors[0].high + self.how.operands.x_shift
+        return self.tensors[0].low + self.plan.operands.x_shift, self.tensors[0].high + self.plan.operands.x_shift
 
     @cached_property
-    def places(self) -> IntArray:
+    def output_numbers(self) -> IntArray:
         """Output tensor's shape: `row * channels + channel` of each element."""
         flat = np.arange(self.rows * self.channels, dtype=np.int64).reshape(self.rows, self.channels)
         return self.op.fold(self.node, flat, *self.shapes)
 
     def position(self, row: int, channel: int) -> tuple[int, ...]:
         """Index of an output element."""
-        flat = int(np.flatnonzero(self.places.reshape(-1) == row * self.channels + channel)[0])
-        return tuple(int(i) for i in np.unravel_index(flat, self.places.shape))
+        flat = int(np.flatnonzero(self.output_numbers.reshape(-1) == row * self.channels + channel)[0])
+        return tuple(int(i) for i in np.unravel_index(flat, self.output_numbers.shape))
 
     def _panels(self) -> Iterator[Panel]:
         """Panels of positions instead of codes; of a second tensor, its positions as well."""
@@ -81,7 +81,7 @@ class MacLayer:
         if len(self.tensors) > 1:
             w = np.arange(int(np.prod(self.shapes[1])), dtype=np.int64).reshape(self.shapes[1])
         else:
-            w = self.node.arrays["weight"] + self.how.operands.w_shift
+            w = self.node.arrays["weight"] + self.plan.operands.w_shift
         return self.op.panels(self.node, x, w, OUTSIDE, self.registers.order)
 
     def _taps(self, panel: Panel, row: int) -> Taps:
@@ -111,7 +111,7 @@ class MacLayer:
             wanted = set(range(0, self.rows, self._together))
         else:
             low, high = self.x_range
-            dominated = low <= self.how.operands.pad <= high  # padding is then one more value of the range
+            dominated = low <= self.plan.operands.pad <= high  # padding is then one more value of the range
             order = self.registers.order
             found = padding_patterns(self.node, self.op, self.shapes, self.depth, order, dominated)
             wanted = set(found.rows.tolist())
@@ -126,7 +126,7 @@ class MacLayer:
     def ranges(self, taps: Taps) -> tuple[IntArray, IntArray]:
         """(K,) least and greatest activation of each product as the multiplier sees it; padding has one value."""
         low, high = self.x_range
-        outside, pad = taps.at == OUTSIDE, self.how.operands.pad
+        outside, pad = taps.at == OUTSIDE, self.plan.operands.pad
         return np.where(outside, pad, low), np.where(outside, pad, high)
 
     def sums(self, w: IntArray, channels: Sequence[int], x: IntArray) -> tuple[IntArray, IntArray]:
@@ -141,17 +141,17 @@ class MacLayer:
             exact = exact if extra is None else exact + extra
         if not len(products):
             products = np.zeros((0, len(w)), object)
-        got = walk(list(products), self.registers.stages, start, after) if len(products) else exact
-        behind = 0 if self.how.behind is None else self.how.behind[list(channels)].astype(object)
+        got = accumulator(list(products), self.registers.stages, start, after) if len(products) else exact
+        behind = 0 if self.plan.behind is None else self.plan.behind[list(channels)].astype(object)
         return np.asarray(exact + behind, object), np.asarray(got + behind, object)
 
     def _added(self, w: IntArray, channels: Sequence[int], x: IntArray) -> tuple[IntArray | None, IntArray | None]:
         """What is preloaded and what is added at the end: bias, compensation of zero points; (N,) Python integers."""
         picked = list(channels)
         zeros = self.zeros[picked].astype(object)
-        start = None if self.how.preload is None else self.how.preload[picked].astype(object)
-        after = None if self.how.after is None else self.how.after[picked].astype(object)
-        operands = self.how.operands
+        start = None if self.plan.preload is None else self.plan.preload[picked].astype(object)
+        after = None if self.plan.after is None else self.plan.after[picked].astype(object)
+        operands = self.plan.operands
         extra = None
         if not operands.corrected:
             # sum (x - zx)(w - zw) - sum x w
@@ -171,7 +171,7 @@ class MacLayer:
 
     def _seen(self, arrays: list[IntArray], taps: Taps) -> tuple[IntArray, IntArray]:
         """Activations (K,) and weights (N, K) of a row as the multiplier sees them."""
-        operands = self.how.operands
+        operands = self.plan.operands
         x = np.where(taps.at == OUTSIDE, operands.pad, arrays[0].reshape(-1)[taps.at] + operands.x_shift)
         w = taps.w if taps.w_at is None else arrays[1].reshape(-1)[taps.w_at] + operands.w_shift
         return x, w
@@ -202,7 +202,7 @@ class MacLayer:
     def _together(self) -> int:
         """Rows that meet the same weights."""
         second = self.shapes[1] if len(self.shapes) > 1 else self.node.arrays["weight"].shape
-        return self.places.shape[-2] if self.node.op == "matmul" and len(second) > 2 else self.rows
+        return self.output_numbers.shape[-2] if self.node.op == "matmul" and len(second) > 2 else self.rows
 
     def _predict_packed(self, arrays: list[IntArray], row: int, channel: int) -> tuple[int, int]:
         packing = self.registers.packing
@@ -216,20 +216,20 @@ class MacLayer:
         taps, n = fields[mine]
         x, w = self._seen(arrays, taps)
         start, after = (None if v is None else int(v[0]) for v in self._added(w[n : n + 1], [channel], x[None]))
-        behind = 0 if self.how.behind is None else int(self.how.behind[channel])
+        behind = 0 if self.plan.behind is None else int(self.plan.behind[channel])
         exact = sum(products[mine]) + (start or 0) + (after or 0)
-        return exact + behind, walk_packed(products, mine, self.registers.stages, packing, start, after) + behind
+        return exact + behind, packed_accumulator(products, mine, self.registers.stages, packing, start, after) + behind
 
     def linear(self, w: IntArray, channel: int) -> tuple[list[int], int, int]:
         """The exact accumulator of weights `w` (K,) as `sum e_k (x_k - zero) + constant`: e, zero, constant."""
         zero = int(self.zeros[channel])
         bias = self.node.arrays.get("bias")
         e = [int(v) - zero for v in w.tolist()]
-        return e, self.how.operands.x_zero, 0 if bias is None else int(bias[channel])
+        return e, self.plan.operands.x_zero, 0 if bias is None else int(bias[channel])
 
     def codes(self, taps: Taps, x: IntArray, w: IntArray | None = None) -> list[IntArray]:
         """Whole inputs (codes) that hold `x` (K,) at the row's taps; elsewhere the code nearest to the zero point."""
-        operands, tensor = self.how.operands, self.tensors[0]
+        operands, tensor = self.plan.operands, self.tensors[0]
         arrays = [np.full(tensor.shape, self.fill(0), np.int64)]
         inside = taps.at != OUTSIDE
         arrays[0].reshape(-1)[taps.at[inside]] = x[inside] - operands.x_shift

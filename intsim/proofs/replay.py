@@ -224,7 +224,7 @@ def search(
     inputs: Sample,
     number: int | None,
     nodes: Sequence[Node],
-    sites: Mapping[str, MacLayer],
+    macs: Mapping[str, MacLayer],
 ) -> dict[str, Counterexample]:
     """Of `nodes`, by name: those that make a wrong integer of what reaches them when the network runs on `inputs`."""
     graph = model.graph
@@ -241,7 +241,7 @@ def search(
             network = network or network_run(model, target, inputs, exact, number)
         except IntsimError:  # the target has no result for these integers, hence no wrong one
             continue
-        found[node.name] = _first_wrong(graph, node, arrays, right, mine, target, sites.get(node.name), network)
+        found[node.name] = _first_wrong(graph, node, arrays, right, mine, target, macs.get(node.name), network)
     return found
 
 
@@ -252,7 +252,7 @@ def _first_wrong(
     right: IntArray,
     mine: IntArray,
     target: Target,
-    site: MacLayer | None,
+    mac: MacLayer | None,
     network: NetworkRun | None,
 ) -> Counterexample:
     """The first wrong integer of a node, of accumulators the first whose code is wrong too; predicted as well."""
@@ -263,8 +263,8 @@ def _first_wrong(
         wrong &= codes[0] != codes[1]
     at = tuple(int(i) for i in np.unravel_index(int(np.flatnonzero(wrong.reshape(-1))[0]), wrong.shape))
     expected, got = int(right[at]), int(mine[at])
-    if site is not None:
-        predicted = site.predict(arrays, *divmod(int(site.places[at]), site.channels))
+    if mac is not None:
+        predicted = mac.predict(arrays, *divmod(int(mac.output_numbers[at]), mac.channels))
         if predicted != (expected, got):
             raise RuntimeError(
                 f"node {node.shown}: at {list(at)} the engine gives {got}, exact {expected}; "
@@ -275,7 +275,7 @@ def _first_wrong(
     accumulators = accumulators if len(arrays) == 1 else None
     masked = pair is not None and pair[0] == pair[1]
     level: Literal["layer", "accumulator", "network"] = (
-        "network" if network is not None else "layer" if site is not None else "accumulator"
+        "network" if network is not None else "layer" if mac is not None else "accumulator"
     )
     inputs = (
         {}
@@ -287,7 +287,7 @@ def _first_wrong(
     )  # fmt: skip
 
 
-def probe(graph: IntegerGraph, node: Node, target: Target, site: MacLayer | None) -> Counterexample | None:
+def probe(graph: IntegerGraph, node: Node, target: Target, mac: MacLayer | None) -> Counterexample | None:
     """A wrong integer of one node on inputs drawn within their ranges: ends, then anything; None if all are right."""
     rng = np.random.default_rng(0)
     tensors = {n: graph.tensors[n] for n in node.inputs}
@@ -309,23 +309,23 @@ def probe(graph: IntegerGraph, node: Node, target: Target, site: MacLayer | None
             continue
         if np.array_equal(right, mine):
             continue
-        found = _first_wrong(graph, node, arrays, right, mine, target, site, None)
-        return found if site is None else _smaller(graph, node, arrays, found, target, site)
+        found = _first_wrong(graph, node, arrays, right, mine, target, mac, None)
+        return found if mac is None else _smaller(graph, node, arrays, found, target, mac)
     return None
 
 
 def _smaller(
-    graph: IntegerGraph, node: Node, arrays: list[IntArray], found: Counterexample, target: Target, site: MacLayer
+    graph: IntegerGraph, node: Node, arrays: list[IntArray], found: Counterexample, target: Target, mac: MacLayer
 ) -> Counterexample:
     """The same counterexample with nothing but the activations that meet in the wrong sum and its neighbours'."""
     if len(arrays) > 1:
         return found
     at = tuple(found.position)
-    kept = np.full(arrays[0].shape, site.fill(0), np.int64)
-    for taps, _ in site.neighbours(*divmod(int(site.places[at]), site.channels)).values():
+    kept = np.full(arrays[0].shape, mac.fill(0), np.int64)
+    for taps, _ in mac.neighbours(*divmod(int(mac.output_numbers[at]), mac.channels)).values():
         inside = taps.at[taps.at >= 0]
         kept.reshape(-1)[inside] = arrays[0].reshape(-1)[inside]
     right, mine = OPS[node.op].evaluate(node, kept), run_node(graph, node, [kept], target)[0]
     if int(right[at]) == found.expected and int(mine[at]) == found.got:
-        return Counterexample(**{**vars(found), "inputs": site.stated([kept])})
+        return Counterexample(**{**vars(found), "inputs": mac.stated([kept])})
     return found

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from intsim.errors import IntsimError
-from intsim.graph import node_json, tensor_json
+from intsim.graph import IntegerGraph, node_json, tensor_json
 from intsim.model import Model
 from intsim.ops import OPS, Mac
 from intsim.targets import Target
@@ -37,19 +37,23 @@ def identity(model: Model) -> dict[str, str]:
     path = Path(model.path)
     proto = model.lowered.source.proto
     data = path.read_bytes() if path.is_file() else proto.SerializeToString(deterministic=True)
-    graph = model.graph
+    return {"file": path.name, "sha256": hashlib.sha256(data).hexdigest(), "graph_sha256": graph_sha256(model.graph)}
+
+
+def graph_sha256(graph: IntegerGraph) -> str:
+    """SHA-256 of an integer graph: tensors, nodes and their arrays, inputs and outputs."""
     content = {
         "tensors": [tensor_json(t) for t in graph.tensors.values()],
         "nodes": [[node_json(n), sorted(n.arrays)] for n in graph.nodes],
         "inputs": graph.inputs,
         "outputs": graph.outputs,
     }
-    lowered = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     for node in graph.nodes:
         for key in sorted(node.arrays):
             array = np.ascontiguousarray(node.arrays[key]).astype("<i8")
-            lowered.update(f"{key} {array.shape}".encode() + array.tobytes())
-    return {"file": path.name, "sha256": hashlib.sha256(data).hexdigest(), "graph_sha256": lowered.hexdigest()}
+            digest.update(f"{key} {array.shape}".encode() + array.tobytes())
+    return digest.hexdigest()
 
 
 def target_content(target: Target) -> dict[str, Any]:
@@ -58,8 +62,12 @@ def target_content(target: Target) -> dict[str, Any]:
     if "operands" in content:
         kinds = {k: getattr(target.operands, k) for k in content["operands"]}
         content["operands"] = {k: f"{'s' if v.signed else 'u'}{v.bits}" for k, v in kinds.items()}
-    data = json.dumps(content, sort_keys=True).encode()
-    return {"name": target.name, "sha256": hashlib.sha256(data).hexdigest(), "content": content}
+    return {"name": target.name, "sha256": sha256_of(content), "content": content}
+
+
+def sha256_of(content: Mapping[str, Any]) -> str:
+    """SHA-256 of JSON content."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def target_from(document: Mapping[str, Any]) -> Target:

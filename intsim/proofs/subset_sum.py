@@ -11,7 +11,9 @@ MOST_VALUES = 512
 """Values of one range that the last step looks at."""
 
 
-def aim(weights: Sequence[int], low: Sequence[int], high: Sequence[int], goal: int, seed: int = 0) -> list[int] | None:
+def subset_sum(
+    weights: Sequence[int], low: Sequence[int], high: Sequence[int], goal: int, seed: int = 0
+) -> list[int] | None:
     """Values with `sum weights[i] * values[i] == goal` and low[i] <= values[i] <= high[i], or None.
 
     Large weights are set first, each to a value that leaves the rest within reach: the middle one, in later tries one

@@ -1,6 +1,6 @@
 """Inputs that attain the bounds: for a layer, channel and side, codes and an order of arrival that reach it exactly.
 
-A witness is constructed from the proof (`ops/any_order.py`) and then replayed without it: the layer's own panels give
+A witness is constructed from the proof (`mac/any_order.py`) and then replayed without it: the layer's own panels give
 the products, `accumulate_telemetry` adds them up in the witness's order, and what it saw is the witness's value. A
 bound that a witness's value equals can't be made smaller.
 """

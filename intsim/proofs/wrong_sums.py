@@ -1,7 +1,7 @@
 """Inputs of a multiply-accumulate for which a target's sums are wrong, found channel by channel.
 
 A sum goes wrong when a register is driven over its end: the group that leaves it furthest is pushed there, all other
-products contribute as little as they can. What becomes of it is computed in Python integers (`site`, `walk`).
+products contribute as little as they can. What becomes of it is computed in Python integers (`mac_layer`).
 """
 
 from __future__ import annotations
@@ -45,27 +45,27 @@ class Verdicts:
     tried: set[int]
 
 
-def wrong_sums(site: MacLayer, channels: Sequence[int]) -> Verdicts:
+def wrong_sums(mac: MacLayer, channels: Sequence[int]) -> Verdicts:
     """For each of `channels`, an input whose sum is wrong in the target's registers, if one is found.
 
     Not for packed multipliers, whose outputs have neighbours, nor for a tensor times itself: there nothing is found.
     """
     wrong: dict[int, WrongSum] = {}
     clean: dict[int, bool] = {}
-    twice = len(set(site.node.inputs)) < len(site.node.inputs)
-    if site.registers.packing is not None or not site.registers.stages or twice:
+    twice = len(set(mac.node.inputs)) < len(mac.node.inputs)
+    if mac.registers.packing is not None or not mac.registers.stages or twice:
         return Verdicts(wrong, set())
-    for taps, w in _weights(site):
+    for taps, w in _weights(mac):
         picked = [n for n, c in enumerate(taps.channels) if c in channels and c not in wrong]
         complete: dict[int, bool] = dict.fromkeys((taps.channels[n] for n in picked), False)
-        for x, rows, pushed, all_of_them in _candidates(site, taps, w, picked):
+        for x, rows, pushed, all_of_them in _candidates(mac, taps, w, picked):
             if all(c in wrong for c in complete):
                 break
             todo = [i for i, n in enumerate(rows) if taps.channels[n] not in wrong]
             if not todo:
                 continue
             rows, x, pushed = [rows[i] for i in todo], x[todo], pushed[todo]
-            exact, got = site.sums(w[rows], [taps.channels[n] for n in rows], x)
+            exact, got = mac.sums(w[rows], [taps.channels[n] for n in rows], x)
             for i, n in enumerate(rows):
                 if exact[i] != got[i]:
                     channel = taps.channels[n]
@@ -75,18 +75,18 @@ def wrong_sums(site: MacLayer, channels: Sequence[int]) -> Verdicts:
                 complete[taps.channels[n]] |= all_of_them
         for channel, done in complete.items():
             clean[channel] = clean.get(channel, True) and done
-    one = len(site.tensors) == 1  # of a second tensor only some values are tried
+    one = len(mac.tensors) == 1  # of a second tensor only some values are tried
     tried = {c for c, done in clean.items() if one and done and c not in wrong}
     return Verdicts(wrong, tried)
 
 
-def _weights(site: MacLayer) -> Iterator[tuple[Taps, IntArray]]:
+def _weights(mac: MacLayer) -> Iterator[tuple[Taps, IntArray]]:
     """Blocks with their weights; of a second tensor, its ends everywhere."""
-    for taps in site.blocks:
+    for taps in mac.blocks:
         if taps.w_at is None:
             yield taps, taps.w
             continue
-        second, shift = site.tensors[1], int(np.max(site.how.operands.w_shift))
+        second, shift = mac.tensors[1], int(np.max(mac.plan.operands.w_shift))
         for edge in (second.high, second.low):
             yield taps, np.full(taps.w_at.shape, edge + shift, np.int64)
 
@@ -95,13 +95,13 @@ Candidate = tuple[IntArray, list[int], IntArray, bool]
 """Activations (n, K), the n rows of the block, pushed products (n, K), whether these complete all inputs there are."""
 
 
-def _candidates(site: MacLayer, taps: Taps, w: IntArray, rows: list[int]) -> Iterator[Candidate]:
+def _candidates(mac: MacLayer, taps: Taps, w: IntArray, rows: list[int]) -> Iterator[Candidate]:
     """Inputs that may go wrong, the likeliest first."""
     if not rows or not w.shape[1]:
         return
-    low, high = site.ranges(taps)
-    stages, mine = site.registers.stages, w[rows]
-    preload = site.how.preload
+    low, high = mac.ranges(taps)
+    stages, mine = mac.registers.stages, w[rows]
+    preload = mac.plan.preload
     start = None if preload is None else preload[[taps.channels[n] for n in rows]]
     rising = mine * high >= mine * low
     rest = np.broadcast_to(np.clip(0, low, high), mine.shape)

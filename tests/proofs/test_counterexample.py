@@ -15,10 +15,10 @@ from intsim.arithmetic.packing import Packing, accumulate_packed
 from intsim.engine.run import run_node
 from intsim.ops import OPS, Mac
 from intsim.proofs.certificate import Codes
-from intsim.proofs.definition import leaves, peaks, walk, walk_packed
+from intsim.proofs.definition import accumulator, leaves, packed_accumulator, peaks
 from intsim.proofs.mac_layer import MacLayer
 from intsim.proofs.replay import confirm, probe
-from intsim.proofs.subset_sum import aim
+from intsim.proofs.subset_sum import subset_sum
 from intsim.proofs.wrong_sums import wrong_sums
 from intsim.targets import Target
 
@@ -53,10 +53,10 @@ def target(stages, operands="", bias="after", packing="", requantize='scheme = "
 @given(chains(), st.lists(NEAR, max_size=12), st.none() | NEAR, st.none() | NEAR)
 def test_walk_is_the_definition(stages, products, start, after):
     expected = accumulate(np.array(products, np.int64), stages, 0 if start is None else start, after)[0]
-    assert walk(products, stages, start, after) == int(expected)
+    assert accumulator(products, stages, start, after) == int(expected)
     if products:
         columns = [np.array([p, -p], object) for p in products]
-        assert walk(columns, stages, start, after)[0] == int(expected)
+        assert accumulator(columns, stages, start, after)[0] == int(expected)
 
 
 @given(st.lists(st.lists(st.integers(-128, 127), min_size=5, max_size=5), min_size=4, max_size=4), st.booleans(),
@@ -68,7 +68,7 @@ def test_walk_of_packed_products_is_the_definition(products, borrow, size):
     expected = accumulate_packed(array, stages, packing, np.full((2, 2), 3), np.full((2, 2), -5)).result
     fields = {(c, p): array[c, p].tolist() for c in range(2) for p in range(2)}
     for field in fields:
-        assert walk_packed(fields, field, stages, packing, 3, -5) == expected[field]
+        assert packed_accumulator(fields, field, stages, packing, 3, -5) == expected[field]
 
 
 @given(chains(), st.lists(st.integers(0, 50), min_size=1, max_size=12))
@@ -91,13 +91,13 @@ def brute(weights, low, high, goal) -> bool:
 def test_aim(parts, goal):
     weights, low = [p[0] for p in parts], [p[1] for p in parts]
     high = [p[1] + p[2] for p in parts]
-    found = aim(weights, low, high, goal)
+    found = subset_sum(weights, low, high, goal)
     if found is not None:
         assert sum(w * x for w, x in zip(weights, found, strict=True)) == goal
         assert all(a <= x <= b for a, x, b in zip(low, found, high, strict=True))
     elif sum(w != 0 for w in weights) <= 3:
         assert not brute(weights, low, high, goal)
-    assert found == aim(weights, low, high, goal)
+    assert found == subset_sum(weights, low, high, goal)
 
 
 def test_aim_at_large_sums():
@@ -107,11 +107,11 @@ def test_aim_at_large_sums():
     low, high = [0] * 300, [255] * 300
     least, most = 255 * sum(w for w in weights if w < 0), 255 * sum(w for w in weights if w > 0)
     goals = [least, most, *rng.integers(least, most, 20).tolist()]
-    assert all(aim(weights, low, high, g) is not None for g in goals)
-    assert aim(weights, low, high, most + 1) is None
-    assert aim([1 << 40, 3, 3], [-9] * 3, [9] * 3, (5 << 40) + 6) is not None
-    assert aim([], [], [], 0) == []
-    assert aim([0], [2], [5], 1) is None
+    assert all(subset_sum(weights, low, high, g) is not None for g in goals)
+    assert subset_sum(weights, low, high, most + 1) is None
+    assert subset_sum([1 << 40, 3, 3], [-9] * 3, [9] * 3, (5 << 40) + 6) is not None
+    assert subset_sum([], [], [], 0) == []
+    assert subset_sum([0], [2], [5], 1) is None
 
 
 def layer(rng, kind: str):
@@ -158,14 +158,14 @@ def test_prediction_is_what_the_engine_does(kind, how, rng, stages):
     bits = target(stages, operands, "preload" if how == "preload" else "after", packing)
     graph = intsim.load(layer(rng, kind)).graph
     (node,) = (n for n in graph.nodes if isinstance(OPS[n.op], Mac))
-    site = MacLayer(graph, node, bits.registers)
-    arrays = [rng.integers(t.low, t.high, t.shape, endpoint=True) for t in site.tensors]
+    mac = MacLayer(graph, node, bits.registers)
+    arrays = [rng.integers(t.low, t.high, t.shape, endpoint=True) for t in mac.tensors]
     got, _ = run_node(graph, node, arrays, bits)
     exact = OPS[node.op].evaluate(node, *arrays)
     for at in [tuple(rng.integers(0, s) for s in got.shape) for _ in range(6)]:
-        row, channel = divmod(int(site.places[at]), site.channels)
-        assert site.position(row, channel) == at
-        assert site.predict(arrays, row, channel) == (exact[at], got[at])
+        row, channel = divmod(int(mac.output_numbers[at]), mac.channels)
+        assert mac.position(row, channel) == at
+        assert mac.predict(arrays, row, channel) == (exact[at], got[at])
 
 
 @pytest.mark.parametrize("kind", ["matmul", "conv", "groups", "transposed", "two tensors", "batch"])
@@ -177,16 +177,16 @@ def test_wrong_sums_are_wrong(kind, rng, stages):
     loaded = intsim.load(layer(rng, kind))
     graph = loaded.graph
     (node,) = (n for n in graph.nodes if isinstance(OPS[n.op], Mac))
-    site = MacLayer(graph, node, chosen.registers)
-    found = wrong_sums(site, range(site.channels))
-    safe = site.how.sums.all_exact.reshape(-1, site.channels).all(axis=0)
+    mac = MacLayer(graph, node, chosen.registers)
+    found = wrong_sums(mac, range(mac.channels))
+    safe = mac.plan.sums.all_exact.reshape(-1, mac.channels).all(axis=0)
     assert not any(safe[c] for c in found.wrong)
     for wrong in list(found.wrong.values())[:2]:
-        arrays = site.codes(wrong.taps, wrong.x, wrong.w if wrong.taps.w_at is not None else None)
-        for array, tensor in zip(arrays, site.tensors, strict=True):
+        arrays = mac.codes(wrong.taps, wrong.x, wrong.w if wrong.taps.w_at is not None else None)
+        for array, tensor in zip(arrays, mac.tensors, strict=True):
             assert tensor.low <= array.min()
             assert array.max() <= tensor.high
-        at = site.position(wrong.taps.row, wrong.channel)
+        at = mac.position(wrong.taps.row, wrong.channel)
         assert run_node(graph, node, arrays, chosen)[0][at] == wrong.got != wrong.exact
         assert OPS[node.op].evaluate(node, *arrays)[at] == wrong.exact
     assert not found.tried & set(found.wrong)
@@ -201,8 +201,8 @@ def test_small_sums_are_decided(rng, stages, depth, bits, preload):
     loaded = intsim.load(net.model(net.node("Gemm", x, w, np.float32(rng.integers(-20, 21, 2)))))
     (node,) = loaded.graph.nodes
     chosen = target(stages, bias="preload" if preload else "after")
-    site = MacLayer(loaded.graph, node, chosen.registers)
-    found = wrong_sums(site, range(2))
+    mac = MacLayer(loaded.graph, node, chosen.registers)
+    found = wrong_sums(mac, range(2))
     codes = np.array(list(itertools.product(range(2**bits), repeat=depth)))
     start, after = (node.arrays["bias"], None) if preload else (0, node.arrays["bias"])
     products = codes[:, None, :] * node.arrays["weight"].T
@@ -222,11 +222,11 @@ def test_padding_outside_the_range_makes_rows_differ():
     (name,) = node.inputs
     graph.tensors[name] = dataclasses.replace(graph.tensors[name], low=2, high=3)
     chosen = target([Stage(None, 32, "wrap"), Stage(None, 4, "saturate")])
-    site = MacLayer(graph, node, chosen.registers)
-    found = wrong_sums(site, [0])
+    mac = MacLayer(graph, node, chosen.registers)
+    found = wrong_sums(mac, [0])
     assert found.wrong[0].taps.row in (0, 3)
     assert found.wrong[0].got in (7, -8)
-    probed = probe(graph, node, chosen, site)
+    probed = probe(graph, node, chosen, mac)
     assert probed.position in ([0, 0, 0, 0], [0, 0, 0, 3])
 
 
