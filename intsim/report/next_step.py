@@ -270,15 +270,15 @@ def _wider_sweep(asked: Asked, swept: Sweep, point: Configuration) -> NextStep:
         unsafe = [x for x in proven.layers if x.stages[stage - 1].unsafe_channels]
         if not unsafe:
             break
-        worst = max(unsafe, key=lambda x: x.stages[stage - 1].bits)
-        needs, layer = worst.stages[stage - 1].bits, layer or worst.name
+        worst = max(unsafe, key=lambda x: x.stages[stage - 1].required_bits)
+        needs, layer = worst.stages[stage - 1].required_bits, layer or worst.name
         if needs > MOST_BITS:
             text = f"{worst.name} needs more than {MOST_BITS} bits; narrow its weights or activations"
             return NextStep(text, asked.command("bounds"), worst.name)
     if not proven.safe:
         other = next((i + 1, x) for x in proven.layers for i, s in enumerate(x.stages) if s.unsafe_channels)
         text = f"at every width of stage {stage}, stage {other[0]} of {other[1].name} can overflow; sweep that one"
-        command = _sweep(asked, "--stage", other[0], "-a", other[1].stages[other[0] - 1].bits)
+        command = _sweep(asked, "--stage", other[0], "-a", other[1].stages[other[0] - 1].required_bits)
         return NextStep(text, command, other[1].name)
     text = f"no register can overflow from {needs} bits on, which {layer} needs; {widest} were the most swept"
     arguments = ["-a", f"{widest}:{needs}", "--overflow", ",".join(swept.rules)]

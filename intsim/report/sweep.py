@@ -82,7 +82,7 @@ def _show_accumulators(console: Console, rule: str, multiplier: int | None, rows
             Column("bits", [str(r.configuration.accumulator) for r in rows]),
             Column("registers", [_word(r) for r in rows], "text"),
             *(Column(k, [number(sum(getattr(x, k) for x in r.layers)) for r in rows]) for k in OVERFLOWS),
-            Column("sum mis-\nmatches", [_share(r, "sum_mismatches", "sums") for r in rows]),
+            Column("sum\nmis-\nmatches", [_share(r, "sum_mismatches", "sums") for r in rows]),
             *_errors(rows),
         ],
         title,
@@ -125,7 +125,7 @@ def _errors(rows: list[Row]) -> list[Column]:
         Column("mis-\nmatches", [_share(r, "mismatches", "elements") for r in rows]),
         Column("max\nLSB", [number(max((x.max_lsb for x in r.layers), default=0)) for r in rows], spare=1),
         Column(
-            "output mis-\nmatches", ["-" if o is None else f"{o.mismatches / max(o.elements, 1):.2%}" for o in outputs]
+            "output\nmis-\nmatches", ["-" if o is None else f"{o.mismatches / max(o.elements, 1):.2%}" for o in outputs]
         ),
         errors("mean\nerror", "mean_error"),
         errors("median\nerror", "median_error", spare=2),

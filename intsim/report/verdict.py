@@ -26,7 +26,7 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
         Column("mis-\nmatches", [number(x.mismatches) for x in layers]),
         Column("born", [number(x.born) for x in layers]),
         Column("max\nLSB", [str(x.max_lsb) for x in layers]),
-        Column("sum mis-\nmatches", [number(x.sum_mismatches) for x in layers]),
+        Column("sum\nmis-\nmatches", [number(x.sum_mismatches) for x in layers]),
     ]
     if stages:
         columns.append(Column("over-\nflows", [number(x.overflows) if x.stages else "-" for x in layers]))

@@ -25,11 +25,11 @@ MODEL = intsim.load(network())
 X = {"x": np.full((1, 2, 4, 4), 255, np.float32)}
 RESULTS = {
     "Model": (lambda: MODEL, ["4 weights"]),
-    "Run": (lambda: intsim.run(MODEL, X, "wrap-16"), ["overflows", "16 overflow events"]),
+    "Run": (lambda: intsim.run(MODEL, "wrap-16", X), ["overflows", "16 overflow events"]),
     "Bounds": (lambda: intsim.bounds(MODEL, "wrap-16"), ["17 (1)", "overflow is possible"]),
     "Verdict": (lambda: intsim.verify(MODEL, "wrap-16", X, references=False), ["diverges", "1 sample given"]),
-    "Telemetry": (lambda: intsim.telemetry(MODEL, X, "wrap-16"), ["16 overflow events", "bits 11..17"]),
-    "Sweep": (lambda: intsim.sweep(MODEL, X, accumulator=[16, 17]), ["accumulators that wrap", "proven"]),
+    "Telemetry": (lambda: intsim.telemetry(MODEL, "wrap-16", X), ["16 overflow events", "bits 11..17"]),
+    "Sweep": (lambda: intsim.sweep(MODEL, inputs=X, accumulator=[16, 17]), ["accumulators that wrap", "proven"]),
     "Certificate": (lambda: intsim.certify(MODEL, "wrap-16"), ["verdict:", "refuted"]),
 }
 

@@ -132,7 +132,7 @@ def test_a_machine_cannot_be_widened(intsim_):
     assert "x86-avx2 has no such register" in step["text"]
     code, swept = intsim_(*words(step))
     assert (code, [r["proven"] for r in swept["rows"]]) == (0, [True])
-    assert (swept["stage"], swept["accumulators"], swept["seed"]) == (1, [17], None)
+    assert (swept["stage"], swept["accumulator_widths"], swept["seed"]) == (1, [17], None)
 
 
 def test_packed_fields_need_a_correction(intsim_):
@@ -174,8 +174,8 @@ def test_requantizers_that_differ(intsim_):
     assert (code, words(step)[0]) == (1, "sweep")
     code, swept = intsim_(*words(step))
     assert code == 0
-    assert all(x["wrong_codes"] == 0 for row in swept["rows"] for x in row["layers"])
-    assert intsim_("certify", "odd.onnx", "-t", f"fixed-point-{swept['multipliers'][0]}")[0] == 0
+    assert all(x["mismatches"] == 0 for row in swept["rows"] for x in row["layers"])
+    assert intsim_("certify", "odd.onnx", "-t", f"fixed-point-{swept['multiplier_widths'][0]}")[0] == 0
 
 
 def test_sweeps_that_end_too_early(intsim_):
@@ -186,7 +186,7 @@ def test_sweeps_that_end_too_early(intsim_):
     assert json.loads(Path("s/sweep.json").read_text())["next_step"] == step
     code, swept = intsim_(*words(step))
     assert (code, swept["next_step"], swept["samples"], swept["seed"]) == (0, None, 2, 3)
-    assert {x["proven"] for x in swept["safe_from"] if x["layer"] == "conv"} == {17}
+    assert {x["proven_from"] for x in swept["safe_from"] if x["name"] == "conv"} == {17}
     code, found = intsim_("sweep", "m.onnx", "-t", "x86-avx2", "--stage", "3", "-a", "40", "-o", "t", "--json")
     assert found["next_step"]["text"].startswith("at every width of stage 3, stage 1 of conv can overflow")
     code, swept = intsim_(*words(found["next_step"]))
