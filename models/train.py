@@ -61,7 +61,7 @@ def train(recipe: dict[str, Any], folder: Path, device: str = "cpu") -> Path:
     earlier = signal.signal(signal.SIGINT, lambda number, frame: asked_to_stop.append(number))
     try:
         for step in track(range(state["step"], training["steps"]), recipe["name"]):
-            loss = _step(network, optimizer, batch_of(pairs, step, recipe, meta), step, training, meta)
+            loss = optimizer_step(network, optimizer, batch_of(pairs, step, recipe, meta), step, training, meta)
             state["step"] = step + 1
             last = state["step"] == training["steps"]
             if last:
@@ -141,7 +141,7 @@ def validation_epe(network: DispNet, data: Arrays, meta: Network) -> tuple[float
     return float(error.mean()), float(np.median(error))
 
 
-def _step(
+def optimizer_step(
     network: DispNet,
     optimizer: torch.optim.Optimizer,
     batch: tuple[Tensor, ...],
@@ -149,6 +149,7 @@ def _step(
     training: dict[str, Any],
     meta: Network,
 ) -> float:
+    """One update of the network; returns the loss of the batch."""
     torch.manual_seed(training["seed"] * 1_000_003 + step)
     device = next(network.parameters()).device
     codes, wanted, weight = (part.to(device) for part in batch)

@@ -211,7 +211,7 @@ class Decoder:
 
         Takes and raises what `nearest` does, but for decoders too fine for distances.
         """
-        if guide is None and window is None and weight_shift is None and not self._fits_kernels:
+        if guide is None and window is None and weight_shift is None and not self.fits_kernels:
             points = self._checked_points(codes)
             squared, position = self._feet(points)
             closest_ones = np.where(squared == squared.min(axis=-1, keepdims=True), position, self.position_max)
@@ -452,7 +452,7 @@ class Decoder:
         return boxes(np.array(segments, np.int64), self.spacing)
 
     @property
-    def _fits_kernels(self) -> bool:
+    def fits_kernels(self) -> bool:
         """Whether a squared distance and a position fit the one word that the kernels pack them into."""
         outside = max(self.offset, self.stride * ((1 << self.code_bits) - 1) - self.offset - self._end, 0)
         return self.position_max < 1 << 25 and self.curve.dimensions * (outside + self.spacing) ** 2 < 1 << 36
@@ -526,7 +526,7 @@ class Decoder:
         self, codes: ArrayLike, guide: ArrayLike | None, window: Any, weight_shift: Any
     ) -> tuple[Ints, Ints | None, int, int | None]:
         """Codes counted from 0, positions aimed at, window, shift."""
-        if not self._fits_kernels:
+        if not self.fits_kernels:
             raise IntsimError(
                 f"sub-units of 1/{self.spacing} edge are too fine for distances and guides: give narrower codes or an "
                 "inset with a smaller denominator"

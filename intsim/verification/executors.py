@@ -137,7 +137,7 @@ def _nodes(*lists: Any) -> Iterator[onnx.NodeProto]:
                 waiting += [graph.node for graph in (attribute.g, *attribute.graphs)]
 
 
-def _only_known_domains() -> None:
+def only_known_domains() -> None:
     """Let qonnx import modules of the known domains alone: it takes a node's domain for the name of a module."""
     from qonnx.custom_op import registry
 
@@ -149,7 +149,7 @@ def _only_known_domains() -> None:
     registry.importlib = SimpleNamespace(import_module=import_module)
 
 
-def _without_code(graph: onnx.GraphProto) -> None:
+def without_code(graph: onnx.GraphProto) -> None:
     """Leave of the quantization annotations what is a name: qonnx evaluates the others as Python expressions."""
     for annotation in graph.quantization_annotation:
         kept = [e for e in annotation.quant_parameter_tensor_names if e.key == "finn_datatype"]
@@ -157,13 +157,14 @@ def _without_code(graph: onnx.GraphProto) -> None:
         annotation.quant_parameter_tensor_names.extend(kept)
 
 
-def _qonnx(model: onnx.ModelProto, inputs: dict[str, NDArray[Any]], wanted: list[str]) -> dict[str, NDArray[Any]]:
+def by_qonnx(model: onnx.ModelProto, inputs: dict[str, NDArray[Any]], wanted: list[str]) -> dict[str, NDArray[Any]]:
+    """Tensors as qonnx computes them in this process, without those that it has no value of; changes the model."""
     from qonnx.core.modelwrapper import ModelWrapper
     from qonnx.core.onnx_exec import execute_onnx
     from qonnx.transformation.infer_shapes import InferShapes
 
-    _only_known_domains()
-    _without_code(model.graph)
+    only_known_domains()
+    without_code(model.graph)
     for node in model.graph.node:
         if node.domain == "finn.custom_op.general":
             node.domain = "qonnx.custom_op.general"
@@ -176,7 +177,10 @@ def _qonnx(model: onnx.ModelProto, inputs: dict[str, NDArray[Any]], wanted: list
     return {n: context[n] for n in wanted if context.get(n) is not None}
 
 
-def _onnxruntime(model: onnx.ModelProto, inputs: dict[str, NDArray[Any]], wanted: list[str]) -> dict[str, NDArray[Any]]:
+def by_onnxruntime(
+    model: onnx.ModelProto, inputs: dict[str, NDArray[Any]], wanted: list[str]
+) -> dict[str, NDArray[Any]]:
+    """The same by ONNX Runtime."""
     import onnxruntime
 
     from intsim.verification.standard import standard_model
@@ -203,7 +207,7 @@ def answer(kind: str, request: IO[bytes], result: IO[bytes]) -> None:
         found = sys.modules[name].__file__
         if found is None or origin is None or Path(found).resolve() != Path(origin).resolve():
             raise RuntimeError(f"the executor's process found {name} in {found}, not in {origin}")
-    tensors = {"qonnx": _qonnx, "onnxruntime": _onnxruntime}[kind](model, inputs, about["wanted"])
+    tensors = {"qonnx": by_qonnx, "onnxruntime": by_onnxruntime}[kind](model, inputs, about["wanted"])
     found_now = {
         n: a if a.dtype.name not in ("int4", "uint4", "int2", "uint2") else a.astype(np.int8)
         for n, a in tensors.items()

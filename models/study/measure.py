@@ -66,7 +66,7 @@ def measure_cost(run: str, out: Path = OUT, results: Path = RESULTS) -> Path:
 
 def _written(document: Any, path: Path) -> Path:
     part = path.with_suffix(".part")
-    part.write_text(_text(_rounded(document)))
+    part.write_text(_text(rounded(document)))
     os.replace(part, path)
     return path
 
@@ -124,10 +124,10 @@ def _text(document: Any) -> str:
     return text + "\n"
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     """Floats to six significant digits; an infinite or missing one as a string or null is what JSON can hold."""
     if isinstance(value, float):
         return float(f"{value:.6g}") if np.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    return [_rounded(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: rounded(item) for key, item in value.items()}
+    return [rounded(item) for item in value] if isinstance(value, list | tuple) else value

@@ -50,7 +50,7 @@ def train(
         state = _read(path, run, network, optimizer)
     start, before = time.monotonic(), state["seconds"]
     while state["step"] < steps:
-        _step(network, optimizer, task, coding, seed, state["step"], steps)
+        optimizer_step(network, optimizer, task, coding, seed, state["step"], steps)
         state["step"] += 1
         if state["step"] == steps:
             _reestimate_normalization(network, task, seed)
@@ -73,7 +73,7 @@ def batch_tensors(task: Task, coding: Network, seed: int, step: int) -> tuple[Te
     return codes, torch.from_numpy(np.ascontiguousarray(wanted)), torch.from_numpy(weight)
 
 
-def _step(
+def optimizer_step(
     network: MapNet,
     optimizer: torch.optim.Optimizer,
     task: Task,
@@ -82,6 +82,7 @@ def _step(
     step: int,
     steps: int,
 ) -> None:
+    """One batch, drawn from the seed and the step, and one update of the network."""
     torch.manual_seed(seed * 1_000_003 + step)
     codes, wanted, weight = batch_tensors(task, coding, seed, step)
     network.train()

@@ -96,9 +96,9 @@ def test_many_codes_at_once_equal_the_datapath(variant, order):
 
 def test_the_kernel_is_used_where_its_words_suffice():
     for decoder in (Decoder.inset(3, 0.1), Decoder.lattice_aligned(1, None, 16, 17)):
-        assert decoder._fits_kernels
+        assert decoder.fits_kernels
     for decoder in (Decoder.inset(3, 0.1, 16), Decoder.inset(2, 0.001, 12)):
-        assert not decoder._fits_kernels
+        assert not decoder.fits_kernels
 
 
 def weighted_codes(bits):

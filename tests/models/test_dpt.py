@@ -142,14 +142,14 @@ def test_training_goes_on_bit_for_bit(tmp_path, monkeypatch):
     document["training"] |= {"steps": 3, "batch": 2, "validate_every": 3, "warmup": 1}
     monkeypatch.setattr(training, "NORMALIZATION_BATCHES", 2)
     whole = torch.load(train(document, tmp_path / "whole"), weights_only=True)
-    original = training._step
+    original = training.optimizer_step
 
     def interrupted(network, optimizer, batch, step, table, meta):
         if step == 0:
             os.kill(os.getpid(), signal.SIGINT)
         return original(network, optimizer, batch, step, table, meta)
 
-    monkeypatch.setattr(training, "_step", interrupted)
+    monkeypatch.setattr(training, "optimizer_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(document, tmp_path / "parts")
     parts = torch.load(train(document, tmp_path / "parts"), weights_only=True)

@@ -58,17 +58,17 @@ def test_interrupted_training_ends_like_uninterrupted_training(start, tmp_path, 
     recipe = quantized_recipe(start, weights)
     path = train(recipe, tmp_path / "whole")
     whole = torch.load(path, weights_only=True)
-    original = module._step
+    original = module.optimizer_step
 
     def stopped(network, optimizer, batch, step, *rest):
         if step == 2:
             raise RuntimeError("the power is gone")
         return original(network, optimizer, batch, step, *rest)
 
-    monkeypatch.setattr(module, "_step", stopped)
+    monkeypatch.setattr(module, "optimizer_step", stopped)
     with pytest.raises(RuntimeError, match="the power is gone"):
         train(recipe, tmp_path / "parts")
-    monkeypatch.setattr(module, "_step", original)
+    monkeypatch.setattr(module, "optimizer_step", original)
     parts = torch.load(train(recipe, tmp_path / "parts"), weights_only=True)
     assert parts["validation"] == whole["validation"]
     for key, tensor in whole["network"].items():

@@ -82,11 +82,11 @@ def test_fetches_once_checks_and_keeps(cache, tmp_path, monkeypatch):
         with zipfile.ZipFile(folder / module.WHEEL, "w") as archive:
             for name in module.FILES:
                 archive.write(source / name, f"skimage/data/{name}")
-        monkeypatch.setattr(module, "WHEEL_SHA256", module._sha256(folder / module.WHEEL))
+        monkeypatch.setattr(module, "WHEEL_SHA256", module.sha256(folder / module.WHEEL))
         return folder / module.WHEEL
 
     monkeypatch.setattr(module, "download", fetch)
-    monkeypatch.setattr(module, "FILES", {name: module._sha256(source / name) for name in module.FILES})
+    monkeypatch.setattr(module, "FILES", {name: module.sha256(source / name) for name in module.FILES})
     first, second = module.real_pair(25, 40), module.real_pair(25, 40)
     assert len(calls) == 1
     assert first.name.startswith("motorcycle")
@@ -103,7 +103,7 @@ def test_fetches_once_checks_and_keeps(cache, tmp_path, monkeypatch):
 def test_too_large_disparities_are_not_valid(tmp_path):
     _stand_in(tmp_path)
     np.savez(tmp_path / "motorcycle_disp.npz", np.full((50, 80), DISPARITY_RANGE * 2, np.float32))
-    assert not module._read(tmp_path, 25, 40).valid.any()
+    assert not module.read_pair(tmp_path, 25, 40).valid.any()
 
 
 ALOE_TRUTH = np.full((60, 80), 10, np.uint8)
@@ -134,7 +134,7 @@ def debian(cache, tmp_path, monkeypatch):
     Image.fromarray(wide[:, :80]).save(source / "aloeL.jpg", "PNG")
     Image.fromarray(wide[:, 10:]).save(source / "aloeR.jpg", "PNG")
     Image.fromarray(ALOE_TRUTH).save(source / "aloeGT.png")
-    monkeypatch.setattr(module, "ALOE_FILES", {name: module._sha256(source / name) for name in module.ALOE_FILES})
+    monkeypatch.setattr(module, "ALOE_FILES", {name: module.sha256(source / name) for name in module.ALOE_FILES})
     for name in ("apt-get", "dpkg-deb"):
         (tools / name).write_text(FAKE_TOOL)
         (tools / name).chmod(0o755)
@@ -174,7 +174,7 @@ def test_aloe_is_fetched_once_checked_and_kept(cache, debian, monkeypatch, capsy
 def test_both_pairs_come_in_order(cache, debian, monkeypatch):
     (cache / "motorcycle").mkdir()
     _stand_in(cache / "motorcycle")
-    sums = {name: module._sha256(cache / "motorcycle" / name) for name in module.FILES}
+    sums = {name: module.sha256(cache / "motorcycle" / name) for name in module.FILES}
     monkeypatch.setattr(module, "FILES", sums)
     pairs = module.real_pairs(20, 30)
     assert [pair.name.split()[0] for pair in pairs] == ["motorcycle", "aloe"]
@@ -222,7 +222,7 @@ def test_wrong_bytes_of_the_aloe_are_refused(cache, debian, tmp_path, monkeypatc
 def test_ground_truth_has_the_right_sign_and_scale(name, files):
     """Warping the right image by it explains the left one; 10 % more or less, or the other sign, doesn't."""
     folder = module.cache_folder() / name
-    if any(module._sha256(folder / file) != digest for file, digest in files.items()):
+    if any(module.sha256(folder / file) != digest for file, digest in files.items()):
         pytest.skip(f"the {name} pair has not been fetched")
     pair = getattr(module, name)(96, 144)
     rows, residual = np.arange(96)[:, None], {}

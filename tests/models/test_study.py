@@ -165,7 +165,7 @@ def test_train_outputs_and_measure_from_one_end_to_the_other(tmp_path, monkeypat
     assert all(0 <= e["coverage"] <= 1 and (e["coverage"] == 1 or e["decoder"] == "masked") for e in entries)
     assert document["cost"]["macs"]["heads"] == 3 * 16 * 24 * 4 * 9
     assert document["cost"]["bytes"]["outputs"] == 3 * 16 * 24
-    assert entries == json.loads(json.dumps(measuring._rounded(entries_of("test", arrays, _network()))))["entries"]
+    assert entries == json.loads(json.dumps(measuring.rounded(entries_of("test", arrays, _network()))))["entries"]
 
 
 def _network():

@@ -40,7 +40,7 @@ def _one_thread(monkeypatch):
 def test_interrupted_training_ends_like_uninterrupted_training(tmp_path, monkeypatch, capsys):
     """SIGINT in the middle of step 1 (of 0..3): the step is finished, kept, and the rest repeats bit for bit."""
     whole = torch.load(train(RECIPE, tmp_path / "whole"), weights_only=True)
-    original = module._step
+    original = module.optimizer_step
 
     def interrupted(network, optimizer, batch, step, training, meta):
         if step == 1:
@@ -48,11 +48,11 @@ def test_interrupted_training_ends_like_uninterrupted_training(tmp_path, monkeyp
         return original(network, optimizer, batch, step, training, meta)
 
     handler = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(module, "_step", interrupted)
+    monkeypatch.setattr(module, "optimizer_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(RECIPE, tmp_path / "parts")
     assert signal.getsignal(signal.SIGINT) is handler
-    monkeypatch.setattr(module, "_step", original)
+    monkeypatch.setattr(module, "optimizer_step", original)
     path = tmp_path / "parts" / "tiny.pt"
     assert torch.load(path, weights_only=True)["step"] == 2
     parts = torch.load(train(RECIPE, tmp_path / "parts"), weights_only=True)
@@ -69,8 +69,8 @@ def test_interrupted_training_ends_like_uninterrupted_training(tmp_path, monkeyp
 
 def test_training_lowers_the_loss(tmp_path, monkeypatch):
     losses = []
-    original = module._step
-    monkeypatch.setattr(module, "_step", lambda *a: losses.append(original(*a)) or losses[-1])
+    original = module.optimizer_step
+    monkeypatch.setattr(module, "optimizer_step", lambda *a: losses.append(original(*a)) or losses[-1])
     recipe = copy.deepcopy(RECIPE)
     recipe["training"] |= {"steps": 40, "validate_every": 40}
     train(recipe, tmp_path)
@@ -81,7 +81,7 @@ def test_training_lowers_the_loss(tmp_path, monkeypatch):
 def test_finished_training_is_left_alone(tmp_path, monkeypatch):
     path = train(RECIPE, tmp_path)
     before = path.read_bytes()
-    monkeypatch.setattr(module, "_step", None)
+    monkeypatch.setattr(module, "optimizer_step", None)
     assert train(RECIPE, tmp_path) == path
     assert path.read_bytes() == before
 
@@ -139,8 +139,8 @@ def test_patience_stops_early_and_keeps_the_best(tmp_path, monkeypatch):
 )
 def test_every_kind_of_network_learns(tmp_path, monkeypatch, network, training):
     losses = []
-    original = module._step
-    monkeypatch.setattr(module, "_step", lambda *a: losses.append(original(*a)) or losses[-1])
+    original = module.optimizer_step
+    monkeypatch.setattr(module, "optimizer_step", lambda *a: losses.append(original(*a)) or losses[-1])
     recipe = copy.deepcopy(RECIPE)
     recipe["network"] |= network
     recipe["training"] |= {"steps": 30, "validate_every": 30, **training}

@@ -13,7 +13,7 @@ import intsim
 from intsim.targets import Target
 from intsim.verification.causes import Causes
 from intsim.verification.exact_file import ExactFile
-from intsim.verification.executors import _onnxruntime, _qonnx
+from intsim.verification.executors import by_onnxruntime, by_qonnx
 from intsim.verification.judge import judge, judge_end
 from intsim.verification.verdict import BLAMES, ReferenceVerdict
 
@@ -202,7 +202,7 @@ def test_blame_against_the_run_itself(name):
     assert totals["requantizer" if name == "x86-avx2" else "overflow"] == 0
 
 
-@pytest.mark.parametrize("execute", [_qonnx, _onnxruntime])
+@pytest.mark.parametrize("execute", [by_qonnx, by_onnxruntime])
 def test_executors_in_process_have_no_other_fault(execute):
     """The executors' own values of random networks: every difference from exact is a false tie, blamed as such."""
     for seed in range(4):

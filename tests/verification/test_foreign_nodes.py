@@ -4,11 +4,11 @@ import sys
 
 import onnx
 import pytest
-from verify.test_executors import SAMPLE, model
-from verify.test_hostile_folder import foreign as foreign_model
+from verification.test_executors import SAMPLE, model
+from verification.test_hostile_folder import foreign as foreign_model
 
 from intsim.verification import executors
-from intsim.verification.executors import FAMILIES, Executor, _only_known_domains, _qonnx, foreign
+from intsim.verification.executors import FAMILIES, Executor, by_qonnx, foreign, only_known_domains
 
 
 def graph(domain: str) -> onnx.GraphProto:
@@ -77,7 +77,7 @@ def test_qonnx_does_not_import_a_domain(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     net = foreign_model()
     with pytest.raises(Exception, match=r"(?i)Softplus|evil_mod") as caught:
-        _qonnx(net, dict(SAMPLE), ["z"])
+        by_qonnx(net, dict(SAMPLE), ["z"])
     assert not isinstance(caught.value, SystemExit)
     assert "evil_mod" not in sys.modules
 
@@ -86,7 +86,7 @@ def test_qonnx_does_not_import_a_domain(tmp_path, monkeypatch):
 def test_what_the_registry_imports(domain):
     from qonnx.custom_op import registry
 
-    _only_known_domains()
+    only_known_domains()
     assert not registry.is_custom_op(domain)
     assert not registry.is_custom_op(domain, "Quant")
     assert registry.is_custom_op("qonnx.custom_op.general", "Quant")
@@ -101,6 +101,6 @@ def test_annotations_are_not_evaluated(tmp_path):
         note = net.graph.quantization_annotation.add(tensor_name="x")
         text = "FLOAT32" if key == "finn_datatype" else f"open({str(tmp_path / 'proof')!r}, 'w')"
         note.quant_parameter_tensor_names.add(key=key, value=text)
-    executors._without_code(net.graph)
+    executors.without_code(net.graph)
     kept = [e.key for a in net.graph.quantization_annotation for e in a.quant_parameter_tensor_names]
     assert kept == ["finn_datatype"]

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import onnx
 import pytest
-from verify.test_executors import SAMPLE, fake, model
-from verify.test_hostile_folder import small
+from verification.test_executors import SAMPLE, fake, model
+from verification.test_hostile_folder import small
 
 import intsim
 from intsim.verification.executors import Executor

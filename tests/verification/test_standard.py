@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from frontend.build import CHANNELS_LAST, QONNX, Net, halves
 
-from intsim.verification.executors import _onnxruntime
+from intsim.verification.executors import by_onnxruntime
 from intsim.verification.reference import Reference
 from intsim.verification.standard import CUSTOM_DOMAINS, standard_model
 
@@ -18,7 +18,7 @@ def agrees(net: Net, *outputs: str, x: np.ndarray = X) -> None:
     standard = standard_model(model)
     assert not {n.domain for n in standard.graph.node} & set(CUSTOM_DOMAINS)
     found = Reference(model).run({"x": x})
-    got = _onnxruntime(model, {"x": x}, list(outputs))
+    got = by_onnxruntime(model, {"x": x}, list(outputs))
     for name in outputs:
         np.testing.assert_array_equal(got[name], found.value(name), err_msg=name)
 

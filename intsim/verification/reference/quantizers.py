@@ -84,7 +84,7 @@ def bipolar_quant(call: Call) -> Quantized:
     return Quantized(codes, scale, _ZERO, flows, low, high, x.fraction, undecided, single, bipolar=True)
 
 
-def _power_of_two(ratio: Fraction) -> Fraction:
+def power_of_two(ratio: Fraction) -> Fraction:
     """2 ** round(log2(ratio)), decided on ratio^2 against odd powers of two, so without a logarithm."""
     if ratio <= 0:
         raise IntsimError("the scale has to be positive")
@@ -111,7 +111,7 @@ def trunc(call: Call) -> Quantized:
     else:
         scale_out = call.constants(4, "the output scale")
         low, high, _ = _bit_widths(call, 5, bool(call.attr("signed", 1)), bool(call.attr("narrow", 0)))
-        divisor = each(lambda a, b: _power_of_two(a / b), scale_out, scale)
+        divisor = each(lambda a, b: power_of_two(a / b), scale_out, scale)
         zero_out = each(lambda z, d: z / d, zero, divisor)
     kept = grid(whole, _ONE)
     codes, _, _, kept = quantize(kept, divisor, _ZERO, low, high, mode)

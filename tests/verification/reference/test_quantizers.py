@@ -17,7 +17,7 @@ from qonnx.custom_op.general.trunc import trunc_v1, trunc_v2
 
 from intsim.errors import IntsimError
 from intsim.verification.reference import Reference
-from intsim.verification.reference.quantizers import _power_of_two
+from intsim.verification.reference.quantizers import power_of_two
 
 from .twins import (
     TYING_SCALES,
@@ -158,7 +158,7 @@ def test_the_power_of_two_nearest_in_the_logarithm():
         for factor in (Fraction(1), Fraction(1414, 1000), Fraction(1415, 1000), Fraction(99, 70), Fraction(708, 1000)):
             ratio = Fraction(2) ** k * factor
             near = Fraction(2) ** (k + (factor**2 > 2) - (factor**2 < Fraction(1, 2)))
-            assert _power_of_two(ratio) == near
+            assert power_of_two(ratio) == near
 
 
 TYPES = {
