@@ -12,7 +12,7 @@ from intsim.frontend.expression import Const, Curve, Expr, Fixed, Step, Value, c
 from intsim.frontend.integers import as_bool
 from intsim.frontend.parameters import ONNX_INTEGERS, constant
 from intsim.frontend.reader import Operation
-from intsim.frontend.registry import lowers
+from intsim.frontend.registry import lowers, on_host_as
 from intsim.frontend.types import FLOATS
 from intsim.graph import Rationals, rationals
 
@@ -43,7 +43,7 @@ def _pair(context: Context, node: Operation) -> tuple[Value, Value]:
     return x, y
 
 
-def _affine(node: Operation, value: Value, a: Rationals, b: Rationals, other: tuple[int, ...] = ()) -> Value:
+def affine(node: Operation, value: Value, a: Rationals, b: Rationals, other: tuple[int, ...] = ()) -> Value:
     """`a * value + b` for constant rationals; `other` is the shape of the ONNX constant they come from."""
     if isinstance(value, Fixed):
         codes = np.broadcast_to(value.codes, np.broadcast_shapes(value.codes.shape, other))
@@ -63,9 +63,9 @@ def add(context: Context, node: Operation) -> Value:
     x, y = _pair(context, node)
     sign = 1 if node.op == "Add" else -1
     if isinstance(y, Const | Fixed) and _is_constant(y, x):
-        return _in_accumulator(context, node, 0, _affine(node, x, ONE, as_real(y) * sign, y.shape))
+        return _in_accumulator(context, node, 0, affine(node, x, ONE, as_real(y) * sign, y.shape))
     if isinstance(x, Const | Fixed) and _is_constant(x, y):
-        return _in_accumulator(context, node, 1, _affine(node, y, ONE * sign, as_real(x), x.shape))
+        return _in_accumulator(context, node, 1, affine(node, y, ONE * sign, as_real(x), x.shape))
     return sum_of(context, expression(context, node, 0), expression(context, node, 1), sign)
 
 
@@ -101,7 +101,7 @@ def mul(context: Context, node: Operation) -> Value:
     x, y = _pair(context, node)
     for value, other in ((y, x), (x, y)):
         if isinstance(value, Const | Fixed) and _is_constant(value, other):
-            return _affine(node, other, as_real(value), ZERO, value.shape)
+            return affine(node, other, as_real(value), ZERO, value.shape)
     left = context.settle(expression(context, node, 0), per_cell=True)
     right = context.settle(expression(context, node, 1), per_cell=True)
     (a, sa), (b, sb) = left.terms[0], right.terms[0]
@@ -122,13 +122,13 @@ def div(context: Context, node: Operation) -> Value:
     real = as_real(y)
     if any(v == 0 for v in real.reshape(-1)):
         raise Refused("it divides by zero")
-    return _affine(node, x, np.asarray(ONE / real, dtype=object), ZERO, y.shape)
+    return affine(node, x, np.asarray(ONE / real, dtype=object), ZERO, y.shape)
 
 
 @lowers("Neg", curves=True)
 def neg(context: Context, node: Operation) -> Value:
     """Negation."""
-    return _affine(node, context.value(node.inputs[0]), -ONE, ZERO)
+    return affine(node, context.value(node.inputs[0]), -ONE, ZERO)
 
 
 @lowers("Relu", curves=True)
@@ -188,6 +188,12 @@ def clip(context: Context, node: Operation) -> Value:
     return x.stepped(x.shape, node, clip_step(edges[0], edges[1], len(x.shape)))
 
 
+@on_host_as("HardTanh")
+def hard_tanh(x: np.ndarray, min_val: float = -1.0, max_val: float = 1.0, **_: object) -> np.ndarray:
+    """A clamp, to -1 and 1 unless told otherwise; ONNX has none."""
+    return np.minimum(np.maximum(x, min_val), max_val)
+
+
 @lowers("Sum")
 def sum_(context: Context, node: Operation) -> Value:
     """Any number of operands: integers one after another, then all constants as one."""
@@ -199,7 +205,7 @@ def sum_(context: Context, node: Operation) -> Value:
     if not constants:
         return made
     total = np.asarray(sum(map(as_real, constants)), dtype=object)
-    value = _affine(node, made, ONE, total, np.broadcast_shapes(*(c.shape for c in constants)))
+    value = affine(node, made, ONE, total, np.broadcast_shapes(*(c.shape for c in constants)))
     return _in_accumulator(context, node, positions[0], value) if len(positions) == 1 else value
 
 

@@ -16,7 +16,7 @@ from onnx.reference import ReferenceEvaluator
 
 from intsim.errors import IntsimError
 from intsim.frontend.expression import Const, Fixed, Value
-from intsim.frontend.host_operators import OPERATORS, check_node
+from intsim.frontend.host_operators import check_node, operators
 from intsim.frontend.names import Fresh
 from intsim.frontend.operators import on_host
 from intsim.frontend.parameters import ONNX_INTEGERS
@@ -80,7 +80,7 @@ class HostProgram:
     @cached_property
     def _evaluator(self) -> ReferenceEvaluator:
         self._inferred  # noqa: B018 - refuses what is too large before it is computed
-        return ReferenceEvaluator(self.model(), new_ops=list(OPERATORS))
+        return ReferenceEvaluator(self.model(), new_ops=operators())
 
     @cached_property
     def _inferred(self) -> dict[str, tuple[int, ...]]:

@@ -18,6 +18,7 @@ from intsim.errors import IntsimError
 from intsim.frontend.interpolation import nearest_index, neighbours, old_nearest_mode, source_positions
 from intsim.frontend.parameters import ONNX_INTEGERS
 from intsim.frontend.reader import Operation
+from intsim.frontend.registry import HOST_FORMS
 from intsim.frontend.types import INTEGERS, limits, type_name
 
 Array = np.ndarray[Any, Any]
@@ -240,13 +241,6 @@ class DequantizeLinear(Host):
         return (np.asarray(shifted * placed(scale)),)
 
 
-class HardTanh(Host):
-    """A clamp, to -1 and 1 unless told otherwise."""
-
-    def _run(self, x, min_val=-1.0, max_val=1.0, **_):  # type: ignore[no-untyped-def]
-        return (np.minimum(np.maximum(x, min_val), max_val),)
-
-
 class Resize(Host):
     """Nearest and linear on exact positions, as between quantizers; other modes by ONNX's reference."""
 
@@ -295,8 +289,20 @@ class Upsample(Resize):
 
 
 OPERATORS: list[type[OpRun]] = [
-    *(BatchNormalization, BitShift, Cast, CastLike, DequantizeLinear, Div, Gemm, HardTanh, Mod, Pow),
+    *(BatchNormalization, BitShift, Cast, CastLike, DequantizeLinear, Div, Gemm, Mod, Pow),
     *REDUCTIONS,
     *(Resize, Upsample),
 ]
-"""Taken in place of ONNX's reference implementations."""
+"""Taken in place of ONNX's reference implementations, and so is what handlers say of the host."""
+
+
+def operators() -> list[type[OpRun]]:
+    """`OPERATORS`, and those of `registry.HOST_FORMS`."""
+    return [*OPERATORS, *(_of_form(op, form) for op, form in HOST_FORMS.items())]
+
+
+def _of_form(op: str, form: Callable[..., Array]) -> type[Host]:
+    def run(_: Host, *inputs: Array, **attributes: Any) -> tuple[Array]:
+        return (np.asarray(form(*inputs, **attributes)),)
+
+    return type(op, (Host,), {"_run": run, "__doc__": form.__doc__})
