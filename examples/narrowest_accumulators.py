@@ -16,9 +16,9 @@ def main(model=MODEL):
     swept = intsim.sweep(model, accumulator=range(14, 25), samples=4)
     print(f"{'layer':16} {'register':9} proven  observed  exact codes")
     for found in swept.safe_from():
-        widths = [found.proven, found.observed, found.exact]
+        widths = [found.proven_from, found.observed_from, found.exact_from]
         proven, observed, exact = ["-" if w is None else w for w in widths]
-        print(f"{found.layer:16} {found.overflow:9} {proven:>6}  {observed:>8}  {exact:>11}")
+        print(f"{found.name:16} {found.overflow:9} {proven:>6}  {observed:>8}  {exact:>11}")
 
 
 if __name__ == "__main__":

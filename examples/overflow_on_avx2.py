@@ -19,8 +19,8 @@ def main(model=MODEL, target="x86-avx2"):
     for layer, seen in zip(proven.layers, counted.layers, strict=True):
         print(f"{layer.name}: {'no register can overflow' if layer.safe else 'a register can overflow'}")
         for register, held in zip(layer.stages, seen.stages, strict=True):
-            events = int(sum(held.events))
-            print(f"    {register.stage}: may need {register.bits} bits; overflowed {events} times in 8 samples")
+            overflows = int(sum(held.overflows))
+            print(f"    stage {register.stage}, {register.bits} bits, {register.overflow}: may need {register.required_bits}; overflowed {overflows} times in 8 samples")
     return 0 if proven.safe else 1
 
 

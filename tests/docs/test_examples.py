@@ -15,7 +15,7 @@ from .pages import ROOT, environment
 EXAMPLES = ROOT / "examples"
 CASES = {
     "verify_my_brevitas_model.py": ([], 0, "exact"),
-    "overflow_on_avx2.py": ([], 1, "1: 16-bit saturate: may need 17 bits; overflowed"),
+    "overflow_on_avx2.py": ([], 1, "stage 1, 16 bits, saturate: may need 17; overflowed"),
     "narrowest_accumulators.py": ([], 0, "/classify/Gemm   wrap          23"),
     "my_accelerator.py": ([], 0, "certified"),
     "check_my_kernel.py": ([], 0, "Checked(cases=500, difficult="),
