@@ -9,10 +9,10 @@ from fractions import Fraction
 import numpy as np
 
 from intsim.frontend.context import ZERO, Context, Refused, as_real
-from intsim.frontend.elementwise import expression, sum_of
+from intsim.frontend.elementwise import affine, expression, sum_, sum_of
 from intsim.frontend.expression import Applied, Const, Curve, Expr, Fixed, Step, Value, compress, spread
 from intsim.frontend.reader import Operation
-from intsim.frontend.registry import CURVES, HANDLERS, QUANTIZERS, lowers, of_curves
+from intsim.frontend.registry import CURVES, HANDLERS, QUANTIZERS, lowers, of_curves, on_host_as
 from intsim.frontend.types import FLOATS, INTEGERS
 from intsim.graph import Rationals, rationals
 from intsim.ops.table import MOST_CODES
@@ -196,10 +196,28 @@ def binary(context: Context, node: Operation) -> Value:
     out = operands[0]
     for operand in operands[1:]:
         same = operand is out and node.op == "Mul"
-        name = BINARY[node.op] if node.op != "Sum" else "add"
+        name = BINARY.get(node.op, "add")  # Sum, and the sum of a Mean
         out = Applied("square", (out,), (), node.label) if same else Applied(name, (out, operand), (), node.label)
     made_by = tuple(m for c in curves for m in c.made_by)
     return Curve(shape, curves[0].tensor, out, (*made_by, node.op))
+
+
+@lowers("Mean", curves=True)
+def mean(context: Context, node: Operation) -> Value:
+    """The sum over the number of operands; before opset 8 nothing is broadcast."""
+    operands = [context.value(n) for n in node.inputs]
+    shapes = {v.shape for v in operands if isinstance(v, Const | Fixed | Expr | Curve)}
+    if context.model.opset < 8 and len(shapes) > 1:
+        raise Refused(f"its inputs have shapes {sorted(shapes)}, which Mean broadcasts from opset 8 on")
+    functions = any(isinstance(v, Curve) for v in operands)
+    total = binary(context, node) if functions else sum_(context, node)
+    return affine(node, total, rationals(Fraction(1, len(operands))), ZERO)
+
+
+@on_host_as("Mean")
+def mean_of_arrays(*operands: np.ndarray, **_: object) -> np.ndarray:
+    """ONNX's reference adds in place, which can't grow the first operand."""
+    return np.asarray(sum(operands) / len(operands))
 
 
 def _two_tensors(context: Context, node: Operation, a: Curve, b: Curve) -> str:

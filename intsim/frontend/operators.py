@@ -37,7 +37,7 @@ def _standard() -> dict[str, Row]:
         Abs Add AveragePool BatchNormalization Cast Ceil Celu Clip Concat Constant Conv ConvInteger ConvTranspose
         Cos DepthToSpace DequantizeLinear Div Dropout Elu Erf Exp Expand Flatten Floor Gather Gelu Gemm
         GlobalAveragePool GlobalMaxPool HardSigmoid HardSwish HardTanh Identity LayerNormalization LeakyRelu Log MatMul
-        MatMulInteger Max MaxPool Min Mish Mul Neg PRelu Pad Pow QLinearConv QLinearMatMul Reciprocal ReduceMean
+        MatMulInteger Max MaxPool Mean Min Mish Mul Neg PRelu Pad Pow QLinearConv QLinearMatMul Reciprocal ReduceMean
         ReduceSum Relu Reshape Resize Round Selu Shape Sigmoid Sign Sin Size Slice Softmax Softplus Softsign
         SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh ThresholdedRelu Transpose Unsqueeze Upsample
     """
@@ -47,7 +47,7 @@ def _standard() -> dict[str, Row]:
         BitwiseOr BitwiseXor BlackmanWindow CastLike CenterCropPad Col2Im Compress ConstantOfShape Cosh CumSum DFT
         DeformConv Det Einsum Equal EyeLike GRU GatherElements GatherND Greater GreaterOrEqual GridSample
         GroupNormalization HammingWindow HannWindow Hardmax InstanceNormalization IsInf IsNaN LRN LSTM Less
-        LessOrEqual LogSoftmax LpNormalization LpPool MaxUnpool Mean MeanVarianceNormalization MelWeightMatrix Mod
+        LessOrEqual LogSoftmax LpNormalization LpPool MaxUnpool MeanVarianceNormalization MelWeightMatrix Mod
         NonMaxSuppression NonZero Not OneHot Or RMSNormalization RNN Range ReduceL1 ReduceL2 ReduceLogSum
         ReduceLogSumExp ReduceMax ReduceMin ReduceProd ReduceSumSquare ReverseSequence RoiAlign RotaryEmbedding STFT
         ScatterElements ScatterND Shrink Sinh Swish Tan Tile TopK Trilu Unique Where Xor

@@ -141,6 +141,12 @@ def _added(key: str, call: Call, inputs: list[Reach | None]) -> Reach | None:
     return None if size is None else Reach(size, max(r.steps for r in data) + len(data))
 
 
+def _averaged(key: str, call: Call, inputs: list[Reach | None]) -> Reach | None:
+    """A sum, and its quotient."""
+    total = _added(key, call, inputs)
+    return None if total is None else Reach(total.size, total.steps + 1)
+
+
 def _multiplied(key: str, call: Call, inputs: list[Reach | None]) -> Reach | None:
     a, b = inputs[:2]
     if a is None or b is None:
@@ -279,6 +285,7 @@ _LINEAR: dict[str, Callable[[str, Call, list[Reach | None]], Reach | None]] = {
     "Add": _added,
     "Sub": _added,
     "Sum": _added,
+    "Mean": _averaged,
     "Mul": _multiplied,
     "Div": _multiplied,
     "LeakyRelu": _leaky,

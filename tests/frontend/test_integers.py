@@ -418,6 +418,65 @@ def test_sum(opset, operands):
     check(model, {"x": halves(RNG, (2, 3))}, 2)
 
 
+@pytest.mark.parametrize("opset", [1, 6, 8, 13, 22])
+@pytest.mark.parametrize("operands", [1, 2, 3, 4])
+def test_mean(opset, operands):
+    """One operand, the same twice, another one, a constant; between quantizers, and behind the last one."""
+    net = Net(opset)
+    x = net.quant(net.input(2, 3))
+    other = net.quant(net.node("Relu", x) if opset > 5 else x, 0.3)
+    names = [x, x, other, np.float32([0.5, 1, -2]) if opset > 7 else np.float32([[0.5, 1, -2], [3, 0, 1]])][:operands]
+    y = net.node("Mean", *names)
+    tail = net.node("Mean", names[-1], net.node("Exp", x), x)
+    values = halves(RNG, (2, 3))
+    model = net.model(y, net.quant(y, 0.3, 1, 8), tail)
+    check(model, {"x": values}, 2)
+    assert intsim.verify(model, inputs={"x": values}, references=False).verdict == "exact"
+
+
+def test_means_broadcast_from_opset_8_on():
+    for shapes in (((1, 3), (2, 1)), ((3,), (2, 3)), ((2, 3), ())):
+        net = Net(8)
+        x, z = (net.quant(net.input(*shape, name=name)) for name, shape in zip("xz", shapes, strict=True))
+        y = net.node("Mean", x, z, np.float32([[1], [0.5]]))
+        model = net.model(net.quant(y, 0.125, 0, 8), net.node("Mean", net.node("Exp", x), z))
+        check(model, {n: halves(RNG, s) for n, s in zip("xz", shapes, strict=True)}, 1)
+    net = Net(7)
+    y = net.node("Mean", net.quant(net.input(2, 3)), net.quant(net.input(3, name="z")))
+    with pytest.raises(intsim.IntsimError, match="from opset 8 on"):
+        intsim.load(net.model(net.quant(y, 0.125, 0, 8)))
+
+
+def test_a_mean_of_functions_is_a_table():
+    net = Net(13)
+    x = net.quant(net.input(2, 40), 0.125, 0, 8)
+    y = net.node("Mean", net.node("Sigmoid", x), net.node("Tanh", x), x, np.float32(0.25))
+    model = net.model(net.quant(y, 0.03125, 0, 8))
+    assert "table" in {n.op for n in intsim.load(model).graph.nodes}
+    check(model, {"x": np.linspace(-9, 9, 80, dtype=np.float32).reshape(2, 40)}, 2)
+
+
+def test_a_mean_has_the_multiply_accumulates_constant_in_its_bias():
+    net = Net(13)
+    x = net.quant(net.input(2, 3), 1, 0, 8)
+    product = net.node("MatMul", x, net.quant(np.float32([[1, -2], [3, 1], [2, 2]]), 1, 0, 4))
+    model = net.model(net.quant(net.node("Mean", product, np.float32([3, -5])), 0.5, 0, 8))
+    graph = intsim.load(model).graph
+    assert graph.nodes[0].arrays["bias"].tolist() == [3, -5]
+    check(model, {"x": halves(RNG, (2, 3))}, 2)
+
+
+def test_means_of_constants_and_of_integers():
+    net = Net(13)
+    x = net.quant(net.input(2, 2))
+    shift = net.node("Mean", np.float32([1, 2]), np.float32([[2], [5]]))
+    check(net.model(net.quant(net.node("Add", x, shift), 0.125, 0, 8)), {"x": halves(RNG, (2, 2))}, 2)
+    net = Net(13)
+    q = net.node("QuantizeLinear", net.input(2, 2), np.float32(1), np.int8(0))
+    with pytest.raises(intsim.IntsimError, match="int8, which ONNX's Mean doesn't take"):
+        intsim.load(net.model(net.node("Mean", q, q)))
+
+
 def test_hard_tanh():
     net = Net()
     x = net.quant(net.input(2, 4), 0.25, 0, 6)

@@ -126,7 +126,6 @@ BETWEEN = {
     "Tile": lambda n, x, y: n.node("Tile", x, np.int64([1, 2])),
     "Einsum": lambda n, x, y: n.node("Einsum", x, y, equation="ij,ij->ij"),
     "ReduceMax": lambda n, x, y: n.node("ReduceMax", x, axes=[1]),
-    "Mean": lambda n, x, y: n.node("Mean", x, y),
     "TopK": lambda n, x, y: n.node("TopK", x, np.int64([2]), outputs=2)[0],
     "InstanceNormalization": lambda n, x, y: n.node(
         "InstanceNormalization", n.node("Reshape", x, np.int64([1, 2, 4])), *[np.ones(2, np.float32)] * 2

@@ -163,6 +163,14 @@ def _fold(f: Callable[[Tensor, Tensor], Tensor]) -> Operator:
     return operator
 
 
+def mean(call: Call) -> Tensor:
+    """Mean of any number of inputs."""
+    out = call.tensor(0)
+    for i in range(1, len(call.inputs)):
+        out = add(out, call.tensor(i))
+    return divide(out, constant(Fraction(len(call.inputs))))
+
+
 def laid(call: Call) -> Tensor:
     """The second input, laid along `axis` where opset 6 and earlier ask for it."""
     b = call.tensor(1)
@@ -319,6 +327,7 @@ OPERATORS: dict[str, Operator] = {
     "Mul": _binary(multiply),
     "Div": _binary(divide),
     "Sum": _fold(add),
+    "Mean": mean,
     "Max": _fold(maximum),
     "Min": _fold(minimum),
     "Neg": lambda call: negative(call.tensor(0)),

@@ -59,6 +59,7 @@ for op in ("Add", "Sub", "Mul", "Div", "Max", "Min"):
     case(op, [IMAGE], [signal(4, 1, 1)])
     case(op, [signal(3, 1)], [signal(2, 1, 4)])
 case("Sum", [signal(2, 3), signal(3), signal(2, 1)])
+case("Mean", [signal(2, 3), signal(2, 3), signal(2, 3)])
 case("Max", [signal(2, 3), signal(3), signal(2, 1)])
 for op in ("Neg", "Abs", "Relu", "LeakyRelu", "HardSigmoid", "HardSwish", "Identity", "Reciprocal"):
     case(op, [signal(3, 5) + (3 if op == "Reciprocal" else 0)])
