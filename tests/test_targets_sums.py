@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from intsim.arithmetic.accumulate import Stage, accumulate, accumulate_telemetry
 from intsim.arithmetic.packing import accumulate_packed
 from intsim.targets import Target
+from tests.twins import wrap
 
 TOP = 2**31 - 1
 # target, products in order, value the last register starts at, result, events of each register
@@ -136,20 +137,16 @@ def test_fbgemm_acc16_at_the_ends(pairs):
 # --- gemmlowp and ruy: smull, smlal2, sadalp, addp ---
 
 
-def wrapped(x, bits):
-    return (x + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1)
-
-
 def neon(a, b):
     """One output, instruction by instruction; the depth is padded with zeros to blocks of 16 as the kernels pack it."""
     lanes = [0, 0, 0, 0]
     a, b = (v + [0] * (-len(v) % 16) for v in (a, b))
     for k in range(0, len(a), 16):
-        halves = [wrapped(a[k + j] * b[k + j], 16) for j in range(8)]  # smull
-        halves = [wrapped(h + a[k + 8 + j] * b[k + 8 + j], 16) for j, h in enumerate(halves)]  # smlal2
-        lanes = [wrapped(v + halves[2 * j] + halves[2 * j + 1], 32) for j, v in enumerate(lanes)]  # sadalp
-    first = [wrapped(lanes[0] + lanes[1], 32), wrapped(lanes[2] + lanes[3], 32)]  # addp
-    return wrapped(first[0] + first[1], 32)  # addp
+        halves = [wrap(a[k + j] * b[k + j], 16) for j in range(8)]  # smull
+        halves = [wrap(h + a[k + 8 + j] * b[k + 8 + j], 16) for j, h in enumerate(halves)]  # smlal2
+        lanes = [wrap(v + halves[2 * j] + halves[2 * j + 1], 32) for j, v in enumerate(lanes)]  # sadalp
+    first = [wrap(lanes[0] + lanes[1], 32), wrap(lanes[2] + lanes[3], 32)]  # addp
+    return wrap(first[0] + first[1], 32)  # addp
 
 
 @given(st.integers(0, 80) | st.just(64), st.integers(0, 2**32), st.sampled_from([90, 60, 30, 0]))
@@ -174,13 +171,13 @@ def dsp48e2(acts, weights, channels, pixels, group, bits, corrected):
         for k in range(begin, min(begin + group, len(weights[0]))):
             a = sum(w[k] << c for w, c in zip(weights, channels, strict=True))
             b = sum(x[k] << o for x, o in zip(acts, pixels, strict=True))
-            p = wrapped(p + a * b, 48)
+            p = wrap(p + a * b, 48)
         for i, c in enumerate(channels):
             for j, o in enumerate(pixels):
-                field = wrapped(p >> (c + o), bits)
+                field = wrap(p >> (c + o), bits)
                 if corrected and c + o > 0:
                     field += (p >> (c + o - 1)) & 1
-                sums[i][j] = wrapped(sums[i][j] + field, 32)
+                sums[i][j] = wrap(sums[i][j] + field, 32)
     return sums
 
 

@@ -17,6 +17,7 @@ from intsim.errors import IntsimError
 from intsim.graph import Node, Tensor, rationals
 from intsim.ops.pieces import pieces_json
 from intsim.ops.requantize import requantize, unclipped
+from tests import twins
 
 FIXED = FixedPoint(32, Rounding.HALF_UP)
 SHIFT = Shift(rounding=Rounding.FLOOR)
@@ -113,12 +114,8 @@ def twin(values, factors, left):
     twice = 2 * max(abs(f) for f in factors)
     total = 0
     for v, f in zip(values, factors, strict=True):
-        scale = Fraction(f, twice)
-        n = 0
-        while abs(scale) * 2**n < 2**30:
-            n += 1
-        m = int(abs(scale) * 2**n + Fraction(1, 2)) * (1 if f > 0 else -1)
-        total += ((v << left) * m * 2 + 2**n) // 2 ** (n + 1)
+        m, n = twins.quantize_multiplier(Fraction(f, twice), 32)
+        total += twins.round_divide((v << left) * m, 2**n, "half_up")
     return total
 
 

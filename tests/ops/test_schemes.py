@@ -1,6 +1,5 @@
 """Requantizer schemes, cell by cell: published routines and a twin in Python integers."""
 
-import math
 from fractions import Fraction
 
 import numpy as np
@@ -26,6 +25,8 @@ from intsim.graph import Node, Tensor, rationals
 from intsim.ops import OPS
 from intsim.ops.pieces import node_pieces, pieces_json
 from intsim.ops.requantize import formulas, requantize, unclipped
+from tests import twins
+from tests.twins import wrap
 
 INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1
 ALL16 = np.arange(-(1 << 15), 1 << 15)
@@ -58,31 +59,16 @@ def run(node, acc, form, stages=()):
     return requantize(node, [acc], [tensor(acc)], form, stages)
 
 
-def rounded(x, mode):
-    """A rational to an integer, by its neighbours."""
-    down, up = math.floor(x), math.ceil(x)
-    outer, inner = (up, down) if x > 0 else (down, up)
-    directed = {"floor": down, "ceil": up, "away": outer, "toward_zero": inner}
-    if mode in directed:
-        return directed[mode]
-    ties = {"half_up": up, "half_away": outer, "half_toward_zero": inner, "half_even": down if down % 2 == 0 else up}
-    return ties[mode] if 2 * x == down + up else min(down, up, key=lambda n: abs(n - x))
-
-
 # Published routines
-
-
-def int32(x):
-    return (x - INT32_MIN) % (1 << 32) + INT32_MIN
 
 
 def cmsis_requantize(val, multiplier, shift, single):
     """`arm_nn_requantize` of CMSIS-NN, Include/arm_nnsupportfunctions.h, in Python integers; `shift` is TFLite's."""
     if single:  # CMSIS_NN_USE_SINGLE_ROUNDING
         total_shift = 31 - shift
-        result = int32((val * multiplier) >> (total_shift - 1))
-        return int32(result + 1) >> 1
-    product = int32(val * (1 << max(shift, 0))) * multiplier
+        result = wrap((val * multiplier) >> (total_shift - 1), 32)
+        return wrap(result + 1, 32) >> 1
+    product = wrap(val * (1 << max(shift, 0)), 32) * multiplier
     high = (product + (1 << 30)) >> 31  # arm_nn_doubling_high_mult_no_sat
     exponent = max(-shift, 0)  # arm_nn_divide_by_power_of_two
     mask = (1 << exponent) - 1
@@ -138,7 +124,9 @@ def test_every_multiplier_width(bits):
         scale = Fraction(float(rng.uniform(-1, 1)))
         multiplier, shift = quantize_multiplier(scale, bits)
         found = run(line(scale, low=None, high=None), acc, FixedPoint(bits, mode))
-        assert found.tolist() == [rounded(Fraction(a * multiplier, 1 << shift), mode) for a in acc.tolist()]
+        assert found.tolist() == [
+            twins.round_fraction(Fraction(a * multiplier, 1 << shift), mode) for a in acc.tolist()
+        ]
 
 
 @pytest.mark.parametrize("mode", list(Rounding))
@@ -147,7 +135,7 @@ def test_shift_in_every_mode(mode, scale):
     """An offset of whole accumulator LSBs is exact, whatever the scale's sign."""
     acc = np.arange(-300, 300)
     found = run(line(scale, 6, low=None, high=None), acc, Shift(rounding=mode))
-    np.testing.assert_array_equal(found, [rounded(scale * a + 6, mode) for a in acc.tolist()])
+    np.testing.assert_array_equal(found, [twins.round_fraction(scale * a + 6, mode) for a in acc.tolist()])
 
 
 # Thresholds
@@ -159,7 +147,7 @@ def codes(node, acc):
     out = []
     for a in acc.tolist():
         _, scale, offset = [p for p in pieces if p[0] is None or a >= p[0]][-1]
-        y = rounded(scale * a + offset, at["rounding"]) + at["zero"]
+        y = twins.round_fraction(scale * a + offset, at["rounding"]) + at["zero"]
         y = y if at["low"] is None else max(y, at["low"])
         out.append(y if at["high"] is None else min(y, at["high"]))
     return out
