@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """Who may import whom: the rooms of the package, read off the source."""
 
 import ast
@@ -12,59 +11,75 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "intsim").rglob("*.py"))
 
-FORBIDDEN = {
-    "errors.py": ["intsim", "onnx", "numpy"],
-    "search_path.py": ["intsim", "onnx", "numpy"],
-    "ownership.py": ["intsim", "onnx", "numpy"],
-    "notebook.py": ["onnx", "numpy", "rich", "intsim.arithmetic", "intsim.graph", "intsim.ops", "intsim.frontend",
-                    "intsim.targets", "intsim.engine", "intsim.proofs", "intsim.verification", "intsim.model",
-                    "intsim.explore", "intsim.report", "intsim.cli"],
-    "jit": ["onnx", "intsim.arithmetic", "intsim.graph", "intsim.ops", "intsim.frontend", "intsim.targets",
-                     "intsim.engine", "intsim.proofs", "intsim.verification", "intsim.model", "intsim.cli"],
-    "arithmetic": ["onnx", "intsim.graph", "intsim.ops", "intsim.frontend", "intsim.targets", "intsim.engine",
-                   "intsim.proofs", "intsim.verification", "intsim.report", "intsim.model", "intsim.cli", "intsim.explore"],
-    "reals": ["onnx", "numpy", "intsim.graph", "intsim.ops", "intsim.frontend", "intsim.targets", "intsim.engine",
-              "intsim.proofs", "intsim.verification", "intsim.report", "intsim.model", "intsim.cli", "intsim.explore"],
-    "hilbert": ["onnx", "intsim.graph", "intsim.ops", "intsim.frontend", "intsim.targets", "intsim.engine",
-                "intsim.proofs", "intsim.verification", "intsim.report", "intsim.model", "intsim.cli", "intsim.explore"],
-    "nn": ["onnx", "intsim.arithmetic", "intsim.graph", "intsim.ops", "intsim.frontend", "intsim.targets",
-           "intsim.engine", "intsim.proofs", "intsim.verification", "intsim.report", "intsim.model", "intsim.cli",
-           "intsim.explore", "intsim.jit.compile"],
-    "graph.py": ["onnx", "intsim.targets", "intsim.ops", "intsim.frontend", "intsim.engine", "intsim.proofs",
-                 "intsim.verification", "intsim.report", "intsim.model", "intsim.cli", "intsim.explore"],
-    "ops": ["onnx", "intsim.mac", "intsim.engine", "intsim.frontend", "intsim.targets", "intsim.proofs", "intsim.verification",
-            "intsim.report", "intsim.model", "intsim.cli", "intsim.explore"],
-    "mac": ["onnx", "intsim.engine", "intsim.frontend", "intsim.targets", "intsim.proofs", "intsim.verification",
-            "intsim.report", "intsim.model", "intsim.cli", "intsim.explore"],
-    "targets": ["onnx", "intsim.graph", "intsim.ops", "intsim.frontend", "intsim.engine", "intsim.proofs",
-                   "intsim.verification", "intsim.report", "intsim.model", "intsim.cli", "intsim.explore"],
-    "frontend": ["intsim.engine", "intsim.targets", "intsim.proofs", "intsim.verification", "intsim.report", "intsim.model",
-                 "intsim.cli", "intsim.explore"],
-    "engine": ["onnx", "intsim.frontend", "intsim.report", "intsim.verification", "intsim.proofs", "intsim.model",
-               "intsim.cli", "intsim.explore"],
-    "proofs": ["intsim.engine", "intsim.report", "intsim.verification", "intsim.cli", "intsim.explore"],
-    "verification": ["intsim.report", "intsim.cli", "intsim.explore", "intsim.proofs"],
-    "inputs.py": ["intsim.engine", "intsim.targets", "intsim.proofs", "intsim.verification", "intsim.explore",
-                  "intsim.report", "intsim.cli"],
-    "model.py": ["intsim.proofs", "intsim.verification", "intsim.explore", "intsim.report", "intsim.cli"],
-    "explore": ["intsim.report", "intsim.cli"],
-    "testing": ["intsim.report", "intsim.cli"],
-    "report": ["intsim.cli"],
-}  # fmt: skip
-"""Room to what it must not import: modules, with everything below them."""
-ALLOWED = {"proofs/replay.py": ["intsim.engine"], "proofs/reading.py": ["intsim.verification"]}
-"""File to what it may import all the same: counterexamples are run on the engine, the file is read a second time."""
+ROOMS = {
+    "errors": "",
+    "search_path": "",
+    "ownership": "",
+    "notebook": "",
+    "jit": "ownership | llvmlite numba",
+    "arithmetic": "errors | numpy",
+    "arithmetic.requantizers": "arithmetic errors | numpy",
+    "reals": "arithmetic",
+    "hilbert": "errors jit | numpy",
+    "nn": "errors hilbert | torch",
+    "graph": "arithmetic errors | numpy",
+    "ops": "arithmetic arithmetic.requantizers errors graph reals | numpy",
+    "mac": "arithmetic errors graph ops | numpy",
+    "frontend": "arithmetic errors graph jit ops reals | google numpy onnx",
+    "targets": "arithmetic arithmetic.requantizers errors | pydantic",
+    "engine": "",
+    "engine.threads": "errors",
+    "engine.requantize": "arithmetic arithmetic.requantizers errors graph jit ops targets | numpy",
+    "engine.exact": "engine.requantize engine.threads errors graph jit | llvmlite numba numpy",
+    "engine.registers": "arithmetic engine.exact engine.threads errors graph jit | llvmlite numba numpy",
+    "engine.node": "arithmetic engine.registers engine.requantize graph mac ops targets | numpy",
+    "engine.program": "engine.exact engine.node engine.registers engine.requantize engine.threads graph mac ops targets"
+    " | numpy",
+    "engine.run": "engine.node engine.program graph targets | numpy",
+    "engine.telemetry": "arithmetic errors graph jit mac ops targets | numpy",
+    "engine.warmup": "arithmetic engine.run engine.telemetry errors graph ops targets | numpy",
+    "inputs": "errors frontend | numpy",
+    "model": "engine.run engine.threads errors frontend graph inputs notebook targets | numpy onnx",
+    "verification.reference": "errors | numpy onnx",
+    "verification": "engine.run errors frontend graph inputs model notebook ops search_path targets"
+    " verification.reference | numpy onnx onnxruntime qonnx",
+    "proofs": "arithmetic arithmetic.requantizers engine.run errors frontend graph inputs mac model notebook ops"
+    " targets verification verification.reference | numpy onnx pydantic",
+    "explore": "arithmetic arithmetic.requantizers engine.run engine.telemetry errors graph inputs mac model notebook"
+    " ops proofs targets verification | numpy onnx",
+    "testing": "arithmetic arithmetic.requantizers errors frontend model targets | hypothesis numpy onnx",
+    "inspect": "arithmetic graph model ops verification | numpy",
+    "report": "arithmetic errors explore graph inspect model ops proofs targets verification | matplotlib numpy rich",
+    "cli": "engine.threads engine.warmup errors explore frontend inputs inspect jit mac model ops proofs report"
+    " search_path targets verification | numpy onnx rich typer",
+}
+"""Every room and wing, lowest first: what it imports of the rooms above it, and of other packages."""
+ONLY = {
+    ("proofs", "engine.run"): "replay.py",
+    ("proofs", "verification"): "reading.py",
+    ("proofs", "verification.reference"): "reading.py",
+}
+"""Counterexamples run on the engine, the file is read a second time: one file each."""
+MODELS = {
+    "models": "models.datasets models.study intsim intsim.errors intsim.hilbert intsim.nn intsim.report",
+    "models.datasets": "models intsim.errors",
+    "models.study": "models intsim intsim.errors intsim.hilbert intsim.inspect",
+    "models.tasks": "models intsim intsim.errors intsim.nn",
+}
+"""Folders of models/, and what each imports of the others and of the package."""
 
 
 def room(path: Path) -> str:
-    return path.relative_to(ROOT / "intsim").parts[0]
+    """The room or wing that a file of the package lies in."""
+    first, *rest = path.relative_to(ROOT / "intsim").with_suffix("").parts
+    return f"{first}.{rest[0]}" if rest and f"{first}.{rest[0]}" in ROOMS else first
 
 
-def imports(path: Path) -> set[str]:
+def imports(path: Path, tree: ast.Module | None = None) -> set[str]:
     """Every module a file imports, anywhere in it; `from a import b` gives both a and a.b."""
     found: set[str] = set()
     package = list(path.relative_to(ROOT).with_suffix("").parts[:-1])
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree or ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found.update(a.name for a in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -87,14 +102,43 @@ def test_imports_are_read(tmp_path, monkeypatch):
     assert imports(path) == {"onnx.helper", "x", "x.y", "a.b", "a.b.d", "a.e", "a.e.g"}
 
 
-@pytest.mark.parametrize("name", FORBIDDEN)
-def test_rooms_know_only_what_lies_below(name):
-    mine = [p for p in SOURCES if room(p) == name]
-    assert mine, f"{name} is gone; correct the table"
-    for path in mine:
-        free = ALLOWED.get(str(path.relative_to(ROOT / "intsim")), [])
-        bad = sorted(i for i in imports(path) for f in FORBIDDEN[name] if within(i, f) and f not in free)
-        assert not bad, f"{path.relative_to(ROOT)} imports {', '.join(bad)}"
+def names(folder: str) -> dict[str, Path]:
+    """The files of a folder by their modules' names."""
+    files = sorted((ROOT / folder).rglob("*.py"))
+    return {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in files}
+
+
+def test_every_file_lies_in_a_room():
+    assert {room(p) for p in SOURCES} == {*ROOMS, "__init__"}
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_rooms_import_what_the_table_says(name):
+    own, _, outside = ROOMS[name].partition(" | ")
+    above = list(ROOMS)[: list(ROOMS).index(name)]
+    assert set(own.split()) <= set(above), "a room imports from rooms above it"
+    modules, seen, others = names("intsim"), set(), set()
+    for path in (p for p in SOURCES if room(p) == name):
+        for module in imports(path, _runs(path)):
+            if module in modules and module != "intsim":
+                there = room(modules[module])
+                if there not in (name, "engine") and not (path.name == "__init__.py" and there.startswith(name)):
+                    seen.add(there)
+                    assert ONLY.get((name, there), path.name) == path.name, f"{path.relative_to(ROOT)} imports {module}"
+            elif (package := module.split(".")[0]) not in {*sys.stdlib_module_names, "intsim"}:
+                others.add(package)
+    assert (seen, others) == (set(own.split()), set(outside.split()))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_folders_of_models_import_what_the_table_says(name):
+    modules, seen = names("intsim") | names("models"), set()
+    folder = ROOT / name.replace(".", "/")
+    for path in folder.rglob("*.py") if name != "models" else folder.glob("*.py"):
+        for module in imports(path, _runs(path)) & set(modules):
+            top = ".".join(module.split(".")[:2])
+            seen.add(top if module.startswith("intsim") or (ROOT / top.replace(".", "/")).is_dir() else "models")
+    assert seen - {name} == set(MODELS[name].split())
 
 
 def test_the_reference_shares_nothing():
@@ -137,10 +181,8 @@ def _runs(path: Path) -> ast.Module:
 @pytest.mark.parametrize("folder", ["intsim", "models", "bench"])
 def test_no_files_import_each_other_in_a_circle(folder):
     """Imports inside of functions count."""
-    files = sorted((ROOT / folder).rglob("*.py"))
-    names = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in files}
-    graph = {}
-    for name, path in names.items():
+    graph, modules = {}, names(folder)
+    for name, path in modules.items():
         found = set()
         for node in ast.walk(_runs(path)):
             if isinstance(node, ast.Import):
@@ -148,8 +190,8 @@ def test_no_files_import_each_other_in_a_circle(folder):
             elif isinstance(node, ast.ImportFrom):
                 assert not node.level, f"{path}: imports are absolute here"
                 full = {f"{node.module}.{a.name}" for a in node.names}
-                found |= {f if f in names else str(node.module) for f in full}
-        graph[name] = found & set(names) - {name}
+                found |= {f if f in modules else str(node.module) for f in full}
+        graph[name] = found & set(modules) - {name}
     assert sum(map(len, graph.values())) > len(graph)
     graphlib.TopologicalSorter(graph).prepare()
 
