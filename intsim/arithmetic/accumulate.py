@@ -33,8 +33,8 @@ KEYS = {
     "lanes": integer(1, 1024),
 }
 """What a stage's keys take in a target file."""
-STAGES = f"a list of up to {MAX_STAGES} tables " + (
-    f'{{ sum = {KEYS["sum"].allowed}, bits = {KEYS["bits"].allowed}, overflow = "wrap" or "saturate" }}'
+STAGES = f"a list of up to {MAX_STAGES} tables {{ sum = {KEYS['sum'].allowed}, bits = {KEYS['bits'].allowed}, " + (
+    f"overflow = {' or '.join(KEYS['overflow'].allowed.split(', '))} }}"
 )
 
 
