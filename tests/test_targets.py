@@ -144,6 +144,8 @@ ERRORS = [
         "bits = 16, guard = 8",
         "unknown key accumulate.stages, stage 1: guard; allowed: sum, bits, overflow, lanes",
     ),
+    ("{ sum = 2, bits = 16, ", "3, { bits = 16, ", "accumulate.stages, stage 1 is 3; allowed: a table"),
+    ("{ sum = 2, ", "{ sum = 2 }, " * 17 + "{ sum = 2, ", "accumulate.stages is [{'sum': 2}, {'sum': 2}"),
     (
         'bias = "preload"',
         'bias = "before"',

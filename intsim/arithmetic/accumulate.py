@@ -12,19 +12,30 @@ This file is written to be read; `engine/registers/` computes the same, fast.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.arithmetic.integers import as_integers, check_bits, saturate, wrap
+from intsim.arithmetic.integers import as_integers, saturate, wrap
+from intsim.arithmetic.keys import Key, check, integer, one_of, read, shown
 from intsim.errors import IntsimError
 
 Overflow = Literal["wrap", "saturate"]
 Integers = NDArray[np.int64]
 MAX_SUM = (1 << 31) - 1
-MAX_LANES = 1024
+MAX_STAGES = 16
+KEYS = {
+    "sum": Key(lambda v: v == "rest" or integer(1, MAX_SUM).takes(v), f'1..{MAX_SUM} or "rest"'),
+    "bits": integer(1, 64),
+    "overflow": one_of(get_args(Overflow)),
+    "lanes": integer(1, 1024),
+}
+"""What a stage's keys take in a target file."""
+STAGES = f"a list of up to {MAX_STAGES} tables {{ sum = {KEYS['sum'].allowed}, bits = {KEYS['bits'].allowed}, " + (
+    f"overflow = {' or '.join(KEYS['overflow'].allowed.split(', '))} }}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +57,13 @@ class Stage:
 
     def __post_init__(self) -> None:
         """Refuse what no register can be."""
-        if self.sum is not None and (
-            isinstance(self.sum, bool) or not isinstance(self.sum, int) or not 1 <= self.sum <= MAX_SUM
-        ):
-            raise IntsimError(f'stage sum is {self.sum!r}; allowed: an integer 1..{MAX_SUM}, or None for "rest"')
-        check_bits(self.bits, "stage bits")
-        if isinstance(self.lanes, bool) or not isinstance(self.lanes, int) or not 1 <= self.lanes <= MAX_LANES:
-            raise IntsimError(f"stage lanes is {self.lanes!r}; allowed: an integer 1..{MAX_LANES}")
-        if self.overflow not in ("wrap", "saturate"):
-            raise IntsimError(f'stage overflow is {self.overflow!r}; allowed: "wrap", "saturate"')
+        if self.sum == "rest":
+            object.__setattr__(self, "sum", None)
+        check(KEYS, self.keys(), "stage ")
+
+    def keys(self) -> dict[str, Any]:
+        """The table of a target file that says the same."""
+        return asdict(self) | ({"sum": "rest"} if self.sum is None else {})
 
     @property
     def min(self) -> int:
@@ -65,6 +74,13 @@ class Stage:
     def max(self) -> int:
         """Largest value of the register."""
         return (1 << (self.bits - 1)) - 1
+
+
+def read_stages(content: Any) -> tuple[Stage, ...]:
+    """The stages of a target file's list; raises IntsimError for what no stage is. `check_stages` asks for the rest."""
+    if not isinstance(content, (list, tuple)) or len(content) > MAX_STAGES:
+        raise IntsimError(f"stages is {shown(content)}; allowed: {STAGES}")
+    return tuple(read(Stage, KEYS, table, f"stages, stage {number}: ") for number, table in enumerate(content, 1))
 
 
 class Accumulation(NamedTuple):

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from intsim.arithmetic.accumulate import Accumulation, Stage, accumulate_telemetry, check_stages
 from intsim.arithmetic.integers import as_integers, wrap
+from intsim.arithmetic.keys import Key, check, integer, one_of, read
 from intsim.errors import IntsimError
 
 Correction = Literal["none", "borrow"]
+
+
+def _offsets(value: Any) -> bool:
+    numbers = list(value) if isinstance(value, (list, tuple)) else []
+    return numbers[:1] == [0] and all(map(integer(0, 63).takes, numbers)) and numbers == sorted(set(numbers))
+
+
+KEYS = {
+    "channels": Key(_offsets, "a list of ascending bit offsets 0..63, the first 0, e.g. [0, 18]"),
+    "pixels": Key(_offsets, "a list of ascending bit offsets 0..63, the first 0, e.g. [0, 22]"),
+    "bits": integer(2, 64),
+    "correction": one_of(get_args(Correction)),
+}
+"""What the keys of a packing take in a target file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +67,16 @@ class Packing:
 
     def __post_init__(self) -> None:
         """Refuse fields that lie on each other."""
-        for name, values in (("channels", self.channels), ("pixels", self.pixels)):
-            if not values or values[0] != 0 or list(values) != sorted(set(values)):
-                raise IntsimError(f"packing {name} are {list(values)}; allowed: ascending bit offsets, the first 0")
-        if not 2 <= self.bits <= 64:
-            raise IntsimError(f"packing bits is {self.bits}; allowed: 2..64")
+        check(KEYS, asdict(self), "packing ")
         if min(self.widths) < 2:
             raise IntsimError(f"packing fields of widths {list(self.widths)} bits; each needs 2 or more")
-        if self.correction not in ("none", "borrow"):
-            raise IntsimError(f'packing correction is {self.correction!r}; allowed: "none", "borrow"')
+
+
+def read_packing(content: Any) -> Packing:
+    """The packing of a target file's table, without `pixels` that of one; raises IntsimError as the class does."""
+    if isinstance(content, dict):
+        content = {"pixels": (0,)} | {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+    return read(Packing, KEYS, content, "packing.")
 
 
 def check_packing(packing: Packing, stages: Sequence[Stage]) -> tuple[Stage, ...]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from intsim.arithmetic.accumulate import Overflow
+from intsim.arithmetic.accumulate import Overflow, Stage
 from intsim.arithmetic.requantizers import of_width
 from intsim.errors import IntsimError
 from intsim.targets import Target
-from intsim.targets.grammar import StageTable
 
 ACCUMULATORS, MULTIPLIERS = (1, 64), (4, 32)
 """Least and greatest width of a register, and of a fixed-point multiplier."""
@@ -88,9 +87,9 @@ def configured(target: Target, stage: int, configuration: Configuration) -> Targ
     """
     changes: dict[str, Any] = {}
     if configuration.accumulator is not None:
-        width = {"bits": configuration.accumulator, "overflow": configuration.overflow}
-        stages = list(target.accumulate.stages) or [StageTable(sum="rest", bits=64, overflow="wrap")]
-        stages[stage] = stages[stage].model_copy(update=width)
+        stages = list(target.stages) or [Stage(None, 64, "wrap")]
+        rule = configuration.overflow or stages[stage].overflow
+        stages[stage] = replace(stages[stage], bits=configuration.accumulator, overflow=rule)
         changes["accumulate"] = target.accumulate.model_copy(update={"stages": tuple(stages)})
     if configuration.multiplier is not None:
         changes["requantize"] = of_width(target.requantize, configuration.multiplier)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -113,7 +113,7 @@ def _wide_enough(model: Model, target: Target, proven: Bounds) -> Target | None:
                     continue
                 if needs > MOST_BITS:
                     return None
-                stages[i] = stage.model_copy(update={"bits": max(stage.bits, needs)})
+                stages[i] = replace(stage, bits=max(stage.bits, needs))
             accumulate = candidate.accumulate.model_copy(update={"stages": tuple(stages)})
             wider = target.model_copy(update={"accumulate": accumulate})
             again = bounds(model, wider)
@@ -133,14 +133,14 @@ def _repacked(target: Target, proven: Bounds) -> Iterator[Target]:
     if packing is None or not any(x.stages[0].unsafe_channels for x in proven.layers):
         yield target
         return
-    corrected = packing.model_copy(update={"correction": "borrow"})
+    corrected = replace(packing, correction="borrow")
     if packing.correction != "borrow":
         yield target.model_copy(update={"accumulate": accumulate.model_copy(update={"packing": corrected})})
     first = accumulate.stages[0]
-    size = max(x.depth for x in proven.layers) if first.sum == "rest" else int(first.sum)
+    size = max(x.depth for x in proven.layers) if first.sum is None else first.sum
     while size > 1:
         size = size - 1 if size <= 8 else size // 2
-        stages = (first.model_copy(update={"sum": size}), *accumulate.stages[1:])
+        stages = (replace(first, sum=size), *accumulate.stages[1:])
         change = {"packing": corrected, "stages": stages}
         yield target.model_copy(update={"accumulate": accumulate.model_copy(update=change)})
 

@@ -13,7 +13,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from intsim.arithmetic.requantizers.requantizer import shown
+from intsim.arithmetic.keys import shown
 from intsim.errors import IntsimError
 
 PACKAGE = Path(__file__).resolve().parents[1]

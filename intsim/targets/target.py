@@ -47,20 +47,14 @@ class Target(Table):
     @property
     def stages(self) -> tuple[Stage, ...]:
         """The registers as `arithmetic.accumulate` takes them; empty means unbounded."""
-        return tuple(table.stage for table in self.accumulate.stages)
+        return self.accumulate.stages
 
     @property
     def registers(self) -> Registers:
         """The multiply-accumulate path, as proofs and engines take it."""
-        given, packed = self.operands, self.accumulate.packing
-        return Registers(
-            self.stages,
-            self.accumulate.order,
-            self.accumulate.bias,
-            given.activation if given else None,
-            given.weight if given else None,
-            packed.packing if packed else None,
-        )
+        path, given = self.accumulate, self.operands
+        activation, weight = (given.activation, given.weight) if given else (None, None)
+        return Registers(path.stages, path.order, path.bias, activation, weight, path.packing)
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -91,7 +85,7 @@ class Target(Table):
     @classmethod
     def _loaded(cls, text: str) -> Target:
         name, content = library.content(text)
-        return cls._from_content(content, name, f"target {text if text.isprintable() else ascii(text)}")
+        return cls.from_content(content, name, text if text.isprintable() else ascii(text))
 
     @classmethod
     def from_toml(cls, text: str, name: str = "target", where: str | None = None) -> Target:
@@ -105,21 +99,17 @@ class Target(Table):
         Raises:
             IntsimError: one line naming the file, the key and what is allowed.
         """
-        place = f"target {where or name}"
-        return cls._from_content(library.parsed(text, place), name, place)
+        return cls.from_content(library.parsed(text, f"target {where or name}"), name, where or name)
 
     @classmethod
     def from_content(cls, content: dict[str, Any], name: str, where: str) -> Target:
         """The target of tables that are already read, as `from_toml` reads them; raises IntsimError as it does."""
-        return cls._from_content(content, name, f"target {where}")
-
-    @classmethod
-    def _from_content(cls, content: dict[str, Any], name: str, place: str) -> Target:
+        place = f"target {where}"
         if "name" in content:
             raise IntsimError(f"{place}: unknown key name; the file name is the target's name")
         try:
             target = cls.model_validate({**content, "name": name})
-            if (packing := target.registers.packing) is None:
+            if (packing := target.accumulate.packing) is None:
                 check_stages(target.stages)
             else:
                 check_packing(packing, target.stages)

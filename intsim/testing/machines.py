@@ -102,22 +102,8 @@ def requantizers(draw: Any, schemes: tuple[str, ...] = SCHEMES) -> Requantizer:
 def targets(draw: Any, max_stages: int = 4, packed: bool | None = None) -> Target:
     """Random valid targets: any registers, orders, operands and requantizers that the grammar allows."""
     path, requantizer = draw(registers(max_stages, packed=packed)), draw(requantizers())
-    accumulate: dict[str, Any] = {
-        "order": list(path.order),
-        "stages": [
-            {"sum": "rest" if s.sum is None else s.sum, "bits": s.bits, "overflow": s.overflow, "lanes": s.lanes}
-            for s in path.stages
-        ],
-        "bias": path.bias if requantizer.takes_bias or path.bias != "requantizer" else "after",
-    }
-    if path.packing is not None:
-        p = path.packing
-        accumulate["packing"] = {
-            "channels": list(p.channels),
-            "pixels": list(p.pixels),
-            "bits": p.bits,
-            "correction": p.correction,
-        }
+    bias = path.bias if requantizer.takes_bias or path.bias != "requantizer" else "after"
+    accumulate = {"order": path.order, "stages": path.stages, "packing": path.packing, "bias": bias}
     operands = {"activation": path.activation, "weight": path.weight} if draw(st.booleans()) else None
     return Target.model_validate(
         {

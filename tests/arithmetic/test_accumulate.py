@@ -228,7 +228,7 @@ def test_stage_order(stages, message):
         ((1 << 31, 16, "wrap"), "stage sum is 2147483648"),
         ((2, 65, "wrap"), "stage bits is 65"),
         ((2, 0, "wrap"), "stage bits is 0"),
-        ((2, 16, "wrap", 0), "stage lanes is 0; allowed: an integer 1..1024"),
+        ((2, 16, "wrap", 0), "stage lanes is 0; allowed: 1..1024"),
         ((2, 16, "wrap", 1025), "stage lanes is 1025"),
         ((2, 16, "wrap", True), "stage lanes is True"),
         ((2, 16, "clamp"), 'stage overflow is \'clamp\'; allowed: "wrap", "saturate"'),

@@ -177,9 +177,9 @@ def test_products_that_a_packing_can_not_have(products, message):
     ("arguments", "message"),
     [
         (((0, 11), (0, 11), 48, "none"), "fields of widths"),
-        (((1, 11), (0,), 48, "none"), "channels are"),
-        (((0,), (0, 0), 48, "none"), "pixels are"),
-        (((0,), (), 48, "none"), "pixels are"),
+        (((1, 11), (0,), 48, "none"), "channels is"),
+        (((0,), (0, 0), 48, "none"), "pixels is"),
+        (((0,), (), 48, "none"), "pixels is"),
         (((0, 18), (0,), 65, "none"), "bits is 65"),
         (((0, 18), (0,), 19, "none"), r"widths \[18, 1\]"),
         (((0, 18), (0,), 48, "full"), 'correction is \'full\'; allowed: "none", "borrow"'),

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from intsim.arithmetic.accumulate import MAX_SUM, Stage, accumulate, check_stages
+from intsim.arithmetic.accumulate import MAX_SUM, Stage, accumulate, check_stages, read_stages
 from intsim.arithmetic.integers import IntegerType, as_integers, bits_for, check_bits, saturate, wrap
 from intsim.arithmetic.packing import Packing
 from intsim.arithmetic.requantizers.exact import exact_requantize
@@ -106,16 +106,17 @@ REQUANTIZE = {
 }
 
 STAGES = {
-    lambda: Stage(0, 8, "wrap"): f'stage sum is 0; allowed: an integer 1..{MAX_SUM}, or None for "rest"',
-    lambda: Stage(MAX_SUM + 1, 8, "wrap"): f"stage sum is {MAX_SUM + 1}; allowed: an integer 1..{MAX_SUM}, "
-    'or None for "rest"',
-    lambda: Stage(True, 8, "wrap"): f'stage sum is True; allowed: an integer 1..{MAX_SUM}, or None for "rest"',
-    lambda: Stage(2.0, 8, "wrap"): f'stage sum is 2.0; allowed: an integer 1..{MAX_SUM}, or None for "rest"',
-    lambda: Stage(2, 0, "wrap"): "stage bits is 0; allowed: an integer 1..64",
-    lambda: Stage(2, 8, "wrap", 0): "stage lanes is 0; allowed: an integer 1..1024",
-    lambda: Stage(2, 8, "wrap", 1025): "stage lanes is 1025; allowed: an integer 1..1024",
-    lambda: Stage(2, 8, "wrap", True): "stage lanes is True; allowed: an integer 1..1024",
-    lambda: Stage(2, 8, "wrap", 2.0): "stage lanes is 2.0; allowed: an integer 1..1024",
+    lambda: Stage(0, 8, "wrap"): f'stage sum is 0; allowed: 1..{MAX_SUM} or "rest"',
+    lambda: Stage(MAX_SUM + 1, 8, "wrap"): f'stage sum is {MAX_SUM + 1}; allowed: 1..{MAX_SUM} or "rest"',
+    lambda: Stage(True, 8, "wrap"): f'stage sum is True; allowed: 1..{MAX_SUM} or "rest"',
+    lambda: Stage(2.0, 8, "wrap"): f'stage sum is 2.0; allowed: 1..{MAX_SUM} or "rest"',
+    lambda: Stage(2, 0, "wrap"): "stage bits is 0; allowed: 1..64",
+    lambda: Stage(2, 8, "wrap", 0): "stage lanes is 0; allowed: 1..1024",
+    lambda: Stage(2, 8, "wrap", 1025): "stage lanes is 1025; allowed: 1..1024",
+    lambda: Stage(2, 8, "wrap", True): "stage lanes is True; allowed: 1..1024",
+    lambda: Stage(2, 8, "wrap", 2.0): "stage lanes is 2.0; allowed: 1..1024",
+    lambda: read_stages([{"sum": None, "bits": 8, "overflow": "wrap"}]): "stages, stage 1: sum is None; "
+    f'allowed: 1..{MAX_SUM} or "rest"',
     lambda: Stage(2, 8, "clamp"): 'stage overflow is \'clamp\'; allowed: "wrap", "saturate"',
     lambda: check_stages([Stage(2, 8, "wrap")]): 'stages, stage 1: sum is 2; the last stage must be "rest"',
     lambda: check_stages(
@@ -185,12 +186,12 @@ TOSA = {
     lambda: apply_scale_32(HALF, 1, 30): "value: expected integers, got float64",
 }
 
-ASCENDING = "allowed: ascending bit offsets, the first 0"
+ASCENDING = "allowed: a list of ascending bit offsets 0..63, the first 0, e.g. [0,"
 PACKINGS = {
-    lambda: Packing((), (0,), 48, "none"): f"packing channels are []; {ASCENDING}",
-    lambda: Packing((1,), (0,), 48, "none"): f"packing channels are [1]; {ASCENDING}",
-    lambda: Packing((0, 0), (0,), 48, "none"): f"packing channels are [0, 0]; {ASCENDING}",
-    lambda: Packing((0,), (0, 9, 5), 48, "none"): f"packing pixels are [0, 9, 5]; {ASCENDING}",
+    lambda: Packing((), (0,), 48, "none"): f"packing channels is []; {ASCENDING} 18]",
+    lambda: Packing((1,), (0,), 48, "none"): f"packing channels is [1]; {ASCENDING} 18]",
+    lambda: Packing((0, 0), (0,), 48, "none"): f"packing channels is [0, 0]; {ASCENDING} 18]",
+    lambda: Packing((0,), (0, 9, 5), 48, "none"): f"packing pixels is [0, 9, 5]; {ASCENDING} 22]",
     lambda: Packing((0,), (0,), 1, "none"): "packing bits is 1; allowed: 2..64",
     lambda: Packing((0,), (0,), 65, "none"): "packing bits is 65; allowed: 2..64",
     lambda: Packing((0, 8), (0, 1), 48, "none"): "packing fields of widths [1, 7, 1, 39] bits; each needs 2 or more",
@@ -211,6 +212,8 @@ def test_refused_in_so_many_words(call, message):
 def test_what_is_just_allowed():
     assert Stage(MAX_SUM, 64, "wrap", 1024).lanes == 1024
     assert Stage(1, 1, "saturate") == Stage(1, 1, "saturate", 1)
+    assert read_stages([{"sum": "rest", "bits": 1, "overflow": "wrap"}]) == (Stage(None, 1, "wrap"),)
+    assert Stage(None, 1, "wrap").keys() == {"sum": "rest", "bits": 1, "overflow": "wrap", "lanes": 1}
     assert quantize_multiplier(Fraction((1 << 30) - 1), 32) == ((1 << 31) - 2, 1)
     assert multiply_high_double_rounding([(1 << 31) - 1, -(1 << 31)], 7, 3, 4).tolist() == [1879048191, -1879048192]
     assert float32_scale(Fraction(1, 1 << 126)) == np.float32(2.0**-126)

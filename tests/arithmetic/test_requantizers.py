@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intsim.arithmetic.accumulate import Stage
+from intsim.arithmetic.keys import shown
 from intsim.arithmetic.pieces import Formula, apply_pieces, piecewise_range, spans
 from intsim.arithmetic.requantizers import built_in, named, names, of_width, read_requantizer
 from intsim.arithmetic.requantizers.exact import Exact
@@ -22,7 +23,6 @@ from intsim.arithmetic.requantizers.requantizer import (
     biased,
     listed,
     schemes,
-    shown,
 )
 from intsim.arithmetic.requantizers.ruy import Ruy
 from intsim.arithmetic.requantizers.shift import Shift

@@ -220,9 +220,9 @@ _TARGETS = [
     Fault(
         "stage-one-bit-wide",
         "overflows are missed: every register has one bit too many",
-        "StageTable.stage",
-        "self.bits",
-        "min(self.bits + 1, 64)",
+        "read_stages",
+        'read(Stage, KEYS, table, f"stages, stage {number}: ")',
+        'read(Stage, KEYS, table | {"bits": min(table["bits"] + 1, 64)}, "")',
         "tests/test_targets.py::test_what_the_files_say",
     ),
     Fault(
@@ -269,7 +269,7 @@ _TARGETS = [
         "packing-forgotten",
         "the registers of a packed target say nothing of its packing",
         "Target.registers",
-        "packed.packing if packed else None",
+        "path.packing",
         "None",
         "tests/test_targets_packing.py::test_lanes_packing_and_tosa",
     ),

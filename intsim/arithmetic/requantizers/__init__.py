@@ -15,8 +15,9 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
+from intsim.arithmetic.keys import shown
 from intsim.arithmetic.requantizers.fixed_point import FixedPoint
-from intsim.arithmetic.requantizers.requantizer import Channel, Requantizer, schemes, shown
+from intsim.arithmetic.requantizers.requantizer import Channel, Requantizer, schemes
 from intsim.arithmetic.rounding import Rounding
 from intsim.errors import IntsimError
 
@@ -83,7 +84,7 @@ def read_requantizer(content: Any) -> Requantizer:
         return named(scheme).read(keys)
     except IntsimError as error:
         text = str(error)
-        raise IntsimError(text if text.startswith("unknown key") else f"requantize.{text}") from None
+        raise IntsimError(text if text.startswith(("unknown key", "requantize.")) else f"requantize.{text}") from None
 
 
 def of_width(chosen: Requantizer, bits: int) -> Requantizer:

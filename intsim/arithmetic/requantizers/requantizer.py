@@ -25,6 +25,7 @@ import numpy as np
 
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.integers import saturate, wrap
+from intsim.arithmetic.keys import Key, check, integer, one_of, optional, read
 from intsim.arithmetic.pieces import Formula, Integers, apply_pieces
 from intsim.arithmetic.rounding import Rounding, round_fraction
 from intsim.errors import IntsimError
@@ -38,12 +39,12 @@ ADD_LEFT_SHIFT = 20
 MOST_BREAKS = 1 << 16
 """Most accumulators of one piece at which a register or a left shift wraps."""
 WRAPS = f"a register or a left shift wraps at more than {MOST_BREAKS} accumulators"
-ALLOWED = {
-    "multiplier_bits": "4..32",
-    "rounding": ", ".join(f'"{mode}"' for mode in Rounding),
-    "double_rounding": "true, false",
+KEYS = {
+    "multiplier_bits": optional(integer(4, 32)),
+    "rounding": optional(one_of(list(Rounding))),
+    "double_rounding": Key(lambda v: type(v) is bool, "true, false"),
 }
-"""What the keys that schemes share allow, in the words of an error."""
+"""What the keys that schemes share take."""
 CellFunction = Callable[[Integers], Integers]
 """Accumulators of one cell, any shape, to its output codes, same shape, clipped."""
 
@@ -115,14 +116,9 @@ class Requantizer:
     def __post_init__(self) -> None:
         """Refuse values that no scheme takes, keys that this one doesn't use, and what `check` refuses."""
         bits, mode, twice = self.multiplier_bits, self.rounding, self.double_rounding
-        if bits is not None and (type(bits) is not int or not 4 <= bits <= 32):
-            raise self._refusal("multiplier_bits")
+        check(KEYS, vars(self))
         if mode is not None:
-            if mode not in list(Rounding):
-                raise self._refusal("rounding")
             object.__setattr__(self, "rounding", Rounding(mode))
-        if type(twice) is not bool:
-            raise self._refusal("double_rounding")
         for key, given in (("multiplier_bits", bits is not None), ("double_rounding", twice)):
             if given and key not in self.takes:
                 those = listed(c.scheme for c in schemes() if key in c.takes)
@@ -131,13 +127,10 @@ class Requantizer:
             raise IntsimError(f'rounding is given, but scheme "{self.scheme}" fixes it; remove it')
         self.check()
 
-    def _refusal(self, key: str) -> IntsimError:
-        return IntsimError(f"{key} is {shown(getattr(self, key))}; allowed: {ALLOWED[key]}")
-
     def need(self, key: str) -> None:
         """Raise IntsimError where a key is missing that the scheme can't do without."""
         if getattr(self, key) is None:
-            raise IntsimError(f'{key} is missing for scheme "{self.scheme}"; allowed: {ALLOWED[key]}')
+            raise IntsimError(f'{key} is missing for scheme "{self.scheme}"; allowed: {KEYS[key].allowed}')
 
     def check(self) -> None:
         """Raise IntsimError for keys of this scheme that don't belong together."""
@@ -145,12 +138,7 @@ class Requantizer:
     @classmethod
     def read(cls, keys: dict[str, Any]) -> Self:
         """The requantizer of a target file's keys, without `scheme`; raises IntsimError as the class does."""
-        names = [f.name for f in fields(cls)]
-        for key in keys:
-            if key not in names:
-                allowed = ", ".join(["scheme", *names])
-                raise IntsimError(f"unknown key requantize.{key[:80]}; allowed: {allowed}")
-        return cls(**keys)
+        return read(cls, KEYS, keys, "requantize.", "scheme")
 
     def keys(self) -> dict[str, Any]:
         """What `read` reads, and `scheme`, as plain values."""
@@ -297,11 +285,6 @@ def listed(names: Iterator[str] | Sequence[str]) -> str:
     """`"a", "b" and "c"`."""
     *before, last = [f'"{name}"' for name in names]
     return f"{', '.join(before)} and {last}" if before else last
-
-
-def shown(value: Any) -> str:
-    """A value as an error shows it: one line, not long."""
-    return " ".join(repr(value).split())[:60]
 
 
 def bias_in_accumulator(scale: Fraction, offset: Fraction) -> int:
