@@ -46,7 +46,7 @@ def main(file="digits.onnx"):
     for layer in verdict.layers:
         print(f"{layer.name}: {layer.elements} integers, {layer.mismatches} wrong")
     for name, executor in verdict.references.items():
-        print(f"{name}: {executor.reason or f'{executor.mismatches} of {executor.compared} wrong'}")
+        print(f"{name}: {executor.reason or f'{executor.mismatches} of {executor.judged} wrong'}")
     print(verdict.verdict)
     return 0 if verdict.holds else 1
 
