@@ -20,8 +20,8 @@ def main(model=MODEL, target="x86-avx2"):
         print(f"{layer.name}: {'no register can overflow' if layer.safe else 'a register can overflow'}")
         for register, held in zip(layer.stages, seen.stages, strict=True):
             overflows = int(sum(held.overflows))
-            register_text = f"stage {register.stage}, {register.bits} bits, {register.overflow}"
-            print(f"    {register_text}: may need {register.required_bits}; overflowed {overflows} times in 8 samples")
+            what = f"stage {register.stage}, {register.bits} bits, {register.overflow}"
+            print(f"    {what}: may need {register.required_bits}; overflowed {overflows} times in 8 samples")
     return 0 if proven.safe else 1
 
 
