@@ -157,8 +157,11 @@ class OnSamples(OnTarget):
         from intsim.frontend.reader import parameter_inputs
 
         words: list[object] = list(more)
-        if self.inputs is not None and (data or parameter_inputs(self.model)):
-            words += ["--constants" if verb in ("bounds", "inspect") else "--inputs", self.inputs]
+        opens = self.inputs is not None and self.inputs.endswith(".npz") and bool(parameter_inputs(self.model))
+        if verb in ("bounds", "inspect"):
+            words += ["--constants", self.inputs] if opens else []
+        elif self.inputs is not None:
+            words += ["--inputs", self.inputs] if data or opens else []
         elif data:
             words += ["--samples", self.samples] if self.samples != 1 else []
             words += ["--seed", self.seed] if self.seed else []

@@ -12,6 +12,7 @@ import pytest
 from frontend.build import Net
 
 from intsim import cli
+from intsim.cli.options import OnSamples
 
 TARGET = """
 title = "by hand"
@@ -55,6 +56,13 @@ def intsim_(tmp_path, monkeypatch, capfd):
         return int(left.value.code or 0), json.loads(out) if "--json" in args else {}
 
     return run
+
+
+def test_bounds_takes_no_samples(intsim_):
+    asked = OnSamples("m.onnx", inputs="x.npy")
+    assert asked.command("bounds", data=True) == "intsim bounds m.onnx -t exact"
+    assert asked.command("run", data=True) == "intsim run m.onnx -t exact --inputs x.npy"
+    assert asked.command("run") == "intsim run m.onnx -t exact"
 
 
 def words(step: dict) -> list[str]:
