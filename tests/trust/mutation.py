@@ -32,6 +32,7 @@ COPIED = (
     "intsim",
     "hardware/targets",
     "tests/arithmetic",
+    "tests/twins",
     "tests/conftest.py",
     "tests/trust/__init__.py",
     "pyproject.toml",
