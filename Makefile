@@ -10,10 +10,10 @@ verify: $(VENV)/.run
 	$(BIN)/python -m models.demo --out out/verify
 
 test: lint
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
 
 test-all: lint
-	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n 2
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 # every change that mutmut knows, one at a time, in a copy under out/mutation: an hour; FILES="..." for some files
 mutation: $(VENV)/.test

@@ -9,6 +9,7 @@ WITH_CODE = [p for p in pages() if any(b.language in LANGUAGES for b in blocks(p
 MOST_LEFT_OUT = 8
 
 
+@pytest.mark.xdist_group("book")  # pages go on from each other: made once, in one process
 @pytest.mark.parametrize("page", [pytest.param(p, id=str(p.relative_to(ROOT))) for p in WITH_CODE])
 def test_the_code_of_a_page_runs(page):
     sources = page.read_text() + (earlier(page).read_text() if earlier(page) else "")
