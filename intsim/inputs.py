@@ -77,6 +77,8 @@ def samples_of(
         for what, value, low in (("samples", least if samples is None else samples, least), ("seed", seed, 0)):
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
                 raise IntsimError(f"{what} {value!r}: give a whole number, {low} or more")
+            if value >= 1 << 63:
+                raise IntsimError(f"{what} {value!r}: give a number of 63 bits at most")
         return Drawn(model, least if samples is None else int(samples), int(seed))
     if samples is not None:
         raise IntsimError(f"both inputs and samples={samples!r}: samples are drawn where no inputs are given; give one")
@@ -112,14 +114,19 @@ def checked(model: Model, inputs: Sample | NDArray[Any]) -> dict[str, NDArray[An
 
 def _listed(inputs: Any) -> bool:
     """Whether it is a list of samples."""
-    return isinstance(inputs, Sequence) and not isinstance(inputs, str) and all(isinstance(s, Mapping) for s in inputs)
+    return (
+        isinstance(inputs, Sequence)
+        and not isinstance(inputs, str | memoryview)
+        and all(isinstance(s, Mapping) for s in inputs)
+    )
 
 
 def _arrays(model: Model, inputs: Any) -> dict[str, NDArray[Any]]:
     """Named arrays; a bare array is the model's only input."""
     names = list(model.lowered.source.inputs)
     if not isinstance(inputs, Mapping):
-        if not isinstance(inputs, np.ndarray | Sequence | int | float | np.generic) or isinstance(inputs, str | bytes):
+        array = isinstance(inputs, Sequence | int | float) or hasattr(inputs, "__array__")
+        if not array or isinstance(inputs, str | bytes):
             kind = type(inputs).__name__
             raise IntsimError(
                 f"{model.path}: inputs of type {kind}; give an array, a dict of arrays, or a list of dicts"
@@ -131,10 +138,9 @@ def _arrays(model: Model, inputs: Any) -> dict[str, NDArray[Any]]:
     for name, value in inputs.items():
         try:
             arrays[name] = np.asarray(value)
-        except (ValueError, TypeError, OverflowError) as error:
-            reason = (
-                "its rows differ in length" if isinstance(error, ValueError) else " ".join(str(error).split())[:100]
-            )
+        except Exception as error:  # other libraries' arrays raise what they like
+            ragged = isinstance(error, ValueError)
+            reason = "its rows differ in length" if ragged else " ".join(str(error).split())[:100]
             raise IntsimError(f"{model.path}: input {name}: not an array: {reason}") from error
     return arrays
 

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +106,34 @@ def test_a_model_and_a_target_in_every_form(tmp_path, monkeypatch):
     assert intsim.bounds("m.onnx", Path("own.toml")).layers == intsim.bounds(MODEL, own).layers
 
 
+class Tensor:
+    """What torch's tensors are to numpy."""
+
+    def __init__(self, array, reason=""):
+        self.array, self.reason = array, reason
+
+    def __array__(self, dtype=None, copy=None):
+        if self.reason:
+            raise RuntimeError(self.reason)
+        return self.array
+
+
+def test_another_library_s_arrays():
+    for form in (Tensor(X), [Tensor(X[0])], {"x": Tensor(X)}, memoryview(X)):
+        assert same(FUNCTIONS["run"](MODEL, "wrap-9", form), FUNCTIONS["run"](MODEL, "wrap-9", X))
+
+
+def test_numbers_of_numpy_are_plain_in_json(tmp_path):
+    assert intsim.run(MODEL, samples=np.int8(2), seed=np.int64(3)).outputs
+    found = [
+        intsim.verify(MODEL, seed=np.int32(3), references=False).to_json(),
+        intsim.telemetry(MODEL, seed=np.int32(3)).to_json(),
+        intsim.sweep(MODEL, seed=np.int32(3), accumulator=[9]).to_json(),
+        intsim.certify(MODEL, samples=np.int32(1), seed=np.int32(3)).to_json(),
+    ]
+    assert json.loads(json.dumps(found)) == found
+
+
 WRONG: dict[str, tuple[dict, str]] = {
     "unknown name": ({"inputs": {"z": X}}, "no input 'z' and needs input 'x'"),
     "a name that is no text": ({"inputs": {3: X}}, "no input 3"),
@@ -122,6 +151,7 @@ WRONG: dict[str, tuple[dict, str]] = {
     "an empty batch": ({"inputs": X[:0]}, "holds 0 samples"),
     "an empty list": ({"inputs": []}, "an empty list of samples"),
     "nothing by name": ({"inputs": {}}, "needs input 'x'"),
+    "no array of numpy": ({"inputs": {"x": Tensor(X, "needs\n detach()")}}, r"not an array: needs detach\(\)"),
     "text": ({"inputs": "x.npy"}, "inputs of type str; give an array"),
     "a set": ({"inputs": {1, 2}}, "inputs of type set"),
     "inputs and samples": ({"inputs": X, "samples": 2}, "both inputs and samples=2"),
@@ -129,6 +159,7 @@ WRONG: dict[str, tuple[dict, str]] = {
     "half a sample": ({"samples": 1.5}, r"samples 1\.5: give a whole number"),
     "samples as text": ({"samples": "2"}, "samples '2'"),
     "seed": ({"seed": -1}, "seed -1: give a whole number, 0 or more"),
+    "a seed that no certificate holds": ({"seed": 1 << 63}, "seed 9223372036854775808: give a number of 63 bits"),
     "target of a wrong type": ({"target": 3, "inputs": X}, "target of type int"),
     "no target": ({"target": None, "inputs": X}, "target of type NoneType"),
     "unknown target": ({"target": "wrap", "inputs": X}, "unknown target 'wrap'"),

@@ -198,7 +198,7 @@ def sweep(
         index + 1 if accumulator else None,
         requantizer_in_words(chosen) if multiplier else None,
         len(data),
-        None if inputs is not None else seed,
+        None if inputs is not None else int(seed),
         [ledger.rows[point] for point in points],
         resumed,
         time.monotonic() - began,

@@ -243,7 +243,7 @@ def telemetry(
         for name, counts in ran.events.items():
             events[name] = events[name] + counts if name in events else counts
     nodes = {node.name: node for node in loaded.graph.nodes}
-    found = Telemetry(loaded.path, chosen.name, len(data), None if inputs is not None else seed)
+    found = Telemetry(loaded.path, chosen.name, len(data), None if inputs is not None else int(seed))
     for name, demand in seen.demand.items():
         node = nodes[name]
         registers = _stages(chosen.stages, demand, events[name])

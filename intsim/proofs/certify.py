@@ -79,7 +79,7 @@ def certify(
     loaded, chosen = opened(model, inputs), Target.load(target)
     check_name(chosen)
     data = samples_of(loaded, inputs, samples, seed, least=0)
-    return prove(loaded, chosen, enumerate(data), seed if inputs is None else None, multipliers, progress)
+    return prove(loaded, chosen, enumerate(data), int(seed) if inputs is None else None, multipliers, progress)
 
 
 def prove(

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 MOST_BITS = 64
 """Of a register."""
-MOST_ROUNDS = 4
-"""Ranges behind a register shrink once it is wide enough, so others may then need fewer bits."""
 
 
 @dataclass(frozen=True)
@@ -102,29 +100,27 @@ def widen(asked: Asked, proven: Bounds | None = None) -> NextStep:
 
 def _wide_enough(model: Model, target: Target, proven: Bounds) -> Target | None:
     """The target with changes that are proven to suffice; None where none are known."""
-    for _ in range(MOST_ROUNDS):
-        for candidate in _repacked(target, proven):
-            stages = list(candidate.accumulate.stages)
-            for i, stage in enumerate(stages):
-                needs = max(
-                    (x.stages[i].required_bits for x in proven.layers if x.stages[i].unsafe_channels), default=0
-                )
-                if i == 0 and candidate.accumulate.packing is not None:
-                    continue
-                if needs > MOST_BITS:
-                    return None
-                stages[i] = replace(stage, bits=max(stage.bits, needs))
-            accumulate = candidate.accumulate.model_copy(update={"stages": tuple(stages)})
-            wider = target.model_copy(update={"accumulate": accumulate})
-            again = bounds(model, wider)
-            if again.safe:
-                return wider
-            if not any(x.stages[0].unsafe_channels for x in again.layers):
-                break
-        else:
-            return None
-        target, proven = wider, again
+    for candidate in _repacked(target, proven):
+        # behind registers that clip or wrap more or less may arrive than behind wide ones
+        needs = bounds(model, _widened(candidate, [MOST_BITS] * len(candidate.stages)))
+        wider = _widened(candidate, [max(x.stages[i].required_bits for x in needs.layers) for i in _each(candidate)])
+        if needs.safe and bounds(model, wider).safe:
+            return wider
     return None
+
+
+def _each(target: Target) -> range:
+    """Numbers of the registers, from 0."""
+    return range(len(target.stages))
+
+
+def _widened(target: Target, bits: Sequence[int]) -> Target:
+    """With registers of at least so many bits; the fields of a packed multiplier stay."""
+    stages = list(target.accumulate.stages)
+    for i in _each(target)[target.accumulate.packing is not None :]:
+        stages[i] = replace(stages[i], bits=max(stages[i].bits, bits[i]))
+    accumulate = target.accumulate.model_copy(update={"stages": tuple(stages)})
+    return target.model_copy(update={"accumulate": accumulate})
 
 
 def _repacked(target: Target, proven: Bounds) -> Iterator[Target]:
@@ -263,23 +259,25 @@ def after_sweep(asked: Asked, swept: Sweep) -> NextStep | None:
 def _wider_sweep(asked: Asked, swept: Sweep, point: Configuration) -> NextStep:
     """The width of the swept register from which on it is proven, if it is that register alone."""
     stage, widest = int(swept.stage or 1), int(point.accumulator or 0)
-    needs, layer = widest, ""
-    for _ in range(MOST_ROUNDS):
-        wider = configured(asked.chosen, stage - 1, Configuration(needs, point.overflow, point.multiplier))
-        proven = bounds(asked.loaded, wider)
-        unsafe = [x for x in proven.layers if x.stages[stage - 1].unsafe_channels]
-        if not unsafe:
-            break
-        worst = max(unsafe, key=lambda x: x.stages[stage - 1].required_bits)
-        needs, layer = worst.stages[stage - 1].required_bits, layer or worst.name
-        if needs > MOST_BITS:
-            text = f"{worst.name} needs more than {MOST_BITS} bits; narrow its weights or activations"
-            return NextStep(text, asked.command("bounds"), worst.name)
+
+    def at(bits: int) -> Bounds:
+        wider = configured(asked.chosen, stage - 1, Configuration(bits, point.overflow, point.multiplier))
+        return bounds(asked.loaded, wider)
+
+    worst = max(at(MOST_BITS).layers, key=lambda x: x.stages[stage - 1].required_bits)
+    needs, layer = max(widest, worst.stages[stage - 1].required_bits), worst.name
+    if needs > MOST_BITS:
+        text = f"{layer} needs more than {MOST_BITS} bits; narrow its weights or activations"
+        return NextStep(text, asked.command("bounds"), layer)
+    proven = at(needs)
     if not proven.safe:
-        other = next((i + 1, x) for x in proven.layers for i, s in enumerate(x.stages) if s.unsafe_channels)
-        text = f"at every width of stage {stage}, stage {other[0]} of {other[1].name} can overflow; sweep that one"
-        command = _sweep(asked, "--stage", other[0], "-a", other[1].stages[other[0] - 1].required_bits)
-        return NextStep(text, command, other[1].name)
+        i = next(i for i in _each(asked.chosen) if any(x.stages[i].unsafe_channels for x in proven.layers))
+        if i == 0 and asked.chosen.accumulate.packing is not None:  # whose width is that of its fields
+            return widen(asked)
+        worst = max(proven.layers, key=lambda x: x.stages[i].required_bits)
+        text = f"at every width of stage {stage}, stage {i + 1} of {worst.name} can overflow; sweep that one"
+        command = _sweep(asked, "--stage", i + 1, "-a", worst.stages[i].required_bits)
+        return NextStep(text, command, worst.name)
     text = f"no register can overflow from {needs} bits on, which {layer} needs; {widest} were the most swept"
     arguments = ["-a", f"{widest}:{needs}", "--overflow", ",".join(swept.rules)]
     if asked.chosen.stages:

@@ -71,7 +71,7 @@ def verify(
     data = samples_of(loaded, inputs, samples, seed)
     inexact = Inexact(loaded)
     found = layers(loaded.graph, loaded.lowered.boundaries) + inexact.unread()
-    verdict = Verdict(loaded.path, chosen.name, samples=len(data), seed=None if inputs is not None else seed)
+    verdict = Verdict(loaded.path, chosen.name, samples=len(data), seed=None if inputs is not None else int(seed))
     verdict.host = {"prologue": loaded.lowered.prologue.names, "epilogue": loaded.lowered.epilogue.names}
     verdict.layers = [
         LayerVerdict(f.name, f.op, f.tensor, stages=_stages(chosen) if f.macs else [], node=f.node, module=f.module)

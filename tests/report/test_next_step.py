@@ -132,6 +132,21 @@ def test_a_numbered_file_of_ones_own(intsim_):
     assert intsim_(*words(found["next_step"]))[0] == 0
 
 
+@pytest.mark.parametrize("verb", ["bounds", "certify"])
+def test_more_arrives_behind_a_wider_register(intsim_, verb):
+    """What a register clips to 8 bits its next layer doesn't see: only where none clips does the last need 20."""
+    net = Net()
+    y = net.quant(net.input(1, 16), 1, 0, 8, signed=0)
+    for w in (1, 3, 9, 27, 81):
+        weights = net.quant(np.full((16, 16), w, np.float32), 1, 0, 8)
+        y = net.quant(net.node("MatMul", y, weights), 16 * w, 0, 8, signed=0)
+    onnx.save(net.model(y), "deep.onnx")
+    code, found = intsim_(verb, "deep.onnx", "-t", "saturate-8", "--json")
+    assert (code, words(found["next_step"])[:4]) == (1, ["bounds", "deep.onnx", "-t", "saturate-20"])
+    assert intsim_(*words(found["next_step"]))[0] == 0
+    assert intsim_("bounds", "deep.onnx", "-t", "saturate-19")[0] == 1
+
+
 def test_a_machine_cannot_be_widened(intsim_):
     """A sweep shows what it would be like, and proves it."""
     code, found = intsim_("run", "m.onnx", "-i", "x.npy", "-t", "x86-avx2", "--json")
@@ -151,6 +166,15 @@ def test_packed_fields_need_a_correction(intsim_):
     assert 'correction "borrow"' in step["text"]
     assert words(step)[:4] == ["bounds", "a model.onnx", "-t", "dsp48e2-int8"]
     assert intsim_(*words(step))[0] == 0
+
+
+def test_packed_fields_are_not_swept(intsim_):
+    """Stage 1 of a packed multiplier has the width of its fields: its correction is what a sweep of stage 2 lacks."""
+    sweep = ["sweep", "a model.onnx", "-t", "dsp48e2-int8-raw", "--stage", "2", "-a", "16", "-o", "p", "--json"]
+    code, found = intsim_(*sweep)
+    assert code == 0
+    assert words(found["next_step"])[:4] == ["bounds", "a model.onnx", "-t", "dsp48e2-int8"]
+    assert intsim_(*words(found["next_step"]))[0] == 0
 
 
 def test_packed_fields_that_hold_too_much(intsim_):
