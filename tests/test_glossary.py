@@ -114,10 +114,13 @@ def glossary() -> list[str]:
     return re.findall(r"^\| `(.+?)` \|", (DOCS / "glossary.md").read_text(), re.MULTILINE)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("words")
-    onnx.save(network(), path / "m.onnx")
+@pytest.fixture(scope="module", params=["nodes", "modules"])
+def folder(request, tmp_path_factory) -> Path:
+    """With a file that names its nodes alone, or modules as torch's exporter does."""
+    path, model = tmp_path_factory.mktemp("words"), network()
+    for i, node in enumerate(model.graph.node if request.param == "modules" else []):
+        node.metadata_props.add(key="pkg.torch.onnx.name_scopes", value=repr(["", f"body.{i}", "operation"]))
+    onnx.save(model, path / "m.onnx")
     return path
 
 
