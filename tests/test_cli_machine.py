@@ -219,6 +219,24 @@ def test_the_first_line_of_verify_comes_before_the_compiler():
     assert said.endswith("h3dispnet_w8a8.qonnx.onnx: 14 layers, 207 774 720 MACs, 402 696 weights")
 
 
+@pytest.mark.parametrize("options", ["", " --json"])
+@pytest.mark.parametrize("sink", ["| head -c 1", ">&-", ">&- 2>&-"])
+def test_a_reader_that_leaves_changes_no_exit_code(sink, options):
+    """1 is for what diverges; nobody reads on, or nobody ever did."""
+    command = f"set -o pipefail; {sys.executable} -m intsim.cli targets{options} {sink}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device")
+def test_a_full_disk_is_no_internal_error():
+    for options in ("", " --json"):
+        command = f"{sys.executable} -m intsim.cli targets{options} > /dev/full"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False)
+        assert done.returncode == 2
+        assert done.stderr == "intsim: no space left on the device for what is written\n"
+
+
 def test_the_package_imports_lazily():
     code = """
 import sys

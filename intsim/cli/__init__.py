@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -60,6 +61,9 @@ USAGE_ERRORS: Any = typer.BadParameter.__mro__[2]
 
 def main() -> None:
     """Run the command line; every failure is one line on standard error."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started it
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (to the end)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names in a file may hold what the encoding lacks
     try:
@@ -76,6 +80,8 @@ def main() -> None:
     except MemoryError:
         _fail("out of memory; run fewer samples or a smaller input")
     except Exception as error:
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            _fail("no space left on the device for what is written")
         if os.environ.get("INTSIM_DEBUG"):
             raise
         reason = " ".join(str(error).split())[:300]

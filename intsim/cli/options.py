@@ -196,8 +196,12 @@ def console() -> Console:
     """Standard output, for text and tables: as wide as the terminal, or as COLUMNS says."""
     from rich.console import Console
 
+    class Output(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # not rich's exit code 1, which says that something diverges
+
     fixed = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    return Console(width=WIDTH if fixed else None, highlight=False)
+    return Output(width=WIDTH if fixed else None, highlight=False)
 
 
 def arrays(path: str, names: list[str]) -> dict[str, NDArray[Any]]:

@@ -272,12 +272,14 @@ def _wider_sweep(asked: Asked, swept: Sweep, point: Configuration) -> NextStep:
     proven = at(needs)
     if not proven.safe:
         i = next(i for i in _each(asked.chosen) if any(x.stages[i].unsafe_channels for x in proven.layers))
-        if i == 0 and asked.chosen.accumulate.packing is not None:  # whose width is that of its fields
-            return widen(asked)
         worst = max(proven.layers, key=lambda x: x.stages[i].required_bits)
+        bits = worst.stages[i].required_bits
+        wider = configured(asked.chosen, i, Configuration(bits, point.overflow, point.multiplier))
+        packed = i == 0 and asked.chosen.accumulate.packing is not None  # its width is that of the fields
+        if packed or not bounds(asked.loaded, wider).safe:
+            return widen(asked)
         text = f"at every width of stage {stage}, stage {i + 1} of {worst.name} can overflow; sweep that one"
-        command = _sweep(asked, "--stage", i + 1, "-a", worst.stages[i].required_bits)
-        return NextStep(text, command, worst.name)
+        return NextStep(text, _sweep(asked, "--stage", i + 1, "-a", bits), worst.name)
     text = f"no register can overflow from {needs} bits on, which {layer} needs; {widest} were the most swept"
     arguments = ["-a", f"{widest}:{needs}", "--overflow", ",".join(swept.rules)]
     if asked.chosen.stages:

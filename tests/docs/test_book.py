@@ -49,3 +49,9 @@ def test_the_readme_holds_on_a_package_index():
     assert not [path for path in [*inside, *pictures] if not (ROOT / path).exists()]
     book = re.findall(r"https://intsim\.github\.io/intsim/([\w/-]*)", text)
     assert all((DOCS / (Path(page or "index").as_posix().rstrip("/") + ".md")).is_file() for page in book)
+
+
+def test_every_page_has_one_place():
+    nav = (ROOT / "mkdocs.yml").read_text().split("\nnav:")[1]
+    pages = re.findall(r"- (\S+\.md)$", nav, re.MULTILINE)
+    assert sorted(pages) == sorted(str(p.relative_to(ROOT / "docs")) for p in (ROOT / "docs").rglob("*.md"))

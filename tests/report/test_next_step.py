@@ -225,6 +225,15 @@ def test_sweeps_that_end_too_early(intsim_):
     assert (code, swept["stage"], [r["proven"] for r in swept["rows"]]) == (0, 1, [True, True])
 
 
+def test_a_sweep_of_one_register_where_two_are_narrow(intsim_):
+    """No single one of them is enough, so none is advised to be swept."""
+    stages = '{ sum = 1, bits = 12, overflow = "wrap" }, { sum = "rest", bits = 14, overflow = "wrap" }'
+    Path("own.toml").write_text(TARGET.format(operands="", stages=stages))
+    code, found = intsim_("sweep", "m.onnx", "-t", "own.toml", "--stage", "1", "-a", "40", "-o", "two", "--json")
+    assert code == 0
+    assert "stage 1 from 12 to 16 bits and widen stage 2 from 14 to 17 bits" in found["next_step"]["text"]
+
+
 def test_what_opens_the_model_goes_along(intsim_):
     proto = onnx.load("m.onnx")
     for axis, name in ((2, "h"), (3, "w")):
