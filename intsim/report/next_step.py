@@ -6,6 +6,7 @@ A register is said to be wide enough only after the bounds were proven again wit
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -172,9 +173,10 @@ def _named(target: Target, asked: str) -> str | None:
 
 
 def _sweep(asked: Asked, *arguments: object, data: bool = False) -> str:
-    """A sweep into a folder that no other sweep is in, as its name says what is swept."""
-    name = "-".join(["sweep", asked.chosen.name, *(str(a).strip("-") for a in arguments)])
-    return asked.command("sweep", *arguments, "-o", re.sub(r"[^\w.-]", "-", name), data=data)
+    """A sweep into a folder that no other sweep is in, as its name says what is swept: model, target, options, data."""
+    options = shlex.split(asked.command("sweep", *arguments, data=data))[5:]  # behind intsim sweep MODEL -t TARGET
+    words = ["sweep", Path(asked.loaded.path).stem, asked.chosen.name, *(Path(w).stem.strip("-") for w in options)]
+    return asked.command("sweep", *arguments, "-o", re.sub(r"[^\w.-]", "-", "-".join(words)), data=data)
 
 
 def after_verify(asked: Asked, verdict: Verdict) -> NextStep | None:

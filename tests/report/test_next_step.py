@@ -234,6 +234,15 @@ def test_a_sweep_of_one_register_where_two_are_narrow(intsim_):
     assert "stage 1 from 12 to 16 bits and widen stage 2 from 14 to 17 bits" in found["next_step"]["text"]
 
 
+def test_advised_sweeps_have_folders_of_their_own(intsim_):
+    """Of another model, other samples or another file of samples: none finds another one's rows."""
+    for model in ("m.onnx", "odd.onnx"):
+        for data in (["-n", "2", "--seed", "4"], ["-n", "3", "--seed", "4"], ["-i", "x.npy"]):
+            code, found = intsim_("run", model, "-t", "x86-avx2", *data, "--json")
+            assert code == 1
+            assert intsim_(*words(found["next_step"]))[0] == 0
+
+
 def test_what_opens_the_model_goes_along(intsim_):
     proto = onnx.load("m.onnx")
     for axis, name in ((2, "h"), (3, "w")):
