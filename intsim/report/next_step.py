@@ -77,13 +77,14 @@ def widen(asked: Asked, proven: Bounds | None = None) -> NextStep:
     if not unsafe:
         return NextStep("a register overflowed that is proven safe: please report this", asked.command("bounds"))
     at = next(i for i in range(len(asked.chosen.stages)) if any(x.stages[i].unsafe_channels for x in unsafe))
-    layer = max((x for x in unsafe if x.stages[at].unsafe_channels), key=lambda x: x.stages[at].required_bits)
-    enough = _wide_enough(asked.loaded, asked.chosen, proven)
-    if enough is None:
+    wide = _wide_enough(asked.loaded, asked.chosen, proven)
+    layer = max((proven if wide is None else wide[1]).layers, key=lambda x: x.stages[at].required_bits)
+    if wide is None:
         text = (
             f"{layer.name} needs {layer.stages[at].required_bits} bits in stage {at + 1}, and no width is proven enough"
         )
         return NextStep(text + "; narrow its weights or activations", asked.command("bounds"), layer.name)
+    enough = wide[0]
     changes = _changes(asked.chosen, enough)
     more = f" and {counted(len(unsafe) - 1, 'layer')} more" if len(unsafe) > 1 else ""
     text = f"{' and '.join(w for w, _ in changes)} for {layer.name}{more}; then no register can overflow"
@@ -95,18 +96,18 @@ def widen(asked: Asked, proven: Bounds | None = None) -> NextStep:
     text += f"; {asked.target} has no such register, so choose another target or write one"
     arguments = changes[0][1] if len(changes) == 1 else None
     if arguments is None:
-        return NextStep(text, asked.command("bounds"), layer.name)
+        return NextStep(text, "intsim targets", layer.name)
     return NextStep(text, _sweep(asked, *arguments, data=True), layer.name)
 
 
-def _wide_enough(model: Model, target: Target, proven: Bounds) -> Target | None:
-    """The target with changes that are proven to suffice; None where none are known."""
+def _wide_enough(model: Model, target: Target, proven: Bounds) -> tuple[Target, Bounds] | None:
+    """The target with changes that are proven to suffice, and the bounds they come from; None where none are known."""
     for candidate in _repacked(target, proven):
         # behind registers that clip or wrap more or less may arrive than behind wide ones
         needs = bounds(model, _widened(candidate, [MOST_BITS] * len(candidate.stages)))
         wider = _widened(candidate, [max(x.stages[i].required_bits for x in needs.layers) for i in _each(candidate)])
         if needs.safe and bounds(model, wider).safe:
-            return wider
+            return wider, needs
     return None
 
 

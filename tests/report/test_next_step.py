@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -63,6 +64,15 @@ def test_bounds_takes_no_samples(intsim_):
     assert asked.command("bounds", data=True) == "intsim bounds m.onnx -t exact"
     assert asked.command("run", data=True) == "intsim run m.onnx -t exact --inputs x.npy"
     assert asked.command("run") == "intsim run m.onnx -t exact"
+
+
+def test_the_layer_that_is_named_is_the_one_that_needs_the_bits(intsim_):
+    shutil.copy(Path(cli.__file__).parents[2] / "examples" / "digits.onnx", "digits.onnx")
+    code, found = intsim_("bounds", "digits.onnx", "-t", "wrap-12", "--json")
+    step = found["next_step"]
+    assert (code, step["layer"], step["command"]) == (1, "/classify/Gemm", "intsim bounds digits.onnx -t wrap-23")
+    code, found = intsim_("bounds", "digits.onnx", "-t", "fbgemm-acc16", "--json")
+    assert (code, found["next_step"]["command"]) == (1, "intsim targets")
 
 
 def words(step: dict) -> list[str]:
