@@ -342,5 +342,5 @@ def test_transformer_swept():
     """Narrow registers of the two-tensor products change what Softmax reads; wide ones change nothing."""
     rows = intsim.sweep(Block().model(), inputs=image(1), accumulator=[24, 13], overflow=["wrap"]).rows
     wide, narrow = ({x.name: x for x in row.layers} for row in rows)
-    assert not any(x.wrong_codes for x in wide.values())
-    assert any(x.wrong_codes for n, x in narrow.items() if n.startswith("Softmax"))
+    assert not any(x.mismatches for x in wide.values())
+    assert any(x.mismatches for n, x in narrow.items() if n.startswith("Softmax"))
