@@ -140,7 +140,7 @@ def test_warmup(intsim_, monkeypatch):
     code, out, err = intsim_("warmup", "--json")
     assert (code, err) == (0, "")
     found = json.loads(out)
-    assert set(found) == {"compiled", "loaded", "seconds", "folder"}
+    assert set(found) == {"format", "compiled", "loaded", "seconds", "folder"}
     assert found["compiled"] + found["loaded"] > 0
     code, out, err = intsim_("warmup")
     assert (code, err) == (0, "")
@@ -170,7 +170,8 @@ def test_no_cache_folder_at_all(tmp_path):
     """A package in a folder that can't be written, no home, a bad NUMBA_CACHE_DIR: everything works, compiled anew."""
     shutil.copytree(ROOT / "intsim", tmp_path / "intsim", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "hardware" / "targets", tmp_path / "intsim" / "_targets")
-    (tmp_path / "intsim" / "engine" / "__pycache__").touch()
+    for folder in {path.parent for path in (tmp_path / "intsim").rglob("*.py")}:
+        (folder / "__pycache__").touch()
     onnx.save(network(), tmp_path / "m.onnx")
     np.save(tmp_path / "x.npy", X)
     nowhere = "/proc/nothing"

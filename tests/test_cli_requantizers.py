@@ -200,9 +200,9 @@ def test_sweep_keeps_it(intsim_, rows):
     status, out, err = intsim_("sweep", "m.onnx", *arguments)
     assert (status, err.count("Traceback")) == (0, 0)
     found = json.loads(out)
-    assert found["requantizer"] == "fixed-point, rounded once, half_up (mine has scheme shift-add itself)"
+    assert found["multiplier_rounding"] == "fixed-point, rounded once, half_up (mine has scheme shift-add itself)"
     wrong = sum(through(r, code) != through(r, exact) for r in rows)
-    by_width = {row["accumulator"]: row["outputs"][0]["wrong"] for row in found["rows"]}
+    by_width = {row["accumulator"]: row["outputs"][0]["mismatches"] for row in found["rows"]}
     assert by_width[16] == wrong > by_width[None]
 
 
