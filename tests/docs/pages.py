@@ -115,7 +115,7 @@ def earlier(page: Path) -> Path | None:
 
 
 _folders: dict[Path, Path] = {}
-_home = tempfile.TemporaryDirectory(prefix="intsim-docs-", ignore_cleanup_errors=True)
+_home = tempfile.TemporaryDirectory(prefix="book-", ignore_cleanup_errors=True)
 
 
 def run_page(page: Path) -> list[Shown]:

@@ -7,10 +7,15 @@ from .refresh import renewed
 
 WITH_CODE = [p for p in pages() if any(b.language in LANGUAGES for b in blocks(p.read_text()))]
 MOST_LEFT_OUT = 8
+LONG = ("bounds", "own-kernel", "before-synthesis", "widths")
+"""Pages that take more than 15 seconds, beside the tutorial and the README: left to the long suite."""
 
 
 @pytest.mark.xdist_group("book")  # pages go on from each other: made once, in one process
-@pytest.mark.parametrize("page", [pytest.param(p, id=str(p.relative_to(ROOT))) for p in WITH_CODE])
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(p, id=str(p.relative_to(ROOT)), marks=[pytest.mark.slow] * (p.stem in LONG)) for p in WITH_CODE],
+)
 def test_the_code_of_a_page_runs(page):
     sources = page.read_text() + (earlier(page).read_text() if earlier(page) else "")
     for package in ("brevitas", "hypothesis", "matplotlib"):

@@ -98,7 +98,8 @@ def machine_code(name: str) -> dict[str, str]:
 AGREEMENT = "tests/engine/test_agreement.py"
 
 
-@pytest.mark.parametrize("cpu", ["haswell", pytest.param("x86-64", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("cpu", ["haswell", "x86-64"])
 def test_agreement_on_an_older_processor(cpu):
     """AVX2 without AVX512, and SSE2 alone."""
     in_another_process(AGREEMENT, "-m", "not slow", NUMBA_CPU_NAME=cpu, NUMBA_CPU_FEATURES="", **machine_code(cpu))

@@ -99,6 +99,7 @@ _VERDICTS = [
         "difference(local, got)[0] if local is not None else count",
         "count",
         "tests/verification/test_verify.py::test_a_wrong_integer_is_born_once",
+        slow=True,
     ),
     Fault(
         "overflow-holds",
@@ -240,6 +241,7 @@ _EXPLORE = [
         'node.op == "requantize" and not target.requantize.exact',
         'node.op == "requantize" and False',
         "tests/explore/test_evaluation.py::test_the_bias_of_a_requantizer_meets_the_narrow_register",
+        slow=True,
     ),
     Fault(
         "sweep-proof-outside-its-range",
@@ -320,6 +322,7 @@ _CERTIFICATES = [
         "found.rows.tolist()",
         "found.rows.tolist()[:1]",
         "tests/proofs/test_certify.py::test_padding_does_not_hide_an_input",
+        slow=True,
     ),
     Fault(
         "prediction-without-compensation",
@@ -353,6 +356,7 @@ _CERTIFICATES = [
         "known == target",
         "known is not None",
         "tests/proofs/test_forgeries.py::test_an_old_file_is_read_and_its_target_compared",
+        slow=True,
     ),
     Fault(
         "wrong-input-among-all",
@@ -428,6 +432,7 @@ _TESTING = [
         "np.maximum(allowed, unit / 4)",
         "np.maximum(allowed, unit * 4)",
         "tests/testing/test_checks.py::test_an_executor_passes_and_a_wrong_one_is_found",
+        slow=True,
     ),
     Fault(
         "tosa-nudge-from-shift-33",

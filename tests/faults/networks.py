@@ -43,6 +43,7 @@ _FRONTEND = [
         "np.arange(k - 1, -1, -1)",
         "np.arange(k)",
         "tests/frontend/test_linear.py::test_conv_transpose",
+        slow=True,
     ),
     Fault(
         "bias-scale",
@@ -219,6 +220,7 @@ _OPERATORS = [
         "-self.x_zero * w.sum(axis=1) + w.shape[1] * self.x_zero * w_zero",
         "-self.x_zero * w.sum(axis=1)",
         "tests/engine/test_node.py::test_convolution",
+        slow=True,
     ),
     Fault(
         "bias-rest-dropped",
@@ -300,6 +302,7 @@ _OPERATORS = [
         '("preload", "after", "requantizer")',
         '("after", "preload", "requantizer")',
         "tests/engine/test_node.py::test_convolution",
+        slow=True,
     ),
     Fault(
         "clip-before-zero-point",

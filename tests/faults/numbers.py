@@ -301,6 +301,7 @@ _STEPWISE = [
         "range(len(stages) - 1)",
         "range(1, len(stages) - 1)",
         "tests/engine/test_register_matmul.py::test_blocks_of_pixels",
+        slow=True,
     ),
     Fault(
         "stepwise-saturates-low-only",

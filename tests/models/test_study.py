@@ -192,6 +192,7 @@ def test_weights_alone_are_quantized_for_the_cpu_column():
     assert not torch.equal(outputs[1], outputs[2])
 
 
+@pytest.mark.slow
 def test_smoke_training_of_a_row_of_the_study(tmp_path, monkeypatch):
     """The recipe of p1, cut short: it learns more than the mean, and its integers keep what it has learnt."""
     from models import train as training
