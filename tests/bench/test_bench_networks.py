@@ -108,6 +108,7 @@ def test_saved_and_restored(everything, tmp_path):
     np.testing.assert_array_equal(exact(again), exact(everything))
 
 
+@pytest.mark.slow
 def test_everyone_races(everything):
     found = race(everything, contestants(quick=True), 0.0, lambda _: None)
     rows = {r["name"]: r for r in found["rows"]}

@@ -126,6 +126,7 @@ def respelled(path: Path, source: str) -> str:
 PYTHON = [f for f in FAULTS if "/" not in f.where]
 
 
+@pytest.mark.slow
 def test_faults_outlive_renamed_variables_another_layout_and_a_move(tmp_path: Path) -> None:
     """In a tree where every file of the package lies elsewhere, spelled anew, each fault is the same mistake."""
     moved = tmp_path / syntax.PACKAGE / "elsewhere"
