@@ -52,6 +52,10 @@ class ShiftAdd(Requantizer):
         if values.size and (values.min() < channel.limits[0] or values.max() > channel.limits[1]):
             raise IntsimError(f"values {values.min()}..{values.max()} need more than 24 bits")
         return sum(values >> n for n in channel.told["shift"])
+
+
+class Sure(ShiftAdd):
+    exact = True
 '''
 TARGET = """
 title = "shifts and additions"
@@ -219,6 +223,7 @@ def test_refusals_are_one_line(intsim_, folder, tmp_path):
         {
             "shift_add:Other": "can't load shift_add:Other, its entry point: AttributeError",
             "nowhere:ShiftAdd": "can't load nowhere:ShiftAdd, its entry point: ModuleNotFoundError",
+            "shift_add:Sure": "shift_add:Sure says that it is exact; only built-in schemes are",
             "shift_add:Channel": "shift_add:Channel, its entry point, is no subclass of Requantizer",
         }.items()
     ):

@@ -1,7 +1,8 @@
 """Intervals of accumulators on which a requantizer is monotone, and where its steps are to be expected on them.
 
-A requantizer says itself where its function of one piece may not be monotone (`Requantizer.segments`). The zero point
-and the clip are monotone; between pieces the function may jump either way.
+A requantizer says itself where its function of one piece may not be monotone (`Requantizer.segments`). Of the built-in
+schemes that is believed, as it is tested; of others every accumulator is tried. The zero point and the clip are
+monotone; between pieces the function may jump either way.
 """
 
 from __future__ import annotations
@@ -13,23 +14,50 @@ import numpy as np
 
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.pieces import Formula, spans
+from intsim.arithmetic.requantizers import is_built_in
 from intsim.arithmetic.requantizers.requantizer import Requantizer, Segment
+from intsim.errors import IntsimError
 from intsim.graph import IntArray
-from intsim.proofs.steps import MOST_STEPS
+from intsim.proofs.steps import MOST_STEPS, StepLimitError
+
+MOST_TRIED, BLOCK = 1 << 24, 1 << 16
+"""Accumulators of one cell on which a scheme that isn't built in is tried, and how many of them at once."""
 
 
 def segments(formula: Formula, low: int, high: int, requantizer: Requantizer, stages: Sequence[Stage]) -> list[Segment]:
     """The accumulators low..high of one cell, cut where its function may not be monotone; ascending, without gaps.
 
     Raises:
-        IntsimError: a scale that the requantizer refuses.
-        StepLimitError: too many cuts.
+        IntsimError: a scale that the requantizer refuses, or a scheme that isn't what it says.
+        StepLimitError: too many cuts, or too many accumulators to try.
     """
-    return [
+    parts = [
         segment
         for first, last, (_, scale, offset) in spans(formula.pieces, low, high)
         for segment in requantizer.segments(first, last, scale, offset, stages)
     ]
+    if not is_built_in(requantizer):
+        _try(formula, parts, requantizer, stages)
+    return parts
+
+
+def _try(formula: Formula, parts: list[Segment], requantizer: Requantizer, stages: Sequence[Stage]) -> None:
+    """Hold a scheme to what it says of itself: monotone on every accumulator, no result at the ends of the others."""
+    if sum(s.high - s.low + 1 for s in parts if s.valid) > MOST_TRIED:
+        raise StepLimitError(f"too many accumulators to try scheme {requantizer.scheme} on")
+    for s in parts:
+        directions = set()
+        for first in range(s.low, s.high + 1, BLOCK) if s.valid else ():
+            block = np.arange(first, min(first + BLOCK, s.high) + 1)  # the last one is the next block's first
+            directions |= set(np.sign(np.diff(requantizer.codes(formula, block, stages))).tolist()) - {0}
+        if len(directions) > 1:
+            raise IntsimError(f"scheme {requantizer.scheme} is not monotone on {s.low}..{s.high}, as its channel says")
+        for end in () if s.valid else (s.low, s.high):
+            try:
+                requantizer.codes(formula, np.array([end]), stages)
+            except IntsimError:
+                continue
+            raise IntsimError(f"scheme {requantizer.scheme} has a result at {end}, beyond the limits of its channel")
 
 
 def intervals(found: list[Segment], codes: tuple[int, int], directed: bool) -> tuple[IntArray, IntArray]:

@@ -21,7 +21,17 @@ from intsim.arithmetic.requantizers.requantizer import Channel, Requantizer, sch
 from intsim.arithmetic.rounding import Rounding
 from intsim.errors import IntsimError
 
-__all__ = ["GROUP", "Channel", "Requantizer", "built_in", "named", "names", "of_width", "read_requantizer"]
+__all__ = [
+    "GROUP",
+    "Channel",
+    "Requantizer",
+    "built_in",
+    "is_built_in",
+    "named",
+    "names",
+    "of_width",
+    "read_requantizer",
+]
 
 GROUP = "intsim.requantizers"
 """The entry points of packages that bring schemes."""
@@ -33,6 +43,11 @@ def built_in() -> dict[str, type[Requantizer]]:
     for module in pkgutil.iter_modules(__path__):
         import_module(f"{__name__}.{module.name}")
     return {c.scheme: c for c in schemes() if c.__module__.rpartition(".")[0] == __name__}
+
+
+def is_built_in(requantizer: Requantizer) -> bool:
+    """Whether its class is in this folder, so that what it says of itself is tested here."""
+    return type(requantizer) in built_in().values()
 
 
 def names() -> tuple[str, ...]:
@@ -62,6 +77,8 @@ def named(scheme: str) -> type[Requantizer]:
             f'scheme "{scheme}": {points[0].value}, its entry point, is no subclass of Requantizer '
             "with that name as its `scheme`"
         )
+    if chosen.exact:
+        raise IntsimError(f'scheme "{scheme}": {points[0].value} says that it is exact; only built-in schemes are')
     return chosen
 
 

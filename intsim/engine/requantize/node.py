@@ -10,6 +10,7 @@ from math import prod
 import numpy as np
 
 from intsim.arithmetic.accumulate import Stage
+from intsim.arithmetic.requantizers import is_built_in
 from intsim.arithmetic.requantizers.requantizer import Requantizer
 from intsim.engine.requantize.affine import AffineRequantizer, TwoFormulas
 from intsim.engine.requantize.fit import fit, fit_two_formulas
@@ -50,7 +51,8 @@ def known_fit(
         _fits.move_to_end(key)
         return entry[1]
     given = node, tensors, requantizer, stages, reach
-    found = fit(*given) or fit_two_formulas(*given)
+    # a formula is proven at the steps alone, which needs a function that is monotone where it says so
+    found = (fit(*given) or fit_two_formulas(*given)) if is_built_in(requantizer) else None
     _fits[key] = weakref.ref(node, lambda _: _fits.pop(key, None)), found
     while len(_fits) > MOST_FITS:
         _fits.popitem(last=False)
