@@ -5,15 +5,17 @@ Of a multiply-accumulate, channels that provably can't overflow go the exact way
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from intsim.arithmetic.accumulate import Stage, accumulate_telemetry
+from intsim.dispatch import machine
 from intsim.engine.registers.matmul import register_matmul
 from intsim.engine.registers.packed import packed_matmul
 from intsim.engine.requantize.node import run_requantize
+from intsim.errors import IntsimError
 from intsim.graph import IntArray, IntegerGraph, Node, Tensor
 from intsim.mac.operands import channel_zeros
 from intsim.mac.plan import plan
@@ -26,7 +28,40 @@ from intsim.targets import Target
 def run_node(
     graph: IntegerGraph, node: Node, arrays: list[IntArray], target: Target
 ) -> tuple[IntArray, IntArray | None]:
-    """One node on a target: its output, and overflow events if it accumulates."""
+    """One node on a target: its output, and overflow events if it accumulates.
+
+    Raises:
+        IntsimError: the target refuses the node, or computes it from what the operator in front reads.
+    """
+    runs = machine(graph, target)
+    mine = runs.node(node)
+    if mine.inputs != node.inputs:
+        raise IntsimError(f"node {node.shown}: target {target.name} computes it in one piece with what is in front")
+    return run_alone(runs.graph, mine, arrays, runs.arithmetic(node))
+
+
+def run_among(
+    graph: IntegerGraph, node: Node, values: Mapping[str, IntArray], target: Target
+) -> tuple[IntArray, IntArray | None]:
+    """`run_node` on tensors by name: what the operator in front reads is among them.
+
+    Raises:
+        IntsimError: the target refuses the node, or needs a tensor that isn't there.
+    """
+    runs = machine(graph, target)
+    mine = runs.node(node)
+    missing = [n for n in mine.inputs if n not in values]
+    if missing:
+        raise IntsimError(
+            f"node {node.shown}: target {target.name} computes it from {missing[0]}, which is not at hand"
+        )
+    return run_alone(runs.graph, mine, [values[i] for i in mine.inputs], runs.arithmetic(node))
+
+
+def run_alone(
+    graph: IntegerGraph, node: Node, arrays: list[IntArray], target: Target
+) -> tuple[IntArray, IntArray | None]:
+    """`run_node` of a node of a machine's graph, on its own arithmetic."""
     op = OPS[node.op]
     tensors = [graph.tensors[i] for i in node.inputs]
     if isinstance(op, Mac):

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.engine.node import run_node
+from intsim.dispatch import machine
+from intsim.engine.node import run_alone, run_among, run_node
 from intsim.engine.program.compile import program
 from intsim.engine.program.program import LayerProfile, Progress
 from intsim.graph import IntArray, IntegerGraph, Node
 from intsim.targets import Target
 
-__all__ = ["GraphRun", "Progress", "Watch", "run_graph", "run_node"]
+__all__ = ["GraphRun", "Progress", "Watch", "run_among", "run_graph", "run_node"]
 
 Watch = Callable[[Node, list[IntArray]], None]
 
@@ -84,6 +85,8 @@ def _node_by_node(
     counts: bool,
 ) -> GraphRun:
     """On int64 arrays, with no proof that speaks of inputs within their ranges taken for granted."""
+    runs = machine(graph, target)
+    graph = runs.graph
     run = GraphRun(dict(given))
     last_reader = {name: i for i, node in enumerate(graph.nodes) for name in node.inputs}
     for i, node in enumerate(graph.nodes):
@@ -92,7 +95,7 @@ def _node_by_node(
         arrays = [run.tensors[n] for n in node.inputs]
         if watch is not None:
             watch(node, arrays)
-        out, events = run_node(graph, node, arrays, target)
+        out, events = run_alone(graph, node, arrays, runs.arithmetic(node))
         run.tensors[node.output] = out
         if events is not None:
             run.events[node.name] = events if counts else (events > 0).astype(np.int64)

@@ -83,15 +83,28 @@ def configured(target: Target, stage: int, configuration: Configuration) -> Targ
     """The target with its stage (index) and its requantizer as the configuration says.
 
     An unbounded target gets one register. The requantizer is the target's own if its width can be searched, else
-    fixed-point, rounded once, `half_up`.
+    fixed-point, rounded once, `half_up`. Rules of the target change likewise: the stage of the same number where they
+    have it, the last one for the last.
     """
+    return target.changed(lambda own: _configured(own, swept_stage(target, own, stage), configuration))
+
+
+def swept_stage(target: Target, own: Target, stage: int) -> int | None:
+    """The index in the arithmetic of a rule of the stage that is swept in the target; None if it has none such."""
+    count = max(len(own.stages), 1)
+    if stage == max(len(target.stages), 1) - 1:
+        return count - 1
+    return stage if stage < count else None
+
+
+def _configured(target: Target, stage: int | None, configuration: Configuration) -> Target:
     changes: dict[str, Any] = {}
-    if configuration.accumulator is not None:
+    if configuration.accumulator is not None and stage is not None:
         stages = list(target.stages) or [Stage(None, 64, "wrap")]
         rule = configuration.overflow or stages[stage].overflow
         stages[stage] = replace(stages[stage], bits=configuration.accumulator, overflow=rule)
         changes["accumulate"] = target.accumulate.model_copy(update={"stages": tuple(stages)})
-    if configuration.multiplier is not None:
+    if configuration.multiplier is not None and target.requantize.reads == "sum":
         changes["requantize"] = of_width(target.requantize, configuration.multiplier)
         if target.accumulate.bias == "requantizer":  # a multiplier has no room for it
             changes["accumulate"] = changes.get("accumulate", target.accumulate).model_copy(update={"bias": "after"})
@@ -109,6 +122,5 @@ def requantizer_in_words(target: Target) -> str:
 
 def unbounded(target: Target) -> Target:
     """The target with a plain sum instead of its registers."""
-    return target.model_copy(
-        update={"accumulate": target.accumulate.model_copy(update={"stages": (), "packing": None})}
-    )
+    nothing = {"stages": (), "packing": None}
+    return target.changed(lambda t: t.model_copy(update={"accumulate": t.accumulate.model_copy(update=nothing)}))

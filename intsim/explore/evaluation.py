@@ -16,16 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.arithmetic.accumulate import Stage
-from intsim.engine.run import GraphRun, run_graph, run_node
+from intsim.dispatch import arithmetic, machine
+from intsim.engine.run import GraphRun, run_among, run_graph
 from intsim.engine.telemetry.demand import above, mac_demand
 from intsim.errors import IntsimError
-from intsim.explore.configuration import Configuration, configured, unbounded
+from intsim.explore.configuration import Configuration, configured, swept_stage, unbounded
 from intsim.explore.row import LayerRow, OutputRow, Row
 from intsim.graph import IntArray, Node, Tensor
 from intsim.inputs import Sample
 from intsim.mac.plan import plan
 from intsim.model import Model
-from intsim.ops import OPS, Mac
+from intsim.ops import LAYER_ENDS, OPS, Mac
 from intsim.proofs.held import held
 from intsim.targets import Target
 from intsim.verification.layers import layers
@@ -82,7 +83,7 @@ class Evaluation:
         self._known: dict[int, Known] = {}
         self._multiplier: int | None = None
         self._held = self._held_by_known = 0
-        self._proofs: dict[Any, dict[str, bool]] = {}
+        self._proofs: dict[Target, dict[str, bool]] = {}
 
     def __call__(self, configuration: Configuration, say: Report = lambda text: None) -> Row:
         """Evaluate one configuration over all samples; `say` hears of each sample."""
@@ -103,9 +104,11 @@ class Evaluation:
             for layer, line in zip(self.layers, row.layers, strict=True):
                 line.compare(exact.tensors[layer.tensor], tensors[layer.tensor])
                 for name in layer.macs:
-                    if target.stages:
-                        groups = self._known_counts(self.macs[name], target, known).partial.sum(axis=-1)
-                        _count(line, groups, done.counts.get(name), target, self.stage if swept else None)
+                    own = arithmetic(target, self.graph, self.macs[name])
+                    if own.stages:
+                        groups = self._known_counts(self.macs[name], own, known).partial.sum(axis=-1)
+                        at = swept_stage(self.target, own, self.stage)
+                        _count(line, groups, done.counts.get(name), own.stages, swept, at)
                     sums = self.macs[name].output
                     line.sums += tensors[sums].size
                     if tensors[sums] is not exact.tensors[sums]:
@@ -120,16 +123,16 @@ class Evaluation:
 
     def proofs(self, target: Target) -> dict[str, bool]:
         """Of each multiply-accumulate node, whether no register of the target can overflow, for any input."""
-        key = target.accumulate, target.requantize
-        if key not in self._proofs:
+        if target not in self._proofs:
             tensors = held(self.graph, target)
-            self._proofs[key] = {name: self._proven(node, tensors, target) for name, node in self.macs.items()}
-        return self._proofs[key]
+            self._proofs[target] = {name: self._proven(node, tensors, target) for name, node in self.macs.items()}
+        return self._proofs[target]
 
     def _proven(self, node: Node, held_there: Mapping[str, Tensor], target: Target) -> bool:
         """What `proofs.bounds.layer_bound` calls safe, without its other bounds."""
         tensors = [held_there[n] for n in node.inputs]
-        sums = plan(node, OPS[node.op], tensors, target.registers).sums  # type: ignore[arg-type]
+        registers = arithmetic(target, self.graph, node).registers
+        sums = plan(node, OPS[node.op], tensors, registers).sums  # type: ignore[arg-type]
         return sums is None or bool(sums.all_safe.all())
 
     def exact(self, i: int) -> Known:
@@ -153,7 +156,7 @@ class Evaluation:
         if i in self._known:
             return self._known[i]
         target = unbounded(configured(self.target, self.stage, configuration))
-        if target.requantize.exact:
+        if target.exact_codes:
             return exact
         try:
             changed = self.rerun(target, exact, {}).changed
@@ -174,25 +177,26 @@ class Evaluation:
         The requantizer of `target` must be that of the known run, or not an exact one.
         """
         done = Outcome()
-        plain = unbounded(target)
+        plain, on = unbounded(target), machine(self.graph, target)
         for node in self.graph.nodes:
-            arrays = [done.changed.get(n, known.tensors[n]) for n in node.inputs]
-            fresh = any(n in done.changed for n in node.inputs)
+            read, own = on.node(node).inputs, on.arithmetic(node)
+            arrays = [done.changed.get(n, known.tensors[n]) for n in read]
+            fresh = any(n in done.changed for n in read)
             chosen: Target | None = target if fresh else None
             if node.name in self.macs:
-                counts = self._counts(node, arrays, target, None if fresh else known, proofs)
+                counts = self._counts(node, arrays, own, None if fresh else known, proofs)
                 done.counts[node.name] = counts
-                if target.registers.packing is None and (counts is None or not harm(counts, target.stages)):
+                if own.registers.packing is None and (counts is None or not harm(counts, own.stages)):
                     chosen = plain if fresh else None
                 else:
                     chosen = target
-            elif node.op == "requantize" and not target.requantize.exact:
+            elif node.op in LAYER_ENDS and not own.requantize.exact:
                 chosen = target  # its bias goes into the last register
             if chosen is None:
                 done.reused += 1
                 continue
             done.run += 1
-            out, _ = run_node(self.graph, node, arrays, chosen)
+            out, _ = run_among(self.graph, node, dict(zip(read, arrays, strict=True)), chosen)
             if not np.array_equal(out, known.tensors[node.output]):
                 done.changed[node.output] = out
         return done
@@ -231,14 +235,16 @@ def harm(counts: Counts, stages: Sequence[Stage]) -> int:
     return wrong
 
 
-def _count(line: LayerRow, groups: IntArray, counts: Counts | None, target: Target, stage: int | None) -> None:
-    """Add a layer's overflowing groups to its row; `groups` by stage, `stage` the swept one."""
-    line.groups += int(groups.sum() if stage is None else groups[stage])
+def _count(
+    line: LayerRow, groups: IntArray, counts: Counts | None, stages: Sequence[Stage], swept: bool, stage: int | None
+) -> None:
+    """Add a layer's overflowing groups to its row; `groups` by stage, `stage` the swept one if the layer has it."""
+    line.groups += int(groups.sum() if not swept else 0 if stage is None else groups[stage])
     if counts is None:
         return
-    for s, register in enumerate(target.stages):
+    for s, register in enumerate(stages):
         partial, final = (int(above(c[s], register.bits)) for c in counts)
-        if stage is not None and s != stage:
+        if swept and s != stage:
             line.elsewhere += partial
             continue
         line.overflowing += partial

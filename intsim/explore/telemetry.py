@@ -12,6 +12,7 @@ import onnx
 
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.integers import bits_for
+from intsim.dispatch import arithmetic
 from intsim.engine.run import run_graph
 from intsim.engine.telemetry.demand import BINS, Demand, above, clipped, mac_demand, nothing
 from intsim.graph import IntArray, IntegerGraph, Node, without_module
@@ -190,11 +191,12 @@ class Seen:
     def watch(self, node: Node, arrays: list[IntArray]) -> None:
         """Look at a node about to run on `arrays`."""
         op, tensors = OPS[node.op], [self.graph.tensors[i] for i in node.inputs]
+        target = arithmetic(self.target, self.graph, node)
         if isinstance(op, Mac):
-            found = mac_demand(node, op, arrays, tensors, self.target)
+            found = mac_demand(node, op, arrays, tensors, target)
             self.demand.setdefault(node.name, nothing(*found.low.shape)).merge(slice(None), found)
         elif node.op == "requantize":
-            low, high = clipped(node, arrays, tensors, self.target, self.axes[node.name])
+            low, high = clipped(node, arrays, tensors, target, self.axes[node.name])
             size = int(np.prod(self.graph.tensors[node.output].shape))
             before = self.clips.get(node.name, (0, 0, 0))
             self.clips[node.name] = before[0] + low, before[1] + high, before[2] + size
@@ -246,7 +248,7 @@ def telemetry(
     found = Telemetry(loaded.path, chosen.name, len(data), None if inputs is not None else int(seed))
     for name, demand in seen.demand.items():
         node = nodes[name]
-        registers = _stages(chosen.stages, demand, events[name])
+        registers = _stages(arithmetic(chosen, loaded.graph, node).stages, demand, events[name])
         found.layers.append(LayerTelemetry(node.shown, node.kind, registers, **node.origin))
     for name, (low, high, size) in seen.clips.items():
         node = nodes[name]

@@ -3,6 +3,7 @@
 from intsim.ops.affine import Affine
 from intsim.ops.conv import Conv
 from intsim.ops.conv_transpose import ConvTranspose
+from intsim.ops.fused import Fused
 from intsim.ops.interpolate import Interpolate
 from intsim.ops.layer_norm import LayerNorm
 from intsim.ops.lookup import Lookup
@@ -24,6 +25,7 @@ OPS: dict[str, Op] = {
         Concat(),
         Conv(),
         ConvTranspose(),
+        Fused(),
         Gather(),
         Interpolate(),
         LayerNorm(),

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from intsim.arithmetic.integers import IntegerType, bits_for
+from intsim.dispatch import arithmetic
 from intsim.graph import Node, Tensor, without_module
 from intsim.mac.any_order import Addends, Reach, addends
 from intsim.mac.plan import plan
@@ -106,7 +107,7 @@ def bounds(model: str | Path | onnx.ModelProto | Model, target: str | Path | Tar
     loaded, chosen = opened(model), Target.load(target)
     tensors = held(loaded.graph, chosen)
     found = [
-        layer_bound(node, op, [tensors[i] for i in node.inputs], chosen)
+        layer_bound(node, op, [tensors[i] for i in node.inputs], arithmetic(chosen, loaded.graph, node))
         for node in loaded.graph.nodes
         if isinstance(op := OPS[node.op], Mac)
     ]
@@ -114,7 +115,7 @@ def bounds(model: str | Path | onnx.ModelProto | Model, target: str | Path | Tar
 
 
 def layer_bound(node: Node, op: Mac, tensors: list[Tensor], target: Target) -> LayerBound:
-    """The bound of one node for all integers within the ranges of its inputs, `tensors`."""
+    """The bound of one node for all integers within the ranges of its inputs, `tensors`; `target` without rules."""
     adds = addends(node, op, tensors, target.registers)
     found = {kind: _reached(reach) for kind, reach in adds.reach().items()}
     final = found["final"]

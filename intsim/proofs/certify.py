@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,10 @@ import numpy as np
 import onnx
 
 import intsim
+from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.integers import bits_for
+from intsim.arithmetic.registers import BiasPlace
+from intsim.dispatch import arithmetic, machine
 from intsim.errors import IntsimError
 from intsim.graph import IntegerGraph, Node
 from intsim.inputs import Inputs, Sample, samples_of
@@ -144,10 +147,10 @@ def claims(
         if progress is not None:
             progress(node.shown)
         if isinstance(OPS[node.op], Mac):
-            mac = macs[node.name] = MacLayer(graph, node, target.registers)
+            mac = macs[node.name] = MacLayer(graph, node, arithmetic(target, graph, node).registers)
             layer, wrong[node.name] = layer_claim(mac)
             layers.append(layer)
-        elif node.op == "requantize":
+        elif node.op == "requantize" or (node.op == "table" and machine(graph, target).node(node) is not node):
             requantizers.append(requantizer_claim(graph, node, target, multipliers))
     return layers, requantizers, macs, wrong
 
@@ -201,10 +204,18 @@ def _by_channel(mac: MacLayer, rows: np.ndarray) -> np.ndarray:
 
 def requantizer_claim(graph: IntegerGraph, node: Node, target: Target, multipliers: bool = False) -> RequantizerClaim:
     """What can be said of one requantizer; raises IntsimError when the target's scheme refuses the node."""
-    found = certify_requantizer(graph, node, target.requantize, target.stages, target.accumulate.bias)
+    on = machine(graph, target)
+    own = on.arithmetic(node)
+
+    def registers(mac: Node) -> tuple[Sequence[Stage], BiasPlace]:
+        of = on.arithmetic(mac)
+        return of.stages, of.accumulate.bias
+
+    found = certify_requantizer(graph, node, own.requantize, own.stages, own.accumulate.bias, registers, on.node(node))
     if found.refused:
         raise IntsimError(f"node {found.source}: target {target.name}: {found.reason}")
-    widths = list(multiplier_widths(graph, node, target.requantize, target.stages)) if multipliers else None
+    swept = multipliers and node.op == "requantize"
+    widths = list(multiplier_widths(graph, node, own.requantize, own.stages)) if swept else None
     equal = {"equal": True, "differs": False}.get(found.verdict)
     cells = [_cell(c) for c in found.cells]
     return RequantizerClaim(
@@ -222,7 +233,7 @@ def _sums_obstacle(
     model: Model, target: Target, mac: MacLayer, layer: LayerClaim, wrong: Mapping[int, WrongSum]
 ) -> Obstacle:
     after = behind(mac.graph, mac.node)
-    requantizer = None if after is None else RequantizeNode(mac.graph, after, target.requantize, target.stages)
+    requantizer = None if after is None else _requantizer_of(mac.graph, after, target)
     found = sum_counterexample(mac, dict(wrong), requantizer) if wrong else probe(mac.graph, mac.node, target, mac)
     unsure = f"; of {len(layer.undecided)} more nothing is known" if wrong and layer.undecided else ""
     reason = f"sums of {len(wrong)} of {layer.channels} channels can come out wrong{unsure}"
@@ -237,7 +248,7 @@ def _codes_obstacle(
     model: Model, target: Target, node: Node, claim: RequantizerClaim, mac: MacLayer | None
 ) -> Obstacle:
     cells = [c for c in _within(model.graph, node, claim) if c.wrong_intervals]
-    requantizer = RequantizeNode(model.graph, node, target.requantize, target.stages)
+    requantizer = _requantizer_of(model.graph, node, target)
     found = code_counterexample(cells, requantizer, mac) if cells else probe(model.graph, node, target, None)
     parts = []
     if claim.count and len(claim.reads) > 1:
@@ -247,6 +258,12 @@ def _codes_obstacle(
     if claim.undecided:
         parts.append(f"{len(claim.undecided)} of {len(claim.cells)} cells undecided: {claim.undecided[0].reason}")
     return _obstacle(model, target, "requantizer", node, claim.name, "; ".join(parts), found)
+
+
+def _requantizer_of(graph: IntegerGraph, node: Node, target: Target) -> RequantizeNode:
+    on = machine(graph, target)
+    own = on.arithmetic(node)
+    return RequantizeNode(graph, node, own.requantize, own.stages, on.node(node))
 
 
 def _within(graph: IntegerGraph, node: Node, claim: RequantizerClaim) -> list[CellClaim]:

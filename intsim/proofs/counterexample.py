@@ -20,9 +20,10 @@ from intsim.errors import IntsimError
 from intsim.graph import IntArray, IntegerGraph, Node
 from intsim.ops import OPS
 from intsim.ops.pieces import cell_views, combine
-from intsim.ops.requantize import EXACT, formulas, requantize
+from intsim.ops.requantize import EXACT, formulas
 from intsim.proofs.certificate import CellClaim, Codes, Counterexample
 from intsim.proofs.mac_layer import MacLayer, Taps
+from intsim.proofs.requantizers import on_hardware
 from intsim.proofs.subset_sum import subset_sum
 from intsim.proofs.wrong_sums import WrongSum
 
@@ -50,6 +51,7 @@ class RequantizeNode:
     node: Node
     requantizer: Requantizer
     stages: tuple[Stage, ...]
+    runs: Node
 
     def cells(self) -> list[tuple[slice, ...]]:
         """Index of each cell in the input, which must have the output's shape."""
@@ -70,10 +72,20 @@ class RequantizeNode:
     def functions(self, cell: int) -> tuple[Function, Function]:
         """Exact code and target's code of an accumulator."""
         formula = formulas(self.node)[cell]
-        return (
-            lambda acc: int(EXACT.codes(formula, np.array([acc], np.int64))[0]),
-            lambda acc: int(self.requantizer.codes(formula, np.array([acc], np.int64), self.stages)[0]),
-        )
+        return (lambda acc: int(EXACT.codes(formula, np.array([acc], np.int64))[0])), self._target(cell)
+
+    def _target(self, cell: int) -> Function:
+        runs = self.runs
+        if runs.op == "requantize":
+            own = formulas(runs)[cell]
+            return lambda acc: int(self.requantizer.codes(own, np.array([acc], np.int64), self.stages)[0])
+        if runs.op == "table":
+            row, low = runs.arrays["table"][cell], int(runs.attributes["low"])
+            return lambda acc: int(row[min(max(acc - low, 0), row.size - 1)])
+        if runs.attributes["source"] is not None:
+            raise IntsimError(f"node {self.node.shown}: runs in one piece with what is in front")
+        single = replace(runs, attributes={**runs.attributes, "output": [1]})
+        return lambda acc: int(OPS["fused"].evaluate(single, np.array([acc], np.int64))[0])
 
 
 def sum_counterexample(mac: MacLayer, wrong: dict[int, WrongSum], after: RequantizeNode | None) -> Counterexample:
@@ -309,7 +321,8 @@ def _combination(differing: CellClaim, requantizer: RequantizeNode) -> Counterex
     single = replace(node, attributes=attributes, arrays={"coefficients": column})
     exact = OPS["requantize"].evaluate(single, *arrays)
     tensors = [graph.tensors[n] for n in node.inputs]
-    got = requantize(single, arrays, tensors, requantizer.requantizer, requantizer.stages)
+    own = requantizer.requantizer, requantizer.stages
+    got = on_hardware(single, requantizer.runs, arrays, tensors, *own)
     sums = combine(single, *arrays)
     at = np.flatnonzero((exact != got) & (sums >= low) & (sums <= high))
     if not at.size:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.pieces import Formula
 from intsim.arithmetic.requantizers.requantizer import Requantizer, StepLimitError
+from intsim.dispatch import machine
 from intsim.errors import IntsimError
 from intsim.graph import LIMIT, IntegerGraph, Node, Tensor
 from intsim.mac.plan import plan
@@ -40,10 +41,11 @@ def held(graph: IntegerGraph, target: Target) -> dict[str, Tensor]:
     Raises:
         IntsimError: a layer that doesn't fit the target's multiplier.
     """
-    found = {name: graph.tensors[name] for name in graph.inputs}
+    found, on = {name: graph.tensors[name] for name in graph.inputs}, machine(graph, target)
     for node in graph.nodes:
         described = graph.tensors[node.output]
-        low, high = _made(node, [found[i] for i in node.inputs], graph, target)
+        runs = on.node(node)
+        low, high = _made(runs, [found[i] for i in runs.inputs], graph, on.arithmetic(node))
         same = (low, high) == (described.low, described.high)
         found[node.output] = described if same else replace(described, low=max(low, -LIMIT), high=min(high, LIMIT))
     return found
@@ -56,7 +58,7 @@ def _made(node: Node, tensors: list[Tensor], graph: IntegerGraph, target: Target
     if node.op == "requantize" and not target.requantize.exact:
         return image(node, [graph.tensors[i] for i in node.inputs], tensors, target.requantize, target.stages)
     exact = all(t is graph.tensors[t.name] for t in tensors)
-    if exact:
+    if exact and node.op != "fused" and not node.attributes.get("machine"):
         return described.low, described.high
     if node.op == "table":  # beyond its ends it reads them
         first, last = node.attributes["low"], node.attributes["low"] + node.arrays["table"].shape[1] - 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,9 +24,11 @@ class Channels:
     high: list[int]
 
 
-def cell_ranges(
-    graph: IntegerGraph, node: Node, stages: Sequence[Stage], bias: BiasPlace = "after"
-) -> list[tuple[int, int]]:
+Machine = Callable[[Node], tuple[Sequence[Stage], BiasPlace]]
+"""Of a multiply-accumulate its registers, and where its bias goes."""
+
+
+def cell_ranges(graph: IntegerGraph, node: Node, machine: Machine) -> list[tuple[int, int]]:
     """Per cell of a requantize node with one input, row-major, the least and the greatest accumulator.
 
     The range of a multiply-accumulate layer's output channel, followed through data movement that keeps channels
@@ -38,7 +40,7 @@ def cell_ranges(
     shape = np.broadcast_shapes(tensor.shape, tuple(node.attributes["cells"]))
     cells = (1,) * (len(shape) - len(node.attributes["cells"])) + tuple(node.attributes["cells"])
     whole = tensor.low, tensor.high
-    channels = channel_ranges(graph, node.inputs[0], stages, bias)
+    channels = channel_ranges(graph, node.inputs[0], machine)
     if channels is None:
         return [whole] * math.prod(cells)
     axis = channels.axis + len(shape) - len(tensor.shape)
@@ -50,19 +52,19 @@ def cell_ranges(
     return [(channels.low[i[axis]], channels.high[i[axis]]) for i in np.ndindex(*cells)]
 
 
-def channel_ranges(graph: IntegerGraph, name: str, stages: Sequence[Stage], bias: BiasPlace) -> Channels | None:
+def channel_ranges(graph: IntegerGraph, name: str, machine: Machine) -> Channels | None:
     """The ranges of a tensor's channels; None where they aren't certain."""
     node = graph.producer(name)
     if node is None:
         return None
     op, shape = OPS[node.op], graph.tensors[name].shape
     if isinstance(op, Mac):
-        return _accumulated(graph, node, op, 1 if node.op.startswith("conv") else len(shape) - 1, stages, bias)
+        return _accumulated(graph, node, op, 1 if node.op.startswith("conv") else len(shape) - 1, *machine(node))
     if node.op == "concat":
-        return _concatenated(graph, node, stages, bias)
+        return _concatenated(graph, node, machine)
     if node.op not in ("reshape", "transpose", "gather", "pad", "max_pool"):
         return None
-    found = channel_ranges(graph, node.inputs[0], stages, bias)
+    found = channel_ranges(graph, node.inputs[0], machine)
     return None if found is None else _moved(found, node, graph.tensors[node.inputs[0]].shape)
 
 
@@ -85,9 +87,9 @@ def _accumulated(
     return Channels(axis, low, high)
 
 
-def _concatenated(graph: IntegerGraph, node: Node, stages: Sequence[Stage], bias: BiasPlace) -> Channels | None:
+def _concatenated(graph: IntegerGraph, node: Node, machine: Machine) -> Channels | None:
     """One after another along the channels; elsewhere the union."""
-    parts = [channel_ranges(graph, i, stages, bias) for i in node.inputs]
+    parts = [channel_ranges(graph, i, machine) for i in node.inputs]
     axes = {p.axis for p in parts if p is not None}
     if len(axes) != 1:
         return None

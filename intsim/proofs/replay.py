@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from intsim.engine.run import run_node
+from intsim.engine.run import run_among, run_node
 from intsim.errors import IntsimError
 from intsim.frontend.parameters import ONNX_INTEGERS
 from intsim.graph import IntArray, IntegerGraph, Node, Tensor
@@ -53,7 +53,7 @@ def local(
     right, mine = dict(inputs), dict(inputs)
     for node in through:
         right[node.output] = OPS[node.op].evaluate(node, *(right[i] for i in node.inputs))
-        mine[node.output], _ = run_node(graph, node, [mine[i] for i in node.inputs], target)
+        mine[node.output], _ = run_among(graph, node, mine, target)
     return [(right[n.output], mine[n.output]) for n in through]
 
 
@@ -234,7 +234,7 @@ def search(
     for node in nodes:
         arrays = [exact.tensors[i] for i in node.inputs]
         try:
-            mine, _ = run_node(graph, node, arrays, target)
+            mine, _ = run_among(graph, node, exact.tensors, target)
             right = exact.tensors[node.output]
             if np.array_equal(right, mine):
                 continue

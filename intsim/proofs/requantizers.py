@@ -23,9 +23,10 @@ from intsim.arithmetic.requantizers.requantizer import CellFunction, Requantizer
 from intsim.arithmetic.rounding import Rounding
 from intsim.errors import IntsimError
 from intsim.graph import IntArray, IntegerGraph, Node, Tensor
+from intsim.ops import OPS
 from intsim.ops.pieces import combine
 from intsim.ops.requantize import EXACT, formulas, requantize
-from intsim.proofs.reachable import cell_ranges
+from intsim.proofs.reachable import Machine, cell_ranges
 from intsim.proofs.segments import intervals, segments
 from intsim.proofs.steps import Runs, differing
 
@@ -120,7 +121,13 @@ def _difference_json(d: Difference) -> list[Any]:
 
 
 def certify_requantizer(
-    graph: IntegerGraph, node: Node, requantizer: Requantizer, stages: Sequence[Stage], bias: BiasPlace = "after"
+    graph: IntegerGraph,
+    node: Node,
+    requantizer: Requantizer,
+    stages: Sequence[Stage],
+    bias: BiasPlace = "after",
+    machine: Machine | None = None,
+    runs: Node | None = None,
 ) -> RequantizerCertificate:
     """Compare a requantize node's scheme with exact semantics over every accumulator that can reach each cell.
 
@@ -130,11 +137,14 @@ def certify_requantizer(
         requantizer: the hardware's.
         stages: the hardware's accumulator; empty for unbounded.
         bias: where it adds the bias of the layer in front.
+        runs: what the hardware runs in the node's place, if that isn't the node (`intsim.dispatch`).
+        machine: registers and place of the bias of each multiply-accumulate in front, where they aren't all these.
 
     Raises:
         IntsimError: not a requantize node.
     """
-    return _certificate(graph, node, requantizer, stages, bias, any_will_do=False)
+    given = machine or (lambda _: (stages, bias))
+    return _certificate(graph, node, requantizer, stages, given, runs or node, any_will_do=False)
 
 
 def multiplier_widths(
@@ -148,7 +158,9 @@ def multiplier_widths(
     return tuple(
         bits
         for bits in range(4, 33)
-        if _certificate(graph, node, of_width(requantizer, bits), stages, "after", any_will_do=True).equal
+        if _certificate(
+            graph, node, of_width(requantizer, bits), stages, lambda _: (stages, "after"), node, any_will_do=True
+        ).equal
     )
 
 
@@ -157,18 +169,26 @@ def _certificate(
     node: Node,
     requantizer: Requantizer,
     stages: Sequence[Stage],
-    bias: BiasPlace,
+    machine: Machine,
+    runs: Node,
     any_will_do: bool,
 ) -> RequantizerCertificate:
+    if node.op == "table" and runs is not node:
+        cells: tuple[CellCertificate, ...] = _tables(graph, node, runs)
+        return RequantizerCertificate(node.name, node.shown, not any(c.count for c in cells), cells)
     if node.op != "requantize":
         raise IntsimError(f"node {node.shown}: is a {node.op}; certificates are for requantize nodes")
     source = node.shown
     tensors = [graph.tensors[i] for i in node.inputs]
     try:
         if len(node.inputs) > 1:
-            cells = _several_inputs(node, tensors, requantizer, stages, any_will_do)
+            cells = _several_inputs(node, tensors, requantizer, stages, runs, any_will_do)
+        elif runs.op == "table":
+            cells = _listed(node, cell_ranges(graph, node, machine), runs)
+        elif runs.op == "fused":
+            cells = _summed(node, cell_ranges(graph, node, machine), runs)
         else:
-            cells = _one_input(node, cell_ranges(graph, node, stages, bias), requantizer, stages, any_will_do)
+            cells = _one_input(node, cell_ranges(graph, node, machine), requantizer, stages, runs, any_will_do)
     except IntsimError as error:
         return RequantizerCertificate(node.name, source, False, (), str(error), refused=True)
     open_ = [c for c in cells if c.reason]
@@ -182,23 +202,71 @@ def _one_input(
     ranges: list[tuple[int, int]],
     requantizer: Requantizer,
     stages: Sequence[Stage],
+    runs: Node,
     any_will_do: bool,
 ) -> tuple[CellCertificate, ...]:
     """Cells with equal pieces and ranges are decided once."""
     done: dict[Any, CellCertificate] = {}
     cells = []
-    for index, (formula, reach) in enumerate(zip(formulas(node), ranges, strict=True)):
-        key = (formula, reach)
+    for index, (formula, own, reach) in enumerate(zip(formulas(node), formulas(runs), ranges, strict=True)):
+        key = (formula, own, reach)
         if key not in done:
-            done[key] = _cell(formula, reach, requantizer, stages, any_will_do)
+            done[key] = _cell(formula, own, reach, requantizer, stages, any_will_do)
         cells.append(replace(done[key], cell=index))
         if any_will_do and done[key].count:
             break
     return tuple(cells)
 
 
+def _tables(graph: IntegerGraph, node: Node, runs: Node) -> tuple[CellCertificate, ...]:
+    """A table of the file against that of the machine, at every code that can arrive."""
+    tensor, low = graph.tensors[node.inputs[0]], int(node.attributes["low"])
+    reach = tensor.low, tensor.high
+    rows = (n.arrays["table"][:, tensor.low - low : tensor.high - low + 1] for n in (node, runs))
+    return tuple(_apart(i, reach, exact, mine) for i, (exact, mine) in enumerate(zip(*rows, strict=True)))
+
+
+def _listed(node: Node, ranges: list[tuple[int, int]], runs: Node) -> tuple[CellCertificate, ...]:
+    """Exact codes against a machine's table, at every code that can arrive."""
+    first, cells = int(runs.attributes["low"]), []
+    for i, (formula, (low, high), row) in enumerate(zip(formulas(node), ranges, runs.arrays["table"], strict=True)):
+        exact = EXACT.codes(formula, np.arange(low, high + 1))
+        cells.append(_apart(i, (low, high), exact, row[low - first : high - first + 1]))
+    return tuple(cells)
+
+
+def _summed(node: Node, ranges: list[tuple[int, int]], runs: Node) -> tuple[CellCertificate, ...]:
+    """Exact codes against those that a machine makes of the same sums; of elements in their order nothing is decided."""
+    cells = []
+    for i, (formula, (low, high)) in enumerate(zip(formulas(node), ranges, strict=True)):
+        if runs.attributes["source"] is not None or high - low > MOST_COMBINATIONS:
+            reason = f"{runs.attributes['requantizer'].scheme} adds floats in their order"
+            if runs.attributes["source"] is None:
+                reason = f"more than {MOST_COMBINATIONS} accumulators"
+            cells.append(CellCertificate(i, low, high, (), 0, reason))
+            continue
+        acc = np.arange(low, high + 1)
+        mine = OPS["fused"].evaluate(replace(runs, attributes={**runs.attributes, "output": list(acc.shape)}), acc)
+        cells.append(_apart(i, (low, high), EXACT.codes(formula, acc), mine))
+    return tuple(cells)
+
+
+def _apart(cell: int, reach: tuple[int, int], exact: IntArray, mine: IntArray) -> CellCertificate:
+    """All accumulators of a reach at which two lists of codes differ, neighbours together."""
+    difference = mine - exact
+    wrong = np.flatnonzero(difference)
+    if not wrong.size:
+        return CellCertificate(cell, *reach, (), 0)
+    starts = np.flatnonzero(np.concatenate([[True], np.diff(wrong) > 1]))
+    ends = np.append(starts[1:], wrong.size) - 1
+    least, most = (f.reduceat(difference[wrong], starts) for f in (np.minimum, np.maximum))
+    where = Runs(wrong[starts] + reach[0], wrong[ends] + reach[0], least, most)
+    return CellCertificate(cell, *reach, tuple(_differences(where, "value")), int(wrong.size))
+
+
 def _cell(
     formula: Formula,
+    own: Formula,
     reach: tuple[int, int],
     requantizer: Requantizer,
     stages: Sequence[Stage],
@@ -206,9 +274,9 @@ def _cell(
 ) -> CellCertificate:
     low, high = reach
     try:
-        cut = segments(formula, low, high, requantizer, stages)
+        cut = segments(own, low, high, requantizer, stages)
         refused = [Difference(s.low, s.high, 0, 0, "precondition") for s in cut if not s.valid]
-        hardware, exact = (r.prepared(formula, stages, low, high) for r in (requantizer, EXACT))
+        hardware, exact = (r.prepared(f, stages, low, high) for r, f in ((requantizer, own), (EXACT, formula)))
         runs = _compare(formula, cut, hardware, exact, requantizer, any_will_do)
     except StepLimitError as limit:
         return CellCertificate(0, low, high, (), 0, str(limit))
@@ -249,7 +317,7 @@ def _joined(parts: list[Difference]) -> list[Difference]:
 
 
 def _several_inputs(
-    node: Node, tensors: list[Tensor], requantizer: Requantizer, stages: Sequence[Stage], any_will_do: bool
+    node: Node, tensors: list[Tensor], requantizer: Requantizer, stages: Sequence[Stage], runs: Node, any_will_do: bool
 ) -> tuple[CellCertificate, ...]:
     """Every combination of the inputs' codes; an input read twice has one code."""
     names = list(dict.fromkeys(node.inputs))
@@ -273,15 +341,35 @@ def _several_inputs(
         if key not in done:
             attributes = {**node.attributes, "cells": [1], "pieces": [given[index]]}
             single = replace(node, attributes=attributes, arrays={"coefficients": column.reshape(-1, 1)})
-            done[key] = _combinations(single, arrays, tensors, requantizer, stages)
+            done[key] = _combinations(single, arrays, tensors, requantizer, stages, runs)
         cells.append(replace(done[key], cell=index))
         if any_will_do and done[key].count:
             break
     return tuple(cells)
 
 
+def on_hardware(
+    single: Node,
+    runs: Node,
+    arrays: list[IntArray],
+    tensors: list[Tensor],
+    requantizer: Requantizer,
+    stages: Sequence[Stage],
+) -> IntArray:
+    """Codes of one cell with several inputs, by the node alone or by the kernel that runs in its place."""
+    if runs.op != "fused":
+        return requantize(single, arrays, tensors, requantizer, stages)
+    shape = np.broadcast_shapes(*(a.shape for a in arrays))
+    return OPS["fused"].evaluate(replace(runs, attributes={**runs.attributes, "output": list(shape)}), *arrays)
+
+
 def _combinations(
-    single: Node, arrays: list[IntArray], tensors: list[Tensor], requantizer: Requantizer, stages: Sequence[Stage]
+    single: Node,
+    arrays: list[IntArray],
+    tensors: list[Tensor],
+    requantizer: Requantizer,
+    stages: Sequence[Stage],
+    runs: Node,
 ) -> CellCertificate:
     """One cell; no arrays: too many combinations."""
     if not arrays:
@@ -293,8 +381,8 @@ def _combinations(
         if requantizer == EXACT:  # nothing to try: it is what hardware is compared with
             return CellCertificate(0, low, high, (), 0)
         return CellCertificate(0, low, high, (), 0, f"more than {MOST_COMBINATIONS} combinations of its inputs' codes")
-    hardware = requantize(single, arrays, tensors, requantizer, stages)
     exact = requantize(single, arrays, tensors, EXACT, ())
+    hardware = on_hardware(single, runs, arrays, tensors, requantizer, stages)
     sums = np.broadcast_to(combine(single, *arrays), exact.shape)
     difference = (hardware - exact).reshape(-1)
     wrong = np.flatnonzero(difference)
@@ -307,5 +395,5 @@ def _combinations(
     starts = np.flatnonzero(np.concatenate([[True], np.diff(at) > 1]))
     ends = np.append(starts[1:], at.size) - 1
     least, most = np.minimum.reduceat(difference, starts), np.maximum.reduceat(difference, starts)
-    runs = Runs(at[starts], at[ends], least, most)
-    return CellCertificate(0, low, high, tuple(_differences(runs, "inputs")), int(wrong.size))
+    where = Runs(at[starts], at[ends], least, most)
+    return CellCertificate(0, low, high, tuple(_differences(where, "inputs")), int(wrong.size))

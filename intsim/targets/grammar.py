@@ -39,6 +39,18 @@ ALLOWED = {
     "operands": "a table",
     "accumulate": "a table",
     "requantize": "a table",
+    "others": '"own", "refused"',
+    "when": "up to 64 tables [[when]]",
+    "refused": "one printable line of text: why",
+    "function": "operators of the file, one or a list",
+    "padded": 'true, false, "half"',
+    "kernel": 'sizes as in "3x3", one or a list',
+    "stride": 'sizes as in "1x1", one or a list',
+    "dilation": 'sizes as in "1x1", one or a list',
+    "multiple_of": "2..65536",
+    "multiplier": "output channels of a group, one or a list",
+    "whole": "true, false",
+    "layer": 'names or patterns as in "head_*", one or a list',
 }
 
 
@@ -110,15 +122,20 @@ def explain(error: ValidationError, root: type[Table]) -> str:
     """The first validation error as one line: key, value, what is allowed."""
     problem = error.errors(include_url=False)[0]
     path = problem["loc"]
+    ahead, inside = (f"rule {int(path[1]) + 1}: ", path[2:]) if path[0] == "when" and path[1:] else ("", path)
+    inside = tuple(p for p in inside if not (isinstance(p, str) and p.startswith(("function-", "literal["))))
     if isinstance(refusal := problem.get("ctx", {}).get("error"), IntsimError):
-        before = "".join(f"{part}." for part in path[:-1])  # the refusal begins with the last part
-        return re.sub("^(unknown key )?", lambda m: m[0] + before, str(refusal))
-    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")[:120]
+        before = "".join(f"{part}." for part in inside[:-1])  # the refusal begins with the last part
+        return ahead + re.sub("^(unknown key )?", lambda m: m[0] + before, str(refusal))
+    if problem["type"] == "both":
+        return f"{ahead}refused is given beside tables; a rule refuses or computes, not both"
+    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in inside).lstrip(".")[:120]
     where = where if where.isprintable() else ascii(where)
-    keys = [part for part in path if isinstance(part, str)]
-    allowed = ALLOWED.get(keys[-1] if keys else "", "see docs/targets.md")
+    keys = [part for part in inside if isinstance(part, str)]
+    allowed = ALLOWED.get(keys[-1] if keys else "", "a table" if ahead else "see docs/targets.md")
     if problem["type"] == "extra_forbidden":
-        table = TABLES[path[0]] if path[1:] else root
-        return f"unknown key {where}; allowed: {', '.join(name for name in table.model_fields if name != 'name')}"
+        table = TABLES[inside[0]] if inside[1:] else TABLES["when"] if ahead else root
+        names = ", ".join(name for name in table.model_fields if name != "name")
+        return f"{ahead}unknown key {where}; allowed: {names}"
     said = "missing" if problem["type"] == "missing" else shown(problem["input"])
-    return f"{where} is {said}; allowed: {allowed}"
+    return f"{ahead}{where or 'a rule'} is {said}; allowed: {allowed}"

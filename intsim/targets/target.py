@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -16,6 +17,10 @@ from intsim.arithmetic.requantizers.requantizer import listed
 from intsim.errors import IntsimError
 from intsim.targets import drawing, library
 from intsim.targets.grammar import Accumulate, Line, Lines, Operands, Requantize, Table, explain
+from intsim.targets.rules import Facts, When
+
+TABLES = ("operands", "accumulate", "requantize")
+"""What a rule can give."""
 
 
 class Target(Table):
@@ -28,6 +33,8 @@ class Target(Table):
     operands: Operands | None = None
     accumulate: Accumulate
     requantize: Requantize
+    others: Literal["own", "refused"] = "own"
+    when: Annotated[tuple[When, ...], Field(strict=False, max_length=64)] = ()
 
     def __eq__(self, other: object) -> bool:
         """Equal content; the name does not count."""
@@ -42,7 +49,58 @@ class Target(Table):
         return hash(self._content())
 
     def _content(self) -> tuple[Any, ...]:
-        return self.title, self.source, self.notes, self.operands, self.accumulate, self.requantize
+        return (
+            *(self.title, self.source, self.notes),
+            *(self.operands, self.accumulate, self.requantize, self.others, self.when),
+        )
+
+    @cached_property
+    def arithmetics(self) -> tuple[Target, ...]:
+        """Of each rule, what it leaves of the target: one without rules."""
+        return tuple(self._by(rule) for rule in self.when)
+
+    @cached_property
+    def plain(self) -> Target:
+        """The target without its rules: what holds where none does."""
+        return self.model_copy(update={"when": (), "others": "own"}) if self.when else self
+
+    def _by(self, rule: When) -> Target:
+        given = {key: value for key in TABLES if (value := getattr(rule, key)) is not None}
+        if given.get("operands") == "any":
+            given["operands"] = None
+        return self.plain.model_copy(update=given)
+
+    @property
+    def exact_codes(self) -> bool:
+        """Whether every requantizer of it makes the codes of the exact formula."""
+        return all(t.requantize.exact for t in (self, *self.arithmetics))
+
+    def changed(self, change: Callable[[Target], Target]) -> Target:
+        """With a change of what it computes, made to its own tables and to what each rule leaves of them."""
+        own = change(self.plain)
+        rules = [
+            rule
+            if rule.refused is not None
+            else rule.model_copy(update={"accumulate": (new := change(old)).accumulate, "requantize": new.requantize})
+            for rule, old in zip(self.when, self.arithmetics, strict=True)
+        ]
+        tables = {"accumulate": own.accumulate, "requantize": own.requantize, "when": tuple(rules)}
+        return self.model_copy(update=tables)
+
+    def of(self, facts: Facts) -> Target:
+        """The arithmetic of a node: that of the first rule which holds of it, else the target's own; without rules.
+
+        Raises:
+            IntsimError: a rule that refuses it, or no rule in a target that refuses the others; names no node.
+        """
+        for rule, arithmetic in zip(self.when, self.arithmetics, strict=True):
+            if rule.holds(facts):
+                if rule.refused is not None:
+                    raise IntsimError(f"target {self.name} does not predict it: {rule.refused}")
+                return arithmetic
+        if self.when and self.others == "refused":
+            raise IntsimError(f"target {self.name} has no rule for {facts}; add one, or choose another target")
+        return self.plain
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -109,16 +167,23 @@ class Target(Table):
             raise IntsimError(f"{place}: unknown key name; the file name is the target's name")
         try:
             target = cls.model_validate({**content, "name": name})
-            if (packing := target.accumulate.packing) is None:
-                check_stages(target.stages)
-            else:
-                check_packing(packing, target.stages)
-            target._check_bias()
         except ValidationError as error:
             raise IntsimError(f"{place}: {explain(error, cls)}") from None
-        except IntsimError as error:
-            raise IntsimError(f"{place}: accumulate.{error}") from None
+        rules = [(f"rule {number}: ", arithmetic) for number, arithmetic in enumerate(target.arithmetics, 1)]
+        for ahead, each in (("", target), *rules):
+            try:
+                each._check()
+            except IntsimError as error:
+                raise IntsimError(f"{place}: {ahead}accumulate.{error}") from None
         return target
+
+    def _check(self) -> None:
+        """Refuse tables that don't belong together."""
+        if (packing := self.accumulate.packing) is None:
+            check_stages(self.stages)
+        else:
+            check_packing(packing, self.stages)
+        self._check_bias()
 
     def _check_bias(self) -> None:
         """Multipliers and shifts have no room for a bias."""

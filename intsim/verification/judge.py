@@ -126,7 +126,7 @@ def _explain(found: ReferenceRun, name: str, wanted: IntArray, had: IntArray, ca
 
 
 def _differs(target: Target) -> bool:
-    return bool(target.stages) or not target.requantize.exact
+    return any(bool(t.stages) or not t.requantize.exact for t in (target, *target.arithmetics))
 
 
 def _target_locals(
@@ -138,7 +138,7 @@ def _target_locals(
     """For each quantizer: the target's codes on the executor's inputs, exact codes on them, and the exact requantizer
     on the target's accumulators. Weights are the file's; an executor whose weights differ is judged there.
     """
-    from intsim.engine.run import run_node  # the compiler comes with it; executors are started before
+    from intsim.engine.run import run_among, run_node  # the compiler comes with it; executors are started before
 
     exact = Target.load(EXACT)
     named = {node.output: graph.tensors[node.output].onnx for node in graph.nodes}
@@ -149,7 +149,7 @@ def _target_locals(
     ideal = dict(values)
     out: dict[str, tuple[IntArray, IntArray, IntArray]] = {}
     for node in graph.nodes:
-        mine, _ = run_node(graph, node, [values[i] for i in node.inputs], target)
+        mine, _ = run_among(graph, node, values, target)
         true, _ = run_node(graph, node, [ideal[i] for i in node.inputs], exact)
         onnx = named[node.output]
         if node.op in LAYER_ENDS and onnx in found.given_codes:

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from intsim.dispatch import arithmetic
 from intsim.errors import IntsimError
 from intsim.frontend.expression import Expr
 from intsim.graph import IntArray
@@ -74,7 +75,7 @@ def verify(
     verdict = Verdict(loaded.path, chosen.name, samples=len(data), seed=None if inputs is not None else int(seed))
     verdict.host = {"prologue": loaded.lowered.prologue.names, "epilogue": loaded.lowered.epilogue.names}
     verdict.layers = [
-        LayerVerdict(f.name, f.op, f.tensor, stages=_stages(chosen) if f.macs else [], node=f.node, module=f.module)
+        LayerVerdict(f.name, f.op, f.tensor, stages=_stages(loaded, chosen, f), node=f.node, module=f.module)
         for f in found
     ]
     if references:
@@ -114,8 +115,11 @@ def verify(
     return verdict
 
 
-def _stages(target: Target) -> list[StageVerdict]:
-    return [StageVerdict(number, s.bits, s.overflow) for number, s in enumerate(target.stages, 1)]
+def _stages(model: Model, target: Target, layer: Layer) -> list[StageVerdict]:
+    """The registers of a layer's multiply-accumulate; of several the longest chain."""
+    own = [arithmetic(target, model.graph, node).stages for node in model.graph.nodes if node.name in layer.macs]
+    longest = max(own, key=len, default=())
+    return [StageVerdict(number, s.bits, s.overflow) for number, s in enumerate(longest, 1)]
 
 
 def _tagged(say: Report, tag: str, text: str) -> None:
@@ -177,7 +181,7 @@ def _one_sample(
         for mac in layer.macs:
             sums = accumulators[mac]
             line.sum_mismatches += difference(exact.tensors[sums], run.tensors[sums])[0]
-            for stage, events in zip(line.stages, run.overflows[mac].T, strict=True):
+            for stage, events in zip(line.stages, run.overflows[mac].T, strict=False):
                 stage.overflows += int(events.sum())
                 channels = stage.overflow_channels
                 for channel in np.flatnonzero(events).tolist():

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from intsim.arithmetic.binary32 import nearest, quotient
 from intsim.arithmetic.integers import as_integers
-from intsim.arithmetic.pieces import Integers
+from intsim.arithmetic.keys import check, integer
+from intsim.arithmetic.pieces import Formula, Integers
 from intsim.arithmetic.requantizers.fixed_point import power_of_two
-from intsim.arithmetic.requantizers.requantizer import Channel, Requantizer
+from intsim.arithmetic.requantizers.requantizer import Channel, Requantizer, Site, with_factor
 from intsim.arithmetic.rounding import Rounding, round_fraction
 from intsim.errors import IntsimError
+
+ROUNDINGS = integer(1, 2)
 
 
 def float32_scale(scale: Fraction) -> np.float32:
@@ -72,13 +76,39 @@ class Float32(Requantizer):
 
     Monotone everywhere: to binary32, times the scale, clip, to an integer: each is IEEE 754's nearest, ties to even, of
     a monotone function; overflow gives infinities, which the clip takes.
+
+    `scale_roundings` 2: the scale is `float32(float32(sx * sw) / sy)`, rounded twice, as ONNX Runtime, FBGEMM and XNNPACK
+    make it of their three scales; 1: the float32 nearest to `sx * sw / sy`.
     """
+
+    scale_roundings: int = 1
 
     scheme: ClassVar[str] = "float32"
 
+    def __post_init__(self) -> None:
+        """Refuse other numbers of roundings."""
+        check({"scale_roundings": ROUNDINGS}, vars(self))
+        super().__post_init__()
+
     def words(self) -> str:
         """The formula."""
-        return "float32: float32(acc) * float32(scale), clipped, rounded half to even"
+        scale = "scale" if self.scale_roundings == 1 else "float32(sx sw) / sy"
+        return f"float32: float32(acc) * float32({scale}), clipped, rounded half to even"
+
+    @classmethod
+    def variants(cls) -> tuple[Self, ...]:
+        """Both."""
+        return cls(), cls(scale_roundings=2)
+
+    @property
+    def converts(self) -> bool:
+        """Where the scale is rounded twice."""
+        return self.scale_roundings == 2
+
+    def converted(self, formula: Formula, site: Site) -> Formula:
+        """The factor rounded twice, the zero point apart; refuses what stands between accumulator and codes otherwise."""
+        factor = Fraction(float(quotient(nearest(site.unit), site.step)))
+        return with_factor(formula, site, factor)
 
     def channel(self, scale: Fraction) -> Channel:
         """The binary32 factor."""

@@ -16,12 +16,13 @@ override `apply`, or `codes` and `prepared`, and say by `exact`, `takes_bias` an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.integers import saturate, wrap
@@ -86,6 +87,43 @@ class Segment:
     lines: tuple[tuple[Fraction, Fraction], ...]
 
 
+class Operand(NamedTuple):
+    """Scale and zero point of codes that an operator reads."""
+
+    scale: Fraction
+    zero: int
+
+
+class Site(NamedTuple):
+    """What a kernel of a runtime is given beside the accumulators of one cell.
+
+    Attributes:
+        operands: of the operator, in its order.
+        unit: the real number that one LSB of the accumulator stands for.
+        origin: the accumulator that stands for 0; a rational, as a bias may have a rest.
+        step: scale of the output; zero: its zero point.
+        bias: in LSBs, what accumulators hold that no register does (bias "requantizer").
+        elements: of a window or a reduction; 0 where padding doesn't count, so that it depends on the position.
+        slope: of a LeakyRelu, what it multiplies negative numbers by; 0 elsewhere.
+        signed: whether output codes are.
+    """
+
+    operands: tuple[Operand, ...]
+    unit: Fraction
+    origin: Fraction
+    step: Fraction
+    zero: int
+    bias: int = 0
+    elements: int = 1
+    slope: Fraction = Fraction(0)
+    signed: bool = False
+
+
+Reads = Literal["sum", "codes", "elements", "table"]
+"""What a scheme computes from: accumulators; the codes of one or two tensors; the elements that a window or a row holds,
+one after another; the codes of a tensor and the function of a table."""
+
+
 @dataclass(frozen=True)
 class Requantizer:
     """A machine's requantizer. Keys that a scheme doesn't use are None or False.
@@ -112,6 +150,34 @@ class Requantizer:
     """Whether several inputs are added as integers on one grid; otherwise each is brought to one scale first."""
     powers_of_two: ClassVar[bool] = False
     """Whether it takes scales that are powers of two only."""
+    reads: ClassVar[Reads] = "sum"
+    """What it computes from."""
+    operators: ClassVar[tuple[str, ...]] = ()
+    """Of a scheme that doesn't read sums: the operators that it computes, as rules name them."""
+
+    @property
+    def converts(self) -> bool:
+        """Whether its constants are made from scales apart (`converted`), not from their exact ratio."""
+        return False
+
+    def converted(self, formula: Formula, site: Site) -> Formula:
+        """The formula with the constants that the machine has instead. Raises IntsimError where it has none such."""
+        return formula
+
+    def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
+        """Output codes of the operands' codes, not clipped, for schemes that read codes."""
+        raise NotImplementedError
+
+    def of_elements(self, elements: Sequence[tuple[Integers, NDArray[np.bool_] | None]], site: Site) -> Integers:
+        """Output codes, not clipped, for schemes that read elements: codes, and where they are no padding (None: all).
+
+        Of a window or reduction the result has the shape of an element; of a row it has one more axis, the first.
+        """
+        raise NotImplementedError
+
+    def of_table(self, codes: Integers, function: str, site: Site) -> Integers:
+        """Output codes, not clipped, of a function of codes by the name of the file's operator, for schemes of tables."""
+        raise NotImplementedError
 
     def __post_init__(self) -> None:
         """Refuse values that no scheme takes, keys that this one doesn't use, and what `check` refuses."""
@@ -285,6 +351,24 @@ def listed(names: Iterator[str] | Sequence[str]) -> str:
     """`"a", "b" and "c"`."""
     *before, last = [f'"{name}"' for name in names]
     return f"{', '.join(before)} and {last}" if before else last
+
+
+def with_factor(formula: Formula, site: Site, factor: Fraction) -> Formula:
+    """A formula whose accumulators are multiplied by a machine's `factor` instead of `unit / step`, the zero point apart.
+
+    Raises:
+        IntsimError: something else than that ratio multiplies accumulators: the machine has no such kernel.
+    """
+    ratio, pieces = site.unit / site.step, []
+    apart = site.zero if formula.zero == 0 else 0
+    for start, scale, offset in formula.pieces:
+        if scale not in (0, ratio):
+            raise IntsimError(
+                f"multiplies accumulators by {float(scale):g}, not by the ratio {float(ratio):g} of its scales: the "
+                "machine has no such kernel; quantize in front of what stands between"
+            )
+        pieces.append((start, factor if scale else scale, offset - apart))
+    return replace(formula, pieces=tuple(pieces), zero=formula.zero + apart)
 
 
 def bias_in_accumulator(scale: Fraction, offset: Fraction) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from intsim.dispatch import Machine
 from intsim.graph import IntArray, IntegerGraph, Node
 from intsim.mac.operands import channel_zeros
 from intsim.mac.plan import Plan, plan
@@ -33,11 +34,12 @@ class Analysis:
     plans: dict[str, Plan] = field(default_factory=dict)  # of multiply-accumulates
 
 
-def analyse(graph: IntegerGraph, target: Target) -> Analysis:
+def analyse(machine: Machine) -> Analysis:
     """Follow all nodes. Raises IntsimError when a layer doesn't fit the target's multiplier."""
+    graph = machine.graph
     analysis = Analysis({name: (graph.tensors[name].low, graph.tensors[name].high) for name in graph.inputs})
     for node in graph.nodes:
-        _follow(graph, node, target, analysis)
+        _follow(graph, node, machine.arithmetic(node), analysis)
     return analysis
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from intsim.engine.exact.matmul import WordMatmul
-from intsim.engine.node import run_node
+from intsim.engine.node import run_alone
 from intsim.engine.program.analysis import INT32, byte_shift, byte_weights, inside, narrowest, safe
 from intsim.engine.program.builder import ProgramBuilder
 from intsim.engine.program.program import Frame
@@ -31,14 +31,14 @@ def definition(builder: ProgramBuilder, node: Node) -> None:
     for name in node.inputs:
         builder.as_array(name)
     kind = narrowest(builder.analysis.holds[node.output])
-    movement = node.op in MOVES
+    movement, target = node.op in MOVES, builder.arithmetic(node)
 
     def action(frame: Frame) -> None:
         given = [frame.arrays[n] for n in node.inputs]
         if movement:
             frame.arrays[node.output] = OPS[node.op].evaluate(node, *(a.astype(kind, copy=False) for a in given))
             return
-        out, events = run_node(builder.graph, node, [a.astype(np.int64) for a in given], builder.target)
+        out, events = run_alone(builder.graph, node, [a.astype(np.int64) for a in given], target)
         frame.arrays[node.output] = out.astype(kind)
         if events is not None:
             frame.events[node.name] = events if frame.counts else (events > 0).astype(np.int64)
@@ -66,7 +66,8 @@ def formula(builder: ProgramBuilder, node: Node) -> AffineRequantizer | TwoFormu
         if not builder.analysis.sound[node.output]:
             return None
         reach = combined_range(node, *tensors)
-    return known_fit(node, tensors, builder.target.requantize, builder.target.stages, reach)
+    target = builder.arithmetic(node)
+    return known_fit(node, tensors, target.requantize, target.stages, reach)
 
 
 def requantize(builder: ProgramBuilder, node: Node) -> bool:
@@ -128,7 +129,7 @@ def matmul(builder: ProgramBuilder, node: Node) -> bool:
         rows = frame.arrays[x.name].reshape(-1, x.shape[-1])
         frame.arrays[node.output] = words.run(rows, shift, frame.workers).reshape(shape)
 
-    why = "no register can overflow" if builder.target.stages else "exact sums"
+    why = "no register can overflow" if builder.arithmetic(node).stages else "exact sums"
     builder.step(
         (node,), f"rows {builder.dot.name}", why, action, 4 * math.prod(shape), arrays=(x.name,), made=(y.name,)
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from intsim.dispatch import machine
 from intsim.engine.exact.layout import Layout, TensorView, pack, unpack
 from intsim.engine.exact.selftest import dot
 from intsim.engine.program.analysis import analyse, byte_shift, narrowest
@@ -22,15 +23,20 @@ class ProgramBuilder:
 
     def __init__(self, graph: IntegerGraph, target: Target, keep: bool) -> None:
         """No steps yet; raises IntsimError when a layer doesn't fit the target's multiplier."""
-        self.graph, self.target, self.keep, self.dot = graph, target, keep, dot()
-        self.analysis = analyse(graph, target)
-        self.placement = place(graph, target, self.analysis, self.dot)
+        self.machine = machine(graph, target)
+        self.graph, self.keep, self.dot = self.machine.graph, keep, dot()
+        self.analysis = analyse(self.machine)
+        self.placement = place(self.machine, self.analysis, self.dot)
         self.layouts, self.views = list(self.placement.layouts), dict(self.placement.views)
         self.steps: list[Step] = []
         self.arrays: set[str] = set(graph.inputs)
         self.written: set[str] = set()  # tensors that are words by now
         self.fused: set[str] = set()
-        self.readers = graph.consumers()
+        self.readers = self.graph.consumers()
+
+    def arithmetic(self, node: Node) -> Target:
+        """The target's arithmetic for a node."""
+        return self.machine.arithmetic(node)
 
     def as_array(self, name: str) -> None:
         """Make sure that a tensor is an array."""
@@ -123,4 +129,4 @@ class ProgramBuilder:
         op = OPS[node.op]
         assert isinstance(op, Mac)
         channels = op.extent(node, *(self.graph.tensors[i].shape for i in node.inputs))[1]
-        return np.zeros((channels, len(self.target.stages)), np.int64)
+        return np.zeros((channels, len(self.arithmetic(node).stages)), np.int64)

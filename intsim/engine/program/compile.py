@@ -7,6 +7,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 
+from intsim.dispatch import SOURCES
 from intsim.engine.program import arrays, registers, words
 from intsim.engine.program.builder import ProgramBuilder
 from intsim.engine.program.program import Program
@@ -51,10 +52,15 @@ def program(graph: IntegerGraph, target: Target, keep: bool) -> Program:
     return kept[key][1]
 
 
+def _unread(builder: ProgramBuilder, node: Node) -> bool:
+    """Whether a kernel that reads what this operator reads took its place."""
+    return node.op in SOURCES and not builder.readers[node.output] and node.output not in builder.graph.outputs
+
+
 def _compiled(graph: IntegerGraph, target: Target, keep: bool) -> Program:
     builder = ProgramBuilder(graph, target, keep)
-    for node in graph.nodes:
-        if node.output in builder.fused:
+    for node in builder.graph.nodes:
+        if node.output in builder.fused or (not keep and _unread(builder, node)):
             continue
         if not any(way(builder, node) for way in WAYS.get(node.op, ())):
             arrays.definition(builder, node)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from intsim.dispatch import Machine
 from intsim.engine.exact.conv import WordConv, window
 from intsim.engine.exact.isa import Dot
 from intsim.engine.exact.layout import Layout, TensorView
@@ -41,9 +42,12 @@ class Placement:
     checks: dict[str, ConvCheck]  # overflow checks that do
 
 
-def place(graph: IntegerGraph, target: Target, analysis: Analysis, dot: Dot) -> Placement:
+def place(machine: Machine, analysis: Analysis, dot: Dot) -> Placement:
     """Lay out the words of a graph."""
-    weights = {n.output: w for n in graph.nodes if (w := _conv_weights(graph, n, target, analysis)) is not None}
+    graph = machine.graph
+    weights = {
+        n.output: w for n in graph.nodes if (w := _conv_weights(graph, n, machine.arithmetic(n), analysis)) is not None
+    }
     layouts, starts = _buffers(graph, _shifts(graph, analysis, weights))
     convs: dict[str, WordConv] = {}
     checks: dict[str, ConvCheck] = {}
@@ -60,7 +64,7 @@ def place(graph: IntegerGraph, target: Target, analysis: Analysis, dot: Dot) -> 
             if reads is not None:
                 convs[name] = reads
         else:
-            check = _conv_check(graph, node, weights[name], shift, target, analysis, dot)
+            check = _conv_check(graph, node, weights[name], shift, machine.arithmetic(node), analysis, dot)
             if check is not None:
                 checks[name] = check
             reads = None if check is None else check.conv

@@ -50,7 +50,8 @@ def _plan(builder: ProgramBuilder, node: Node) -> Plan | None:
     """A layer's way through registers, if that is known before it runs."""
     plan = builder.analysis.plans[node.output]
     shapes = [builder.graph.tensors[n].shape for n in (*node.inputs, node.output)]
-    plain = builder.target.stages and builder.target.registers.packing is None and len(node.inputs) == 1
+    target = builder.arithmetic(node)
+    plain = target.stages and target.registers.packing is None and len(node.inputs) == 1
     known = plain and builder.analysis.sound[node.output] and not plan.operands.depends_on_data()
     return plan if known and not safe(plan) and not any(0 in shape for shape in shapes) else None
 
@@ -63,9 +64,10 @@ class _Step:
     """
 
     def __init__(self, builder: ProgramBuilder, node: Node, op: Mac, plan: Plan) -> None:
-        self.node, self.plan, self.stages = node, plan, builder.target.stages
+        self.node, self.plan, self.target = node, plan, builder.arithmetic(node)
+        self.stages = self.target.stages
         self.x, self.y = (builder.graph.tensors[n] for n in (node.inputs[0], node.output))
-        order, operands = builder.target.accumulate.order, plan.operands
+        order, operands = self.target.accumulate.order, plan.operands
         self.rows = op.weight_rows(node, node.arrays["weight"] + operands.w_shift, order)
         self.late = late_terms(plan, self.rows)
         low, high = (held + operands.x_shift for held in builder.analysis.holds[self.x.name])
@@ -103,7 +105,7 @@ class _ConvStep(_Step):
     def __init__(self, builder: ProgramBuilder, node: Node, op: Conv, plan: Plan, spatial: Window) -> None:
         super().__init__(builder, node, op, plan)
         self.op, rank = op, len(self.x.shape) - 2
-        axes = kernel_axes(builder.target.accumulate.order, rank)
+        axes = kernel_axes(self.target.accumulate.order, rank)
         axes = axes if rank == 2 else tuple(a for b in axes for a in ((0,) if b == 0 else (1, 2)))
         _, channels, *size = op.padded(node, np.zeros((1, *self.x.shape[1:]), np.int64), 0).shape
         self.padded = (channels, *(1, *size)[-2:])
@@ -187,7 +189,7 @@ class _MatmulStep(_Step):
         builder.as_array(self.x.name)
 
     def _check(self, builder: ProgramBuilder) -> MatmulCheck | None:
-        weight = checkable_weights(self.node, self.plan, builder.target, axis=0)
+        weight = checkable_weights(self.node, self.plan, self.target, axis=0)
         if weight is None or self.plan.sums is None:
             return None
         nothing = np.zeros(self.channels, np.int64)

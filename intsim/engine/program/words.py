@@ -63,7 +63,7 @@ def conv(builder: ProgramBuilder, node: Node) -> bool:
             frame.arrays[node.output] = sums.reshape(shape)
 
     used = (view.buffer,) if scratch is None else (view.buffer, scratch.buffer)
-    why = "no register can overflow" if builder.target.stages else "exact sums"
+    why = "no register can overflow" if builder.arithmetic(node).stages else "exact sums"
     kernel = f"words {builder.dot.name}" + (", phases" if conv.strided else ", own border" if scratch else "")
     if rounding is not None and to is not None:
         builder.step((node, rounding), kernel, why, action, 4 * to.layout.size, buffers=(*used, to.buffer))

@@ -1,0 +1,236 @@
+"""Operators of ONNX Runtime's quantized kernels that aren't multiply-accumulates, in IEEE 754 binary32.
+
+Each is a scheme of its own, named after the operator of com.microsoft that computes it; a QDQ pattern that ONNX Runtime
+fuses runs the same kernels. `f(.)` below is one rounding to binary32.
+
+Source: microsoft/onnxruntime 1.31.1, onnxruntime/contrib_ops/cpu/quantization and onnxruntime/core/mlas/lib (qladd.cpp,
+qlmul.cpp, quantize.cpp, logistic.cpp and its FMA3 kernel), on x86-64 with AVX2 and FMA.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intsim.arithmetic.binary32 import Floats, fma, nearest, quotient
+from intsim.arithmetic.pieces import Integers
+from intsim.arithmetic.requantizers.requantizer import Operand, Reads, Requantizer, Site
+from intsim.errors import IntsimError
+
+FARTHEST = 18.0
+"""MlasLogisticConstants: beyond it the logistic function is that of this number."""
+ODD = (4.37031012579801e-11, 1.15627324459942e-07, 6.08574864600143e-05, 8.51377133304701e-03, 2.48287947061529e-01)
+EVEN = (
+    *(6.10247389755681e-13, 5.76102136993427e-09, 6.29106785017040e-06),
+    *(1.70198817374094e-03, 1.16817656904453e-01, 9.93151921023180e-01),
+)
+"""Coefficients of its rational approximation, of the numerator (an odd polynomial) and the denominator (an even one)."""
+
+
+@dataclass(frozen=True)
+class _Kernel(Requantizer):
+    """What they share: no keys, and no accumulator to multiply."""
+
+    def channel(self, scale: Fraction) -> Any:
+        """Refuses: there is no multiplier."""
+        raise IntsimError(f"scheme {self.scheme} computes {' and '.join(self.operators)}, and has no multiplier")
+
+    def multiply(self, values: Integers, scale: Fraction) -> Integers:
+        """Refuses likewise."""
+        return self.channel(scale)
+
+
+def dequantized(codes: Integers, operand: Operand) -> Floats:
+    """`f(scale * (code - zero))`."""
+    return np.asarray((codes - operand.zero).astype(np.float32) * nearest(operand.scale))
+
+
+def quantized(values: Floats, site: Site) -> Integers:
+    """`rint(f(value / step)) + zero`, as MlasQuantizeLinear; clipped far beyond any code of 16 bits."""
+    with np.errstate(over="ignore"):
+        scaled = np.asarray(values / nearest(site.step), np.float32)
+    return np.rint(np.clip(scaled, -(2.0**24), 2.0**24)).astype(np.int64) + site.zero
+
+
+@dataclass(frozen=True)
+class QLinearAdd(_Kernel):
+    """`rint(fma(a, rA, fma(b, rB, c)))` with `rA = f(sa / sy)`, `c = f(zy - f(f(rA za) + f(rB zb)))`.
+
+    Ties go to even codes after the zero point was added.
+    """
+
+    scheme: ClassVar[str] = "qlinear-add"
+    reads: ClassVar[Reads] = "codes"
+    operators: ClassVar[tuple[str, ...]] = ("add",)
+
+    def words(self) -> str:
+        """The formula."""
+        return "qlinear-add: rint(fma(a, sa/sy, fma(b, sb/sy, c))) in binary32, the zero point inside"
+
+    def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
+        """Of two tensors."""
+        if len(operands) != 2:
+            raise IntsimError(f"adds {len(operands)} tensors; {self.scheme} adds two")
+        (a, b), (left, right) = operands, site.operands
+        by_a, by_b = quotient(left.scale, site.step), quotient(right.scale, site.step)
+        zeros = np.float32(by_a * np.float32(left.zero)) + np.float32(by_b * np.float32(right.zero))
+        start = np.float32(np.float32(site.zero) - np.float32(zeros))
+        inner = fma(b.astype(np.float32), by_b, start)
+        return np.rint(fma(a.astype(np.float32), by_a, inner)).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class QLinearMul(_Kernel):
+    """`rint(f(f(f(acc) * S) + zy))`, `S = f(f(sa sb) / sy)`: ties go to even codes after the zero point was added."""
+
+    scheme: ClassVar[str] = "qlinear-mul"
+    reads: ClassVar[Reads] = "codes"
+    operators: ClassVar[tuple[str, ...]] = ("mul",)
+
+    def words(self) -> str:
+        """The formula."""
+        return "qlinear-mul: rint(float32(acc) * float32(float32(sa sb) / sy) + zy), the zero point inside"
+
+    def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
+        """Of products of codes without their zero points."""
+        (acc,) = operands
+        factor = quotient(nearest(site.unit), site.step)
+        scaled = np.asarray(acc.astype(np.float32) * factor) + np.float32(site.zero)
+        return np.rint(np.clip(scaled, -(2.0**24), 2.0**24)).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class QLinearTable(_Kernel):
+    """A table of `rint(f(x / sy)) + zy` with `x = f(sx (q - zx))`: QLinearConcat, QLinearLeakyRelu, a lone requantizer.
+
+    Codes are copied where scale and zero point are equal.
+    """
+
+    scheme: ClassVar[str] = "qlinear-table"
+    reads: ClassVar[Reads] = "codes"
+    operators: ClassVar[tuple[str, ...]] = ("concat", "leaky_relu", "requantize")
+
+    def words(self) -> str:
+        """The formula."""
+        return "qlinear-table: rint(float32(float32(sx (q - zx)) / sy)) + zy, a table of codes"
+
+    def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
+        """Of one tensor."""
+        (codes,), (operand,) = operands, site.operands
+        if not site.slope and (operand.scale, operand.zero) == (site.step, site.zero):
+            return codes
+        x = dequantized(codes, operand)
+        if site.slope:
+            x = np.where(x < 0, np.asarray(x * nearest(site.slope)), x)
+        return quantized(x, site)
+
+
+@dataclass(frozen=True)
+class QLinearAveragePool(_Kernel):
+    """The float32 mean of dequantized codes, added one after another; `rint(f(f(m / sy) + zy))`."""
+
+    scheme: ClassVar[str] = "qlinear-average-pool"
+    reads: ClassVar[Reads] = "elements"
+    operators: ClassVar[tuple[str, ...]] = ("average_pool",)
+
+    def words(self) -> str:
+        """The formula."""
+        return "qlinear-average-pool: the float32 mean of dequantized codes; rint(float32(m / sy) + zy)"
+
+    def of_elements(self, elements: Sequence[tuple[Integers, NDArray[np.bool_] | None]], site: Site) -> Integers:
+        """Padding counts only where the operator says that it does (`site.elements` other than 0)."""
+        total, count = np.zeros(elements[0][0].shape, np.float32), np.zeros(elements[0][0].shape, np.float32)
+        for codes, inside in elements:
+            x = dequantized(codes, site.operands[0])
+            total = np.asarray(total + (x if inside is None else np.where(inside, x, np.float32(0))), np.float32)
+            count += 1 if inside is None else inside
+        mean = np.asarray(total / (np.float32(site.elements) if site.elements else count), np.float32)
+        scaled = np.asarray(mean / nearest(site.step), np.float32) + np.float32(site.zero)
+        return np.rint(scaled).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class QLinearGlobalAveragePool(_Kernel):
+    """`rint(f(f(acc) * S)) + zy` of the integer sum, `S = f(sx / f(sy f(n)))`."""
+
+    scheme: ClassVar[str] = "qlinear-global-average-pool"
+    reads: ClassVar[Reads] = "codes"
+    operators: ClassVar[tuple[str, ...]] = ("global_average_pool", "average_pool", "reduce")
+
+    def words(self) -> str:
+        """The formula."""
+        return "qlinear-global-average-pool: rint(float32(acc) * float32(sx / float32(sy n))) + zy"
+
+    def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
+        """Of sums of codes without their zero points."""
+        acc = operands[0] - int(site.origin)
+        below = np.float32(nearest(site.step) * np.float32(site.elements))
+        scaled = np.asarray(acc.astype(np.float32) * quotient(site.operands[0].scale, below))
+        return np.rint(np.clip(scaled, -(2.0**24), 2.0**24)).astype(np.int64) + site.zero
+
+
+@dataclass(frozen=True)
+class QLinearSigmoid(_Kernel):
+    """A table of MLAS's rational approximation of the logistic function, with fused multiply-adds."""
+
+    scheme: ClassVar[str] = "qlinear-sigmoid"
+    reads: ClassVar[Reads] = "table"
+    operators: ClassVar[tuple[str, ...]] = ("table",)
+
+    def words(self) -> str:
+        """The formula."""
+        return "qlinear-sigmoid: a table of codes, of MLAS's float32 logistic function"
+
+    def of_table(self, codes: Integers, function: str, site: Site) -> Integers:
+        """Of a Sigmoid."""
+        if function not in ("Sigmoid", "QLinearSigmoid"):
+            raise IntsimError(f"is a table of {function or 'several functions'}; {self.scheme} computes Sigmoid")
+        return quantized(logistic(dequantized(codes, site.operands[0])), site)
+
+
+@dataclass(frozen=True)
+class QLinearSoftmax(_Kernel):
+    """A table of exponentials, their float32 sum in order, `rint(f(f(e * Y) / sum)) + zy` with `Y = floor(f(1 / sy))`."""
+
+    scheme: ClassVar[str] = "qlinear-softmax"
+    reads: ClassVar[Reads] = "elements"
+    operators: ClassVar[tuple[str, ...]] = ("softmax",)
+
+    def words(self) -> str:
+        """The formula."""
+        return "qlinear-softmax: float32 table of exponentials, summed in order; rint(e floor(1/sy) / sum) + zy"
+
+    def of_elements(self, elements: Sequence[tuple[Integers, NDArray[np.bool_] | None]], site: Site) -> Integers:
+        """Rows; a code of 128 of a signed output wraps to -128."""
+        codes = np.stack([c for c, _ in elements])
+        scale = float(nearest(site.operands[0].scale))
+        shift = max(0.0, math.log(float(np.finfo(np.float32).max) / len(codes)) - 5) / scale
+        table = np.exp((np.arange(256) - 255 + shift) * scale).astype(np.float32)
+        e = table[codes + 255 - codes.max(axis=0)]
+        total = np.zeros(e.shape[1:], np.float32)
+        for one in e:
+            total = np.asarray(total + one, np.float32)
+        top = np.floor(quotient(1, site.step))
+        out = np.rint(np.asarray(np.asarray(e * top, np.float32) / total, np.float32)).astype(np.int64) + site.zero
+        return np.where(out == 128, -128, out) if site.signed else out
+
+
+def logistic(x: Floats) -> Floats:
+    """`p / q + 1/2` with p odd and q even in x, both by Horner's rule with fused multiply-adds."""
+    x = np.clip(x, np.float32(-FARTHEST), np.float32(FARTHEST))
+    square = np.asarray(x * x, np.float32)
+    parts = []
+    for coefficients in (ODD, EVEN):
+        value = np.full(x.shape, np.float32(coefficients[0]), np.float32)
+        for c in coefficients[1:]:
+            value = fma(value, square, np.float32(c))
+        parts.append(value)
+    p = np.asarray(parts[0] * x, np.float32)
+    out = np.asarray(p / parts[1], np.float32) + np.float32(0.5)
+    return np.asarray(np.clip(out, np.float32(0), np.float32(1)))

@@ -1,0 +1,336 @@
+"""A graph as a target runs it: of each node the arithmetic that its rules choose, and the constants its kernels have.
+
+A kernel of a library is a multiply-accumulate with the requantizer behind it, or a pool, a sum, a product or a
+concatenation with it; in the graph these are several nodes. A requantizer is asked for by the operator whose result it
+takes, so that both are of one kernel. Movement of codes between them (reshape, transpose) belongs to neither.
+
+Where a scheme makes its constants of scales apart, or computes from codes or elements instead of exact sums, the node is
+exchanged for one that says so: a requantizer with other constants, a table of codes, or a `fused` node that reads what
+the operator in front reads. All other nodes stay, and every tensor keeps its name.
+"""
+
+from __future__ import annotations
+
+import operator
+import weakref
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from intsim.arithmetic.integers import IntegerType
+from intsim.arithmetic.pieces import Formula
+from intsim.arithmetic.requantizers.requantizer import Operand, Requantizer, Site
+from intsim.errors import IntsimError
+from intsim.graph import LIMIT, IntegerGraph, Node, Rationals, Tensor
+from intsim.ops import LAYER_ENDS, OPS, Mac
+from intsim.ops.fused import clipped
+from intsim.ops.pieces import pieces_json
+from intsim.ops.requantize import formulas
+from intsim.ops.table import MOST_CODES
+from intsim.targets import Target
+from intsim.targets.rules import Facts
+
+MOVES = ("reshape", "transpose", "gather")
+"""What may lie between an operator and its requantizer."""
+SOURCES = {
+    "sum_pool": "average_pool",
+    "reduce_sum": "reduce",
+    "mul": "mul",
+    "concat": "concat",
+    "interpolate": "resize",
+    "softmax": "softmax",
+    "layer_norm": "layer_norm",
+}
+"""Operators by the node whose integers a requantizer takes."""
+GLOBAL = ("GlobalAveragePool", "QLinearGlobalAveragePool")
+MOST_MACHINES = 4
+"""Machines of a graph that are kept."""
+
+
+@dataclass
+class Machine:
+    """A graph on a target: `graph` is what runs. Its nodes, and those of the graph it is made of, go by their outputs."""
+
+    graph: IntegerGraph
+    target: Target
+    own: dict[str, Target] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Nodes by their outputs."""
+        self._nodes = {n.output: n for n in self.graph.nodes}
+
+    def arithmetic(self, node: Node) -> Target:
+        """The target's arithmetic for a node, as a target without rules."""
+        return self.own.get(node.output, self.target)
+
+    def node(self, node: Node) -> Node:
+        """What runs in a node's place."""
+        return self._nodes.get(node.output, node)
+
+
+_Kept = OrderedDict[tuple[Target, str], tuple[list[object], Machine]]
+_machines: dict[int, tuple[weakref.ref[IntegerGraph], _Kept]] = {}
+
+
+def machine(graph: IntegerGraph, target: Target) -> Machine:
+    """A graph as a target runs it, kept while its nodes and tensors are the same ones.
+
+    Raises:
+        IntsimError: the target refuses a node; one line that names both.
+    """
+    if not target.when and not _exchanges(target.requantize):
+        return Machine(graph, target)
+    number = id(graph)
+    if number not in _machines or _machines[number][0]() is not graph:
+        _machines[number] = weakref.ref(graph, lambda _: _machines.pop(number, None)), OrderedDict()
+    kept, key = _machines[number][1], (target, target.name)
+    parts: list[object] = [*graph.nodes, *graph.tensors.values()]
+    if key not in kept or len(kept[key][0]) != len(parts) or not all(map(operator.is_, kept[key][0], parts)):
+        kept[key] = parts, _machine(graph, target)
+    kept.move_to_end(key)
+    while len(kept) > MOST_MACHINES:
+        kept.popitem(last=False)
+    return kept[key][1]
+
+
+def arithmetic(target: Target, graph: IntegerGraph, node: Node) -> Target:
+    """The target's arithmetic for a node of a graph, as a target without rules. Raises IntsimError as `machine` does."""
+    return machine(graph, target).arithmetic(node)
+
+
+def _exchanges(requantizer: Requantizer) -> bool:
+    return requantizer.converts or requantizer.reads != "sum"
+
+
+def _machine(graph: IntegerGraph, target: Target) -> Machine:
+    makers = {n.output: n for n in graph.nodes}
+    made = IntegerGraph(graph.name, {n: graph.tensors[n] for n in graph.inputs}, [], graph.inputs, graph.outputs)
+    own: dict[str, Target] = {}
+    for node in graph.nodes:
+        runs, chosen = node, target.plain
+        if isinstance(OPS[node.op], Mac) or node.op in LAYER_ENDS:
+            source = node if isinstance(OPS[node.op], Mac) else _source(makers, node)
+            try:
+                chosen = target.of(_facts(graph, node, source))
+                if node.op in LAYER_ENDS and _exchanges(chosen.requantize):
+                    runs = _exchanged(graph, node, source, chosen.requantize)
+            except IntsimError as error:
+                raise IntsimError(f"node {node.shown}: target {target.name}: {error}") from None
+            own[node.output] = chosen
+        made.add(runs, _described(graph, made, runs, chosen))
+    return Machine(made, target.plain, own)
+
+
+def _described(graph: IntegerGraph, made: IntegerGraph, node: Node, chosen: Target) -> Tensor:
+    """A tensor with the range of the codes that the target can make, where that isn't the range of exact ones."""
+    before = graph.tensors[node.output]
+    inputs = [made.tensors[i] for i in node.inputs]
+    if node.op == "requantize" and not chosen.requantize.exact:
+        low, high = node.attributes["low"], node.attributes["high"]
+        low, high = before.low if low is None else low, before.high if high is None else high
+    elif node.op == "fused" or node.attributes.get("machine") or any(t is not graph.tensors[t.name] for t in inputs):
+        try:
+            low, high = OPS[node.op].value_range(node, *inputs)
+        except IntsimError:  # it says nothing of codes that exact arithmetic never makes
+            low, high = -LIMIT, LIMIT
+    else:
+        return before
+    return before if (low, high) == (before.low, before.high) else replace(before, low=low, high=high)
+
+
+def _source(makers: dict[str, Node], node: Node) -> Node:
+    """The operator whose integers a requantizer takes; the node itself where these are codes or it has several."""
+    if node.op != "requantize" or len(node.inputs) != 1:
+        return node
+    maker = makers.get(node.inputs[0])
+    while maker is not None and maker.op in MOVES and len(maker.inputs) == 1:
+        maker = makers.get(maker.inputs[0])
+    return maker if maker is not None and (isinstance(OPS[maker.op], Mac) or maker.op in SOURCES) else node
+
+
+def _facts(graph: IntegerGraph, node: Node, source: Node) -> Facts:
+    """What rules ask of a multiply-accumulate, a requantizer or a table."""
+    layer = tuple(dict.fromkeys(n for x in (source, node) for n in (x.shown, x.source, x.module, x.name) if n))
+    activation = _name(graph.tensors[source.inputs[0]].type) if source.inputs else None
+    same: dict[str, Any] = {"activation": activation, "layer": layer}
+    if source.op == "matmul":
+        constant = len(source.inputs) == 1
+        weight = _weight(source) if constant else _name(graph.tensors[source.inputs[1]].type)
+        channels = graph.tensors[source.output].shape[-1]
+        return Facts("dense" if constant else "matmul", source.source_op, weight=weight, channels=channels, **same)
+    if isinstance(OPS[source.op], Mac):
+        shape, groups = source.arrays["weight"].shape, source.attributes.get("groups", 1)
+        channels = graph.tensors[source.output].shape[1]
+        op = "conv_transpose" if source.op == "conv_transpose" else "conv"
+        if op == "conv" and groups > 1 and shape[1] == 1:
+            op = "depthwise"
+        more = {"weight": _weight(source), "channels": channels, "multiplier": channels // groups}
+        return Facts(op, source.source_op, **more, **_window(graph, source), **same)
+    if source is not node:
+        op = "global_average_pool" if source.source_op in GLOBAL else SOURCES[source.op]
+        return Facts(op, source.source_op or None, **_window(graph, source), **same)
+    if node.op == "table":
+        functions = node.attributes.get("functions", [])
+        return Facts("table", functions[0] if len(functions) == 1 else node.source_op or None, **same)
+    if len(node.inputs) > 1:
+        return Facts("add", node.source_op or None, **same)
+    bent = any(sum(1 for _, scale, _ in pieces if Fraction(scale)) > 1 for pieces in node.attributes["pieces"])
+    return Facts("leaky_relu" if bent else "requantize", node.source_op or None, **same)
+
+
+def _window(graph: IntegerGraph, node: Node) -> dict[str, Any]:
+    """Kernel, stride, dilation and padding of a window, if the node has one."""
+    at = node.attributes
+    if "strides" not in at:
+        return {}
+    kernel = node.arrays["weight"].shape[2:] if node.op != "sum_pool" else tuple(at["kernel"])
+    dilations, pads = at.get("dilations", [1] * len(kernel)), at["pads"]
+    half = [d * (k - 1) // 2 for k, d in zip(kernel, dilations, strict=True)] * 2
+    return {
+        "padded": "no" if not any(pads) else "half" if list(pads) == half else "other",
+        "kernel": "x".join(map(str, kernel)),
+        "stride": "x".join(map(str, at["strides"])),
+        "dilation": "x".join(map(str, dilations)),
+        "whole": not any(pads) and tuple(kernel) == tuple(graph.tensors[node.inputs[0]].shape[2:]),
+    }
+
+
+def _weight(node: Node) -> str | None:
+    return _name(IntegerType(**node.attributes["weight_type"])) if "weight_type" in node.attributes else None
+
+
+def _name(kind: IntegerType | None) -> str | None:
+    """As rules write it."""
+    return None if kind is None else f"{'s' if kind.signed else 'u'}{kind.bits}"
+
+
+def _exchanged(graph: IntegerGraph, node: Node, source: Node, requantizer: Requantizer) -> Node:
+    """What runs in the place of a requantizer or a table; raises IntsimError where the scheme has no such kernel."""
+    if node.op == "table":
+        if requantizer.reads != "table":
+            return node
+        return _table(graph, node, [None], [_site(graph, node, node, None, ())], requantizer)
+    cells = tuple(node.attributes["cells"])
+    own = formulas(node)
+    sites = [_site(graph, node, source, f, index) for f, index in zip(own, np.ndindex(*cells), strict=True)]
+    if requantizer.reads == "sum":
+        converted = [requantizer.converted(f, s) for f, s in zip(own, sites, strict=True)]
+        zeros = {f.zero for f in converted}
+        if len(zeros) != 1:
+            raise IntsimError("its channels have zero points of their own, which no such kernel has")
+        changes = {"pieces": pieces_json([list(f.pieces) for f in converted]), "zero": zeros.pop()}
+        return replace(node, attributes={**node.attributes, **changes})
+    if requantizer.reads == "table":
+        raise IntsimError(f"scheme {requantizer.scheme} computes tables of functions, not a requantizer")
+    if requantizer.reads == "codes" and len(node.inputs) == 1 and _codes(graph, node) is not None:
+        return _table(graph, node, own, sites, requantizer)
+    if len(set(zip(own, sites, strict=True))) != 1:
+        raise IntsimError(f"has parameters of its own for each channel; scheme {requantizer.scheme} takes one scale")
+    reads = None if requantizer.reads == "codes" else source
+    if requantizer.reads == "elements" and (source is node or len(source.inputs) != 1):
+        raise IntsimError(f"scheme {requantizer.scheme} computes {' and '.join(requantizer.operators)} only")
+    at = {
+        "requantizer": requantizer, "source": reads, "formula": own[0], "site": sites[0],
+
+            "output": list(graph.tensors[node.output].shape),
+            "low": node.attributes["low"],
+            "high": node.attributes["high"]
+        ,
+    }
+    inputs = node.inputs if reads is None else reads.inputs
+    return replace(node, op="fused", inputs=inputs, attributes=at, arrays={})
+
+
+def _codes(graph: IntegerGraph, node: Node) -> tuple[int, int] | None:
+    """Ends of the integers that arrive, if a table may list them."""
+    tensor = graph.tensors[node.inputs[0]]
+    low, high = (tensor.low, tensor.high) if tensor.type is None else (tensor.type.min, tensor.type.max)
+    low, high = min(low, tensor.low), max(high, tensor.high)
+    return (low, high) if high - low < MOST_CODES else None
+
+
+def _table(
+    graph: IntegerGraph,
+    node: Node,
+    own: Sequence[Formula | None],
+    sites: list[Site],
+    requantizer: Requantizer,
+) -> Node:
+    """A table of what the machine makes of each code."""
+    if node.op == "table":
+        low, count = int(node.attributes["low"]), node.arrays["table"].shape[1]
+        codes = np.arange(low, low + count)
+        if len(node.arrays["table"]) != 1:
+            raise IntsimError(f"has tables of its own for each channel; scheme {requantizer.scheme} makes one")
+        function = _facts(graph, node, node).function or ""
+        kind = graph.tensors[node.output].type
+        if kind is None:
+            raise IntsimError("makes no codes of a declared type")
+        entries = np.clip(requantizer.of_table(codes, function, sites[0]), kind.min, kind.max)[None]
+        return replace(node, attributes={**node.attributes, "machine": True}, arrays={**node.arrays, "table": entries})
+    reach = _codes(graph, node)
+    assert reach is not None
+    codes = np.arange(reach[0], reach[1] + 1)
+    done: dict[Any, Any] = {}
+    for key in zip(own, sites, strict=True):
+        if key not in done:
+            formula, site = key
+            assert formula is not None
+            done[key] = clipped(requantizer.of_codes([codes], site), formula)
+    table = np.stack([done[key] for key in zip(own, sites, strict=True)])
+    at = {"low": reach[0], "cells": node.attributes["cells"], "functions": [requantizer.scheme], "machine": True}
+    return replace(node, op="table", attributes=at, arrays={"table": table})
+
+
+def _site(graph: IntegerGraph, node: Node, source: Node, formula: Formula | None, index: tuple[int, ...]) -> Site:
+    """What a kernel is given of one cell."""
+    out, acc = graph.tensors[node.output], graph.tensors[node.inputs[0]]
+    step = _at(out.scale, index, node, graph)
+    zero = -_at(out.offset, index, node, graph) / step
+    if zero.denominator != 1:
+        raise IntsimError("its zero point is no integer")
+    read = [graph.tensors[i] for i in (source.inputs if source.op not in ("concat",) else node.inputs)]
+    operands = tuple(
+        Operand(s := _at(t.scale, index, node, graph), _zero(_at(t.offset, index, node, graph), s)) for t in read
+    )
+    unit, slope = _at(acc.scale, index, node, graph), Fraction(0)
+    bias, elements, stored = 0, 1, source.arrays.get("bias")
+    if isinstance(OPS[source.op], Mac) and stored is not None and stored.size == prod(node.attributes["cells"]):
+        bias = int(stored.reshape(node.attributes["cells"])[index])
+    if source.op == "sum_pool":
+        weights = np.unique(source.arrays["weight"]).tolist()
+        elements = int(operands[0].scale / unit / weights[0]) if len(weights) == 1 else 0
+    if source.op == "reduce_sum":
+        elements = prod(graph.tensors[source.inputs[0]].shape[a] for a in source.attributes["axes"])
+    if formula is not None and source is node:
+        scales = [s for _, s, _ in formula.pieces if s]
+        slope = scales[0] / scales[-1] if len(scales) == 2 else slope
+    signed = out.type is not None and out.type.signed
+    origin = -_at(acc.offset, index, node, graph) / unit
+    return Site(operands, unit, origin, step, int(zero), bias, elements, slope, signed)
+
+
+def _zero(offset: Fraction, scale: Fraction) -> int:
+    zero = -offset / scale
+    if zero.denominator != 1:
+        raise IntsimError("a zero point of its operands is no integer")
+    return int(zero)
+
+
+def _at(values: Rationals, index: tuple[int, ...], node: Node, graph: IntegerGraph) -> Fraction:
+    """The parameter of a cell; parameters broadcast against the tensor as cells do."""
+    if values.size == 1:
+        return Fraction(values.reshape(-1)[0])
+    shape = tuple(node.attributes["cells"]) if "cells" in node.attributes else ()
+    rank = max(len(shape), values.ndim)
+    full = (0,) * (rank - len(index)) + tuple(index)
+    own = (1,) * (rank - values.ndim) + values.shape
+    cells = (1,) * (rank - len(shape)) + shape
+    if any(size > 1 and c == 1 for size, c in zip(own, cells, strict=True)):
+        raise IntsimError("an operand has scales of its own for each channel where its quantizer has one")
+    return Fraction(values.reshape(own)[tuple(i if size > 1 else 0 for i, size in zip(full, own, strict=True))])

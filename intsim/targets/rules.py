@@ -1,0 +1,184 @@
+"""Rules of a target: arithmetic of its own for some operators, operand types, shapes or layers.
+
+A library has several kernels, and which one runs a layer decides what comes out: the depthwise kernel may saturate where
+the others don't. `[[when]]` tables of a target file say so: conditions, and the tables that hold instead of the
+target's own. They are tried in their order; the first whose conditions all hold decides.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+from pydantic_core import PydanticCustomError
+
+from intsim.targets.grammar import ALLOWED, TABLES, Accumulate, Line, Operands, Requantize, Table
+
+OPERATORS = (
+    "conv",
+    "depthwise",
+    "conv_transpose",
+    "dense",
+    "matmul",
+    "add",
+    "mul",
+    "concat",
+    "average_pool",
+    "global_average_pool",
+    "reduce",
+    "resize",
+    "leaky_relu",
+    "softmax",
+    "layer_norm",
+    "requantize",
+    "table",
+)
+"""Operators that a rule can name: what a machine computes in its own way, as a file's operators come out of lowering."""
+MACS = ("conv", "depthwise", "conv_transpose", "dense", "matmul")
+"""Those of them that multiply and accumulate."""
+CONDITIONS = (
+    "op",
+    "function",
+    "activation",
+    "weight",
+    "padded",
+    "kernel",
+    "stride",
+    "dilation",
+    "multiple_of",
+    "multiplier",
+    "whole",
+    "layer",
+)
+
+
+class Facts(NamedTuple):
+    """What rules ask of a node; what has no meaning for its operator is None.
+
+    `function` is the file's operator behind a table ("Sigmoid"); `activation`, `weight` the declared types of its operands
+    ("u8"); `padded` "no", "half" ((kernel - 1) / 2 on every side) or "other"; `kernel`, `stride`, `dilation` one number an
+    axis, as in "3x3"; `channels` of the output, `multiplier` of them a group; `whole`: the window is the whole input; `layer` the names of the layer.
+    """
+
+    op: str
+    function: str | None = None
+    activation: str | None = None
+    weight: str | None = None
+    padded: str | None = None
+    kernel: str | None = None
+    stride: str | None = None
+    dilation: str | None = None
+    channels: int | None = None
+    multiplier: int | None = None
+    whole: bool | None = None
+    layer: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """In words: `depthwise, activation s8, weight s8, kernel 3x3`."""
+        words = [self.op if self.function is None else f"{self.op} ({self.function})"]
+        for key in ("activation", "weight", "kernel"):
+            words += [f"{key} {value}"] if (value := getattr(self, key)) is not None else []
+        return ", ".join(words)
+
+
+def _several(value: Any) -> Any:
+    """One word as a list of one."""
+    return (value,) if isinstance(value, (str, int)) else tuple(value) if isinstance(value, list) else value
+
+
+def _operands(value: Any) -> Any:
+    return "any" if value == "any" else value
+
+
+Operator = Literal[OPERATORS]  # type: ignore[valid-type]
+OperandName = Annotated[str, Field(pattern=r"^[su]([1-9]|[12][0-9]|3[0-2])$")]
+Sizes = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,4}(x[1-9][0-9]{0,4})*$")]
+EachSize = Annotated[tuple[Sizes, ...], BeforeValidator(_several), Field(min_length=1, strict=False)]
+Types = Annotated[tuple[OperandName, ...], BeforeValidator(_several), Field(min_length=1, strict=False)]
+Names = Annotated[tuple[Line, ...], BeforeValidator(_several), Field(min_length=1, strict=False)]
+
+
+class When(Table):
+    """One rule: conditions, all of which must hold, and what is then instead of the target's own tables.
+
+    `op` is one operator or several; the other conditions are left out where they don't matter. `refused` gives the
+    reason for which the target has no result, instead of tables.
+    """
+
+    op: Annotated[tuple[Operator, ...], BeforeValidator(_several), Field(min_length=1, strict=False)] | None = None
+    function: Names | None = None
+    activation: Types | None = None
+    weight: Types | None = None
+    padded: Literal[True, False, "half"] | None = None
+    kernel: EachSize | None = None
+    stride: EachSize | None = None
+    dilation: EachSize | None = None
+    multiple_of: Annotated[int, Field(ge=2, le=65536)] | None = None
+    multiplier: (
+        Annotated[tuple[PositiveInt, ...], BeforeValidator(_several), Field(min_length=1, strict=False)] | None
+    ) = None
+    whole: bool | None = None
+    layer: Names | None = None
+    operands: Annotated[Operands | Literal["any"], BeforeValidator(_operands)] | None = None
+    accumulate: Accumulate | None = None
+    requantize: Requantize | None = None
+    refused: Line | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> When:
+        """A rule refuses, or gives tables, or says that the target's own hold."""
+        if self.refused is not None and any(x is not None for x in (self.operands, self.accumulate, self.requantize)):
+            raise PydanticCustomError("both", "refused")
+        return self
+
+    def holds(self, facts: Facts) -> bool:
+        """Whether every condition does."""
+        return (
+            _one_of(facts.op, self.op)
+            and _one_of(facts.function, self.function)
+            and _one_of(facts.activation, self.activation)
+            and _one_of(facts.weight, self.weight)
+            and self._padded(facts.padded)
+            and _one_of(facts.kernel, self.kernel)
+            and _one_of(facts.stride, self.stride)
+            and _one_of(facts.dilation, self.dilation)
+            and (self.multiple_of is None or (facts.channels is not None and facts.channels % self.multiple_of == 0))
+            and (self.multiplier is None or facts.multiplier in self.multiplier)
+            and (self.whole is None or facts.whole == self.whole)
+            and (self.layer is None or any(fnmatchcase(name, p) for name in facts.layer for p in self.layer))
+        )
+
+    def _padded(self, fact: str | None) -> bool:
+        if self.padded is None:
+            return True
+        if fact is None:
+            return False
+        return fact == "half" if self.padded == "half" else (fact != "no") == self.padded
+
+    def conditions(self) -> str:
+        """In words: `depthwise, activation u8, kernel 3x3 or 5x5`."""
+        parts = []
+        for key in CONDITIONS:
+            value = getattr(self, key)
+            if value is None:
+                continue
+            words = " or ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            if key == "padded":
+                words = {True: "padded", False: "not padded", "half": "padded by half the kernel"}[value]
+            elif key == "whole":
+                words = "over the whole input" if value else "not over the whole input"
+            elif key == "multiple_of":
+                words = f"channels a multiple of {value}"
+            elif key != "op":
+                words = f"{key} {words}"
+            parts.append(words)
+        return ", ".join(parts) or "anything else"
+
+
+def _one_of(fact: str | None, allowed: tuple[str, ...] | None) -> bool:
+    return allowed is None or fact in allowed
+
+
+TABLES["when"] = When
+ALLOWED["op"] = f"one or several of {', '.join(OPERATORS)}"
