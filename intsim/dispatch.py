@@ -4,9 +4,9 @@ A kernel of a library is a multiply-accumulate with the requantizer behind it, o
 concatenation with it; in the graph these are several nodes. A requantizer is asked for by the operator whose result it
 takes, so that both are of one kernel. Movement of codes between them (reshape, transpose) belongs to neither.
 
-Where a scheme makes its constants of scales apart, or computes from codes or elements instead of exact sums, the node is
-exchanged for one that says so: a requantizer with other constants, a table of codes, or a `fused` node that reads what
-the operator in front reads. All other nodes stay, and every tensor keeps its name.
+Where a scheme makes its constants of scales apart, or computes from codes or elements instead of exact sums, the node
+is exchanged for one that says so: a requantizer with other constants, a table of codes, or a `fused` node that reads
+what the operator in front reads. All other nodes stay, and every tensor keeps its name.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from typing import Any
 
 import numpy as np
 
+from intsim.arithmetic.accumulate import restarted
 from intsim.arithmetic.integers import IntegerType
 from intsim.arithmetic.pieces import Formula
-from intsim.arithmetic.requantizers.requantizer import Operand, Requantizer, Site
+from intsim.arithmetic.requantizers.requantizer import Operand, Requantizer, Site, listed
 from intsim.errors import IntsimError
-from intsim.graph import LIMIT, IntegerGraph, Node, Rationals, Tensor
+from intsim.graph import LIMIT, IntArray, IntegerGraph, Node, Rationals, Tensor
 from intsim.ops import LAYER_ENDS, OPS, Mac
 from intsim.ops.fused import clipped
 from intsim.ops.pieces import pieces_json
@@ -54,7 +55,8 @@ MOST_MACHINES = 4
 
 @dataclass
 class Machine:
-    """A graph on a target: `graph` is what runs. Its nodes, and those of the graph it is made of, go by their outputs."""
+    """A graph on a target: `graph` is what runs. Its nodes, and those of the graph it is made of, go by their
+    outputs."""
 
     graph: IntegerGraph
     target: Target
@@ -83,7 +85,8 @@ def machine(graph: IntegerGraph, target: Target) -> Machine:
     Raises:
         IntsimError: the target refuses a node; one line that names both.
     """
-    if not target.when and not _exchanges(target.requantize):
+    tapped = bool(target.stages) and isinstance(target.stages[0].restart, str)
+    if not target.when and not tapped and not _exchanges(target.requantize):
         return Machine(graph, target)
     number = id(graph)
     if number not in _machines or _machines[number][0]() is not graph:
@@ -99,7 +102,8 @@ def machine(graph: IntegerGraph, target: Target) -> Machine:
 
 
 def arithmetic(target: Target, graph: IntegerGraph, node: Node) -> Target:
-    """The target's arithmetic for a node of a graph, as a target without rules. Raises IntsimError as `machine` does."""
+    """The target's arithmetic for a node of a graph, as a target without rules. Raises IntsimError as `machine`
+    does."""
     return machine(graph, target).arithmetic(node)
 
 
@@ -116,14 +120,29 @@ def _machine(graph: IntegerGraph, target: Target) -> Machine:
         if isinstance(OPS[node.op], Mac) or node.op in LAYER_ENDS:
             source = node if isinstance(OPS[node.op], Mac) else _source(makers, node)
             try:
-                chosen = target.of(_facts(graph, node, source))
+                facts = _facts(graph, node, source)
+                chosen = _restarted(graph, source, target.of(facts))
                 if node.op in LAYER_ENDS and _exchanges(chosen.requantize):
+                    _check(graph, node, source, facts, chosen.requantize)
                     runs = _exchanged(graph, node, source, chosen.requantize)
             except IntsimError as error:
                 raise IntsimError(f"node {node.shown}: target {target.name}: {error}") from None
             own[node.output] = chosen
         made.add(runs, _described(graph, made, runs, chosen))
     return Machine(made, target.plain, own)
+
+
+def _restarted(graph: IntegerGraph, node: Node, chosen: Target) -> Target:
+    """With the places at which groups restart as numbers of the layer's products."""
+    if not chosen.stages or not isinstance(chosen.stages[0].restart, str) or not isinstance(OPS[node.op], Mac):
+        return chosen
+    weight = node.arrays.get("weight")
+    depth = graph.tensors[node.inputs[0]].shape[-1]
+    channels = depth
+    if weight is not None and node.op != "matmul":
+        channels, depth = weight.shape[1], prod(weight.shape[1:])
+    path = chosen.accumulate.model_copy(update={"stages": restarted(chosen.stages, channels, depth)})
+    return chosen.model_copy(update={"accumulate": path})
 
 
 def _described(graph: IntegerGraph, made: IntegerGraph, node: Node, chosen: Target) -> Tensor:
@@ -167,7 +186,7 @@ def _facts(graph: IntegerGraph, node: Node, source: Node) -> Facts:
         shape, groups = source.arrays["weight"].shape, source.attributes.get("groups", 1)
         channels = graph.tensors[source.output].shape[1]
         op = "conv_transpose" if source.op == "conv_transpose" else "conv"
-        if op == "conv" and groups > 1 and shape[1] == 1:
+        if op == "conv" and shape[1] == 1 and (groups > 1 or channels == 1):
             op = "depthwise"
         more = {"weight": _weight(source), "channels": channels, "multiplier": channels // groups}
         return Facts(op, source.source_op, **more, **_window(graph, source), **same)
@@ -209,6 +228,17 @@ def _name(kind: IntegerType | None) -> str | None:
     return None if kind is None else f"{'s' if kind.signed else 'u'}{kind.bits}"
 
 
+def _check(graph: IntegerGraph, node: Node, source: Node, facts: Facts, requantizer: Requantizer) -> None:
+    """Raise IntsimError where a scheme of operators is asked for another one, or for integers that are no codes."""
+    if not requantizer.operators:
+        return
+    if facts.op not in requantizer.operators:
+        raise IntsimError(f"scheme {requantizer.scheme} computes {listed(requantizer.operators)}, not {facts.op}")
+    read = source.inputs if source is not node else node.inputs
+    if any(graph.tensors[i].type is None for i in read):
+        raise IntsimError(f"reads integers that no quantizer made; scheme {requantizer.scheme} takes codes")
+
+
 def _exchanged(graph: IntegerGraph, node: Node, source: Node, requantizer: Requantizer) -> Node:
     """What runs in the place of a requantizer or a table; raises IntsimError where the scheme has no such kernel."""
     if node.op == "table":
@@ -235,12 +265,13 @@ def _exchanged(graph: IntegerGraph, node: Node, source: Node, requantizer: Requa
     if requantizer.reads == "elements" and (source is node or len(source.inputs) != 1):
         raise IntsimError(f"scheme {requantizer.scheme} computes {' and '.join(requantizer.operators)} only")
     at = {
-        "requantizer": requantizer, "source": reads, "formula": own[0], "site": sites[0],
-
-            "output": list(graph.tensors[node.output].shape),
-            "low": node.attributes["low"],
-            "high": node.attributes["high"]
-        ,
+        "requantizer": requantizer,
+        "source": reads,
+        "formula": own[0],
+        "site": sites[0],
+        "output": list(graph.tensors[node.output].shape),
+        "low": node.attributes["low"],
+        "high": node.attributes["high"],
     }
     inputs = node.inputs if reads is None else reads.inputs
     return replace(node, op="fused", inputs=inputs, attributes=at, arrays={})
@@ -298,6 +329,11 @@ def _site(graph: IntegerGraph, node: Node, source: Node, formula: Formula | None
     operands = tuple(
         Operand(s := _at(t.scale, index, node, graph), _zero(_at(t.offset, index, node, graph), s)) for t in read
     )
+    if formula is not None and len(node.inputs) > 1:
+        operands = tuple(
+            o._replace(sign=1 if int(_cell_value(c, index, node)) * formula.pieces[-1][1] >= 0 else -1)
+            for o, c in zip(operands, node.arrays["coefficients"], strict=True)
+        )
     unit, slope = _at(acc.scale, index, node, graph), Fraction(0)
     bias, elements, stored = 0, 1, source.arrays.get("bias")
     if isinstance(OPS[source.op], Mac) and stored is not None and stored.size == prod(node.attributes["cells"]):
@@ -313,6 +349,11 @@ def _site(graph: IntegerGraph, node: Node, source: Node, formula: Formula | None
     signed = out.type is not None and out.type.signed
     origin = -_at(acc.offset, index, node, graph) / unit
     return Site(operands, unit, origin, step, int(zero), bias, elements, slope, signed)
+
+
+def _cell_value(values: IntArray, index: tuple[int, ...], node: Node) -> int:
+    """The coefficient of a cell."""
+    return int(np.broadcast_to(values, tuple(node.attributes["cells"]))[index])
 
 
 def _zero(offset: Fraction, scale: Fraction) -> int:

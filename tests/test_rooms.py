@@ -26,31 +26,33 @@ ROOMS = {
     "ops": "arithmetic arithmetic.requantizers errors graph reals | numpy",
     "mac": "arithmetic errors graph ops | numpy",
     "frontend": "arithmetic errors graph jit ops reals | google numpy onnx",
-    "targets": "arithmetic arithmetic.requantizers errors | pydantic",
+    "targets": "arithmetic arithmetic.requantizers errors | pydantic pydantic_core",
+    "dispatch": "arithmetic arithmetic.requantizers errors graph ops targets | numpy",
     "engine": "",
     "engine.threads": "errors",
     "engine.requantize": "arithmetic arithmetic.requantizers errors graph jit ops targets | numpy",
     "engine.exact": "engine.requantize engine.threads errors graph jit | llvmlite numba numpy",
     "engine.registers": "arithmetic engine.exact engine.threads errors graph jit | llvmlite numba numpy",
-    "engine.node": "arithmetic engine.registers engine.requantize graph mac ops targets | numpy",
-    "engine.program": "engine.exact engine.node engine.registers engine.requantize engine.threads graph mac ops targets"
-    " | numpy",
-    "engine.run": "engine.node engine.program graph targets | numpy",
+    "engine.node": "arithmetic dispatch engine.registers engine.requantize errors graph mac ops targets | numpy",
+    "engine.program": "dispatch engine.exact engine.node engine.registers engine.requantize engine.threads graph mac"
+    " ops targets | numpy",
+    "engine.run": "dispatch engine.node engine.program graph targets | numpy",
     "engine.telemetry": "arithmetic errors graph jit mac ops targets | numpy",
     "engine.warmup": "arithmetic engine.run engine.telemetry errors graph ops targets | numpy",
     "inputs": "errors frontend | numpy",
     "model": "engine.run engine.threads errors frontend graph inputs notebook targets | numpy onnx",
     "verification.reference": "errors | numpy onnx",
-    "verification": "engine.run errors frontend graph inputs model notebook ops search_path targets"
+    "verification": "dispatch engine.run errors frontend graph inputs model notebook ops search_path targets"
     " verification.reference | numpy onnx onnxruntime qonnx",
-    "proofs": "arithmetic arithmetic.requantizers engine.run errors frontend graph inputs mac model notebook ops"
-    " targets verification verification.reference | numpy onnx pydantic",
-    "explore": "arithmetic arithmetic.requantizers engine.run engine.telemetry errors graph inputs mac model notebook"
-    " ops proofs targets verification | numpy onnx",
+    "proofs": "arithmetic arithmetic.requantizers dispatch engine.run errors frontend graph inputs mac model notebook"
+    " ops targets verification verification.reference | numpy onnx pydantic",
+    "explore": "arithmetic arithmetic.requantizers dispatch engine.run engine.telemetry errors graph inputs mac model"
+    " notebook ops proofs targets verification | numpy onnx",
     "testing": "arithmetic arithmetic.requantizers errors frontend model targets | hypothesis numpy onnx",
     "inspect": "arithmetic graph model ops verification | numpy",
-    "report": "arithmetic errors explore graph inspect model ops proofs targets verification | matplotlib numpy rich",
-    "cli": "engine.threads engine.warmup errors explore frontend inputs inspect jit mac model ops proofs report"
+    "report": "dispatch errors explore graph inspect model ops proofs targets verification | matplotlib numpy rich",
+    "cli": "dispatch engine.threads engine.warmup errors explore frontend inputs inspect jit mac model ops"
+    " proofs report"
     " search_path targets verification | numpy onnx rich typer",
 }
 """Every room and wing, lowest first: what it imports of the rooms above it, and of other packages."""

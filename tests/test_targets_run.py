@@ -10,7 +10,7 @@ from intsim.arithmetic.packing import accumulate_packed
 from intsim.errors import IntsimError
 from intsim.targets import Target
 
-ALL = [*Target.names(), *(f.member(max(f.low, 12)) for f in Target.families())]
+ALL = [*(n for n in Target.names() if not Target.load(n).when), *(f.member(max(f.low, 12)) for f in Target.families())]
 ZERO = 3  # zero point of the activation
 
 

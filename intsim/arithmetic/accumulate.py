@@ -12,7 +12,7 @@ This file is written to be read; `engine/registers/` computes the same, fast.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -31,6 +31,9 @@ KEYS = {
     "bits": integer(1, 64),
     "overflow": one_of(get_args(Overflow)),
     "lanes": integer(1, 1024),
+    "restart": Key(
+        lambda v: v in (None, "tap", "half") or integer(1, MAX_SUM).takes(v), f'1..{MAX_SUM}, "tap", "half"'
+    ),
 }
 """What a stage's keys take in a target file."""
 STAGES = f"a list of up to {MAX_STAGES} tables {{ sum = {KEYS['sum'].allowed}, bits = {KEYS['bits'].allowed}, " + (
@@ -48,12 +51,16 @@ class Stage:
         overflow: what the register does with a sum that does not fit, "wrap" or "saturate".
         lanes: how many such registers take turns: value i goes to register i mod lanes, as in a SIMD register whose
             elements are added up later. All are full after `lanes * sum` values and hand on in their order.
+        restart: of the first stage: after so many products registers hand on what they have, full or not. "tap" is a
+            layer's input channels, where they arrive fastest; "half" half of its products, the first half the larger.
+            Where registers are computed it is a number (`restarted`).
     """
 
     sum: int | None
     bits: int
     overflow: Overflow
     lanes: int = 1
+    restart: int | Literal["tap", "half"] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no register can be."""
@@ -63,7 +70,8 @@ class Stage:
 
     def keys(self) -> dict[str, Any]:
         """The table of a target file that says the same."""
-        return asdict(self) | ({"sum": "rest"} if self.sum is None else {})
+        own = asdict(self) | ({"sum": "rest"} if self.sum is None else {})
+        return own if self.restart is not None else {k: v for k, v in own.items() if k != "restart"}
 
     @property
     def min(self) -> int:
@@ -81,6 +89,15 @@ def read_stages(content: Any) -> tuple[Stage, ...]:
     if not isinstance(content, (list, tuple)) or len(content) > MAX_STAGES:
         raise IntsimError(f"stages is {shown(content)}; allowed: {STAGES}")
     return tuple(read(Stage, KEYS, table, f"stages, stage {number}: ") for number, table in enumerate(content, 1))
+
+
+def restarted(stages: Sequence[Stage], channels: int, depth: int) -> tuple[Stage, ...]:
+    """Stages with `restart` as a number of products, for a layer of `channels` input channels a tap and `depth`
+    products."""
+    if not stages or not isinstance(stages[0].restart, str):
+        return tuple(stages)
+    after = channels if stages[0].restart == "tap" else (depth + 1) // 2
+    return (replace(stages[0], restart=max(after, 1)), *stages[1:])
 
 
 class Accumulation(NamedTuple):
@@ -104,6 +121,9 @@ def check_stages(stages: Sequence[Stage]) -> tuple[Stage, ...]:
         if seen_rest and stage.sum is not None:
             raise IntsimError(f'stages, stage {number}: sum is {stage.sum} after a "rest" stage; allowed: "rest"')
         seen_rest = stage.sum is None
+    for number, stage in enumerate(stages, 1):
+        if stage.restart is not None and (number > 1 or stage.sum is None):
+            raise IntsimError(f"stages, stage {number}: restart is for the first stage, which must not take the rest")
     if stages and not seen_rest:
         raise IntsimError(f'stages, stage {len(stages)}: sum is {stages[-1].sum}; the last stage must be "rest"')
     if stages and stages[-1].lanes != 1:
@@ -165,10 +185,12 @@ def accumulate_telemetry(products: Any, stages: Sequence[Stage], start: Any = 0,
 def _groups(count: int, stage: Stage) -> list[range]:
     """Which of `count` values each register adds up before it hands on, in the order of handing on."""
     together = count if stage.sum is None else min(stage.lanes * stage.sum, count)
+    block = stage.restart if isinstance(stage.restart, int) else max(count, 1)
     return [
-        range(begin + lane, min(begin + together, count), stage.lanes)
-        for begin in range(0, count, max(together, 1))
-        for lane in range(min(stage.lanes, count - begin))
+        range(begin + lane, min(begin + together, end), stage.lanes)
+        for start, end in ((s, min(s + block, count)) for s in range(0, count, block))
+        for begin in range(start, end, max(together, 1))
+        for lane in range(min(stage.lanes, end - begin))
     ]
 
 

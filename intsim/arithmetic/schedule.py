@@ -52,7 +52,10 @@ def schedule(depth: int, stages: tuple[Stage, ...]) -> Schedule:
         for lane in range(count):
             arrive(s + 1, ~(first[s] + lane))
 
+    block = stages[0].restart
     for k in range(depth):
+        if isinstance(block, int) and k and k % block == 0 and arrived[0]:
+            hand_on(0)
         arrive(0, k)
     for s in range(len(stages) - 1):
         hand_on(s)

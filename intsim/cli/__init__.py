@@ -16,6 +16,7 @@ import typer  # noqa: E402
 
 from intsim import __version__  # noqa: E402
 from intsim.cli import (  # noqa: E402 (each registers its verb)
+    advise,
     bounds,
     certify,
     inspect,
@@ -26,12 +27,14 @@ from intsim.cli import (  # noqa: E402 (each registers its verb)
     telemetry,
     verify,
     warmup,
+    witness,
 )
 from intsim.cli.options import app, console  # noqa: E402
 from intsim.errors import IntsimError  # noqa: E402
 from intsim.report.text import printable  # noqa: E402
 
 __all__ = [
+    "advise",
     "app",
     "bounds",
     "certify",
@@ -44,6 +47,7 @@ __all__ = [
     "telemetry",
     "verify",
     "warmup",
+    "witness",
 ]
 
 

@@ -26,7 +26,7 @@ def bounds(
     lines = None
     if witness is not None:
         with files.folder(witness) as draft:
-            lines = write_witnesses(draft, model.graph, target.registers)
+            lines = write_witnesses(draft, model.graph, target)
     following = None if proven.safe else widen(asked, proven)
     if asked.json_:
         emit(with_step(proven.to_json() | ({} if lines is None else {"witnesses": lines}), following))

@@ -24,6 +24,7 @@ def verify(
     reference_timeout: Annotated[float, typer.Option(min=0.1, help="seconds for each executor and sample")] = 15.0,
 ) -> None:
     """Compare a target's integers with exact semantics, layer by layer, and blame every difference."""
+    from intsim.dispatch import arithmetic
     from intsim.mac.operands import multiplier_operands
     from intsim.ops import OPS, Mac
 
@@ -31,7 +32,8 @@ def verify(
     for node in model.graph.nodes:  # what is refused is refused before anything is said
         if isinstance(op := OPS[node.op], Mac):
             tensors = [model.graph.tensors[i] for i in node.inputs]
-            multiplier_operands(node, op, tensors, target.registers.activation, target.registers.weight)
+            registers = arithmetic(target, model.graph, node).registers
+            multiplier_operands(node, op, tensors, registers.activation, registers.weight)
     count = len(asked.data)
     from intsim.report import files
 

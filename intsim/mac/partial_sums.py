@@ -8,7 +8,7 @@ prefixes in every order).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,6 +128,11 @@ def _registers(values: IntArray, stage: Stage) -> IntArray:
     Groups that aren't full hold zeros, which add nothing; registers that nothing arrives at are left out.
     """
     count, lanes = values.shape[1], stage.lanes
+    if isinstance(stage.restart, int) and stage.restart < count:
+        blocks = [values[:, at : at + stage.restart] for at in range(0, count, stage.restart)]
+        parts = [_registers(b, replace(stage, restart=None)) for b in blocks]
+        size = max(p.shape[2] for p in parts)
+        return np.concatenate([np.pad(p, ((0, 0), (0, 0), (0, size - p.shape[2]))) for p in parts], axis=1)
     size = min(stage.sum or count, -(-count // lanes))
     groups, rest = divmod(count, lanes * size)
     out = np.zeros((values.shape[0], (groups + (rest > 0)) * lanes * size), values.dtype)

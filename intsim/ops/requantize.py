@@ -48,10 +48,16 @@ class Requantize(Op):
 
 
 def formulas(node: Node) -> list[Formula]:
-    """The exact formula of each cell, cells in row-major order."""
+    """The exact formula of each cell, cells in row-major order.
+
+    Attribute `roundings`, one a cell, is that of machines whose kernels round channels in different ways; no file has
+    it.
+    """
     at = node.attributes
-    rest = Rounding(at["rounding"]), at["zero"], at["low"], at["high"]
-    return [Formula(tuple(pieces), *rest) for pieces in node_pieces(node)]
+    rest = at["zero"], at["low"], at["high"]
+    cells = node_pieces(node)
+    roundings = at.get("roundings") or [at["rounding"]] * len(cells)
+    return [Formula(tuple(p), Rounding(r), *rest) for p, r in zip(cells, roundings, strict=True)]
 
 
 def requantize(

@@ -236,7 +236,8 @@ def _listed(node: Node, ranges: list[tuple[int, int]], runs: Node) -> tuple[Cell
 
 
 def _summed(node: Node, ranges: list[tuple[int, int]], runs: Node) -> tuple[CellCertificate, ...]:
-    """Exact codes against those that a machine makes of the same sums; of elements in their order nothing is decided."""
+    """Exact codes against those that a machine makes of the same sums; of elements in their order nothing is
+    decided."""
     cells = []
     for i, (formula, (low, high)) in enumerate(zip(formulas(node), ranges, strict=True)):
         if runs.attributes["source"] is not None or high - low > MOST_COMBINATIONS:

@@ -59,9 +59,6 @@ def graph_sha256(graph: IntegerGraph) -> str:
 def target_content(target: Target) -> dict[str, Any]:
     """Name, SHA-256 and full content of a target; `target_from` reads it."""
     content = {k: v for k, v in _without_none(target.model_dump(mode="json")).items() if k != "name"}
-    if "operands" in content:
-        kinds = {k: getattr(target.operands, k) for k in content["operands"]}
-        content["operands"] = {k: f"{'s' if v.signed else 'u'}{v.bits}" for k, v in kinds.items()}
     return {"name": target.name, "sha256": sha256_of(content), "content": content}
 
 

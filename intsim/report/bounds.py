@@ -11,18 +11,20 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from intsim.arithmetic.registers import Registers
+from intsim.dispatch import arithmetic
 from intsim.graph import IntegerGraph
 from intsim.ops import OPS, Mac
 from intsim.proofs.bounds import Bounds, LayerBound, StageBound
 from intsim.proofs.witness import ORDERS, Witness, witnesses
 from intsim.report.table import Column, say, show_table
+from intsim.targets import Target
 
 
 def show_bounds(console: Console, proven: Bounds, lines: Sequence[dict[str, Any]] | None = None) -> None:
     """Proven widths, and what the target's registers make of them; with `lines` whether the bounds are attained."""
     layers = proven.layers
-    stages = layers[0].stages if layers else []
+    stages = max((x.stages for x in layers), key=len, default=[])
+    alike = all([(s.bits, s.overflow) for s in x.stages] == [(s.bits, s.overflow) for s in stages] for x in layers)
     columns = [
         Column("layer", [x.name for x in layers], "text"),
         Column("op", [x.op for x in layers], "text", spare=1),
@@ -33,7 +35,10 @@ def show_bounds(console: Console, proven: Bounds, lines: Sequence[dict[str, Any]
         Column("types", [str(x.type_bits) for x in layers], spare=3),
         Column("A2Q", [_granted(x, "a2q_bits") for x in layers], spare=3),
         Column("A2Q+", [_granted(x, "a2q_plus_bits") for x in layers], spare=3),
-        *(Column(f"stage\n{i + 1}", [_stage(x.stages[i]) for x in layers]) for i in range(len(stages))),
+        *(
+            Column(f"stage\n{i + 1}", [_stage(x.stages[i], alike) if i < len(x.stages) else "-" for x in layers])
+            for i in range(len(stages))
+        ),
     ]
     if lines is not None:
         columns.append(
@@ -53,6 +58,7 @@ def show_bounds(console: Console, proven: Bounds, lines: Sequence[dict[str, Any]
         say(console, (_savings(layers), "dim"))
     if stages:
         registers = "; ".join(f"{s.stage}: {s.bits}-bit {s.overflow}" for s in stages)
+        registers = registers if alike else "registers differ by layer, their width behind the slash"
         say(
             console,
             (
@@ -76,8 +82,9 @@ def _granted(layer: LayerBound, kind: str) -> str:
     return "-" if layer.budget is None else str(max(getattr(layer.budget, kind)))
 
 
-def _stage(stage: StageBound) -> str:
-    return f"{stage.required_bits}" + (f" ({stage.unsafe_channels})" if stage.unsafe_channels else "")
+def _stage(stage: StageBound, alike: bool) -> str:
+    own = "" if alike else f"/{stage.bits}{stage.overflow[0]}"
+    return f"{stage.required_bits}{own}" + (f" ({stage.unsafe_channels})" if stage.unsafe_channels else "")
 
 
 def _tight(lines: list[dict[str, Any]]) -> Text:
@@ -95,7 +102,7 @@ def _savings(layers: Sequence[LayerBound]) -> str:
     return f"ranges save {gain}, against A2Q, products alone"
 
 
-def write_witnesses(folder: Path, graph: IntegerGraph, registers: Registers) -> list[dict[str, Any]]:
+def write_witnesses(folder: Path, graph: IntegerGraph, target: Target) -> list[dict[str, Any]]:
     """One .npz a layer in `folder`: for each order and side, the worst channel's witness. Returns a line for each.
 
     The arrays of a witness are named ORDER.SIDE.FIELD: input0 (and input1), channel, position, permutation, step,
@@ -107,6 +114,7 @@ def write_witnesses(folder: Path, graph: IntegerGraph, registers: Registers) -> 
         name = node.shown
         file = f"{index:03d}_{re.sub(r'[^A-Za-z0-9._-]', '_', name)[:80]}.npz"
         arrays: dict[str, Any] = {}
+        registers = arithmetic(target, graph, node).registers
         for witness in witnesses(graph, node, registers, orders=ORDERS):
             arrays |= {f"{witness.order}.{witness.side}.{k}": v for k, v in _arrays(witness).items()}
             lines.append({"index": index, "name": name, "file": file, **_line(witness)})

@@ -17,7 +17,7 @@ from rich.console import Console
 from intsim.errors import IntsimError
 from intsim.explore.configuration import Configuration, configured
 from intsim.model import Model
-from intsim.proofs.bounds import Bounds, bounds
+from intsim.proofs.bounds import Bounds, LayerBound, bounds
 from intsim.report.table import say
 from intsim.report.text import counted
 from intsim.targets import Target
@@ -76,6 +76,8 @@ def widen(asked: Asked, proven: Bounds | None = None) -> NextStep:
     unsafe = [x for x in proven.layers if not x.safe]
     if not unsafe:
         return NextStep("a register overflowed that is proven safe: please report this", asked.command("bounds"))
+    if asked.chosen.when:
+        return _ruled(asked, unsafe)
     at = next(i for i in range(len(asked.chosen.stages)) if any(x.stages[i].unsafe_channels for x in unsafe))
     wide = _wide_enough(asked.loaded, asked.chosen, proven)
     layer = max((proven if wide is None else wide[1]).layers, key=lambda x: x.stages[at].required_bits)
@@ -98,6 +100,17 @@ def widen(asked: Asked, proven: Bounds | None = None) -> NextStep:
     if arguments is None:
         return NextStep(text, "intsim targets", layer.name)
     return NextStep(text, _sweep(asked, *arguments, data=True), layer.name)
+
+
+def _ruled(asked: Asked, unsafe: Sequence[LayerBound]) -> NextStep:
+    """Of a target with rules: the layer that needs most beyond what it has; nothing is said to suffice."""
+    stages = [(s.required_bits - s.bits, s, x) for x in unsafe for s in x.stages if s.unsafe_channels]
+    _, stage, layer = max(stages, key=lambda t: t[0])
+    text = (
+        f"{layer.name} needs {stage.required_bits} bits in stage {stage.stage} and has {stage.bits}; narrow its "
+        "weights (7 bits in pairs of products) or choose a target whose rules don't saturate"
+    )
+    return NextStep(text, asked.command("bounds"), layer.name)
 
 
 def _wide_enough(model: Model, target: Target, proven: Bounds) -> tuple[Target, Bounds] | None:
@@ -261,6 +274,8 @@ def after_sweep(asked: Asked, swept: Sweep) -> NextStep | None:
 
 def _wider_sweep(asked: Asked, swept: Sweep, point: Configuration) -> NextStep:
     """The width of the swept register from which on it is proven, if it is that register alone."""
+    if asked.chosen.when:
+        return widen(asked)
     stage, widest = int(swept.stage or 1), int(point.accumulator or 0)
 
     def at(bits: int) -> Bounds:

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from intsim.report.table import Column, say, show_table
 from intsim.targets import Target
+from intsim.targets.drawing import chain
 from intsim.targets.library import Family
 
 
@@ -18,8 +19,9 @@ def show_targets(console: Console, targets: Sequence[Target], families: Sequence
         [
             Column("target", [t.name for t in targets], "text"),
             Column("title", [t.title for t in targets], "text"),
-            Column("registers", [_registers(t) for t in targets], "text"),
+            Column("registers", [chain(t) for t in targets], "text"),
             Column("requantizer", [t.requantize.scheme for t in targets], "text"),
+            Column("rules", [str(len(t.when) or "") for t in targets], spare=1),
         ],
     )
     say(
@@ -40,10 +42,3 @@ def show_targets(console: Console, targets: Sequence[Target], families: Sequence
                 Column("e.g.", [f.member((f.low + f.high) // 2) for f in families], "text"),
             ],
         )
-
-
-def _registers(target: Target) -> str:
-    drawn = [f"{f'{s.lanes}x' if s.lanes > 1 else ''}{s.bits}{s.overflow[0]}" for s in target.stages]
-    if target.registers.packing is not None:
-        drawn[0] = f"{len(target.registers.packing.offsets)}p{drawn[0]}"
-    return " ".join(drawn) or "unbounded"

@@ -18,7 +18,10 @@ ALWAYS = ("float_rounding", "requantizer", "overflow")
 def show_verdict(console: Console, verdict: Verdict) -> None:
     """The verdict table, the second opinions, and the first wrong integer."""
     layers = verdict.layers
-    stages = next((x.stages for x in layers if x.stages), [])
+    stages = max((x.stages for x in layers), key=len, default=[])
+    alike = all(
+        [(s.bits, s.overflow) for s in x.stages] == [(s.bits, s.overflow) for s in stages] for x in layers if x.stages
+    )
     columns = [
         Column("layer", [x.name for x in layers], "text"),
         Column("op", [x.op for x in layers], "text"),
@@ -32,13 +35,14 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
         columns.append(Column("over-\nflows", [number(x.overflows) if x.stages else "-" for x in layers]))
     if len(stages) > 1:
         for i, stage in enumerate(stages):
-            counts = [number(x.stages[i].overflows) if x.stages else "-" for x in layers]
+            counts = [number(x.stages[i].overflows) if i < len(x.stages) else "-" for x in layers]
             columns.append(Column(f"stage {stage.stage}", counts, spare=1))
     columns.append(Column("verdict", [_word(x) for x in layers]))
     show_table(console, columns, f"{verdict.model} on {verdict.target}, {inputs(verdict.samples, verdict.seed)}")
     say(console, ("born: made here, not handed down by a layer before; sums: accumulators", "dim"))
     if stages:
         registers = "; ".join(f"{s.stage}: {s.bits}-bit {s.overflow}" for s in stages)
+        registers = registers if alike else "of each layer's own registers (intsim bounds shows them)"
         say(console, (f"overflows: events in stages {registers}", "dim"))
     if verdict.references:
         _show_references(console, verdict.references)
@@ -48,6 +52,8 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
     if verdict.first_divergence:
         say(console, _first(verdict.first_divergence))
     text = verdict.verdict if verdict.holds or verdict.verdict != "exact" else "exact, but registers overflow"
+    if verdict.predicts is not None:
+        say(console, _predicted(verdict))
     wrong, total = sum(x.mismatches for x in layers), sum(x.elements for x in layers)
     say(
         console,
@@ -56,6 +62,15 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
         f" ({number(wrong)} of {number(total)} integers wrong, {number(verdict.overflows)} overflow events, "
         f"{verdict.seconds:.1f} s)",
     )
+
+
+def _predicted(verdict: Verdict) -> str:
+    """What a user of the runtime wants to know, in one line."""
+    wrong, total = sum(x.mismatches for x in verdict.layers), sum(x.elements for x in verdict.layers)
+    if not wrong:
+        return f"predicted for {verdict.predicts}: every code as in exact arithmetic, on these inputs"
+    first = "" if verdict.first_divergence is None else f", first in {verdict.first_divergence['name']}"
+    return f"predicted for {verdict.predicts}: {100 * wrong / total:.2g} % of codes differ from exact{first}"
 
 
 def inputs(samples: int, seed: int | None) -> str:

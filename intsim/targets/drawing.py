@@ -9,6 +9,7 @@ from intsim.arithmetic.packing import Packing
 from intsim.arithmetic.registers import BiasPlace
 
 if TYPE_CHECKING:
+    from intsim.targets.rules import When
     from intsim.targets.target import Target
 
 INDENT = 12
@@ -22,6 +23,8 @@ BIAS: dict[BiasPlace, str] = {
 def describe(target: Target) -> str:
     """Several lines of at most 120 characters, but for sources and notes, which are as long as they are written."""
     lines = [f"{target.name}: {target.title}", ""]
+    if target.runtime is not None:
+        lines.append(f"predicts    {target.runtime}")
     if target.operands is None:
         lines.append("multiplier  takes values with their zero points removed, of any width")
     else:
@@ -32,9 +35,39 @@ def describe(target: Target) -> str:
     lines += _block("registers", _registers(target.stages))
     lines.append(f"bias        {BIAS[target.accumulate.bias]}")
     lines.append(f"requantize  {target.requantize.words()}")
+    for number, (rule, own) in enumerate(zip(target.when, target.arithmetics, strict=True), 1):
+        lines += _block(f"rule {number}", _rule(rule, own))
+    if target.when:
+        rest = "refused" if target.others == "refused" else "the arithmetic above"
+        lines.append(f"others      {rest}; rules are tried in order, the first that holds decides")
     lines += _block("notes", list(target.notes))
     lines += _block("source", list(target.source))
     return "\n".join(lines)
+
+
+def _rule(rule: When, own: Target) -> list[str]:
+    """When it holds, and what it changes."""
+    lines = [f"{rule.conditions()}:"]
+    if rule.refused is not None:
+        return [f"{lines[0]} not predicted, {rule.refused}"]
+    if rule.operands is not None:
+        kinds = own.operands
+        lines.append(
+            "  multiplier  " + (f"{kinds.activation} x {kinds.weight}" if kinds else "any values, zero points removed")
+        )
+    if rule.accumulate is not None:
+        lines.append(f"  registers   {chain(own)}, bias {BIAS[own.accumulate.bias]}")
+    if rule.requantize is not None:
+        lines.append(f"  requantize  {own.requantize.words()}")
+    return lines if len(lines) > 1 else [f"{lines[0]} as above"]
+
+
+def chain(target: Target) -> str:
+    """The registers in short: bits, w wraps, s saturates; lanes before, packed fields as 2p."""
+    drawn = [f"{f'{s.lanes}x' if s.lanes > 1 else ''}{s.bits}{s.overflow[0]}" for s in target.stages]
+    if target.registers.packing is not None:
+        drawn[0] = f"{len(target.registers.packing.offsets)}p{drawn[0]}"
+    return " ".join(drawn) or "unbounded"
 
 
 def _block(head: str, lines: list[str]) -> list[str]:

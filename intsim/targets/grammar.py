@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -36,9 +36,14 @@ ALLOWED = {
     "order": 'a permutation of "kh kw cin"',
     "stages": STAGES,
     "bias": '"after", "preload", "requantizer"',
-    "operands": "a table",
+    "operands": 'a table, in a rule also "any"',
     "accumulate": "a table",
     "requantize": "a table",
+    "runtime": "a table",
+    "cpu": '"vnni", "avx2"',
+    "name": "one printable line of text",
+    "version": "one printable line of text",
+    "engine": "one printable line of text",
     "others": '"own", "refused"',
     "when": "up to 64 tables [[when]]",
     "refused": "one printable line of text: why",
@@ -82,7 +87,9 @@ def _keys(given: Requantizer, info: SerializationInfo) -> dict[str, Any]:
 
 Line = Annotated[str, BeforeValidator(_line)]
 Lines = Annotated[tuple[Line, ...], Field(strict=False)]
-Operand = Annotated[IntegerType, BeforeValidator(_operand)]
+Operand = Annotated[
+    IntegerType, BeforeValidator(_operand), PlainSerializer(lambda t: f"{'s' if t.signed else 'u'}{t.bits}")
+]
 Requantize = Annotated[Requantizer, PlainValidator(read_requantizer), PlainSerializer(_keys)]
 """The table `[requantize]`: its scheme says what is in it."""
 Stages = Annotated[tuple[Stage, ...], PlainValidator(read_stages), PlainSerializer(lambda s: tuple(map(Stage.keys, s)))]
@@ -115,7 +122,26 @@ class Accumulate(Table):
     bias: BiasPlace = "after"
 
 
-TABLES: dict[Any, type[Table]] = {"operands": Operands, "accumulate": Accumulate}
+class Runtime(Table):
+    """The library that a target predicts: its package's name, the version it was tested with, and the processor.
+
+    `cpu` is "vnni" or "avx2" where the library's kernels depend on it; `engine` one of the library's backends.
+    """
+
+    name: Line
+    version: Line
+    cpu: Literal["vnni", "avx2"] | None = None
+    engine: Line | None = None
+
+    def __str__(self) -> str:
+        """In words."""
+        engine = "" if self.engine is None else f" ({self.engine})"
+        return f"{self.name} {self.version}{engine}" + (
+            "" if self.cpu is None else f" on a CPU with {self.cpu.upper()}"
+        )
+
+
+TABLES: dict[Any, type[Table]] = {"operands": Operands, "accumulate": Accumulate, "runtime": Runtime}
 
 
 def explain(error: ValidationError, root: type[Table]) -> str:
@@ -123,7 +149,9 @@ def explain(error: ValidationError, root: type[Table]) -> str:
     problem = error.errors(include_url=False)[0]
     path = problem["loc"]
     ahead, inside = (f"rule {int(path[1]) + 1}: ", path[2:]) if path[0] == "when" and path[1:] else ("", path)
-    inside = tuple(p for p in inside if not (isinstance(p, str) and p.startswith(("function-", "literal["))))
+    inside = tuple(
+        p for p in inside if not (isinstance(p, str) and p.startswith(("function-", "literal[", "Operands")))
+    )
     if isinstance(refusal := problem.get("ctx", {}).get("error"), IntsimError):
         before = "".join(f"{part}." for part in inside[:-1])  # the refusal begins with the last part
         return ahead + re.sub("^(unknown key )?", lambda m: m[0] + before, str(refusal))

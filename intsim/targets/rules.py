@@ -1,7 +1,7 @@
 """Rules of a target: arithmetic of its own for some operators, operand types, shapes or layers.
 
-A library has several kernels, and which one runs a layer decides what comes out: the depthwise kernel may saturate where
-the others don't. `[[when]]` tables of a target file say so: conditions, and the tables that hold instead of the
+A library has several kernels, and which one runs a layer decides what comes out: the depthwise kernel may saturate
+where the others don't. `[[when]]` tables of a target file say so: conditions, and the tables that hold instead of the
 target's own. They are tried in their order; the first whose conditions all hold decides.
 """
 
@@ -34,7 +34,8 @@ OPERATORS = (
     "requantize",
     "table",
 )
-"""Operators that a rule can name: what a machine computes in its own way, as a file's operators come out of lowering."""
+"""Operators that a rule can name: what a machine computes in its own way, as a file's operators come out of
+lowering."""
 MACS = ("conv", "depthwise", "conv_transpose", "dense", "matmul")
 """Those of them that multiply and accumulate."""
 CONDITIONS = (
@@ -56,9 +57,10 @@ CONDITIONS = (
 class Facts(NamedTuple):
     """What rules ask of a node; what has no meaning for its operator is None.
 
-    `function` is the file's operator behind a table ("Sigmoid"); `activation`, `weight` the declared types of its operands
-    ("u8"); `padded` "no", "half" ((kernel - 1) / 2 on every side) or "other"; `kernel`, `stride`, `dilation` one number an
-    axis, as in "3x3"; `channels` of the output, `multiplier` of them a group; `whole`: the window is the whole input; `layer` the names of the layer.
+    `function` is the file's operator behind a table ("Sigmoid"); `activation`, `weight` the declared types of its
+    operands ("u8"); `padded` "no", "half" ((kernel - 1) / 2 on every side) or "other"; `kernel`, `stride`, `dilation`
+    one number an axis, as in "3x3"; `channels` of the output, `multiplier` of them a group; `whole`: the window is the
+    whole input; `layer` the names of the layer.
     """
 
     op: str
@@ -88,7 +90,9 @@ def _several(value: Any) -> Any:
 
 
 def _operands(value: Any) -> Any:
-    return "any" if value == "any" else value
+    if value == "any" or isinstance(value, (dict, Operands)):
+        return value
+    raise ValueError("no table")
 
 
 Operator = Literal[OPERATORS]  # type: ignore[valid-type]

@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from intsim.arithmetic.accumulate import Stage, check_stages
 from intsim.arithmetic.packing import check_packing
@@ -16,7 +16,7 @@ from intsim.arithmetic.requantizers import built_in
 from intsim.arithmetic.requantizers.requantizer import listed
 from intsim.errors import IntsimError
 from intsim.targets import drawing, library
-from intsim.targets.grammar import Accumulate, Line, Lines, Operands, Requantize, Table, explain
+from intsim.targets.grammar import Accumulate, Line, Lines, Operands, Requantize, Runtime, Table, explain
 from intsim.targets.rules import Facts, When
 
 TABLES = ("operands", "accumulate", "requantize")
@@ -30,11 +30,19 @@ class Target(Table):
     title: Line
     source: Annotated[Lines, Field(min_length=1)]
     notes: Lines = ()
+    runtime: Runtime | None = None
     operands: Operands | None = None
     accumulate: Accumulate
     requantize: Requantize
     others: Literal["own", "refused"] = "own"
     when: Annotated[tuple[When, ...], Field(strict=False, max_length=64)] = ()
+
+    @model_serializer(mode="wrap")
+    def _dumped(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the keys of rules where there are none: the content of a target is what its file says."""
+        content: dict[str, Any] = dump(self)
+        ruled = self.when or self.others != "own"
+        return {k: v for k, v in content.items() if ruled or k not in ("others", "when")}
 
     def __eq__(self, other: object) -> bool:
         """Equal content; the name does not count."""
@@ -50,7 +58,7 @@ class Target(Table):
 
     def _content(self) -> tuple[Any, ...]:
         return (
-            *(self.title, self.source, self.notes),
+            *(self.title, self.source, self.notes, self.runtime),
             *(self.operands, self.accumulate, self.requantize, self.others, self.when),
         )
 
@@ -91,15 +99,16 @@ class Target(Table):
         """The arithmetic of a node: that of the first rule which holds of it, else the target's own; without rules.
 
         Raises:
-            IntsimError: a rule that refuses it, or no rule in a target that refuses the others; names no node.
+            IntsimError: a rule that refuses it, or no rule in a target that refuses the others; names neither node nor
+                target.
         """
         for rule, arithmetic in zip(self.when, self.arithmetics, strict=True):
             if rule.holds(facts):
                 if rule.refused is not None:
-                    raise IntsimError(f"target {self.name} does not predict it: {rule.refused}")
+                    raise IntsimError(f"not predicted: {rule.refused}")
                 return arithmetic
         if self.when and self.others == "refused":
-            raise IntsimError(f"target {self.name} has no rule for {facts}; add one, or choose another target")
+            raise IntsimError(f"has no rule for {facts}; add one, or choose another target")
         return self.plain
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -14,13 +15,18 @@ from intsim.targets import Target
 from intsim.testing.values import integer_types
 
 WIDTHS = (16, 8, 32, 18, 20, 24, 40, 48, 4, 1, 2, 31, 33, 62, 63, 64)
-SCHEMES = tuple(built_in())
+SCHEMES = tuple(name for name, scheme in built_in().items() if scheme.reads == "sum")
 OVERFLOW = st.sampled_from(["wrap", "saturate"])
 PLACES: tuple[BiasPlace, ...] = ("after", "preload", "requantizer")
 
 
 def stages(
-    max_stages: int = 4, max_sum: int = 8, max_lanes: int = 4, min_bits: int = 1, max_bits: int = 64
+    max_stages: int = 4,
+    max_sum: int = 8,
+    max_lanes: int = 4,
+    min_bits: int = 1,
+    max_bits: int = 64,
+    max_restart: int = 8,
 ) -> st.SearchStrategy[tuple[Stage, ...]]:
     """Valid lists of 1..`max_stages` stages: groups of up to `max_sum`, then one or more that take the rest.
 
@@ -29,6 +35,7 @@ def stages(
         max_sum: largest group; smaller ones are drawn more often.
         max_lanes: most registers that take turns in a stage; the last stage has one.
         min_bits: least width, 1..64.
+        max_restart: products after which groups of the first stage restart, where they do; 0: they never do.
         max_bits: greatest width; the usual ones are drawn more often.
     """
     usual = [bits for bits in WIDTHS if min_bits <= bits <= max_bits]
@@ -42,7 +49,10 @@ def stages(
         rests = draw(st.integers(1, max_stages - len(groups)))
         sums = [*groups, *[None] * rests]
         last = len(sums) - 1
-        return tuple(Stage(n, draw(bits), draw(OVERFLOW), 1 if i == last else draw(lanes)) for i, n in enumerate(sums))
+        made = [Stage(n, draw(bits), draw(OVERFLOW), 1 if i == last else draw(lanes)) for i, n in enumerate(sums)]
+        if groups and max_restart and draw(st.integers(0, 3)) == 0:
+            made[0] = replace(made[0], restart=draw(st.integers(1, max_restart)))
+        return tuple(made)
 
     return lists()
 
@@ -71,7 +81,7 @@ def packed_stages(packing: Packing, max_sum: int = 8) -> st.SearchStrategy[tuple
     """Stages whose first one can be read from the fields of `packing`, groups of up to `max_sum` products."""
     field = st.one_of(st.just(min(packing.widths)), st.integers(1, min(packing.widths)))
     first = st.builds(Stage, st.integers(1, max_sum), field, st.just("wrap"))
-    return st.builds(lambda head, rest: (head, *rest), first, stages(max_stages=3, max_sum=max_sum))
+    return st.builds(lambda head, rest: (head, *rest), first, stages(max_stages=3, max_sum=max_sum, max_restart=0))
 
 
 @st.composite
@@ -118,8 +128,11 @@ def targets(draw: Any, max_stages: int = 4, packed: bool | None = None) -> Targe
 
 
 def sampled_targets() -> st.SearchStrategy[Target]:
-    """The built-in targets, and members of the built-in families, the ends of each more often."""
-    single = [st.just(name) for name in Target.names()]
+    """The built-in targets that take every network, and members of the families, the ends of each more often.
+
+    Those of runtimes are left out, which refuse operators that the runtime's quantized kernels don't have.
+    """
+    single = [st.just(name) for name in Target.names() if Target.load(name).others != "refused"]
     members = [
         st.one_of(st.sampled_from([f.low, f.high]), st.integers(f.low, f.high)).map(f.member) for f in Target.families()
     ]

@@ -81,7 +81,7 @@ class ReferenceVerdict:
 
 @dataclass
 class Verdict(Shown):
-    """What `intsim.verification` returns. `to_json` gives the documented form."""
+    """What `intsim.verification` returns. `to_json` gives the documented form; `predicts` is the target's runtime."""
 
     model: str
     target: str
@@ -93,6 +93,7 @@ class Verdict(Shown):
     first_divergence: dict[str, Any] | None = None
     host: dict[str, list[str]] = field(default_factory=dict)
     seconds: float = 0.0
+    predicts: str | None = None
 
     @property
     def overflows(self) -> int:

@@ -73,6 +73,7 @@ def verify(
     inexact = Inexact(loaded)
     found = layers(loaded.graph, loaded.lowered.boundaries) + inexact.unread()
     verdict = Verdict(loaded.path, chosen.name, samples=len(data), seed=None if inputs is not None else int(seed))
+    verdict.predicts = None if chosen.runtime is None else str(chosen.runtime)
     verdict.host = {"prologue": loaded.lowered.prologue.names, "epilogue": loaded.lowered.epilogue.names}
     verdict.layers = [
         LayerVerdict(f.name, f.op, f.tensor, stages=_stages(loaded, chosen, f), node=f.node, module=f.module)

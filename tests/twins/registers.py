@@ -47,6 +47,7 @@ class Machine:
         self.stages = list(stages)
         self.registers = [[0] * stage.lanes for stage in self.stages]
         self.arrived = [0] * len(self.stages)
+        self.products = 0
         self.events, self.low, self.high = ([0] * len(self.stages) for _ in range(3))
 
     def copy(self):
@@ -54,6 +55,7 @@ class Machine:
         other.registers = [list(lanes) for lanes in self.registers]
         for name in ("arrived", "events", "low", "high"):
             setattr(other, name, list(getattr(self, name)))
+        other.products = self.products
         return other
 
     def add(self, stage, lane, value):
@@ -69,6 +71,11 @@ class Machine:
     def product(self, value, stage=0):
         """A value for a stage: the next lane takes it, and a full group is handed on."""
         group, lanes = self.stages[stage].sum, self.stages[stage].lanes
+        if stage == 0:
+            block = getattr(self.stages[0], "restart", None)
+            if block and self.products and self.products % block == 0 and self.arrived[0]:
+                self.hand_on(0)
+            self.products += 1
         self.add(stage, self.arrived[stage] % lanes, value)
         self.arrived[stage] += 1
         if self.arrived[stage] == (None if group is None else group * lanes):

@@ -77,8 +77,8 @@ class Float32(Requantizer):
     Monotone everywhere: to binary32, times the scale, clip, to an integer: each is IEEE 754's nearest, ties to even, of
     a monotone function; overflow gives infinities, which the clip takes.
 
-    `scale_roundings` 2: the scale is `float32(float32(sx * sw) / sy)`, rounded twice, as ONNX Runtime, FBGEMM and XNNPACK
-    make it of their three scales; 1: the float32 nearest to `sx * sw / sy`.
+    `scale_roundings` 2: the scale is `float32(float32(sx * sw) / sy)`, rounded twice, as ONNX Runtime, FBGEMM and
+    XNNPACK make it of their three scales; 1: the float32 nearest to `sx * sw / sy`.
     """
 
     scale_roundings: int = 1
@@ -100,13 +100,18 @@ class Float32(Requantizer):
         """Both."""
         return cls(), cls(scale_roundings=2)
 
+    def keys(self) -> dict[str, Any]:
+        """Without `scale_roundings` where it is 1."""
+        return {k: v for k, v in super().keys().items() if (k, v) != ("scale_roundings", 1)}
+
     @property
     def converts(self) -> bool:
         """Where the scale is rounded twice."""
         return self.scale_roundings == 2
 
     def converted(self, formula: Formula, site: Site) -> Formula:
-        """The factor rounded twice, the zero point apart; refuses what stands between accumulator and codes otherwise."""
+        """The factor rounded twice, the zero point apart; refuses what stands between accumulator and codes
+        otherwise."""
         factor = Fraction(float(quotient(nearest(site.unit), site.step)))
         return with_factor(formula, site, factor)
 

@@ -30,7 +30,8 @@ EVEN = (
     *(6.10247389755681e-13, 5.76102136993427e-09, 6.29106785017040e-06),
     *(1.70198817374094e-03, 1.16817656904453e-01, 9.93151921023180e-01),
 )
-"""Coefficients of its rational approximation, of the numerator (an odd polynomial) and the denominator (an even one)."""
+"""Coefficients of its rational approximation, of the numerator (an odd polynomial) and the denominator (an even
+one)."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class QLinearAdd(_Kernel):
         """Of two tensors."""
         if len(operands) != 2:
             raise IntsimError(f"adds {len(operands)} tensors; {self.scheme} adds two")
+        if any(o.sign < 0 for o in site.operands):
+            raise IntsimError(f"subtracts; {self.scheme} adds")
         (a, b), (left, right) = operands, site.operands
         by_a, by_b = quotient(left.scale, site.step), quotient(right.scale, site.step)
         zeros = np.float32(by_a * np.float32(left.zero)) + np.float32(by_b * np.float32(right.zero))
@@ -196,7 +199,8 @@ class QLinearSigmoid(_Kernel):
 
 @dataclass(frozen=True)
 class QLinearSoftmax(_Kernel):
-    """A table of exponentials, their float32 sum in order, `rint(f(f(e * Y) / sum)) + zy` with `Y = floor(f(1 / sy))`."""
+    """A table of exponentials, their float32 sum in order, `rint(f(f(e * Y) / sum)) + zy` with `Y = floor(f(1 /
+    sy))`."""
 
     scheme: ClassVar[str] = "qlinear-softmax"
     reads: ClassVar[Reads] = "elements"

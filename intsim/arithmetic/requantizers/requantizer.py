@@ -88,10 +88,11 @@ class Segment:
 
 
 class Operand(NamedTuple):
-    """Scale and zero point of codes that an operator reads."""
+    """Scale and zero point of codes that an operator reads; `sign` -1 where it subtracts them."""
 
     scale: Fraction
     zero: int
+    sign: int = 1
 
 
 class Site(NamedTuple):
@@ -120,8 +121,8 @@ class Site(NamedTuple):
 
 
 Reads = Literal["sum", "codes", "elements", "table"]
-"""What a scheme computes from: accumulators; the codes of one or two tensors; the elements that a window or a row holds,
-one after another; the codes of a tensor and the function of a table."""
+"""What a scheme computes from: accumulators; the codes of one or two tensors; the elements that a window or a row
+holds, one after another; the codes of a tensor and the function of a table."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,8 @@ class Requantizer:
         raise NotImplementedError
 
     def of_table(self, codes: Integers, function: str, site: Site) -> Integers:
-        """Output codes, not clipped, of a function of codes by the name of the file's operator, for schemes of tables."""
+        """Output codes, not clipped, of a function of codes by the name of the file's operator, for schemes of
+        tables."""
         raise NotImplementedError
 
     def __post_init__(self) -> None:
@@ -354,7 +356,8 @@ def listed(names: Iterator[str] | Sequence[str]) -> str:
 
 
 def with_factor(formula: Formula, site: Site, factor: Fraction) -> Formula:
-    """A formula whose accumulators are multiplied by a machine's `factor` instead of `unit / step`, the zero point apart.
+    """A formula whose accumulators are multiplied by a machine's `factor` instead of `unit / step`, the zero point
+    apart.
 
     Raises:
         IntsimError: something else than that ratio multiplies accumulators: the machine has no such kernel.

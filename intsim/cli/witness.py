@@ -1,0 +1,32 @@
+"""The verb `witness`: the runtime itself, run here, against the target that predicts it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from intsim.cli.options import OnSamples, console, emit, progress, verb
+
+
+@verb
+def witness(
+    asked: OnSamples,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0.1, help="seconds for the runtime and each sample")
+    ] = 60.0,
+) -> None:
+    """Run the real runtime here and compare every code that it shows with what its target predicts."""
+    target, model = asked.chosen, asked.loaded
+    from intsim.report.witness import show_witness
+    from intsim.verification.witness import runnable
+    from intsim.verification.witness import witness as compare
+
+    runnable(target)
+    with progress(2 * len(asked.data)) as step:
+        told = compare(model, target, *asked.drawn, timeout=timeout, progress=step)
+    if asked.json_:
+        emit(told.to_json())
+    else:
+        show_witness(console(), told)
+    raise typer.Exit(0 if told.holds else 1)

@@ -1,0 +1,144 @@
+"""What a network does on every runtime that intsim predicts: exact for all inputs, exact on these, or how wrong.
+
+For each target of a runtime: a certificate where there is one; else the codes that differ from exact ones on samples,
+where the first of them is made, and by what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx
+
+from intsim.dispatch import machine
+from intsim.errors import IntsimError
+from intsim.inputs import Inputs, samples_of
+from intsim.model import Model, opened
+from intsim.notebook import Shown
+from intsim.proofs.certify import claims
+from intsim.targets import Target
+from intsim.verification.verify import verify
+
+FORMAT = "intsim-advice-1"
+Report = Callable[[str], None]
+Standing = Literal["certified", "exact here", "differs", "not predicted"]
+"""Proven exact for every input; exact on the samples; not exact on them; the target refuses a node."""
+
+
+@dataclass
+class RuntimeAdvice:
+    """The network on one runtime. `elements` codes were compared; `mismatches` differ from exact ones, by `max_lsb` at
+    most; `layer` is where the first of them is made, `blame` "overflow" or "requantizer". `reason` says why nothing
+    is predicted. `remedy` is what helps, empty where nothing need be done.
+    """
+
+    target: str
+    runtime: str
+    standing: Standing
+    elements: int = 0
+    mismatches: int = 0
+    output_elements: int = 0
+    output_mismatches: int = 0
+    max_lsb: int = 0
+    overflows: int = 0
+    layer: str | None = None
+    blame: str | None = None
+    reason: str | None = None
+    remedy: str = ""
+
+
+@dataclass
+class Advice(Shown):
+    """What `intsim.advise` returns, a line for each target of a runtime."""
+
+    model: str
+    samples: int
+    seed: int | None
+    runtimes: list[RuntimeAdvice] = field(default_factory=list)
+
+    @property
+    def holds(self) -> bool:
+        """Whether every runtime that is predicted is exact, as far as is known."""
+        return not any(x.standing == "differs" for x in self.runtimes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionaries, lists and numbers."""
+        return {"format": FORMAT, **asdict(self), "holds": self.holds}
+
+
+def runtime_targets() -> list[Target]:
+    """The built-in targets that predict a runtime."""
+    return [t for name in Target.names() if (t := Target.load(name)).runtime is not None]
+
+
+def advise(
+    model: str | Path | onnx.ModelProto | Model,
+    inputs: Inputs | None = None,
+    samples: int | None = None,
+    seed: int = 0,
+    *,
+    targets: Sequence[str | Path | Target] | None = None,
+    progress: Report | None = None,
+) -> Advice:
+    """Say of each runtime whether it computes what the file says.
+
+    Args:
+        model: path, ModelProto or what `load` returned.
+        inputs, samples, seed: as `verify` takes them; 1 sample is drawn by default.
+        targets: which ones; every built-in target with a runtime if None.
+        progress: called with a line of text before each step.
+
+    Raises:
+        IntsimError: bad model, targets or inputs.
+    """
+    loaded = opened(model, inputs)
+    chosen = runtime_targets() if targets is None else [Target.load(t) for t in targets]
+    data = samples_of(loaded, inputs, samples, seed)
+    told = Advice(loaded.path, len(data), None if inputs is not None else int(seed))
+    say = progress or (lambda text: None)
+    for target in chosen:
+        say(target.name)
+        told.runtimes.append(_one(loaded, target, inputs, samples, seed))
+    return told
+
+
+def _one(model: Model, target: Target, inputs: Inputs | None, samples: int | None, seed: int) -> RuntimeAdvice:
+    runtime = str(target.runtime) if target.runtime is not None else target.title
+    try:
+        on = machine(model.graph, target)
+        layers, requantizers, _, _ = claims(model.graph, target)
+        if all(x.holds for x in layers) and all(x.equal and not x.undecided for x in requantizers):
+            return RuntimeAdvice(target.name, runtime, "certified")
+        verdict = verify(model, target, inputs, samples, seed, references=False)
+    except IntsimError as error:
+        return RuntimeAdvice(target.name, runtime, "not predicted", reason=str(error))
+    ends = {on.graph.tensors[n].name for n in model.graph.outputs}
+    last = [x for x in verdict.layers if x.tensor in ends] or verdict.layers[-1:]
+    wrong = sum(x.mismatches for x in verdict.layers)
+    advice = RuntimeAdvice(
+        target.name,
+        runtime,
+        "differs" if wrong else "exact here",
+        sum(x.elements for x in verdict.layers),
+        wrong,
+        sum(x.elements for x in last),
+        sum(x.mismatches for x in last),
+        max((x.max_lsb for x in verdict.layers), default=0),
+        verdict.overflows,
+    )
+    if (at := verdict.first_divergence) is not None:
+        advice.layer, advice.blame = at["name"], at["blame"]
+    advice.remedy = _remedy(advice)
+    return advice
+
+
+def _remedy(advice: RuntimeAdvice) -> str:
+    """What helps, by what makes the codes differ."""
+    if advice.standing == "exact here":
+        return "" if not advice.overflows else "registers overflow without effect here; see intsim bounds"
+    if advice.overflows:
+        return "pairs of products saturate: 7-bit weights (reduce_range), signed activations, or a CPU with VNNI"
+    return f"the kernels round otherwise, by at most {advice.max_lsb} LSB: train or calibrate with this in mind"

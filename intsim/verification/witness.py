@@ -1,0 +1,240 @@
+"""A target of a runtime against the runtime itself, run here: every code that both make, on the same inputs.
+
+Each layer is predicted on the runtime's own inputs of it, so that one difference is counted once; the network's outputs
+are predicted from the network's inputs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from intsim.errors import IntsimError
+from intsim.graph import IntArray, without_module
+from intsim.inputs import Inputs, samples_of
+from intsim.model import Model, opened
+from intsim.notebook import Shown
+from intsim.targets import Target
+from intsim.verification.compare import difference, place
+from intsim.verification.exact_file import bound_inputs, sorted_proto
+from intsim.verification.executors import Executor
+from intsim.verification.layers import Layer, layers
+
+FORMAT = "intsim-witness-1"
+RUNTIMES = ("onnxruntime",)
+"""Those that can be run from here, by the name that a target's `runtime` gives."""
+Report = Callable[[str], None]
+
+
+@dataclass
+class WitnessedLayer:
+    """One layer: codes that were compared, on the runtime's own inputs; how many differ from the target's prediction.
+
+    `inexact` counts codes of the runtime that exact arithmetic on the same inputs doesn't give. `first` is the first
+    code that differs from the prediction.
+    """
+
+    name: str
+    op: str
+    tensor: str
+    codes: int = 0
+    differing: int = 0
+    max_lsb: int = 0
+    inexact: int = 0
+    first: dict[str, Any] | None = None
+    node: str | None = None
+    module: str | None = None
+
+
+@dataclass
+class WitnessedOutput:
+    """An output of the file, as its values: elements, and how many differ from the predicted ones."""
+
+    name: str
+    elements: int = 0
+    differing: int = 0
+
+
+@dataclass
+class Witnessed(Shown):
+    """What `intsim.verification.witness.witness` returns.
+
+    `layers` are those whose codes the runtime shows, `hidden` names the others, which it has fused away. `holds`: no
+    code and no output differs.
+    """
+
+    model: str
+    target: str
+    runtime: str
+    version: str
+    samples: int = 0
+    seed: int | None = None
+    layers: list[WitnessedLayer] = field(default_factory=list)
+    outputs: list[WitnessedOutput] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def differing(self) -> int:
+        """Codes of all layers that differ from the prediction."""
+        return sum(x.differing for x in self.layers)
+
+    @property
+    def holds(self) -> bool:
+        """Nothing differs."""
+        return not self.differing and not any(x.differing for x in self.outputs)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionaries, lists and numbers."""
+        shown = [without_module(asdict(x)) for x in self.layers]
+        return {"format": FORMAT, **asdict(self), "layers": shown, "differing": self.differing, "holds": self.holds}
+
+
+def witness(
+    model: str | Path | onnx.ModelProto | Model,
+    target: str | Path | Target,
+    inputs: Inputs | None = None,
+    samples: int | None = None,
+    seed: int = 0,
+    *,
+    timeout: float = 60.0,
+    progress: Report | None = None,
+) -> Witnessed:
+    """Run the runtime that a target predicts, and compare every code that it shows with the prediction.
+
+    Args:
+        model: path, ModelProto or what `load` returned.
+        target: a target with a table `runtime`.
+        inputs, samples, seed: as `verify` takes them.
+        timeout: seconds after which the runtime is given up, for each sample.
+        progress: called with a line of text before each step.
+
+    Raises:
+        IntsimError: a bad model or input, a target without a runtime that can be run here, or a runtime that isn't
+            installed, fails, or would choose other kernels on this processor.
+    """
+    began = time.monotonic()
+    loaded, chosen = opened(model, inputs), Target.load(target)
+    runtime = runnable(chosen)
+    say = progress or (lambda text: None)
+    data = samples_of(loaded, inputs, samples, seed)
+    graph = loaded.graph
+    known = {t: graph.tensors[t].onnx for t in graph.tensors}
+    found = [
+        x for x in layers(graph, loaded.lowered.boundaries) if known.get(x.tensor) and x.tensor not in graph.inputs
+    ]
+    told = Witnessed(
+        loaded.path, chosen.name, runtime, version(runtime), len(data), None if inputs is not None else int(seed)
+    )
+    lines = {x.tensor: WitnessedLayer(x.name, x.op, x.tensor, node=x.node, module=x.module) for x in found}
+    ends = {name: WitnessedOutput(name) for name in loaded.lowered.source.outputs}
+    told.outputs, told.layers = list(ends.values()), list(lines.values())
+    for i, sample in enumerate(data):
+        say(f"sample {i + 1}/{len(data)}: {runtime}")
+        tensors = _run(loaded, runtime, sample, [str(known[x.tensor]) for x in found], timeout)
+        say(f"sample {i + 1}/{len(data)}: comparing")
+        _compare(loaded, chosen, sample, tensors, found, lines, ends)
+    told.hidden = [x.name for x in told.layers if not x.codes]
+    told.layers = [x for x in told.layers if x.codes]
+    told.seconds = time.monotonic() - began
+    return told
+
+
+def runnable(target: Target) -> str:
+    """The runtime of a target; raises IntsimError where it can't be run here."""
+    if target.runtime is None or target.runtime.name not in RUNTIMES:
+        what = "is of no runtime" if target.runtime is None else f"is of {target.runtime.name}"
+        raise IntsimError(f"target {target.name}: {what}; what can be run here: {', '.join(RUNTIMES)}")
+    runtime = target.runtime.name
+    try:
+        version(runtime)
+    except PackageNotFoundError:
+        raise IntsimError(f'{runtime} is not installed; pip install "intsim[references]"') from None
+    wants, has = target.runtime.cpu, processor()
+    if wants is not None and wants != has:
+        raise IntsimError(
+            f"target {target.name}: is of a processor with {wants}, this one has {has}, for which {runtime} has other "
+            "kernels; choose the target of this processor, or run under an emulator of that one"
+        )
+    return runtime
+
+
+def processor() -> str:
+    """Which int8 kernels libraries choose here: "vnni", "avx2" or "other"."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return "other"
+    flags = next((line.split(":", 1)[1].split() for line in text.splitlines() if line.startswith("flags")), [])
+    return "vnni" if "avx512_vnni" in flags or "avx_vnni" in flags else "avx2" if "avx2" in flags else "other"
+
+
+def _run(
+    model: Model, runtime: str, sample: Mapping[str, NDArray[Any]], wanted: list[str], timeout: float
+) -> dict[str, NDArray[Any]]:
+    proto = sorted_proto(model)
+    for name, array in bound_inputs(model, proto).items():
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    typed = {
+        name: np.asarray(sample[name]).astype(onnx.helper.tensor_dtype_to_np_dtype(element))
+        for name, (_, element) in model.lowered.source.inputs.items()
+    }
+    executor = Executor(runtime, proto, typed, [*dict.fromkeys([*wanted, *model.lowered.source.outputs])])
+    try:
+        outcome = executor.result(timeout)
+    finally:
+        executor.stop()
+    if outcome.reason is not None:
+        raise IntsimError(f"{model.path}: {runtime}: {outcome.reason}")
+    return outcome.tensors
+
+
+def _compare(
+    model: Model,
+    target: Target,
+    sample: Mapping[str, NDArray[Any]],
+    tensors: Mapping[str, NDArray[Any]],
+    found: list[Layer],
+    lines: dict[str, WitnessedLayer],
+    ends: dict[str, WitnessedOutput],
+) -> None:
+    from intsim.engine.run import run_among  # the compiler comes with it; the executor was started before
+
+    graph, exact = model.graph, Target.load("exact")
+    values: dict[str, IntArray] = dict(model.integer_inputs(sample))
+    ideal = dict(values)
+    for node in graph.nodes:
+        mine, _ = run_among(graph, node, values, target)
+        right, _ = run_among(graph, node, ideal, exact)
+        name, line = graph.tensors[node.output].onnx or "", lines.get(node.output)
+        if (
+            line is not None
+            and name in tensors
+            and tensors[name].dtype.kind in "iu"
+            and tensors[name].size == mine.size
+        ):
+            had = tensors[name].astype(np.int64).reshape(mine.shape)
+            count, lsb = difference(mine, had)
+            line.codes += had.size
+            line.differing += count
+            line.max_lsb = max(line.max_lsb, lsb)
+            line.inexact += difference(right, had)[0]
+            if count and line.first is None:
+                flat = int(np.flatnonzero((mine != had).reshape(-1))[0])
+                predicted, got = (int(a.reshape(-1)[flat]) for a in (mine, had))
+                line.first = {"position": place(had.shape, flat)[1], "predicted": predicted, "got": got}
+            mine = right = had
+        values[node.output], ideal[node.output] = mine, right
+    run = model.run(sample, target)
+    for name, end in ends.items():
+        if name in tensors:
+            end.elements += tensors[name].size
+            end.differing += int(np.count_nonzero(run.outputs[name] != tensors[name].reshape(run.outputs[name].shape)))

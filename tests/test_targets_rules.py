@@ -1,0 +1,262 @@
+"""Rules of a target: which kernel runs a layer, in every verb; wrong rules; groups that restart."""
+
+from fractions import Fraction
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+import intsim
+from intsim import cli
+from intsim.arithmetic.accumulate import Stage, accumulate_telemetry, check_stages, restarted
+from intsim.arithmetic.binary32 import fma, nearest
+from intsim.errors import IntsimError
+from intsim.targets import Target
+from tests import twins
+
+PAIRS = (Stage(2, 16, "saturate"), Stage(None, 32, "wrap"))
+MACHINE = """
+title = "A library with a depthwise kernel of its own"
+source = ["by hand"]
+[operands]
+activation = "u8"
+weight = "s8"
+[accumulate]
+stages = [{ sum = 4, bits = 32, overflow = "wrap" }, { sum = "rest", bits = 32, overflow = "wrap" }]
+[requantize]
+scheme = "float32"
+scale_roundings = 2
+[[when]]
+op = "depthwise"
+activation = "u8"
+[when.accumulate]
+stages = [{ sum = 2, bits = 16, overflow = "saturate" }, { sum = "rest", bits = 32, overflow = "wrap" }]
+[[when]]
+layer = "head*"
+operands = "any"
+accumulate = { stages = [{ sum = "rest", bits = 18, overflow = "wrap" }] }
+requantize = { scheme = "exact" }
+"""
+"""Sums are exact but in depthwise layers, whose pairs saturate, and in the head, which wraps."""
+SX, SW, SY = (np.float32(v) for v in (0.037, 0.0042, 0.11))
+
+
+def network(seed: int = 0) -> onnx.ModelProto:
+    """A 3 x 3 convolution, a depthwise one and a 1 x 1 one called head, in QDQ, weights over the whole INT8 range."""
+    rng = np.random.default_rng(seed)
+    nodes, constants = [], []
+
+    def constant(name: str, value: np.ndarray) -> str:
+        constants.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def quantized(x: str, scale: np.float32, zero: int) -> str:
+        pair = constant(f"{x}.s", scale), constant(f"{x}.z", np.uint8(zero))
+        nodes.append(helper.make_node("QuantizeLinear", [x, *pair], [f"{x}.q"]))
+        nodes.append(helper.make_node("DequantizeLinear", [f"{x}.q", *pair], [f"{x}.d"]))
+        return f"{x}.d"
+
+    def conv(name: str, x: str, shape: tuple[int, ...], groups: int, zero: int) -> str:
+        codes = rng.choice(np.array([-127, 127, 126, -3, 90], np.int8), shape)
+        w = constant(f"{name}.w", codes), constant(f"{name}.ws", SW), constant(f"{name}.wz", np.int8(0))
+        nodes.append(helper.make_node("DequantizeLinear", w, [f"{name}.wd"]))
+        pads = [shape[2] // 2] * 4
+        nodes.append(helper.make_node("Conv", [x, f"{name}.wd"], [f"{name}.y"], name=name, group=groups, pads=pads))
+        return quantized(f"{name}.y", SY * np.float32(5), zero)
+
+    x = quantized("x", SX, 3)
+    x = conv("body", x, (8, 4, 3, 3), 1, 120)
+    x = conv("deep", x, (8, 1, 3, 3), 8, 100)
+    out = conv("head", x, (2, 8, 1, 1), 1, 128)
+    ends = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", [1, 4, 6, 6]), (out, [1, 2, 6, 6]))
+    ]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def written_out(run: intsim.Run, model: intsim.Model, chosen: dict) -> None:
+    """Every layer's sums and codes by the dumb twin, from its own inputs."""
+    graph = model.graph
+    for node in graph.nodes:
+        if node.op == "conv":
+            stages, raw = chosen[node.source]
+            x, weight, zero = run.tensors[node.inputs[0]][0], node.arrays["weight"], node.attributes["zero_point"]
+            pads, groups = node.attributes["pads"][0], node.attributes["groups"]
+            x = np.pad(x, ((0, 0), (pads, pads), (pads, pads)), constant_values=zero) - (0 if raw else zero)
+            out, per = run.tensors[node.output][0], weight.shape[1]
+            for o, i, j in np.ndindex(out.shape):
+                first = o // (weight.shape[0] // groups) * per
+                taps = [(a, b, c) for a in range(weight.shape[2]) for b in range(weight.shape[3]) for c in range(per)]
+                products = [int(x[first + c, i + a, j + b] * weight[o, c, a, b]) for a, b, c in taps]
+                late = -zero * int(weight[o].sum()) if raw else None
+                assert out[o, i, j] == twins.accumulate(products, stages, bias=late).result, (node.source, o, i, j)
+
+
+def test_rules_decide_each_layer():
+    model, target = intsim.load(network()), Target.from_toml(MACHINE, "own")
+    x = np.random.default_rng(1).normal(3, 3, (1, 4, 6, 6)).astype(np.float32)
+    run = model.run({"x": x}, target, keep=True)
+    exact = (Stage(None, 32, "wrap"),)
+    chosen = {"body": (exact, True), "deep": (PAIRS, True), "head": ((Stage(None, 18, "wrap"),), False)}
+    written_out(run, model, chosen)
+    layers = {n.source: run.overflows[n.name] for n in model.graph.nodes if n.op == "conv"}
+    assert {k: v.shape[1] for k, v in layers.items()} == {"body": 2, "deep": 2, "head": 1}
+    assert layers["deep"].sum() > 0
+    assert not layers["body"].any()
+    for node in model.graph.nodes:
+        if node.op == "requantize" and node.name != "head":
+            maker = model.graph.producer(node.inputs[0])
+            if maker is None or maker.source == "head":
+                continue
+            step = model.graph.tensors[node.output].scale.item()
+            factor = np.float32(
+                np.float32(np.float32(model.graph.tensors[maker.inputs[0]].scale.item()) * SW) / np.float32(step)
+            )
+            wanted = [
+                twins.onnxruntime(int(a), float(factor), node.attributes["zero"], 0, 255)
+                for a in run.tensors[node.inputs[0]].reshape(-1)
+            ]
+            assert run.tensors[node.output].reshape(-1).tolist() == wanted
+
+
+def test_rules_in_every_verb(tmp_path, capsys, monkeypatch):
+    def main(arguments: list[str]) -> int:
+        monkeypatch.setattr("sys.argv", ["intsim", *arguments])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        return int(left.value.code or 0)
+
+    onnx.save(network(), tmp_path / "net.onnx")
+    (tmp_path / "own.toml").write_text(MACHINE)
+    where, on = str(tmp_path / "net.onnx"), ["-t", str(tmp_path / "own.toml")]
+    for verb, more, status in (
+        ("run", ["-o", str(tmp_path / "run.npz")], None),
+        ("verify", ["--no-references"], 1),
+        ("bounds", ["--witness", str(tmp_path / "witnesses")], 1),
+        ("telemetry", [], None),
+        ("certify", [], 1),
+        ("sweep", ["-a", "12:14", "-o", str(tmp_path / "sweep")], None),
+    ):
+        code = main([verb, where, *on, *more])
+        said = capsys.readouterr()
+        assert code == status or (status is None and code in (0, 1)), (verb, code, said)
+        assert "Traceback" not in said.err
+    proven = intsim.bounds(where, tmp_path / "own.toml")
+    assert {x.name: [s.bits for s in x.stages] for x in proven.layers} == {
+        "body": [32, 32],
+        "deep": [16, 32],
+        "head": [18],
+    }
+    assert {x.name: x.safe for x in proven.layers} == {"body": True, "deep": False, "head": False}
+    verdict = intsim.verify(where, tmp_path / "own.toml", references=False)
+    assert verdict.first_divergence["name"] == "deep"
+    assert verdict.first_divergence["blame"] == "overflow"
+    assert main(["targets", str(tmp_path / "own.toml")]) == 0
+    said = capsys.readouterr().out
+    assert "depthwise, activation u8:" in said
+    assert "layer head*:" in said
+
+
+def test_a_rule_can_refuse_and_others_can_be_refused():
+    model = intsim.load(network())
+    refusing = MACHINE.replace('layer = "head*"\n', 'layer = "head*"\nrefused = "the library runs it in float"\n')
+    for line in ('operands = "any"\n', 'requantize = { scheme = "exact" }\n'):
+        refusing = refusing.replace(line, "")
+    refusing = refusing.replace('accumulate = { stages = [{ sum = "rest", bits = 18, overflow = "wrap" }] }\n', "")
+    x = np.zeros((1, 4, 6, 6), np.float32)
+    with pytest.raises(IntsimError, match=r"^node head: target own: not predicted: the library runs it in float$"):
+        model.run({"x": x}, Target.from_toml(refusing, "own"))
+    closed = MACHINE.replace("[operands]", 'others = "refused"\n[operands]')
+    for verb in (
+        lambda t: model.run({"x": x}, t),
+        lambda t: intsim.bounds(model, t),
+        lambda t: intsim.certify(model, t),
+    ):
+        with pytest.raises(IntsimError, match=r"^node \S+: target own: has no rule for \w+.*; add one, or choose"):
+            verb(Target.from_toml(closed, "own"))
+
+
+WRONG = [
+    ('op = "depthwise"', 'op = "deepwise"', "rule 1: op"),
+    ('op = "depthwise"', 'ops = "depthwise"', "rule 1: unknown key ops; allowed: op, function, activation"),
+    ('activation = "u8"\n[when', 'activation = "u40"\n[when', "rule 1: activation"),
+    ("bits = 16", "bits = 65", "rule 1: accumulate.stages, stage 1: bits is 65; allowed: 1..64"),
+    ('sum = "rest", bits = 18', "sum = 3, bits = 18", "rule 2: accumulate.stages, stage 1: sum is 3; the last stage"),
+    ('{ scheme = "exact" }', '{ scheme = "exacter" }', "rule 2: requantize.scheme is 'exacter'; allowed"),
+    ('operands = "any"', 'operands = "all"', "rule 2: operands is 'all'; allowed"),
+    ("scale_roundings = 2", "scale_roundings = 3", "requantize.scale_roundings is 3; allowed: 1..2"),
+    ('layer = "head*"', 'layer = "head*"\nrefused = "no"', "rule 2: refused is given beside tables"),
+    ('layer = "head*"', 'padded = "some"', "rule 2: padded is 'some'; allowed: true, false, \"half\""),
+    ('layer = "head*"', "multiple_of = 1", "rule 2: multiple_of is 1; allowed: 2..65536"),
+    ('layer = "head*"', 'kernel = "3by3"', "rule 2: kernel"),
+    ("[operands]", 'others = "maybe"\n[operands]', 'others is \'maybe\'; allowed: "own", "refused"'),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), WRONG)
+def test_wrong_rules_get_one_line(old, new, message):
+    assert old in MACHINE
+    with pytest.raises(IntsimError) as error:
+        Target.from_toml(MACHINE.replace(old, new), "own")
+    assert str(error.value).startswith(f"target own: {message}"), str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_rules_count_as_content():
+    one = Target.from_toml(MACHINE, "one")
+    assert one != Target.from_toml(MACHINE.replace("bits = 18", "bits = 19"), "one")
+    assert one == Target.from_toml(MACHINE, "two")
+    assert one.plain.when == ()
+    assert one.plain != one
+
+
+CHAINS = st.tuples(
+    st.integers(1, 4), st.integers(4, 10), st.sampled_from(["wrap", "saturate"]), st.integers(1, 3), st.integers(1, 9)
+)
+
+
+@given(CHAINS, st.lists(st.integers(-200, 200), max_size=24))
+def test_groups_restart(chain, products):
+    group, bits, rule, lanes, restart = chain
+    stages = (Stage(group, bits, rule, lanes, restart), Stage(None, 24, "wrap"))
+    found = accumulate_telemetry(np.array([products], np.int64), stages)
+    defined = twins.accumulate(products, stages)
+    assert (found.result.item(), found.events[0].tolist()) == (defined.result, defined.events)
+
+
+def test_where_groups_restart():
+    """By hand: three channels a tap, two taps; pairs end at the tap, so 100 + 100 of different taps aren't added in 8
+    bits."""
+    pairs = Stage(2, 8, "saturate", 1, "tap"), Stage(None, 32, "wrap")
+    chain = restarted(pairs, 3, 6)
+    assert chain[0].restart == 3
+    assert accumulate_telemetry(np.array([[0, 0, 100, 100, 0, 0]]), chain).result.item() == 200
+    assert (
+        accumulate_telemetry(np.array([[0, 0, 100, 100, 0, 0]]), (Stage(2, 8, "saturate"), pairs[1])).result.item()
+        == 127
+    )
+    assert restarted((Stage(2, 8, "wrap", 1, "half"), pairs[1]), 7, 257)[0].restart == 129
+    with pytest.raises(IntsimError, match="stage 2: restart is for the first stage"):
+        check_stages([Stage(2, 8, "wrap"), Stage(2, 8, "wrap", 1, 4), Stage(None, 8, "wrap")])
+
+
+FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False, min_value=-(2.0**60), max_value=2.0**60)
+
+
+@given(FLOATS, FLOATS, FLOATS)
+def test_fused_multiply_add(a, b, c):
+    exact = Fraction(a) * Fraction(b) + Fraction(c)
+    assert fma(np.float32([a]), np.float32(b), np.float32(c))[0] == nearest(exact)
+
+
+@given(st.integers(1, 2**24 - 1), st.integers(-149, 100))
+def test_fused_multiply_add_at_ties(m, e):
+    """Sums that lie on a tie of binary32 but for a last bit far below it."""
+    a, c = np.float32(m), np.ldexp(np.float32(1), -40)
+    for sign in (1, -1):
+        exact = Fraction(int(m)) * Fraction(float(np.float32(1.5))) + sign * Fraction(float(c))
+        assert fma(np.float32([a]), np.float32(1.5), np.float32(sign * c))[0] == nearest(exact)
