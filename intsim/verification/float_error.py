@@ -15,9 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.verification.reference.call import Call
+from intsim.verification.reference.call import Call, row_axes
 from intsim.verification.reference.operators import OPERATORS
-from intsim.verification.reference.rowwise import softmax_axes
 from intsim.verification.reference.tensor import Tensor, from_array
 
 Array = NDArray[np.float64]
@@ -219,7 +218,7 @@ def _of_error(value: Array, error: Array) -> Reach:
 
 def _softmax(call: Call, x: Reach, made: Tensor) -> Reach:
     """A number that is off by d scales its exponential by exp(d), and the sum by no more."""
-    axes = softmax_axes(call, len(made.shape))
+    axes = row_axes(call, len(made.shape))
     count = math.prod(made.shape[a] for a in axes)
     spread = 2 * UNIT * x.size.max(axis=axes, keepdims=True)  # of the largest that is subtracted first
     with np.errstate(over="ignore"):

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial, reduce
 
 import numpy as np
 
@@ -28,12 +29,9 @@ from intsim.verification.reference.movement import MOVEMENT, along_channel, chan
 from intsim.verification.reference.pool import POOLING, max_pool
 from intsim.verification.reference.quantizers import QUANTIZERS, dequantize_linear
 from intsim.verification.reference.rational import SMALL, floats
-from intsim.verification.reference.reals import Number
 from intsim.verification.reference.resize import RESIZING
 from intsim.verification.reference.rowwise import layer_normalization, root, softmax
 from intsim.verification.reference.tensor import Tensor, constant, exact_number, from_array, move
-
-__all__ = ["EPILOGUE", "OPERATORS", "QUANTIZERS", "key", "laid"]
 
 Operator = Callable[[Call], Tensor | list[Tensor]]
 
@@ -64,8 +62,8 @@ def conv_transpose(call: Call) -> Tensor:
     x, w, bias = call.tensor(0), call.tensor(1), call.optional(2)
     rank = len(x.shape) - 2
     auto = call.attr("auto_pad", "NOTSET")
-    plain = Call(call.op, call.label, call.opset, {**call.attrs, "auto_pad": "NOTSET"}, call.inputs)
-    strides, dilations, pads = window(plain, x.shape[2:], w.shape[2:])
+    unpadded = replace(call, attrs={**call.attrs, "auto_pad": "NOTSET"})
+    strides, dilations, pads = window(unpadded, x.shape[2:], w.shape[2:])
     extra = list(call.attr("output_padding", [0] * rank))
     wanted = call.attr("output_shape")
     if wanted is None and auto in ("SAME_UPPER", "SAME_LOWER"):
@@ -151,24 +149,14 @@ def clip(call: Call) -> Tensor:
     return x
 
 
-def _fold(f: Callable[[Tensor, Tensor], Tensor]) -> Operator:
+def _fold(f: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Call], Tensor]:
     """A binary operator over any number of inputs."""
-
-    def operator(call: Call) -> Tensor:
-        out = call.tensor(0)
-        for i in range(1, len(call.inputs)):
-            out = f(out, call.tensor(i))
-        return out
-
-    return operator
+    return lambda call: reduce(f, map(call.tensor, range(len(call.inputs))))
 
 
 def mean(call: Call) -> Tensor:
     """Mean of any number of inputs."""
-    out = call.tensor(0)
-    for i in range(1, len(call.inputs)):
-        out = add(out, call.tensor(i))
-    return divide(out, constant(Fraction(len(call.inputs))))
+    return divide(_fold(add)(call), constant(Fraction(len(call.inputs))))
 
 
 def laid(call: Call) -> Tensor:
@@ -187,15 +175,13 @@ def _binary(f: Callable[[Tensor, Tensor], Tensor]) -> Operator:
 
 def leaky_relu(call: Call) -> Tensor:
     """Relu and LeakyRelu."""
-    alpha = 0.0 if call.op == "Relu" else call.attr("alpha", 0.01)
-    return leaky(call.tensor(0), constant(exact_number(float(np.float32(alpha)))))
+    return leaky(call.tensor(0), constant(Fraction(0) if call.op == "Relu" else call.real("alpha", 0.01)))
 
 
 def hard_sigmoid(call: Call, alpha: Fraction | None = None) -> Tensor:
     """max(0, min(1, alpha x + beta)), exact."""
-    slope = exact_number(float(np.float32(call.attr("alpha", 0.2)))) if alpha is None else alpha
-    offset = exact_number(float(np.float32(call.attr("beta", 0.5))))
-    line = add(multiply(call.tensor(0), constant(slope)), constant(offset))
+    slope = call.real("alpha", 0.2) if alpha is None else alpha
+    line = add(multiply(call.tensor(0), constant(slope)), constant(call.real("beta", 0.5)))
     return maximum(minimum(line, constant(Fraction(1))), constant(Fraction(0)))
 
 
@@ -206,42 +192,25 @@ def hard_swish(call: Call) -> Tensor:
 
 def hard_tanh(call: Call) -> Tensor:
     """HardTanh: a clamp to min_val, max_val."""
-    low, high = (exact_number(float(np.float32(call.attr(k, d)))) for k, d in (("min_val", -1.0), ("max_val", 1.0)))
-    return minimum(maximum(call.tensor(0), constant(low)), constant(high))
+    low, high = constant(call.real("min_val", -1.0)), constant(call.real("max_val", 1.0))
+    return minimum(maximum(call.tensor(0), low), high)
 
 
-def _approximate(v: np.ndarray, label: str) -> Tensor:
-    v = np.asarray(v, np.float64)
-    return Tensor(v.shape, "f", v=v, e=np.full(v.shape, math.inf), poison=f"{label} has no exact form")
-
-
-def _outside(f: Callable[[Call], np.ndarray]) -> Operator:
-    return lambda call: _rounded(f(call), call)
-
-
-def _function(f: Callable[[Call], np.ndarray]) -> Operator:
+def _function(
+    f: Callable[[Call], np.ndarray], exact: Callable[[Call], Tensor] = lambda call: evaluated(call, FUNCTIONS[call.op])
+) -> Operator:
     """Of constants rounded once to float64; exact where a quantizer depends on it; else in plain float64."""
-
-    def operator(call: Call) -> Tensor:
-        if call.decides and not call.constant:
-            return evaluated(call, FUNCTIONS[call.op])
-        return _rounded(f(call), call)
-
-    return operator
+    return lambda call: exact(call) if call.decides and not call.constant else _rounded(f(call), call)
 
 
 def _rounded(v: np.ndarray, call: Call) -> Tensor:
     """An irrational function of constants rounded once to float64; of anything else, a value without exactness."""
+    v = np.asarray(v, np.float64)
     if all(t is None or (t.exact and t.size <= SMALL) for t in call.inputs) and call.constant:
         if not np.isfinite(v).all():
             raise IntsimError("the result is not a finite number")
-        return from_array(np.asarray(v, np.float64), "the result")
-    return _approximate(v, call.label)
-
-
-def row_softmax(call: Call) -> Tensor:
-    """Softmax: of constants rounded once to float64."""
-    return softmax(call) if call.decides and not call.constant else _rounded(plain.softmax(call), call)
+        return from_array(v, "the result")
+    return Tensor(v.shape, "f", v=v, e=np.full(v.shape, math.inf), poison=f"{call.label} has no exact form")
 
 
 def square_root(call: Call) -> Tensor:
@@ -258,9 +227,7 @@ def power(call: Call) -> Tensor:
     if exponent.exact and exponent.size == 1:
         e = exponent.fractions().reshape(()).item()
         if e.denominator == 1 and 1 <= e <= 4:
-            out = base
-            for _ in range(int(e) - 1):
-                out = multiply(out, base, factor=False)
+            out = reduce(partial(multiply, factor=False), [base] * int(e))
             return move([out], lambda a: np.broadcast_to(a, np.broadcast_shapes(base.shape, exponent.shape)))
         if e == Fraction(1, 2) and not base.on_grid:
             return square_root(call)
@@ -274,10 +241,6 @@ def power(call: Call) -> Tensor:
     return _powers(call, base, exponent)
 
 
-def _power(e: Fraction) -> Callable[[Call, Number], Number]:
-    return lambda call, x: power_of(x, e)
-
-
 def _powers(call: Call, base: Tensor, exponent: Tensor) -> Tensor:
     """A tensor to constant exponents, one for the tensor or one a position."""
     if not exponent.exact or exponent.size > SMALL:
@@ -289,7 +252,7 @@ def _powers(call: Call, base: Tensor, exponent: Tensor) -> Tensor:
     for e in sorted(set(exponents.flat)):
         here = np.asarray(exponents == e, bool)
         picked = move([wide], lambda a, here=here: a[here])
-        made = evaluated(replace(call, inputs=[picked]), _power(e))
+        made = evaluated(replace(call, inputs=[picked]), lambda call, x, e=e: power_of(x, e))
         parts.append((index[here], made))
     back = np.argsort(np.concatenate([i for i, _ in parts]))
     return move([made for _, made in parts], lambda *a: np.concatenate(a)[back].reshape(shape))
@@ -299,11 +262,8 @@ def _in_channels_last(f: Callable[[Call], Tensor], weights: bool) -> Operator:
     """An operator on (N, spatial..., C), with `weights` on (O, spatial..., C / group) too."""
 
     def operator(call: Call) -> Tensor:
-        turned = [
-            channels_first(t) if t is not None and (i == 0 or (i == 1 and weights)) else t
-            for i, t in enumerate(call.inputs)
-        ]
-        return channels_last(f(Call(call.op, call.label, call.opset, call.attrs, turned, call.outputs)))
+        turned = [channels_first(t) if t is not None and i <= weights else t for i, t in enumerate(call.inputs)]
+        return channels_last(f(replace(call, inputs=turned)))
 
     return operator
 
@@ -314,7 +274,7 @@ OPERATORS: dict[str, Operator] = {
     **POOLING,
     **RESIZING,
     **LOGIC,
-    **{name: _outside(f) for name, f in plain.EPILOGUE.items()},
+    **{name: lambda call, f=f: _rounded(f(call), call) for name, f in plain.EPILOGUE.items()},
     **{name: _function(f) for name, f in plain.PLAIN.items()},
     "DequantizeLinear": dequantize_linear,
     "Conv": conv,
@@ -340,7 +300,7 @@ OPERATORS: dict[str, Operator] = {
     "HardSwish": hard_swish,
     "HardTanh": hard_tanh,
     "Clip": clip,
-    "Softmax": row_softmax,
+    "Softmax": _function(plain.softmax, softmax),
     "LayerNormalization": layer_normalization,
     "Sqrt": square_root,
     "Pow": power,

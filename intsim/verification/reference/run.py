@@ -12,8 +12,6 @@ from intsim.errors import IntsimError
 from intsim.verification.reference.quantize import Quantized
 from intsim.verification.reference.tensor import Tensor
 
-__all__ = ["ReferenceRun"]
-
 T = TypeVar("T")
 
 
