@@ -14,7 +14,6 @@ from intsim.errors import IntsimError
 from intsim.verification.reference.rational import SMALL
 from intsim.verification.reference.tensor import Tensor, exact_number
 
-
 FLOATS = ("float", "double", "float16", "bfloat16")
 
 

@@ -29,6 +29,7 @@ from intsim.verification.reference.movement import MOVEMENT, along_channel, chan
 from intsim.verification.reference.pool import POOLING, max_pool
 from intsim.verification.reference.quantizers import QUANTIZERS, dequantize_linear
 from intsim.verification.reference.rational import SMALL, floats
+from intsim.verification.reference.reals import Number
 from intsim.verification.reference.resize import RESIZING
 from intsim.verification.reference.rowwise import layer_normalization, root, softmax
 from intsim.verification.reference.tensor import Tensor, constant, exact_number, from_array, move
@@ -196,6 +197,10 @@ def hard_tanh(call: Call) -> Tensor:
     return minimum(maximum(call.tensor(0), low), high)
 
 
+def _outside(f: Callable[[Call], np.ndarray]) -> Operator:
+    return lambda call: _rounded(f(call), call)
+
+
 def _function(
     f: Callable[[Call], np.ndarray], exact: Callable[[Call], Tensor] = lambda call: evaluated(call, FUNCTIONS[call.op])
 ) -> Operator:
@@ -241,6 +246,10 @@ def power(call: Call) -> Tensor:
     return _powers(call, base, exponent)
 
 
+def _power(e: Fraction) -> Callable[[Call, Number], Number]:
+    return lambda call, x: power_of(x, e)
+
+
 def _powers(call: Call, base: Tensor, exponent: Tensor) -> Tensor:
     """A tensor to constant exponents, one for the tensor or one a position."""
     if not exponent.exact or exponent.size > SMALL:
@@ -252,7 +261,7 @@ def _powers(call: Call, base: Tensor, exponent: Tensor) -> Tensor:
     for e in sorted(set(exponents.flat)):
         here = np.asarray(exponents == e, bool)
         picked = move([wide], lambda a, here=here: a[here])
-        made = evaluated(replace(call, inputs=[picked]), lambda call, x, e=e: power_of(x, e))
+        made = evaluated(replace(call, inputs=[picked]), _power(e))
         parts.append((index[here], made))
     back = np.argsort(np.concatenate([i for i, _ in parts]))
     return move([made for _, made in parts], lambda *a: np.concatenate(a)[back].reshape(shape))
@@ -274,7 +283,7 @@ OPERATORS: dict[str, Operator] = {
     **POOLING,
     **RESIZING,
     **LOGIC,
-    **{name: lambda call, f=f: _rounded(f(call), call) for name, f in plain.EPILOGUE.items()},
+    **{name: _outside(f) for name, f in plain.EPILOGUE.items()},
     **{name: _function(f) for name, f in plain.PLAIN.items()},
     "DequantizeLinear": dequantize_linear,
     "Conv": conv,

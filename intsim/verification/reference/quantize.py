@@ -216,11 +216,10 @@ def _resolve(x: Tensor, codes: np.ndarray, doubt: tuple[np.ndarray, ...], rule: 
     """Work out the undecided elements exactly, in place; return how many had to be done one by one."""
     if not len(doubt[0]):
         return 0
-    arrays = [rule.scale, rule.shift, rule.low, rule.high, *([] if x.s is None else [x.s])]
-    scale, *others = np.broadcast_arrays(*arrays)
-    rule = _Rule(scale, *others[:3], rule.mode)
-    grid_scale = None if x.s is None else others[3]
-    params = scale.shape
+    grid_scale = rule.scale if x.s is None else x.s
+    arrays = np.broadcast_arrays(rule.scale, rule.shift, rule.low, rule.high, grid_scale)
+    scale, shift, low, high, grid_scale = arrays
+    rule, params = _Rule(scale, shift, low, high, rule.mode), scale.shape
     channel = np.broadcast_to(np.arange(scale.size).reshape(params), x.shape)[doubt]
     if x.on_grid:
         values = x.integers()[0][doubt]
@@ -235,7 +234,7 @@ def _resolve(x: Tensor, codes: np.ndarray, doubt: tuple[np.ndarray, ...], rule: 
     answers = []
     for number, cell in distinct.T:
         at = position(int(cell), params)
-        exact = int(number) * grid_scale[at] if grid_scale is not None else Fraction(float(number))
+        exact = int(number) * grid_scale[at] if x.s is not None else Fraction(float(number))
         answers.append(rule.code(exact, at))
     worked[known] = np.array(answers, codes.dtype)[np.ravel(back)] if answers else worked[known]
     for k in np.nonzero(~known)[0]:
