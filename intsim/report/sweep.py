@@ -12,7 +12,7 @@ from rich.text import Text
 from intsim.explore.configuration import Configuration
 from intsim.explore.row import OutputRow, Row
 from intsim.explore.sweep import Sweep
-from intsim.report.table import Column, say, show_table
+from intsim.report.table import Column, note, say, show_table
 from intsim.report.text import number
 from intsim.report.verdict import inputs
 
@@ -52,13 +52,10 @@ def show_sweep(console: Console, swept: Sweep) -> None:
     if swept.accumulators:
         _show_safe(console, swept)
     run, reused = sum(r.run for r in swept.rows), sum(r.reused for r in swept.rows)
-    say(
+    note(
         console,
-        (
-            f"{len(swept.rows)} configurations, {swept.resumed} of them from an earlier run; {number(run)} node runs, "
-            f"{number(reused)} saved; {swept.seconds:.1f} s",
-            "dim",
-        ),
+        f"{len(swept.rows)} configurations, {swept.resumed} of them from an earlier run; {number(run)} node runs, "
+        f"{number(reused)} saved; {swept.seconds:.1f} s",
     )
 
 
@@ -87,13 +84,10 @@ def _show_accumulators(console: Console, rule: str, multiplier: int | None, rows
         ],
         title,
     )
-    say(
+    note(
         console,
-        (
-            "transient, persistent: overflowing groups of the swept register, in all layers. Errors of the outputs are "
-            "in their own units; of several outputs the one with the largest mean is shown.",
-            "dim",
-        ),
+        "transient, persistent: overflowing groups of the swept register, in all layers. Errors of the outputs are "
+        "in their own units; of several outputs the one with the largest mean is shown.",
     )
 
 
@@ -156,11 +150,8 @@ def _show_safe(console: Console, swept: Sweep) -> None:
     layers = Column("layer", [x.name for x in next(iter(lines.values()), [])], "text")
     console.print()
     show_table(console, [layers, *columns], "least width from which on a layer is safe")
-    say(
+    note(
         console,
-        (
-            "proven: for every input. observed: no overflow on these inputs, given what the layers before handed on. "
-            "exact: codes as in the exact run.",
-            "dim",
-        ),
+        "proven: for every input. observed: no overflow on these inputs, given what the layers before handed on. "
+        "exact: codes as in the exact run.",
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from intsim.report.table import Column, say, show_table
+from intsim.report.table import Column, note, show_table
 from intsim.targets import Target
 from intsim.targets.library import Family
 
@@ -22,13 +22,7 @@ def show_targets(console: Console, targets: Sequence[Target], families: Sequence
             Column("requantizer", [t.requantize.scheme for t in targets], "text"),
         ],
     )
-    say(
-        console,
-        (
-            "registers, first to last: bits; w wraps, s saturates; 8x lanes in turn; 2p fields of one multiplier",
-            "dim",
-        ),
-    )
+    note(console, "registers, first to last: bits; w wraps, s saturates; 8x lanes in turn; 2p fields of one multiplier")
     if families:
         console.print()
         show_table(
