@@ -51,7 +51,8 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
     wrong, total = sum(x.mismatches for x in layers), sum(x.elements for x in layers)
     say(
         console,
-        "verdict: "(text, "bold green" if verdict.holds else "bold red"),
+        "verdict: ",
+        (text, "bold green" if verdict.holds else "bold red"),
         f" ({number(wrong)} of {number(total)} integers wrong, {number(verdict.overflows)} overflow events, "
         f"{verdict.seconds:.1f} s)",
     )
