@@ -157,8 +157,8 @@ class _Codes:
         numbers = self.causes.evaluated(self.local, self.node.input[0], fault)
         if numbers is None:
             return nothing
-        (value, own), grown = numbers[0].approx(), numbers[1]
-        doubt = grown.error + (0.0 if own is None else own)
+        (value, own), grown = numbers[0].bounded(), numbers[1]
+        doubt = grown.error + own
         if self.key == "qonnx:BipolarQuant":
             scale, zero = np.ones(()), np.zeros(())
         if self.key == "qonnx:Trunc":

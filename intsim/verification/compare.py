@@ -39,7 +39,6 @@ def first_apart(expected: IntArray, got: IntArray) -> tuple[int, dict[str, Any]]
 
 def first_difference(
     graph: IntegerGraph,
-    target: Target,
     exact: Mapping[str, IntArray],
     got: Mapping[str, IntArray],
     overflows: Mapping[str, IntArray],
@@ -68,9 +67,7 @@ def first_difference(
     return None
 
 
-def born_here(
-    graph: IntegerGraph, target: Target, exact_target: Target, tensor: str, got: Mapping[str, IntArray]
-) -> IntArray | None:
+def born_here(graph: IntegerGraph, exact_target: Target, tensor: str, got: Mapping[str, IntArray]) -> IntArray | None:
     """What exact arithmetic makes of a layer's own inputs on the target: its MAC and requantizer, nothing before.
 
     Returns None for a graph input.

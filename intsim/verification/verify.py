@@ -159,7 +159,7 @@ class _Comparison:
             line.mismatches += count
             line.max_lsb = max(line.max_lsb, lsb)
             if count:
-                local = born_here(graph, self.target, self.exact_target, layer.tensor, run.tensors)
+                local = born_here(graph, self.exact_target, layer.tensor, run.tensors)
                 line.born += difference(local, got)[0] if local is not None else count
             for mac in layer.macs:
                 sums = accumulators[mac]
@@ -171,9 +171,7 @@ class _Comparison:
                         channels[channel] = channels.get(channel, 0) + int(events[channel])
         if self.verdict.first_divergence is None:
             # a fault of the lowering goes first: what the target does to a wrong program means little
-            self.verdict.first_divergence = fault or first_difference(
-                graph, self.target, exact.tensors, run.tensors, run.overflows
-            )
+            self.verdict.first_divergence = fault or first_difference(graph, exact.tensors, run.tensors, run.overflows)
         return run
 
     def _unusable(self, tensors: Arrays) -> str | None:

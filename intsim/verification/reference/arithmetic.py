@@ -27,10 +27,6 @@ def kind_of(a: Tensor, b: Tensor) -> str:
     return "i" if a.kind == b.kind == "i" else "f"
 
 
-def _zero(e: np.ndarray | None) -> np.ndarray:
-    return np.zeros(()) if e is None else e
-
-
 def _element(a: Tensor, b: Tensor, shape: tuple[int, ...], f: Callable[..., Fraction]) -> Callable[[int], Fraction]:
     def element(i: int) -> Fraction:
         where = position(i, shape)
@@ -78,9 +74,9 @@ def add(a: Tensor, b: Tensor) -> Tensor:
     if both:
         na, nb, s, ba, bb = both
         return grid(na + nb, s, ba + bb, kind_of(a, b))
-    (va, ea), (vb, eb) = a.approx(), b.approx()
+    (va, ea), (vb, eb) = a.bounded(), b.bounded()
     v = np.asarray(va + vb)
-    e = (_zero(ea) + _zero(eb)) * _SLACK + ROUNDOFF * np.abs(v)
+    e = (ea + eb) * _SLACK + ROUNDOFF * np.abs(v)
     return inexact(v, e, _element(a, b, v.shape, operator.add), kind_of(a, b))
 
 
@@ -126,7 +122,7 @@ def multiply(a: Tensor, b: Tensor, factor: bool = True) -> Tensor:
     v = np.asarray(va * vb)
     e = ROUNDOFF * np.abs(v)
     if ea is not None:
-        e = e + ea * (np.abs(vb) + _zero(eb)) * _SLACK
+        e = e + ea * (np.abs(vb) + (0.0 if eb is None else eb)) * _SLACK
     if eb is not None:
         e = e + np.abs(va) * eb * _SLACK
     return inexact(v, e, _element(a, b, v.shape, operator.mul), kind_of(a, b))
@@ -139,13 +135,13 @@ def divide(a: Tensor, b: Tensor) -> Tensor:
         if any(f == 0 for f in divisors.flat):
             raise IntsimError("division by zero")
         return multiply(a, constant(each(lambda f: 1 / f, divisors)))
-    (va, ea), (vb, eb) = a.approx(), b.approx()
-    room = np.abs(vb) - _zero(eb)
+    (va, ea), (vb, eb) = a.bounded(), b.bounded()
+    room = np.abs(vb) - eb
     if (vb == 0).any():
         raise IntsimError("division by zero")
     v = np.asarray(va / vb)
     with np.errstate(divide="ignore", invalid="ignore"):
-        e = np.where(room > 0, (_zero(ea) + np.abs(v) * _zero(eb)) / room, math.inf) * _SLACK + ROUNDOFF * np.abs(v)
+        e = np.where(room > 0, (ea + np.abs(v) * eb) / room, math.inf) * _SLACK + ROUNDOFF * np.abs(v)
 
     def ratio(x: Fraction, y: Fraction) -> Fraction:
         if y == 0:
@@ -161,9 +157,8 @@ def maximum(a: Tensor, b: Tensor) -> Tensor:
     if both:
         na, nb, s, ba, bb = both
         return grid(np.maximum(na, nb), s, max(ba, bb), kind_of(a, b))
-    (va, ea), (vb, eb) = a.approx(), b.approx()
+    (va, ea), (vb, eb) = a.bounded(), b.bounded()
     v = np.maximum(va, vb)
-    ea, eb = _zero(ea), _zero(eb)
     # where one side is larger beyond doubt only its own error counts
     e = np.where(va - ea >= vb + eb, ea, np.where(vb - eb >= va + ea, eb, np.maximum(ea, eb)))
     return inexact(v, e, _element(a, b, v.shape, max), kind_of(a, b))
@@ -192,8 +187,7 @@ def leaky(a: Tensor, slope: Tensor) -> Tensor:
             down = each(lambda f: f * common, slopes).astype(n.dtype)
             scaled = np.where(n >= 0, n.dtype.type(common), down) * n
             return grid(scaled, each(lambda x: x / common, s), bound, a.kind)
-    v, e = a.approx()
-    e = _zero(e)
+    v, e = a.bounded()
     alpha, steep = (each(f, slopes).astype(np.float64) for f in (float, lambda x: max(1.0, abs(float(x)))))
     below = v + e < 0
     value = np.where(v >= 0, v, v * alpha)

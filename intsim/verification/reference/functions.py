@@ -120,8 +120,8 @@ FUNCTIONS: dict[str, Callable[[Call, Number], Number]] = {
 def evaluated(call: Call, function: Callable[[Call, Number], Number]) -> Tensor:
     """The function of the node's first input."""
     x = call.tensor(0)
-    v, e = x.approx()
-    errors = np.zeros(v.shape) if e is None else np.asarray(e, np.float64)
+    v, e = x.bounded()
+    errors = np.broadcast_to(e, v.shape)
     pairs, inverse = np.unique(np.stack([v.reshape(-1), errors.reshape(-1)]), axis=1, return_inverse=True)
     if pairs.shape[1] > _MOST:
         values, bounds = np.zeros(v.size), np.full(v.size, math.inf)

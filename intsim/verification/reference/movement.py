@@ -103,12 +103,6 @@ def _space_to_depth(call: Call, x: np.ndarray) -> np.ndarray:
     return x.reshape(n, c * b * b, h // b, w // b)
 
 
-def concat(call: Call) -> Tensor:
-    """Concat along an axis."""
-    tensors = [call.tensor(i) for i in range(len(call.inputs))]
-    return move(tensors, lambda *xs: np.concatenate(xs, axis=call.attr("axis", 1)))
-
-
 def split(call: Call) -> list[Tensor]:
     """Split by sizes (attribute or input) or into equal parts, the last one smaller."""
     x, axis = call.tensor(0), call.attr("axis", 0)
@@ -160,12 +154,6 @@ def where(call: Call) -> Tensor:
         raise IntsimError("the condition is not known exactly")
     chosen = mask.integers()[0] != 0
     return move([call.tensor(1), call.tensor(2)], lambda a, b: np.asarray(np.where(chosen, a, b)))
-
-
-def shape(call: Call) -> Tensor:
-    """The shape of the input, or the part of it from `start` to `end`."""
-    dims = call.tensor(0).shape[call.attr("start", 0) : call.attr("end")]
-    return from_array(np.array(dims, np.int64), "a shape")
 
 
 def constant_node(call: Call) -> Tensor:
@@ -236,11 +224,15 @@ MOVEMENT: dict[str, Callable[[Call], Tensor | list[Tensor]]] = {
     "Slice": _only(_slice),
     "DepthToSpace": _only(_depth_to_space),
     "SpaceToDepth": _only(_space_to_depth),
-    "Concat": concat,
+    "Concat": lambda call: move(
+        list(map(call.tensor, range(len(call.inputs)))), lambda *x: np.concatenate(x, axis=call.attr("axis", 1))
+    ),
     "Split": split,
     "Pad": pad,
     "Where": where,
-    "Shape": shape,
+    "Shape": lambda call: from_array(
+        np.array(call.tensor(0).shape[call.attr("start", 0) : call.attr("end")], np.int64), "a shape"
+    ),
     "Constant": constant_node,
     "ConstantOfShape": constant_of_shape,
     "Cast": cast,

@@ -53,14 +53,18 @@ def key(domain: str, op: str) -> str:
 
 def conv(call: Call) -> Tensor:
     """Conv, one to three spatial dimensions or more."""
-    x, w, bias = call.tensor(0), call.tensor(1), call.optional(2)
-    out = convolve(x, w, *window(call, x.shape[2:], w.shape[2:]), call.attr("group", 1))
-    return out if bias is None else add(out, along_channel(bias, len(x.shape)))
+    x, w = call.tensor(0), call.tensor(1)
+    return _biased(call, convolve(x, w, *window(call, x.shape[2:], w.shape[2:]), call.attr("group", 1)))
+
+
+def _biased(call: Call, sums: Tensor) -> Tensor:
+    bias = call.optional(2)
+    return sums if bias is None else add(sums, along_channel(bias, len(sums.shape)))
 
 
 def conv_transpose(call: Call) -> Tensor:
     """ConvTranspose with output_padding or output_shape."""
-    x, w, bias = call.tensor(0), call.tensor(1), call.optional(2)
+    x, w = call.tensor(0), call.tensor(1)
     rank = len(x.shape) - 2
     auto = call.attr("auto_pad", "NOTSET")
     unpadded = replace(call, attrs={**call.attrs, "auto_pad": "NOTSET"})
@@ -78,8 +82,7 @@ def conv_transpose(call: Call) -> Tensor:
             total = max(total, 0)
             small, large = total // 2, total - total // 2
             pads[k], pads[k + rank] = (small, large) if auto == "SAME_UPPER" else (large, small)
-    out = convolve_transposed(x, w, strides, dilations, pads, call.attr("group", 1), extra)
-    return out if bias is None else add(out, along_channel(bias, len(x.shape)))
+    return _biased(call, convolve_transposed(x, w, strides, dilations, pads, call.attr("group", 1), extra))
 
 
 def gemm(call: Call) -> Tensor:
@@ -116,9 +119,9 @@ def batch_normalization(call: Call) -> Tensor:
     return add(multiply(x, slope_t), offset_t)
 
 
-def _limits(call: Call) -> list[Fraction | Tensor | None]:
+def _limits(call: Call) -> list[Tensor | None]:
     """Clip's lower and upper limit; None where it is absent or infinite."""
-    out: list[Fraction | Tensor | None] = []
+    out: list[Tensor | None] = []
     for i, name, sign in ((1, "min", -1.0), (2, "max", 1.0)):
         given = call.optional(i)
         if name in call.attrs:
@@ -132,7 +135,7 @@ def _limits(call: Call) -> list[Fraction | Tensor | None]:
             value = float(given.approx()[0].item())
         if math.isnan(value) or value == -math.inf * sign:
             raise IntsimError(f"limit {value} makes no range")
-        out.append(None if math.isinf(value) else Fraction(value))
+        out.append(None if math.isinf(value) else constant(Fraction(value)))
     return out
 
 
@@ -142,22 +145,16 @@ def clip(call: Call) -> Tensor:
     for limit, f in zip(_limits(call), (maximum, minimum), strict=True):
         if limit is None:
             continue
-        bound = limit if isinstance(limit, Tensor) else constant(limit)
-        value = bound.fractions().reshape(()).item()
+        value = limit.fractions().reshape(()).item()
         if x.s is not None and Fraction(x.bound) * max(x.s.flat, default=0) <= (value if f is minimum else -value):
             continue  # no element gets there; the grid stays
-        x = f(x, bound)
+        x = f(x, limit)
     return x
 
 
 def _fold(f: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Call], Tensor]:
     """A binary operator over any number of inputs."""
     return lambda call: reduce(f, map(call.tensor, range(len(call.inputs))))
-
-
-def mean(call: Call) -> Tensor:
-    """Mean of any number of inputs."""
-    return divide(_fold(add)(call), constant(Fraction(len(call.inputs))))
 
 
 def laid(call: Call) -> Tensor:
@@ -174,21 +171,11 @@ def _binary(f: Callable[[Tensor, Tensor], Tensor]) -> Operator:
     return lambda call: f(call.tensor(0), laid(call))
 
 
-def leaky_relu(call: Call) -> Tensor:
-    """Relu and LeakyRelu."""
-    return leaky(call.tensor(0), constant(Fraction(0) if call.op == "Relu" else call.real("alpha", 0.01)))
-
-
 def hard_sigmoid(call: Call, alpha: Fraction | None = None) -> Tensor:
     """max(0, min(1, alpha x + beta)), exact."""
     slope = call.real("alpha", 0.2) if alpha is None else alpha
     line = add(multiply(call.tensor(0), constant(slope)), constant(call.real("beta", 0.5)))
     return maximum(minimum(line, constant(Fraction(1))), constant(Fraction(0)))
-
-
-def hard_swish(call: Call) -> Tensor:
-    """x * max(0, min(1, x / 6 + 1 / 2)), exact."""
-    return multiply(call.tensor(0), hard_sigmoid(call, Fraction(1, 6)), factor=False)
 
 
 def hard_tanh(call: Call) -> Tensor:
@@ -296,17 +283,17 @@ OPERATORS: dict[str, Operator] = {
     "Mul": _binary(multiply),
     "Div": _binary(divide),
     "Sum": _fold(add),
-    "Mean": mean,
+    "Mean": lambda call: divide(_fold(add)(call), constant(Fraction(len(call.inputs)))),
     "Max": _fold(maximum),
     "Min": _fold(minimum),
     "Neg": lambda call: negative(call.tensor(0)),
     "Abs": lambda call: absolute(call.tensor(0)),
     "Reciprocal": lambda call: divide(constant(Fraction(1)), call.tensor(0)),
-    "Relu": leaky_relu,
-    "LeakyRelu": leaky_relu,
+    "Relu": lambda call: leaky(call.tensor(0), constant(Fraction(0))),
+    "LeakyRelu": lambda call: leaky(call.tensor(0), constant(call.real("alpha", 0.01))),
     "PRelu": lambda call: leaky(call.tensor(0), call.tensor(1)),
     "HardSigmoid": hard_sigmoid,
-    "HardSwish": hard_swish,
+    "HardSwish": lambda call: multiply(call.tensor(0), hard_sigmoid(call, Fraction(1, 6)), factor=False),
     "HardTanh": hard_tanh,
     "Clip": clip,
     "Softmax": _function(plain.softmax, softmax),

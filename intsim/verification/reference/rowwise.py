@@ -31,10 +31,10 @@ def softmax(call: Call) -> Tensor:
     x = call.tensor(0)
     axes = row_axes(call, len(x.shape))
     count = math.prod(x.shape[a] for a in axes)
-    v, e = x.approx()
+    v, e = x.bounded()
     with np.errstate(under="ignore", over="ignore"):
         z = v - v.max(axis=axes, keepdims=True)
-        moved = ROUNDOFF * np.abs(z) + (0.0 if e is None else e)
+        moved = ROUNDOFF * np.abs(z) + e
         w = np.exp(z)
         p = w / w.sum(axis=axes, keepdims=True)
         # exp(d) - 1 < 1.01 d up to 0.01; the total moves by no more than its farthest moved term
@@ -81,14 +81,11 @@ def _share(row: list[Fraction], i: int) -> Number:
 
 def root(x: Tensor) -> Tensor:
     """The square root; no number may be below zero. Where float64 can't tell, its element does."""
-    v, e = x.approx()
-    least = v if e is None else v - e
-    if ((v if e is None else v + e) < 0).any():
+    v, e = x.bounded()
+    if (v + e < 0).any():
         raise IntsimError("the square root of a negative number")
-    r, floor = np.sqrt(np.maximum(v, _TINY)), np.sqrt(np.maximum(least, 0.0))
-    error = np.where(least > _TINY, ROUNDOFF * r, math.inf)
-    if e is not None:
-        error = error + e / (r + floor) * (1 + 1e-6)
+    r, floor = np.sqrt(np.maximum(v, _TINY)), np.sqrt(np.maximum(v - e, 0.0))
+    error = np.where(v - e > _TINY, ROUNDOFF * r, math.inf) + e / (r + floor) * (1 + 1e-6)
 
     def element(i: int) -> Any:
         radicand = _rational(x.fraction(i))

@@ -99,6 +99,11 @@ class Tensor:
             return value, None
         return value, np.abs(value) * (1.01 * ROUNDOFF)
 
+    def bounded(self) -> tuple[np.ndarray, np.ndarray]:
+        """The same; a single bound of 0 where all is exact."""
+        v, e = self.approx()
+        return v, np.zeros(()) if e is None else e
+
     def fraction(self, i: int) -> Fraction:
         """Element `i` (flat, C order) as an exact rational."""
         if self.poison:
