@@ -161,6 +161,7 @@ def test_what_is_compiled_is_said_on_a_terminal(intsim_, monkeypatch, capfd):
     functions: dict = {}
     exec("def convolve(x): return x", functions)  # of no file, so that no machine code is kept
     kernel = compile.compiled(functions["convolve"])
+    kernel(1j)
     with progress(2) as step:
         step("one")
         kernel(1)
