@@ -15,7 +15,7 @@ leave_working_directory()  # before anything is imported that isn't Python's own
 import typer  # noqa: E402
 
 from intsim import __version__  # noqa: E402
-from intsim.cli import (  # noqa: E402 (each registers its verb)
+from intsim.cli import (  # noqa: E402, F401 (each registers its verb)
     advise,
     bounds,
     certify,
@@ -32,23 +32,6 @@ from intsim.cli import (  # noqa: E402 (each registers its verb)
 from intsim.cli.options import app, console  # noqa: E402
 from intsim.errors import IntsimError  # noqa: E402
 from intsim.report.text import printable  # noqa: E402
-
-__all__ = [
-    "advise",
-    "app",
-    "bounds",
-    "certify",
-    "inspect",
-    "lower",
-    "main",
-    "run",
-    "sweep",
-    "targets",
-    "telemetry",
-    "verify",
-    "warmup",
-    "witness",
-]
 
 
 @app.callback(invoke_without_command=True)

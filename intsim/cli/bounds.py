@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from intsim.cli.options import OnTarget, console, emit, verb
+from intsim.cli.options import OnTarget, conclude, verb
 
 
 @verb
@@ -19,7 +19,7 @@ def bounds(
     from intsim.proofs.bounds import bounds as prove
     from intsim.report import files
     from intsim.report.bounds import show_bounds, write_witnesses
-    from intsim.report.next_step import show_step, widen, with_step
+    from intsim.report.next_step import widen
 
     target, model = asked.chosen, asked.loaded
     proven = prove(model, target)
@@ -28,9 +28,5 @@ def bounds(
         with files.folder(witness) as draft:
             lines = write_witnesses(draft, model.graph, target)
     following = None if proven.safe else widen(asked, proven)
-    if asked.json_:
-        emit(with_step(proven.to_json() | ({} if lines is None else {"witnesses": lines}), following))
-    else:
-        show_bounds(console(), proven, lines)
-        show_step(console(), following)
-    raise typer.Exit(0 if proven.safe else 1)
+    content = proven.to_json() | ({} if lines is None else {"witnesses": lines})
+    conclude(asked.json_, content, following, lambda console: show_bounds(console, proven, lines), proven.safe)

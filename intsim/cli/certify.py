@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,8 +22,8 @@ from intsim.cli.options import (
     Threads,
     app,
     arrays,
+    conclude,
     console,
-    emit,
     progress,
 )
 from intsim.errors import IntsimError
@@ -111,7 +112,7 @@ def _check(path: Path, given: str | None, asked: OnTarget) -> None:
     from intsim.proofs.check import check as check_again
     from intsim.proofs.check import read, sample_numbers
     from intsim.report.certificate import show_check
-    from intsim.report.next_step import after_check, show_step, with_step
+    from intsim.report.next_step import after_check
 
     content = read(path)
     name = Path(content["model"]["file"]).name
@@ -126,16 +127,12 @@ def _check(path: Path, given: str | None, asked: OnTarget) -> None:
     with progress(len(loaded.graph.nodes) + READINGS) as step:
         checked = check_again(content, loaded, samples, lambda seed: draw(loaded, seed), step)
     following = None if checked.confirmed else after_check(asked, path)
-    if asked.json_:
-        lists = {"differences": checked.differences, "notes": checked.notes}
-        counts = {"claims": checked.claims, "reruns": checked.counterexamples, "elements": checked.elements}
-        result = {"verdict": checked.verdict, "confirmed": checked.confirmed, "target": checked.target}
-        content = {"format": "intsim-check-1", "certificate": str(path), **result, **counts, **lists}
-        emit(with_step(content, following))
-    else:
-        show_check(console(), str(path), checked)
-        show_step(console(), following)
-    raise typer.Exit(0 if checked.confirmed else 1)
+    lists = {"differences": checked.differences, "notes": checked.notes}
+    counts = {"claims": checked.claims, "reruns": checked.counterexamples, "elements": checked.elements}
+    result = {"verdict": checked.verdict, "confirmed": checked.confirmed, "target": checked.target}
+    content = {"format": "intsim-check-1", "certificate": str(path), **result, **counts, **lists}
+    show = partial(show_check, name=str(path), check=checked)
+    conclude(asked.json_, content, following, show, checked.confirmed)
 
 
 def _samples(path: Path, model: Model) -> dict[int, Sample]:

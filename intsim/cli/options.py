@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields
 from functools import cached_property, wraps
 from inspect import Parameter
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_type_hints
 
 import typer
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from intsim.inputs import Drawn
     from intsim.model import Model
+    from intsim.report.next_step import NextStep
     from intsim.targets import Target
 
 HELP = "The command line. Exit codes: 0 holds, 1 diverges or overflows, 2 bad usage or input."
@@ -240,6 +241,20 @@ def progress(total: int) -> Iterator[Any]:
         task = bar.add_task("", total=total)
         with watch_compiles(lambda name: bar.update(task, description=f"compiling {name} (once)")):
             yield lambda text: bar.update(task, description=text[:70], advance=1)
+
+
+def conclude(
+    json_: bool, content: dict[str, Any], step: NextStep | None, show: Callable[[Console], None], holds: bool
+) -> NoReturn:
+    """Print a result and what to do next, as JSON or as `show` does, and leave: with 0 where it holds, else with 1."""
+    from intsim.report.next_step import show_step, with_step
+
+    if json_:
+        emit(with_step(content, step))
+    else:
+        show(console())
+        show_step(console(), step)
+    raise typer.Exit(0 if holds else 1)
 
 
 def emit(content: dict[str, Any]) -> None:

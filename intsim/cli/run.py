@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from intsim.cli.options import OnSamples, console, emit, progress, verb
+from intsim.cli.options import OnSamples, conclude, progress, verb
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from rich.console import Console
 
     from intsim.engine.program.program import LayerProfile
 
@@ -33,7 +34,7 @@ def run(
     import numpy as np
 
     from intsim.report import files
-    from intsim.report.next_step import show_step, widen, with_step
+    from intsim.report.next_step import widen
     from intsim.report.profile import profile_json, show_profile
     from intsim.report.run import show_outputs, summary
     from intsim.report.table import say
@@ -56,10 +57,8 @@ def run(
                 ran = model.run(sample, target, progress=step, counts=counts, **recorded)
                 seconds += time.perf_counter() - began
                 live = max(live, ran.live_bytes)
-                for name, array in [
-                    *ran.outputs.items(),
-                    *((_codes_name(n, ran.outputs), c) for n, c in ran.codes.items()),
-                ]:
+                codes = {_codes_name(n, ran.outputs): c for n, c in ran.codes.items()}
+                for name, array in [*ran.outputs.items(), *codes.items()]:
                     results.setdefault(name, []).append(array)
                 events += sum(int(e.sum()) for e in ran.overflows.values())
         stacked = {n: a[0] if len(a) == 1 else np.stack(a) for n, a in results.items()}
@@ -69,17 +68,15 @@ def run(
     content |= {"overflows": events, "counted": counts, "outputs": summary(stacked)}
     if profile:
         content["profile"] = profile_json(records, seconds, max(once - seconds / len(data), 0.0), live)
-    following = widen(asked) if events else None
-    if asked.json_:
-        emit(with_step(content, following))
-    else:
-        show_outputs(console(), content["outputs"])
+
+    def show(console: Console) -> None:
+        show_outputs(console, content["outputs"])
         if profile:
-            show_profile(console(), content["profile"])
+            show_profile(console, content["profile"])
         what = "overflow events" if counts else "registers of channels that overflowed"
-        say(console(), f"{number(events)} {what} on {target.name}")
-        show_step(console(), following)
-    raise typer.Exit(1 if events else 0)
+        say(console, f"{number(events)} {what} on {target.name}")
+
+    conclude(asked.json_, content, widen(asked) if events else None, show, not events)
 
 
 def _codes_name(name: str, outputs: Mapping[str, Any]) -> str:

@@ -60,16 +60,11 @@ def sweep(
     from intsim.report.sweep import show_sweep, write_csv
     from intsim.report.table import say
 
-    varied: dict[str, Any] = {
-        "accumulator": registers,
-        "overflow": rules,
-        "multiplier": factors,
-        "stage": stage,
-        "grid": grid,
-    }
+    varied: dict[str, Any] = {"accumulator": registers, "overflow": rules, "multiplier": factors}
+    varied |= {"stage": stage, "grid": grid, "folder": out, "restart": restart}
     try:
         with progress(len(points) * len(asked.data)) as step:
-            swept = explore(model, target, *asked.drawn, **varied, folder=out, restart=restart, progress=step)
+            swept = explore(model, target, *asked.drawn, **varied, progress=step)
     except KeyboardInterrupt:
         sys.stderr.write(f"intsim: finished configurations are in {out}; the same command goes on from there\n")
         raise

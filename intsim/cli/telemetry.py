@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from intsim.cli.options import OnSamples, console, emit, progress, verb
+from intsim.cli.options import OnSamples, conclude, progress, verb
 
 
 @verb
@@ -21,20 +22,16 @@ def telemetry(
     target, model = asked.chosen, asked.loaded
     from intsim.explore.telemetry import telemetry as observe
     from intsim.report import files
-    from intsim.report.next_step import show_step, widen, with_step
+    from intsim.report.next_step import widen, with_step
     from intsim.report.telemetry import show_telemetry
 
-    count = len(asked.data)
+    steps = len(asked.data) * len(model.graph.nodes)
     with files.folder(out) if out is not None else nullcontext() as draft:
-        with progress(count * len(model.graph.nodes)) as step:
+        with progress(steps) as step:
             seen = observe(model, target, *asked.drawn, progress=step)
         following = widen(asked) if seen.overflows else None
         content = with_step(seen.to_json(), following)
         if draft is not None:
             files.write_json(draft / "telemetry.json", content)
-    if asked.json_:
-        emit(content)
-    else:
-        show_telemetry(console(), seen, channels)
-        show_step(console(), following)
-    raise typer.Exit(1 if seen.overflows else 0)
+    show = partial(show_telemetry, seen=seen, channels=channels)
+    conclude(asked.json_, content, following, show, not seen.overflows)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from intsim.cli.options import OnSamples, console, emit, progress, verb
+from intsim.cli.options import OnSamples, conclude, console, progress, verb
 
 if TYPE_CHECKING:
     from intsim.model import Model
@@ -40,7 +41,7 @@ def verify(
     with files.folder(out) if out is not None else nullcontext() as draft:
         if not asked.json_:
             _announce(model)  # what follows imports much and takes longer
-        from intsim.report.next_step import after_verify, show_step, with_step
+        from intsim.report.next_step import after_verify, with_step
         from intsim.report.verdict import show_verdict
         from intsim.verification.verify import verify as compare
 
@@ -53,12 +54,7 @@ def verify(
             files.write_json(draft / "verdict.json", content)
             files.write_junit(draft / "verdict.xml", verdict)
             model.graph.save(draft / "integer_graph")
-    if asked.json_:
-        emit(content)
-    else:
-        show_verdict(console(), verdict)
-        show_step(console(), following)
-    raise typer.Exit(0 if verdict.holds else 1)
+    conclude(asked.json_, content, following, partial(show_verdict, verdict=verdict), verdict.holds)
 
 
 def _announce(model: Model) -> None:

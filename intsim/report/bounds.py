@@ -16,7 +16,7 @@ from intsim.graph import IntegerGraph
 from intsim.ops import OPS, Mac
 from intsim.proofs.bounds import Bounds, LayerBound, StageBound
 from intsim.proofs.witness import ORDERS, Witness, witnesses
-from intsim.report.table import Column, say, show_table
+from intsim.report.table import Column, note, say, show_table
 from intsim.targets import Target
 
 
@@ -47,25 +47,16 @@ def show_bounds(console: Console, proven: Bounds, lines: Sequence[dict[str, Any]
     words = [Text("safe", "green") if x.safe else Text("unsafe", "yellow") for x in layers]
     show_table(console, [*columns, Column("proof", words)], f"{proven.model} on {proven.target}: for every input")
     if layers:
-        say(
+        note(
             console,
-            (
-                "bits of a signed register: final, for the finished sum; own, for all sums on the way in the target's "
-                "order; any, in every order, bias included; types, A2Q, A2Q+: granted to the products from their types",
-                "dim",
-            ),
+            "bits of a signed register: final, for the finished sum; own, for all sums on the way in the target's "
+            "order; any, in every order, bias included; types, A2Q, A2Q+: granted to the products from their types",
         )
-        say(console, (_savings(layers), "dim"))
+        note(console, _savings(layers))
     if stages:
         registers = "; ".join(f"{s.stage}: {s.bits}-bit {s.overflow}" for s in stages)
         registers = registers if alike else "registers differ by layer, their width behind the slash"
-        say(
-            console,
-            (
-                "stage: bits its register may need, (channels in which it can overflow); " + registers,
-                "dim",
-            ),
-        )
+        note(console, "stage: bits its register may need, (channels in which it can overflow); " + registers)
     for line in lines or ():
         if not line["attained"]:
             say(

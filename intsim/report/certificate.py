@@ -9,7 +9,7 @@ from rich.text import Text
 
 from intsim.proofs.certificate import Certificate, Counterexample, LayerClaim, Obstacle, RequantizerClaim
 from intsim.proofs.check import Check
-from intsim.report.table import Column, say, show_table
+from intsim.report.table import Column, note, say, show_table
 from intsim.report.text import number
 
 COLOURS = {"certified": "green", "disputed": "red", "refuted": "red"} | dict.fromkeys(
@@ -42,7 +42,7 @@ def show_certificate(console: Console, certificate: Certificate) -> None:
             say(console, line)
     for part in ("prologue", "epilogue"):
         if certificate.host.get(part):
-            say(console, (f"outside: host {part} (float64): {', '.join(certificate.host[part])}", "dim"))
+            note(console, f"outside: host {part} (float64): {', '.join(certificate.host[part])}")
     if certificate.verdict not in ("certified", certificate.reading.status):
         say(console, agreement(certificate))
     verdict = certificate.verdict
@@ -149,8 +149,8 @@ def show_check(console: Console, name: str, check: Check) -> None:
     """One line a difference, then the result."""
     for line in check.differences:
         say(console, line)
-    for note in check.notes:
-        say(console, (f"note: {note}", "dim"))
+    for line in check.notes:
+        note(console, f"note: {line}")
     say(console, f"target: {check.target}")
     if check.confirmed:
         again = f"{check.counterexamples} counterexamples run again, {number(check.elements)} integers read again"

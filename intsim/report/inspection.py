@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from intsim.report.table import Column, say, show_table
+from intsim.report.table import Column, note, say, show_table
 from intsim.report.text import number
 
 
@@ -31,20 +31,14 @@ def show_inspection(console: Console, content: dict[str, Any]) -> None:
         ],
         content["model"],
     )
-    say(
+    note(
         console,
-        (
-            "bias: largest one, in LSB of the accumulator, in the register; rest: what the requantizer adds, in LSB",
-            "dim",
-        ),
+        "bias: largest one, in LSB of the accumulator, in the register; rest: what the requantizer adds, in LSB",
     )
     if any(r is not None and r > 0.5 for r in rests):
-        say(
+        note(
             console,
-            (
-                "a rest above 0.5 is a constant that no register holds: BatchNormalization, or behind a nonlinearity",
-                "dim",
-            ),
+            "a rest above 0.5 is a constant that no register holds: BatchNormalization, or behind a nonlinearity",
         )
     for kind in ("inputs", "outputs"):
         for name, shape in content[kind].items():

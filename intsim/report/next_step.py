@@ -78,13 +78,12 @@ def widen(asked: Asked, proven: Bounds | None = None) -> NextStep:
         return NextStep("a register overflowed that is proven safe: please report this", asked.command("bounds"))
     if asked.chosen.when:
         return _ruled(asked, unsafe)
-    at = next(i for i in range(len(asked.chosen.stages)) if any(x.stages[i].unsafe_channels for x in unsafe))
+    at = _first_unsafe(proven)
     wide = _wide_enough(asked.loaded, asked.chosen, proven)
-    layer = max((proven if wide is None else wide[1]).layers, key=lambda x: x.stages[at].required_bits)
+    layer = _widest(proven if wide is None else wide[1], at)
     if wide is None:
-        text = (
-            f"{layer.name} needs {layer.stages[at].required_bits} bits in stage {at + 1}, and no width is proven enough"
-        )
+        bits = layer.stages[at].required_bits
+        text = f"{layer.name} needs {bits} bits in stage {at + 1}, and no width is proven enough"
         return NextStep(text + "; narrow its weights or activations", asked.command("bounds"), layer.name)
     enough = wide[0]
     changes = _changes(asked.chosen, enough)
@@ -117,25 +116,36 @@ def _wide_enough(model: Model, target: Target, proven: Bounds) -> tuple[Target, 
     """The target with changes that are proven to suffice, and the bounds they come from; None where none are known."""
     for candidate in _repacked(target, proven):
         # behind registers that clip or wrap more or less may arrive than behind wide ones
-        needs = bounds(model, _widened(candidate, [MOST_BITS] * len(candidate.stages)))
-        wider = _widened(candidate, [max(x.stages[i].required_bits for x in needs.layers) for i in _each(candidate)])
+        stages = range(len(candidate.stages))
+        needs = bounds(model, _widened(candidate, [MOST_BITS for _ in stages]))
+        wider = _widened(candidate, [_widest(needs, i).stages[i].required_bits for i in stages])
         if needs.safe and bounds(model, wider).safe:
             return wider, needs
     return None
 
 
-def _each(target: Target) -> range:
-    """Numbers of the registers, from 0."""
-    return range(len(target.stages))
+def _first_unsafe(proven: Bounds) -> int:
+    """The first register, from 0, that can overflow in some layer."""
+    registers = enumerate(zip(*(x.stages for x in proven.layers), strict=True))
+    return next(i for i, stages in registers if any(s.unsafe_channels for s in stages))
+
+
+def _widest(proven: Bounds, stage: int) -> LayerBound:
+    """The layer that needs most bits in a register."""
+    return max(proven.layers, key=lambda x: x.stages[stage].required_bits)
+
+
+def _changed(target: Target, **changes: object) -> Target:
+    """With other registers, or another reading of packed fields."""
+    return target.model_copy(update={"accumulate": target.accumulate.model_copy(update=changes)})
 
 
 def _widened(target: Target, bits: Sequence[int]) -> Target:
     """With registers of at least so many bits; the fields of a packed multiplier stay."""
     stages = list(target.accumulate.stages)
-    for i in _each(target)[target.accumulate.packing is not None :]:
+    for i in range(target.accumulate.packing is not None, len(stages)):
         stages[i] = replace(stages[i], bits=max(stages[i].bits, bits[i]))
-    accumulate = target.accumulate.model_copy(update={"stages": tuple(stages)})
-    return target.model_copy(update={"accumulate": accumulate})
+    return _changed(target, stages=tuple(stages))
 
 
 def _repacked(target: Target, proven: Bounds) -> Iterator[Target]:
@@ -146,14 +156,12 @@ def _repacked(target: Target, proven: Bounds) -> Iterator[Target]:
         return
     corrected = replace(packing, correction="borrow")
     if packing.correction != "borrow":
-        yield target.model_copy(update={"accumulate": accumulate.model_copy(update={"packing": corrected})})
+        yield _changed(target, packing=corrected)
     first = accumulate.stages[0]
     size = max(x.depth for x in proven.layers) if first.sum is None else first.sum
     while size > 1:
         size = size - 1 if size <= 8 else size // 2
-        stages = (replace(first, sum=size), *accumulate.stages[1:])
-        change = {"packing": corrected, "stages": stages}
-        yield target.model_copy(update={"accumulate": accumulate.model_copy(update=change)})
+        yield _changed(target, packing=corrected, stages=(replace(first, sum=size), *accumulate.stages[1:]))
 
 
 def _changes(before: Target, after: Target) -> list[tuple[str, list[object] | None]]:
@@ -199,12 +207,15 @@ def after_verify(asked: Asked, verdict: Verdict) -> NextStep | None:
     if verdict.holds:
         return None
     if at is not None and at["blame"] == "lowering":
-        text = f"intsim reads {at['name']} ({at['op']}) in two ways, one of them wrong: please report this"
-        return NextStep(text, asked.command("inspect"), at["name"])
+        return _read_apart(at["name"], at["op"], asked.command("inspect"))
     if verdict.overflows:
         return widen(asked)
     layer = at["name"] if at is not None else next(x.name for x in verdict.layers if x.mismatches)
     return _requantizer(asked, layer)
+
+
+def _read_apart(name: str, op: str, command: str) -> NextStep:
+    return NextStep(f"intsim reads {name} ({op}) in two ways, one of them wrong: please report this", command, name)
 
 
 def _requantizer(asked: Asked, layer: str, widths: Sequence[set[int]] | None = None) -> NextStep:
@@ -219,8 +230,7 @@ def _requantizer(asked: Asked, layer: str, widths: Sequence[set[int]] | None = N
         own = asked.chosen.requantize.with_width(min(common))
         rounded = "rounded once, half_up" if own is None else "rounded as it is"
         text += f"a fixed-point multiplier of {min(common)} bits, {rounded}, is exact in every layer"
-        command = _sweep(asked, "-m", min(common))
-        return NextStep(text, command, layer)
+        return NextStep(text, _sweep(asked, "-m", min(common)), layer)
     text += 'no fixed-point multiplier is exact in every layer, thresholds are: scheme = "thresholds"'
     return NextStep(text, asked.command("certify", target="finn-mvau"), layer)
 
@@ -232,8 +242,7 @@ def after_certify(asked: Asked, certificate: Certificate) -> NextStep | None:
         return None
     if certificate.verdict == "disputed" and reading.disagreement is not None:
         at = reading.disagreement
-        text = f"intsim reads {at.name} ({at.op}) in two ways, one of them wrong: please report this"
-        return NextStep(text, asked.command("verify", target="exact"), at.name)
+        return _read_apart(at.name, at.op, asked.command("verify", target="exact"))
     if certificate.verdict == "unread":
         text = "the graph is proven, that it is what the file means is not; compare it with float executors"
         return NextStep(text, asked.command("verify"))
@@ -282,15 +291,15 @@ def _wider_sweep(asked: Asked, swept: Sweep, point: Configuration) -> NextStep:
         wider = configured(asked.chosen, stage - 1, Configuration(bits, point.overflow, point.multiplier))
         return bounds(asked.loaded, wider)
 
-    worst = max(at(MOST_BITS).layers, key=lambda x: x.stages[stage - 1].required_bits)
+    worst = _widest(at(MOST_BITS), stage - 1)
     needs, layer = max(widest, worst.stages[stage - 1].required_bits), worst.name
     if needs > MOST_BITS:
         text = f"{layer} needs more than {MOST_BITS} bits; narrow its weights or activations"
         return NextStep(text, asked.command("bounds"), layer)
     proven = at(needs)
     if not proven.safe:
-        i = next(i for i in _each(asked.chosen) if any(x.stages[i].unsafe_channels for x in proven.layers))
-        worst = max(proven.layers, key=lambda x: x.stages[i].required_bits)
+        i = _first_unsafe(proven)
+        worst = _widest(proven, i)
         bits = worst.stages[i].required_bits
         wider = configured(asked.chosen, i, Configuration(bits, point.overflow, point.multiplier))
         packed = i == 0 and asked.chosen.accumulate.packing is not None  # its width is that of the fields

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from intsim.explore.configuration import Configuration
 from intsim.explore.row import LayerRow, OutputRow, Row
 from intsim.explore.sweep import Sweep
-from intsim.report.sweep import worst
+from intsim.report.sweep import rows_of, worst
 from intsim.report.text import printable
 
 COLOURS = {"wrap": "#0072b2", "saturate": "#d55e00"}
@@ -29,12 +29,13 @@ def draw_sweep(path: Path, swept: Sweep) -> bool:
         return False
     with rc_context():
         rcdefaults()  # a matplotlibrc of the working directory may ask for programs to be run, LaTeX for one
-        _drawn(Figure, swept).savefig(path, format="png")
+        sweep_figure(Figure, swept).savefig(path, format="png")
     return True
 
 
-def _drawn(new_figure: Any, swept: Sweep) -> Any:
-    panels = [p for p in (_Accumulators(swept), _Multipliers(swept), _Grid(swept)) if p.rules or p.rows]
+def sweep_figure(new_figure: Any, swept: Sweep) -> Any:
+    """The picture as what `new_figure`, a class of matplotlib's, makes."""
+    panels = [p for p in (_Accumulators(swept), _Multipliers(swept), _Grid(swept)) if p.rows]
     heights = [p.height for p in panels]
     figure = new_figure(figsize=(13.5, sum(heights) + 0.6), dpi=DPI, layout="constrained")
     where = "" if swept.stage is None else f", stage {swept.stage}"
@@ -56,32 +57,20 @@ class _Accumulators:
 
     def __init__(self, swept: Sweep) -> None:
         self.swept = swept
-        self.rules: dict[str, list[Row]] = {}
-        for rule in swept.rules:
-            rows = [swept.row(Configuration(w, rule)) for w in swept.accumulators]
-            if all(r is not None for r in rows):
-                self.rules[rule] = [r for r in rows if r is not None]
-        self.rows: list[Row] = []
-        self.layers = _mac_layers(next(iter(self.rules.values()), []))
+        rows = {rule: rows_of(swept, (Configuration(w, rule) for w in swept.accumulators)) for rule in swept.rules}
+        self.rows = {rule: mine for rule, mine in rows.items() if len(mine) == len(swept.accumulators)}
+        self.layers = _mac_layers(next(iter(self.rows.values()), []))
         self.height = 3.4 + _map_height(self.layers)
 
     def draw(self, part: Any) -> None:
         widths = self.swept.accumulators
         top, bottom = part.subfigures(2, 1, height_ratios=[3.4, self.height - 3.4])
         error, wrong = top.subplots(1, 2)
-        for rule, rows in self.rules.items():
+        for rule, rows in self.rows.items():
             output = [worst(r) for r in rows]
             for kind, line, mark in (("mean", "-", "o"), ("max", ":", "")):
                 values = [_number(o, f"{kind}_error") for o in output]
-                error.plot(
-                    widths,
-                    values,
-                    line,
-                    marker=mark,
-                    ms=3,
-                    color=COLOURS[rule],
-                    label=f"{rule}, {kind}",
-                )
+                error.plot(widths, values, line, marker=mark, ms=3, color=COLOURS[rule], label=f"{rule}, {kind}")
             final = [_share(sum(o.mismatches for o in r.outputs), sum(o.elements for o in r.outputs)) for r in rows]
             wrong.plot(widths, final, "-", marker="o", ms=3, color=COLOURS[rule], label=f"{rule}, outputs that differ")
             groups = [_share(sum(x.overflowing for x in r.layers), sum(x.groups for x in r.layers)) for r in rows]
@@ -91,18 +80,17 @@ class _Accumulators:
         for axes in (error, wrong):
             _log(axes)
             axes.set_xlabel("accumulator bits")
-            _regions(axes, widths, self.rules)
+            _regions(axes, widths, self.rows)
             _legend(axes)
-        maps = np.atleast_1d(bottom.subplots(1, len(self.rules), sharey=True))
+        maps = np.atleast_1d(bottom.subplots(1, len(self.rows), sharey=True))
         tables = {
             rule: np.array([[_share(x.overflowing, x.groups) for x in _mac_layers([r])] for r in rows]).T
-            for rule, rows in self.rules.items()
+            for rule, rows in self.rows.items()
         }
         limits = _limits(tables.values())
-        for axes, (rule, rows) in zip(maps, self.rules.items(), strict=True):
+        for axes, (rule, rows) in zip(maps, self.rows.items(), strict=True):
             image = _map(axes, widths, self.layers, tables[rule], limits)
-            axes.set_title(f"{rule}: groups that overflow, by layer", fontsize=10)
-            axes.set_xlabel("accumulator bits")
+            _title(axes, f"{rule}: groups that overflow, by layer", "accumulator bits")
             for kind, style in (("proven", "-"), ("observed", "--")):
                 flags = [[getattr(x, kind) for x in _mac_layers([r])] for r in rows]
                 _boundary(axes, np.array(flags).T, style, f"{kind} safe from here on")
@@ -117,9 +105,7 @@ class _Multipliers:
 
     def __init__(self, swept: Sweep) -> None:
         self.swept = swept
-        self.rules: dict[str, list[Row]] = {}
-        rows = [swept.row(Configuration(multiplier=m)) for m in swept.multipliers]
-        self.rows = [r for r in rows if r is not None]
+        self.rows = rows_of(swept, (Configuration(multiplier=m) for m in swept.multipliers))
         self.layers = self.rows[0].layers if self.rows else []
         self.height = max(3.4, _map_height(self.layers))
 
@@ -128,44 +114,39 @@ class _Multipliers:
         error, codes = part.subplots(1, 2)
         output = [worst(r) for r in self.rows]
         for key, style in (("mean_error", "-"), ("median_error", "-."), ("rmse", "--"), ("max_error", ":")):
-            error.plot(
-                widths, [_number(o, key) for o in output], style, marker="o", ms=3, label=key.removesuffix("_error")
-            )
+            values = [_number(o, key) for o in output]
+            error.plot(widths, values, style, marker="o", ms=3, label=key.removesuffix("_error"))
         _log(error)
-        error.set_xlabel("multiplier bits")
         error.set_ylabel("output difference, its own units")
-        error.set_title(f"requantizer: {_plain(self.swept.multiplier_rounding or '')}", fontsize=9)
+        _title(error, f"requantizer: {_plain(self.swept.multiplier_rounding or '')}", "multiplier bits", 9)
         _legend(error)
         table = np.array([[_share(x.mismatches, x.elements) for x in r.layers] for r in self.rows]).T
         image = _map(codes, widths, self.layers, table, _limits([table]))
-        codes.set_title("wrong codes, by layer", fontsize=10)
-        codes.set_xlabel("multiplier bits")
+        _title(codes, "wrong codes, by layer", "multiplier bits")
         _colours(part, image, codes, 0.05, "share of codes")
 
 
 class _Grid:
-    """A map of the mean output difference over both widths, for each rule."""
+    """A map of the mean output difference over both widths, for each rule in `rows`."""
 
     height = 4.2
 
     def __init__(self, swept: Sweep) -> None:
         self.swept = swept
         whole = bool(swept.rows) and all(None not in r.configuration.to_json().values() for r in swept.rows)
-        self.rules = swept.rules if whole else []
-        self.rows: list[Row] = []
+        self.rows = swept.rules if whole else []
 
     def draw(self, part: Any) -> None:
         widths, multipliers = self.swept.accumulators, self.swept.multipliers
-        maps = np.atleast_1d(part.subplots(1, len(self.rules), sharey=True))
+        maps = np.atleast_1d(part.subplots(1, len(self.rows), sharey=True))
         tables = {}
-        for rule in self.rules:
+        for rule in self.rows:
             rows = [[self.swept.row(Configuration(w, rule, m)) for w in widths] for m in multipliers]
             tables[rule] = np.array([[_number(worst(r) if r else None, "mean_error") for r in line] for line in rows])
         limits = _limits(tables.values())
         for axes, (rule, table) in zip(maps, tables.items(), strict=True):
             image = _map(axes, widths, multipliers, table, limits)
-            axes.set_title(f"{rule}: mean output difference, its own units", fontsize=10)
-            axes.set_xlabel("accumulator bits")
+            _title(axes, f"{rule}: mean output difference, its own units", "accumulator bits")
         maps[0].set_ylabel("multiplier bits")
         _colours(part, image, list(maps), 0.03)
 
@@ -198,14 +179,14 @@ def _log(axes: Any) -> None:
     axes.grid(alpha=0.25)
 
 
-def _regions(axes: Any, widths: list[int], rules: dict[str, list[Row]]) -> None:
+def _regions(axes: Any, widths: list[int], rules: Mapping[Any, list[Row]]) -> None:
     """Shade the widths that are safe under every swept rule: proven, and observed only."""
     for left, right, colour, name in _bands(widths, rules):
         axes.axvspan(left - 0.5, right + 0.5, color=colour, zorder=0, lw=0, label=name)
     axes.set_xlim(widths[0] - 0.5, widths[-1] + 0.5)
 
 
-def _bands(widths: list[int], rules: dict[str, list[Row]]) -> list[tuple[int, int, str, str]]:
+def _bands(widths: list[int], rules: Mapping[Any, list[Row]]) -> list[tuple[int, int, str, str]]:
     kinds = []
     for i in range(len(widths)):
         rows = [r[i] for r in rules.values()]
@@ -241,6 +222,12 @@ def _map(axes: Any, widths: Sequence[int], rows: Sequence[Any], table: Any, limi
     axes.set_xticks(range(0, len(widths), step))
     axes.set_xticklabels([str(w) for w in widths[::step]])
     return image
+
+
+def _title(axes: Any, text: str, label: str, size: int = 10) -> None:
+    """Of one panel, and what its widths are."""
+    axes.set_title(text, fontsize=size)
+    axes.set_xlabel(label)
 
 
 def _boundary(axes: Any, flags: Any, style: str, name: str) -> None:

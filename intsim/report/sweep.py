@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,9 +11,9 @@ from rich.console import Console
 from rich.text import Text
 
 from intsim.explore.configuration import Configuration
-from intsim.explore.row import OutputRow, Row
+from intsim.explore.row import LayerRow, OutputRow, Row
 from intsim.explore.sweep import Sweep
-from intsim.report.table import Column, say, show_table
+from intsim.report.table import Column, note, say, show_table
 from intsim.report.text import number
 from intsim.report.verdict import inputs
 
@@ -46,20 +47,22 @@ def show_sweep(console: Console, swept: Sweep) -> None:
     # a grid is one table a multiplier
     for multiplier in [None, *swept.multipliers]:
         for rule in swept.rules:
-            rows = [swept.row(Configuration(w, rule, multiplier)) for w in swept.accumulators]
-            _show_accumulators(console, rule, multiplier, [r for r in rows if r is not None])
+            rows = rows_of(swept, (Configuration(w, rule, multiplier) for w in swept.accumulators))
+            _show_accumulators(console, rule, multiplier, rows)
     _show_multipliers(console, swept)
     if swept.accumulators:
         _show_safe(console, swept)
     run, reused = sum(r.run for r in swept.rows), sum(r.reused for r in swept.rows)
-    say(
+    note(
         console,
-        (
-            f"{len(swept.rows)} configurations, {swept.resumed} of them from an earlier run; {number(run)} node runs, "
-            f"{number(reused)} saved; {swept.seconds:.1f} s",
-            "dim",
-        ),
+        f"{len(swept.rows)} configurations, {swept.resumed} of them from an earlier run; {number(run)} node runs, "
+        f"{number(reused)} saved; {swept.seconds:.1f} s",
     )
+
+
+def rows_of(swept: Sweep, points: Iterable[Configuration]) -> list[Row]:
+    """The rows of those configurations that the sweep has."""
+    return [row for point in points if (row := swept.row(point)) is not None]
 
 
 def worst(row: Row) -> OutputRow | None:
@@ -82,18 +85,15 @@ def _show_accumulators(console: Console, rule: str, multiplier: int | None, rows
             Column("bits", [str(r.configuration.accumulator) for r in rows]),
             Column("registers", [_word(r) for r in rows], "text"),
             *(Column(k, [number(sum(getattr(x, k) for x in r.layers)) for r in rows]) for k in OVERFLOWS),
-            Column("sum\nmis-\nmatches", [_share(r, "sum_mismatches", "sums") for r in rows]),
+            Column("sum\nmis-\nmatches", [_share(r.layers, "sum_mismatches", "sums") for r in rows]),
             *_errors(rows),
         ],
         title,
     )
-    say(
+    note(
         console,
-        (
-            "transient, persistent: overflowing groups of the swept register, in all layers. Errors of the outputs are "
-            "in their own units; of several outputs the one with the largest mean is shown.",
-            "dim",
-        ),
+        "transient, persistent: overflowing groups of the swept register, in all layers. Errors of the outputs are "
+        "in their own units; of several outputs the one with the largest mean is shown.",
     )
 
 
@@ -106,12 +106,9 @@ def _word(row: Row) -> Text:
     return Text("observed", "cyan") if row.observed else Text("overflows", "yellow")
 
 
-def _share(row: Row, wrong: str, whole: str) -> str:
-    return _part(*(sum(getattr(x, key) for x in row.layers) for key in (wrong, whole)))
-
-
-def _part(count: int, whole: int) -> str:
-    return f"{count / max(whole, 1):.2%}"
+def _share(parts: Iterable[LayerRow | OutputRow], wrong: str, whole: str) -> str:
+    counts = [(getattr(x, wrong), getattr(x, whole)) for x in parts]
+    return f"{sum(c for c, _ in counts) / max(sum(n for _, n in counts), 1):.2%}"
 
 
 def _errors(rows: list[Row]) -> list[Column]:
@@ -122,11 +119,9 @@ def _errors(rows: list[Row]) -> list[Column]:
         return Column(head, ["-" if o is None else _real(getattr(o, key)) for o in outputs], spare=spare)
 
     return [
-        Column("mis-\nmatches", [_share(r, "mismatches", "elements") for r in rows]),
+        Column("mis-\nmatches", [_share(r.layers, "mismatches", "elements") for r in rows]),
         Column("max\nLSB", [number(max((x.max_lsb for x in r.layers), default=0)) for r in rows], spare=1),
-        Column(
-            "output\nmis-\nmatches", ["-" if o is None else f"{o.mismatches / max(o.elements, 1):.2%}" for o in outputs]
-        ),
+        Column("output\nmis-\nmatches", ["-" if o is None else _share([o], "mismatches", "elements") for o in outputs]),
         errors("mean\nerror", "mean_error"),
         errors("median\nerror", "median_error", spare=2),
         errors("RMSE", "rmse", spare=2),
@@ -135,7 +130,7 @@ def _errors(rows: list[Row]) -> list[Column]:
 
 
 def _show_multipliers(console: Console, swept: Sweep) -> None:
-    rows = [r for m in swept.multipliers if (r := swept.row(Configuration(multiplier=m))) is not None]
+    rows = rows_of(swept, (Configuration(multiplier=m) for m in swept.multipliers))
     if rows:
         console.print()
         bits = Column("bits", [str(r.configuration.multiplier) for r in rows])
@@ -145,22 +140,15 @@ def _show_multipliers(console: Console, swept: Sweep) -> None:
 def _show_safe(console: Console, swept: Sweep) -> None:
     lines = {rule: [x for x in swept.safe_from() if x.overflow == rule] for rule in swept.rules}
     columns = [
-        Column(f"{rule}\n{head}", ["-" if (v := getattr(x, key)) is None else str(v) for x in lines[rule]])
+        Column(f"{rule}\n{kind}\nfrom", [str(getattr(x, f"{kind}_from") or "-") for x in lines[rule]])
         for rule in swept.rules
-        for head, key in (
-            ("proven\nfrom", "proven_from"),
-            ("observed\nfrom", "observed_from"),
-            ("exact\nfrom", "exact_from"),
-        )
+        for kind in ("proven", "observed", "exact")
     ]
     layers = Column("layer", [x.name for x in next(iter(lines.values()), [])], "text")
     console.print()
     show_table(console, [layers, *columns], "least width from which on a layer is safe")
-    say(
+    note(
         console,
-        (
-            "proven: for every input. observed: no overflow on these inputs, given what the layers before handed on. "
-            "exact: codes as in the exact run.",
-            "dim",
-        ),
+        "proven: for every input. observed: no overflow on these inputs, given what the layers before handed on. "
+        "exact: codes as in the exact run.",
     )

@@ -89,7 +89,7 @@ def show_table(console: Console, columns: Sequence[Column], title: str = "") -> 
     console.print(table, crop=False)
     left_out = [c.name for c in columns if c not in kept]
     if left_out:
-        say(console, (f"no room for: {', '.join(left_out)} (a wider terminal or --json shows them)", "dim"))
+        note(console, f"no room for: {', '.join(left_out)} (a wider terminal or --json shows them)")
 
 
 def say(console: Console, *parts: str | tuple[str, str]) -> None:
@@ -104,6 +104,11 @@ def say(console: Console, *parts: str | tuple[str, str]) -> None:
     for line in text.divide(starts):
         line.rstrip()
         console.print(line, soft_wrap=True)
+
+
+def note(console: Console, words: str) -> None:
+    """Print what explains a table."""
+    say(console, (words, "dim"))
 
 
 def _shown(console: Console, cell: Cell) -> Text:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from intsim.report.table import Column, say, show_table
+from intsim.report.table import Column, note, show_table
 from intsim.targets import Target
 from intsim.targets.drawing import chain
 from intsim.targets.library import Family
@@ -24,13 +24,7 @@ def show_targets(console: Console, targets: Sequence[Target], families: Sequence
             Column("rules", [str(len(t.when) or "") for t in targets], spare=1),
         ],
     )
-    say(
-        console,
-        (
-            "registers, first to last: bits; w wraps, s saturates; 8x lanes in turn; 2p fields of one multiplier",
-            "dim",
-        ),
-    )
+    note(console, "registers, first to last: bits; w wraps, s saturates; 8x lanes in turn; 2p fields of one multiplier")
     if families:
         console.print()
         show_table(

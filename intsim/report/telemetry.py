@@ -7,7 +7,7 @@ from rich.text import Text
 
 from intsim.explore.telemetry import StageTelemetry, Telemetry
 from intsim.graph import IntArray
-from intsim.report.table import Column, say, show_table
+from intsim.report.table import Column, note, say, show_table
 from intsim.report.text import counted, number
 from intsim.report.verdict import inputs
 
@@ -38,15 +38,12 @@ def show_telemetry(console: Console, seen: Telemetry, channels: bool = False) ->
         ],
         f"{seen.model} on {seen.target}, {inputs(seen.samples, seen.seed)}",
     )
-    say(
+    note(
         console,
-        (
-            "groups: lives of a register, what it adds up before it hands on the sum. transient, persistent: groups "
-            "that overflow at the target's width, as if no register before had; a persistent one's final sum does not "
-            "fit. overflows: additions that overflowed on the target. The picture counts groups by the bits they need, "
-            "on a log scale; what needs fewer is in the first mark, what overflows is red.",
-            "dim",
-        ),
+        "groups: lives of a register, what it adds up before it hands on the sum. transient, persistent: groups "
+        "that overflow at the target's width, as if no register before had; a persistent one's final sum does not "
+        "fit. overflows: additions that overflowed on the target. The picture counts groups by the bits they need, "
+        "on a log scale; what needs fewer is in the first mark, what overflows is red.",
     )
     if channels:
         _show_channels(console, seen)
@@ -134,7 +131,7 @@ def _show_clips(console: Console, seen: Telemetry, channels: bool) -> None:
         )
     rest = len(seen.clips) - len(cut)
     if rest:
-        say(console, (f"{counted(rest, 'other requantizer' if cut else 'requantizer')} clipped nothing", "dim"))
+        note(console, f"{counted(rest, 'other requantizer' if cut else 'requantizer')} clipped nothing")
 
 
 def _channels(counts: IntArray) -> str:

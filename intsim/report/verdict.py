@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from intsim.report.table import Column, say, show_table
+from intsim.report.table import Column, note, say, show_table
 from intsim.report.text import counted, number
 from intsim.verification.verdict import BLAMES, LayerVerdict, ReferenceVerdict, Verdict
 
@@ -39,16 +39,16 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
             columns.append(Column(f"stage {stage.stage}", counts, spare=1))
     columns.append(Column("verdict", [_word(x) for x in layers]))
     show_table(console, columns, f"{verdict.model} on {verdict.target}, {inputs(verdict.samples, verdict.seed)}")
-    say(console, ("born: made here, not handed down by a layer before; sums: accumulators", "dim"))
+    note(console, "born: made here, not handed down by a layer before; sums: accumulators")
     if stages:
         registers = "; ".join(f"{s.stage}: {s.bits}-bit {s.overflow}" for s in stages)
         registers = registers if alike else "of each layer's own registers (intsim bounds shows them)"
-        say(console, (f"overflows: events in stages {registers}", "dim"))
+        note(console, f"overflows: events in stages {registers}")
     if verdict.references:
         _show_references(console, verdict.references)
     for part in ("prologue", "epilogue"):
         if verdict.host.get(part):
-            say(console, (f"host {part} (float64): {', '.join(verdict.host[part])}", "dim"))
+            note(console, f"host {part} (float64): {', '.join(verdict.host[part])}")
     if verdict.first_divergence:
         say(console, _first(verdict.first_divergence))
     text = verdict.verdict if verdict.holds or verdict.verdict != "exact" else "exact, but registers overflow"
@@ -112,7 +112,7 @@ def _show_references(console: Console, references: dict[str, ReferenceVerdict]) 
                 f"(exact value {at['exact_approx']:.17g}), {at['blame'].replace('_', ' ')}",
             )
     if heard:
-        say(console, ("Each layer of an executor is judged on the inputs it had there itself.", "dim"))
+        note(console, "Each layer of an executor is judged on the inputs it had there itself.")
 
 
 def _first(at: dict[str, Any]) -> str:

@@ -6,7 +6,6 @@ hypothesis give every code that the executor had in that tensor; what no hypothe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -21,7 +20,7 @@ from intsim.verification.float_error import Reach, dequantized, gamma, known, re
 from intsim.verification.reference import ReferenceRun
 from intsim.verification.reference.call import Call, attributes
 from intsim.verification.reference.operators import OPERATORS, key
-from intsim.verification.reference.quantize import Quantized, rounding
+from intsim.verification.reference.quantize import Quantized, element_of, rounding
 from intsim.verification.reference.rational import floats
 from intsim.verification.reference.tensor import Tensor
 
@@ -42,49 +41,46 @@ class Causes:
         self.order = {id(n): i for i, n in enumerate(nodes)}
         self.opset = max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=13)
 
-    def of_codes(self, found: ReferenceRun, name: str, had: Array) -> Array:
+    def of_codes(self, local: ReferenceRun, name: str, had: Array) -> Array:
         """One cause for each code of quantizer `name` where `had` isn't exact; "" where it is."""
-        apart = had != found.codes[name]
+        apart = had != local.codes[name]
         out = np.where(apart, UNKNOWN, "").astype("<U14")
         if not apart.any():
             return out
         try:
-            judge = _Codes(self, found, name)
+            judge = _Codes(self, local, name)
             explained = judge.explained(had, None)
             out[apart & explained] = ROUNDING
             left = apart & ~explained
             out[left & judge.wraps(had, left)] = WRAP
             left &= out != WRAP
-            for fault in self._plausible(name, found) if left.any() else ():
-                if judge.gives_all(had, fault):
+            present = {key(n.domain, n.op_type) for n in self.segment(name, local)}
+            for fault in FAULTS if left.any() else ():
+                if fault.operators & present and judge.gives_all(had, fault):
                     out[left] = fault.name
                     break
         except FAILURES:  # what can't be evaluated again stays unexplained
             pass
         return out
 
-    def of_values(self, found: ReferenceRun, name: str, apart: Array, scale: Array) -> Array:
+    def of_values(self, local: ReferenceRun, name: str, apart: Array, scale: Array) -> Array:
         """The same for accumulators that end a graph, `apart` their difference in LSB; True where it is rounding."""
         try:
-            numbers = self._evaluated(found, name, None)
+            numbers = self.evaluated(local, name, None)
         except FAILURES:
-            return np.zeros(apart.shape, bool)
+            numbers = None
         if numbers is None:
             return np.zeros(apart.shape, bool)
-        room = (numbers[1].error + found.error(name)) / scale
+        room = (numbers[1].error + local.error(name)) / scale
         return np.asarray(np.abs(apart) <= (0.5 + room * 1.001 + 2.0**-40).reshape(apart.shape))
 
-    def _plausible(self, name: str, found: ReferenceRun) -> Iterator[Fault]:
-        present = {key(n.domain, n.op_type) for n in self.segment(name, found)}
-        return (f for f in FAULTS if f.operators & present)
-
-    def segment(self, name: str, found: ReferenceRun, inside: bool = False) -> list[onnx.NodeProto]:
+    def segment(self, name: str, local: ReferenceRun, inside: bool = False) -> list[onnx.NodeProto]:
         """Nodes from the quantizers before `name` to its maker, in order; without the maker unless `inside`."""
         waiting, needed = [name], {}
         while waiting:
             at = waiting.pop()
             node = self.makers.get(at)
-            if node is None or id(node) in needed or (at != name and at in found.quantized):
+            if node is None or id(node) in needed or (at != name and at in local.quantized):
                 continue
             needed[id(node)] = node
             waiting += [i for i in node.input if i]
@@ -92,33 +88,29 @@ class Causes:
             needed.pop(id(self.makers[name]), None)
         return sorted(needed.values(), key=lambda n: self.order[id(n)])
 
-    def _evaluated(self, found: ReferenceRun, name: str, fault: Fault | None) -> tuple[Tensor, Reach] | None:
+    def evaluated(self, local: ReferenceRun, name: str, fault: Fault | None) -> tuple[Tensor, Reach] | None:
         """A tensor and its reach, from the codes that the executor had before it; None where no bound is known."""
-        if name in found.quantized or name not in self.makers:
-            return found.tensors[name], self._leaf(found, name)
+        if name in local.quantized or name not in self.makers:
+            return local.tensors[name], _leaf(local, name)
         made: dict[str, tuple[Tensor, Reach | None]] = {}
-        for node in self.segment(name, found, inside=True):
+        for node in self.segment(name, local, inside=True):
             operator, attrs = key(node.domain, node.op_type), attributes(node)
             for i in node.input:
                 if i and i not in made:
-                    made[i] = found.tensors[i], self._leaf(found, i)
+                    made[i] = local.tensors[i], _leaf(local, i)
             tensors = [made[i][0] if i else None for i in node.input]
             reaches = [made[i][1] if i else None for i in node.input]
             call = Call(node.op_type, "", self.opset, attrs, tensors, max(len(node.output), 1), decides=True)
             changed = fault.change(operator, call) if fault is not None else None
             if fault is None:
-                names = [o for o in node.output if o in found.tensors]
-                outs = [found.tensors[o] for o in names]
+                outputs = {o: local.tensors[o] for o in node.output if o in local.tensors}
             else:
-                names = list(node.output)
-                result = self._result(operator, call, changed)
-                outs = result if isinstance(result, list) else [result]
+                result = changed if isinstance(changed, Tensor) else OPERATORS[operator](changed or call)
+                outputs = dict(zip(node.output, result if isinstance(result, list) else [result], strict=False))
             sure = all(r is not None or not i for r, i in zip(reaches, node.input, strict=True))
-            for out, tensor in zip(names, outs, strict=False):
-                if not out:
-                    continue
+            for out, tensor in outputs.items():
                 grown = None
-                if len(outs) > 1:
+                if len(outputs) > 1:
                     data = reaches[0]
                     grown = None if data is None else Reach(np.full(tensor.shape, data.size.max()), data.steps)
                 elif sure:
@@ -129,28 +121,23 @@ class Causes:
         tensor, grown = made[name]
         return None if grown is None else (tensor, grown)
 
-    def _result(self, operator: str, call: Call, changed: Call | Tensor | None) -> Tensor | list[Tensor]:
-        if isinstance(changed, Tensor):
-            return changed
-        return OPERATORS[operator](changed or call)
 
-    def _leaf(self, found: ReferenceRun, name: str) -> Reach:
-        """What a quantizer made, what came in, or what the file holds."""
-        tensor = found.tensors[name]
-        q = found.quantized.get(name)
-        if q is None or q.integer:
-            return known(tensor)
-        codes = found.given_codes.get(name, q.codes)
-        scale, zero = (np.broadcast_to(floats(a), codes.shape) for a in (q.scale, q.zero_point))
-        return replace(dequantized(codes, zero, scale), relative=True)
+def _leaf(local: ReferenceRun, name: str) -> Reach:
+    """What a quantizer made, what came in, or what the file holds."""
+    q = local.quantized.get(name)
+    if q is None or q.integer:
+        return known(local.tensors[name])
+    codes = local.given_codes.get(name, q.codes)
+    scale, zero = (np.broadcast_to(floats(a), codes.shape) for a in (q.scale, q.zero_point))
+    return replace(dequantized(codes, zero, scale), relative=True)
 
 
 class _Codes:
     """One quantizer's codes under what an executor may have computed before it."""
 
-    def __init__(self, causes: Causes, found: ReferenceRun, name: str) -> None:
-        self.causes, self.found, self.name = causes, found, name
-        self.q: Quantized = found.quantized[name]
+    def __init__(self, causes: Causes, local: ReferenceRun, name: str) -> None:
+        self.causes, self.local, self.name = causes, local, name
+        self.q: Quantized = local.quantized[name]
         self.node = causes.makers[name]
         self.key = key(self.node.domain, self.node.op_type)
         self.attrs = attributes(self.node)
@@ -158,7 +145,7 @@ class _Codes:
     def explained(self, had: Array, fault: Fault | None) -> Array:
         """Where the executor's code is one that a number within the bound gives."""
         shape, q = had.shape, self.q
-        nothing = np.asarray(had == self.found.codes[self.name]) if fault is None else np.zeros(shape, bool)
+        nothing = np.asarray(had == self.local.codes[self.name]) if fault is None else np.zeros(shape, bool)
         if self.key in ("ConvInteger", "MatMulInteger", "Clip"):
             return nothing
         scale, zero = (np.broadcast_to(floats(a), shape) for a in (q.scale, q.zero_point))
@@ -167,16 +154,16 @@ class _Codes:
                 return nothing
             y = np.asarray([float(q.unrounded(i)) for i in range(had.size)]).reshape(shape) - zero
             return self._between(had - zero, y, gamma(8) * np.abs(y), zero)
-        numbers = self.causes._evaluated(self.found, self.node.input[0], fault)
+        numbers = self.causes.evaluated(self.local, self.node.input[0], fault)
         if numbers is None:
             return nothing
-        (value, own), grown = numbers[0].approx(), numbers[1]
-        doubt = grown.error + (0.0 if own is None else own)
+        (value, own), grown = numbers[0].bounded(), numbers[1]
+        doubt = grown.error + own
         if self.key == "qonnx:BipolarQuant":
             scale, zero = np.ones(()), np.zeros(())
         if self.key == "qonnx:Trunc":
-            scale = np.asarray(self.found.value(self.node.input[1]))
-            zero = np.asarray(self.found.value(self.node.input[2]))
+            scale = np.asarray(self.local.value(self.node.input[1]))
+            zero = np.asarray(self.local.value(self.node.input[2]))
         linear = self.key == "QuantizeLinear"
         y = value / scale + (0.0 if linear else zero)
         # the division (or a product with the reciprocal) and the sum round too
@@ -205,37 +192,32 @@ class _Codes:
 
     def _divisor(self) -> Array:
         if len(self.node.input) == 5:
-            bits = [self.found.value(self.node.input[i]) for i in (3, 4)]
+            bits = [self.local.value(self.node.input[i]) for i in (3, 4)]
             return np.asarray(2.0 ** (bits[0] - bits[1]))
-        scale, out = (self.found.value(self.node.input[i]) for i in (1, 4))
+        scale, out = (self.local.value(self.node.input[i]) for i in (1, 4))
         return np.asarray(2.0 ** np.rint(np.log2(out / scale)))
 
     def wraps(self, had: Array, where: Array) -> Array:
         """Where the executor's code is that of an int32 sum that wrapped in this very operator."""
         out = np.zeros(had.shape, bool)
-        places = np.flatnonzero(where)[:MOST_WRAPS]
         if self.key not in ("QLinearConv", "QLinearMatMul"):
             return out
-        for flat in places:
-            at = np.unravel_index(int(flat), had.shape)
-            ratio = Fraction(self._at(self.q.scale, at)) / self._factor(at)
-            zero = Fraction(self._at(self.q.zero_point, at))
+        for flat in np.flatnonzero(where)[:MOST_WRAPS]:
+            index = np.unravel_index(int(flat), had.shape)
+            scale, zero = (element_of(a, int(flat), had.shape) for a in (self.q.scale, self.q.zero_point))
+            ratio = scale / self._factor(index)
             total = (self.q.unrounded(int(flat)) - zero) * ratio
             if total.denominator == 1 and (other := int(wrapped(np.asarray(int(total))))) != total:
-                y, error = float(other / ratio), gamma(8) * abs(float(other / ratio))
-                ends = [self._codes(np.asarray(y + s * error), np.asarray(float(zero))) for s in (-1, 1)]
-                low, high = (np.broadcast_to(e, had.shape)[at] if e.size > 1 else e for e in ends)
-                out[at] = bool(low <= had[at] - float(zero) <= high)
+                y, shift = np.asarray(float(other / ratio)), np.asarray(float(zero))
+                gives = self._between(had[index] - shift, y, gamma(8) * np.abs(y), shift)
+                out[index] = np.broadcast_to(gives, had.shape)[index]
         return out
 
-    def _at(self, array: Array, at: tuple[Any, ...]) -> Any:
-        return np.broadcast_to(array, self.q.codes.shape)[at]
-
-    def _factor(self, at: tuple[Any, ...]) -> Fraction:
+    def _factor(self, index: tuple[Any, ...]) -> Fraction:
         """The product of both input scales at one output: the weights' along channels or columns, x's along rows."""
         out = Fraction(1)
-        for side, index in enumerate((1, 4)):
-            scales = self.found.tensors[self.node.input[index]].fractions().reshape(-1)
+        for side, number in enumerate((1, 4)):
+            scales = self.local.tensors[self.node.input[number]].fractions().reshape(-1)
             axis = (1 if self.key == "QLinearConv" else -1) if side else -2
-            out *= scales[0] if len(scales) == 1 else scales[at[axis]]
+            out *= scales[0] if len(scales) == 1 else scales[index[axis]]
         return out

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from intsim.graph import IntArray, IntegerGraph, without_module
-from intsim.ops import LAYER_ENDS, OPS, Mac
+from intsim.graph import IntArray, IntegerGraph, Node, without_module
+from intsim.ops import OPS, Mac
 from intsim.targets import Target
+from intsim.verification.layers import makers
 
 
 def difference(expected: IntArray, got: IntArray) -> tuple[int, int]:
@@ -28,9 +29,16 @@ def place(shape: tuple[int, ...], flat: int) -> tuple[int | None, list[int]]:
     return (index[1] if len(index) > 1 else None), index
 
 
+def first_apart(expected: IntArray, got: IntArray) -> tuple[int, dict[str, Any]]:
+    """The flat position of the first of some differences, and what is told of it."""
+    flat = int(np.flatnonzero((expected != got).reshape(-1))[0])
+    channel, index = place(expected.shape, flat)
+    codes = {"expected": int(expected.reshape(-1)[flat]), "got": int(got.reshape(-1)[flat])}
+    return flat, {"channel": channel, "position": index, **codes}
+
+
 def first_difference(
     graph: IntegerGraph,
-    target: Target,
     exact: Mapping[str, IntArray],
     got: Mapping[str, IntArray],
     overflows: Mapping[str, IntArray],
@@ -43,18 +51,13 @@ def first_difference(
         a, b = exact[node.output], got[node.output]
         if a.shape == b.shape and (a == b).all():
             continue
-        flat = int(np.flatnonzero((a != b).reshape(-1))[0])
-        channel, index = place(a.shape, flat)
         accumulates = isinstance(OPS[node.op], Mac)
         info: dict[str, Any] = {
             "name": node.shown,
             **without_module(node.origin),
             "op": node.kind,
             "tensor": node.output,
-            "channel": channel,
-            "position": index,
-            "expected": int(a.reshape(-1)[flat]),
-            "got": int(b.reshape(-1)[flat]),
+            **first_apart(a, b)[1],
             "blame": "overflow" if accumulates else "requantizer",
         }
         if accumulates and node.name in overflows:
@@ -64,9 +67,7 @@ def first_difference(
     return None
 
 
-def born_here(
-    graph: IntegerGraph, target: Target, exact_target: Target, tensor: str, got: Mapping[str, IntArray]
-) -> IntArray | None:
+def born_here(graph: IntegerGraph, exact_target: Target, tensor: str, got: Mapping[str, IntArray]) -> IntArray | None:
     """What exact arithmetic makes of a layer's own inputs on the target: its MAC and requantizer, nothing before.
 
     Returns None for a graph input.
@@ -82,15 +83,7 @@ def born_here(
     return local[tensor]
 
 
-def segment_of(graph: IntegerGraph, tensor: str) -> list[Any]:
+def segment_of(graph: IntegerGraph, tensor: str) -> list[Node]:
     """Nodes between the previous requantizers and `tensor`, in order."""
-    producers = {node.output: node for node in graph.nodes}
-    needed, waiting = set(), [tensor]
-    while waiting:
-        name = waiting.pop()
-        node = producers.get(name)
-        if node is None or name in needed or (node.op in LAYER_ENDS and name != tensor):
-            continue
-        needed.add(name)
-        waiting += node.inputs
+    needed = {node.output for node in makers({node.output: node for node in graph.nodes}, tensor)}
     return [node for node in graph.nodes if node.output in needed]

@@ -13,19 +13,13 @@ from intsim.errors import IntsimError
 from intsim.inputs import checked
 from intsim.model import Model
 from intsim.verification.reference import Reference, ReferenceRun
+from intsim.verification.standard import refill
 
 Arrays = Mapping[str, NDArray[Any]]
 QUANTIZERS = {
-    "Quant",
-    "IntQuant",
-    "BipolarQuant",
-    "Trunc",
-    "QuantizeLinear",
-    "QLinearConv",
-    "QLinearMatMul",
-    "ConvInteger",
+    "Quant", "IntQuant", "BipolarQuant", "Trunc", "QuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger",
     "MatMulInteger",
-}
+}  # fmt: skip
 
 
 class ExactFile:
@@ -38,21 +32,18 @@ class ExactFile:
     def __init__(self, model: Model) -> None:
         """Prepare the reference; raises IntsimError if some integer part has no exact form."""
         self.model = model
-        self.cut: list[str] = []
         proto = sorted_proto(model)
         constants = bound_inputs(model, proto)
-        try:
-            self.proto = _needed(proto, model, [])
-            self.reference = Reference(self.proto, constants)
-        except IntsimError as error:
-            self.cut = list(model.lowered.prologue.wanted)
-            if not model.lowered.prologue.operations:
-                raise IntsimError(f"{model.path}: {error}") from error
+        cuts = [[], list(model.lowered.prologue.wanted)] if model.lowered.prologue.operations else [[]]
+        for cut in cuts:
             try:
-                self.proto = _needed(proto, model, self.cut)
+                self.cut = cut
+                self.proto = _needed(proto, model, cut)
                 self.reference = Reference(self.proto, constants)
-            except IntsimError:
-                raise IntsimError(f"{model.path}: {error}") from error
+                return
+            except IntsimError as error:
+                failure = error
+        raise IntsimError(f"{model.path}: {failure}") from failure
 
     def run(self, sample: Arrays, given: Arrays | None = None) -> ReferenceRun:
         """Exact evaluation; with `given`, of each layer on what an executor had there."""
@@ -76,16 +67,11 @@ def sorted_proto(model: Model) -> onnx.ModelProto:
     """What outputs need of the file: nodes in topological order, their constants; its inputs' shapes fixed."""
     proto = onnx.ModelProto()
     proto.CopyFrom(model.lowered.source.proto)
-    del proto.graph.node[:]
-    proto.graph.node.extend(op.proto for op in model.lowered.source.operations)
+    refill(proto.graph.node, (op.proto for op in model.lowered.source.operations))
     read = {n for node in proto.graph.node for n in node.input} | {o.name for o in proto.graph.output}
-    stored = [i for i in proto.graph.initializer if i.name in read]
     idle = {i.name for i in proto.graph.initializer} - read
-    del proto.graph.initializer[:]
-    proto.graph.initializer.extend(stored)
-    declared = [i for i in proto.graph.input if i.name not in idle]
-    del proto.graph.input[:]
-    proto.graph.input.extend(declared)
+    refill(proto.graph.initializer, [i for i in proto.graph.initializer if i.name in read])
+    refill(proto.graph.input, [i for i in proto.graph.input if i.name not in idle])
     for value in proto.graph.input:
         if value.name in model.lowered.source.inputs:
             shape, element = model.lowered.source.inputs[value.name]
@@ -103,14 +89,10 @@ def _needed(proto: onnx.ModelProto, model: Model, cut: list[str]) -> onnx.ModelP
             kept.append(node)
     out = onnx.ModelProto()
     out.CopyFrom(proto)
-    del out.graph.node[:]
-    out.graph.node.extend(reversed(kept))
-    inputs = [i for i in proto.graph.input if i.name in wanted]
-    del out.graph.input[:]
-    out.graph.input.extend(inputs)
+    refill(out.graph.node, reversed(kept))
+    refill(out.graph.input, [i for i in proto.graph.input if i.name in wanted])
     for name in cut:
         shape = model.lowered.prologue.shape(name)
         out.graph.input.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.DOUBLE, shape))
-    del out.graph.output[:]
-    out.graph.output.extend(onnx.ValueInfoProto(name=n) for n in model.lowered.ends)
+    refill(out.graph.output, (onnx.ValueInfoProto(name=n) for n in model.lowered.ends))
     return out

@@ -22,7 +22,7 @@ import onnx
 from numpy.typing import NDArray
 
 from intsim.verification.process import start
-from intsim.verification.standard import CUSTOM_DOMAINS
+from intsim.verification.standard import CUSTOM_DOMAINS, refill, standard_model
 
 FAMILIES = ("qonnx", "onnxruntime")
 DOMAINS = ("", "ai.onnx", "com.microsoft", *CUSTOM_DOMAINS)
@@ -152,9 +152,8 @@ def only_known_domains() -> None:
 def without_code(graph: onnx.GraphProto) -> None:
     """Leave of the quantization annotations what is a name: qonnx evaluates the others as Python expressions."""
     for annotation in graph.quantization_annotation:
-        kept = [e for e in annotation.quant_parameter_tensor_names if e.key == "finn_datatype"]
-        del annotation.quant_parameter_tensor_names[:]
-        annotation.quant_parameter_tensor_names.extend(kept)
+        names = annotation.quant_parameter_tensor_names
+        refill(names, [e for e in names if e.key == "finn_datatype"])
 
 
 def by_qonnx(model: onnx.ModelProto, inputs: dict[str, NDArray[Any]], wanted: list[str]) -> dict[str, NDArray[Any]]:
@@ -169,9 +168,7 @@ def by_qonnx(model: onnx.ModelProto, inputs: dict[str, NDArray[Any]], wanted: li
         if node.domain == "finn.custom_op.general":
             node.domain = "qonnx.custom_op.general"
     initialized = {i.name for i in model.graph.initializer}
-    kept = [i for i in model.graph.input if i.name not in initialized]
-    del model.graph.input[:]
-    model.graph.input.extend(kept)
+    refill(model.graph.input, [i for i in model.graph.input if i.name not in initialized])
     wrapper = ModelWrapper(model).transform(InferShapes())
     context = execute_onnx(wrapper, inputs, return_full_exec_context=True)
     return {n: context[n] for n in wanted if context.get(n) is not None}
@@ -182,8 +179,6 @@ def by_onnxruntime(
 ) -> dict[str, NDArray[Any]]:
     """The same by ONNX Runtime."""
     import onnxruntime
-
-    from intsim.verification.standard import standard_model
 
     model = standard_model(model)
     made = {o for n in model.graph.node for o in n.output}
@@ -204,13 +199,12 @@ def answer(kind: str, request: IO[bytes], result: IO[bytes]) -> None:
         model = onnx.load_from_string(npz["model"].tobytes())
         inputs = {n: npz[f"i{i}"] for i, n in enumerate(about["inputs"])}
     for name, origin in about["origins"].items():
-        found = sys.modules[name].__file__
-        if found is None or origin is None or Path(found).resolve() != Path(origin).resolve():
-            raise RuntimeError(f"the executor's process found {name} in {found}, not in {origin}")
+        here = sys.modules[name].__file__
+        if here is None or origin is None or Path(here).resolve() != Path(origin).resolve():
+            raise RuntimeError(f"the executor's process found {name} in {here}, not in {origin}")
     tensors = {"qonnx": by_qonnx, "onnxruntime": by_onnxruntime}[kind](model, inputs, about["wanted"])
-    found_now = {
-        n: a if a.dtype.name not in ("int4", "uint4", "int2", "uint2") else a.astype(np.int8)
-        for n, a in tensors.items()
-    }
-    names = _packed(json.dumps(list(found_now)).encode())
-    np.savez(result, allow_pickle=False, names=names, **{f"o{i}": a for i, a in enumerate(found_now.values())})
+    for name, array in tensors.items():
+        if array.dtype.name in ("int4", "uint4", "int2", "uint2"):
+            tensors[name] = array.astype(np.int8)
+    names = _packed(json.dumps(list(tensors)).encode())
+    np.savez(result, allow_pickle=False, names=names, **{f"o{i}": a for i, a in enumerate(tensors.values())})

@@ -9,7 +9,7 @@ import numpy as np
 from intsim.frontend.expression import Expr
 from intsim.graph import IntArray, without_module
 from intsim.model import Model, Run
-from intsim.verification.compare import place
+from intsim.verification.compare import first_apart
 from intsim.verification.inexact import Inexact
 from intsim.verification.layers import Layer
 from intsim.verification.reference import ReferenceRun
@@ -81,19 +81,13 @@ def accumulator_codes(value: Expr, truth: ReferenceRun, name: str, own: IntArray
 
 def lowering_fault(layer: Layer, expected: IntArray, exact: IntArray) -> dict[str, Any] | None:
     """Where the integer program itself, run exactly, leaves the reference in a layer."""
-    apart = np.flatnonzero((expected != exact).reshape(-1))
-    if not apart.size:
+    if (expected == exact).all():
         return None
-    flat = int(apart[0])
-    channel, index = place(exact.shape, flat)
     return {
         "name": layer.name,
         **without_module({"node": layer.node, "module": layer.module}),
         "op": layer.op,
         "tensor": layer.tensor,
-        "channel": channel,
-        "position": index,
-        "expected": int(expected.reshape(-1)[flat]),
-        "got": int(exact.reshape(-1)[flat]),
+        **first_apart(expected, exact)[1],
         "blame": "lowering",
     }

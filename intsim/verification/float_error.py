@@ -15,9 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.verification.reference.call import Call
+from intsim.verification.reference.call import Call, row_axes
 from intsim.verification.reference.operators import OPERATORS
-from intsim.verification.reference.rowwise import softmax_axes
 from intsim.verification.reference.tensor import Tensor, from_array
 
 Array = NDArray[np.float64]
@@ -31,8 +30,8 @@ KEEPS = frozenset({"Relu", "Neg", "Abs", "Clip", "Identity", "Dropout"})
 MOVES = frozenset(
     {
         "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Tile", "Gather", "Slice", "DepthToSpace",
-        "SpaceToDepth", "Concat", "Split", "Pad", "Where", "MaxPool", "GlobalMaxPool", "ReduceMax", "Max",
-        "channels_last:MaxPool",
+        "SpaceToDepth", "Concat", "Pad", "Where", "MaxPool", "GlobalMaxPool", "ReduceMax", "Max", "Min", "Resize",
+        "Upsample", "channels_last:MaxPool",
     }
 )  # fmt: skip
 
@@ -86,40 +85,37 @@ def reach(key: str, call: Call, inputs: list[Reach | None], made: Tensor) -> Rea
         return replace(data[0], relative=data[0].relative and key in ("Neg", "Abs", "Identity", "Dropout"))
     if key == "Cast" and made.kind == "f":
         return replace(data[0], steps=data[0].steps + 1)
-    if key == "DequantizeLinear":
-        zero = call.optional(2)
-        codes, scale = call.tensor(0).approx()[0], np.abs(made.approx()[0])
-        wide = np.abs(codes).max(initial=0.0) + (0.0 if zero is None else np.abs(zero.approx()[0]).max(initial=0.0))
-        # beyond float32's integers the difference may be rounded before it is scaled, or after
-        grown = scale if wide <= 2.0**24 else scale + wide * np.abs(call.tensor(1).approx()[0]).max()
-        return Reach(grown, 3, wide <= 2.0**24)
     if key in SMOOTH or (key in ("HardSigmoid", "Elu") and abs(call.attr("alpha", 0.2)) <= 1):
         return _smooth(data[0], made)
-    if key in ("Sqrt", "Exp", "Pow", "Reciprocal"):
-        return _curve(key, call, data, made)
-    if key == "Softmax":
-        return _softmax(call, data[0], made)
-    if key == "LayerNormalization":
-        return _layer_normalization(call, data, made)
     if key in ("Resize", "Upsample") and call.attr("mode", "nearest") != "nearest":
         return _interpolated(call, data[0], made)
-    if key in MOVES or key in ("Resize", "Upsample", "Min"):
+    if key in MOVES:
         moved = _applied("Max" if key == "Min" else key, call, inputs)
-        steps = max(r.steps for r in data)
-        return None if moved is None else Reach(moved, steps, all(r.relative for r in data) and key != "Pad")
-    rule = _LINEAR.get(key)
-    return None if rule is None else rule(key, call, inputs)
+        return Reach(moved, max(r.steps for r in data), all(r.relative for r in data) and key != "Pad")
+    if key in _OF_RESULTS:
+        return _OF_RESULTS[key](call, data, made)
+    return _LINEAR[key](key, call, inputs) if key in _LINEAR else None
 
 
-def _applied(key: str, call: Call, inputs: list[Reach | None], **attrs: object) -> Array | None:
-    """The operator on sizes in place of numbers; shapes, indices and conditions stay what they are."""
+def _dequantized(call: Call, data: list[Reach], made: Tensor) -> Reach:
+    zero = call.optional(2)
+    codes, scale = call.tensor(0).approx()[0], np.abs(made.approx()[0])
+    wide = np.abs(codes).max(initial=0.0) + (0.0 if zero is None else np.abs(zero.approx()[0]).max(initial=0.0))
+    # beyond float32's integers the difference may be rounded before it is scaled, or after
+    grown = scale if wide <= 2.0**24 else scale + wide * np.abs(call.tensor(1).approx()[0]).max()
+    return Reach(grown, 3, wide <= 2.0**24)
+
+
+def _applied(key: str, call: Call, inputs: list[Reach | None], **attrs: object) -> Array:
+    """The operator, of a single output, on sizes in place of numbers; shapes, indices and conditions stay."""
     tensors: list[Tensor | None] = []
     for i, (t, r) in enumerate(zip(call.inputs, inputs, strict=True)):
         data = t is not None and r is not None and (t.kind == "f" or (t.kind == "i" and (i == 0 or key == "Concat")))
         tensors.append(from_array(r.size, "size") if data and r is not None else t)
     changed = replace(call, op=key.rpartition(":")[2], inputs=tensors, attrs=call.attrs | attrs, constant=False)
     made = OPERATORS[key](changed)
-    return None if isinstance(made, list) else np.abs(made.approx()[0])
+    assert isinstance(made, Tensor)
+    return np.abs(made.approx()[0])
 
 
 def _sum(terms: Callable[[Call, int], int]) -> Callable[[str, Call, list[Reach | None]], Reach | None]:
@@ -128,23 +124,16 @@ def _sum(terms: Callable[[Call, int], int]) -> Callable[[str, Call, list[Reach |
     def rule(key: str, call: Call, inputs: list[Reach | None]) -> Reach | None:
         attrs = {n: abs(call.attr(n)) for n in ("alpha", "beta") if n in call.attrs}
         size = _applied(key, call, inputs, **attrs)
-        if size is None:
-            return None
         return Reach(size, sum(r.steps for r in inputs if r is not None) + terms(call, size.size))
 
     return rule
 
 
 def _added(key: str, call: Call, inputs: list[Reach | None]) -> Reach | None:
+    """A sum, and of a mean its quotient."""
     size = _applied("Add" if key == "Sub" else key, call, inputs)
     data = [r for r in inputs if r is not None]
-    return None if size is None else Reach(size, max(r.steps for r in data) + len(data))
-
-
-def _averaged(key: str, call: Call, inputs: list[Reach | None]) -> Reach | None:
-    """A sum, and its quotient."""
-    total = _added(key, call, inputs)
-    return None if total is None else Reach(total.size, total.steps + 1)
+    return Reach(size, max(r.steps for r in data) + len(data) + (key == "Mean"))
 
 
 def _multiplied(key: str, call: Call, inputs: list[Reach | None]) -> Reach | None:
@@ -153,27 +142,22 @@ def _multiplied(key: str, call: Call, inputs: list[Reach | None]) -> Reach | Non
         return None
     if key == "Div" and not b.relative:
         return _of_error(*_quotient(call.tensor(0).approx()[0], a.error, call.tensor(1).approx()[0], b.error))
-    size = _applied(key, call, inputs)
-    return None if size is None else Reach(size, a.steps + b.steps + 2, a.relative and b.relative)
+    return Reach(_applied(key, call, inputs), a.steps + b.steps + 2, a.relative and b.relative)
 
 
 def _leaky(key: str, call: Call, inputs: list[Reach | None]) -> Reach | None:
     x = inputs[0]
     slope = call.tensor(1).approx()[0] if key == "PRelu" else np.asarray(call.attr("alpha", 0.01))
-    if x is None:
-        return None
-    return Reach(x.size * np.maximum(1.0, np.abs(slope).max()), x.steps + 3)
+    return None if x is None else Reach(x.size * np.maximum(1.0, np.abs(slope).max()), x.steps + 3)
 
 
 def _normalized(key: str, call: Call, inputs: list[Reach | None]) -> Reach | None:
     """BatchNormalization as x * s + b - m * s with s = scale / sqrt(variance + epsilon), or in any other order."""
     x, scale, bias, mean, variance = inputs[:5]
-    if None in (x, scale, bias, mean, variance) or not variance.relative:  # type: ignore[union-attr]
+    if x is None or scale is None or bias is None or mean is None or variance is None or not variance.relative:
         return None
-    turned = [x, scale, bias, replace(mean, size=-mean.size), variance]  # type: ignore[type-var, union-attr]
-    size = _applied(key, call, turned)
-    steps = sum(r.steps for r in turned if r is not None) + 12
-    return None if size is None else Reach(size, steps)
+    steps = sum(r.steps for r in (x, scale, bias, mean, variance)) + 12
+    return Reach(_applied(key, call, [x, scale, bias, replace(mean, size=-mean.size), variance]), steps)
 
 
 def _quotient(a: Array, off_a: Array, b: Array, off_b: Array) -> tuple[Array, Array]:
@@ -186,16 +170,16 @@ def _quotient(a: Array, off_a: Array, b: Array, off_b: Array) -> tuple[Array, Ar
     return value, error
 
 
-def _curve(key: str, call: Call, data: list[Reach], made: Tensor) -> Reach | None:
+def _curve(call: Call, data: list[Reach], made: Tensor) -> Reach | None:
     """Square, square root, exponential and reciprocal, by the most that their slope can be within the error."""
     x, v, value = data[0], np.abs(call.tensor(0).approx()[0]), np.abs(made.approx()[0])
-    if key == "Reciprocal":
+    if call.op == "Reciprocal":
         return _of_error(*_quotient(np.ones_like(v), np.zeros_like(v), v, x.error))
-    power = call.tensor(1).approx()[0] if key == "Pow" else np.asarray(0.5)
-    if key == "Pow" and (power == 2).all():
+    power = call.tensor(1).approx()[0] if call.op == "Pow" else np.asarray(0.5)
+    if (power == 2).all():
         return Reach(x.size**2, 2 * x.steps + FUNCTION_STEPS, x.relative)
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        if key == "Exp":
+        if call.op == "Exp":
             error = value * np.expm1(x.error)
         elif (power == 0.5).all():
             error = np.where(x.error < v / 2, x.error / np.sqrt(v), 2 * np.sqrt(x.error))
@@ -217,9 +201,10 @@ def _of_error(value: Array, error: Array) -> Reach:
     return Reach(np.maximum(value, error / gamma(steps)), steps)
 
 
-def _softmax(call: Call, x: Reach, made: Tensor) -> Reach:
+def _softmax(call: Call, data: list[Reach], made: Tensor) -> Reach:
     """A number that is off by d scales its exponential by exp(d), and the sum by no more."""
-    axes = softmax_axes(call, len(made.shape))
+    x = data[0]
+    axes = row_axes(call, len(made.shape))
     count = math.prod(made.shape[a] for a in axes)
     spread = 2 * UNIT * x.size.max(axis=axes, keepdims=True)  # of the largest that is subtracted first
     with np.errstate(over="ignore"):
@@ -260,6 +245,14 @@ def _interpolated(call: Call, x: Reach, made: Tensor) -> Reach:
     return Reach(size, x.steps + 12 * max(len(axes), 1) * (longest + 1) + 64)
 
 
+_OF_RESULTS: dict[str, Callable[[Call, list[Reach], Tensor], Reach | None]] = {
+    "DequantizeLinear": _dequantized,
+    **dict.fromkeys(("Sqrt", "Exp", "Pow", "Reciprocal"), _curve),
+    "Softmax": _softmax,
+    "LayerNormalization": _layer_normalization,
+}
+
+
 def _taps(call: Call, made: int) -> int:
     return math.prod(call.attr("kernel_shape", [1])) + 3
 
@@ -282,14 +275,8 @@ _LINEAR: dict[str, Callable[[str, Call, list[Reach | None]], Reach | None]] = {
     "GlobalAveragePool": _sum(_reduced),
     "ReduceMean": _sum(_reduced),
     "ReduceSum": _sum(_reduced),
-    "Add": _added,
-    "Sub": _added,
-    "Sum": _added,
-    "Mean": _averaged,
-    "Mul": _multiplied,
-    "Div": _multiplied,
-    "LeakyRelu": _leaky,
-    "PRelu": _leaky,
-    "BatchNormalization": _normalized,
-    "channels_last:BatchNormalization": _normalized,
+    **dict.fromkeys(("Add", "Sub", "Sum", "Mean"), _added),
+    **dict.fromkeys(("Mul", "Div"), _multiplied),
+    **dict.fromkeys(("LeakyRelu", "PRelu"), _leaky),
+    **dict.fromkeys(("BatchNormalization", "channels_last:BatchNormalization"), _normalized),
 }

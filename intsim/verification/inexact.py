@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from intsim.graph import IntArray, Node
 from intsim.model import Model, Run
-from intsim.ops import LAYER_ENDS, OPS
+from intsim.ops import OPS
 from intsim.ops.deviation import code_reach, deviations
 from intsim.ops.rows import RowFunction
-from intsim.verification.layers import Layer
+from intsim.verification.layers import Layer, makers
 from intsim.verification.reference import ReferenceRun
 
 REAL_CODES = ("BipolarQuant", "IntQuant", "Quant", "Trunc")
@@ -52,10 +52,10 @@ class Inexact:
         out: dict[str, NDArray[Any]] = {}
         for tensor in self.requantizers:
             info, codes = self.tensors[tensor], exact.tensors[tensor]
-            if info.onnx is not None and self.kinds.get(info.onnx) in REAL_CODES:
-                out[info.onnx] = codes * np.asarray(info.scale, np.float64) + np.asarray(info.offset, np.float64)
-            elif info.onnx is not None:
-                out[info.onnx] = codes
+            if info.onnx is not None:
+                real = self.kinds.get(info.onnx) in REAL_CODES
+                scale, offset = np.asarray(info.scale, np.float64), np.asarray(info.offset, np.float64)
+                out[info.onnx] = codes * scale + offset if real else codes
         return out
 
     def admitted(self, tensor: str, codes: IntArray, exact: Run) -> tuple[IntArray, int]:
@@ -76,17 +76,8 @@ class Inexact:
 
     def feeding(self, tensor: str) -> Iterator[Node]:
         """Row functions that reach a requantizer without another one between."""
-        waiting, seen = [tensor], set()
-        while waiting:
-            name = waiting.pop()
-            maker = self.producers.get(name)
-            if maker is None or name in seen or (maker.op in LAYER_ENDS and name != tensor):
-                continue
-            seen.add(name)
-            if isinstance(OPS[maker.op], RowFunction):
-                yield maker
-            else:
-                waiting += maker.inputs
+        reached = makers(self.producers, tensor, RowFunction)
+        return (node for node in reached if isinstance(OPS[node.op], RowFunction))
 
     def right(self, node: Node, truth: ReferenceRun, exact: Run) -> IntArray:
         """The integers of a row function, but the nearest ones where they lie beyond the proven error."""
@@ -94,12 +85,10 @@ class Inexact:
         if node.output not in self.shown:
             return own
         name, value = self.shown[node.output]
-        shape = own.shape
-        scales, offsets = (np.broadcast_to(p, shape) for p in (value.terms[0][1], value.offset))
+        scales, offsets = (np.broadcast_to(p, own.shape) for p in (value.terms[0][1], value.offset))
         step, offset = (np.asarray(p, np.float64) for p in (value.terms[0][1], value.offset))
-        real, doubt = truth.value(name).reshape(shape), truth.error(name).reshape(shape)
-        allowed = self.errors[node.output]
-        size = np.broadcast_to(np.abs(step), shape)
+        real, doubt = truth.value(name).reshape(own.shape), truth.error(name).reshape(own.shape)
+        allowed, size = self.errors[node.output], np.broadcast_to(np.abs(step), own.shape)
         slack = doubt + 2.0**-50 * (np.abs(real) + np.abs(offset) + size * np.abs(own))
         gap = np.abs(own * step + offset - real)
         clear = gap + slack <= size * (float(allowed) + ROOM)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from intsim.frontend.context import Boundary
 from intsim.graph import IntegerGraph, Node
-from intsim.ops import LAYER_ENDS, OPS, Mac
+from intsim.ops import LAYER_ENDS, OPS, Mac, Op
 
 
 @dataclass(frozen=True)
@@ -48,28 +48,33 @@ def layers(graph: IntegerGraph, boundaries: Iterable[Boundary] = ()) -> list[Lay
             named, op = node, "-".join(node.attributes.get("functions", ["Table"]))
         out.append(Layer(named.shown, op, node.output, tuple(m.name for m in mine), **named.origin))
     for node in graph.nodes:
-        if isinstance(OPS[node.op], Mac) and node.name not in claimed:
-            out.append(Layer(node.shown, node.kind, node.output, (node.name,), **node.origin))
-    # integers of the file that end the graph, where they wrapped on the way
-    for node in graph.nodes:
-        if node.op == "affine" and node.output in graph.outputs:
-            out.append(Layer(node.shown, node.kind, node.output, (), **node.origin))
+        bare = isinstance(OPS[node.op], Mac) and node.name not in claimed
+        # integers of the file that end the graph, where they wrapped on the way
+        if bare or (node.op == "affine" and node.output in graph.outputs):
+            out.append(Layer(node.shown, node.kind, node.output, (node.name,) if bare else (), **node.origin))
     order = {node.output: i for i, node in enumerate(graph.nodes)}
     return sorted(out, key=lambda layer: order.get(layer.tensor, -1))
 
 
 def _feeders(node: Node, producers: dict[str, Node]) -> tuple[list[Node], Node | None]:
     """MAC nodes that reach `node` without another requantizer between, and the nearest producer."""
-    macs, waiting, seen = [], list(node.inputs), set()
+    macs = [m for m in makers(producers, node.output, Mac) if isinstance(OPS[m.op], Mac)]
     first = producers.get(node.inputs[0])
+    return macs, first if first is not None and first.op not in LAYER_ENDS else None
+
+
+def makers(producers: Mapping[str, Node], tensor: str, last: type[Op] | tuple[()] = ()) -> Iterator[Node]:
+    """The maker of a tensor, then what leads to it without another requantizer between, nearest first.
+
+    What leads to an operator of the kind `last` is left out.
+    """
+    waiting, seen = [tensor], set()
     while waiting:
         name = waiting.pop(0)
         maker = producers.get(name)
-        if maker is None or name in seen or maker.op in LAYER_ENDS:
+        if maker is None or name in seen or (maker.op in LAYER_ENDS and name != tensor):
             continue
         seen.add(name)
-        if isinstance(OPS[maker.op], Mac):
-            macs.append(maker)
-        else:
+        yield maker
+        if not isinstance(OPS[maker.op], last):
             waiting += maker.inputs
-    return macs, first if first is not None and first.op not in LAYER_ENDS else None

@@ -6,7 +6,7 @@ nodes get transposes around them, and tensor names stay. Nothing is shared with 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,12 @@ QONNX = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general", "
 CUSTOM_DOMAINS = (*QONNX, *CHANNELS_LAST)
 HALF_EVEN_MAGIC = np.float32(1.5 * 2**23)
 """Adding and taking this away rounds a float32 below 2**22 to the nearest even integer (opsets before Round)."""
+
+
+def refill(field: Any, content: Iterable[Any]) -> None:
+    """Put other content into a repeated field; content taken from the field itself has to be a list."""
+    del field[:]
+    field.extend(content)
 
 
 class _Expansion:
@@ -48,8 +54,19 @@ class _Expansion:
         self.constants.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
         return name
 
+    def bipolar(self, x: str) -> str:
+        """-1 below zero, 1 from zero on."""
+        return self.op("Sign", self.op("Add", self.op("Sign", x), self.constant(0.5)))
+
+    def clamped(self, x: str, bits: int, at: dict[str, object]) -> str:
+        """Within the codes of a width."""
+        signed, narrow = bool(at.get("signed", 1)), bool(at.get("narrow", 0))
+        low = -(2 ** (bits - 1)) + narrow if signed else 0
+        high = 2 ** (bits - 1) - 1 if signed else 2**bits - 1 - narrow
+        return self.op("Max", self.op("Min", x, self.constant(high)), self.constant(low))
+
     def rounded(self, x: str, mode: str) -> str:
-        def outward(kind: str, shift: float) -> str:
+        def outward(kind: str, shift: float = 0.0) -> str:
             size = self.op("Abs", x)
             if shift:
                 size = self.op("Add", size, self.constant(shift))
@@ -58,8 +75,8 @@ class _Expansion:
         rules: dict[str, Callable[[], str]] = {
             "CEIL": lambda: self.op("Ceil", x),
             "FLOOR": lambda: self.op("Floor", x),
-            "UP": lambda: outward("Ceil", 0),
-            "DOWN": lambda: outward("Floor", 0),
+            "UP": lambda: outward("Ceil"),
+            "DOWN": lambda: outward("Floor"),
             "HALF_UP": lambda: outward("Floor", 0.5),
             "HALF_DOWN": lambda: outward("Ceil", -0.5),
         }
@@ -71,49 +88,33 @@ class _Expansion:
         return self.op("Sub", self.op("Add", x, magic), magic)
 
 
-def _limits(bits: int, signed: bool, narrow: bool) -> tuple[int, int]:
-    if signed:
-        return -(2 ** (bits - 1)) + narrow, 2 ** (bits - 1) - 1
-    return 0, 2**bits - 1 - narrow
-
-
-def _quant(e: _Expansion, node: NodeProto, at: dict[str, object], bits: Callable[[str], int]) -> None:
+def _quant(e: _Expansion, node: NodeProto, at: dict[str, object], value: Callable[[str], np.ndarray]) -> None:
     x, scale, zero, width = node.input[:4]
-    y = e.op("Add", e.op("Div", x, scale), zero)
-    if bits(width) == 1 and at.get("signed", 1):
-        y = e.op("Sign", e.op("Add", e.op("Sign", y), e.constant(0.5)))
+    y, bits = e.op("Add", e.op("Div", x, scale), zero), _bits(value(width))
+    if bits == 1 and at.get("signed", 1):
+        y = e.bipolar(y)
     else:
-        low, high = _limits(bits(width), bool(at.get("signed", 1)), bool(at.get("narrow", 0)))
-        y = e.op("Max", e.op("Min", y, e.constant(high)), e.constant(low))
-        y = e.rounded(y, str(at.get("rounding_mode", "ROUND")).upper())
+        y = e.rounded(e.clamped(y, bits, at), str(at.get("rounding_mode", "ROUND")).upper())
     e.op("Mul", e.op("Sub", y, zero), scale, output=node.output[0])
 
 
-def _bipolar(e: _Expansion, node: NodeProto) -> None:
-    sign = e.op("Sign", e.op("Add", e.op("Sign", node.input[0]), e.constant(0.5)))
-    e.op("Mul", sign, node.input[1], output=node.output[0])
-
-
-def _trunc(
-    e: _Expansion,
-    node: NodeProto,
-    at: dict[str, object],
-    bits: Callable[[str], int],
-    value: Callable[[str], np.ndarray],
-) -> None:
+def _trunc(e: _Expansion, node: NodeProto, at: dict[str, object], value: Callable[[str], np.ndarray]) -> None:
     x, scale, zero = node.input[:3]
     y = e.rounded(e.op("Add", e.op("Div", x, scale), zero), "ROUND")
     mode = str(at.get("rounding_mode", "FLOOR")).upper()
     if len(node.input) == 5:
-        shift = e.constant(2.0 ** (bits(node.input[3]) - bits(node.input[4])))
+        shift = e.constant(2.0 ** (_bits(value(node.input[3])) - _bits(value(node.input[4]))))
         y = e.rounded(e.op("Div", y, shift), mode)
         e.op("Mul", e.op("Sub", y, zero), scale, output=node.output[0])
         return
     shift = e.constant(2.0 ** np.round(np.log2(value(node.input[4]) / value(scale))))
-    low, high = _limits(bits(node.input[5]), bool(at.get("signed", 1)), bool(at.get("narrow", 0)))
-    y = e.op("Max", e.op("Min", e.op("Div", y, shift), e.constant(high)), e.constant(low))
+    y = e.clamped(e.op("Div", y, shift), _bits(value(node.input[5])), at)
     y = e.op("Sub", e.rounded(y, mode), e.op("Div", zero, shift))
     e.op("Mul", y, node.input[4], output=node.output[0])
+
+
+def _bits(width: np.ndarray) -> int:
+    return int(np.asarray(width).reshape(-1)[0])
 
 
 def _channels_last(e: _Expansion, node: NodeProto, at: dict[str, Any]) -> None:
@@ -141,9 +142,6 @@ def standard_model(model: onnx.ModelProto) -> onnx.ModelProto:
             raise ValueError(f"{name} is not a constant")
         return numpy_helper.to_array(arrays[name])
 
-    def bits(name: str) -> int:
-        return int(np.asarray(value(name)).reshape(-1)[0])
-
     # integer zero points and widths (some exporters write them) become floats for the float formula
     quantizers = [n for n in graph.node if n.domain in QONNX and n.op_type in ("Quant", "IntQuant", "Trunc")]
     for name in {n.input[2] for n in quantizers if n.input[2] in arrays}:
@@ -163,20 +161,18 @@ def standard_model(model: onnx.ModelProto) -> onnx.ModelProto:
         if node.domain in CHANNELS_LAST:
             _channels_last(e, node, at)
         elif node.op_type in ("Quant", "IntQuant"):
-            _quant(e, node, at, bits)
+            _quant(e, node, at, value)
         elif node.op_type == "BipolarQuant":
-            _bipolar(e, node)
+            e.op("Mul", e.bipolar(node.input[0]), node.input[1], output=node.output[0])
         elif node.op_type == "Trunc":
-            _trunc(e, node, at, bits, value)
+            _trunc(e, node, at, value)
         else:
             raise ValueError(f"operator {node.op_type} has no expansion into standard operators")
         nodes += e.nodes
         graph.initializer.extend(e.constants)
-    del graph.node[:]
-    graph.node.extend(nodes)
-    del out.opset_import[:]
-    out.opset_import.append(helper.make_opsetid("", opset))
-    out.opset_import.extend(o for o in model.opset_import if o.domain == "com.microsoft")
+    refill(graph.node, nodes)
+    microsoft = (o for o in model.opset_import if o.domain == "com.microsoft")
+    refill(out.opset_import, [helper.make_opsetid("", opset), *microsoft])
     out.ir_version = min(max(model.ir_version, 4), 10)
     del graph.value_info[:]
     return out

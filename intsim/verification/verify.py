@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,8 @@ from numpy.typing import NDArray
 
 from intsim.dispatch import arithmetic
 from intsim.errors import IntsimError
-from intsim.frontend.expression import Expr
-from intsim.graph import IntArray
 from intsim.inputs import Inputs, samples_of
-from intsim.model import Model, opened
+from intsim.model import Model, Run, opened
 from intsim.targets import Target
 from intsim.verification.causes import Causes
 from intsim.verification.compare import born_here, difference, first_difference
@@ -29,10 +26,10 @@ from intsim.verification.expected import accumulator_codes, expected_codes, is_p
 from intsim.verification.inexact import Inexact
 from intsim.verification.judge import judge, judge_end
 from intsim.verification.layers import Layer, layers
-from intsim.verification.reference import ReferenceRun
 from intsim.verification.verdict import LayerVerdict, ReferenceVerdict, StageVerdict, Verdict
 
 Report = Callable[[str], None]
+Arrays = Mapping[str, NDArray[Any]]
 
 
 def verify(
@@ -70,188 +67,154 @@ def verify(
     loaded, chosen = opened(model, inputs), Target.load(target)
     say = progress or (lambda text: None)
     data = samples_of(loaded, inputs, samples, seed)
-    inexact = Inexact(loaded)
-    found = layers(loaded.graph, loaded.lowered.boundaries) + inexact.unread()
     verdict = Verdict(loaded.path, chosen.name, samples=len(data), seed=None if inputs is not None else int(seed))
     verdict.predicts = None if chosen.runtime is None else str(chosen.runtime)
-    verdict.host = {"prologue": loaded.lowered.prologue.names, "epilogue": loaded.lowered.epilogue.names}
-    verdict.layers = [
-        LayerVerdict(f.name, f.op, f.tensor, stages=_stages(loaded, chosen, f), node=f.node, module=f.module)
-        for f in found
-    ]
+    compared = _Comparison(loaded, chosen, verdict)
     if references:
         verdict.references = {kind: ReferenceVerdict() for kind in FAMILIES}
-    judge_of = ExactFile(loaded)
-    causes = Causes(judge_of.proto)
-    verdict.host["cut"] = judge_of.cut
     for i, sample in enumerate(data):
-        tag = f"sample {i + 1}/{len(data)}: "
-        alive = {k for k, v in verdict.references.items() if v.reason is None}
-        executors = _start(loaded, sample, judge_of, alive)
-        try:
-            _one_sample(verdict, loaded, chosen, found, sample, judge_of, inexact, partial(_tagged, say, tag))
-            for kind, executor in executors.items():
-                say(tag + f"waiting for {kind}")
-                outcome = executor.result(reference_timeout)
-                report = verdict.references[kind]
-                report.seconds += outcome.seconds
-                if outcome.reason is not None:
-                    report.reason = outcome.reason
-                    continue
-                say(tag + f"judging {kind}")
-                codes = loaded.integer_inputs(sample)
-                report.reason = _unusable(loaded, outcome.tensors)
-                if report.reason is not None:
-                    continue
-                local = judge_of.run(sample, outcome.tensors)
-                mine = judge(report, local, loaded.graph, codes, chosen, causes)
-                _ends(report, loaded, local, mine, outcome.tensors, inexact.errors, causes)
-                _result(report, loaded, chosen, sample, outcome.tensors, inexact.errors)
-        finally:
-            for executor in executors.values():
-                executor.stop()
+        compared.sample(sample, reference_timeout, say, f"sample {i + 1}/{len(data)}")
     if any(layer.mismatches or layer.sum_mismatches for layer in verdict.layers):
         verdict.verdict = "diverges"
     verdict.seconds = time.monotonic() - began
     return verdict
 
 
-def _stages(model: Model, target: Target, layer: Layer) -> list[StageVerdict]:
-    """The registers of a layer's multiply-accumulate; of several the longest chain."""
-    own = [arithmetic(target, model.graph, node).stages for node in model.graph.nodes if node.name in layer.macs]
-    longest = max(own, key=len, default=())
-    return [StageVerdict(number, s.bits, s.overflow) for number, s in enumerate(longest, 1)]
+class _Comparison:
+    """A model on a target beside its file, and what it adds to a verdict."""
 
+    def __init__(self, model: Model, target: Target, verdict: Verdict) -> None:
+        self.model, self.target, self.exact_target = model, target, Target.load("exact")
+        self.inexact = Inexact(model)
+        self.layers = layers(model.graph, model.lowered.boundaries) + self.inexact.unread()
+        self.file = ExactFile(model)
+        self.causes = Causes(self.file.proto)
+        self.verdict = verdict
+        for layer in self.layers:
+            line = LayerVerdict(
+                layer.name, layer.op, layer.tensor, stages=self._stages(layer), node=layer.node, module=layer.module
+            )
+            verdict.layers.append(line)
+        parts = {"prologue": model.lowered.prologue.names, "epilogue": model.lowered.epilogue.names}
+        verdict.host = parts | {"cut": self.file.cut}
 
-def _tagged(say: Report, tag: str, text: str) -> None:
-    say(tag + text)
+    def _stages(self, layer: Layer) -> list[StageVerdict]:
+        """The registers of a layer's multiply-accumulates; of several the longest chain."""
+        macs = (node for node in self.model.graph.nodes if node.name in layer.macs)
+        chains = [arithmetic(self.target, self.model.graph, node).stages for node in macs]
+        longest = max(chains, key=len) if chains else ()
+        return [StageVerdict(n, s.bits, s.overflow) for n, s in enumerate(longest, 1)]
 
+    def sample(self, sample: Arrays, timeout: float, progress: Report, tag: str) -> None:
+        """Add one sample: executors start, the target's layers are compared meanwhile, then executors are judged."""
 
-def _start(model: Model, sample: Mapping[str, NDArray[Any]], exact: ExactFile, alive: set[str]) -> dict[str, Executor]:
-    """Executor processes for one sample."""
-    proto = sorted_proto(model)
-    bound = bound_inputs(model, proto)
-    for name, array in bound.items():
-        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
-    clips = [n.output[0] for n in proto.graph.node if n.op_type == "Clip"]
-    shown = [*exact.reference.quantizers, *clips, *model.lowered.ends, *model.lowered.source.outputs, *exact.cut]
-    wanted = list(dict.fromkeys(shown))
-    typed = {}
-    for name, (_, element) in model.lowered.source.inputs.items():
-        typed[name] = np.asarray(sample[name]).astype(onnx.helper.tensor_dtype_to_np_dtype(element))
-    return {kind: Executor(kind, proto, typed, wanted) for kind in FAMILIES if kind in alive}
+        def say(text: str) -> None:
+            progress(f"{tag}: {text}")
 
+        executors = self._started(sample)
+        try:
+            run = self._compared(sample, say)
+            for kind, executor in executors.items():
+                say(f"waiting for {kind}")
+                outcome = executor.result(timeout)
+                report = self.verdict.references[kind]
+                report.seconds += outcome.seconds
+                report.reason = outcome.reason
+                if report.reason is None:
+                    say(f"judging {kind}")
+                    report.reason = self._unusable(outcome.tensors)
+                if report.reason is None:
+                    self._judged(report, run, sample, outcome.tensors)
+        finally:
+            for executor in executors.values():
+                executor.stop()
 
-def _one_sample(
-    verdict: Verdict,
-    model: Model,
-    target: Target,
-    found: list[Layer],
-    sample: Mapping[str, NDArray[Any]],
-    judge_of: ExactFile,
-    inexact: Inexact,
-    say: Report,
-) -> None:
-    """Add one sample's layers to the verdict."""
-    say(f"integers on {target.name}")
-    exact_target = Target.load("exact")
-    run = model.run(sample, target, keep=True)
-    exact = run if target == exact_target else model.run(sample, exact_target, keep=True)
-    say("exact semantics")
-    truth = judge_of.run(sample, inexact.given(exact) if inexact else None)
-    fault = None
-    accumulators = {node.name: node.output for node in model.graph.nodes}
-    for layer, line in zip(found, verdict.layers, strict=True):
-        got = run.tensors[layer.tensor]
-        expected, ties, _ = expected_codes(model, layer, truth, exact, inexact)
-        if fault is None:
-            fault = lowering_fault(layer, expected, exact.tensors[layer.tensor])
-        for node in inexact.feeding(layer.tensor):
-            right = inexact.right(node, truth, exact)
-            line.sum_mismatches += difference(right, run.tensors[node.output])[0]
-            fault = fault or lowering_fault(replace(layer, tensor=node.output), right, exact.tensors[node.output])
-        count, lsb = difference(expected, got)
-        line.elements += got.size
-        line.host_ties += ties if layer.tensor in model.graph.inputs else 0
-        line.near_ties += ties if layer.tensor not in model.graph.inputs else 0
-        line.mismatches += count
-        line.max_lsb = max(line.max_lsb, lsb)
-        if count:
-            local = born_here(model.graph, target, exact_target, layer.tensor, run.tensors)
-            line.born += difference(local, got)[0] if local is not None else count
-        for mac in layer.macs:
-            sums = accumulators[mac]
-            line.sum_mismatches += difference(exact.tensors[sums], run.tensors[sums])[0]
-            for stage, events in zip(line.stages, run.overflows[mac].T, strict=False):
-                stage.overflows += int(events.sum())
-                channels = stage.overflow_channels
-                for channel in np.flatnonzero(events).tolist():
-                    channels[channel] = channels.get(channel, 0) + int(events[channel])
-    if verdict.first_divergence is None:
-        # a fault of the lowering goes first: what the target does to a wrong program means little
-        verdict.first_divergence = fault or first_difference(
-            model.graph, target, exact.tensors, run.tensors, run.overflows
-        )
+    def _started(self, sample: Arrays) -> dict[str, Executor]:
+        """Processes of the executors that nothing kept from answering so far."""
+        source, ends = self.model.lowered.source, self.model.lowered.ends
+        proto = sorted_proto(self.model)
+        for name, array in bound_inputs(self.model, proto).items():
+            proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+        clips = [n.output[0] for n in proto.graph.node if n.op_type == "Clip"]
+        wanted = dict.fromkeys([*self.file.reference.quantizers, *clips, *ends, *source.outputs, *self.file.cut])
+        typed = {}
+        for name, (_, element) in source.inputs.items():
+            typed[name] = np.asarray(sample[name]).astype(onnx.helper.tensor_dtype_to_np_dtype(element))
+        alive = [k for k in FAMILIES if k in self.verdict.references and self.verdict.references[k].reason is None]
+        return {kind: Executor(kind, proto, typed, list(wanted)) for kind in alive}
 
+    def _compared(self, sample: Arrays, say: Report) -> Run:
+        """The target's run, its layers added to the verdict."""
+        say(f"integers on {self.target.name}")
+        graph, inexact = self.model.graph, self.inexact
+        run = self.model.run(sample, self.target, keep=True)
+        same = self.target == self.exact_target
+        exact = run if same else self.model.run(sample, self.exact_target, keep=True)
+        say("exact semantics")
+        truth = self.file.run(sample, inexact.given(exact) if inexact else None)
+        fault = None
+        accumulators = {node.name: node.output for node in graph.nodes}
+        for layer, line in zip(self.layers, self.verdict.layers, strict=True):
+            got = run.tensors[layer.tensor]
+            expected, ties, _ = expected_codes(self.model, layer, truth, exact, inexact)
+            fault = fault or lowering_fault(layer, expected, exact.tensors[layer.tensor])
+            for node in inexact.feeding(layer.tensor):
+                right = inexact.right(node, truth, exact)
+                line.sum_mismatches += difference(right, run.tensors[node.output])[0]
+                fault = fault or lowering_fault(replace(layer, tensor=node.output), right, exact.tensors[node.output])
+            count, lsb = difference(expected, got)
+            line.elements += got.size
+            line.host_ties += ties if layer.tensor in graph.inputs else 0
+            line.near_ties += ties if layer.tensor not in graph.inputs else 0
+            line.mismatches += count
+            line.max_lsb = max(line.max_lsb, lsb)
+            if count:
+                local = born_here(graph, self.exact_target, layer.tensor, run.tensors)
+                line.born += difference(local, got)[0] if local is not None else count
+            for mac in layer.macs:
+                sums = accumulators[mac]
+                line.sum_mismatches += difference(exact.tensors[sums], run.tensors[sums])[0]
+                for stage, events in zip(line.stages, run.overflows[mac].T, strict=False):
+                    stage.overflows += int(events.sum())
+                    channels = stage.overflow_channels
+                    for channel in np.flatnonzero(events).tolist():
+                        channels[channel] = channels.get(channel, 0) + int(events[channel])
+        if self.verdict.first_divergence is None:
+            # a fault of the lowering goes first: what the target does to a wrong program means little
+            self.verdict.first_divergence = fault or first_difference(graph, exact.tensors, run.tensors, run.overflows)
+        return run
 
-def _unusable(model: Model, tensors: Mapping[str, NDArray[Any]]) -> str | None:
-    """Why what an executor returned can't be compared: a shape that the file doesn't give, or no finite number."""
-    shapes = {t.onnx: t.shape for t in model.graph.tensors.values() if t.onnx}
-    shapes |= {n: e.shape for n, e in model.lowered.ends.items()}
-    for name, array in tensors.items():
-        if name in shapes and math.prod(array.shape) != math.prod(shapes[name]):
-            return f"returned {name} with shape {array.shape}, not {shapes[name]}"
-        if name in shapes and not np.isfinite(array.astype(np.float64)).all():
-            return f"returned {name} with NaN or infinity"
-    return None
+    def _unusable(self, tensors: Arrays) -> str | None:
+        """Why what an executor returned can't be compared: a shape that the file doesn't give, or no finite number."""
+        shapes = {t.onnx: t.shape for t in self.model.graph.tensors.values() if t.onnx}
+        shapes |= {n: e.shape for n, e in self.model.lowered.ends.items()}
+        for name, array in tensors.items():
+            if name in shapes and math.prod(array.shape) != math.prod(shapes[name]):
+                return f"returned {name} with shape {array.shape}, not {shapes[name]}"
+            if name in shapes and not np.isfinite(array.astype(np.float64)).all():
+                return f"returned {name} with NaN or infinity"
+        return None
 
-
-def _ends(
-    report: ReferenceVerdict,
-    model: Model,
-    local: ReferenceRun,
-    mine: dict[str, IntArray],
-    tensors: Mapping[str, Any],
-    inexact: Collection[str],
-    causes: Causes,
-) -> None:
-    """Judge accumulators that end the integer part without a quantizer."""
-    for name, value in model.lowered.ends.items():
-        if name not in tensors or name in local.codes or not is_plain(value) or name not in local.tensors:
-            continue
-        tensor = value.terms[0][0]
-        if model.graph.tensors[tensor].type is not None or tensor in inexact:
-            continue  # moved codes, judged at their quantizer, or a row function's integers, which no float has
-        shape = model.graph.tensors[tensor].shape
-        had = _in_lsb(value, tensors[name]).reshape(shape)
-        exact = accumulator_codes(value, local, name, np.zeros(shape, np.int64))
-        scale = np.abs(np.broadcast_to(np.asarray(value.terms[0][1], np.float64), shape))
-        rounding = causes.of_values(local, name, had - exact, scale) if (had != exact).any() else had == exact
-        judge_end(report, name, had, exact, mine.get(tensor), rounding)
-
-
-def _in_lsb(value: Expr, real: NDArray[Any]) -> IntArray:
-    """Float values as integers of an expression's grid, rounded to the nearest."""
-    scale, offset = np.asarray(value.terms[0][1], np.float64), np.asarray(value.offset, np.float64)
-    return np.rint((np.asarray(real, np.float64) - offset) / scale).astype(np.int64)
-
-
-def _result(
-    report: ReferenceVerdict,
-    model: Model,
-    target: Target,
-    sample: Mapping[str, NDArray[Any]],
-    tensors: Mapping[str, Any],
-    inexact: Collection[str],
-) -> None:
-    """End-to-end comparison of the integers behind the outputs with what the executor ended with."""
-    run = model.run(sample, target)
-    for name, value in model.lowered.ends.items():
-        if name not in tensors or not is_plain(value) or value.terms[0][0] in inexact:
-            continue
-        own = run.tensors[value.terms[0][0]]
-        theirs = _in_lsb(value, tensors[name]).reshape(own.shape)
-        count, lsb = difference(own, theirs)
-        report.result["judged"] += own.size
-        report.result["mismatches"] += count
-        report.result["max_lsb"] = max(report.result["max_lsb"], lsb)
+    def _judged(self, report: ReferenceVerdict, run: Run, sample: Arrays, tensors: Arrays) -> None:
+        """Add what an executor returned: each quantizer, accumulators that nothing quantizes, and the ends in all."""
+        graph = self.model.graph
+        local = self.file.run(sample, tensors)
+        mine = judge(report, local, graph, self.model.integer_inputs(sample), self.target, self.causes)
+        for name, value in self.model.lowered.ends.items():
+            # a row function's integers are what no float has
+            if name not in tensors or not is_plain(value) or value.terms[0][0] in self.inexact.errors:
+                continue
+            tensor = value.terms[0][0]
+            own, scale = run.tensors[tensor], np.asarray(value.terms[0][1], np.float64)
+            real = np.asarray(tensors[name], np.float64)
+            had = np.rint((real - np.asarray(value.offset, np.float64)) / scale).astype(np.int64).reshape(own.shape)
+            count, lsb = difference(own, had)
+            report.result["judged"] += own.size
+            report.result["mismatches"] += count
+            report.result["max_lsb"] = max(report.result["max_lsb"], lsb)
+            if name in local.codes or name not in local.tensors or graph.tensors[tensor].type is not None:
+                continue  # moved codes, judged at their quantizer
+            exact = accumulator_codes(value, local, name, had)
+            lsb_of = np.abs(np.broadcast_to(scale, own.shape))
+            rounding = had == exact if (had == exact).all() else self.causes.of_values(local, name, had - exact, lsb_of)
+            judge_end(report, name, had, exact, mine.get(tensor), rounding)

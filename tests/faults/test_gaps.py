@@ -69,12 +69,12 @@ def test_the_first_divergence_is_the_first(wrong: list[tuple[int, int, int]]) ->
     got = {name: array.copy() for name, array in exact.items()}
     for k, place in enumerate(wrong):
         got["b"][place] += 10 + k
-    at = first_difference(graph, Target.load("cpu-int32"), exact, got, {})
+    at = first_difference(graph, exact, got, {})
     assert at is not None
     first = min(wrong)
     assert (at["name"], at["position"], at["channel"]) == ("Quant_b", list(first), first[1])
     assert (at["expected"], at["got"]) == (int(exact["b"][first]), int(got["b"][first]))
-    assert first_difference(graph, Target.load("cpu-int32"), exact, exact, {}) is None
+    assert first_difference(graph, exact, exact, {}) is None
 
 
 def filled(kind: Any, **parts: Any) -> Any:

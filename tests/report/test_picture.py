@@ -5,7 +5,7 @@ import pytest
 from frontend.build import Net
 
 import intsim
-from intsim.report.picture import _drawn
+from intsim.report.picture import sweep_figure
 
 pytest.importorskip("matplotlib")
 from matplotlib.figure import Figure
@@ -40,7 +40,7 @@ SWEEPS = {
 @pytest.fixture(scope="module", params=SWEEPS)
 def drawn(request):
     layers, varied, lines = SWEEPS[request.param]
-    figure = _drawn(Figure, intsim.sweep(network(layers), inputs=X, **varied))
+    figure = sweep_figure(Figure, intsim.sweep(network(layers), inputs=X, **varied))
     figure.draw_without_rendering()
     return figure, lines
 
@@ -81,7 +81,7 @@ def test_a_layer_that_is_never_safe_has_no_line():
         net.model(net.quant(net.nodes[-1].output[0], 8, 0, 8)), accumulator=[3, 4, 5], overflow=["wrap"]
     )
     assert [x.proven_from for x in found.safe_from()] == [4, None]
-    figure = _drawn(Figure, found)
+    figure = sweep_figure(Figure, found)
     (line,) = [x for a in figure.axes for x in a.get_lines() if x.get_label() == "proven safe from here on"]
     assert line.get_xdata()[:2].tolist() == [0.5, 0.5]
     assert np.isnan(line.get_xdata()[2:]).all()

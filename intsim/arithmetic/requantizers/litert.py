@@ -295,7 +295,8 @@ class LiteRTSoftmax(Kernel):
 
 @dataclass(frozen=True)
 class LiteRTFloatSoftmax(Kernel):
-    """The optimized SOFTMAX: `t[d] = expf(f(f(-sx) d))` of d = max - x, summed in order; `away(f(t f(1 / f(sum sy)))) + zy`."""
+    """The optimized SOFTMAX: `t[d] = expf(f(f(-sx) d))` of d = max - x, summed in order; `away(f(t f(1 / f(sum sy))))
+    + zy`."""
 
     scheme: ClassVar[str] = "litert-float-softmax"
     takes: ClassVar[tuple[str, ...]] = ()

@@ -41,7 +41,8 @@ def _within(what: str, ratio: np.float32, least: float, most: float) -> None:
 
 @dataclass(frozen=True)
 class XnnpackAdd(_Kernel):
-    """`(a ma +- b mb + c) >> shift`, with multipliers of 21 bits: `shift = 20 - floor(log2(max(f(sa / sy), f(sb / sy))))`."""
+    """`(a ma +- b mb + c) >> shift`, with multipliers of 21 bits: `shift = 20 - floor(log2(max(f(sa / sy), f(sb /
+    sy))))`."""
 
     scheme: ClassVar[str] = "xnnpack-add"
     reads: ClassVar[Reads] = "codes"
@@ -60,9 +61,8 @@ class XnnpackAdd(_Kernel):
             _within("scale over that of its result", ratio, 2.0**-10, 2.0**8)
         shift = 20 - (math.frexp(float(max(ratios)))[1] - 1)
         factors = [int(np.rint(np.ldexp(np.float64(r), shift))) for r in ratios]
-        total = np.int64(1 << (shift - 1)) if shift > 0 else np.int64(0)
-        parts = (o.sign * m * (x - o.zero) for x, m, o in zip(operands, factors, site.operands, strict=True))
-        return ((sum(parts) + total) >> shift) + site.zero
+        parts = [o.sign * m * (x - o.zero) for x, m, o in zip(operands, factors, site.operands, strict=True)]
+        return ((parts[0] + parts[1] + (1 << (shift - 1))) >> shift) + site.zero
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,8 @@ class XnnpackMean(_Kernel):
 
 @dataclass(frozen=True)
 class XnnpackRescale(_Kernel):
-    """QUANTIZE of codes and LEAKY_RELU: `((x - zx) m + 128) >> 8` with `m = rint(f(256 f(sx / sy)))`: 8 fraction bits."""
+    """QUANTIZE of codes and LEAKY_RELU: `((x - zx) m + 128) >> 8` with `m = rint(f(256 f(sx / sy)))`: 8 fraction
+    bits."""
 
     scheme: ClassVar[str] = "xnnpack-rescale"
     reads: ClassVar[Reads] = "codes"
@@ -149,7 +150,9 @@ class XnnpackLookup(_Kernel):
     def of_table(self, codes: Integers, function: str, site: Site) -> Integers:
         """Of a logistic function or a hyperbolic tangent."""
         (operand,) = site.operands
-        x = np.asarray((codes - operand.zero).astype(np.float32) * nearest(operand.scale), np.float32).astype(np.float64)
+        x = np.asarray((codes - operand.zero).astype(np.float32) * nearest(operand.scale), np.float32).astype(
+            np.float64
+        )
         if function in ("Sigmoid", "LOGISTIC"):
             e = np.exp(np.clip(x, -100, 100))
             t: Floats = np.where(np.abs(x) > 100, x > 0, e / (1 + e)).astype(np.float32)

@@ -5,27 +5,16 @@ float64 with a rigorous bound; the exact element stays available either way.
 """
 
 import math
+import operator
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
 from intsim.errors import IntsimError
 from intsim.verification.reference.rational import SMALL, common_divisor, each, full_rank, multiples
-from intsim.verification.reference.tensor import EXACT, ROUNDOFF, Tensor, constant, grid, inexact
-
-__all__ = [
-    "absolute",
-    "add",
-    "divide",
-    "leaky",
-    "maximum",
-    "minimum",
-    "multiply",
-    "negative",
-    "on_common_grid",
-    "subtract",
-]
+from intsim.verification.reference.tensor import EXACT, ROUNDOFF, Tensor, constant, grid, inexact, position
 
 # Constants up to this size are multiplied into the scale, not into the integers, which leaves these more headroom.
 _FACTOR = 4096
@@ -33,36 +22,41 @@ _FACTOR = 4096
 _SLACK = 1.0 + 1e-6
 
 
-def _kind(a: Tensor, b: Tensor) -> str:
+def kind_of(a: Tensor, b: Tensor) -> str:
+    """The kind of what is made of both."""
     return "i" if a.kind == b.kind == "i" else "f"
-
-
-def _zero(e: np.ndarray | None) -> np.ndarray:
-    return np.zeros(()) if e is None else e
 
 
 def _element(a: Tensor, b: Tensor, shape: tuple[int, ...], f: Callable[..., Fraction]) -> Callable[[int], Fraction]:
     def element(i: int) -> Fraction:
-        where = tuple(int(k) for k in np.unravel_index(i, shape))
+        where = position(i, shape)
         return f(a.at(where), b.at(where))
 
     return element
 
 
-def _entries(a: np.ndarray, b: np.ndarray) -> int:
-    return math.prod(np.broadcast_shapes(a.shape, b.shape))
+def _scales(a: Tensor, b: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Of two grids, both of the same rank."""
+    rank = max(len(a.shape), len(b.shape))
+    return full_rank(a.integers()[1], rank), full_rank(b.integers()[1], rank)
+
+
+def multiplied_scales(a: Tensor, b: Tensor) -> np.ndarray | None:
+    """The scales of products of two grids, broadcast; None where these are too many."""
+    sa, sb = _scales(a, b)
+    few = math.prod(np.broadcast_shapes(sa.shape, sb.shape)) <= SMALL
+    return each(operator.mul, sa, sb) if few else None
 
 
 def on_common_grid(a: Tensor, b: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, float] | None:
     """Integers of both on one scale: (n_a, n_b, scale, bound_a, bound_b); None where 53 bits don't hold them."""
     if not (a.on_grid and b.on_grid):
         return None
-    rank = max(len(a.shape), len(b.shape))
-    sa, sb = (full_rank(t.integers()[1], rank) for t in (a, b))
+    sa, sb = _scales(a, b)
     if sa.size == sb.size == 1 and sa.item() == sb.item():
         top = max(a.bound, b.bound) * 2
         return (a.held(top), b.held(top), sa, a.bound, b.bound) if top <= EXACT else None
-    if _entries(sa, sb) > SMALL:
+    if math.prod(np.broadcast_shapes(sa.shape, sb.shape)) > SMALL:
         return None
     s = common_divisor(sa, sb)
     fa, fb = multiples(sa, s), multiples(sb, s)
@@ -79,20 +73,25 @@ def add(a: Tensor, b: Tensor) -> Tensor:
     both = on_common_grid(a, b)
     if both:
         na, nb, s, ba, bb = both
-        return grid(na + nb, s, ba + bb, _kind(a, b))
-    (va, ea), (vb, eb) = a.approx(), b.approx()
+        return grid(na + nb, s, ba + bb, kind_of(a, b))
+    (va, ea), (vb, eb) = a.bounded(), b.bounded()
     v = np.asarray(va + vb)
-    e = (_zero(ea) + _zero(eb)) * _SLACK + ROUNDOFF * np.abs(v)
-    return inexact(v, e, _element(a, b, v.shape, lambda x, y: x + y), _kind(a, b))
+    e = (ea + eb) * _SLACK + ROUNDOFF * np.abs(v)
+    return inexact(v, e, _element(a, b, v.shape, operator.add), kind_of(a, b))
+
+
+def _sign_changed(a: Tensor, f: Callable[..., Any]) -> Tensor:
+    """f is `neg` or `abs`, which rounds nothing."""
+    if a.on_grid:
+        n, s = a.integers()
+        return grid(f(n), s, a.bound, a.kind)
+    v, e = a.approx()
+    return inexact(f(v), e, lambda i: f(a.fraction(i)), a.kind)
 
 
 def negative(a: Tensor) -> Tensor:
     """-a."""
-    if a.on_grid:
-        n, s = a.integers()
-        return grid(-n, s, a.bound, a.kind)
-    v, e = a.approx()
-    return inexact(-v, e, lambda i: -a.fraction(i), a.kind)
+    return _sign_changed(a, operator.neg)
 
 
 def subtract(a: Tensor, b: Tensor) -> Tensor:
@@ -102,11 +101,7 @@ def subtract(a: Tensor, b: Tensor) -> Tensor:
 
 def absolute(a: Tensor) -> Tensor:
     """|a|."""
-    if a.on_grid:
-        n, s = a.integers()
-        return grid(np.abs(n), s, a.bound, a.kind)
-    v, e = a.approx()
-    return inexact(np.abs(v), e, lambda i: abs(a.fraction(i)), a.kind)
+    return _sign_changed(a, abs)
 
 
 def _as_factor(t: Tensor) -> Tensor:
@@ -120,21 +115,17 @@ def multiply(a: Tensor, b: Tensor, factor: bool = True) -> Tensor:
         a, b = b, a
     if factor:
         b = _as_factor(b)
-    if a.on_grid and b.on_grid:
-        rank = max(len(a.shape), len(b.shape))
-        sa, sb = (full_rank(t.integers()[1], rank) for t in (a, b))
-        bound = a.bound * b.bound
-        if _entries(sa, sb) <= SMALL and bound <= EXACT:
-            s = each(lambda x, y: x * y, sa, sb)
-            return grid(a.held(bound) * b.held(bound), s, bound, _kind(a, b))
+    bound = a.bound * b.bound
+    if a.on_grid and b.on_grid and bound <= EXACT and (s := multiplied_scales(a, b)) is not None:
+        return grid(a.held(bound) * b.held(bound), s, bound, kind_of(a, b))
     (va, ea), (vb, eb) = a.approx(), b.approx()
     v = np.asarray(va * vb)
     e = ROUNDOFF * np.abs(v)
     if ea is not None:
-        e = e + ea * (np.abs(vb) + _zero(eb)) * _SLACK
+        e = e + ea * (np.abs(vb) + (0.0 if eb is None else eb)) * _SLACK
     if eb is not None:
         e = e + np.abs(va) * eb * _SLACK
-    return inexact(v, e, _element(a, b, v.shape, lambda x, y: x * y), _kind(a, b))
+    return inexact(v, e, _element(a, b, v.shape, operator.mul), kind_of(a, b))
 
 
 def divide(a: Tensor, b: Tensor) -> Tensor:
@@ -144,13 +135,13 @@ def divide(a: Tensor, b: Tensor) -> Tensor:
         if any(f == 0 for f in divisors.flat):
             raise IntsimError("division by zero")
         return multiply(a, constant(each(lambda f: 1 / f, divisors)))
-    (va, ea), (vb, eb) = a.approx(), b.approx()
-    room = np.abs(vb) - _zero(eb)
-    if (b.exact and (vb == 0).any()) or (vb == 0).any():
+    (va, ea), (vb, eb) = a.bounded(), b.bounded()
+    room = np.abs(vb) - eb
+    if (vb == 0).any():
         raise IntsimError("division by zero")
     v = np.asarray(va / vb)
     with np.errstate(divide="ignore", invalid="ignore"):
-        e = np.where(room > 0, (_zero(ea) + np.abs(v) * _zero(eb)) / room, math.inf) * _SLACK + ROUNDOFF * np.abs(v)
+        e = np.where(room > 0, (ea + np.abs(v) * eb) / room, math.inf) * _SLACK + ROUNDOFF * np.abs(v)
 
     def ratio(x: Fraction, y: Fraction) -> Fraction:
         if y == 0:
@@ -165,13 +156,12 @@ def maximum(a: Tensor, b: Tensor) -> Tensor:
     both = on_common_grid(a, b)
     if both:
         na, nb, s, ba, bb = both
-        return grid(np.maximum(na, nb), s, max(ba, bb), _kind(a, b))
-    (va, ea), (vb, eb) = a.approx(), b.approx()
+        return grid(np.maximum(na, nb), s, max(ba, bb), kind_of(a, b))
+    (va, ea), (vb, eb) = a.bounded(), b.bounded()
     v = np.maximum(va, vb)
-    ea, eb = _zero(ea), _zero(eb)
     # where one side is larger beyond doubt only its own error counts
     e = np.where(va - ea >= vb + eb, ea, np.where(vb - eb >= va + ea, eb, np.maximum(ea, eb)))
-    return inexact(v, e, _element(a, b, v.shape, max), _kind(a, b))
+    return inexact(v, e, _element(a, b, v.shape, max), kind_of(a, b))
 
 
 def minimum(a: Tensor, b: Tensor) -> Tensor:
@@ -197,8 +187,7 @@ def leaky(a: Tensor, slope: Tensor) -> Tensor:
             down = each(lambda f: f * common, slopes).astype(n.dtype)
             scaled = np.where(n >= 0, n.dtype.type(common), down) * n
             return grid(scaled, each(lambda x: x / common, s), bound, a.kind)
-    v, e = a.approx()
-    e = _zero(e)
+    v, e = a.bounded()
     alpha, steep = (each(f, slopes).astype(np.float64) for f in (float, lambda x: max(1.0, abs(float(x)))))
     below = v + e < 0
     value = np.where(v >= 0, v, v * alpha)
@@ -208,6 +197,6 @@ def leaky(a: Tensor, slope: Tensor) -> Tensor:
 
     def element(i: int) -> Fraction:
         x = a.fraction(i)
-        return x if x >= 0 else x * slope.at(tuple(int(k) for k in np.unravel_index(i, shape)))
+        return x if x >= 0 else x * slope.at(position(i, shape))
 
     return inexact(value, error, element)

@@ -12,9 +12,9 @@ from onnx import numpy_helper
 
 from intsim.errors import IntsimError
 from intsim.verification.reference.rational import SMALL
-from intsim.verification.reference.tensor import Tensor
+from intsim.verification.reference.tensor import Tensor, exact_number
 
-__all__ = ["Call", "attributes", "integer_range", "sized", "window"]
+FLOATS = ("float", "double", "float16", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,10 @@ class Call:
     def attr(self, name: str, default: Any = None) -> Any:
         """An attribute or its default."""
         return self.attrs.get(name, default)
+
+    def real(self, name: str, default: float) -> Fraction:
+        """A float attribute or its default as the rational that its float32 is."""
+        return exact_number(float(np.float32(self.attr(name, default))))
 
     def integers(self, name: str, i: int, default: Any = None) -> list[int] | Any:
         """A list of integers from attribute `name` (older opsets) or else from input `i`."""
@@ -84,11 +88,25 @@ def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     return out
 
 
+def row_axes(call: Call, rank: int) -> tuple[int, ...]:
+    """The axes of one row of a Softmax: `axis`, or before opset 13 all from `axis` on."""
+    old = call.opset < 13
+    axis = int(call.attr("axis", 1 if old else -1))
+    if not -rank <= axis < max(rank, 1):
+        raise IntsimError(f"axis {axis} is outside of {rank} axes")
+    return tuple(range(axis % rank, rank)) if old else (axis % rank,)
+
+
 def sized(shape: Sequence[int]) -> tuple[int, ...]:
     """A shape that a node asks for; raises IntsimError where a tensor of that shape is beyond 2^28 elements."""
     if math.prod(shape) > 1 << 28 or min(shape, default=0) < 0:
         raise IntsimError(f"a tensor of shape {list(shape)} is not evaluated")
     return tuple(shape)
+
+
+def type_name(element: int) -> str:
+    """The name of an ONNX element type: "float", "int8"."""
+    return onnx.TensorProto.DataType.Name(element).lower()
 
 
 def integer_range(type_name: str) -> tuple[int, int]:

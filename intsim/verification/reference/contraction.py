@@ -6,17 +6,26 @@ equation 3.5, is used: |computed - exact| <= gamma_k * sum |x| |w|, valid for ev
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 
 import numpy as np
 
 from intsim.errors import IntsimError
+from intsim.verification.reference.arithmetic import kind_of, multiplied_scales
 from intsim.verification.reference.call import sized
-from intsim.verification.reference.rational import SMALL, each, full_rank
-from intsim.verification.reference.tensor import EXACT, ROUNDOFF, Tensor, constant, grid, inexact, move, uniform
-
-__all__ = ["convolve", "convolve_transposed", "matmul", "reduce_sum"]
+from intsim.verification.reference.rational import each
+from intsim.verification.reference.tensor import (
+    EXACT,
+    ROUNDOFF,
+    Tensor,
+    grid,
+    inexact,
+    move,
+    position,
+    uniform,
+    zero_like,
+)
 
 Bilinear = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -66,18 +75,14 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
     if b.shape[-2] != terms:
         raise IntsimError(f"shapes {a.shape} and {b.shape} do not multiply")
     ga, gb = uniform(a, (-1,)), uniform(b, (-2,))
-    kind = "i" if a.kind == b.kind == "i" else "f"
     if ga and gb:
-        rank = max(len(a.shape), len(b.shape))
-        sa, sb = (full_rank(t.integers()[1], rank) for t in (ga, gb))
-        bound = _sum_bound(ga, gb, terms, (-2,))
-        if math.prod(np.broadcast_shapes(sa.shape, sb.shape)) <= SMALL and bound <= EXACT:
-            n = np.matmul(ga.held(bound), gb.held(bound))
-            return grid(n, each(lambda x, y: x * y, sa, sb), bound, kind)
+        bound, s = _sum_bound(ga, gb, terms, (-2,)), multiplied_scales(ga, gb)
+        if s is not None and bound <= EXACT:
+            return grid(np.matmul(ga.held(bound), gb.held(bound)), s, bound, kind_of(a, b))
     shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
 
     def element(i: int) -> Fraction:
-        *batch, m, n = (int(k) for k in np.unravel_index(i, shape))
+        *batch, m, n = position(i, shape)
         total = Fraction(0)
         for k in range(terms):
             weight = b.at((*batch, k, n))
@@ -93,28 +98,42 @@ def reduce_sum(t: Tensor, axes: Sequence[int]) -> Tensor:
     axes = tuple(sorted(a % len(t.shape) for a in axes))
     count = math.prod(t.shape[a] for a in axes)
     even = uniform(t, axes)
-    if even and even.bound * count <= EXACT:
-        _, s = even.integers()
-        bound = even.bound * count
-        return grid(even.held(bound).sum(axis=axes, keepdims=True), s, bound, t.kind)
+    if even and (bound := even.bound * count) <= EXACT:
+        return grid(even.held(bound).sum(axis=axes, keepdims=True), even.integers()[1], bound, t.kind)
     v, e = t.approx()
     error = _gamma(count) * np.abs(v).sum(axis=axes, keepdims=True)
     if e is not None:
         error = error + e.sum(axis=axes, keepdims=True) * 1.001
     total = v.sum(axis=axes, keepdims=True)
-    fibre = [range(t.shape[a]) if a in axes else range(1) for a in range(len(t.shape))]
 
     def element(i: int) -> Fraction:
-        first = np.unravel_index(i, total.shape)
-        return sum(
-            (t.at(tuple(int(f) + o for f, o in zip(first, step, strict=True))) for step in _steps(fibre)), Fraction()
-        )
+        return sum(t.along(axes, position(i, total.shape)), Fraction())
 
     return inexact(total, error, element, t.kind)
 
 
-def _steps(ranges: Sequence[range]) -> list[tuple[int, ...]]:
-    return [tuple(int(k) for k in step) for step in np.ndindex(*(len(r) for r in ranges))]
+def tap_slices(
+    tap: Sequence[int], strides: Sequence[int], dilations: Sequence[int], counts: Sequence[int]
+) -> tuple[slice, ...]:
+    """What one kernel position sees of a padded (N, C, *in) in `counts` windows."""
+    each_axis = zip(tap, strides, dilations, counts, strict=True)
+    return slice(None), slice(None), *(slice(t * d, t * d + (n - 1) * s + 1, s) for t, s, d, n in each_axis)
+
+
+def taps_inside(
+    window: Sequence[int],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    pads: Sequence[int],
+    extent: Sequence[int],
+) -> Iterator[tuple[tuple[int, ...], list[int]]]:
+    """The kernel positions of one window that don't lie in the padding, each with the input's index there."""
+    for tap in np.ndindex(*kernel):
+        each_axis = zip(window, strides, tap, dilations, pads[: len(kernel)], strict=True)
+        index = [w * s + t * d - b for w, s, t, d, b in each_axis]
+        if all(0 <= k < n for k, n in zip(index, extent, strict=True)):
+            yield tap, index
 
 
 def _taps(x: np.ndarray, w: np.ndarray, strides: Sequence[int], dilations: Sequence[int], group: int) -> np.ndarray:
@@ -128,13 +147,10 @@ def _taps(x: np.ndarray, w: np.ndarray, strides: Sequence[int], dilations: Seque
     buffer = np.empty_like(out)
     weights = w.reshape(group, each_out, inputs, *kernel)
     for tap in np.ndindex(*kernel):
-        cut = tuple(
-            slice(t * d, t * d + (n - 1) * s + 1, s) for t, d, n, s in zip(tap, dilations, size, strides, strict=True)
-        )
         at = np.ascontiguousarray(weights[(slice(None), slice(None), slice(None), *tap)])
         if not at.any():
             continue
-        seen = x[(slice(None), slice(None), *cut)].reshape(batch, group, inputs, pixels)
+        seen = x[tap_slices(tap, strides, dilations, size)].reshape(batch, group, inputs, pixels)
         if inputs == 1:
             np.multiply(seen, at, out=buffer)
         else:
@@ -171,27 +187,22 @@ def convolve(
     spatial = tuple(range(2, rank + 2))
     gx = uniform(x, spatial if inputs == 1 else (1, *spatial))
     gw = uniform(w, (1, *spatial))
-    kind = "i" if x.kind == w.kind == "i" else "f"
     if gx and gw:
         bound = _sum_bound(gx, gw, terms, (1, *spatial))
         if bound <= EXACT:
             sx, sw = gx.integers()[1], gw.integers()[1]
             sx = np.repeat(sx, each_out, axis=1) if sx.shape[1] > 1 else sx
             s = each(lambda a, b: a * b, sx, sw.swapaxes(0, 1))
-            return grid(f(gx.held(bound), gw.held(bound)), s, bound, kind)
+            return grid(f(gx.held(bound), gw.held(bound)), s, bound, kind_of(x, w))
 
     def element(i: int) -> Fraction:
-        n, o, *position = (int(k) for k in np.unravel_index(i, out.shape))
+        n, o, *window = position(i, out.shape)
         total = Fraction(0)
-        for tap in np.ndindex(*kernel):
-            at = [
-                p * s + t * d - b for p, s, t, d, b in zip(position, strides, tap, dilations, pads[:rank], strict=True)
-            ]
-            if all(0 <= a < m for a, m in zip(at, x.shape[2:], strict=True)):
-                for c in range(inputs):
-                    weight = w.at((o, c, *tap))
-                    if weight:
-                        total += weight * x.at((n, o // each_out * inputs + c, *at))
+        for tap, index in taps_inside(window, kernel, strides, dilations, pads, x.shape[2:]):
+            for c in range(inputs):
+                weight = w.at((o, c, *tap))
+                if weight:
+                    total += weight * x.at((n, o // each_out * inputs + c, *index))
         return total
 
     out = _bounded(f, x, w, terms, element)
@@ -218,8 +229,8 @@ def convolve_transposed(
     reach = [d * (k - 1) for k, d in zip(kernel, dilations, strict=True)]
     grown = [(n - 1) * s + 1 for n, s in zip(x.shape[2:], strides, strict=True)]
     # zeros all around for the whole reach, then what `pads` removes is cut off again
-    sized([*x.shape[:2], *(g + 2 * r + o for g, r, o in zip(grown, reach, output_padding, strict=True))])
     full = [g + 2 * r + o for g, r, o in zip(grown, reach, output_padding, strict=True)]
+    sized([*x.shape[:2], *full])
 
     def spread(a: np.ndarray, zero: np.ndarray) -> np.ndarray:
         wide = np.full((*a.shape[:2], *full), np.ravel(zero)[0], dtype=np.result_type(a, zero))
@@ -233,13 +244,4 @@ def convolve_transposed(
         a = a.reshape(group * each_out, channels // group, *kernel)
         return a[(slice(None), slice(None), *(slice(None, None, -1) for _ in kernel))]
 
-    zero = _zero_like(x)
-    ones = [1] * rank
-    return convolve(move([x, zero], spread), move([w], mirror), ones, dilations, [0] * (2 * rank), group)
-
-
-def _zero_like(x: Tensor) -> Tensor:
-    """A zero of the same scale as x where x has a single one, so that the scale stays single."""
-    if x.s is not None and x.s.size == 1:
-        return grid(np.zeros((1,) * len(x.shape), np.float32), x.s.reshape(()), 0.0, x.kind)
-    return constant(np.full((1,) * len(x.shape), Fraction(0), object), x.kind)
+    return convolve(move([x, zero_like(x)], spread), move([w], mirror), [1] * rank, dilations, [0] * 2 * rank, group)

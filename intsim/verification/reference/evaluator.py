@@ -8,7 +8,8 @@ can't hide in the reference too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any
@@ -18,7 +19,7 @@ import onnx
 from onnx import numpy_helper
 
 from intsim.errors import IntsimError
-from intsim.verification.reference.call import Call, attributes
+from intsim.verification.reference.call import FLOATS, Call, attributes, type_name
 from intsim.verification.reference.given import snap
 from intsim.verification.reference.integers import INTEGERS, typed
 from intsim.verification.reference.operators import EPILOGUE, OPERATORS, QUANTIZERS, key, laid
@@ -26,8 +27,6 @@ from intsim.verification.reference.quantize import Quantized
 from intsim.verification.reference.quantizers import clip_integers
 from intsim.verification.reference.run import ReferenceRun
 from intsim.verification.reference.tensor import Tensor, from_array
-
-__all__ = ["Reference"]
 
 #: A malformed node shows as one of these from numpy.
 _MALFORMED = (ValueError, IndexError, TypeError, KeyError, ArithmeticError, AttributeError, RecursionError, MemoryError)
@@ -73,19 +72,15 @@ class Reference:
         if graph.sparse_initializer:
             raise IntsimError("sparse initializers are not evaluated")
         for tensor in graph.initializer:
-            try:
+            with _named(f"initializer {tensor.name!r}"):
                 array = numpy_helper.to_array(tensor)
                 if (array.dtype.name.startswith("float") and "_" in array.dtype.name) or array.dtype.kind in "OUSc":
                     raise IntsimError(f"type {array.dtype.name} is not evaluated")
                 self._fixed[tensor.name] = from_array(array, "it")
-            except _MALFORMED as error:
-                raise IntsimError(f"initializer {tensor.name!r}: {_line(error)}") from error
         for name, array in (constants or {}).items():
             self._fixed[name] = from_array(np.asarray(array), f"constant {name!r}")
         self._inputs = {i.name: _declared(i) for i in graph.input if i.name not in self._fixed}
-        floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
-        self._types = {i.name: _type_name(i.type.tensor_type.elem_type) for i in graph.input}
-        self._floats = {i.name for i in graph.input if i.type.tensor_type.elem_type in floats}
+        self._types = {i.name: type_name(i.type.tensor_type.elem_type) for i in graph.input}
         self.outputs = [o.name for o in graph.output]
         self._steps = self._read(graph)
 
@@ -124,22 +119,19 @@ class Reference:
             twice = [o for o in node.output if o and o in known]
             if twice:
                 raise IntsimError(f"{label}: output {twice[0]!r} is made twice")
-            try:
+            with _named(f"{label}: unreadable attribute"):
                 attrs = attributes(node)
-            except _MALFORMED as error:
-                raise IntsimError(f"{label}: unreadable attribute: {_line(error)}") from error
-            if operator not in OPERATORS and operator not in QUANTIZERS and operator not in INTEGERS:
-                if idle:  # what no output needs may be anything
-                    left_out.update(node.output)
-                    continue
-                refused.append(f"{label}: operator {node.domain + '.' if node.domain else ''}{node.op_type} is unknown")
+            unknown = operator not in OPERATORS and operator not in QUANTIZERS and operator not in INTEGERS
             constant = (bool(node.input) and all(i in fixed or not i for i in node.input)) or operator == "Constant"
             inexact = operator in EPILOGUE and not constant
             sources = {vague[i] for i in node.input if i in vague} | ({label} if inexact else set())
-            if operator in QUANTIZERS and sources and idle:
+            undefined = operator in QUANTIZERS and sources
+            if idle and (unknown or undefined):  # what no output needs may be anything
                 left_out.update(node.output)
                 continue
-            if operator in QUANTIZERS and sources:
+            if unknown:
+                refused.append(f"{label}: operator {node.domain + '.' if node.domain else ''}{node.op_type} is unknown")
+            if undefined:
                 refused.append(f"{label}: {', '.join(sorted(sources))} before it has no exact form")
             last = max((k for k, o in enumerate(node.output) if o in used), default=0) + 1
             outputs = len(node.output) if operator == "Split" else last
@@ -174,7 +166,7 @@ class Reference:
             if name not in inputs:
                 raise IntsimError(f"input {name!r} is missing")
             array = np.asarray(inputs[name])
-            if name in self._floats and array.dtype.kind in "iub":
+            if self._types[name] in FLOATS and array.dtype.kind in "iub":
                 array = array.astype(np.float64)
             if dims is not None and (
                 len(dims) != array.ndim or any(d not in (0, n) for d, n in zip(dims, array.shape, strict=True))
@@ -200,15 +192,11 @@ class Reference:
             call = Call(
                 node.op_type, step.label, self._opset, step.attrs, tensors, step.outputs, step.constant, step.decides
             )
-            try:
+            with _named(step.label, "cannot be evaluated: "):
                 result = _call(step.key, call)
-                if isinstance(result, Quantized) and step.key == "Clip" and node.input[0] in run.quantized:
-                    before = run.quantized[node.input[0]]
-                    result = replace(result, scale=before.scale, zero_point=before.zero_point)
-            except IntsimError as error:
-                raise IntsimError(f"{step.label}: {error}") from error
-            except _MALFORMED as error:
-                raise IntsimError(f"{step.label}: cannot be evaluated: {_line(error)}") from error
+            if isinstance(result, Quantized) and step.key == "Clip" and node.input[0] in run.quantized:
+                before = run.quantized[node.input[0]]
+                result = replace(result, scale=before.scale, zero_point=before.zero_point)
             if fresh:
                 self._cache[name] = result
         if touched.intersection(node.input):
@@ -220,10 +208,8 @@ class Reference:
         run.quantized[name] = result
         run.tensors[name] = result.tensor
         if name in given:
-            try:
+            with _named(step.label):
                 run.tensors[name], run.given_codes[name], run.off_grid[name] = snap(np.asarray(given[name]), result)
-            except IntsimError as error:
-                raise IntsimError(f"{step.label}: {error}") from error
             touched.add(name)
 
 
@@ -272,22 +258,13 @@ def _call(operator: str, call: Call) -> Tensor | list[Tensor] | Quantized:
         made = INTEGERS[operator](call) if whole and not poison else OPERATORS[operator](call)
         if not poison:
             return [typed(t, call) for t in made] if isinstance(made, list) else typed(made, call)
-    tensors = made if isinstance(made, list) else [made]
-    return [_poisoned(t, poison) for t in tensors]
-
-
-def _poisoned(t: Tensor, poison: str) -> Tensor:
-    v, _ = t.approx()
-    return Tensor(v.shape, t.kind, v=v, e=np.full(v.shape, np.inf), poison=poison)
+    values = [(t.approx()[0], t.kind) for t in (made if isinstance(made, list) else [made])]
+    return [Tensor(v.shape, kind, v=v, e=np.full(v.shape, np.inf), poison=poison) for v, kind in values]
 
 
 def _finite(t: Tensor, what: str) -> None:
     if t.v is not None and t.e is None and not np.isfinite(t.v).all():
         raise IntsimError(f"{what} holds numbers that are not finite")
-
-
-def _type_name(element: int) -> str:
-    return onnx.TensorProto.DataType.Name(element).lower()
 
 
 def _declared(value: onnx.ValueInfoProto) -> tuple[int, ...] | None:
@@ -299,3 +276,14 @@ def _declared(value: onnx.ValueInfoProto) -> tuple[int, ...] | None:
 
 def _line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0] or type(error).__name__
+
+
+@contextmanager
+def _named(what: str, malformed: str = "") -> Iterator[None]:
+    """Failures as one line that says of what; those of numpy have `malformed` before them."""
+    try:
+        yield
+    except IntsimError as error:
+        raise IntsimError(f"{what}: {error}") from error
+    except _MALFORMED as error:
+        raise IntsimError(f"{what}: {malformed}{_line(error)}") from error

@@ -17,9 +17,7 @@ from intsim.errors import IntsimError
 from intsim.verification.reference import transcendental
 from intsim.verification.reference.call import Call
 from intsim.verification.reference.reals import DIGITS, Ends, Number, Real, Unclear, ends_of
-from intsim.verification.reference.tensor import Tensor, exact_number, inexact
-
-__all__ = ["FUNCTIONS", "evaluated", "power_of"]
+from intsim.verification.reference.tensor import Tensor, inexact
 
 _ZERO, _ONE, _TWO = Fraction(0), Fraction(1), Fraction(2)
 #: Most different arguments that are worked out beforehand; of a tensor with more only those that a rounding asks for.
@@ -28,20 +26,8 @@ _MOST = 1 << 17
 _TINY = 2.0**-300
 
 
-def _monotone(ends: Callable[[Fraction, int], Ends]) -> Callable[[Number], Number]:
-    """A function that never falls; of a rational point where it is rational, that rational."""
-
-    def function(x: Number) -> Number:
-        if isinstance(x, Real):
-            return Real(lambda digits: (ends(x.at(digits)[0], digits)[0], ends(x.at(digits)[1], digits)[1]))
-        first = ends(x, DIGITS[0])
-        return first[0] if first[0] == first[1] else Real(lambda digits: ends(x, digits))
-
-    return function
-
-
-def _lipschitz(ends: Callable[[Fraction, int], Ends]) -> Callable[[Number], Number]:
-    """A function whose slope is at most 1."""
+def _real(ends: Callable[[Fraction, int], Ends], falls: bool = False) -> Callable[[Number], Number]:
+    """A function that never falls, or one of a slope of at most 1; of a rational point where it is rational, that."""
 
     def function(x: Number) -> Number:
         if not isinstance(x, Real):
@@ -50,42 +36,35 @@ def _lipschitz(ends: Callable[[Fraction, int], Ends]) -> Callable[[Number], Numb
 
         def at(digits: int) -> Ends:
             low, high = x.at(digits)
-            both = ends(low, digits)
-            return both[0] - (high - low), both[1] + (high - low)
+            least, most = ends(low, digits)
+            return (least - (high - low), most + (high - low)) if falls else (least, ends(high, digits)[1])
 
         return Real(at)
 
     return function
 
 
-_exp, _sigmoid, _tanh = (_monotone(f) for f in (transcendental.exp, transcendental.sigmoid, transcendental.tanh))
-_erf, _softplus = _monotone(transcendental.erf), _monotone(transcendental.softplus)
-_log, _sqrt = _monotone(transcendental.log), _monotone(transcendental.sqrt)
+_exp, _sigmoid, _tanh = (_real(f) for f in (transcendental.exp, transcendental.sigmoid, transcendental.tanh))
+_erf, _softplus, _log = (_real(f) for f in (transcendental.erf, transcendental.softplus, transcendental.log))
+_sine, _cosine = _real(transcendental.sine, falls=True), _real(transcendental.cosine, falls=True)
+exact_root = _real(transcendental.sqrt)
 _PI = Real(transcendental.pi)
-_ROOT_2 = _sqrt(_TWO)
+_ROOT_2 = exact_root(_TWO)
 
 
 def _gelu(call: Call, x: Number) -> Number:
     if call.attr("approximate", "none") == "tanh":
-        inner = _sqrt(_TWO / _PI) * (x + Fraction(44715, 1000000) * x * x * x)
+        inner = exact_root(_TWO / _PI) * (x + Fraction(44715, 1000000) * x * x * x)
         return x * (_tanh(inner) + _ONE) / _TWO
     return x * (_erf(x / _ROOT_2) + _ONE) / _TWO
 
 
-def _attribute(call: Call, name: str, default: float) -> Fraction:
-    return exact_number(float(np.float32(call.attr(name, default))))
-
-
 def _elu(call: Call, x: Number) -> Number:
-    alpha = _attribute(call, "alpha", 1.67326319217681884765625 if call.op == "Selu" else 1.0)
-    gamma = _attribute(call, "gamma", 1.05070102214813232421875) if call.op == "Selu" else _ONE
+    alpha = call.real("alpha", 1.67326319217681884765625 if call.op == "Selu" else 1.0)
+    gamma = call.real("gamma", 1.05070102214813232421875) if call.op == "Selu" else _ONE
     if x >= 0:
         return gamma * x
     return gamma * alpha * (_exp(x / alpha if call.op == "Celu" else x) - _ONE)
-
-
-def _thresholded(call: Call, x: Number) -> Number:
-    return x if x > _attribute(call, "alpha", 1.0) else _ZERO
 
 
 def power_of(x: Number, exponent: Fraction) -> Number:
@@ -107,7 +86,7 @@ def power_of(x: Number, exponent: Fraction) -> Number:
         return x
     root, steps = x, exponent.denominator
     while steps % 2 == 0 and not isinstance(root, Real) and steps > 1:
-        root, steps = _sqrt(root), steps // 2
+        root, steps = exact_root(root), steps // 2
     if steps == 1 and not isinstance(root, Real) and exponent.numerator < 100:
         return power_of(root, Fraction(exponent.numerator))
     return _exp(_log(x) * exponent)
@@ -116,9 +95,9 @@ def power_of(x: Number, exponent: Fraction) -> Number:
 FUNCTIONS: dict[str, Callable[[Call, Number], Number]] = {
     "Exp": lambda call, x: _exp(x),
     "Log": lambda call, x: _log(x),
-    "Sqrt": lambda call, x: _sqrt(x),
-    "Sin": lambda call, x: _lipschitz(transcendental.sine)(x),
-    "Cos": lambda call, x: _lipschitz(transcendental.cosine)(x),
+    "Sqrt": lambda call, x: exact_root(x),
+    "Sin": lambda call, x: _sine(x),
+    "Cos": lambda call, x: _cosine(x),
     "Erf": lambda call, x: _erf(x),
     "Tanh": lambda call, x: _tanh(x),
     "Sigmoid": lambda call, x: _sigmoid(x),
@@ -129,7 +108,7 @@ FUNCTIONS: dict[str, Callable[[Call, Number], Number]] = {
     "Elu": _elu,
     "Selu": _elu,
     "Celu": _elu,
-    "ThresholdedRelu": _thresholded,
+    "ThresholdedRelu": lambda call, x: x if x > call.real("alpha", 1.0) else _ZERO,
     "Floor": lambda call, x: Fraction(math.floor(x)),
     "Ceil": lambda call, x: Fraction(math.ceil(x)),
     "Round": lambda call, x: Fraction(round(x)),
@@ -141,8 +120,8 @@ FUNCTIONS: dict[str, Callable[[Call, Number], Number]] = {
 def evaluated(call: Call, function: Callable[[Call, Number], Number]) -> Tensor:
     """The function of the node's first input."""
     x = call.tensor(0)
-    v, e = x.approx()
-    errors = np.zeros(v.shape) if e is None else np.asarray(e, np.float64)
+    v, e = x.bounded()
+    errors = np.broadcast_to(e, v.shape)
     pairs, inverse = np.unique(np.stack([v.reshape(-1), errors.reshape(-1)]), axis=1, return_inverse=True)
     if pairs.shape[1] > _MOST:
         values, bounds = np.zeros(v.size), np.full(v.size, math.inf)

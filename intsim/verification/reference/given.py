@@ -10,8 +10,6 @@ from intsim.verification.reference.quantize import Quantized, on_codes
 from intsim.verification.reference.rational import floats, full_rank
 from intsim.verification.reference.tensor import Tensor, grid
 
-__all__ = ["snap"]
-
 
 def snap(array: np.ndarray, q: Quantized) -> tuple[Tensor, np.ndarray, np.ndarray]:
     """The codes that an executor's output of quantizer `q` stands for, as a tensor, and what was no code.
@@ -25,11 +23,12 @@ def snap(array: np.ndarray, q: Quantized) -> tuple[Tensor, np.ndarray, np.ndarra
     """
     if array.shape != q.codes.shape:
         raise IntsimError(f"the given array has shape {array.shape}, not {q.codes.shape}")
+    numbers = array.astype(np.float64)
     if q.integer:
-        codes, off = np.rint(array.astype(np.float64)), array != np.rint(array.astype(np.float64))
+        codes = np.rint(numbers)
+        off = array != codes
     else:
         scale, zero = (full_rank(floats(a), array.ndim) for a in (q.scale, q.zero_point))
-        numbers = array.astype(np.float64)
         broken = ~np.isfinite(numbers)
         reached = np.where(broken, 0.0, numbers) / scale + zero
         codes = np.where(reached >= 0, 1.0, -1.0) if q.bipolar else np.rint(reached)

@@ -4,9 +4,11 @@ Where ONNX doesn't say what a result is (a division by zero, the smallest intege
 """
 
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,6 @@ from intsim.errors import IntsimError
 from intsim.verification.reference.call import Call, integer_range
 from intsim.verification.reference.rational import each
 from intsim.verification.reference.tensor import Tensor, grid
-
-__all__ = ["INTEGERS", "LOGIC", "cut", "integer_type", "numbers", "typed"]
 
 
 def integer_type(call: Call) -> str:
@@ -64,38 +64,34 @@ def _nonzero(b: np.ndarray) -> None:
         raise IntsimError("integer division by zero is not defined")
 
 
+def _within(values: np.ndarray, call: Call, fault: str) -> np.ndarray:
+    low, high = integer_range(integer_type(call))
+    if any(not low <= v <= high for v in values.flat):
+        raise IntsimError(f"{fault} is not defined")
+    return values
+
+
 def _divide(call: Call, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     _nonzero(b)
-    out = each(_towards_zero, a, b)
-    if max(out.flat, default=0) > integer_range(integer_type(call))[1]:
-        raise IntsimError("the smallest integer divided by -1 is not defined")
-    return out
+    return _within(each(_towards_zero, a, b), call, "the smallest integer divided by -1")
 
 
 def _remainder(call: Call, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     _nonzero(b)
-    if call.attr("fmod", 0):
-        return each(lambda x, y: x - _towards_zero(x, y) * y, a, b)
-    return each(lambda x, y: x % y, a, b)
+    return each((lambda x, y: x - _towards_zero(x, y) * y) if call.attr("fmod", 0) else operator.mod, a, b)
 
 
 def _power(call: Call, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    low, high = integer_range(integer_type(call))
     if any(not 0 <= e <= 64 for e in b.flat):
         raise IntsimError("a power of integers has exponents from 0 to 64")
-    out = each(lambda x, e: x**e, a, b)
-    if any(not low <= v <= high for v in out.flat):
-        raise IntsimError("a power that leaves its integer type is not defined")
-    return out
+    return _within(each(operator.pow, a, b), call, "a power that leaves its integer type")
 
 
 def _shift(call: Call, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     bits = integer_range(integer_type(call))[1].bit_length()
     if any(not 0 <= s < bits for s in b.flat):
         raise IntsimError(f"a shift of {bits} bits by more than {bits - 1} is not defined")
-    if call.attr("direction") == "LEFT":
-        return each(lambda x, s: x << s, a, b)
-    return each(lambda x, s: x >> s, a, b)
+    return each(operator.lshift if call.attr("direction") == "LEFT" else operator.rshift, a, b)
 
 
 def _gemm(call: Call, a: np.ndarray, b: np.ndarray, c: np.ndarray | None = None) -> np.ndarray:
@@ -114,9 +110,7 @@ def _reduced(call: Call) -> Tensor:
         return call.tensor(0)
     axes = tuple(a % rank for a in axes or range(rank))
     total = np.asarray(x.sum(axis=axes, keepdims=bool(call.attr("keepdims", 1))), object)
-    low, high = integer_range(integer_type(call))
-    if any(not low <= v <= high for v in total.flat):
-        raise IntsimError("a sum of integers that leaves their type is not defined")
+    _within(total, call, "a sum of integers that leaves their type")
     count = math.prod(call.tensor(0).shape[a] for a in axes) if call.op == "ReduceMean" else 1
     return cut(each(lambda v: _towards_zero(v, count), total), integer_type(call))
 
@@ -124,37 +118,36 @@ def _reduced(call: Call) -> Tensor:
 def _on_all(f: Callable[..., Any]) -> Callable[[Call], Tensor]:
     """An operator from a function of the call and the Python integers of its inputs."""
 
-    def operator(call: Call) -> Tensor:
+    def evaluate(call: Call) -> Tensor:
         arrays = [numbers(t) for t in call.inputs if t is not None]
         return cut(np.asarray(f(call, *arrays), object), integer_type(call))
 
-    return operator
+    return evaluate
 
 
 def _fold(f: Callable[[int, int], int]) -> Callable[[Call], Tensor]:
-    def folded(call: Call, first: np.ndarray, *others: np.ndarray) -> np.ndarray:
-        for other in others:
-            first = each(f, first, other)
-        return first
+    return _on_all(lambda call, *arrays: reduce(partial(each, f), arrays))
 
-    return _on_all(folded)
+
+def _map(f: Callable[[int], int]) -> Callable[[Call], Tensor]:
+    return _on_all(lambda call, x: each(f, x))
 
 
 #: Operators on integer tensors alone; `typed` does for the others, whose exact result only has to be cut.
 INTEGERS: dict[str, Callable[[Call], Tensor]] = {
-    "Add": _fold(lambda x, y: x + y),
-    "Sub": _fold(lambda x, y: x - y),
-    "Mul": _fold(lambda x, y: x * y),
+    "Add": _fold(operator.add),
+    "Sub": _fold(operator.sub),
+    "Mul": _fold(operator.mul),
     "Max": _fold(max),
     "Min": _fold(min),
-    "BitwiseAnd": _fold(lambda x, y: x & y),
-    "BitwiseOr": _fold(lambda x, y: x | y),
-    "BitwiseXor": _fold(lambda x, y: x ^ y),
-    "BitwiseNot": _on_all(lambda call, x: each(lambda v: ~v, x)),
-    "Neg": _on_all(lambda call, x: each(lambda v: -v, x)),
-    "Abs": _on_all(lambda call, x: each(abs, x)),
-    "Relu": _on_all(lambda call, x: each(lambda v: max(v, 0), x)),
-    "Sign": _on_all(lambda call, x: each(lambda v: (v > 0) - (v < 0), x)),
+    "BitwiseAnd": _fold(operator.and_),
+    "BitwiseOr": _fold(operator.or_),
+    "BitwiseXor": _fold(operator.xor),
+    "BitwiseNot": _map(operator.invert),
+    "Neg": _map(operator.neg),
+    "Abs": _map(abs),
+    "Relu": _map(lambda v: max(v, 0)),
+    "Sign": _map(lambda v: (v > 0) - (v < 0)),
     "Div": _on_all(_divide),
     "Mod": _on_all(_remainder),
     "Pow": _on_all(_power),
@@ -166,18 +159,19 @@ INTEGERS: dict[str, Callable[[Call], Tensor]] = {
 }
 
 
-def _logic(f: Callable[..., bool]) -> Callable[[Call], Tensor]:
-    def operator(call: Call) -> Tensor:
-        arrays = [t.integers()[0].astype(bool) for t in call.inputs if t is not None]
-        return grid(each(f, *arrays).astype(np.float32), Fraction(1), 1.0, "b")
+def truth(values: np.ndarray) -> Tensor:
+    """Bools as a tensor."""
+    return grid(np.asarray(values).astype(np.float32), Fraction(1), 1.0, "b")
 
-    return operator
+
+def _logic(f: Callable[..., np.ndarray]) -> Callable[[Call], Tensor]:
+    return lambda call: truth(f(*(t.integers()[0].astype(bool) for t in call.inputs if t is not None)))
 
 
 #: Operators on bools.
 LOGIC: dict[str, Callable[[Call], Tensor]] = {
-    "And": _logic(lambda x, y: x and y),
-    "Or": _logic(lambda x, y: x or y),
-    "Xor": _logic(lambda x, y: x != y),
-    "Not": _logic(lambda x: not x),
+    "And": _logic(np.logical_and),
+    "Or": _logic(np.logical_or),
+    "Xor": _logic(np.logical_xor),
+    "Not": _logic(np.logical_not),
 }

@@ -6,16 +6,13 @@ from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
-import onnx
 
 from intsim.errors import IntsimError
 from intsim.verification.reference.arithmetic import on_common_grid
-from intsim.verification.reference.call import Call, integer_range, sized
-from intsim.verification.reference.integers import cut, numbers
+from intsim.verification.reference.call import FLOATS, Call, integer_range, sized, type_name
+from intsim.verification.reference.integers import cut, numbers, truth
 from intsim.verification.reference.rational import SMALL, each
-from intsim.verification.reference.tensor import Tensor, constant, from_array, grid, move
-
-__all__ = ["MOVEMENT", "along_channel", "channels_first", "channels_last"]
+from intsim.verification.reference.tensor import Tensor, constant, from_array, move, zero_like
 
 
 def channels_first(t: Tensor) -> Tensor:
@@ -33,9 +30,9 @@ def along_channel(t: Tensor, rank: int) -> Tensor:
     return move([t], lambda x: x.reshape(-1, *(1,) * (rank - 2)))
 
 
-def _only(f: Callable[[Call], Callable[..., np.ndarray]]) -> Callable[[Call], Tensor]:
-    """An operator on its first input, from the function on arrays that the node stands for."""
-    return lambda call: move([call.tensor(0)], f(call))
+def _only(f: Callable[[Call, np.ndarray], np.ndarray]) -> Callable[[Call], Tensor]:
+    """An operator on its first input alone, from a function on arrays of its shape."""
+    return lambda call: move([call.tensor(0)], lambda x: f(call, x))
 
 
 def identity(call: Call) -> Tensor:
@@ -46,95 +43,64 @@ def identity(call: Call) -> Tensor:
     return call.tensor(0)
 
 
-def _transpose(call: Call) -> Callable[..., np.ndarray]:
-    perm = call.attr("perm")
-    return lambda x: np.transpose(x, perm)
-
-
-def _reshape(call: Call) -> Callable[..., np.ndarray]:
+def _reshape(call: Call, x: np.ndarray) -> np.ndarray:
     shape = call.integers("shape", 1, [])
-    own = call.tensor(0).shape
     if not call.attr("allowzero", 0):
-        shape = [own[k] if n == 0 and k < len(own) else n for k, n in enumerate(shape)]
-    return lambda x: x.reshape(shape)
+        shape = [x.shape[k] if n == 0 and k < x.ndim else n for k, n in enumerate(shape)]
+    return x.reshape(shape)
 
 
-def _flatten(call: Call) -> Callable[..., np.ndarray]:
-    shape = call.tensor(0).shape
+def _flatten(call: Call, x: np.ndarray) -> np.ndarray:
     axis = call.attr("axis", 1)
-    axis = axis + len(shape) if axis < 0 else axis
-    rows = math.prod(shape[:axis])
-    return lambda x: x.reshape(rows, math.prod(shape[axis:]))
+    axis = axis + x.ndim if axis < 0 else axis
+    return x.reshape(math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))
 
 
-def _squeeze(call: Call) -> Callable[..., np.ndarray]:
+def _squeeze(call: Call, x: np.ndarray) -> np.ndarray:
     axes = call.integers("axes", 1)
-    return lambda x: np.squeeze(x, None if axes is None else tuple(axes))
+    return np.squeeze(x, None if axes is None else tuple(axes))
 
 
-def _unsqueeze(call: Call) -> Callable[..., np.ndarray]:
-    axes = tuple(call.integers("axes", 1, []))
-    return lambda x: np.expand_dims(x, axes)
+def _expand(call: Call, x: np.ndarray) -> np.ndarray:
+    return np.broadcast_to(x, sized(np.broadcast_shapes(x.shape, tuple(call.integers("shape", 1, [])))))
 
 
-def _expand(call: Call) -> Callable[..., np.ndarray]:
-    shape = sized(np.broadcast_shapes(call.tensor(0).shape, tuple(call.integers("shape", 1, []))))
-    return lambda x: np.broadcast_to(x, shape)
-
-
-def _tile(call: Call) -> Callable[..., np.ndarray]:
+def _tile(call: Call, x: np.ndarray) -> np.ndarray:
     repeats = call.integers("repeats", 1, [])
-    sized([n * r for n, r in zip(call.tensor(0).shape, repeats, strict=True)])
-    return lambda x: np.tile(x, repeats)
+    sized([n * r for n, r in zip(x.shape, repeats, strict=True)])
+    return np.tile(x, repeats)
 
 
-def _gather(call: Call) -> Callable[..., np.ndarray]:
-    index = call.tensor(1).whole("the index")
-    return lambda x: np.take(x, index, axis=call.attr("axis", 0))
-
-
-def _slice(call: Call) -> Callable[..., np.ndarray]:
+def _slice(call: Call, x: np.ndarray) -> np.ndarray:
     starts, ends = call.integers("starts", 1, []), call.integers("ends", 2, [])
     axes = call.integers("axes", 3, list(range(len(starts))))
     steps = call.integers("steps", 4, [1] * len(starts))
-    cut = [slice(None)] * len(call.tensor(0).shape)
+    cut = [slice(None)] * x.ndim
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         # an end before the first element of a backward slice means "up to and including it"
-        low = -call.tensor(0).shape[axis] - 1
-        cut[axis] = slice(start, max(end, low), step)
-    return lambda x: x[tuple(cut)]
+        cut[axis] = slice(start, max(end, -x.shape[axis] - 1), step)
+    return x[tuple(cut)]
 
 
-def _depth_to_space(call: Call) -> Callable[..., np.ndarray]:
-    b, column_row = call.attr("blocksize"), call.attr("mode", "DCR") == "CRD"
-    n, c, h, w = call.tensor(0).shape
+def _depth_to_space(call: Call, x: np.ndarray) -> np.ndarray:
+    b = call.attr("blocksize")
+    n, c, h, w = x.shape
     if not b or c % (b * b):
         raise IntsimError(f"{c} channels do not make blocks of {b} x {b}")
-
-    def f(x: np.ndarray) -> np.ndarray:
-        if column_row:
-            x = x.reshape(n, c // (b * b), b, b, h, w).transpose(0, 1, 4, 2, 5, 3)
-        else:
-            x = x.reshape(n, b, b, c // (b * b), h, w).transpose(0, 3, 4, 1, 5, 2)
-        return x.reshape(n, c // (b * b), h * b, w * b)
-
-    return f
+    if call.attr("mode", "DCR") == "CRD":
+        x = x.reshape(n, c // (b * b), b, b, h, w).transpose(0, 1, 4, 2, 5, 3)
+    else:
+        x = x.reshape(n, b, b, c // (b * b), h, w).transpose(0, 3, 4, 1, 5, 2)
+    return x.reshape(n, c // (b * b), h * b, w * b)
 
 
-def _space_to_depth(call: Call) -> Callable[..., np.ndarray]:
+def _space_to_depth(call: Call, x: np.ndarray) -> np.ndarray:
     b = call.attr("blocksize")
-    n, c, h, w = call.tensor(0).shape
+    n, c, h, w = x.shape
     if not b or h % b or w % b:
         raise IntsimError(f"{h} x {w} is not made of blocks of {b} x {b}")
-    return lambda x: (
-        x.reshape(n, c, h // b, b, w // b, b).transpose(0, 3, 5, 1, 2, 4).reshape(n, c * b * b, h // b, w // b)
-    )
-
-
-def concat(call: Call) -> Tensor:
-    """Concat along an axis."""
-    tensors = [call.tensor(i) for i in range(len(call.inputs))]
-    return move(tensors, lambda *xs: np.concatenate(xs, axis=call.attr("axis", 1)))
+    x = x.reshape(n, c, h // b, b, w // b, b).transpose(0, 3, 5, 1, 2, 4)
+    return x.reshape(n, c * b * b, h // b, w // b)
 
 
 def split(call: Call) -> list[Tensor]:
@@ -147,8 +113,8 @@ def split(call: Call) -> list[Tensor]:
         sizes = [min(step, length - k) for k in range(0, length, step)]
     if sum(sizes) != length or len(sizes) != call.outputs:
         raise IntsimError(f"sizes {sizes} do not split an axis of length {length} into {call.outputs}")
-    starts = np.cumsum([0, *sizes])
-    return [move([x], lambda a, k=k: np.take(a, range(starts[k], starts[k + 1]), axis=axis)) for k in range(len(sizes))]
+    ends = np.cumsum(sizes)
+    return [move([x], lambda a, r=range(e - n, e): np.take(a, r, axis=axis)) for e, n in zip(ends, sizes, strict=True)]
 
 
 def pad(call: Call) -> Tensor:
@@ -170,8 +136,8 @@ def pad(call: Call) -> Tensor:
         return move([x], lambda a: np.pad(a, grow, mode=mode)[cut])
     fill = call.optional(2)
     value = constant(Fraction(call.attr("value", 0.0))) if fill is None else fill
-    if x.s is not None and x.s.size == 1 and value.exact and not any(value.fractions().flat):
-        value = grid(np.zeros((), np.float32), x.s.reshape(()), 0.0, x.kind)
+    if value.exact and not any(value.fractions().flat):
+        value = zero_like(x)
 
     def f(a: np.ndarray, c: np.ndarray) -> np.ndarray:
         out = np.full([n + sum(g) for n, g in zip(a.shape, grow, strict=True)], np.ravel(c)[0], np.result_type(a, c))
@@ -190,21 +156,12 @@ def where(call: Call) -> Tensor:
     return move([call.tensor(1), call.tensor(2)], lambda a, b: np.asarray(np.where(chosen, a, b)))
 
 
-def shape(call: Call) -> Tensor:
-    """The shape of the input, or the part of it from `start` to `end`."""
-    dims = call.tensor(0).shape[call.attr("start", 0) : call.attr("end")]
-    return from_array(np.array(dims, np.int64), "a shape")
-
-
 def constant_node(call: Call) -> Tensor:
     """Constant in all its spellings."""
+    types = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
     for name, value in call.attrs.items():
-        if name == "value":
-            return from_array(np.asarray(value), "the constant")
-        if name in ("value_float", "value_floats"):
-            return from_array(np.asarray(value, np.float32), "the constant")
-        if name in ("value_int", "value_ints"):
-            return from_array(np.asarray(value, np.int64), "the constant")
+        if name == "value" or name in types:
+            return from_array(np.asarray(value, types.get(name)), "the constant")
     raise IntsimError("the constant has no value of a numeric type")
 
 
@@ -221,16 +178,16 @@ def cast(call: Call) -> Tensor:
     Real numbers lose their fraction on the way to an integer type, and have to fit it.
     """
     x = call.tensor(0)
-    name = onnx.TensorProto.DataType.Name(call.attr("to", 0)).lower()
-    if name in ("float", "double", "float16", "bfloat16"):
+    name = type_name(call.attr("to", 0))
+    if name in FLOATS:
         return replace(x, kind="f", type="")
-    if name != "bool" and not name.startswith(("int", "uint")):
-        raise IntsimError(f"Cast to {name} is not evaluated")
     if name == "bool":
         if not x.on_grid:
             raise IntsimError("Cast to bool is evaluated where numbers are known exactly")
         n, s = x.integers()
-        return grid(np.asarray((n != 0) & (s != 0)).astype(np.float32), Fraction(1), 1.0, "b")
+        return truth((n != 0) & (s != 0))
+    if not name.startswith(("int", "uint")):
+        raise IntsimError(f"Cast to {name} is not evaluated")
     if x.kind in "ib":
         return cut(numbers(x), name)
     if not x.exact or x.size > SMALL:
@@ -247,7 +204,7 @@ def _compare(f: Callable[..., np.ndarray]) -> Callable[[Call], Tensor]:
         both = on_common_grid(call.tensor(0), call.tensor(1))
         if both is None:
             raise IntsimError("the comparison is not decided exactly")
-        return grid(f(both[0], both[1]).astype(np.float32), Fraction(1), 1.0, "b")
+        return truth(f(both[0], both[1]))
 
     return operator
 
@@ -256,22 +213,26 @@ def _compare(f: Callable[..., np.ndarray]) -> Callable[[Call], Tensor]:
 MOVEMENT: dict[str, Callable[[Call], Tensor | list[Tensor]]] = {
     "Identity": identity,
     "Dropout": identity,
-    "Transpose": _only(_transpose),
+    "Transpose": _only(lambda call, x: np.transpose(x, call.attr("perm"))),
     "Reshape": _only(_reshape),
     "Flatten": _only(_flatten),
     "Squeeze": _only(_squeeze),
-    "Unsqueeze": _only(_unsqueeze),
+    "Unsqueeze": _only(lambda call, x: np.expand_dims(x, tuple(call.integers("axes", 1, [])))),
     "Expand": _only(_expand),
     "Tile": _only(_tile),
-    "Gather": _only(_gather),
+    "Gather": _only(lambda call, x: np.take(x, call.tensor(1).whole("the index"), axis=call.attr("axis", 0))),
     "Slice": _only(_slice),
     "DepthToSpace": _only(_depth_to_space),
     "SpaceToDepth": _only(_space_to_depth),
-    "Concat": concat,
+    "Concat": lambda call: move(
+        list(map(call.tensor, range(len(call.inputs)))), lambda *x: np.concatenate(x, axis=call.attr("axis", 1))
+    ),
     "Split": split,
     "Pad": pad,
     "Where": where,
-    "Shape": shape,
+    "Shape": lambda call: from_array(
+        np.array(call.tensor(0).shape[call.attr("start", 0) : call.attr("end")], np.int64), "a shape"
+    ),
     "Constant": constant_node,
     "ConstantOfShape": constant_of_shape,
     "Cast": cast,

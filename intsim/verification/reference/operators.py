@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial, reduce
 
 import numpy as np
 
@@ -33,8 +34,6 @@ from intsim.verification.reference.resize import RESIZING
 from intsim.verification.reference.rowwise import layer_normalization, root, softmax
 from intsim.verification.reference.tensor import Tensor, constant, exact_number, from_array, move
 
-__all__ = ["EPILOGUE", "OPERATORS", "QUANTIZERS", "key", "laid"]
-
 Operator = Callable[[Call], Tensor | list[Tensor]]
 
 _QONNX = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general", "brevitas")
@@ -54,18 +53,22 @@ def key(domain: str, op: str) -> str:
 
 def conv(call: Call) -> Tensor:
     """Conv, one to three spatial dimensions or more."""
-    x, w, bias = call.tensor(0), call.tensor(1), call.optional(2)
-    out = convolve(x, w, *window(call, x.shape[2:], w.shape[2:]), call.attr("group", 1))
-    return out if bias is None else add(out, along_channel(bias, len(x.shape)))
+    x, w = call.tensor(0), call.tensor(1)
+    return _biased(call, convolve(x, w, *window(call, x.shape[2:], w.shape[2:]), call.attr("group", 1)))
+
+
+def _biased(call: Call, sums: Tensor) -> Tensor:
+    bias = call.optional(2)
+    return sums if bias is None else add(sums, along_channel(bias, len(sums.shape)))
 
 
 def conv_transpose(call: Call) -> Tensor:
     """ConvTranspose with output_padding or output_shape."""
-    x, w, bias = call.tensor(0), call.tensor(1), call.optional(2)
+    x, w = call.tensor(0), call.tensor(1)
     rank = len(x.shape) - 2
     auto = call.attr("auto_pad", "NOTSET")
-    plain = Call(call.op, call.label, call.opset, {**call.attrs, "auto_pad": "NOTSET"}, call.inputs)
-    strides, dilations, pads = window(plain, x.shape[2:], w.shape[2:])
+    unpadded = replace(call, attrs={**call.attrs, "auto_pad": "NOTSET"})
+    strides, dilations, pads = window(unpadded, x.shape[2:], w.shape[2:])
     extra = list(call.attr("output_padding", [0] * rank))
     wanted = call.attr("output_shape")
     if wanted is None and auto in ("SAME_UPPER", "SAME_LOWER"):
@@ -79,8 +82,7 @@ def conv_transpose(call: Call) -> Tensor:
             total = max(total, 0)
             small, large = total // 2, total - total // 2
             pads[k], pads[k + rank] = (small, large) if auto == "SAME_UPPER" else (large, small)
-    out = convolve_transposed(x, w, strides, dilations, pads, call.attr("group", 1), extra)
-    return out if bias is None else add(out, along_channel(bias, len(x.shape)))
+    return _biased(call, convolve_transposed(x, w, strides, dilations, pads, call.attr("group", 1), extra))
 
 
 def gemm(call: Call) -> Tensor:
@@ -117,9 +119,9 @@ def batch_normalization(call: Call) -> Tensor:
     return add(multiply(x, slope_t), offset_t)
 
 
-def _limits(call: Call) -> list[Fraction | Tensor | None]:
+def _limits(call: Call) -> list[Tensor | None]:
     """Clip's lower and upper limit; None where it is absent or infinite."""
-    out: list[Fraction | Tensor | None] = []
+    out: list[Tensor | None] = []
     for i, name, sign in ((1, "min", -1.0), (2, "max", 1.0)):
         given = call.optional(i)
         if name in call.attrs:
@@ -133,7 +135,7 @@ def _limits(call: Call) -> list[Fraction | Tensor | None]:
             value = float(given.approx()[0].item())
         if math.isnan(value) or value == -math.inf * sign:
             raise IntsimError(f"limit {value} makes no range")
-        out.append(None if math.isinf(value) else Fraction(value))
+        out.append(None if math.isinf(value) else constant(Fraction(value)))
     return out
 
 
@@ -143,32 +145,16 @@ def clip(call: Call) -> Tensor:
     for limit, f in zip(_limits(call), (maximum, minimum), strict=True):
         if limit is None:
             continue
-        bound = limit if isinstance(limit, Tensor) else constant(limit)
-        value = bound.fractions().reshape(()).item()
+        value = limit.fractions().reshape(()).item()
         if x.s is not None and Fraction(x.bound) * max(x.s.flat, default=0) <= (value if f is minimum else -value):
             continue  # no element gets there; the grid stays
-        x = f(x, bound)
+        x = f(x, limit)
     return x
 
 
-def _fold(f: Callable[[Tensor, Tensor], Tensor]) -> Operator:
+def _fold(f: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Call], Tensor]:
     """A binary operator over any number of inputs."""
-
-    def operator(call: Call) -> Tensor:
-        out = call.tensor(0)
-        for i in range(1, len(call.inputs)):
-            out = f(out, call.tensor(i))
-        return out
-
-    return operator
-
-
-def mean(call: Call) -> Tensor:
-    """Mean of any number of inputs."""
-    out = call.tensor(0)
-    for i in range(1, len(call.inputs)):
-        out = add(out, call.tensor(i))
-    return divide(out, constant(Fraction(len(call.inputs))))
+    return lambda call: reduce(f, map(call.tensor, range(len(call.inputs))))
 
 
 def laid(call: Call) -> Tensor:
@@ -185,63 +171,38 @@ def _binary(f: Callable[[Tensor, Tensor], Tensor]) -> Operator:
     return lambda call: f(call.tensor(0), laid(call))
 
 
-def leaky_relu(call: Call) -> Tensor:
-    """Relu and LeakyRelu."""
-    alpha = 0.0 if call.op == "Relu" else call.attr("alpha", 0.01)
-    return leaky(call.tensor(0), constant(exact_number(float(np.float32(alpha)))))
-
-
 def hard_sigmoid(call: Call, alpha: Fraction | None = None) -> Tensor:
     """max(0, min(1, alpha x + beta)), exact."""
-    slope = exact_number(float(np.float32(call.attr("alpha", 0.2)))) if alpha is None else alpha
-    offset = exact_number(float(np.float32(call.attr("beta", 0.5))))
-    line = add(multiply(call.tensor(0), constant(slope)), constant(offset))
+    slope = call.real("alpha", 0.2) if alpha is None else alpha
+    line = add(multiply(call.tensor(0), constant(slope)), constant(call.real("beta", 0.5)))
     return maximum(minimum(line, constant(Fraction(1))), constant(Fraction(0)))
-
-
-def hard_swish(call: Call) -> Tensor:
-    """x * max(0, min(1, x / 6 + 1 / 2)), exact."""
-    return multiply(call.tensor(0), hard_sigmoid(call, Fraction(1, 6)), factor=False)
 
 
 def hard_tanh(call: Call) -> Tensor:
     """HardTanh: a clamp to min_val, max_val."""
-    low, high = (exact_number(float(np.float32(call.attr(k, d)))) for k, d in (("min_val", -1.0), ("max_val", 1.0)))
-    return minimum(maximum(call.tensor(0), constant(low)), constant(high))
-
-
-def _approximate(v: np.ndarray, label: str) -> Tensor:
-    v = np.asarray(v, np.float64)
-    return Tensor(v.shape, "f", v=v, e=np.full(v.shape, math.inf), poison=f"{label} has no exact form")
+    low, high = constant(call.real("min_val", -1.0)), constant(call.real("max_val", 1.0))
+    return minimum(maximum(call.tensor(0), low), high)
 
 
 def _outside(f: Callable[[Call], np.ndarray]) -> Operator:
     return lambda call: _rounded(f(call), call)
 
 
-def _function(f: Callable[[Call], np.ndarray]) -> Operator:
+def _function(
+    f: Callable[[Call], np.ndarray], exact: Callable[[Call], Tensor] = lambda call: evaluated(call, FUNCTIONS[call.op])
+) -> Operator:
     """Of constants rounded once to float64; exact where a quantizer depends on it; else in plain float64."""
-
-    def operator(call: Call) -> Tensor:
-        if call.decides and not call.constant:
-            return evaluated(call, FUNCTIONS[call.op])
-        return _rounded(f(call), call)
-
-    return operator
+    return lambda call: exact(call) if call.decides and not call.constant else _rounded(f(call), call)
 
 
 def _rounded(v: np.ndarray, call: Call) -> Tensor:
     """An irrational function of constants rounded once to float64; of anything else, a value without exactness."""
+    v = np.asarray(v, np.float64)
     if all(t is None or (t.exact and t.size <= SMALL) for t in call.inputs) and call.constant:
         if not np.isfinite(v).all():
             raise IntsimError("the result is not a finite number")
-        return from_array(np.asarray(v, np.float64), "the result")
-    return _approximate(v, call.label)
-
-
-def row_softmax(call: Call) -> Tensor:
-    """Softmax: of constants rounded once to float64."""
-    return softmax(call) if call.decides and not call.constant else _rounded(plain.softmax(call), call)
+        return from_array(v, "the result")
+    return Tensor(v.shape, "f", v=v, e=np.full(v.shape, math.inf), poison=f"{call.label} has no exact form")
 
 
 def square_root(call: Call) -> Tensor:
@@ -258,9 +219,7 @@ def power(call: Call) -> Tensor:
     if exponent.exact and exponent.size == 1:
         e = exponent.fractions().reshape(()).item()
         if e.denominator == 1 and 1 <= e <= 4:
-            out = base
-            for _ in range(int(e) - 1):
-                out = multiply(out, base, factor=False)
+            out = reduce(partial(multiply, factor=False), [base] * int(e))
             return move([out], lambda a: np.broadcast_to(a, np.broadcast_shapes(base.shape, exponent.shape)))
         if e == Fraction(1, 2) and not base.on_grid:
             return square_root(call)
@@ -299,11 +258,8 @@ def _in_channels_last(f: Callable[[Call], Tensor], weights: bool) -> Operator:
     """An operator on (N, spatial..., C), with `weights` on (O, spatial..., C / group) too."""
 
     def operator(call: Call) -> Tensor:
-        turned = [
-            channels_first(t) if t is not None and (i == 0 or (i == 1 and weights)) else t
-            for i, t in enumerate(call.inputs)
-        ]
-        return channels_last(f(Call(call.op, call.label, call.opset, call.attrs, turned, call.outputs)))
+        turned = [channels_first(t) if t is not None and i <= weights else t for i, t in enumerate(call.inputs)]
+        return channels_last(f(replace(call, inputs=turned)))
 
     return operator
 
@@ -327,20 +283,20 @@ OPERATORS: dict[str, Operator] = {
     "Mul": _binary(multiply),
     "Div": _binary(divide),
     "Sum": _fold(add),
-    "Mean": mean,
+    "Mean": lambda call: divide(_fold(add)(call), constant(Fraction(len(call.inputs)))),
     "Max": _fold(maximum),
     "Min": _fold(minimum),
     "Neg": lambda call: negative(call.tensor(0)),
     "Abs": lambda call: absolute(call.tensor(0)),
     "Reciprocal": lambda call: divide(constant(Fraction(1)), call.tensor(0)),
-    "Relu": leaky_relu,
-    "LeakyRelu": leaky_relu,
+    "Relu": lambda call: leaky(call.tensor(0), constant(Fraction(0))),
+    "LeakyRelu": lambda call: leaky(call.tensor(0), constant(call.real("alpha", 0.01))),
     "PRelu": lambda call: leaky(call.tensor(0), call.tensor(1)),
     "HardSigmoid": hard_sigmoid,
-    "HardSwish": hard_swish,
+    "HardSwish": lambda call: multiply(call.tensor(0), hard_sigmoid(call, Fraction(1, 6)), factor=False),
     "HardTanh": hard_tanh,
     "Clip": clip,
-    "Softmax": row_softmax,
+    "Softmax": _function(plain.softmax, softmax),
     "LayerNormalization": layer_normalization,
     "Sqrt": square_root,
     "Pow": power,

@@ -7,9 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from intsim.verification.reference.call import Call
-
-__all__ = ["EPILOGUE", "PLAIN", "softmax", "values"]
+from intsim.verification.reference.call import Call, row_axes
 
 
 def values(call: Call, i: int = 0) -> np.ndarray:
@@ -20,9 +18,7 @@ def values(call: Call, i: int = 0) -> np.ndarray:
 def softmax(call: Call) -> np.ndarray:
     """Softmax and LogSoftmax."""
     v = values(call)
-    axis = call.attr("axis", -1 if call.opset >= 13 else 1) % v.ndim
-    # before opset 13 everything from `axis` on is one row
-    axes = (axis,) if call.opset >= 13 else tuple(range(axis, v.ndim))
+    axes = row_axes(call, v.ndim)
     v = v - v.max(axis=axes, keepdims=True)
     if call.op == "LogSoftmax":
         return v - np.log(np.exp(v).sum(axis=axes, keepdims=True))
@@ -35,15 +31,14 @@ def _argmax(call: Call) -> np.ndarray:
     return np.expand_dims(out, axis) if call.attr("keepdims", 1) else out
 
 
-def _erf(call: Call) -> np.ndarray:
-    return np.vectorize(math.erf, otypes=[np.float64])(values(call))
+_erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
 def _gelu(call: Call) -> np.ndarray:
     v = values(call)
     if call.attr("approximate", "none") == "tanh":
         return 0.5 * v * (1 + np.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3)))
-    return 0.5 * v * (1 + np.vectorize(math.erf, otypes=[np.float64])(v / math.sqrt(2)))
+    return 0.5 * v * (1 + _erf(v / math.sqrt(2)))
 
 
 def _elu(call: Call) -> np.ndarray:
@@ -55,10 +50,7 @@ def _elu(call: Call) -> np.ndarray:
 
 
 #: Functions with irrational values, in plain float64: of constants (rounded once), or after the last quantizer.
-EPILOGUE: dict[str, Callable[[Call], np.ndarray]] = {
-    "LogSoftmax": softmax,
-    "ArgMax": _argmax,
-}
+EPILOGUE: dict[str, Callable[[Call], np.ndarray]] = {"LogSoftmax": softmax, "ArgMax": _argmax}
 
 #: The same of functions that are exact before a quantizer.
 PLAIN: dict[str, Callable[[Call], np.ndarray]] = {
@@ -66,7 +58,7 @@ PLAIN: dict[str, Callable[[Call], np.ndarray]] = {
     "Tanh": lambda call: np.tanh(values(call)),
     "Exp": lambda call: np.exp(values(call)),
     "Log": lambda call: np.log(values(call)),
-    "Erf": _erf,
+    "Erf": lambda call: _erf(values(call)),
     "Gelu": _gelu,
     "Elu": _elu,
     "Softplus": lambda call: np.logaddexp(0, values(call)),

@@ -9,11 +9,9 @@ import numpy as np
 from intsim.errors import IntsimError
 from intsim.verification.reference.arithmetic import multiply
 from intsim.verification.reference.call import Call, window
-from intsim.verification.reference.contraction import convolve, reduce_sum
+from intsim.verification.reference.contraction import convolve, reduce_sum, tap_slices, taps_inside
 from intsim.verification.reference.rational import each
-from intsim.verification.reference.tensor import EXACT, Tensor, constant, grid, inexact, move, uniform
-
-__all__ = ["POOLING", "max_pool"]
+from intsim.verification.reference.tensor import EXACT, Tensor, constant, grid, inexact, move, position, uniform
 
 
 def _windows(call: Call, extent: Sequence[int]) -> tuple[list[int], list[int], list[int], list[int], list[int]]:
@@ -33,53 +31,39 @@ def _windows(call: Call, extent: Sequence[int]) -> tuple[list[int], list[int], l
     return kernel, strides, dilations, pads, beyond
 
 
-def _extreme(x: np.ndarray, w: Sequence[Sequence[int]], outside: float, counts: Sequence[int]) -> np.ndarray:
-    kernel, strides, dilations, pads, beyond = w
-    rank = len(kernel)
-    margins = [(0, 0), (0, 0), *((pads[k], pads[k + rank] + beyond[k]) for k in range(rank))]
-    if any(sum(m) for m in margins):
-        x = np.pad(x, margins, constant_values=outside)
-    out = None
-    for tap in np.ndindex(*kernel):
-        cut = tuple(
-            slice(t * d, t * d + (n - 1) * s + 1, s) for t, d, n, s in zip(tap, dilations, counts, strides, strict=True)
-        )
-        seen = x[(slice(None), slice(None), *cut)]
-        out = seen.copy() if out is None else np.maximum(out, seen, out=out)
-    assert out is not None
-    return out
-
-
 def max_pool(call: Call) -> Tensor:
     """MaxPool of (N, C, *in); padding never wins."""
     if call.outputs > 1:
         raise IntsimError("the index output of MaxPool is not evaluated")
     x = call.tensor(0)
     rank = len(x.shape) - 2
-    w = _windows(call, x.shape[2:])
-    kernel, strides, dilations, pads, beyond = w
+    kernel, strides, dilations, pads, beyond = _windows(call, x.shape[2:])
     counts = [
         (x.shape[2 + k] + pads[k] + pads[k + rank] + beyond[k] - dilations[k] * (kernel[k] - 1) - 1) // strides[k] + 1
         for k in range(rank)
     ]
     if min(counts) < 1 or any(max(pads[k], pads[k + rank]) >= dilations[k] * (kernel[k] - 1) + 1 for k in range(rank)):
         raise IntsimError(f"kernel {kernel} with pads {pads} does not fit into {x.shape}")
+    margins = [(0, 0), (0, 0), *((pads[k], pads[k + rank] + beyond[k]) for k in range(rank))]
+
+    def largest(a: np.ndarray, outside: float) -> np.ndarray:
+        a = np.pad(a, margins, constant_values=outside) if any((*pads, *beyond)) else a
+        out = np.full((*a.shape[:2], *counts), outside, a.dtype)
+        for tap in np.ndindex(*kernel):
+            np.maximum(out, a[tap_slices(tap, strides, dilations, counts)], out=out)
+        return out
+
     even = uniform(x, tuple(range(2, rank + 2)))
     if even:
-        return grid(_extreme(even.held(even.bound), w, -math.inf, counts), even.integers()[1], even.bound, x.kind)
+        return grid(largest(even.held(even.bound), -math.inf), even.integers()[1], even.bound, x.kind)
     v, e = x.approx()
-    error = None if e is None else _extreme(np.array(e), w, 0.0, counts)
+    out, error = largest(v, -math.inf), None if e is None else largest(e, 0.0)
 
     def element(i: int) -> Fraction:
-        n, c, *at = (int(k) for k in np.unravel_index(i, out.shape))
-        inside = []
-        for tap in np.ndindex(*kernel):
-            where = [p * s + t * d - b for p, s, t, d, b in zip(at, strides, tap, dilations, pads[:rank], strict=True)]
-            if all(0 <= k < m for k, m in zip(where, x.shape[2:], strict=True)):
-                inside.append(x.at((n, c, *where)))
-        return max(inside)
+        n, c, *window = position(i, out.shape)
+        inside = taps_inside(window, kernel, strides, dilations, pads, x.shape[2:])
+        return max(x.at((n, c, *index)) for _, index in inside)
 
-    out = _extreme(v, w, -math.inf, counts)
     return inexact(out, error, element, x.kind)
 
 
@@ -108,29 +92,9 @@ def average_pool(call: Call) -> Tensor:
     return multiply(total, grid((common // counts).astype(np.float64), Fraction(1, common)), factor=False)
 
 
-def _axes(call: Call, rank: int) -> tuple[int, ...]:
-    axes = call.integers("axes", 1)
-    if not axes and not call.attr("noop_with_empty_axes", 0):
-        return tuple(range(rank))
-    return tuple(a % rank for a in axes or ())
-
-
-def _dropped(t: Tensor, axes: Sequence[int], call: Call) -> Tensor:
-    return t if call.attr("keepdims", 1) else move([t], lambda x: np.squeeze(x, tuple(axes)))
-
-
-def _reduce(average: bool) -> Callable[[Call], Tensor]:
-    def operator(call: Call) -> Tensor:
-        x = call.tensor(0)
-        axes = _axes(call, len(x.shape))
-        if not axes:
-            return x
-        total = reduce_sum(x, axes)
-        if average:
-            total = multiply(total, constant(Fraction(1, math.prod(x.shape[a] for a in axes))))
-        return _dropped(total, axes, call)
-
-    return operator
+def _mean_over(x: Tensor, axes: Sequence[int]) -> Tensor:
+    """Mean along axes, kept with length 1."""
+    return multiply(reduce_sum(x, axes), constant(Fraction(1, math.prod(x.shape[a] for a in axes))))
 
 
 def _maximum_over(x: Tensor, axes: Sequence[int]) -> Tensor:
@@ -143,41 +107,36 @@ def _maximum_over(x: Tensor, axes: Sequence[int]) -> Tensor:
     v, e = x.approx()
     top = v.max(axis=axes, keepdims=True)
     error = None if e is None else e.max(axis=axes, keepdims=True)
-    extent = [n if a in axes else 1 for a, n in enumerate(x.shape)]
-
-    def element(i: int) -> Fraction:
-        first = np.unravel_index(i, top.shape)
-        return max(x.at(tuple(int(f) + d for f, d in zip(first, at, strict=True))) for at in np.ndindex(*extent))
-
-    return inexact(top, error, element, x.kind)
+    return inexact(top, error, lambda i: max(x.along(axes, position(i, top.shape))), x.kind)
 
 
-def reduce_max(call: Call) -> Tensor:
-    """ReduceMax."""
-    x = call.tensor(0)
-    axes = _axes(call, len(x.shape))
-    return _dropped(_maximum_over(x, axes), axes, call) if axes else x
+def _reduction(f: Callable[[Tensor, Sequence[int]], Tensor]) -> Callable[[Call], Tensor]:
+    """Over the axes that the node asks for, which are dropped or kept with length 1."""
+
+    def operator(call: Call) -> Tensor:
+        x, axes = call.tensor(0), call.integers("axes", 1)
+        if not axes and call.attr("noop_with_empty_axes", 0):
+            return x
+        axes = tuple(a % len(x.shape) for a in axes or range(len(x.shape)))
+        if not axes:
+            return x
+        out = f(x, axes)
+        return out if call.attr("keepdims", 1) else move([out], lambda a: np.squeeze(a, axes))
+
+    return operator
 
 
-def global_max_pool(call: Call) -> Tensor:
-    """GlobalMaxPool."""
-    return _maximum_over(call.tensor(0), range(2, len(call.tensor(0).shape)))
-
-
-def global_average_pool(call: Call) -> Tensor:
-    """GlobalAveragePool."""
-    x = call.tensor(0)
-    axes = range(2, len(x.shape))
-    return multiply(reduce_sum(x, axes), constant(Fraction(1, math.prod(x.shape[2:]))))
+def _global(f: Callable[[Tensor, Sequence[int]], Tensor]) -> Callable[[Call], Tensor]:
+    return lambda call: f(call.tensor(0), range(2, len(call.tensor(0).shape)))
 
 
 #: Operator name -> function.
 POOLING: dict[str, Callable[[Call], Tensor]] = {
     "MaxPool": max_pool,
     "AveragePool": average_pool,
-    "GlobalMaxPool": global_max_pool,
-    "GlobalAveragePool": global_average_pool,
-    "ReduceSum": _reduce(False),
-    "ReduceMean": _reduce(True),
-    "ReduceMax": reduce_max,
+    "GlobalMaxPool": _global(_maximum_over),
+    "GlobalAveragePool": _global(_mean_over),
+    "ReduceSum": _reduction(reduce_sum),
+    "ReduceMean": _reduction(_mean_over),
+    "ReduceMax": _reduction(_maximum_over),
 }

@@ -15,9 +15,7 @@ import numpy as np
 
 from intsim.errors import IntsimError
 from intsim.verification.reference.rational import each, floats, full_rank, is_dyadic
-from intsim.verification.reference.tensor import EXACT, ROUNDOFF, Tensor, grid, inexact, move
-
-__all__ = ["Quantized", "Rounding", "on_codes", "quantize", "rounding"]
+from intsim.verification.reference.tensor import EXACT, ROUNDOFF, Tensor, grid, inexact, move, position
 
 
 @dataclass(frozen=True)
@@ -106,16 +104,43 @@ def on_codes(codes: np.ndarray, scale: np.ndarray, zero_point: np.ndarray) -> Te
     error = 2 * ROUNDOFF * (np.abs(wide) + np.abs(offset)) * step
 
     def element(i: int) -> Fraction:
-        at = np.unravel_index(i, codes.shape)
-        zero, one = (np.broadcast_to(a, codes.shape)[at] for a in (zeros, steps))
-        return (int(wide[at]) - zero) * one
+        return (int(wide.flat[i]) - element_of(zeros, i, codes.shape)) * element_of(steps, i, codes.shape)
 
     return inexact((wide - offset) * step, error, element)
 
 
-def _positive(scale: np.ndarray) -> None:
+def element_of(parameter: np.ndarray, i: int, shape: tuple[int, ...]) -> Fraction:
+    """Of a parameter that broadcasts to a shape, at a flat index."""
+    return Fraction(np.broadcast_to(parameter, shape)[np.unravel_index(i, shape)])
+
+
+def positive(scale: np.ndarray) -> None:
+    """Raise IntsimError where a scale is not."""
     if any(s <= 0 for s in scale.flat):
         raise IntsimError("the scale has to be positive")
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """Codes of round(clamp(x / scale + shift, low, high)), all of one rank."""
+
+    scale: np.ndarray
+    shift: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    mode: Rounding
+
+    def codes(self, y: np.ndarray) -> np.ndarray:
+        """Of x / scale + shift. Limits are integers, so clamping after rounding equals clamping before."""
+        codes = np.asarray(self.mode.floats(y))
+        if self.mode is _MODES["BIPOLAR"]:
+            return codes
+        return np.clip(codes, self.low.astype(codes.dtype), self.high.astype(codes.dtype))
+
+    def code(self, value: Fraction, at: tuple[int, ...]) -> int:
+        """Of one exact number, by the parameters at an index."""
+        whole = self.mode.exact(value / self.scale[at] + self.shift[at])
+        return whole if self.mode is _MODES["BIPOLAR"] else min(max(whole, int(self.low[at])), int(self.high[at]))
 
 
 def quantize(
@@ -135,7 +160,7 @@ def quantize(
         Integer-valued float codes, how many elements floating point left undecided, how many of these were worked
         out one by one, and x as broadcast.
     """
-    _positive(scale)
+    positive(scale)
     if (
         max(float(high.max()), -float(low.min())) > EXACT
         and x.size
@@ -150,6 +175,7 @@ def quantize(
         return codes.reshape(()), undecided, single, x
     rank = len(shape)
     scale, shift, low, high = (full_rank(a, rank) for a in (scale, shift, low, high))
+    rule = _Rule(scale, shift, low, high, mode)
     if x.on_grid:
         n, s = x.integers()
         ratio = each(lambda a, b: a / b, s, scale)
@@ -163,7 +189,7 @@ def quantize(
             y = held * floats(ratio).astype(held.dtype)
             if any(shift.flat):
                 y = y + floats(shift).astype(held.dtype)
-            return _clamped(mode, y, low, high), 0, 0, x
+            return rule.codes(y), 0, 0, x
         y = np.asarray(n.astype(np.float64) * floats(ratio))
         # beyond 2^53 the integer itself is rounded as well
         e = np.abs(y) * ((1.01 if x.bound <= EXACT else 2.01) * ROUNDOFF)
@@ -181,41 +207,19 @@ def quantize(
         y = y + offset
     # the rounding of y - e and y + e themselves
     e = e * 1.001 + np.where(e > 0, ROUNDOFF * np.abs(y), 0.0)
-    codes = _clamped(mode, y - e, low, high)
-    doubt = np.nonzero(~(codes == _clamped(mode, y + e, low, high)))
-    single = _resolve(x, codes, doubt, scale, shift, low, high, mode)
-    return codes, len(doubt[0]), single, x
+    codes = rule.codes(y - e)
+    doubt = np.nonzero(~(codes == rule.codes(y + e)))
+    return codes, len(doubt[0]), _resolve(x, codes, doubt, rule), x
 
 
-def _clamped(mode: Rounding, y: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Limits are integers, so clamping after rounding equals clamping before."""
-    codes = np.asarray(mode.floats(y))
-    if mode is _MODES["BIPOLAR"]:
-        return codes
-    return np.clip(codes, low.astype(codes.dtype), high.astype(codes.dtype))
-
-
-def _resolve(
-    x: Tensor,
-    codes: np.ndarray,
-    doubt: tuple[np.ndarray, ...],
-    scale: np.ndarray,
-    shift: np.ndarray,
-    low: np.ndarray,
-    high: np.ndarray,
-    mode: Rounding,
-) -> int:
+def _resolve(x: Tensor, codes: np.ndarray, doubt: tuple[np.ndarray, ...], rule: _Rule) -> int:
     """Work out the undecided elements exactly, in place; return how many had to be done one by one."""
     if not len(doubt[0]):
         return 0
-    params = np.broadcast_shapes(scale.shape, shift.shape, low.shape, x.s.shape if x.s is not None else scale.shape)
-    scale, shift, low, high = (np.broadcast_to(a, params) for a in (scale, shift, low, high))
-    grid_scale = np.broadcast_to(x.s, params) if x.s is not None else None
-
-    def code(value: Fraction, at: tuple[int, ...]) -> int:
-        whole = mode.exact(value / scale[at] + shift[at])
-        return whole if mode is _MODES["BIPOLAR"] else min(max(whole, int(low[at])), int(high[at]))
-
+    grid_scale = rule.scale if x.s is None else x.s
+    arrays = np.broadcast_arrays(rule.scale, rule.shift, rule.low, rule.high, grid_scale)
+    scale, shift, low, high, grid_scale = arrays
+    rule, params = _Rule(scale, shift, low, high, rule.mode), scale.shape
     channel = np.broadcast_to(np.arange(scale.size).reshape(params), x.shape)[doubt]
     if x.on_grid:
         values = x.integers()[0][doubt]
@@ -225,18 +229,16 @@ def _resolve(
         values = v[doubt]
         known = np.ones(len(values), bool) if e is None else e[doubt] == 0
     worked = np.empty(len(values), codes.dtype)
-    distinct, back = np.unique(
-        np.stack([values[known].astype(np.float64), channel[known]]), axis=1, return_inverse=True
-    )
+    pairs = np.stack([values[known].astype(np.float64), channel[known]])
+    distinct, back = np.unique(pairs, axis=1, return_inverse=True)
     answers = []
     for number, cell in distinct.T:
-        at = tuple(int(k) for k in np.unravel_index(int(cell), params))
-        exact = int(number) * grid_scale[at] if grid_scale is not None else Fraction(float(number))
-        answers.append(code(exact, at))
+        at = position(int(cell), params)
+        exact = int(number) * grid_scale[at] if x.s is not None else Fraction(float(number))
+        answers.append(rule.code(exact, at))
     worked[known] = np.array(answers, codes.dtype)[np.ravel(back)] if answers else worked[known]
     for k in np.nonzero(~known)[0]:
-        where = tuple(int(d[k]) for d in doubt)
-        at = tuple(int(i) for i in np.unravel_index(int(channel[k]), params))
-        worked[k] = code(x.fraction(int(np.ravel_multi_index(where, x.shape))), at)
+        exact = x.at(tuple(int(d[k]) for d in doubt))
+        worked[k] = rule.code(exact, position(int(channel[k]), params))
     codes[doubt] = worked
     return int((~known).sum())

@@ -14,22 +14,20 @@ import onnx
 
 from intsim.errors import IntsimError
 from intsim.verification.reference.arithmetic import add, multiply, subtract
-from intsim.verification.reference.call import Call, integer_range, window
+from intsim.verification.reference.call import Call, integer_range, type_name, window
 from intsim.verification.reference.contraction import convolve, matmul
 from intsim.verification.reference.integers import cut, numbers
-from intsim.verification.reference.quantize import Quantized, on_codes, quantize, rounding
+from intsim.verification.reference.quantize import Quantized, element_of, on_codes, positive, quantize, rounding
 from intsim.verification.reference.rational import each, full_rank
 from intsim.verification.reference.tensor import Tensor, constant, grid, move
-
-__all__ = ["QUANTIZERS", "dequantize_linear"]
 
 _ZERO = np.asarray(Fraction(0), object)
 _ONE = np.asarray(Fraction(1), object)
 
 
-def _at(array: np.ndarray, i: int, shape: tuple[int, ...]) -> Fraction:
-    """Element of a broadcast parameter."""
-    return Fraction(np.broadcast_to(array, shape)[np.unravel_index(i, shape)])
+def _unrounded(x: Tensor, scale: np.ndarray, shift: np.ndarray) -> Callable[[int], Fraction]:
+    """x / scale + shift at a flat index."""
+    return lambda i: x.fraction(i) / element_of(scale, i, x.shape) + element_of(shift, i, x.shape)
 
 
 def _limit(value: float) -> np.ndarray:
@@ -42,10 +40,8 @@ def _bit_widths(call: Call, i: int, signed: bool, narrow: bool) -> tuple[np.ndar
     if any(b.denominator != 1 or not 1 <= b <= 62 for b in bits.flat):
         raise IntsimError("the bit width has to be an integer from 1 to 62")
     whole = each(int, bits)
-    if signed:
-        low, high = each(lambda b: -(2 ** (b - 1)) + narrow, whole), each(lambda b: 2 ** (b - 1) - 1, whole)
-    else:
-        low, high = each(lambda b: 0 * b, whole), each(lambda b: 2**b - 1 - narrow, whole)
+    low = each(lambda b: -(2 ** (b - 1)) + narrow if signed else 0, whole)
+    high = each(lambda b: 2 ** (b - 1) - 1 if signed else 2**b - 1 - narrow, whole)
     return low.astype(np.float64), high.astype(np.float64), whole
 
 
@@ -60,11 +56,7 @@ def quant(call: Call) -> Quantized:
             raise IntsimError("1-bit signed channels beside wider ones")
         mode, low, high = rounding("BIPOLAR"), _limit(-1), _limit(1)
     codes, undecided, single, x = quantize(x, scale, zero, low, high, mode)
-
-    def unrounded(i: int) -> Fraction:
-        return x.fraction(i) / _at(scale, i, x.shape) + _at(zero, i, x.shape)
-
-    flows = on_codes(codes, scale, zero)
+    flows, unrounded = on_codes(codes, scale, zero), _unrounded(x, scale, zero)
     bipolar = mode is rounding("BIPOLAR")
     return Quantized(codes, scale, zero, flows, low, high, unrounded, undecided, single, bipolar=bipolar)
 
@@ -75,8 +67,7 @@ def bipolar_quant(call: Call) -> Quantized:
     low, high = _limit(-1), _limit(1)
     # the sign doesn't depend on the scale
     codes, undecided, single, x = quantize(call.tensor(0), _ONE, _ZERO, low, high, rounding("BIPOLAR"))
-    if any(s <= 0 for s in scale.flat):
-        raise IntsimError("the scale has to be positive")
+    positive(scale)
     shape = np.broadcast_shapes(codes.shape, scale.shape)
     codes = np.broadcast_to(codes, shape)
     x = move([x], lambda a: np.broadcast_to(a, shape))
@@ -104,8 +95,7 @@ def trunc(call: Call) -> Quantized:
     wide = _limit(-(2.0**54)), _limit(2.0**54)
     whole, undecided, single, _ = quantize(call.tensor(0), scale, zero, *wide, rounding("ROUND"))
     if call.optional(5) is None:
-        _, _, bits_in = _bit_widths(call, 3, True, False)
-        _, _, bits_out = _bit_widths(call, 4, True, False)
+        bits_in, bits_out = (_bit_widths(call, i, True, False)[2] for i in (3, 4))
         divisor = each(lambda a, b: Fraction(2) ** (a - b), bits_in, bits_out)
         low, high, scale_out, zero_out = *wide, scale, zero
     else:
@@ -113,13 +103,8 @@ def trunc(call: Call) -> Quantized:
         low, high, _ = _bit_widths(call, 5, bool(call.attr("signed", 1)), bool(call.attr("narrow", 0)))
         divisor = each(lambda a, b: power_of_two(a / b), scale_out, scale)
         zero_out = each(lambda z, d: z / d, zero, divisor)
-    kept = grid(whole, _ONE)
-    codes, _, _, kept = quantize(kept, divisor, _ZERO, low, high, mode)
-
-    def unrounded(i: int) -> Fraction:
-        return kept.fraction(i) / _at(divisor, i, kept.shape)
-
-    flows = on_codes(codes, scale_out, zero_out)
+    codes, _, _, kept = quantize(grid(whole, _ONE), divisor, _ZERO, low, high, mode)
+    flows, unrounded = on_codes(codes, scale_out, zero_out), _unrounded(kept, divisor, _ZERO)
     return Quantized(codes, scale_out, zero_out, flows, low, high, unrounded, undecided, single)
 
 
@@ -141,32 +126,24 @@ def _along(call: Call, values: np.ndarray, shape: tuple[int, ...], default_axis:
     return np.take(np.repeat(values, block, axis), range(shape[axis]), axis)
 
 
-def _linear(
-    x: Tensor, scale: np.ndarray, zero: np.ndarray, type_name: str
-) -> tuple[Quantized, Callable[[int], Fraction]]:
+def _linear(x: Tensor, scale: np.ndarray, zero: np.ndarray, integer: str) -> Quantized:
     """ONNX's linear quantization: saturate(round_half_even(x / scale) + zero_point) in an integer type."""
-    first, last = integer_range(type_name)
+    first, last = integer_range(integer)
     offset = each(float, zero).astype(np.float64)
     codes, undecided, single, x = quantize(x, scale, _ZERO, first - offset, last - offset, rounding("ROUND"))
     codes = np.asarray(codes.astype(np.float64) + offset)
-
-    def unrounded(i: int) -> Fraction:
-        return x.fraction(i) / _at(scale, i, x.shape) + _at(zero, i, x.shape)
-
-    flows = replace(grid(codes, _ONE, kind="i"), type=type_name)
-    limits = _limit(first), _limit(last)
-    return Quantized(codes, scale, zero, flows, *limits, unrounded, undecided, single, True), unrounded
+    flows = replace(grid(codes, _ONE, kind="i"), type=integer)
+    limits, unrounded = (_limit(first), _limit(last)), _unrounded(x, scale, zero)
+    return Quantized(codes, scale, zero, flows, *limits, unrounded, undecided, single, integer=True)
 
 
 def quantize_linear(call: Call) -> Quantized:
     """ONNX QuantizeLinear, all integer types, per tensor, axis or block."""
     x, zero = call.tensor(0), call.optional(2)
-    chosen = call.attr("output_dtype", 0)
-    type_name = zero.type if zero is not None else "uint8"
-    if zero is None and chosen:
-        type_name = onnx.TensorProto.DataType.Name(chosen).lower()
+    chosen = call.attr("output_dtype", 0) or onnx.TensorProto.UINT8
+    integer = zero.type if zero is not None else type_name(chosen)
     scale = _along(call, call.constants(1, "the scale"), x.shape)
-    return _linear(x, scale, _along(call, call.zero_point(2), x.shape), type_name)[0]
+    return _linear(x, scale, _along(call, call.zero_point(2), x.shape), integer)
 
 
 def dequantize_linear(call: Call) -> Tensor:
@@ -203,8 +180,8 @@ def _integers(t: Tensor, low: np.ndarray, high: np.ndarray) -> Quantized:
 
 def _in_int32(t: Tensor) -> Quantized:
     """Sums that ONNX adds up in int32; it does not say what becomes of those that don't fit."""
-    out = _integers(replace(t, kind="i", type="int32"), *map(_limit, integer_range("int32")))
     first, last = integer_range("int32")
+    out = _integers(replace(t, kind="i", type="int32"), _limit(first), _limit(last))
     if out.codes.size and not first <= out.codes.min() <= out.codes.max() <= last:
         raise IntsimError("a sum leaves int32, and ONNX does not say what becomes of it")
     return out
@@ -223,20 +200,19 @@ def _reshaped(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return values.reshape(shape) if values.ndim == 1 else values
 
 
-def _integer_convolution(call: Call, x: Tensor, w: Tensor) -> Tensor:
-    kernel = list(w.shape[2:])
-    return convolve(x, w, *window(call, x.shape[2:], kernel), call.attr("group", 1))
-
-
 def _per_output(rank: int) -> tuple[int, ...]:
     return (-1, *(1,) * (rank - 1))
 
 
+def _integer_convolution(call: Call, w: int, x_zero: int, w_zero: int) -> Tensor:
+    """Of both inputs less their zero points; the weights and these are the inputs of those numbers."""
+    x, weights = _shifted(call, 0, x_zero, ()), _shifted(call, w, w_zero, _per_output(len(call.tensor(0).shape)))
+    return convolve(x, weights, *window(call, x.shape[2:], weights.shape[2:]), call.attr("group", 1))
+
+
 def conv_integer(call: Call) -> Quantized:
     """ONNX ConvInteger: sums of (x - x_zero_point) (w - w_zero_point); padding is the zero point."""
-    rank = len(call.tensor(0).shape)
-    x, w = _shifted(call, 0, 2, ()), _shifted(call, 1, 3, _per_output(rank))
-    return _in_int32(_integer_convolution(call, x, w))
+    return _in_int32(_integer_convolution(call, 1, 2, 3))
 
 
 def matmul_integer(call: Call) -> Quantized:
@@ -244,32 +220,30 @@ def matmul_integer(call: Call) -> Quantized:
     return _in_int32(matmul(_shifted(call, 0, 2, (-1, 1)), _shifted(call, 1, 3, (-1,))))
 
 
-def _rescaled(call: Call, acc: Tensor, scales: tuple[np.ndarray, np.ndarray], out: tuple[int, int]) -> Quantized:
-    real = acc
-    for scale in scales:
-        real = multiply(real, constant(scale))
-    zero = call.tensor(out[1])
-    y_scale, y_zero = (_reshaped(t, (-1, 1)) for t in (call.constants(out[0], "y_scale"), zero.fractions()))
-    return _linear(replace(real, kind="f"), y_scale, y_zero, zero.type)[0]
+def _rescaled(call: Call, acc: Tensor, a_scale: np.ndarray, b_scale: np.ndarray) -> Quantized:
+    """An accumulator times both scales, quantized by inputs 6 and 7."""
+    real = multiply(multiply(acc, constant(a_scale)), constant(b_scale))
+    zero = call.tensor(7)
+    y_scale, y_zero = (_reshaped(t, (-1, 1)) for t in (call.constants(6, "y_scale"), zero.fractions()))
+    return _linear(replace(real, kind="f"), y_scale, y_zero, zero.type)
 
 
 def qlinear_conv(call: Call) -> Quantized:
     """ONNX QLinearConv: the accumulator (int32 bias included) requantized exactly."""
-    rank = len(call.tensor(0).shape)
-    x, w = _shifted(call, 0, 2, ()), _shifted(call, 3, 5, _per_output(rank))
-    acc = _integer_convolution(call, x, w)
+    per_channel = _per_output(len(call.tensor(0).shape) - 1)
+    acc = _integer_convolution(call, 3, 2, 5)
     bias = call.optional(8)
     if bias is not None:
-        acc = add(acc, move([bias], lambda b: b.reshape(_per_output(rank - 1))))
-    w_scale = _reshaped(call.constants(4, "w_scale"), _per_output(rank - 1))
-    return _rescaled(call, acc, (call.constants(1, "x_scale").reshape(()), w_scale), (6, 7))
+        acc = add(acc, move([bias], lambda b: b.reshape(per_channel)))
+    w_scale = _reshaped(call.constants(4, "w_scale"), per_channel)
+    return _rescaled(call, acc, call.constants(1, "x_scale").reshape(()), w_scale)
 
 
 def qlinear_matmul(call: Call) -> Quantized:
     """ONNX QLinearMatMul: per-row scales of a, per-column scales of b."""
     acc = matmul(_shifted(call, 0, 2, (-1, 1)), _shifted(call, 3, 5, (-1,)))
     a, b = _reshaped(call.constants(1, "a_scale"), (-1, 1)), _reshaped(call.constants(4, "b_scale"), (-1,))
-    return _rescaled(call, acc, (a, b), (6, 7))
+    return _rescaled(call, acc, a, b)
 
 
 #: Operator name -> function; QONNX's under any of its domains.

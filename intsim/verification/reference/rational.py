@@ -13,8 +13,6 @@ import numpy as np
 
 from intsim.errors import IntsimError
 
-__all__ = ["SMALL", "as_fractions", "common_divisor", "each", "floats", "full_rank", "is_dyadic", "multiples"]
-
 #: Above this many entries an object array is not worth building; the float64 form of the tensor is used instead.
 SMALL = 1 << 17
 _SMALLEST = 2.0**-900

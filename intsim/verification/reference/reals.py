@@ -15,8 +15,6 @@ from typing import Any
 
 from intsim.errors import IntsimError
 
-__all__ = ["DIGITS", "Ends", "Number", "Real", "ends_of"]
-
 Ends = tuple[Fraction, Fraction]
 DIGITS = (30, 90, 300, 1000, 3000)
 """Numbers of digits that are tried, one after another."""
@@ -56,12 +54,7 @@ class Real:
 
     def __neg__(self) -> Real:
         """Mirrored."""
-
-        def at(digits: int) -> Ends:
-            low, high = self.at(digits)
-            return -high, -low
-
-        return Real(at)
+        return Real(lambda digits: (-self.at(digits)[1], -self.at(digits)[0]))
 
     def __sub__(self, other: Number | int) -> Real:
         """Difference."""

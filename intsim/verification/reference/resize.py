@@ -16,8 +16,6 @@ from intsim.verification.reference.contraction import matmul
 from intsim.verification.reference.rational import each
 from intsim.verification.reference.tensor import EXACT, Tensor, constant, grid, move
 
-__all__ = ["RESIZING"]
-
 _HALF = Fraction(1, 2)
 
 _NEAREST: dict[str, Callable[[Fraction], int]] = {
@@ -46,13 +44,13 @@ def _position(mode: str, k: int, scale: Fraction, before: int, after: int) -> Fr
 
 def _lengths(call: Call, x: Tensor) -> tuple[list[int], list[Fraction]]:
     """Output length and exact scale of every axis."""
-    rank = len(x.shape)
+    rank, sizes = len(x.shape), None
     if call.op == "Upsample" or call.opset < 11:
-        factors, sizes = (call.attrs["scales"] if "scales" in call.attrs else call.tensor(1).fractions()), None
+        factors = call.attrs["scales"] if "scales" in call.attrs else call.tensor(1).fractions()
     else:
-        given = [call.optional(i) for i in (2, 3)]
-        factors = given[0].fractions() if given[0] is not None and given[0].size else None
-        sizes = given[1].whole("sizes") if given[1] is not None and given[1].size else None
+        scales_given, sizes_given = call.optional(2), call.optional(3)
+        factors = scales_given.fractions() if scales_given is not None and scales_given.size else None
+        sizes = sizes_given.whole("sizes") if sizes_given is not None and sizes_given.size else None
     axes = [a % rank for a in call.attr("axes", range(rank))]
     if call.attr("keep_aspect_ratio_policy", "stretch") != "stretch":
         raise IntsimError("keep_aspect_ratio_policy is not evaluated")
@@ -107,10 +105,7 @@ def resize(call: Call) -> Tensor:
             raise IntsimError("ONNX does not say how interpolated integers are rounded")
         else:
             last = move([x], lambda a, axis=axis: np.moveaxis(a, axis, -1))
-            rows = move([last], lambda a: a.reshape(-1, a.shape[-1]))
-            out = matmul(rows, _weights(positions, before))
-            shape = (*last.shape[:-1], after)
-            x = move([out], lambda a, shape=shape, axis=axis: np.moveaxis(a.reshape(shape), -1, axis))
+            x = move([matmul(last, _weights(positions, before))], lambda a, axis=axis: np.moveaxis(a, -1, axis))
     return x
 
 

@@ -14,12 +14,11 @@ import numpy as np
 
 from intsim.errors import IntsimError
 from intsim.verification.reference.arithmetic import add, divide, multiply, subtract
-from intsim.verification.reference.call import Call
+from intsim.verification.reference.call import Call, row_axes
 from intsim.verification.reference.contraction import reduce_sum
+from intsim.verification.reference.functions import exact_root
 from intsim.verification.reference.reals import Ends, Number, Real
-from intsim.verification.reference.tensor import ROUNDOFF, Tensor, constant, exact_number, inexact
-
-__all__ = ["layer_normalization", "normalized", "root", "softmax"]
+from intsim.verification.reference.tensor import ROUNDOFF, Tensor, constant, inexact
 
 # numpy's exp in float64 is off by less than this share of its result
 _EXP = 2.0**-49
@@ -27,24 +26,15 @@ _EXP = 2.0**-49
 _TINY = 1e-290
 
 
-def softmax_axes(call: Call, rank: int) -> tuple[int, ...]:
-    """The axes of one row: `axis`, or before opset 13 all from `axis` on."""
-    old = call.opset < 13
-    axis = int(call.attr("axis", 1 if old else -1))
-    if not -rank <= axis < max(rank, 1):
-        raise IntsimError(f"axis {axis} is outside of {rank} axes")
-    return tuple(range(axis % rank, rank)) if old else (axis % rank,)
-
-
 def softmax(call: Call) -> Tensor:
     """exp(x_i) / sum of exp(x_j) over a row, within a bound."""
     x = call.tensor(0)
-    axes = softmax_axes(call, len(x.shape))
+    axes = row_axes(call, len(x.shape))
     count = math.prod(x.shape[a] for a in axes)
-    v, e = x.approx()
+    v, e = x.bounded()
     with np.errstate(under="ignore", over="ignore"):
         z = v - v.max(axis=axes, keepdims=True)
-        moved = ROUNDOFF * np.abs(z) + (0.0 if e is None else e)
+        moved = ROUNDOFF * np.abs(z) + e
         w = np.exp(z)
         p = w / w.sum(axis=axes, keepdims=True)
         # exp(d) - 1 < 1.01 d up to 0.01; the total moves by no more than its farthest moved term
@@ -91,36 +81,19 @@ def _share(row: list[Fraction], i: int) -> Number:
 
 def root(x: Tensor) -> Tensor:
     """The square root; no number may be below zero. Where float64 can't tell, its element does."""
-    v, e = x.approx()
-    least = v if e is None else v - e
-    if ((v if e is None else v + e) < 0).any():
+    v, e = x.bounded()
+    if (v + e < 0).any():
         raise IntsimError("the square root of a negative number")
-    r, floor = np.sqrt(np.maximum(v, _TINY)), np.sqrt(np.maximum(least, 0.0))
-    error = np.where(least > _TINY, ROUNDOFF * r, math.inf)
-    if e is not None:
-        error = error + e / (r + floor) * (1 + 1e-6)
+    r, floor = np.sqrt(np.maximum(v, _TINY)), np.sqrt(np.maximum(v - e, 0.0))
+    error = np.where(v - e > _TINY, ROUNDOFF * r, math.inf) + e / (r + floor) * (1 + 1e-6)
 
     def element(i: int) -> Any:
-        return _root(x.fraction(i))
+        radicand = _rational(x.fraction(i))
+        if radicand < 0:
+            raise IntsimError("the square root of a negative number")
+        return exact_root(radicand)
 
     return inexact(r, error, element)
-
-
-def _root(x: Number) -> Number:
-    """Exact of a square."""
-    x = _rational(x)
-    if x < 0:
-        raise IntsimError("the square root of a negative number")
-    p, q = math.isqrt(x.numerator), math.isqrt(x.denominator)
-    if p * p == x.numerator and q * q == x.denominator:
-        return Fraction(p, q)
-
-    def at(digits: int) -> Ends:
-        shift = max(0, math.ceil(digits * math.log2(10)) + q.bit_length() - p.bit_length() + 2)
-        low = math.isqrt((x.numerator << 2 * shift) // x.denominator)
-        return Fraction(low, 1 << shift), Fraction(low + 1, 1 << shift)
-
-    return Real(at)
 
 
 def normalized(x: Tensor, axes: tuple[int, ...], epsilon: Fraction) -> Tensor:
@@ -139,8 +112,7 @@ def layer_normalization(call: Call) -> Tensor:
     axis = int(call.attr("axis", -1))
     if not -rank <= axis < rank:
         raise IntsimError(f"axis {axis} is outside of {rank} axes")
-    epsilon = exact_number(float(np.float32(call.attr("epsilon", 1e-5))))
-    out = normalized(x, tuple(range(axis % rank, rank)), epsilon)
+    out = normalized(x, tuple(range(axis % rank, rank)), call.real("epsilon", 1e-5))
     scale, bias = call.optional(1), call.optional(2)
     for factor, f in ((scale, multiply), (bias, add)):
         if factor is None:

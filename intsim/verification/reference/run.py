@@ -12,8 +12,6 @@ from intsim.errors import IntsimError
 from intsim.verification.reference.quantize import Quantized
 from intsim.verification.reference.tensor import Tensor
 
-__all__ = ["ReferenceRun"]
-
 T = TypeVar("T")
 
 
@@ -71,8 +69,8 @@ class ReferenceRun:
 
     def error(self, name: str) -> np.ndarray:
         """The absolute error bound of `value`, element by element; inf after an operator without an exact form."""
-        v, e = self._tensor(name).approx()
-        return np.zeros(v.shape) if e is None else np.array(e)
+        v, e = self._tensor(name).bounded()
+        return np.array(np.broadcast_to(e, v.shape))
 
     def exact(self, name: str, index: int | tuple[int, ...]) -> Fraction:
         """One element (flat or full index) as the rational that it is."""

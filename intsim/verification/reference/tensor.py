@@ -14,7 +14,7 @@ Whether a rounding decision needs the exact element is for the quantizer to say;
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -31,19 +31,6 @@ from intsim.verification.reference.rational import (
     is_dyadic,
     multiples,
 )
-
-__all__ = [
-    "EXACT",
-    "ROUNDOFF",
-    "Tensor",
-    "constant",
-    "exact_number",
-    "from_array",
-    "grid",
-    "inexact",
-    "move",
-    "uniform",
-]
 
 #: Integers up to here are exact in float64.
 EXACT = 2.0**53
@@ -112,6 +99,11 @@ class Tensor:
             return value, None
         return value, np.abs(value) * (1.01 * ROUNDOFF)
 
+    def bounded(self) -> tuple[np.ndarray, np.ndarray]:
+        """The same; a single bound of 0 where all is exact."""
+        v, e = self.approx()
+        return v, np.zeros(()) if e is None else e
+
     def fraction(self, i: int) -> Fraction:
         """Element `i` (flat, C order) as an exact rational."""
         if self.poison:
@@ -134,16 +126,18 @@ class Tensor:
         kept = tuple(0 if d == 1 else k for k, d in zip(own, self.shape, strict=True))
         return self.fraction(int(np.ravel_multi_index(kept, self.shape)) if kept else 0)
 
+    def along(self, axes: Sequence[int], where: Index) -> Iterator[Fraction]:
+        """The elements at an index whose entries for `axes` are 0, and those behind it along these axes."""
+        for step in np.ndindex(*(n if a in axes else 1 for a, n in enumerate(self.shape))):
+            yield self.at(tuple(w + k for w, k in zip(where, step, strict=True)))
+
     def fractions(self) -> np.ndarray:
         """All elements as an object array of exact rationals; for small tensors (scales, bounds, weights)."""
         if self.n is not None and self.s is not None:
             return np.asarray(each(lambda n, s: int(n) * s, self.n.astype(object), self.s), object).reshape(self.shape)
         if self.e is None and self.v is not None:
             return as_fractions(self.v)
-        out = np.empty(self.shape, object)
-        for i in range(self.size):
-            out[np.unravel_index(i, self.shape)] = self.fraction(i)
-        return out
+        return each(self.fraction, np.arange(self.size).reshape(self.shape))
 
     def whole(self, what: str) -> np.ndarray:
         """All elements as int64; raises IntsimError where `what` isn't made of integers known exactly."""
@@ -188,9 +182,7 @@ def from_array(array: np.ndarray, what: str) -> Tensor:
     if array.dtype.kind in "iu":
         if array.dtype.kind == "u" and array.size and array.max() > np.uint64(2**63 - 1):
             raise IntsimError(f"{what} holds integers beyond int64")
-        whole = array.astype(np.int64)
-        top = float(max(abs(int(whole.max())), abs(int(whole.min())))) if whole.size else 0.0
-        return replace(grid(whole, Fraction(1), top, "i"), type=array.dtype.name)
+        return replace(grid(array.astype(np.int64), Fraction(1), kind="i"), type=array.dtype.name)
     v = array.astype(np.float64)
     size = np.abs(v)
     if not np.isfinite(v).all():
@@ -218,11 +210,22 @@ def constant(values: np.ndarray | Fraction, kind: str = "f") -> Tensor:
     return grid(each(lambda f: (f > 0) - (f < 0), values).astype(np.float32), each(abs, values), 1.0, kind)
 
 
+def zero_like(x: Tensor) -> Tensor:
+    """One zero of the same scale as x where x has a single one, so that the scale stays single."""
+    scale = x.s.reshape(()) if x.s is not None and x.s.size == 1 else Fraction(0)
+    return grid(np.zeros((), np.float32), scale, 0.0, x.kind)
+
+
 def exact_number(value: float) -> Fraction:
     """The float of an attribute as the rational that it is."""
     if not math.isfinite(value):
         raise IntsimError(f"{value} is not a finite number")
     return Fraction(value)
+
+
+def position(i: int, shape: Index) -> Index:
+    """The full index of a flat one."""
+    return tuple(int(k) for k in np.unravel_index(i, shape))
 
 
 def _compressed(index: np.ndarray) -> np.ndarray:
@@ -240,16 +243,16 @@ def move(tensors: list[Tensor], f: Callable[..., np.ndarray]) -> Tensor:
 
     Exact, whatever the scales are. `f` runs on the values and, where scales differ, on index arrays too.
     """
-    return replace(_moved(tensors, f), type=tensors[0].type)
+    return replace(_moved(tensors, f), kind=tensors[0].kind, type=tensors[0].type)
+
+
+def _numbered(shapes: Sequence[Index]) -> list[np.ndarray]:
+    """An array of each shape; all elements count on, from 0."""
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    return [np.arange(end - math.prod(shape), end).reshape(shape) for end, shape in zip(ends, shapes, strict=True)]
 
 
 def _moved(tensors: list[Tensor], f: Callable[..., np.ndarray]) -> Tensor:
-    kind = tensors[0].kind
-
-    def sources() -> np.ndarray:
-        offsets = np.cumsum([0] + [t.size for t in tensors])
-        return f(*(np.arange(t.size).reshape(t.shape) + o for t, o in zip(tensors, offsets, strict=False)))
-
     if all(t.on_grid for t in tensors):
         n = np.asarray(f(*(t.n for t in tensors)))
         bound = max(t.bound for t in tensors)
@@ -257,13 +260,11 @@ def _moved(tensors: list[Tensor], f: Callable[..., np.ndarray]) -> Tensor:
             raise IntsimError("integers beyond 2^53 meet floats")
         scales = [t.integers()[1] for t in tensors]
         if all(s.size == 1 for s in scales) and len({s.item() for s in scales}) == 1:
-            return grid(n, scales[0].reshape((1,) * n.ndim), bound, kind)
-        offsets = np.cumsum([0] + [s.size for s in scales])
-        marks = [np.arange(s.size).reshape(s.shape) + o for s, o in zip(scales, offsets, strict=False)]
-        shapes = [np.broadcast_to(m, t.shape) for m, t in zip(marks, tensors, strict=True)]
+            return grid(n, scales[0].reshape((1,) * n.ndim), bound)
+        marks = zip(_numbered([s.shape for s in scales]), tensors, strict=True)
         table = np.concatenate([s.ravel() for s in scales])
-        index = _compressed(np.asarray(f(*shapes)))
-        return grid(n, table[index].reshape(index.shape), bound, kind)
+        index = _compressed(np.asarray(f(*(np.broadcast_to(m, t.shape) for m, t in marks))))
+        return grid(n, table[index].reshape(index.shape), bound)
     parts = [t.approx() for t in tensors]
     v = np.asarray(f(*(v for v, _ in parts)))
     e = None
@@ -274,12 +275,12 @@ def _moved(tensors: list[Tensor], f: Callable[..., np.ndarray]) -> Tensor:
 
     def element(i: int) -> Fraction:
         if not origin:
-            origin.append(np.ravel(sources()))
+            origin.append(np.ravel(f(*_numbered([t.shape for t in tensors]))))
         source = int(origin[0][i])
         which = int(np.searchsorted(ends, source, side="right"))
         return tensors[which].fraction(source - int(ends[which]) + tensors[which].size)
 
-    return inexact(v, e, element, kind)
+    return inexact(v, e, element)
 
 
 def uniform(t: Tensor, axes: tuple[int, ...]) -> Tensor | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import decimal
 import math
+from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
@@ -15,22 +16,16 @@ from functools import lru_cache
 from intsim.errors import IntsimError
 from intsim.verification.reference.reals import Ends
 
-__all__ = ["cosine", "erf", "exp", "log", "pi", "sigmoid", "sine", "softplus", "sqrt", "tanh"]
-
 _NONE, _ONE = Fraction(0), Fraction(1)
 _FARTHEST = 10**5
 
 
-def _context(digits: int) -> decimal.Context:
-    return decimal.Context(prec=digits, Emin=-(10**12), Emax=10**12, rounding=decimal.ROUND_HALF_EVEN)
-
-
-def _decimals(x: Fraction, context: decimal.Context) -> tuple[Decimal, Decimal]:
-    """Neighbours of x in the context, below and above; equal where x is a decimal."""
-    q = context.divide(Decimal(x.numerator), Decimal(x.denominator))
-    if Fraction(q) == x:
-        return q, q
-    return context.next_minus(q), context.next_plus(q)
+def _enclosed(f: Callable[[decimal.Context, Decimal], Decimal], x: Fraction, digits: int) -> Ends:
+    """A growing function that `decimal` rounds correctly, of the decimals on both sides of x, or of x if it is one."""
+    c = decimal.Context(prec=digits, Emin=-(10**12), Emax=10**12, rounding=decimal.ROUND_HALF_EVEN)
+    q = c.divide(Decimal(x.numerator), Decimal(x.denominator))
+    low, high = (q, q) if Fraction(q) == x else (c.next_minus(q), c.next_plus(q))
+    return Fraction(c.next_minus(f(c, low))), Fraction(c.next_plus(f(c, high)))
 
 
 def exp(x: Fraction, digits: int) -> Ends:
@@ -41,9 +36,7 @@ def exp(x: Fraction, digits: int) -> Ends:
         raise IntsimError(f"exp beyond {_FARTHEST} is not evaluated")
     if x < -_FARTHEST:
         return _NONE, Fraction(1, 10**40000)
-    c = _context(digits + 5 + len(str(abs(math.floor(x)))))
-    low, high = _decimals(x, c)
-    return Fraction(c.next_minus(c.exp(low))), Fraction(c.next_plus(c.exp(high)))
+    return _enclosed(decimal.Context.exp, x, digits + 5 + len(str(abs(math.floor(x)))))
 
 
 def log(x: Fraction, digits: int) -> Ends:
@@ -52,9 +45,7 @@ def log(x: Fraction, digits: int) -> Ends:
         raise IntsimError(f"the logarithm of {float(x):.6g} is no real number")
     if x == 1:
         return _NONE, _NONE
-    c = _context(digits + 5)
-    low, high = _decimals(x, c)
-    return Fraction(c.next_minus(c.ln(low))), Fraction(c.next_plus(c.ln(high)))
+    return _enclosed(decimal.Context.ln, x, digits + 5)
 
 
 def sqrt(x: Fraction, digits: int) -> Ends:
@@ -64,9 +55,7 @@ def sqrt(x: Fraction, digits: int) -> Ends:
     p, q = math.isqrt(x.numerator), math.isqrt(x.denominator)
     if p * p == x.numerator and q * q == x.denominator:
         return Fraction(p, q), Fraction(p, q)
-    c = _context(digits + 5)
-    low, high = _decimals(x, c)
-    return Fraction(c.next_minus(c.sqrt(low))), Fraction(c.next_plus(c.sqrt(high)))
+    return _enclosed(decimal.Context.sqrt, x, digits + 5)
 
 
 def sigmoid(x: Fraction, digits: int) -> Ends:
@@ -87,10 +76,8 @@ def tanh(x: Fraction, digits: int) -> Ends:
 def softplus(x: Fraction, digits: int) -> Ends:
     """log(1 + e^x) = max(x, 0) + log(1 + e^-|x|)."""
     low, high = exp(-abs(x), digits)
-    if high < Fraction(1, 10**digits):
-        least, most = low - low * low, high
-    else:
-        least, most = log(1 + low, digits)[0], log(1 + high, digits)[1]
+    small = high < Fraction(1, 10**digits)
+    least, most = (low - low * low, high) if small else (log(1 + low, digits)[0], log(1 + high, digits)[1])
     return max(x, _NONE) + least, max(x, _NONE) + most
 
 
@@ -138,10 +125,9 @@ def erf(x: Fraction, digits: int) -> Ends:
     if square > 700:
         slack = Fraction(lost * 4 * (3 ** math.ceil(square) + 4), unit)
     middle = Fraction(total, unit)
-    root = [sqrt(p, digits + 5) for p in pi(digits + 5)]
-    sides = [2 * (middle - slack) / root[1][1], 2 * (middle - slack) / root[0][0]]
-    tops = [2 * (middle + slack) / root[1][1], 2 * (middle + slack) / root[0][0]]
-    return min(sides), min(max(tops), _ONE)
+    low, high = pi(digits + 5)
+    roots = sqrt(low, digits + 5)[0], sqrt(high, digits + 5)[1]
+    return min(2 * (middle - slack) / r for r in roots), min(max(2 * (middle + slack) / r for r in roots), _ONE)
 
 
 def _erf_near_one(x: Fraction, square: Fraction, digits: int) -> Ends:
@@ -174,6 +160,5 @@ def cosine(x: Fraction, digits: int) -> Ends:
     """sin(x + pi / 2); 1 at zero."""
     if x == 0:
         return _ONE, _ONE
-    ends = [sine(x + p / 2, digits) for p in pi(digits + 2)]
-    width = pi(digits + 2)[1] - pi(digits + 2)[0]
-    return ends[0][0] - width, ends[1][1] + width
+    low, high = pi(digits + 2)
+    return sine(x + low / 2, digits)[0] - (high - low), sine(x + high / 2, digits)[1] + (high - low)
