@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -271,8 +271,3 @@ def _node_from(position: int, document: dict[str, Any], arrays: dict[str, IntArr
 def without_module(layer: dict[str, Any]) -> dict[str, Any]:
     """JSON of a layer without the keys of `Node.origin` that are None: the file names no module."""
     return {k: v for k, v in layer.items() if v is not None or k not in ("node", "module", "source")}
-
-
-def renamed(tensor: Tensor, name: str, **changes: Any) -> Tensor:
-    """Copy of a description under another name, with changes."""
-    return replace(tensor, name=name, **changes)

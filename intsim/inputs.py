@@ -29,7 +29,7 @@ def draw(model: Model, seed: int) -> dict[str, NDArray[Any]]:
     A float input that reaches its quantizer only through other operators is uniform in -1..1. Floats are float32.
     """
     rng = np.random.default_rng(seed)
-    ranges = {b.host: (b, model.graph.tensors[b.tensor]) for b in model.lowered.boundaries}
+    ranges = {b.host: (b.quantizer, model.graph.tensors[b.tensor]) for b in model.lowered.boundaries}
     out: dict[str, NDArray[Any]] = {}
     for name, (shape, element) in model.lowered.source.inputs.items():
         if element in ONNX_INTEGERS and name in model.graph.tensors:
@@ -37,8 +37,8 @@ def draw(model: Model, seed: int) -> dict[str, NDArray[Any]]:
             low, high = max(info.low, -(1 << 31)), min(info.high, (1 << 31) - 1)
             out[name] = rng.integers(low, high, size=shape, endpoint=True)
         elif name in ranges and ranges[name][0].scale.size == 1 and not ranges[name][0].bipolar:
-            boundary, info = ranges[name]
-            scale, offset = float(boundary.scale.reshape(-1)[0]), float(info.offset.reshape(-1)[0])
+            quantizer, info = ranges[name]
+            scale, offset = float(quantizer.scale.reshape(-1)[0]), float(info.offset.reshape(-1)[0])
             span = (info.high - info.low) * scale
             edges = info.low * scale + offset - 0.05 * span, info.high * scale + offset + 0.05 * span
             out[name] = rng.uniform(*edges, size=shape).astype(np.float32)

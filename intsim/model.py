@@ -122,8 +122,8 @@ class Model(Shown):
             value = self.lowered.outputs[name]
             array = ends[name] if isinstance(value, Expr) else host[name]
             dtype = onnx.helper.tensor_dtype_to_np_dtype(element) if element else np.dtype(np.float32)
-            if isinstance(value, Expr) and len(value.terms) == 1 and not value.steps:
-                codes[name] = run.tensors[value.terms[0][0]]
+            if isinstance(value, Expr) and value.linear:
+                codes[name] = run.tensors[value.tensor]
             outputs[name] = self._fitting(name, array, dtype) if element in ONNX_INTEGERS else array.astype(dtype)
         for name, end in self.lowered.ends.items():
             if len(end.terms) == 1:
@@ -159,12 +159,10 @@ class Model(Shown):
 
 def quantize_boundary(boundary: Boundary, value: NDArray[Any]) -> NDArray[Any]:
     """Integer codes of a host value, decided exactly from its float64; uint8 or int8 if the range allows."""
-    if boundary.bipolar:
-        codes = quantize_constant(value, boundary.scale, boundary.before, 0, "floor", -1, 0)
-        return np.where(codes >= 0, 1, -1).astype(np.int64)
-    b = boundary
-    kind = np.uint8 if b.low >= 0 and b.high <= 255 else np.int8 if b.low >= -128 and b.high <= 127 else np.int64
-    return quantize_constant(value, b.scale, b.before, b.after, b.rounding, b.low, b.high, kind).reshape(value.shape)
+    assert boundary.quantizer.bounds is not None
+    low, high = boundary.quantizer.bounds
+    kind = np.uint8 if low >= 0 and high <= 255 else np.int8 if low >= -128 and high <= 127 else np.int64
+    return quantize_constant(value, boundary.quantizer, kind).reshape(value.shape)
 
 
 def load(

@@ -9,7 +9,7 @@ import numpy as np
 
 from intsim.frontend.bias import split
 from intsim.frontend.context import Context
-from intsim.frontend.expression import Expr, compress, scalar, spread
+from intsim.frontend.expression import ZERO, Expr, compress, scalar, spread
 from intsim.frontend.weights import Weights, type_json
 from intsim.graph import IntArray, Rationals, rationals
 
@@ -43,13 +43,11 @@ def accumulate(
     scale = compress(x_scale * w.scale)
     arrays: dict[str, IntArray] = {"weight": w.codes}
     if w.zero.any():
-        axes = [1] * w.codes.ndim
-        if w.zero.size > 1:
-            axes[out.weight_axis] = -1
-        arrays["weight_zero"] = w.zero.reshape(axes) if w.zero.size > 1 else w.zero.reshape(())
+        axes = [-1 if axis == out.weight_axis else 1 for axis in range(w.codes.ndim)]
+        arrays["weight_zero"] = w.zero.reshape(axes if w.zero.size > 1 else ())
     channels = [1] * out.rank
     channels[out.axis] = -1
-    offset = rationals(0).reshape((1,) * out.rank)
+    offset = spread(ZERO, out.rank)
     if bias is not None:
         count = w.codes.shape[out.weight_axis]
         codes, rest = split(*(np.broadcast_to(v.reshape(-1), (count,)) for v in (bias, scale)))
@@ -64,15 +62,12 @@ def accumulate(
 
 def _activation(context: Context, x: Expr, repeat: int) -> tuple[str, Rationals, int]:
     """The activation as one tensor, its scale (one, or for a depthwise layer one an output channel), its zero point."""
-    scale = x.terms[0][1]
-    single = len(x.terms) == 1 and not x.steps
-    if repeat and scale.size > 1 and single and _by_channel(np.broadcast_shapes(scale.shape, x.offset.shape)):
+    if repeat and x.linear and x.scale.size > 1 and _by_channel(np.broadcast_shapes(x.scale.shape, x.offset.shape)):
         settled = context.settle(x, per_cell=True)
-        own = settled.terms[0][1]
-        zero = scalar(compress(-settled.offset / own))
+        zero = scalar(compress(-settled.offset / settled.scale))
         if zero is not None:
-            by_channel = np.broadcast_to(own.reshape(-1), (x.shape[1],))  # settling may have made all scales one
-            return settled.terms[0][0], np.repeat(by_channel, repeat), int(zero)
+            by_channel = np.broadcast_to(settled.scale.reshape(-1), (x.shape[1],))  # settling may have made all one
+            return settled.tensor, np.repeat(by_channel, repeat), int(zero)
     tensor, only, point = context.operand(x)
     return tensor, rationals([only]), point
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from intsim.arithmetic.rounding import Rounding, round_fraction
 from intsim.frontend.context import Context, Refused, compress_index
-from intsim.frontend.expression import Const, Expr, Fixed, compress, spread
+from intsim.frontend.expression import Const, Expr, Fixed, Value, compress, spread
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import MACS
 from intsim.graph import LIMIT, IntArray, Node, Rationals, rationals
@@ -44,34 +44,33 @@ def split(constant: Rationals, scale: Rationals) -> tuple[IntArray, Rationals]:
     return codes, np.asarray(constant - rationals(codes) * scale, dtype=object)
 
 
-def added(context: Context, node: Operation, position: int, value: Expr) -> Expr:
+def added(context: Context, node: Operation, position: int, value: Value) -> Value:
     """`value`, the sum of the node's input at `position` and a constant, with the constant in the accumulator.
 
     As it is where the input is not the result of a multiply-accumulate that nobody else reads, or where the constant is
     not one value a channel: then the requantizer adds it.
     """
-    if not _is_product(context, node.inputs[position]) or len(value.terms) != 1 or value.steps:
+    if not isinstance(value, Expr) or not value.linear or not _is_product(context, node.inputs[position]):
         return value
-    name, scale = value.terms[0]
-    way = _way_back(context, name)
-    if way is None or not _same_but_leading(context.graph.tensors[name].shape, value.shape):
+    way = _way_back(context, value.tensor)
+    if way is None or not _same_but_leading(context.graph.tensors[value.tensor].shape, value.shape):
         return value
-    channels = _channels(context, way[0])
+    channels = context.graph.tensors[way[0].output].shape[_channel_axis(way[0])]
     channel_of = _channel_of(context, way, value.shape)
-    scales, offsets = (_by_channel(p, channel_of[-1], channels) for p in (scale, value.offset))
+    scales, offsets = (_by_channel(p, channel_of[-1], channels) for p in (value.scale, value.offset))
     if scales is None or offsets is None or any(s == 0 for s in scales):
         return value
     before = way[0].arrays.get("bias", np.zeros(1, np.int64))
     codes, rest = split(np.asarray(offsets + rationals(before) * scales, dtype=object), scales)
     if codes.any() or before.any():
         _give_bias(context, way, codes)
-    for node_, channels_at in zip(way, channel_of, strict=False):
+    for step, channels_at in zip(way, channel_of, strict=False):
         # what the integers mean: the sum as the layer makes it, without the sign and factor of what came behind
-        own = context.graph.tensors[node_.output]
+        own = context.graph.tensors[step.output]
         given = _by_channel(spread(own.scale, len(own.shape)), channels_at, channels)
         if given is not None:
             left = np.asarray(rest * given / scales, dtype=object)
-            context.describe(node_.output, own.scale, compress_index(left, channels_at))
+            context.describe(step.output, own.scale, compress_index(left, channels_at))
     return replace(value, offset=compress_index(rest, channel_of[-1]))
 
 
@@ -79,10 +78,6 @@ def _same_but_leading(shape: tuple[int, ...], grown: tuple[int, ...]) -> bool:
     """Whether two shapes differ by leading axes of one element at most."""
     more = len(grown) - len(shape)
     return more >= 0 and grown[more:] == shape and all(s == 1 for s in grown[:more])
-
-
-def _channels(context: Context, node: Node) -> int:
-    return context.graph.tensors[node.output].shape[_channel_axis(node)]
 
 
 def _channel_axis(node: Node) -> int:
@@ -132,24 +127,26 @@ def belongs(context: Context, node: Operation) -> bool:
 
     Such a node is integer even where no quantizer follows.
     """
+    side = _only_side(context, node)
+    return side is not None and isinstance(context.values.get(side), Expr) and _is_product(context, side)
+
+
+def _only_side(context: Context, node: Operation) -> str | None:
+    """What a node hands on, moved or with constants added; None if it does anything else."""
     sides = [n for n in node.inputs if n and not isinstance(context.values.get(n), Const | Fixed)]
-    if node.op not in (*SUMS, *SAME_NUMBERS) or len(sides) != 1:
-        return False
-    return isinstance(context.values.get(sides[0]), Expr) and _is_product(context, sides[0])
+    return sides[0] if node.op in (*SUMS, *SAME_NUMBERS) and len(sides) == 1 else None
 
 
 def _is_product(context: Context, name: str) -> bool:
     """Whether an ONNX tensor is a multiply-accumulate's result, moved or with a constant added, that one node reads."""
     for _ in range(MOST_BETWEEN):
-        maker = context.makers.get(name)
-        if maker is None or context.readers.get(name, 0) != 1:
+        maker = context.model.makers.get(name)
+        if maker is None or len(context.model.readers.get(name, ())) != 1 or name in context.model.outputs:
             return False
-        if maker.op in MACS:
-            return True
-        sides = [n for n in maker.inputs if n and not isinstance(context.values.get(n), Const | Fixed)]
-        if maker.op not in (*SUMS, *SAME_NUMBERS) or len(sides) != 1:
-            return False
-        name = sides[0]
+        side = _only_side(context, maker)
+        if maker.op in MACS or side is None:
+            return maker.op in MACS
+        name = side
     return False
 
 

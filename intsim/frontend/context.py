@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, TypeVar
@@ -11,16 +10,21 @@ from typing import Any, TypeVar
 import numpy as np
 
 from intsim.arithmetic.integers import IntegerType
+from intsim.arithmetic.rounding import round_fraction
 from intsim.errors import IntsimError
 from intsim.frontend.expression import (
+    ONE,
+    ZERO,
     Const,
     Expr,
     Fixed,
+    Resolved,
     Shape,
     Step,
     Value,
     common_grid,
     compress,
+    narrow,
     resolve,
     scalar,
     spread,
@@ -30,9 +34,10 @@ from intsim.graph import LIMIT, IntArray, IntegerGraph, Node, Rationals, Tensor,
 from intsim.ops import OPS
 from intsim.ops.pieces import pieces_json
 
-ZERO, ONE = rationals(0), rationals(1)
-M = TypeVar("M", bound=Expr | Fixed)
-"""Integers that data movement keeps what they are: expressions or constants."""
+Meaning = tuple[Rationals, Rationals]
+"""Scale and offset of integers."""
+M = TypeVar("M", bound=Const | Fixed | Expr)
+"""What data movement keeps what it is: constants, integers as constants, or expressions."""
 
 
 class Refused(IntsimError):  # noqa: N818 - it says what happened to a node
@@ -40,18 +45,44 @@ class Refused(IntsimError):  # noqa: N818 - it says what happened to a node
 
 
 @dataclass(frozen=True)
-class Boundary:
-    """How a host value becomes an integer input: `clip(round(x / scale + before) + after)` or, bipolar, its sign."""
+class Quantizer:
+    """`clip(round(x / scale + before) + after)` to `bounds`, if any; or, `bipolar`, 1 where that is 0 or more, else -1.
 
-    tensor: str
-    host: str
+    `kind` is the type of the codes, None if it is only their range.
+    """
+
     scale: Rationals
     before: Rationals
     after: int
     rounding: str
-    low: int
-    high: int
+    bounds: tuple[int, int] | None = None
+    kind: IntegerType | None = None
     bipolar: bool = False
+
+    @property
+    def meaning(self) -> Meaning:
+        """A code stands for `(code - before - after) * scale`."""
+        return self.scale, np.asarray(-(self.before + self.after) * self.scale, dtype=object)
+
+    def line(self, rank: int) -> Meaning:
+        """Factor and summand of `x / scale + before`, for a tensor of `rank` axes."""
+        return spread(1 / self.scale, rank), spread(self.before, rank)
+
+    def code(self, y: Fraction) -> int:
+        """The code where `x / scale + before` is y."""
+        if self.bipolar:
+            return 1 if y >= 0 else -1
+        code = round_fraction(y, self.rounding) + self.after
+        return code if self.bounds is None else min(max(code, self.bounds[0]), self.bounds[1])
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """How the tensor `host` of the host becomes the integer input `tensor`."""
+
+    tensor: str
+    host: str
+    quantizer: Quantizer
     source: str = ""
     module: str | None = None
     label: str = ""
@@ -79,14 +110,12 @@ class Context:
     host_shape: Callable[[str], Shape] = lambda name: ()
     types: dict[str, int] = field(default_factory=dict)
     positions: dict[str, int] = field(default_factory=dict)
-    makers: dict[str, Operation] = field(init=False)
-    readers: Counter[str] = field(init=False)
 
-    def __post_init__(self) -> None:
-        """Which operation makes each ONNX tensor, and how many operations and outputs of the file read it."""
-        operations = self.model.operations
-        self.makers = {o: op for op in operations for o in op.outputs}
-        self.readers = Counter([*(n for op in operations for n in op.inputs), *self.model.outputs])
+    @property
+    def source(self) -> Operation:
+        """The node that is lowered."""
+        assert self.current is not None
+        return self.current
 
     def value(self, name: str) -> Value:
         """What an ONNX tensor is."""
@@ -121,8 +150,7 @@ class Context:
         stem: str | None = None,
     ) -> Expr:
         """Append an integer node and return the expression of its output."""
-        source = self.current
-        assert source is not None
+        source = self.source
         name = self.fresh(stem or (source.outputs[0] if source.outputs else source.name))
         node = Node(
             op, name, tuple(inputs), name, attributes or {}, arrays or {}, source.name, source.op, source.module
@@ -143,6 +171,41 @@ class Context:
         self.graph.add(node, Tensor(name, tuple(shape), low, high, scale, offset, kind, onnx))
         return Expr(tuple(shape), ((name, spread(scale, len(shape))),), spread(offset, len(shape)))
 
+    def emit_pieces(
+        self,
+        op: str,
+        value: Expr,
+        resolved: Resolved,
+        meaning: Meaning,
+        attributes: dict[str, Any] | None = None,
+        kind: IntegerType | None = None,
+        onnx: str | None = None,
+        stem: str | None = None,
+    ) -> Expr:
+        """Append a node of piecewise linear functions, one a cell, of the tensors of an expression."""
+        pieces = {"cells": list(resolved.cells), "pieces": pieces_json(resolved.pieces)}
+        arrays = coefficient_arrays(resolved.coefficients)
+        names = self.full_size([n for n, _ in value.terms], resolved.cells, value.shape)
+        return self.emit(op, names, *meaning, {**pieces, **(attributes or {})}, arrays, kind, onnx, stem)
+
+    def emit_table(
+        self,
+        tensor: str,
+        shape: Shape,
+        cells: Shape,
+        table: IntArray,
+        low: int,
+        functions: Iterable[str],
+        meaning: Meaning,
+        kind: IntegerType | None,
+        onnx: str | None = None,
+    ) -> Expr:
+        """Append tables of a tensor's codes from `low` on, a row for each cell; the result has `shape`."""
+        attributes = {"low": low, "cells": list(cells), "functions": list(functions)}
+        return self.emit(
+            "table", self.full_size([tensor], cells, shape), *meaning, attributes, {"table": table}, kind, onnx
+        )
+
     def producer(self, tensor: str) -> Node | None:
         """The integer node that makes a tensor; None for a graph input."""
         position = self.positions.get(tensor)
@@ -154,9 +217,7 @@ class Context:
 
     def move(self, value: M, op: str, attributes: dict[str, Any], arrays: dict[str, IntArray] | None = None) -> M:
         """Apply a data movement op with one input to a value, parameters included."""
-        source = self.current
-        assert source is not None
-        node = Node(op, source.name, ("x",), "y", attributes, arrays or {})
+        node = Node(op, self.source.name, ("x",), "y", attributes, arrays or {})
         shape = tuple(OPS[op].shape(node, value.shape))
         check_size(shape)
 
@@ -167,24 +228,22 @@ class Context:
             index = OPS[op].evaluate(node, np.broadcast_to(index, value.shape))
             return compress_index(parameter, index)
 
+        if isinstance(value, Const):
+            return Const(OPS[op].evaluate(node, value.array))  # type: ignore[return-value]
         if isinstance(value, Fixed):
             codes = OPS[op].evaluate(node, value.codes)
-            return Fixed(  # type: ignore[return-value]
-                codes,
-                moved(spread(value.scale, len(value.shape))),
-                moved(spread(value.offset, len(value.shape))),
-                value.type,
-            )
+            scale, offset = (moved(spread(v, len(value.shape))) for v in (value.scale, value.offset))
+            return Fixed(codes, scale, offset, value.type)  # type: ignore[return-value]
         terms = []
         for name, scale in value.terms:
             tensor = self.broadcast(name, value.shape)
             kind = self.graph.tensors[tensor].type
             expr = self.emit(op, [tensor], moved(scale), ZERO, attributes, arrays, kind)
-            terms.append((expr.terms[0][0], moved(scale)))
-        steps = tuple(Step(s.kind, tuple(None if v is None else moved(v) for v in s.values)) for s in value.steps)
-        if len(terms) == 1 and not steps:
-            self.describe(terms[0][0], terms[0][1], moved(value.offset))
-        return Expr(shape, tuple(terms), moved(value.offset), steps)  # type: ignore[return-value]
+            terms.append((expr.tensor, moved(scale)))
+        out = Expr(shape, tuple(terms), moved(value.offset), tuple(s.changed(moved) for s in value.steps))
+        if out.linear:
+            self.describe(out.tensor, out.scale, out.offset)
+        return out  # type: ignore[return-value]
 
     def describe(self, tensor: str, scale: Rationals, offset: Rationals) -> None:
         """Set what a tensor's integers mean."""
@@ -192,24 +251,21 @@ class Context:
 
     def broadcast(self, tensor: str, shape: Shape) -> str:
         """The tensor itself, or repeated along axes so that it has `shape`."""
-        if self.graph.tensors[tensor].shape == shape:
-            return tensor
         info = self.graph.tensors[tensor]
         if len(info.shape) < len(shape):
-            new = (1,) * (len(shape) - len(info.shape)) + info.shape
-            tensor = self.emit("reshape", [tensor], ZERO + 1, ZERO, {"shape": list(new)}, kind=info.type).terms[0][0]
+            grown = [*(1,) * (len(shape) - len(info.shape)), *info.shape]
+            tensor = self.emit("reshape", [tensor], ONE, ZERO, {"shape": grown}, kind=info.type).tensor
         for axis, size in enumerate(shape):
             if self.graph.tensors[tensor].shape[axis] != size:
                 index = {"index": np.zeros(size, np.int64)}
-                tensor = self.emit("gather", [tensor], ZERO + 1, ZERO, {"axis": axis}, index, info.type).terms[0][0]
+                tensor = self.emit("gather", [tensor], ONE, ZERO, {"axis": axis}, index, info.type).tensor
         return tensor
 
-    def full_size(self, expr: Expr, cells: Shape) -> list[str]:
-        """The expression's tensors, one of them repeated where broadcasting alone falls short of its shape."""
-        names = [n for n, _ in expr.terms]
-        if np.broadcast_shapes(cells, *(self.graph.tensors[n].shape for n in names)) != expr.shape:
-            names[0] = self.broadcast(names[0], expr.shape)
-        return names
+    def full_size(self, names: list[str], cells: Shape, shape: Shape) -> list[str]:
+        """The tensors, the first one repeated where broadcasting all with `cells` falls short of `shape`."""
+        if np.broadcast_shapes(cells, *(self.graph.tensors[n].shape for n in names)) == shape:
+            return names
+        return [self.broadcast(names[0], shape), *names[1:]]
 
     def settle(self, expr: Expr, per_cell: bool = False, growing: bool = False) -> Expr:
         """One integer tensor that carries the expression exactly: one term, no steps, offset a whole number of codes.
@@ -217,9 +273,9 @@ class Context:
         With `per_cell` the scale may differ from cell to cell; otherwise it is one rational for the whole tensor. It is
         never zero; with `growing` it is above zero, so that a larger integer means a larger number.
         """
-        if len(expr.terms) == 1 and not expr.steps:
-            scale, offset = expr.terms[0][1], expr.offset
-            same = self.graph.tensors[expr.terms[0][0]].shape == expr.shape
+        if expr.linear:
+            scale, offset = expr.scale, expr.offset
+            same = self.graph.tensors[expr.tensor].shape == expr.shape
             usable = all(s > 0 if growing else s != 0 for s in scale.reshape(-1))
             if same and usable and (per_cell or (scale.size == 1 and offset.size == 1)) and whole(offset, scale):
                 return expr
@@ -232,77 +288,40 @@ class Context:
             [(start, s / g, b / g) for start, s, b in cell] for cell, g in zip(resolved.pieces, grids, strict=True)
         ]
         scale = compress(rationals(grids).reshape(resolved.cells))
-        attributes = {"cells": list(resolved.cells), "pieces": pieces_json(pieces)}
-        arrays = coefficient_arrays(resolved.coefficients, self)
-        names = self.full_size(expr, resolved.cells)
-        source = self.current
-        assert source is not None
-        return self.emit("affine", names, scale, ZERO, attributes, arrays, stem=f"{source.outputs[0]}~exact")
+        stem = f"{self.source.outputs[0]}~exact"
+        return self.emit_pieces("affine", expr, replace(resolved, pieces=pieces), (scale, ZERO), stem=stem)
 
     def operand(self, value: Expr) -> tuple[str, Fraction, int]:
         """The value as one tensor with scalar scale and integer zero point: (tensor, scale, zero point)."""
         expr = self.settle(value)
-        scale, offset = scalar(expr.terms[0][1]), scalar(expr.offset)
+        scale, offset = scalar(expr.scale), scalar(expr.offset)
         assert scale is not None
         assert offset is not None
-        return expr.terms[0][0], scale, int(-offset / scale)
+        return expr.tensor, scale, int(-offset / scale)
 
-    def quantize(
-        self,
-        value: Expr,
-        scale: Rationals,
-        before: Rationals,
-        after: int,
-        rounding: str,
-        low: int | None,
-        high: int | None,
-        kind: IntegerType | None,
-        onnx: str | None,
-        meaning: tuple[Rationals, Rationals],
-        bipolar: bool = False,
-    ) -> Expr:
-        """Write a requantizer: `clip(round(value / scale + before) + after, low, high)`; `meaning`: scale, offset."""
+    def quantize(self, value: Expr, q: Quantizer, onnx: str | None, meaning: Meaning | None = None) -> Expr:
+        """Write a requantizer, of codes that stand for what the quantizer says, or else for `meaning`."""
         rank = len(value.shape)
-        inverse = spread(rationals([1 / s for s in scale.reshape(-1)]).reshape(scale.shape), rank)
-        steps: tuple[Step, ...] = (Step("affine", (inverse, spread(before, rank))),)
-        if bipolar:
-            steps = (*steps, Step("sign", ()))
-        resolved = resolve(value, steps)
-        attributes = {
-            "cells": list(resolved.cells),
-            "pieces": pieces_json(resolved.pieces),
-            "rounding": rounding,
-            "zero": after,
-            "low": low,
-            "high": high,
-        }
-        arrays = coefficient_arrays(resolved.coefficients, self)
-        names = self.full_size(value, resolved.cells)
-        new_scale, new_offset = (compress(spread(m, rank)) for m in meaning)
-        return self.emit("requantize", names, new_scale, new_offset, attributes, arrays, kind, onnx)
+        steps = (Step("affine", q.line(rank)), *([Step("sign", ())] if q.bipolar else []))
+        low, high = q.bounds or (None, None)
+        attributes = {"rounding": q.rounding, "zero": q.after, "low": low, "high": high}
+        scale, offset = (compress(spread(m, rank)) for m in meaning or q.meaning)
+        return self.emit_pieces("requantize", value, resolve(value, steps), (scale, offset), attributes, q.kind, onnx)
 
-    def host_input(
-        self, boundary: Boundary, shape: Shape, kind: IntegerType, meaning: tuple[Rationals, Rationals]
-    ) -> Expr:
-        """Make an integer graph input from a host value."""
-        rank = len(shape)
-        scale, offset = (compress(spread(m, rank)) for m in meaning)
-        self.graph.tensors[boundary.tensor] = Tensor(
-            boundary.tensor, shape, boundary.low, boundary.high, scale, offset, kind, boundary.tensor
-        )
-        self.graph.inputs.append(boundary.tensor)
-        assert self.current is not None
-        self.boundaries.append(replace(boundary, source=self.current.name, module=self.current.module))
-        return Expr(shape, ((boundary.tensor, scale),), offset)
+    def host_input(self, host: str, q: Quantizer, tensor: str, meaning: Meaning | None = None) -> Expr:
+        """Make the integer graph input `tensor` of a host value; `meaning` as of `quantize`."""
+        shape = self.host_shape(host)
+        scale, offset = (compress(spread(m, len(shape))) for m in meaning or q.meaning)
+        assert q.bounds is not None
+        self.graph.tensors[tensor] = Tensor(tensor, shape, *q.bounds, scale, offset, q.kind, tensor)
+        self.graph.inputs.append(tensor)
+        self.boundaries.append(Boundary(tensor, host, q, self.source.name, self.source.module))
+        return Expr(shape, ((tensor, scale),), offset)
 
 
 def compress_index(parameter: Rationals, index: IntArray) -> Rationals:
     """`parameter` picked by a moved index array, axes of constant index dropped to one."""
-    for axis in range(index.ndim):
-        first = index.take([0], axis=axis)
-        if index.shape[axis] > 1 and (index == first).all():
-            index = first
-    return compress(parameter.reshape(-1)[index])
+    return compress(parameter.reshape(-1)[narrow(index)])
 
 
 def whole(offset: Rationals, scale: Rationals) -> bool:
@@ -311,24 +330,10 @@ def whole(offset: Rationals, scale: Rationals) -> bool:
     return all(r.denominator == 1 for r in np.atleast_1d(ratio).reshape(-1))
 
 
-def coefficient_arrays(coefficients: list[np.ndarray], context: Context) -> dict[str, IntArray]:
+def coefficient_arrays(coefficients: list[np.ndarray]) -> dict[str, IntArray]:
     """The `coefficients` array of a node with several inputs; none for a single input."""
     if len(coefficients) == 1:
         return {}
     if max(abs(int(a)) for c in coefficients for a in c.reshape(-1)) > LIMIT:
         raise Refused("its inputs' scales have no common grid of 64 bits; quantize the inputs to closer scales")
     return {"coefficients": np.stack(np.broadcast_arrays(*coefficients)).astype(np.int64)}
-
-
-def as_real(value: Const | Fixed) -> Rationals:
-    """Exact values of a constant."""
-    return value.real() if isinstance(value, Fixed) else compact(value.array)
-
-
-def compact(array: np.ndarray) -> Rationals:
-    """Exact values of an array, axes of constant value dropped to one before any rational is made."""
-    for axis in range(array.ndim):
-        first = array.take([0], axis=axis)
-        if array.shape[axis] > 1 and (array == first).all():
-            array = first
-    return rationals(array)

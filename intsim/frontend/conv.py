@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from intsim.frontend.accumulate import OutputChannels, accumulate
-from intsim.frontend.context import Context, Refused, as_real
+from intsim.frontend.context import Context, M, Refused
 from intsim.frontend.elementwise import expression
 from intsim.frontend.expression import Const, Expr, Fixed, Value
 from intsim.frontend.reader import Operation
@@ -16,12 +14,16 @@ from intsim.frontend.weights import Weights, weights
 from intsim.graph import Rationals
 
 
+def whole_numbers(node: Operation, name: str, absent: list[int]) -> list[int]:
+    """An attribute, or what it is where it is absent."""
+    return [int(v) for v in node.attributes.get(name, absent)]
+
+
 def window(node: Operation, size: tuple[int, ...], kernel: tuple[int, ...]) -> tuple[list[int], list[int], list[int]]:
     """Strides, dilations and explicit pads (begins, ends) of a Conv or pool node; auto_pad resolved."""
     rank = len(kernel)
-    strides = [int(v) for v in node.attributes.get("strides", [1] * rank)]
-    dilations = [int(v) for v in node.attributes.get("dilations", [1] * rank)]
-    pads = [int(v) for v in node.attributes.get("pads", [0] * (2 * rank))]
+    strides, dilations = (whole_numbers(node, name, [1] * rank) for name in ("strides", "dilations"))
+    pads = whole_numbers(node, "pads", [0] * (2 * rank))
     if len(strides) != rank or len(dilations) != rank or len(pads) != 2 * rank or min([*strides, *dilations]) < 1:
         raise Refused(f"its strides {strides}, dilations {dilations} or pads {pads} don't fit {rank} spatial axes")
     auto = node.attributes.get("auto_pad", "NOTSET")
@@ -29,8 +31,7 @@ def window(node: Operation, size: tuple[int, ...], kernel: tuple[int, ...]) -> t
         pads = [0] * (2 * rank)
         for i in range(rank):
             total = max((-(-size[i] // strides[i]) - 1) * strides[i] + dilations[i] * (kernel[i] - 1) + 1 - size[i], 0)
-            small, large = total // 2, total - total // 2
-            pads[i], pads[rank + i] = (small, large) if auto == "SAME_UPPER" else (large, small)
+            pads[i], pads[rank + i] = _halves(total, auto)
     elif auto == "VALID":
         pads = [0] * (2 * rank)
     elif auto != "NOTSET":
@@ -40,7 +41,13 @@ def window(node: Operation, size: tuple[int, ...], kernel: tuple[int, ...]) -> t
     return strides, dilations, pads
 
 
-def to_channels_first(context: Context, value: Expr) -> Expr:
+def _halves(total: int, auto: str) -> tuple[int, int]:
+    """Padding before and behind; an odd one is behind with SAME_UPPER."""
+    small, large = total // 2, total - total // 2
+    return (small, large) if auto == "SAME_UPPER" else (large, small)
+
+
+def to_channels_first(context: Context, value: M) -> M:
     """NHWC to NCHW."""
     rank = len(value.shape)
     return context.move(value, "transpose", {"perm": [0, rank - 1, *range(1, rank - 1)]})
@@ -52,15 +59,15 @@ def to_channels_last(context: Context, value: Expr) -> Expr:
     return context.move(value, "transpose", {"perm": [0, *range(2, rank), 1]})
 
 
-def _bias(context: Context, node: Operation, position: int, channels: int) -> Rationals | None:
-    if len(node.inputs) <= position or not node.inputs[position]:
+def _bias(context: Context, node: Operation, channels: int) -> Rationals | None:
+    if not node.optional(2):
         return None
-    value = context.value(node.inputs[position])
+    value = context.value(node.inputs[2])
     if not isinstance(value, Const | Fixed):
         raise Refused("its bias is computed at run time; only a constant bias is supported")
     if value.shape != (channels,):
         raise Refused(f"its bias has shape {value.shape}, it has {channels} output channels")
-    return as_real(value).reshape(-1)
+    return value.real().reshape(-1)
 
 
 @lowers("Conv", kind=MACS)
@@ -70,19 +77,10 @@ def conv(context: Context, node: Operation) -> Value:
     value = context.integer(node.inputs[1])
     if node.channels_last:
         x = to_channels_first(context, x)
-        value = _weights_first(context, value)
+        value = to_channels_first(context, value)  # O,kh,kw,I to O,I,kh,kw
     w = weights(value, 0)
-    y = convolution(context, node, x, w, _bias(context, node, 2, w.codes.shape[0]))
+    y = convolution(context, node, x, w, _bias(context, node, w.codes.shape[0]))
     return to_channels_last(context, y) if node.channels_last else y
-
-
-def _weights_first(context: Context, value: Const | Fixed | Expr) -> Const | Fixed | Expr:
-    """O,kh,kw,I to O,I,kh,kw."""
-    rank = len(value.shape)
-    perm = [0, rank - 1, *range(1, rank - 1)]
-    if isinstance(value, Const):
-        return Const(value.array.transpose(perm))
-    return context.move(value, "transpose", {"perm": perm})
 
 
 def convolution(context: Context, node: Operation, x: Expr, w: Weights, bias: Rationals | None) -> Expr:
@@ -114,13 +112,12 @@ def conv_transpose(context: Context, node: Operation) -> Value:
     if c != x.shape[1] or c % groups:
         raise Refused(f"its input has {x.shape[1]} channels, its weights {value.shape} with {groups} groups")
     forward = _forward_kernel(context, value, groups, rank)
-    insert = [int(v) for v in node.attributes.get("strides", [1] * rank)]
-    dilations = [int(v) for v in node.attributes.get("dilations", [1] * rank)]
-    extra = [int(v) for v in node.attributes.get("output_padding", [0] * rank)]
+    insert, dilations = (whole_numbers(node, name, [1] * rank) for name in ("strides", "dilations"))
+    extra = whole_numbers(node, "output_padding", [0] * rank)
     pads = _transposed_pads(node, x.shape[2:], kernel, insert, dilations, extra)
     attributes = {"insert": insert, "strides": [1] * rank, "dilations": dilations, "groups": groups, "pads": pads}
     w = weights(forward, 0)
-    bias = _bias(context, node, 2, groups * per_group)
+    bias = _bias(context, node, groups * per_group)
     return accumulate(context, "conv_transpose", x, w, bias, attributes, OutputChannels(1, len(x.shape), 0))
 
 
@@ -129,7 +126,7 @@ def _transposed_pads(
 ) -> list[int]:
     """Pads of the forward convolution: d * (k - 1) - pad, the output padding added at the end."""
     rank = len(kernel)
-    pads = [int(v) for v in node.attributes.get("pads", [0] * (2 * rank))]
+    pads = whole_numbers(node, "pads", [0] * (2 * rank))
     auto = node.attributes.get("auto_pad", "NOTSET")
     wanted = node.attributes.get("output_shape")
     if auto in ("SAME_UPPER", "SAME_LOWER") and not wanted:
@@ -138,24 +135,18 @@ def _transposed_pads(
         wanted = [int(v) for v in wanted][-rank:]
         for i in range(rank):
             total = insert[i] * (size[i] - 1) + extra[i] + (kernel[i] - 1) * dilations[i] + 1 - wanted[i]
-            small, large = total // 2, total - total // 2
-            pads[i], pads[rank + i] = (small, large) if auto == "SAME_UPPER" else (large, small)
+            pads[i], pads[rank + i] = _halves(total, auto)
     elif auto == "VALID":
         pads = [0] * (2 * rank)
     reach = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
     return [reach[i] - pads[i] for i in range(rank)] + [reach[i] - pads[rank + i] + extra[i] for i in range(rank)]
 
 
-def _forward_kernel(context: Context, value: Const | Fixed, groups: int, rank: int) -> Const | Fixed:
+def _forward_kernel(context: Context, value: M, groups: int, rank: int) -> M:
     """(C, O / groups, *k) to (O, C / groups, *k) with reversed taps."""
     c, per_group, *kernel = value.shape
-    perm = [0, 2, 1, *range(3, 3 + rank)]
-    if isinstance(value, Const):
-        array = value.array.reshape(groups, c // groups, per_group, *kernel).transpose(perm)
-        array = array.reshape(groups * per_group, c // groups, *kernel)
-        return Const(array[(slice(None), slice(None), *[slice(None, None, -1)] * rank)])
-    out: Any = context.move(value, "reshape", {"shape": [groups, c // groups, per_group, *kernel]})
-    out = context.move(out, "transpose", {"perm": perm})
+    out = context.move(value, "reshape", {"shape": [groups, c // groups, per_group, *kernel]})
+    out = context.move(out, "transpose", {"perm": [0, 2, 1, *range(3, 3 + rank)]})
     out = context.move(out, "reshape", {"shape": [groups * per_group, c // groups, *kernel]})
     for axis, k in enumerate(kernel):
         out = context.move(out, "gather", {"axis": 2 + axis}, {"index": np.arange(k - 1, -1, -1)})

@@ -8,24 +8,30 @@ from fractions import Fraction
 
 import numpy as np
 
-from intsim.frontend.context import ZERO, Context, Refused, as_real
-from intsim.frontend.elementwise import affine, expression, sum_, sum_of
-from intsim.frontend.expression import Applied, Const, Curve, Expr, Fixed, Step, Value, compress, spread
+from intsim.frontend.context import Context, Refused
+from intsim.frontend.elementwise import affine, expression, operand, sum_, sum_of
+from intsim.frontend.expression import (
+    ONE,
+    ZERO,
+    Applied,
+    Const,
+    Curve,
+    Expr,
+    Fixed,
+    Step,
+    Value,
+    compress,
+    scalar,
+    spread,
+)
 from intsim.frontend.reader import Operation
-from intsim.frontend.registry import CURVES, HANDLERS, QUANTIZERS, lowers, of_curves, on_host_as
+from intsim.frontend.registry import CURVES, HANDLERS, QUANTIZERS, lowers, of_curves
 from intsim.frontend.types import FLOATS, INTEGERS
 from intsim.graph import Rationals, rationals
 from intsim.ops.table import MOST_CODES
 
 SOURCE = Applied("source")
-BINARY = {
-    "Add": "add",
-    "Sub": "subtract",
-    "Mul": "multiply",
-    "Div": "divide",
-    "Max": "maximum",
-    "Min": "minimum",
-}
+BINARY = {"Add": "add", "Sub": "subtract", "Mul": "multiply", "Div": "divide", "Max": "maximum", "Min": "minimum"}
 
 
 def as_curve(context: Context, value: Expr | Curve) -> Curve:
@@ -35,23 +41,22 @@ def as_curve(context: Context, value: Expr | Curve) -> Curve:
     if len(value.terms) != 1:
         names = " and ".join(context.graph.tensors[n].onnx or n for n, _ in value.terms)
         raise Refused(f"it is a function of {names} together; quantize what it reads, so that it is one tensor")
-    tensor, scale = value.terms[0]
-    plain = scale.size == 1 and scale.reshape(-1)[0] == 1 and not any(value.offset.reshape(-1))
-    function = SOURCE if plain else Applied("affine", (SOURCE,), (scale, value.offset))
+    plain = scalar(value.scale) == 1 and not any(value.offset.flat)
+    function = SOURCE if plain else Applied("affine", (SOURCE,), (value.scale, value.offset))
     for step in value.steps:
         function = Applied(step.kind, (function,), step.values)
-    return Curve(value.shape, tensor, function)
+    return Curve(value.shape, value.tensor, function)
 
 
-def then(context: Context, node: Operation, name: str, *parameters: Rationals | Fraction | float) -> Curve:
+def then(context: Context, node: Operation, name: str, *parameters: Fraction) -> Curve:
     """The node's function `name` of its first input."""
-    value = context.value(node.inputs[0])
-    if not isinstance(value, Expr | Curve):
-        raise Refused(f"its input {node.inputs[0]} is a float that no quantizer made an integer")
-    x = as_curve(context, value)
-    rank = len(x.shape)
-    spreads = tuple(spread(p if isinstance(p, np.ndarray) else rationals(p), rank) for p in parameters)
-    return replace(x, function=Applied(name, (x.function,), spreads, node.label), made_by=(*x.made_by, node.op))
+    x = as_curve(context, operand(context, node))
+    return _applied(x, node, name, (x.function,), *(spread(rationals(p), len(x.shape)) for p in parameters))
+
+
+def _applied(x: Curve, node: Operation, name: str, arguments: tuple[Applied, ...], *parameters: Rationals) -> Curve:
+    """What a node makes of functions of x's tensor."""
+    return replace(x, function=Applied(name, arguments, parameters, node.label), made_by=(*x.made_by, node.op))
 
 
 def single(node: Operation, name: str, default: float) -> Fraction:
@@ -59,24 +64,11 @@ def single(node: Operation, name: str, default: float) -> Fraction:
     return Fraction(float(np.float32(node.attributes.get(name, default))))
 
 
-PLAIN = {
-    "Exp": "exp",
-    "Log": "log",
-    "Sqrt": "sqrt",
-    "Sin": "sin",
-    "Cos": "cos",
-    "Erf": "erf",
-    "Tanh": "tanh",
-    "Sigmoid": "sigmoid",
-    "Softplus": "softplus",
-    "Softsign": "softsign",
-    "Mish": "mish",
-    "HardSwish": "hard_swish",
-    "Floor": "floor",
-    "Ceil": "ceil",
-    "Round": "round",
-    "Sign": "sign",
-}
+_LOWERCASE = (
+    *("Exp", "Log", "Sqrt", "Sin", "Cos", "Erf", "Tanh", "Sigmoid", "Softplus", "Softsign", "Mish"),
+    *("Floor", "Ceil", "Round", "Sign"),
+)
+PLAIN = {"HardSwish": "hard_swish", **{name: name.lower() for name in _LOWERCASE}}
 """ONNX operators without parameters."""
 
 
@@ -116,22 +108,19 @@ def thresholded_relu(context: Context, node: Operation) -> Value:
 @lowers("Reciprocal", curves=True)
 def reciprocal(context: Context, node: Operation) -> Value:
     """1 / x."""
-    return _divided(context, node, rationals(1), ())
+    return _divided(context, node, ONE, ())
 
 
 @lowers("Pow", curves=True)
 def power(context: Context, node: Operation) -> Value:
     """x to a constant exponent."""
-    if not isinstance(context.value(node.inputs[1]), Const | Fixed):
+    value, exponent = (context.value(n) for n in node.inputs[:2])
+    if not isinstance(exponent, Const | Fixed):
         raise Refused("its exponent is not a constant")
-    exponent = context.value(node.inputs[1])
-    assert isinstance(exponent, Const | Fixed)
-    value = context.value(node.inputs[0])
     if not isinstance(value, Expr | Curve):
         raise Refused("its base is a constant; only a constant exponent is supported")
     x = as_curve(context, value).grown(exponent.shape)
-    real = compress(spread(as_real(exponent), len(x.shape)))
-    return replace(x, function=Applied("power", (x.function,), (real,), node.label), made_by=(*x.made_by, node.op))
+    return _applied(x, node, "power", (x.function,), compress(spread(exponent.real(), len(x.shape))))
 
 
 @lowers("Max", "Min")
@@ -147,15 +136,14 @@ def extreme(context: Context, node: Operation) -> Value:
     for other in tensors[1:]:
         out = sum_of(context, _edged(sum_of(context, out, other, -1), node, ZERO, ()), other, 1)
     for v in constants:
-        out = _edged(out, node, as_real(v), v.shape)
+        out = _edged(out, node, v.real(), v.shape)
     return out
 
 
 def _edged(x: Expr, node: Operation, real: Rationals, shape: tuple[int, ...]) -> Expr:
     """`max(x, real)` or `min(x, real)` for constant rationals of an ONNX constant of that shape."""
-    wide = np.broadcast_shapes(x.shape, shape)
-    edge = spread(real, len(wide))
-    return x.stepped(wide, node, Step("clamp", (edge, None) if node.op == "Max" else (None, edge)))
+    clamp = Step("clamp", (real, None) if node.op == "Max" else (None, real))
+    return x.stepped(np.broadcast_shapes(x.shape, shape), node, clamp)
 
 
 @of_curves("Add", "Sub", "Mul", "Div")
@@ -165,7 +153,7 @@ def of_two(context: Context, node: Operation) -> Value | Sequence[Value]:
     if not any(isinstance(v, Const | Fixed) for v in values):
         return binary(context, node)
     if node.op == "Div" and isinstance(values[0], Const | Fixed):
-        return _divided(context, node, as_real(values[0]), values[0].shape)
+        return _divided(context, node, values[0].real(), values[0].shape)
     return HANDLERS[node.op](context, node)
 
 
@@ -181,23 +169,23 @@ def passed(context: Context, node: Operation) -> Value:
 def binary(context: Context, node: Operation) -> Value:
     """A function of several functions of one tensor, and constants."""
     values = [context.value(n) for n in node.inputs]
-    shape = np.broadcast_shapes(*(v.shape for v in values if isinstance(v, Const | Fixed | Expr | Curve)))
-    curves = [as_curve(context, v) for v in values if isinstance(v, Expr | Curve)]
+    operands = [
+        v if isinstance(v, Const | Fixed) else as_curve(context, operand(context, node, i))
+        for i, v in enumerate(values)
+    ]
+    shape = np.broadcast_shapes(*(v.shape for v in operands))
+    curves = [v for v in operands if isinstance(v, Curve)]
     for curve in curves[1:]:
         if curve.tensor != curves[0].tensor:
             raise Refused(_two_tensors(context, node, curves[0], curve))
-    operands = []
-    for value in values:
-        if isinstance(value, Const | Fixed):
-            real = compress(spread(as_real(value), len(shape)))
-            operands.append(Applied("constant", (), (real,), node.label))
-        elif isinstance(value, Expr | Curve):
-            operands.append(as_curve(context, value).grown(shape).function)
-    out = operands[0]
-    for operand in operands[1:]:
-        same = operand is out and node.op == "Mul"
+    functions = [
+        v.grown(shape).function if isinstance(v, Curve) else _constant(v.real(), len(shape), node) for v in operands
+    ]
+    out = functions[0]
+    for other in functions[1:]:
+        same = other is out and node.op == "Mul"
         name = BINARY.get(node.op, "add")  # Sum, and the sum of a Mean
-        out = Applied("square", (out,), (), node.label) if same else Applied(name, (out, operand), (), node.label)
+        out = Applied("square", (out,), (), node.label) if same else Applied(name, (out, other), (), node.label)
     made_by = tuple(m for c in curves for m in c.made_by)
     return Curve(shape, curves[0].tensor, out, (*made_by, node.op))
 
@@ -214,12 +202,6 @@ def mean(context: Context, node: Operation) -> Value:
     return affine(node, total, rationals(Fraction(1, len(operands))), ZERO)
 
 
-@on_host_as("Mean")
-def mean_of_arrays(*operands: np.ndarray, **_: object) -> np.ndarray:
-    """ONNX's reference adds in place, which can't grow the first operand."""
-    return np.asarray(sum(operands) / len(operands))
-
-
 def _two_tensors(context: Context, node: Operation, a: Curve, b: Curve) -> str:
     """Why functions of two tensors can't meet in a node, and what helps if something does."""
     names = " and ".join(context.graph.tensors[c.tensor].onnx or c.tensor for c in (a, b))
@@ -232,13 +214,12 @@ def _two_tensors(context: Context, node: Operation, a: Curve, b: Curve) -> str:
 
 def _divided(context: Context, node: Operation, real: Rationals, shape: tuple[int, ...]) -> Curve:
     """Constants over the node's last input."""
-    value = context.value(node.inputs[-1])
-    if not isinstance(value, Expr | Curve):
-        raise Refused(f"its input {node.inputs[-1]} is a float that no quantizer made an integer")
-    x = as_curve(context, value).grown(shape)
-    numerator = Applied("constant", (), (compress(spread(real, len(x.shape))),), node.label)
-    function = Applied("divide", (numerator, x.function), (), node.label)
-    return replace(x, function=function, made_by=(*x.made_by, node.op))
+    x = as_curve(context, operand(context, node, -1)).grown(shape)
+    return _applied(x, node, "divide", (_constant(real, len(x.shape), node), x.function))
+
+
+def _constant(real: Rationals, rank: int, node: Operation) -> Applied:
+    return Applied("constant", (), (compress(spread(real, rank)),), node.label)
 
 
 def closes(context: Context, node: Operation, tensor: str) -> bool:
@@ -249,7 +230,7 @@ def closes(context: Context, node: Operation, tensor: str) -> bool:
     waiting, inside = [o for o in node.outputs if o], {o for o in node.outputs if o}
     while waiting:
         name = waiting.pop()
-        readers = [op for op in context.model.operations if name in op.inputs]
+        readers = context.model.readers.get(name, [])
         if name in context.model.outputs or not readers:
             return False
         for reader in readers:
@@ -268,7 +249,7 @@ def _belongs(value: Value | None, tensor: str) -> bool:
     if isinstance(value, Curve):
         return value.tensor == tensor
     if isinstance(value, Expr):
-        return len(value.terms) == 1 and value.terms[0][0] == tensor
+        return len(value.terms) == 1 and value.tensor == tensor
     return isinstance(value, Const | Fixed)
 
 
@@ -281,9 +262,9 @@ def meeting(context: Context, node: Operation) -> bool:
         return False
     x, y = (context.values.get(n) for n in node.inputs[:2])
     if node.op == "Div" and isinstance(y, Expr) and len(y.terms) == 1:
-        return _belongs(x, y.terms[0][0])
+        return _belongs(x, y.tensor)
     if not (isinstance(x, Expr) and isinstance(y, Expr) and len(x.terms) == len(y.terms) == 1):
         return False
-    tensor = context.graph.tensors[x.terms[0][0]]
+    tensor = context.graph.tensors[x.tensor]
     small = tensor.high - tensor.low < MOST_CODES
-    return small and y.terms[0][0] == tensor.name and closes(context, node, tensor.name)
+    return small and y.tensor == tensor.name and closes(context, node, tensor.name)

@@ -16,18 +16,18 @@ from fractions import Fraction
 from intsim.frontend.expression import Const, Value
 from intsim.frontend.reader import Operation, SourceModel
 
-Rewritten = dict[int, Operation | None]
+Rewritten = dict[Operation, Operation | None]
 
 
-def layer_norms(model: SourceModel, values: Mapping[str, Value], live: set[int]) -> Rewritten:
-    """What stands for some nodes, by their identity: a LayerNormalization for the last of each, None for the others.
+def layer_norms(model: SourceModel, values: Mapping[str, Value], live: set[Operation]) -> Rewritten:
+    """What stands for some nodes: a LayerNormalization for the last of each pattern, None for the others.
 
     Only where the last node is in `live` (integers depend on it) and nobody else reads what lies between.
     """
     finder = _Finder(model, values)
     rewritten: Rewritten = {}
     for op in model.operations:
-        if id(op) in live and op.op in ("Div", "Mul"):
+        if op in live and op.op in ("Div", "Mul"):
             rewritten |= finder.ending_in(op)
     return rewritten
 
@@ -36,13 +36,8 @@ class _Finder:
     """Patterns in one model."""
 
     def __init__(self, model: SourceModel, values: Mapping[str, Value]) -> None:
-        self.values = values
-        self.outputs = set(model.outputs)
-        self.makers = {o: op for op in model.operations for o in op.outputs if o and op.domain == ""}
-        self.readers: dict[str, list[int]] = {}
-        for op in model.operations:
-            for name in op.inputs:
-                self.readers.setdefault(name, []).append(id(op))
+        self.values, self.model = values, model
+        self.makers = {o: op for o, op in model.makers.items() if o and op.domain == ""}
 
     def ending_in(self, op: Operation) -> Rewritten:
         """The pattern that ends in a Div or Mul; empty if it doesn't."""
@@ -51,22 +46,20 @@ class _Finder:
             if pattern is None:
                 continue
             x, axes, epsilon, needed, shared = pattern
-            inside = {id(o): o for o in [*between, *needed]}
-            ids = {id(op), *inside, *(id(o) for o in shared)}
-            if not all(self._private(o, ids) for o in inside.values()):
+            inside = {*between, *needed}
+            every = {op, *inside, *shared}
+            if not all(self._private(o, every) for o in inside):
                 continue
             # the difference and its mean stay where somebody else reads them
-            private = [o for o in shared if self._private(o, ids)]
-            if len(private) < len(shared):
-                private = []
+            private = shared if all(self._private(o, every) for o in shared) else set()
             attributes = {"axes": axes, "epsilon": epsilon}
             whole = replace(op, op="LayerNormalization", inputs=(x,), attributes=attributes)
-            return {**dict.fromkeys((*inside, *(id(o) for o in private)), None), id(op): whole}
+            return {**dict.fromkeys((*inside, *private)), op: whole}
         return {}
 
-    def _private(self, op: Operation, ids: set[int]) -> bool:
-        """Whether only nodes in `ids` read an operation."""
-        return all(set(self.readers.get(o, ())) <= ids and o not in self.outputs for o in op.outputs)
+    def _private(self, op: Operation, inside: set[Operation]) -> bool:
+        """Whether only nodes of `inside` read an operation."""
+        return all(inside.issuperset(self.model.readers.get(o, ())) and o not in self.model.outputs for o in op.outputs)
 
     def _quotients(self, op: Operation) -> Iterator[tuple[str, str, list[Operation]]]:
         """(d, v + epsilon, nodes between) of `d / sqrt(v + epsilon)`."""
@@ -92,7 +85,7 @@ class _Finder:
 
     def _inside(
         self, moved: str, total: str
-    ) -> tuple[str, list[int], Fraction, list[Operation], list[Operation]] | None:
+    ) -> tuple[str, list[int], Fraction, list[Operation], set[Operation]] | None:
         """(x, axes, epsilon, nodes of the variance, nodes of d) where `moved` and `total` are d and v + epsilon."""
         addition = self.makers.get(total)
         if addition is None or addition.op != "Add" or len(addition.inputs) != 2:
@@ -104,22 +97,20 @@ class _Finder:
         mean = self._mean(variance)
         square = None if mean is None else self.makers.get(mean[0].inputs[0])
         squared = None if square is None else self._squared(square)
-        first = self.makers.get(moved)
-        if mean is None or square is None or squared is None or first is None or epsilon is None:
+        if mean is None or square is None or squared is None or epsilon is None:
             return None
-        second = self.makers.get(squared)
-        if second is None or first.op != "Sub" or second.op != "Sub" or len(first.inputs) != 2:
+        first, second = (self._centred(name, mean[1]) for name in (moved, squared))
+        if first is None or second is None or first[0].inputs[0] != second[0].inputs[0]:
             return None
-        centre = self._mean(first.inputs[1])
-        if centre is None or centre[0].inputs[0] != first.inputs[0] or centre[1] != mean[1]:
+        return first[0].inputs[0], mean[1], epsilon, [addition, mean[0], square], {*first, *second}
+
+    def _centred(self, name: str, axes: list[int]) -> tuple[Operation, Operation] | None:
+        """The Sub that makes a tensor as another one less its mean over `axes`, and the mean."""
+        op = self.makers.get(name)
+        mean = self._mean(op.inputs[1]) if op is not None and op.op == "Sub" and len(op.inputs) == 2 else None
+        if op is None or mean is None or mean[1] != axes or mean[0].inputs[0] != op.inputs[0]:
             return None
-        again = self._mean(second.inputs[1])
-        if second.inputs[0] != first.inputs[0] or again is None or again[1] != mean[1]:
-            return None
-        if again[0].inputs[0] != first.inputs[0]:
-            return None
-        shared = list({id(o): o for o in (first, second, centre[0], again[0])}.values())
-        return first.inputs[0], mean[1], epsilon, [addition, mean[0], square], shared
+        return op, mean[0]
 
     def _mean(self, name: str) -> tuple[Operation, list[int]] | None:
         """A ReduceMean that keeps its axes, and these."""

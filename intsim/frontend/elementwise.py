@@ -7,12 +7,25 @@ import onnx
 
 from intsim.arithmetic.integers import IntegerType
 from intsim.frontend.bias import added
-from intsim.frontend.context import ONE, ZERO, Context, Refused, as_real
-from intsim.frontend.expression import Const, Curve, Expr, Fixed, Step, Value, compress, is_codes, scalar, spread
+from intsim.frontend.context import Context, Refused
+from intsim.frontend.expression import (
+    ONE,
+    ZERO,
+    Const,
+    Curve,
+    Expr,
+    Fixed,
+    Step,
+    Value,
+    compress,
+    is_codes,
+    scalar,
+    spread,
+)
 from intsim.frontend.integers import as_bool
 from intsim.frontend.parameters import ONNX_INTEGERS, constant
 from intsim.frontend.reader import Operation
-from intsim.frontend.registry import lowers, on_host_as
+from intsim.frontend.registry import lowers
 from intsim.frontend.types import FLOATS
 from intsim.graph import Rationals, rationals
 
@@ -25,10 +38,10 @@ def expression(context: Context, node: Operation, position: int) -> Expr:
     raise Refused(f"its input {node.inputs[position]} is a float that no quantizer made an integer")
 
 
-def operand(context: Context, node: Operation) -> Expr | Curve:
-    """The first input, which must be an integer expression or a function of integers."""
-    value = context.value(node.inputs[0])
-    return value if isinstance(value, Curve) else expression(context, node, 0)
+def operand(context: Context, node: Operation, position: int = 0) -> Expr | Curve:
+    """An input that must be an integer expression or a function of integers."""
+    value = context.value(node.inputs[position])
+    return value if isinstance(value, Curve) else expression(context, node, position)
 
 
 def _pair(context: Context, node: Operation) -> tuple[Value, Value]:
@@ -39,7 +52,7 @@ def _pair(context: Context, node: Operation) -> tuple[Value, Value]:
             raise Refused("its axis, of opset 6, is supported for constants only; convert the file to opset 7 or later")
         axis = int(node.attributes["axis"]) % len(x.shape)
         shape = [*y.shape, *[1] * (len(x.shape) - axis - len(y.shape))]
-        y = Const(y.array.reshape(shape)) if isinstance(y, Const) else context.move(y, "reshape", {"shape": shape})
+        y = context.move(y, "reshape", {"shape": shape})
     return x, y
 
 
@@ -63,35 +76,23 @@ def add(context: Context, node: Operation) -> Value:
     x, y = _pair(context, node)
     sign = 1 if node.op == "Add" else -1
     if isinstance(y, Const | Fixed) and _is_constant(y, x):
-        return _in_accumulator(context, node, 0, affine(node, x, ONE, as_real(y) * sign, y.shape))
+        return added(context, node, 0, affine(node, x, ONE, y.real() * sign, y.shape))
     if isinstance(x, Const | Fixed) and _is_constant(x, y):
-        return _in_accumulator(context, node, 1, affine(node, y, ONE * sign, as_real(x), x.shape))
+        return added(context, node, 1, affine(node, y, ONE * sign, x.real(), x.shape))
     return sum_of(context, expression(context, node, 0), expression(context, node, 1), sign)
-
-
-def _in_accumulator(context: Context, node: Operation, position: int, value: Value) -> Value:
-    """What an Add behind a multiply-accumulate adds is that layer's bias."""
-    return added(context, node, position, value) if isinstance(value, Expr) else value
 
 
 def sum_of(context: Context, x: Expr, y: Expr, sign: int) -> Expr:
     """`x + sign * y` of two expressions; one that carries steps is made an integer tensor first."""
     shape = np.broadcast_shapes(x.shape, y.shape)
     rank = len(shape)
-    sides = []
-    for side, factor in ((x, 1), (y, sign)):
-        settled = context.settle(side, per_cell=True) if any(s.kind != "affine" for s in side.steps) else side
-        if settled.steps:
-            settled = context.settle(settled, per_cell=True)
-        sides.append([(n, s * factor) for n, s in settled.terms] + [(None, settled.offset * factor)])
+    settled = [context.settle(side, per_cell=True) if side.steps else side for side in (x, y)]
     terms: dict[str, Rationals] = {}
-    offset = spread(rationals(0), rank)
-    for name, scale in sides[0] + sides[1]:
-        if name is None:
-            offset = offset + spread(scale, rank)
-        else:
-            tensor = context.broadcast(name, shape)
-            terms[tensor] = spread(scale, rank) + terms[tensor] if tensor in terms else spread(scale, rank)
+    for side, factor in zip(settled, (1, sign), strict=True):
+        for name, scale in side.terms:
+            tensor, scale = context.broadcast(name, shape), spread(scale * factor, rank)
+            terms[tensor] = scale + terms[tensor] if tensor in terms else scale
+    offset = spread(settled[0].offset, rank) + spread(settled[1].offset * sign, rank)
     return Expr(shape, tuple((n, compress(s)) for n, s in terms.items()), compress(offset))
 
 
@@ -101,7 +102,7 @@ def mul(context: Context, node: Operation) -> Value:
     x, y = _pair(context, node)
     for value, other in ((y, x), (x, y)):
         if isinstance(value, Const | Fixed) and _is_constant(value, other):
-            return affine(node, other, as_real(value), ZERO, value.shape)
+            return affine(node, other, value.real(), ZERO, value.shape)
     left = context.settle(expression(context, node, 0), per_cell=True)
     right = context.settle(expression(context, node, 1), per_cell=True)
     (a, sa), (b, sb) = left.terms[0], right.terms[0]
@@ -119,7 +120,7 @@ def div(context: Context, node: Operation) -> Value:
     x, y = _pair(context, node)
     if not isinstance(y, Const | Fixed):
         raise Refused("it divides by a tensor; only constants can be divided by in integers")
-    real = as_real(y)
+    real = y.real()
     if any(v == 0 for v in real.reshape(-1)):
         raise Refused("it divides by zero")
     return affine(node, x, np.asarray(ONE / real, dtype=object), ZERO, y.shape)
@@ -135,7 +136,7 @@ def neg(context: Context, node: Operation) -> Value:
 def relu(context: Context, node: Operation) -> Value:
     """max(x, 0)."""
     x = operand(context, node)
-    return x.stepped(x.shape, node, Step("clamp", (spread(ZERO, len(x.shape)), None)))
+    return x.stepped(x.shape, node, Step("clamp", (ZERO, None)))
 
 
 @lowers("LeakyRelu", "Abs", curves=True)
@@ -143,7 +144,7 @@ def leaky_relu(context: Context, node: Operation) -> Value:
     """x where x >= 0, else alpha * x; alpha is the float32 attribute, exactly, and of Abs -1."""
     x = operand(context, node)
     alpha = -1 if node.op == "Abs" else np.float32(node.attributes.get("alpha", 0.01))
-    return x.stepped(x.shape, node, Step("leaky", (spread(rationals(alpha), len(x.shape)),)))
+    return x.stepped(x.shape, node, Step("leaky", (rationals(alpha),)))
 
 
 @lowers("PRelu", curves=True)
@@ -155,7 +156,7 @@ def prelu(context: Context, node: Operation) -> Value:
         raise Refused("its slopes are not constant")
     if np.broadcast_shapes(x.shape, slopes.shape) != x.shape:
         raise Refused(f"its slopes of shape {slopes.shape} don't fit its input {x.shape}")
-    return x.stepped(x.shape, node, Step("leaky", (spread(as_real(slopes), len(x.shape)),)))
+    return x.stepped(x.shape, node, Step("leaky", (slopes.real(),)))
 
 
 @lowers("HardSigmoid", curves=True)
@@ -163,8 +164,7 @@ def hard_sigmoid(context: Context, node: Operation) -> Value:
     """max(0, min(1, alpha x + beta)): a requantizer holds it."""
     x = operand(context, node)
     line = tuple(rationals(np.float32(node.attributes.get(n, d))) for n, d in (("alpha", 0.2), ("beta", 0.5)))
-    clamp = Step("clamp", tuple(spread(v, len(x.shape)) for v in (ZERO, ONE)))
-    return x.stepped(x.shape, node, Step("affine", line), clamp)
+    return x.stepped(x.shape, node, Step("affine", line), Step("clamp", (ZERO, ONE)))
 
 
 @lowers("Clip", "HardTanh", curves=True)
@@ -174,24 +174,26 @@ def clip(context: Context, node: Operation) -> Value:
     # a quantizer took these bounds for its own; its tensor stands for what the Clip makes, whatever its name
     if isinstance(value, Expr) and any(context.graph.tensors[n].onnx == node.outputs[0] for n, _ in value.terms):
         return value
-    low, high = (
-        node.attributes.get("min", node.attributes.get("min_val")),
-        node.attributes.get("max", node.attributes.get("max_val")),
-    )
-    edges: list[np.ndarray | None] = [None if e is None else np.asarray(e, np.float32) for e in (low, high)]
-    for i in (1, 2):
-        if len(node.inputs) > i and node.inputs[i]:
-            edges[i - 1] = constant(context, node, i, "bound")
-    if node.op == "HardTanh":
-        edges = [np.asarray(d, np.float32) if e is None else e for d, e in zip((-1, 1), edges, strict=True)]
+    edges: list[Rationals | None] = []
+    for position, names, sign in ((1, ("min", "min_val"), -1), (2, ("max", "max_val"), 1)):
+        given = [node.attributes[n] for n in names if n in node.attributes]
+        if node.optional(position):
+            edges.append(_bound(constant(context, node, position, "bound"), sign * np.inf))
+        elif given or node.op == "HardTanh":  # which ends at -1 and 1 where nothing is said
+            edges.append(_bound(np.asarray(given[0] if given else sign, np.float32), sign * np.inf))
+        else:
+            edges.append(None)
     x = operand(context, node)
-    return x.stepped(x.shape, node, clip_step(edges[0], edges[1], len(x.shape)))
+    return x.stepped(x.shape, node, Step("clamp", tuple(edges)))
 
 
-@on_host_as("HardTanh")
-def hard_tanh(x: np.ndarray, min_val: float = -1.0, max_val: float = 1.0, **_: object) -> np.ndarray:
-    """A clamp, to -1 and 1 unless told otherwise; ONNX has none."""
-    return np.minimum(np.maximum(x, min_val), max_val)
+def _bound(edge: np.ndarray, none: float) -> Rationals | None:
+    """A constant bound of a clamp; the infinity `none` is no bound."""
+    if (edge == none).all():
+        return None
+    if not np.isfinite(edge).all():
+        raise Refused(f"its bound {np.ravel(edge)[0]} makes no range")
+    return rationals(edge)
 
 
 @lowers("Sum")
@@ -204,9 +206,9 @@ def sum_(context: Context, node: Operation) -> Value:
         made = sum_of(context, made, expression(context, node, i), 1)
     if not constants:
         return made
-    total = np.asarray(sum(map(as_real, constants)), dtype=object)
-    value = affine(node, made, ONE, total, np.broadcast_shapes(*(c.shape for c in constants)))
-    return _in_accumulator(context, node, positions[0], value) if len(positions) == 1 else value
+    total, shape = sum((c.real() for c in constants), ZERO), np.broadcast_shapes(*(c.shape for c in constants))
+    value = affine(node, made, ONE, total, shape)
+    return added(context, node, positions[0], value) if len(positions) == 1 else value
 
 
 @lowers("BatchNormalization", curves=True)
@@ -250,20 +252,7 @@ def cast(context: Context, node: Operation) -> Value:
         return as_bool(context, value) if to == onnx.TensorProto.BOOL else value
     if not is_codes(value):
         raise Refused("it casts real values to integers; put a quantizer in front")
-    kind, info = IntegerType(*ONNX_INTEGERS[to]), context.graph.tensors[value.terms[0][0]]
+    kind, info = IntegerType(*ONNX_INTEGERS[to]), context.graph.tensors[value.tensor]
     if not kind.contains(info.low, info.high):
         raise Refused(f"its integers {info.low}..{info.high} don't fit {kind.name}; put a quantizer in front")
     return value
-
-
-def clip_step(low: np.ndarray | None, high: np.ndarray | None, rank: int) -> Step:
-    """A clamp with constant bounds; a lower bound of -infinity is none, an upper one of infinity."""
-
-    def bound(edge: np.ndarray | None, open_end: float) -> Rationals | None:
-        if edge is None or (edge == open_end).all():
-            return None
-        if not np.isfinite(edge).all():
-            raise Refused(f"its bound {np.ravel(edge)[0]} makes no range")
-        return spread(rationals(edge), rank)
-
-    return Step("clamp", (bound(low, -np.inf), bound(high, np.inf)))

@@ -19,6 +19,7 @@ from intsim.frontend.reader import Operation
 from intsim.graph import IntArray, Rationals, rationals
 
 Shape = tuple[int, ...]
+ZERO, ONE = rationals(0), rationals(1)
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class Const:
     def shape(self) -> Shape:
         """Array shape."""
         return self.array.shape
+
+    def real(self) -> Rationals:
+        """The exact values, axes of constant value dropped to one."""
+        return rationals(narrow(self.array))
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,10 @@ class Step:
     kind: str
     values: tuple[Rationals | None, ...]
 
+    def changed(self, change: Callable[[Rationals], Rationals]) -> Step:
+        """With changed parameters."""
+        return Step(self.kind, tuple(None if v is None else change(v) for v in self.values))
+
 
 @dataclass(frozen=True)
 class Expr:
@@ -81,6 +90,21 @@ class Expr:
     terms: tuple[tuple[str, Rationals], ...]
     offset: Rationals
     steps: tuple[Step, ...] = ()
+
+    @property
+    def linear(self) -> bool:
+        """Whether it is `scale * tensor + offset`."""
+        return len(self.terms) == 1 and not self.steps
+
+    @property
+    def tensor(self) -> str:
+        """The first, mostly the only, tensor."""
+        return self.terms[0][0]
+
+    @property
+    def scale(self) -> Rationals:
+        """That tensor's scale."""
+        return self.terms[0][1]
 
     def parameters(self) -> list[Rationals]:
         """All parameter arrays."""
@@ -99,10 +123,6 @@ class Expr:
         terms = tuple((name, compress(scale * a)) for name, scale in self.terms)
         return Expr(shape, terms, compress(self.offset * a + b))
 
-    def then(self, kind: str, *values: Rationals | None) -> Expr:
-        """With one more step."""
-        return replace(self, steps=(*self.steps, Step(kind, values)))
-
     def stepped(self, shape: Shape, node: Operation, *steps: Step) -> Expr:
         """What a node makes of it that broadcasts it to `shape` and then takes `steps`."""
         rank = len(shape)
@@ -110,16 +130,17 @@ class Expr:
             shape,
             tuple((n, spread(s, rank)) for n, s in self.terms),
             spread(self.offset, rank),
-            tuple(Step(s.kind, tuple(None if v is None else spread(v, rank) for v in s.values)) for s in self.steps),
+            tuple(s.changed(lambda v: spread(v, rank)) for s in self.steps),
         )
         for step in steps:
+            step = step.changed(lambda v: spread(v, rank))
             if step.kind == "affine":
                 a, b = step.values
                 assert a is not None
                 assert b is not None
-                out = out.affine(spread(a, rank), spread(b, rank), shape)
+                out = out.affine(a, b, shape)
             else:
-                out = out.then(step.kind, *step.values)
+                out = replace(out, steps=(*out.steps, step))
         return out
 
 
@@ -159,13 +180,13 @@ class Curve:
         """What a node makes of it that broadcasts it to `shape` and then takes `steps`."""
         function = self.grown(shape).function
         for step in steps:
-            values = step.values
+            step = step.changed(lambda v: spread(v, len(shape)))
             if step.kind == "affine":
-                a, b = (compress(spread(v, len(shape))) for v in values if v is not None)
+                step = step.changed(compress)
+                a, b = (v for v in step.values if v is not None)
                 if scalar(a) == 1 and not any(b.flat):
                     continue
-                values = a, b
-            function = Applied(step.kind, (function,), values, node.label)
+            function = Applied(step.kind, (function,), step.values, node.label)
         return Curve(shape, self.tensor, function, (*self.made_by, node.op))
 
 
@@ -181,22 +202,29 @@ def rewritten(function: Applied, change: Callable[[Rationals], Rationals], known
     return known[id(function)]
 
 
+def as_codes(tensor: str, shape: Shape) -> Expr:
+    """An integer tensor as it stands: scale one, offset zero."""
+    return Expr(shape, ((tensor, spread(ONE, len(shape))),), spread(ZERO, len(shape)))
+
+
 def is_codes(value: Value) -> bool:
-    """Whether a value is one integer tensor as it stands: scale one, offset zero, no steps."""
-    if not isinstance(value, Expr) or len(value.terms) != 1 or value.steps:
-        return False
-    return scalar(value.terms[0][1]) == 1 and scalar(value.offset) == 0
+    """Whether a value is what `as_codes` makes."""
+    return isinstance(value, Expr) and value.linear and scalar(value.scale) == 1 and scalar(value.offset) == 0
 
 
-def compress(values: Rationals) -> Rationals:
-    """Drop axes to size one along which nothing changes."""
-    values = np.asarray(values, dtype=object)
+def narrow(values: np.ndarray) -> np.ndarray:
+    """Axes dropped to size one along which nothing changes."""
     for axis in range(values.ndim):
         if values.shape[axis] > 1:
             first = values.take([0], axis=axis)
             if (values == first).all():
                 values = first
     return values
+
+
+def compress(values: Rationals) -> Rationals:
+    """`narrow` for parameters, which numpy may have made bare Fractions."""
+    return narrow(np.asarray(values, dtype=object))
 
 
 def spread(parameter: Rationals, rank: int) -> Rationals:

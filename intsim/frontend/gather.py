@@ -41,13 +41,11 @@ def gather(context: Context, node: Operation) -> Value:
         new = p.reshape(*p.shape[:axis], *[1] * len(index.shape), *p.shape[axis + 1 :])
         return spread(new, rank)
 
-    return context.emit(
-        "lookup", [index.terms[0][0]], placed(fixed.scale), placed(fixed.offset), attributes, arrays, fixed.type
-    )
+    scale, offset = placed(fixed.scale), placed(fixed.offset)
+    return context.emit("lookup", [index.tensor], scale, offset, attributes, arrays, fixed.type)
 
 
 def _table(table: Const | Fixed) -> Fixed:
-
     if isinstance(table, Fixed):
         return table
     if table.array.dtype.kind in "iub":

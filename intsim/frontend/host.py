@@ -16,7 +16,7 @@ from onnx.reference import ReferenceEvaluator
 
 from intsim.errors import IntsimError
 from intsim.frontend.expression import Const, Fixed, Value
-from intsim.frontend.host_operators import check_node, operators
+from intsim.frontend.host_operators import OPERATORS, check_node
 from intsim.frontend.names import Fresh
 from intsim.frontend.operators import on_host
 from intsim.frontend.parameters import ONNX_INTEGERS
@@ -80,7 +80,7 @@ class HostProgram:
     @cached_property
     def _evaluator(self) -> ReferenceEvaluator:
         self._inferred  # noqa: B018 - refuses what is too large before it is computed
-        return ReferenceEvaluator(self.model(), new_ops=operators())
+        return ReferenceEvaluator(self.model(), new_ops=OPERATORS)
 
     @cached_property
     def _inferred(self) -> dict[str, tuple[int, ...]]:
@@ -216,8 +216,7 @@ def host_program(
     types: Mapping[str, int],
 ) -> HostProgram:
     """The nodes that lead from `sources` (tensor name to shape) and constants to `wanted`; `types` of all tensors."""
-    makers = {o: op for op in model.operations for o in op.outputs}
-    needed: set[int] = set()
+    needed: set[Operation] = set()
     constants: dict[str, np.ndarray] = {}
     inputs: dict[str, tuple[int, ...]] = {}
     waiting = list(wanted)
@@ -233,10 +232,9 @@ def host_program(
         elif isinstance(value, Const | Fixed):
             constants[name] = constant_array(value, types.get(name))
         else:
-            op = makers[name]
-            needed.add(id(op))
-            waiting += op.inputs
-    operations = [op for op in model.operations if id(op) in needed]
+            needed.add(model.makers[name])
+            waiting += model.makers[name].inputs
+    operations = [op for op in model.operations if op in needed]
     for op in operations:
         if not on_host(op.op, op.domain):
             raise IntsimError(f"{model.path}: node {op.name}: {op.op} is not supported on the host")

@@ -18,31 +18,24 @@ from intsim.errors import IntsimError
 from intsim.frontend.interpolation import nearest_index, neighbours, old_nearest_mode, source_positions
 from intsim.frontend.parameters import ONNX_INTEGERS
 from intsim.frontend.reader import Operation
-from intsim.frontend.registry import HOST_FORMS
 from intsim.frontend.types import INTEGERS, limits, type_name
 
 Array = np.ndarray[Any, Any]
 
-MOVES = frozenset(
+KNOWN = frozenset(
     (
         *("Compress", "Concat", "Constant", "ConstantOfShape", "DepthToSpace", "Expand", "EyeLike", "Flatten"),
         *("Gather", "GatherElements", "GatherND", "Identity", "Dropout", "Pad", "Reshape", "Resize", "ReverseSequence"),
         *("ScatterElements", "ScatterND", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "TopK", "Transpose"),
         *("Trilu", "Unique", "Unsqueeze", "Upsample", "Where", "OneHot"),
-    )
-)
-"""Operators whose results are elements of their inputs."""
-COUNTS = frozenset(("ArgMax", "ArgMin", "NonZero", "Shape", "Size", "Range"))
-ARITHMETIC = frozenset(
-    (
+        *("ArgMax", "ArgMin", "NonZero", "Shape", "Size", "Range"),
         *("Abs", "Add", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Cast", "CastLike", "Clip"),
         *("CumSum", "Div", "Gemm", "MatMul", "MatMulInteger", "Max", "Min", "Mod", "Mul", "Neg", "Pow", "PRelu"),
         *("QuantizeLinear", "ReduceL1", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"),
         *("ReduceSumSquare", "Relu", "Sign", "Sub"),
     )
 )
-KNOWN = MOVES | COUNTS | ARITHMETIC
-"""Operators of which ONNX says, to the last bit, what integers they make."""
+"""Operators of which ONNX says, to the last bit, what integers they make: moves, counts, arithmetic."""
 
 
 def check_node(op: Operation, types: Mapping[str, int], opset: int) -> None:
@@ -132,9 +125,11 @@ class Cast(Host):
             if source in ONNX_INTEGERS:
                 return wrapped(x.astype(object), dtype)
             cut = np.trunc(x)
-            if not ((cut >= low) & (cut < float(high + 1))).all():
-                bad = x[~((cut >= low) & (cut < float(high + 1)))][0]
-                raise self.refused(f"{bad:.6g} doesn't fit {type_name(to)}, and ONNX doesn't say what it becomes")
+            outside = ~((cut >= low) & (cut < float(high + 1)))
+            if outside.any():
+                raise self.refused(
+                    f"{x[outside][0]:.6g} doesn't fit {type_name(to)}, and ONNX doesn't say what it becomes"
+                )
             return np.asarray(cut).astype(dtype)
         return np.asarray(x).astype(np.float64)
 
@@ -167,8 +162,7 @@ class Pow(Host):
         base, exponent = np.broadcast_arrays(a, b)
         if (b < 0).any() or (b > 64).any():
             raise self.refused("its exponents leave 0..64, and ONNX doesn't say what integer that is")
-        pairs = zip(base.reshape(-1), exponent.reshape(-1), strict=True)
-        exact = [int(x) ** int(e) for x, e in pairs]
+        exact = [int(x) ** int(e) for x, e in zip(base.flat, exponent.flat, strict=True)]
         low, high = _range(a.dtype)
         if exact and not low <= min(exact) <= max(exact) <= high:
             raise self.refused(f"its result leaves {a.dtype}, and ONNX doesn't say what it becomes")
@@ -200,19 +194,15 @@ def _reduction(op: str, floats: Callable[..., Array], integers: Callable[..., Ar
             options: dict[str, Any] = {"axis": given or None, "keepdims": bool(keepdims)}
             if not _whole(x):
                 return (np.asarray(floats(x, **options)),)
-            return (self.whole(x, options),)
-
-        def whole(self, x: Array, options: dict[str, Any]) -> Array:
-            """Of integers."""
             exact = np.asarray(integers(x.astype(object), **options), object)
             low, high = _range(x.dtype)
             if exact.size and not low <= exact.min() <= exact.max() <= high:
                 raise self.refused(f"its sum leaves {x.dtype}, and ONNX doesn't say what becomes of it")
             if op != "ReduceMean":
-                return exact.astype(x.dtype)
+                return (exact.astype(x.dtype),)
             count = x.size // max(exact.size, 1)
             cut = np.frompyfunc(lambda s: abs(s) // count * (1 if s >= 0 else -1), 1, 1)(exact)
-            return np.asarray(cut).astype(x.dtype)
+            return (np.asarray(cut).astype(x.dtype),)
 
     return type(op, (Reduce,), {"__doc__": f"{op}; integers that fit their type, a mean without its fraction."})
 
@@ -221,9 +211,23 @@ REDUCTIONS = [
     _reduction("ReduceSum", np.sum, np.sum),
     _reduction("ReduceMean", np.mean, np.sum),
     _reduction("ReduceProd", np.prod, np.prod),
-    _reduction("ReduceL1", lambda x, **k: np.sum(np.abs(x), **k), lambda x, **k: np.sum(np.abs(x), **k)),
-    _reduction("ReduceSumSquare", lambda x, **k: np.sum(x * x, **k), lambda x, **k: np.sum(x * x, **k)),
+    _reduction("ReduceL1", *(lambda x, **k: np.sum(np.abs(x), **k),) * 2),
+    _reduction("ReduceSumSquare", *(lambda x, **k: np.sum(x * x, **k),) * 2),
 ]
+
+
+class Mean(Host):
+    """Of operands that broadcast; ONNX's reference adds in place, which can't grow the first one."""
+
+    def _run(self, *operands, **_):  # type: ignore[no-untyped-def]
+        return (np.asarray(sum(operands) / len(operands)),)
+
+
+class HardTanh(Host):
+    """A clamp, to -1 and 1 unless told otherwise; ONNX has none."""
+
+    def _run(self, x, min_val=-1.0, max_val=1.0, **_):  # type: ignore[no-untyped-def]
+        return (np.minimum(np.maximum(x, min_val), max_val),)
 
 
 class DequantizeLinear(Host):
@@ -289,20 +293,8 @@ class Upsample(Resize):
 
 
 OPERATORS: list[type[OpRun]] = [
-    *(BatchNormalization, BitShift, Cast, CastLike, DequantizeLinear, Div, Gemm, Mod, Pow),
+    *(BatchNormalization, BitShift, Cast, CastLike, DequantizeLinear, Div, Gemm, HardTanh, Mean, Mod, Pow),
     *REDUCTIONS,
     *(Resize, Upsample),
 ]
-"""Taken in place of ONNX's reference implementations, and so is what handlers say of the host."""
-
-
-def operators() -> list[type[OpRun]]:
-    """`OPERATORS`, and those of `registry.HOST_FORMS`."""
-    return [*OPERATORS, *(_of_form(op, form) for op, form in HOST_FORMS.items())]
-
-
-def _of_form(op: str, form: Callable[..., Array]) -> type[Host]:
-    def run(_: Host, *inputs: Array, **attributes: Any) -> tuple[Array]:
-        return (np.asarray(form(*inputs, **attributes)),)
-
-    return type(op, (Host,), {"_run": run, "__doc__": form.__doc__})
+"""Taken in place of ONNX's reference implementations."""

@@ -15,25 +15,36 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from intsim.arithmetic.integers import IntegerType
-from intsim.arithmetic.pieces import Piece, piecewise_range
+from intsim.arithmetic.pieces import Piece, piecewise_range, spans
 from intsim.errors import IntsimError
-from intsim.frontend.context import ONE, ZERO, Context, Refused, coefficient_arrays
-from intsim.frontend.expression import Const, Curve, Expr, Fixed, Resolved, Value, is_codes, merge, resolve, spread
-from intsim.frontend.host import HostProgram, constant_array
+from intsim.frontend.context import Context, Refused
+from intsim.frontend.expression import (
+    ONE,
+    ZERO,
+    Const,
+    Curve,
+    Expr,
+    Fixed,
+    Resolved,
+    Value,
+    as_codes,
+    is_codes,
+    merge,
+    resolve,
+)
+from intsim.frontend.host import fold
 from intsim.frontend.parameters import ONNX_INTEGERS
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import HANDLERS, QUANTIZERS
+from intsim.frontend.tables import MOST_ENTRIES
 from intsim.frontend.types import INTEGERS, limits, type_name
 from intsim.graph import LIMIT
-from intsim.ops.pieces import pieces_json
 from intsim.ops.table import MOST_CODES
 
 MOST_PIECES = 1 << 9
 """Most pieces of a function that wraps; beyond, a table holds it if there are few enough codes."""
 SUMS = ("ConvInteger", "MatMulInteger", "ReduceSum")
 """Sums of which ONNX doesn't say what they are beyond their type, and executors disagree."""
-MOST_ENTRIES = 1 << 22
-"""Most entries of one node's tables (32 MiB)."""
 FUNCTIONS = (
     *("And", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater"),
     *("GreaterOrEqual", "Less", "LessOrEqual", "Mod", "Not", "Or", "Pow", "Sign", "Xor"),
@@ -47,9 +58,8 @@ def on_integers(context: Context, op: Operation) -> bool:
     data = [types.get(n) for n in op.inputs if isinstance(context.values.get(n), Expr | Curve)]
     made = types.get(op.outputs[0]) if op.outputs else None
     whole = made in INTEGERS or (made == TensorProto.BOOL and op.op in FUNCTIONS)
-    return (
-        op.domain == "" and op.op not in QUANTIZERS and whole and bool(data) and all(t in ONNX_INTEGERS for t in data)
-    )
+    given = bool(data) and all(t in ONNX_INTEGERS for t in data)
+    return op.domain == "" and op.op not in QUANTIZERS and whole and given
 
 
 def handler_of(op: Operation) -> Callable[[Context, Operation], Value | Sequence[Value]] | None:
@@ -76,15 +86,15 @@ def as_integers(context: Context, op: Operation, made: Sequence[Value]) -> list[
 def _inside(context: Context, op: Operation, value: Expr, element: int) -> Expr:
     low, high = limits(element)
     if is_codes(value):
-        info = context.graph.tensors[value.terms[0][0]]
+        info = context.graph.tensors[value.tensor]
         if low <= info.low and info.high <= high:
             return value
     resolved = resolve(value)
     reach = [_reach(context, value, resolved, cell) for cell in range(len(resolved.pieces))]
     whole = all(
         v.denominator == 1
-        for pieces, (first, last) in zip(resolved.pieces, reach, strict=True)
-        for piece in _reached(pieces, first, last)
+        for pieces, ends in zip(resolved.pieces, reach, strict=True)
+        for _, _, piece in spans(pieces, *ends)
         for v in piece[1:]
     )
     if not whole:
@@ -113,15 +123,8 @@ def _reach(context: Context, value: Expr, resolved: Resolved, cell: int) -> tupl
     return low, high
 
 
-def _reached(pieces: list[Piece], low: int, high: int) -> list[Piece]:
-    """Pieces of which some accumulator in low..high makes use."""
-    ends = [*(p[0] for p in pieces[1:]), None]
-    return [
-        p for p, end in zip(pieces, ends, strict=True) if (p[0] is None or p[0] <= high) and (end is None or end > low)
-    ]
-
-
 def _wrapped(context: Context, value: Expr, resolved: Resolved, reach: list[tuple[int, int]], element: int) -> Expr:
+    """The low bits of an expression's integers, as one tensor of an integer type."""
     cells: list[list[Piece]] = []
     known: dict[tuple[tuple[Piece, ...], tuple[int, int]], list[Piece] | None] = {}
     for pieces, ends in zip(resolved.pieces, reach, strict=True):
@@ -129,19 +132,19 @@ def _wrapped(context: Context, value: Expr, resolved: Resolved, reach: list[tupl
         if key not in known:
             known[key] = wrapping(pieces, ends, limits(element))
         cells.append(known[key] or [])
-    if all(cells):
-        return _affine(context, value, replace(resolved, pieces=cells), element)
-    return _table_of_pieces(context, value, resolved, element)
+    if not all(cells):
+        return _table_of_pieces(context, value, resolved, element)
+    for pieces, (first, last) in zip(cells, reach, strict=True):
+        if any(abs(s) * max(-first, last) > LIMIT or abs(b) > LIMIT for _, s, b in pieces):
+            raise Refused(f"its exact result before it wraps to {type_name(element)} needs more than 64 bits")
+    return context.emit_pieces("affine", value, replace(resolved, pieces=cells), (ONE, ZERO), kind=_carried(element))
 
 
 def wrapping(pieces: list[Piece], ends: tuple[int, int], bounds: tuple[int, int]) -> list[Piece] | None:
     """Integer pieces followed by a wrap into `bounds`, right for accumulators within `ends`; None if too many."""
     low, period = bounds[0], bounds[1] - bounds[0] + 1
     out: list[Piece] = []
-    starts = [*(p[0] for p in pieces[1:]), None]
-    for (start, s, b), behind in zip(pieces, starts, strict=True):
-        at = ends[0] if start is None else max(ends[0], start)
-        last = ends[1] if behind is None else min(ends[1], behind - 1)
+    for at, last, (_, s, b) in spans(pieces, *ends):
         while at <= last:
             turn = (s * at + b - low) // period
             out.append((at if out else None, s, b - turn * period))
@@ -157,38 +160,28 @@ def wrapping(pieces: list[Piece], ends: tuple[int, int], bounds: tuple[int, int]
     return merge(out)
 
 
-def _affine(context: Context, value: Expr, resolved: Resolved, element: int) -> Expr:
-    """The integers of an expression as one tensor of an integer type."""
+def _carried(element: int) -> IntegerType | None:
+    """The type of a tensor that holds an integer element type; None of 64 bits, of which it holds some."""
     bits, signed = ONNX_INTEGERS[element]
-    names = context.full_size(value, resolved.cells)
-    for cell, pieces in enumerate(resolved.pieces):
-        first, last = _reach(context, value, resolved, cell)
-        if any(abs(s) * max(-first, last) > LIMIT or abs(b) > LIMIT for _, s, b in pieces):
-            raise Refused(f"its exact result before it wraps to {type_name(element)} needs more than 64 bits")
-    attributes = {"cells": list(resolved.cells), "pieces": pieces_json(resolved.pieces)}
-    kind = IntegerType(bits, signed) if bits < 64 else None
-    return context.emit(
-        "affine", names, ONE, ZERO, attributes, coefficient_arrays(resolved.coefficients, context), kind
-    )
+    return IntegerType(bits, signed) if bits < 64 else None
 
 
 def _table_of_pieces(context: Context, value: Expr, resolved: Resolved, element: int) -> Expr:
     """The same of one tensor of at most 16 bits."""
-    info = context.graph.tensors[value.terms[0][0]]
+    info = context.graph.tensors[value.tensor]
     if len(value.terms) > 1 or info.high - info.low >= MOST_CODES:
         raise Refused(
             f"its result wraps around {type_name(element)} more than {MOST_PIECES} times, which no integer node holds; "
             "quantize its input to at most 16 bits"
         )
     low, high = limits(element)
-    rows = []
-    for pieces in resolved.pieces:
-        row, index = [], 0
-        for x in range(info.low, info.high + 1):
-            while index + 1 < len(pieces) and x >= (pieces[index + 1][0] or 0):
-                index += 1
-            row.append((int(pieces[index][1] * x + pieces[index][2]) - low) % (high - low + 1) + low)
-        rows.append(row)
+
+    def row(pieces: list[Piece]) -> list[int]:
+        spanned = spans(pieces, info.low, info.high)
+        exact = [int(s * x + b) for first, last, (_, s, b) in spanned for x in range(first, last + 1)]
+        return [(y - low) % (high - low + 1) + low for y in exact]
+
+    rows = [row(pieces) for pieces in resolved.pieces]
     return _table(context, value, resolved.cells, np.array(rows, np.int64), element, ())
 
 
@@ -196,30 +189,21 @@ def _table(
     context: Context, value: Expr, cells: tuple[int, ...], rows: np.ndarray, element: int, made_by: tuple[str, ...]
 ) -> Expr:
     """A table of the codes of `value`'s one tensor."""
-    name = value.terms[0][0]
-    info = context.graph.tensors[name]
-    if np.broadcast_shapes(cells, info.shape) != value.shape:
-        name = context.broadcast(name, value.shape)
-    bits, signed = ONNX_INTEGERS[element]
-    kind = IntegerType(bits, signed) if bits < 64 else None
-    attributes = {"low": info.low, "cells": list(cells), "functions": list(made_by)}
-    return context.emit("table", [name], ONE, ZERO, attributes, {"table": rows}, kind)
+    low = context.graph.tensors[value.tensor].low
+    return context.emit_table(value.tensor, value.shape, cells, rows, low, made_by, (ONE, ZERO), _carried(element))
 
 
 def settled(context: Context, value: Expr) -> Expr:
     """An expression of an integer type as one tensor of its integers."""
-    if is_codes(value) and context.graph.tensors[value.terms[0][0]].shape == value.shape:
+    if is_codes(value) and context.graph.tensors[value.tensor].shape == value.shape:
         return value
-    resolved = resolve(value)
-    names = context.full_size(value, resolved.cells)
-    attributes = {"cells": list(resolved.cells), "pieces": pieces_json(resolved.pieces)}
-    return context.emit("affine", names, ONE, ZERO, attributes, coefficient_arrays(resolved.coefficients, context))
+    return context.emit_pieces("affine", value, resolve(value), (ONE, ZERO))
 
 
 def _small(context: Context, value: Expr) -> tuple[Expr, int, int]:
     """The integers of an expression as a tensor of few enough codes for a table, and their range."""
     value = settled(context, value)
-    info = context.graph.tensors[value.terms[0][0]]
+    info = context.graph.tensors[value.tensor]
     if info.high - info.low >= MOST_CODES:
         raise Refused(
             f"it is no line, and its input has codes {info.low}..{info.high}, more than the {MOST_CODES} of a table; "
@@ -232,30 +216,26 @@ def function(context: Context, node: Operation) -> Value:
     """A node of `FUNCTIONS` as a table: what the host makes of every code."""
     values = {n: context.value(n) for n in node.inputs}
     data = {n: v for n, v in values.items() if isinstance(v, Expr)}
-    constants = {n: constant_array(v, context.types.get(n)) for n, v in values.items() if isinstance(v, Const | Fixed)}
+    constants = [v.shape for v in values.values() if isinstance(v, Const | Fixed)]
     if len(data) != 1 or len(data) + len(constants) != len(node.inputs):
         raise Refused("it reads several integer tensors; only constants may meet one here")
     ((source, value),) = data.items()
     x, low, high = _small(context, value)
     context.values[source] = x
-    shape = np.broadcast_shapes(x.shape, *(c.shape for c in constants.values()))
-    cells = np.broadcast_shapes((1,) * len(shape), *(c.shape for c in constants.values()))
+    shape = np.broadcast_shapes(x.shape, *constants)
+    cells = np.broadcast_shapes((1,) * len(shape), *constants)
     if math.prod(cells) * (high - low + 1) > MOST_ENTRIES:
         raise Refused(f"its table would have more than {MOST_ENTRIES} entries; use a smaller constant")
     dtype = helper.tensor_dtype_to_np_dtype(context.types[source])
     codes = np.arange(low, high + 1).astype(dtype).reshape(-1, *(1,) * len(shape))
-    made = node.outputs[0]
-    host = HostProgram(
-        context.model.path, context.model.opset, {}, {**constants, source: codes}, [node], [made], context.types
-    )
     try:
-        rows = np.broadcast_to(host.run({})[made], (len(codes), *cells))
+        (result,) = fold(context.model, node, {**values, source: Const(codes)}, context.types)
     except IntsimError as error:
         reason = str(error).removeprefix(f"{context.model.path}: ")
         raise Refused(reason.removeprefix(f"{node.label}: ")) from None
+    rows = np.broadcast_to(result.array, (len(codes), *cells))
     table = np.ascontiguousarray(rows.reshape(len(codes), -1).T.astype(np.int64))
-    grown = Expr(shape, ((x.terms[0][0], spread(ONE, len(shape))),), spread(ZERO, len(shape)))
-    return _table(context, grown, cells, table, context.types[made], (node.op,))
+    return _table(context, as_codes(x.tensor, shape), cells, table, context.types[node.outputs[0]], (node.op,))
 
 
 def mean(context: Context, node: Operation) -> Value:
@@ -279,5 +259,5 @@ def as_bool(context: Context, value: Expr) -> Expr:
     x = settled(context, value)
     zero, one = Fraction(0), Fraction(1)
     pieces: list[Piece] = [(None, zero, one), (0, zero, zero), (1, zero, one)]
-    attributes = {"cells": [1] * len(x.shape), "pieces": pieces_json([pieces])}
-    return context.emit("affine", [x.terms[0][0]], ONE, ZERO, attributes, kind=IntegerType(1, False))
+    resolved = Resolved((1,) * len(x.shape), [np.ones(1)], [pieces])
+    return context.emit_pieces("affine", x, resolved, (ONE, ZERO), kind=IntegerType(1, False))

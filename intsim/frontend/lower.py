@@ -31,7 +31,7 @@ from intsim.frontend import (
 from intsim.frontend.bias import belongs
 from intsim.frontend.context import Boundary, Context, Refused
 from intsim.frontend.decomposed import layer_norms
-from intsim.frontend.expression import Broken, Const, Curve, Expr, Fixed, Host, Value
+from intsim.frontend.expression import Broken, Const, Curve, Expr, Fixed, Host, Value, as_codes
 from intsim.frontend.host import HostProgram, fold, host_program
 from intsim.frontend.integers import as_integers, handler_of, on_integers, settled
 from intsim.frontend.operators import WEIGHTS, on_host
@@ -41,7 +41,7 @@ from intsim.frontend.refusals import summary
 from intsim.frontend.registry import CURVES, HANDLERS, MACS, MOVERS, QUANTIZERS, Handler
 from intsim.frontend.types import INTEGERS, check_types, element_types, type_name
 from intsim.frontend.weights import on_power_of_two_grid
-from intsim.graph import IntegerGraph, Tensor, rationals
+from intsim.graph import IntegerGraph, Tensor
 from intsim.ops import OPS, Mac
 from intsim.ops.deviation import deviations
 from intsim.ops.rows import RowFunction
@@ -137,20 +137,20 @@ class Lowering:
             return Host(name)
         bits, signed = ONNX_INTEGERS[element]
         kind = IntegerType(min(bits, 62) if bits == 64 else bits, signed)
-        one, zero = rationals(1).reshape((1,) * len(shape)), rationals(0).reshape((1,) * len(shape))
-        self.graph.tensors[name] = Tensor(name, shape, kind.min, kind.max, one, zero, kind, name)
+        codes = as_codes(name, shape)
+        self.graph.tensors[name] = Tensor(name, shape, kind.min, kind.max, codes.scale, codes.offset, kind, name)
         self.graph.inputs.append(name)
-        return Expr(shape, ((name, one),), zero)
+        return codes
 
     def host_shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor of the host, before the first quantizer or behind integers."""
-        sources = {n: s for n, (s, _) in self.model.inputs.items()}
-        sources |= {n: v.shape for n, v in self.values.items() if isinstance(v, Expr)}
-        return host_program(self.model, self.values, sources, [name], self.types).shape(name)
+        return self.hosted_nodes([name], behind_integers=True).shape(name)
 
-    def prologue(self, wanted: list[str]) -> HostProgram:
-        """The nodes from the graph's float inputs to `wanted`."""
+    def hosted_nodes(self, wanted: list[str], behind_integers: bool = False) -> HostProgram:
+        """The nodes that lead to `wanted` from the file's inputs, and from integers as well if so asked."""
         sources = {n: s for n, (s, _) in self.model.inputs.items()}
+        if behind_integers:
+            sources |= {n: v.shape for n, v in self.values.items() if isinstance(v, Expr)}
         return host_program(self.model, self.values, sources, wanted, self.types)
 
     def lowered(self) -> LoweredModel:
@@ -162,9 +162,9 @@ class Lowering:
         live = self.live_nodes()
         rewritten = layer_norms(self.model, self.values, live)
         for written in self.model.operations:
-            op = rewritten.get(id(written), written)
+            op = rewritten.get(written, written)
             if op is not None and any(o not in self.values for o in op.outputs if o):
-                self.lower(op, id(written) in live)
+                self.lower(op, written in live)
         if self.refusals:
             raise IntsimError(f"{self.model.path}: can't be integer-only: {summary(self.refusals)}")
         return self.finish()
@@ -173,11 +173,8 @@ class Lowering:
         """Evaluate every node whose inputs are all constant."""
         for op in self.model.operations:
             inputs = [self.values.get(n) for n in op.inputs]
-            if op.inputs and not all(isinstance(v, Const | Fixed) for v in inputs):
-                continue
-            if not op.inputs and op.op != "Constant":
-                continue
-            self.attempt(op, partial(self.folded, op, any(isinstance(v, Fixed) for v in inputs)))
+            if all(isinstance(v, Const | Fixed) for v in inputs) if inputs else op.op == "Constant":
+                self.attempt(op, partial(self.folded, op, any(isinstance(v, Fixed) for v in inputs)))
 
     def folded(self, op: Operation, fixed: bool) -> list[Value]:
         """One constant node: quantizers and movement keep integers, the rest is numpy's integers, or float64."""
@@ -199,38 +196,32 @@ class Lowering:
             raise Refused(f"{op.op} of constants is not supported")
         return list(fold(self.model, op, self.values, self.types))
 
-    def live_nodes(self) -> set[int]:
+    def live_nodes(self) -> set[Operation]:
         """Nodes at or before which an integer decision lies: quantizers and quantized multiply-accumulates."""
-        readers: dict[str, list[Operation]] = {}
-        for op in self.model.operations:
-            for name in op.inputs:
-                readers.setdefault(name, []).append(op)
-        live: set[int] = set()
+        live: set[Operation] = set()
         for op in reversed(self.model.operations):
-            if self.is_anchor(op) or any(id(r) in live for o in op.outputs for r in readers.get(o, [])):
-                live.add(id(op))
+            if self.is_anchor(op) or any(r in live for o in op.outputs for r in self.model.readers.get(o, ())):
+                live.add(op)
         return live
 
     def is_anchor(self, op: Operation) -> bool:
         """Whether a node must be integer: a quantizer of activations, or a MAC whose weights are integers."""
-        if op.op in QUANTIZERS or op.op in MACS:
-            data = [self.values.get(n) for n in op.inputs[:2]]
-            if all(isinstance(v, Const | Fixed) for v in data):
-                return False
-            if op.op in QUANTIZERS or op.op.endswith("Integer"):
-                return True
-            constant = next((v for v in data if isinstance(v, Const | Fixed)), None)
-            return not isinstance(constant, Const) or on_power_of_two_grid(constant.array) is not None
-        return False
+        data = [self.values.get(n) for n in op.inputs[:2]]
+        constants = [v for v in data if isinstance(v, Const | Fixed)]
+        if op.op not in QUANTIZERS | MACS or len(constants) == len(data):
+            return False
+        if op.op in QUANTIZERS or op.op.endswith("Integer") or not constants or isinstance(constants[0], Fixed):
+            return True
+        return on_power_of_two_grid(constants[0].array) is not None
 
     def lower(self, op: Operation, live: bool) -> None:
         """One node: shape arithmetic, host, integer, or refused."""
         values = [self.values.get(n, Broken()) for n in op.inputs if n]
         if any(isinstance(v, Broken) for v in values):
-            return self.store(op, [Broken() for _ in op.outputs])
-        self.context.current = op
-        self.attempt(op, partial(self.lowered_outputs, op, values, live))
-        return None
+            self.store(op, [Broken() for _ in op.outputs])
+        else:
+            self.context.current = op
+            self.attempt(op, partial(self.lowered_outputs, op, values, live))
 
     def attempt(self, op: Operation, lowered: Callable[[], Sequence[Value]]) -> None:
         """Store a node's outputs; whatever a malformed node raises on the way is a refusal that names the node."""
@@ -318,7 +309,7 @@ class Lowering:
     def no_codes(self, value: Host) -> str:
         """Why a host tensor is not what a DequantizeLinear needs; names the node that took the codes, if one did."""
         name = value.name
-        while (op := self.context.makers.get(name)) is not None:
+        while (op := self.model.makers.get(name)) is not None:
             held = next((n for n in op.inputs if isinstance(self.values.get(n), Host)), None)
             if held is None:
                 if any(isinstance(self.values.get(n), Expr) for n in op.inputs):
@@ -356,10 +347,7 @@ class Lowering:
             if made is not None and declared != made and declared in INTEGERS:
                 what = f"is declared {type_name(declared)}, but what makes it makes {type_name(made)}"
                 raise IntsimError(f"{self.model.path}: output {name}: {what}")
-        sources = {n: v.shape for n, v in self.values.items() if isinstance(v, Expr)}
-        wanted = [n for n, v in outputs.items() if isinstance(v, Host)]
-        sources |= {n: s for n, (s, _) in self.model.inputs.items() if isinstance(self.values[n], Host)}
-        epilogue = host_program(self.model, self.values, sources, wanted, self.types)
+        epilogue = self.hosted_nodes([n for n, v in outputs.items() if isinstance(v, Host)], behind_integers=True)
         epilogue.check()
         ends: dict[str, Expr] = {}
         for name in [*epilogue.inputs, *(n for n, v in outputs.items() if isinstance(v, Expr))]:
@@ -371,7 +359,7 @@ class Lowering:
         self.prune()
         self.check_codes()
         kept = self.labelled([b for b in self.context.boundaries if b.tensor in self.graph.inputs])
-        prologue = self.prologue(list(dict.fromkeys(b.host for b in kept)))
+        prologue = self.hosted_nodes(list(dict.fromkeys(b.host for b in kept)))
         prologue.check()
         return LoweredModel(self.model, self.graph, kept, prologue, epilogue, outputs, ends, self.row_functions())
 
@@ -404,13 +392,13 @@ class Lowering:
 
     def end(self, name: str, value: Expr) -> Expr:
         """What ends the integer part: integers of the file, and codes repeated by broadcasting, as a tensor of them."""
-        self.context.current = self.context.makers.get(name)
+        self.context.current = self.model.makers.get(name)
         if self.context.current is None:
             return value
         if self.types.get(name) in INTEGERS:
             return settled(self.context, value)
-        if len(value.terms) == 1 and not value.steps:
-            return replace(value, terms=((self.context.broadcast(value.terms[0][0], value.shape), value.terms[0][1]),))
+        if value.linear:
+            return replace(value, terms=((self.context.broadcast(value.tensor, value.shape), value.scale),))
         return value
 
     def row_functions(self) -> dict[str, Expr]:
@@ -418,8 +406,8 @@ class Lowering:
         waiting = {n.output for n in self.graph.nodes if isinstance(OPS[n.op], RowFunction)}
         standing: dict[str, Expr] = {}
         for name, value in self.values.items():
-            if isinstance(value, Expr) and len(value.terms) == 1 and not value.steps and value.terms[0][0] in waiting:
-                waiting.remove(value.terms[0][0])
+            if isinstance(value, Expr) and value.linear and value.tensor in waiting:
+                waiting.remove(value.tensor)
                 standing[name] = value
         return standing
 

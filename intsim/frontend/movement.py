@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from intsim.frontend.context import Context, M, Refused
 from intsim.frontend.elementwise import expression
-from intsim.frontend.expression import Const, Expr, Fixed, Value, compress, spread
+from intsim.frontend.expression import ONE, ZERO, Const, Expr, Fixed, Value, compress, spread
+from intsim.frontend.parameters import constant
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import MOVERS, lowers
-from intsim.graph import Rationals, check_size, rationals
+from intsim.graph import Rationals, check_size
 
 Moved = Expr | Fixed
 
@@ -30,11 +32,8 @@ def integers(context: Context, node: Operation, attribute: str, position: int) -
     if attribute in node.attributes:
         given = node.attributes[attribute]
         return [int(v) for v in (given if isinstance(given, list) else [given])]
-    if len(node.inputs) > position and node.inputs[position]:
-        value = context.value(node.inputs[position])
-        if not isinstance(value, Const):
-            raise Refused(f"its {attribute} ({node.inputs[position]}) is not a constant")
-        return [int(v) for v in value.array.reshape(-1)]
+    if node.optional(position):
+        return [int(v) for v in constant(context, node, position, attribute).reshape(-1)]
     return None
 
 
@@ -61,15 +60,9 @@ def reshape(context: Context, node: Operation) -> Value:
         if any(v == 0 and i >= len(x.shape) for i, v in enumerate(wanted)):
             raise Refused(f"its shape {wanted} copies an axis that its input {x.shape} doesn't have")
         wanted = [x.shape[i] if v == 0 else v for i, v in enumerate(wanted)]
-    total = int(np.prod(x.shape))
-    known = int(np.prod([v for v in wanted if v != -1]))
-    if (
-        wanted.count(-1) > 1
-        or min(wanted, default=1) < -1
-        or known <= 0
-        or total % known
-        or (-1 not in wanted and known != total)
-    ):
+    total, known = prod(x.shape), prod(v for v in wanted if v != -1)
+    usable = wanted.count(-1) <= 1 and min(wanted, default=1) >= -1 and known > 0
+    if not usable or (total % known if -1 in wanted else known != total):
         raise Refused(f"its shape {wanted} doesn't hold the {total} elements of its input {x.shape}")
     return reshape_to(context, x, [total // known if v == -1 else v for v in wanted])
 
@@ -80,7 +73,7 @@ def flatten(context: Context, node: Operation) -> Value:
     x = movable(context, node)
     axis = int(node.attributes.get("axis", 1))
     axis = axis if axis == len(x.shape) else axis_of(axis, len(x.shape))
-    return reshape_to(context, x, [int(np.prod(x.shape[:axis])), int(np.prod(x.shape[axis:]))])
+    return reshape_to(context, x, [prod(x.shape[:axis]), prod(x.shape[axis:])])
 
 
 @lowers("Squeeze", kind=MOVERS)
@@ -169,29 +162,20 @@ def concat(context: Context, node: Operation) -> Value:
     if "axis" not in node.attributes:
         raise Refused("it has no axis")
     axis = axis_of(int(node.attributes["axis"]), rank)
-    if any(
-        len(p.shape) != rank
-        or any(s != t for j, (s, t) in enumerate(zip(p.shape, parts[0].shape, strict=True)) if j != axis)
-        for p in parts
-    ):
+    if len({(*p.shape[:axis], *p.shape[axis + 1 :]) for p in parts}) > 1:
         raise Refused(f"its inputs {[p.shape for p in parts]} don't fit together along axis {axis}")
     fixed = [p for p in parts if isinstance(p, Fixed)]
     if len(fixed) == len(parts):
         codes = np.concatenate([p.codes for p in fixed], axis=axis)
-        scales, offsets = (
-            [spread(v, rank) for v in vs] for vs in zip(*((p.scale, p.offset) for p in fixed), strict=True)
-        )
-        return Fixed(codes, _side_by_side(scales, parts, axis), _side_by_side(offsets, parts, axis), fixed[0].type)
+        scale = _side_by_side([spread(p.scale, rank) for p in fixed], parts, axis)
+        offset = _side_by_side([spread(p.offset, rank) for p in fixed], parts, axis)
+        return Fixed(codes, scale, offset, fixed[0].type)
     if fixed:
         raise Refused("it joins a tensor with a constant, which is not supported")
-    settled = [
-        p if len(p.terms) == 1 and not p.steps else context.settle(p, per_cell=True)
-        for p in parts
-        if isinstance(p, Expr)
-    ]
-    names = [context.broadcast(p.terms[0][0], p.shape) for p in settled]
+    settled = [p if p.linear else context.settle(p, per_cell=True) for p in parts if isinstance(p, Expr)]
+    names = [context.broadcast(p.tensor, p.shape) for p in settled]
     kinds = {context.graph.tensors[n].type for n in names}
-    scale = _side_by_side([p.terms[0][1] for p in settled], parts, axis)
+    scale = _side_by_side([p.scale for p in settled], parts, axis)
     offset = _side_by_side([p.offset for p in settled], parts, axis)
     return context.emit("concat", names, scale, offset, {"axis": axis}, kind=kinds.pop() if len(kinds) == 1 else None)
 
@@ -210,8 +194,7 @@ def integer_constant(value: Const) -> Fixed:
     """A constant of integers as codes of scale one."""
     if value.array.dtype.kind not in "iub":
         raise Refused("it joins a tensor with a constant, which is not supported")
-    one, zero = rationals(1), rationals(0)
-    return Fixed(value.array.astype(np.int64), one, zero)
+    return Fixed(value.array.astype(np.int64), ONE, ZERO)
 
 
 @lowers("DepthToSpace", kind=MOVERS)
@@ -222,12 +205,9 @@ def depth_to_space(context: Context, node: Operation) -> Value:
     n, c, h, w = x.shape
     if b < 1 or c % (b * b):
         raise Refused(f"its {c} channels don't divide by blocksize {b} squared")
-    if node.attributes.get("mode", "DCR") == "DCR":
-        x = reshape_to(context, x, [n, b, b, c // b**2, h, w])
-        x = context.move(x, "transpose", {"perm": [0, 3, 4, 1, 5, 2]})
-    else:
-        x = reshape_to(context, x, [n, c // b**2, b, b, h, w])
-        x = context.move(x, "transpose", {"perm": [0, 1, 4, 2, 5, 3]})
+    columnwise = node.attributes.get("mode", "DCR") == "DCR"
+    x = reshape_to(context, x, [n, b, b, c // b**2, h, w] if columnwise else [n, c // b**2, b, b, h, w])
+    x = context.move(x, "transpose", {"perm": [0, 3, 4, 1, 5, 2] if columnwise else [0, 1, 4, 2, 5, 3]})
     return reshape_to(context, x, [n, c // b**2, h * b, w * b])
 
 

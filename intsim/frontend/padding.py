@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from intsim.frontend.context import Context, Refused, as_real
+from intsim.frontend.context import Context, Refused
 from intsim.frontend.elementwise import expression
 from intsim.frontend.expression import Const, Expr, Fixed, Value, scalar, spread
 from intsim.frontend.movement import axis_of, integers, pick
@@ -41,11 +41,11 @@ def pad(context: Context, node: Operation) -> Value:
     if mode != "constant":
         raise Refused(f"its mode {mode} is not supported")
     fill = rationals(np.float32(node.attributes.get("value", 0.0)))
-    if len(node.inputs) > 2 and node.inputs[2]:
+    if node.optional(2):
         value = context.value(node.inputs[2])
         if not isinstance(value, Const | Fixed):
             raise Refused("its padding value is not a constant")
-        fill = as_real(value).reshape(())
+        fill = value.real().reshape(())
     return pad_constant(context, x, [list(edges.get(a, (0, 0))) for a in range(rank)], fill)
 
 
@@ -56,32 +56,16 @@ def pad_constant(context: Context, x: Expr, pads: list[list[int]], fill: Rationa
     rank = len(x.shape)
     value = scalar(fill)
     assert value is not None
-    settled = context.settle(x)
-    scale, offset = scalar(settled.terms[0][1]), scalar(settled.offset)
-    assert scale is not None
-    assert offset is not None
-    code = (value - offset) / scale
+    tensor, scale, zero = context.operand(x)
+    code, offset = value / scale + zero, -zero * scale
     if code.denominator != 1:
         # bring both to their common grid: y = d * x, d the denominator of the code
         factor = code.denominator
-        tensor = context.emit(
-            "affine",
-            [settled.terms[0][0]],
-            rationals(scale / factor),
-            rationals(offset),
-            {"cells": [1] * rank, "pieces": [[[None, f"{factor}/1", "0/1"]]]},
-        ).terms[0][0]
         scale, code = scale / factor, code * factor
-    else:
-        tensor = settled.terms[0][0]
+        pieces = {"cells": [1] * rank, "pieces": [[[None, f"{factor}/1", "0/1"]]]}
+        tensor = context.emit("affine", [tensor], rationals(scale), rationals(offset), pieces).tensor
     kind = context.graph.tensors[tensor].type
     if kind is not None and not kind.contains(int(code), int(code)):
         kind = None
-    return context.emit(
-        "pad",
-        [tensor],
-        spread(rationals(scale), rank),
-        spread(rationals(offset), rank),
-        {"pads": pads, "value": int(code)},
-        kind=kind,
-    )
+    scales, offsets = (spread(rationals(v), rank) for v in (scale, offset))
+    return context.emit("pad", [tensor], scales, offsets, {"pads": pads, "value": int(code)}, kind=kind)

@@ -12,23 +12,11 @@ from intsim.frontend.reader import Operation
 from intsim.graph import Rationals, rationals
 
 ONNX_INTEGERS = {
-    onnx.TensorProto.INT8: (8, True),
-    onnx.TensorProto.UINT8: (8, False),
-    onnx.TensorProto.INT16: (16, True),
-    onnx.TensorProto.UINT16: (16, False),
-    onnx.TensorProto.INT32: (32, True),
-    onnx.TensorProto.UINT32: (32, False),
-    onnx.TensorProto.INT64: (64, True),
-    onnx.TensorProto.UINT64: (64, False),
-    onnx.TensorProto.INT4: (4, True),
-    onnx.TensorProto.UINT4: (4, False),
-    onnx.TensorProto.BOOL: (1, False),
-}
-
-
-for _name, _kind in (("INT2", (2, True)), ("UINT2", (2, False))):
-    if hasattr(onnx.TensorProto, _name):
-        ONNX_INTEGERS[getattr(onnx.TensorProto, _name)] = _kind
+    getattr(onnx.TensorProto, name): (bits, signed)
+    for bits in (2, 4, 8, 16, 32, 64)  # those of 2 bits are there from ONNX 1.20 on
+    for name, signed in ((f"INT{bits}", True), (f"UINT{bits}", False))
+    if hasattr(onnx.TensorProto, name)
+} | {onnx.TensorProto.BOOL: (1, False)}
 
 
 def element_type(array: np.ndarray) -> IntegerType | None:
@@ -41,7 +29,7 @@ def element_type(array: np.ndarray) -> IntegerType | None:
 
 def constant(context: Context, node: Operation, position: int, what: str) -> np.ndarray:
     """A constant input as an array; refused if it is missing or computed at run time."""
-    if position >= len(node.inputs) or not node.inputs[position]:
+    if not node.optional(position):
         raise Refused(f"has no {what}")
     value = context.value(node.inputs[position])
     if not isinstance(value, Const):
@@ -51,12 +39,12 @@ def constant(context: Context, node: Operation, position: int, what: str) -> np.
 
 def positive_scale(array: np.ndarray) -> Rationals:
     """A scale as rationals; refused unless finite and above zero."""
-    values = np.asarray(array)
-    if not np.isfinite(values.astype(np.float64)).all():
+    values = np.asarray(array).astype(np.float64)
+    if not np.isfinite(values).all():
         raise Refused("its scale is NaN or infinite")
-    if not (values.astype(np.float64) > 0).all():
+    if not (values > 0).all():
         raise Refused("its scale is zero or negative")
-    return rationals(values)
+    return rationals(array)
 
 
 def bit_width(array: np.ndarray) -> int:
@@ -80,11 +68,6 @@ def check_fit(context: Context, value: Value, *parameters: np.ndarray) -> None:
         )
         if not fits:
             raise Refused(f"its scale or zero point of shape {parameter.shape} doesn't fit its input {shape}")
-
-
-def as_array(values: Rationals) -> Rationals:
-    """An array again where numpy made a bare Fraction of one."""
-    return np.asarray(values, dtype=object)
 
 
 def along_axis(values: np.ndarray, shape: tuple[int, ...], node: Operation) -> np.ndarray:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import replace
-from fractions import Fraction
 
 import numpy as np
 
 from intsim.frontend.context import Context, Refused
 from intsim.frontend.conv import to_channels_first, to_channels_last, window
 from intsim.frontend.elementwise import expression
-from intsim.frontend.expression import Const, Expr, Step, Value, compress, spread
+from intsim.frontend.expression import ZERO, Const, Expr, Value, compress, spread
 from intsim.frontend.movement import axis_of
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import MOVERS, lowers
-from intsim.graph import rationals
 
 
 def _pool_window(node: Operation, size: tuple[int, ...]) -> tuple[dict[str, list[int]], list[int], list[int]]:
@@ -40,7 +39,7 @@ def _pool_window(node: Operation, size: tuple[int, ...]) -> tuple[dict[str, list
 @lowers("MaxPool", kind=MOVERS)
 def max_pool(context: Context, node: Operation) -> Expr:
     """MaxPool commutes with every growing function, so scales and activations pass through it."""
-    if len(node.outputs) > 1 and node.outputs[1]:
+    if any(node.outputs[1:]):
         raise Refused("its Indices output is not supported")
     x = expression(context, node, 0)
     if node.channels_last:
@@ -49,41 +48,29 @@ def max_pool(context: Context, node: Operation) -> Expr:
     in_window = any(s != 1 for p in x.parameters() for s in p.shape[2:])
     if not _grows(x) or in_window:
         x = context.settle(x, per_cell=not in_window, growing=True)
-    scale = x.terms[0][1]
-    tensor = context.broadcast(x.terms[0][0], x.shape)
+    tensor = context.broadcast(x.tensor, x.shape)
     kind = context.graph.tensors[tensor].type
-    y = context.emit("max_pool", [tensor], scale, x.offset, attributes, kind=kind)
-    out = Expr(y.shape, ((y.terms[0][0], scale),), x.offset, x.steps)
+    y = context.emit("max_pool", [tensor], x.scale, x.offset, attributes, kind=kind)
+    out = Expr(y.shape, ((y.tensor, x.scale),), x.offset, x.steps)
     return to_channels_last(context, out) if node.channels_last else out
 
 
 def _grows(x: Expr) -> bool:
     """Whether the expression is a non-decreasing function of a single tensor."""
 
-    def growing(step: Step) -> bool:
-        if step.kind in ("affine", "leaky"):
-            assert step.values[0] is not None
-            return all(v >= 0 for v in step.values[0].reshape(-1))
-        return True
-
-    return len(x.terms) == 1 and all(s > 0 for s in x.terms[0][1].reshape(-1)) and all(growing(s) for s in x.steps)
-
-
-def _integer_input(context: Context, x: Expr) -> tuple[str, np.ndarray, int, Expr]:
-    """One tensor, its scale (maybe a channel's own), and one integer zero point."""
-    settled = context.settle(x, per_cell=True)
-    zero = compress(-settled.offset / settled.terms[0][1])
-    if zero.size > 1 or any(s != 1 for s in settled.terms[0][1].shape[2:]):
-        settled = context.settle(x)
-        zero = compress(-settled.offset / settled.terms[0][1])
-    return settled.terms[0][0], settled.terms[0][1], int(zero.reshape(-1)[0]), settled
+    factors = [s.values[0] for s in x.steps if s.kind in ("affine", "leaky")]
+    growing = np.all(x.scale > 0) and all(np.all(f >= 0) for f in factors if f is not None)
+    return len(x.terms) == 1 and bool(growing)
 
 
 @lowers("AveragePool")
 def average_pool(context: Context, node: Operation) -> Value:
     """A sum with a finer scale; positions with different divisors are brought to the divisors' common multiple."""
     x = expression(context, node, 0)
-    tensor, scale, zero, _ = _integer_input(context, x)
+    settled = context.settle(x, per_cell=True)  # one integer zero point, maybe a scale for each channel
+    if compress(settled.offset / settled.scale).size > 1 or any(s != 1 for s in settled.scale.shape[2:]):
+        settled = context.settle(x)
+    zero = int(compress(-settled.offset / settled.scale).item())
     size = x.shape[2:]
     attributes, pads, extra = _pool_window(node, size)
     rank = len(size)
@@ -97,37 +84,28 @@ def average_pool(context: Context, node: Operation) -> Value:
         step, d, k = attributes["strides"][i], attributes["dilations"][i], attributes["kernel"][i]
         starts = range(0, inside.size - d * (k - 1), step)
         counted.append(np.array([inside[s : s + d * (k - 1) + 1 : d].sum() for s in starts]))
-    counts = counted[0]
-    for c in counted[1:]:
-        counts = np.multiply.outer(counts, c)
+    counts = functools.reduce(np.multiply.outer, counted)
     if (counts == 0).any():
         raise Refused("one of its windows lies in the padding alone")
     common = math.lcm(*(int(c) for c in np.unique(counts)))
     weight = (common // counts).reshape(1, 1, *counts.shape).astype(np.int64)
-    new_scale = np.asarray(scale * Fraction(1, common), dtype=object)
-    return context.emit(
-        "sum_pool",
-        [tensor],
-        new_scale,
-        spread(rationals(0), len(x.shape)),
-        {**attributes, "zero_point": zero},
-        {"weight": weight},
-    )
+    scale = np.asarray(settled.scale / common, dtype=object)
+    offset, arrays = spread(ZERO, len(x.shape)), {"weight": weight}
+    return context.emit("sum_pool", [settled.tensor], scale, offset, {**attributes, "zero_point": zero}, arrays)
 
 
 @lowers("GlobalMaxPool", kind=MOVERS)
 def global_max_pool(context: Context, node: Operation) -> Expr:
     """MaxPool over all positions."""
-    x = expression(context, node, 0)
-    attributes = {"kernel_shape": list(x.shape[2:])}
-    return max_pool(context, replace(node, attributes=attributes))
+    kernel = list(expression(context, node, 0).shape[2:])
+    return max_pool(context, replace(node, attributes={"kernel_shape": kernel}))
 
 
 @lowers("GlobalAveragePool")
 def global_average_pool(context: Context, node: Operation) -> Value:
     """Sum over all positions with a scale divided by their number."""
     x = expression(context, node, 0)
-    return _reduce(context, x, list(range(2, len(x.shape))), True, True)
+    return _reduced(context, x, list(range(2, len(x.shape))), True, True)
 
 
 @lowers("ReduceMean", "ReduceSum")
@@ -135,7 +113,7 @@ def reduce(context: Context, node: Operation) -> Value:
     """Mean or sum over axes, given as attribute or input."""
     x = expression(context, node, 0)
     axes = node.attributes.get("axes")
-    if axes is None and len(node.inputs) > 1 and node.inputs[1]:
+    if axes is None and node.optional(1):
         value = context.value(node.inputs[1])
         if not isinstance(value, Const):
             raise Refused("its axes are not constant")
@@ -145,25 +123,16 @@ def reduce(context: Context, node: Operation) -> Value:
             return x
         axes = list(range(len(x.shape)))
     axes = sorted(axis_of(int(a), len(x.shape)) for a in axes)
-    return _reduce(context, x, axes, node.op == "ReduceMean", bool(node.attributes.get("keepdims", 1)))
+    return _reduced(context, x, axes, node.op == "ReduceMean", bool(node.attributes.get("keepdims", 1)))
 
 
-def _one_tensor(context: Context, x: Expr) -> bool:
-    """Whether it is `scale * tensor + offset`, no scale 0, the offset any number: a sum multiplies it by the count."""
-    plain = len(x.terms) == 1 and not x.steps and context.graph.tensors[x.terms[0][0]].shape == x.shape
-    return plain and all(x.terms[0][1].reshape(-1))
-
-
-def _reduce(context: Context, x: Expr, axes: list[int], mean: bool, keep: bool) -> Value:
-    reduced_varies = any(p.shape[a] != 1 for p in x.parameters() for a in axes)
-    settled = x if _one_tensor(context, x) and not reduced_varies else context.settle(x, per_cell=not reduced_varies)
-    tensor, scale = settled.terms[0]
+def _reduced(context: Context, x: Expr, axes: list[int], mean: bool, keep: bool) -> Expr:
+    """The sum, or the mean, over axes; the count multiplies the offset of a sum, which may be any number."""
+    varies = any(p.shape[a] != 1 for p in x.parameters() for a in axes)
+    plain = x.linear and context.graph.tensors[x.tensor].shape == x.shape and all(x.scale.flat)
+    settled = x if plain and not varies else context.settle(x, per_cell=not varies)
     count = math.prod(x.shape[a] for a in axes)
-    per = Fraction(1, count) if mean else Fraction(1)
-    offset = np.asarray(settled.offset * (count * per), dtype=object)
-    y: Value = context.emit("reduce_sum", [tensor], np.asarray(scale * per, dtype=object), offset, {"axes": axes})
-    if not keep:
-        shape = [s for i, s in enumerate(x.shape) if i not in axes]
-        assert isinstance(y, Expr)
-        y = context.move(y, "reshape", {"shape": shape})
-    return y
+    meaning = (settled.scale / count, settled.offset) if mean else (settled.scale, settled.offset * count)
+    scale, offset = (np.asarray(v, dtype=object) for v in meaning)
+    y = context.emit("reduce_sum", [settled.tensor], scale, offset, {"axes": axes})
+    return y if keep else context.move(y, "reshape", {"shape": [s for i, s in enumerate(x.shape) if i not in axes]})

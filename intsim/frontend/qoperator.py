@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from intsim.frontend.context import Context, Refused
+from intsim.frontend.context import Context, Quantizer, Refused
 from intsim.frontend.conv import convolution
-from intsim.frontend.expression import Const, Expr, Fixed, Value, spread
-from intsim.frontend.matmul import product, swapped
+from intsim.frontend.expression import ONE, ZERO, Const, Expr, Fixed, Value, as_codes, spread
+from intsim.frontend.matmul import numpy_matmul
 from intsim.frontend.parameters import constant, element_type, positive_scale
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import MACS, QUANTIZERS, lowers
@@ -23,8 +23,8 @@ def _raw(
     kind = value.type if isinstance(value, Fixed) else element_type(value.array) if isinstance(value, Const) else None
     if not isinstance(value, Expr) and kind is None:
         raise Refused(f"its input {node.inputs[position]} is not an integer tensor")
-    zero = np.zeros((), np.int64)
-    if len(node.inputs) > zero_position and node.inputs[zero_position]:
+    zero = np.zeros(1, np.int64)
+    if node.optional(zero_position):
         zero = constant(context, node, zero_position, "zero point").astype(np.int64)
     rank = len(value.shape)
 
@@ -35,15 +35,12 @@ def _raw(
             return spread(v, rank)
         return v.reshape([-1 if i == axis % rank else 1 for i in range(rank)])
 
-    s, z = placed(scale), placed(rationals(zero))
-    offset = np.asarray(-z * s, dtype=object)
+    s = placed(scale)
+    offset = np.asarray(-placed(rationals(zero)) * s, dtype=object)
     if isinstance(value, Expr):
         return value.affine(s, offset, value.shape)
     codes = value.codes if isinstance(value, Fixed) else value.array.astype(np.int64)
     return Fixed(codes, s, offset, kind)
-
-
-ONE = rationals([1])
 
 
 @lowers("ConvInteger", kind=MACS)
@@ -58,22 +55,7 @@ def conv_integer(context: Context, node: Operation) -> Value:
 @lowers("MatMulInteger", kind=MACS)
 def matmul_integer(context: Context, node: Operation) -> Value:
     """ONNX MatMulInteger: int32 accumulators; zero points of A by row, of B by column."""
-    return _product(context, _raw(context, node, 0, 2, ONE, -2), _raw(context, node, 1, 3, ONE, -1))
-
-
-def _product(context: Context, a: Fixed | Expr, b: Fixed | Expr) -> Expr:
-    """`numpy.matmul`: a first operand of one axis is a row, a second one a column, and that axis goes away again."""
-    gone = [axis for axis, v in ((-2, a), (-1, b)) if len(v.shape) == 1]
-    a = context.move(a, "reshape", {"shape": [1, *a.shape]}) if len(a.shape) == 1 else a
-    b = context.move(b, "reshape", {"shape": [*b.shape, 1]}) if len(b.shape) == 1 else b
-    if isinstance(a, Expr):
-        out = product(context, a, b, None)
-    elif isinstance(b, Expr):
-        out = swapped(context, product(context, swapped(context, b), swapped(context, a), None))
-    else:
-        raise Refused("both of its operands are constants")
-    shape = [s for i, s in enumerate(out.shape) if i - len(out.shape) not in gone]
-    return context.move(out, "reshape", {"shape": shape}) if gone else out
+    return numpy_matmul(context, _raw(context, node, 0, 2, ONE, -2), _raw(context, node, 1, 3, ONE, -1))
 
 
 def _requantized(context: Context, node: Operation, out: Expr, scale_at: int, zero_at: int) -> Value:
@@ -83,13 +65,9 @@ def _requantized(context: Context, node: Operation, out: Expr, scale_at: int, ze
     kind = element_type(array)
     if kind is None or array.size != 1 or scale.size != 1:
         raise Refused("its output needs one scale and one integer zero point")
-    zero = int(array.reshape(-1)[0])
-    rank = len(out.shape)
-    s = spread(scale, rank)
-    y = context.quantize(
-        out, s, rationals(0), zero, "half_even", kind.min, kind.max, kind, node.outputs[0], (s, -zero * s)
-    )
-    return Expr(y.shape, ((y.terms[0][0], spread(ONE, rank)),), spread(rationals(0), rank))
+    scale, zero = spread(scale, len(out.shape)), int(array.item())
+    quantizer = Quantizer(scale, ZERO, zero, "half_even", (kind.min, kind.max), kind)
+    return as_codes(context.quantize(out, quantizer, node.outputs[0]).tensor, out.shape)
 
 
 @lowers("QLinearConv", kind=QUANTIZERS)
@@ -100,7 +78,7 @@ def qlinear_conv(context: Context, node: Operation) -> Value:
     if not isinstance(x, Expr):
         raise Refused("its input is a constant")
     bias = None
-    if len(node.inputs) > 8 and node.inputs[8]:
+    if node.optional(8):
         codes = constant(context, node, 8, "bias").astype(np.int64)
         if codes.shape != w.shape[:1]:
             raise Refused(f"its bias has shape {codes.shape}, its weights {w.shape}")
@@ -113,4 +91,4 @@ def qlinear_matmul(context: Context, node: Operation) -> Value:
     """ONNX QLinearMatMul."""
     sa, sb = (positive_scale(constant(context, node, i, "scale")) for i in (1, 4))
     a, b = _raw(context, node, 0, 2, sa, -2), _raw(context, node, 3, 5, sb, -1)
-    return _requantized(context, node, _product(context, a, b), 6, 7)
+    return _requantized(context, node, numpy_matmul(context, a, b), 6, 7)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ast
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,7 @@ NUMBERS = {n for name, n in onnx.TensorProto.DataType.items() if name not in NOT
 """Element types a tensor may have; float8 and float4 numbers have no arithmetic here."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Operation:
     """An ONNX node with decoded attributes.
 
@@ -55,6 +58,10 @@ class Operation:
     def label(self) -> str:
         """The node in messages."""
         return f"node {self.name} ({self.op})"
+
+    def optional(self, position: int) -> str:
+        """The input at a position; "" where it is left out."""
+        return self.inputs[position] if position < len(self.inputs) else ""
 
     @property
     def channels_last(self) -> bool:
@@ -84,6 +91,20 @@ class SourceModel:
         """Version of the standard operator set."""
         return self.opsets.get("", 9)
 
+    @cached_property
+    def makers(self) -> dict[str, Operation]:
+        """The node that makes each tensor."""
+        return {o: op for op in self.operations for o in op.outputs}
+
+    @cached_property
+    def readers(self) -> dict[str, list[Operation]]:
+        """The nodes that read each tensor, in their order."""
+        readers: dict[str, list[Operation]] = {}
+        for op in self.operations:
+            for name in dict.fromkeys(op.inputs):
+                readers.setdefault(name, []).append(op)
+        return readers
+
 
 def read(
     source: str | Path | onnx.ModelProto,
@@ -108,23 +129,21 @@ def read(
     model.names = names_of(written.graph) | names_of(graph)
     _read_opsets(model, nodes)
     for what, values in (("initializer", graph.initializer), ("input", graph.input), ("output", graph.output)):
-        names = [f.name for f in values]
-        twice = next((n for n in names if names.count(n) > 1), None) if len(set(names)) < len(names) else None
-        if twice is not None:
-            raise IntsimError(f"{path}: {what} {twice}: is there twice")
+        twice = [n for n, count in Counter(f.name for f in values).items() if count > 1]
+        if twice:
+            raise IntsimError(f"{path}: {what} {twice[0]}: is there twice")
     read_somewhere = {n for node in nodes for n in node.input} | {o.name for o in graph.output}
     for initializer in graph.initializer:
         if initializer.name in read_somewhere:
             model.constants[initializer.name] = _array(path, initializer, Path(path).parent)
     if graph.sparse_initializer:
         raise IntsimError(f"{path}: sparse initializers are not supported; store them dense")
-    for name, array in (constants or {}).items():
-        if name not in {i.name for i in graph.input}:
-            raise IntsimError(f"{path}: no input named {name!r} to hold constant; inputs are {_names(graph.input)}")
-        model.constants[name] = np.asarray(array)
-    for name in shapes or {}:
-        if name not in {i.name for i in graph.input}:
-            raise IntsimError(f"{path}: no input named {name!r} to give a shape; inputs are {_names(graph.input)}")
+    for given, purpose in ((constants, "hold constant"), (shapes, "give a shape")):
+        inputs = [i.name for i in graph.input]
+        unknown = next((n for n in given or {} if n not in inputs), None)
+        if unknown is not None:
+            raise IntsimError(f"{path}: no input named {unknown!r} to {purpose}; inputs are {', '.join(inputs)}")
+    model.constants |= {n: np.asarray(a) for n, a in (constants or {}).items()}
     stored = {i.name for i in graph.initializer}
     for value in graph.input:
         if value.name not in model.constants and value.name not in stored:
@@ -170,42 +189,29 @@ def _array(path: str, tensor: onnx.TensorProto, folder: Path) -> np.ndarray:
 
 
 def _input(path: str, value: onnx.ValueInfoProto, given: tuple[int, ...] | None) -> tuple[tuple[int, ...], int]:
-    kind = value.type.tensor_type
+    def refused(reason: str) -> IntsimError:
+        return IntsimError(f"{path}: input {value.name}: {reason}")
+
+    kind, dims = value.type.tensor_type, value.type.tensor_type.shape.dim
     if value.type.WhichOneof("value") not in (None, "tensor_type"):
-        raise IntsimError(f"{path}: input {value.name}: is not a tensor")
+        raise refused("is not a tensor")
     if kind.elem_type and kind.elem_type not in NUMBERS:
         names = {n: name for name, n in onnx.TensorProto.DataType.items()}
-        raise IntsimError(
-            f"{path}: input {value.name}: type {names.get(kind.elem_type, kind.elem_type)} is not numeric"
-        )
+        raise refused(f"type {names.get(kind.elem_type, kind.elem_type)} is not numeric")
     if not value.type.HasField("tensor_type") or not kind.HasField("shape"):
         if given is None:
-            raise IntsimError(
-                f"{path}: input {value.name}: has no tensor shape; give one with --shape {value.name}=1,3,.."
-            )
-        return _usable(path, value.name, given), kind.elem_type or onnx.TensorProto.FLOAT
-    dims = kind.shape.dim
-    if given is not None:
-        fits = len(given) == len(dims) and all(
-            not d.HasField("dim_value") or d.dim_value == g for d, g in zip(dims, given, strict=True)
-        )
-        if not fits:
-            raise IntsimError(f"{path}: input {value.name}: shape {given} doesn't fit the file's {_dims(dims)}")
-        shape = tuple(given)
-    else:
-        free = [d for d in dims if not d.HasField("dim_value") or d.dim_value <= 0]
-        if free:
-            raise IntsimError(
-                f"{path}: input {value.name}: dynamic shape {_dims(dims)}; fix it with --shape {value.name}=1,.."
-            )
-        shape = tuple(d.dim_value for d in dims)
-    return _usable(path, value.name, shape), kind.elem_type or onnx.TensorProto.FLOAT
-
-
-def _usable(path: str, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+            raise refused(f"has no tensor shape; give one with --shape {value.name}=1,3,..")
+    elif given is None:
+        if any(not d.HasField("dim_value") or d.dim_value <= 0 for d in dims):
+            raise refused(f"dynamic shape {_dims(dims)}; fix it with --shape {value.name}=1,..")
+    elif len(given) != len(dims) or any(
+        d.HasField("dim_value") and d.dim_value != g for d, g in zip(dims, given, strict=True)
+    ):
+        raise refused(f"shape {given} doesn't fit the file's {_dims(dims)}")
+    shape = tuple(d.dim_value for d in dims) if given is None else tuple(given)
     if any(s <= 0 for s in shape) or math.prod(shape) > MOST_ELEMENTS:
-        raise IntsimError(f"{path}: input {name}: shape {shape} is not usable")
-    return shape
+        raise refused(f"shape {shape} is not usable")
+    return shape, kind.elem_type or onnx.TensorProto.FLOAT
 
 
 def _dims(dims: Any) -> str:
@@ -230,9 +236,7 @@ def _operation(model: SourceModel, node: onnx.NodeProto, position: int) -> Opera
             value = value.decode(errors="replace")
         elif attribute.type == onnx.AttributeProto.TENSOR:
             value = _array(path, value, Path(path).parent)
-        elif isinstance(value, float | int) or not hasattr(value, "__iter__"):
-            pass
-        else:
+        elif hasattr(value, "__iter__"):
             value = [v.decode(errors="replace") if isinstance(v, bytes) else v for v in value]
         attributes[attribute.name] = value
     op, unread = meaning(node.domain, node.op_type, model.opset)
@@ -269,53 +273,32 @@ def _module(node: onnx.NodeProto) -> str | None:
 def _sorted(model: SourceModel, operations: list[Operation]) -> list[Operation]:
     """Topological order; refuses undefined and doubly defined tensors and cycles."""
     known = set(model.inputs) | set(model.constants) | {""}
-    makers: dict[str, Operation] = {}
-    for op in operations:
-        for output in op.outputs:
-            if output and (output in makers or output in known):
+    position: dict[str, int] = {}
+    for i, op in enumerate(operations):
+        for output in filter(None, op.outputs):
+            if output in position or output in known:
                 raise IntsimError(f"{model.path}: node {op.name}: tensor {output} is made twice")
-            makers[output] = op
+            position[output] = i
     for op in operations:
         for name in op.inputs:
-            if name not in known and name not in makers:
+            if name not in known and name not in position:
                 raise IntsimError(
                     f"{model.path}: node {op.name}: input {name} is neither an input, an initializer nor made by a node"
                 )
     for name in model.outputs:
-        if name not in known and name not in makers:
+        if name not in known and name not in position:
             raise IntsimError(f"{model.path}: graph output {name} is made by no node")
-    order: list[Operation] = []
-    waiting = {id(op): len({n for n in op.inputs if n not in known}) for op in operations}
-    readers: dict[str, list[Operation]] = {}
-    for op in operations:
-        for name in {n for n in op.inputs if n not in known}:
-            readers.setdefault(name, []).append(op)
-    ready = [op for op in operations if waiting[id(op)] == 0]
-    position = 0
-    while position < len(ready):
-        op = ready[position]
-        position += 1
-        order.append(op)
-        for output in op.outputs:
-            for reader in readers.get(output, []):
-                waiting[id(reader)] -= 1
-                if waiting[id(reader)] == 0:
-                    ready.append(reader)
-    if len(order) < len(operations):
-        stuck = next(op for op in operations if waiting[id(op)] > 0)
-        raise IntsimError(f"{model.path}: node {stuck.name}: the graph has a cycle through this node")
-    rank = {id(op): i for i, op in enumerate(operations)}
-    return order if _is_sorted(operations, order, rank) is False else operations
-
-
-def _is_sorted(operations: list[Operation], order: list[Operation], rank: dict[int, int]) -> bool:
-    """Whether the file's own order is already topological, so that reports follow the file."""
-    made: dict[str, int] = {o: rank[id(op)] for op in operations for o in op.outputs}
-    return all(made.get(n, -1) < rank[id(op)] for op in operations for n in op.inputs)
-
-
-def _names(values: Any) -> str:
-    return ", ".join(v.name for v in values)
+    before = [{position[n] for n in op.inputs if n in position} for op in operations]
+    if all(max(b, default=-1) < i for i, b in enumerate(before)):
+        return operations  # as the file has them, so that reports follow the file
+    sorter: TopologicalSorter[int] = TopologicalSorter({i: () for i in range(len(operations))})
+    for i, makers in enumerate(before):
+        sorter.add(i, *makers)
+    try:
+        return [operations[i] for i in sorter.static_order()]
+    except CycleError as error:
+        stuck = operations[min(error.args[1])]
+        raise IntsimError(f"{model.path}: node {stuck.name}: the graph has a cycle through this node") from None
 
 
 PARAMETER_INPUTS = {

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-import numpy as np
-
 from intsim.frontend.context import Context
 from intsim.frontend.expression import Value
 from intsim.frontend.operators import LOWERED
@@ -21,11 +19,8 @@ QUANTIZERS: set[str] = set()
 """Operators that turn real values into integers."""
 MACS: set[str] = set()
 """Operators that multiply and accumulate."""
-HOST_FORMS: dict[str, Callable[..., np.ndarray]] = {}
-"""What the host computes, of arrays and attributes, where ONNX's reference implementation lacks or reads it wrong."""
 MOVERS: set[str] = set()
 """Operators that only move integers, or pick among them: kept integer even after the last quantizer."""
-
 
 H = TypeVar("H", bound=Handler)
 
@@ -46,16 +41,6 @@ def lowers(*ops: str, kind: set[str] | None = None, curves: bool = False) -> Cal
             if kind is not None:
                 kind.add(op)
         return handler
-
-    return register
-
-
-def on_host_as(*ops: str) -> Callable[[Callable[..., np.ndarray]], Callable[..., np.ndarray]]:
-    """Register what the host computes for operators: a function of input arrays and attributes."""
-
-    def register(form: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-        HOST_FORMS.update(dict.fromkeys(ops, form))
-        return form
 
     return register
 

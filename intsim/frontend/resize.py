@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from fractions import Fraction
 
@@ -46,61 +47,50 @@ def resize(context: Context, node: Operation) -> Value:
 
 def _resize_targets(context: Context, node: Operation, shape: tuple[int, ...]) -> tuple[list[int], list[Fraction]]:
     """Output size and scale of every axis."""
-    rank = len(shape)
     at_scales = 1 if node.op == "Upsample" or context.model.opset < 11 else 2
     scales: list[Fraction] | None = None
     if "scales" in node.attributes:
         scales = [Fraction(float(np.float32(s))) for s in node.attributes["scales"]]
-    elif len(node.inputs) > at_scales and node.inputs[at_scales]:
+    elif node.optional(at_scales):
         value = context.value(node.inputs[at_scales])
         if not isinstance(value, Const):
             raise Refused("its scales are not constant")
         scales = [Fraction(float(s)) for s in value.array.reshape(-1)] or None
     sizes = integers(context, node, "sizes", 3)
-    axes = [axis_of(a, rank) for a in node.attributes.get("axes", range(rank))]
+    axes = [axis_of(a, len(shape)) for a in node.attributes.get("axes", range(len(shape)))]
     if node.attributes.get("antialias") or node.attributes.get("exclude_outside"):
         raise Refused("antialias and exclude_outside are not supported")
     if node.attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch":
         raise Refused("its keep_aspect_ratio_policy is not supported; give sizes that stretch")
     if scales is None and sizes is None:
         raise Refused("it has neither scales nor sizes")
-    given = scales if scales is not None else [Fraction(s) for s in sizes or []]
+    given = [Fraction(s) for s in sizes or []] if scales is None else scales
     if len(given) != len(axes):
         raise Refused(f"it has {len(given)} scales or sizes for {len(axes)} axes")
-    out, factor = list(shape), [Fraction(1)] * rank
-    for axis, value_ in zip(axes, given, strict=True):
-        if value_ <= 0 or value_ > 1 << 20:
-            raise Refused(f"its scale or size {value_} is not usable")
-        # ONNX shape inference and its runtimes multiply in float32
-        scaled = np.floor(np.float32(shape[axis]) * np.float32(float(value_)))
-        out[axis] = int(scaled) if scales is not None else int(value_)
-        factor[axis] = Fraction(value_) if scales is not None else Fraction(int(value_), shape[axis])
+    out, factors = list(shape), [Fraction(1)] * len(shape)
+    for axis, wanted in zip(axes, given, strict=True):
+        if wanted <= 0 or wanted > 1 << 20:
+            raise Refused(f"its scale or size {wanted} is not usable")
+        if scales is None:
+            out[axis], factors[axis] = int(wanted), wanted / shape[axis]
+        else:  # ONNX shape inference and its runtimes multiply in float32
+            out[axis], factors[axis] = int(np.floor(np.float32(shape[axis]) * np.float32(float(wanted)))), wanted
         if not 1 <= out[axis] <= MOST_POSITIONS:
             raise Refused(f"it makes an axis of {out[axis]} elements; 1 to {MOST_POSITIONS} are supported")
     check_size(out)
-    return out, factor
+    return out, factors
 
 
 def _interpolate(context: Context, x: Expr, axis: int, positions: list[Fraction]) -> Expr:
     """Linear interpolation: weights are rationals that sum to one; their common denominator refines the scale."""
     index, weight = neighbours(positions, x.shape[axis])
-    denominator = 1
-    for row in weight:
-        for w in row:
-            denominator = np.lcm(denominator, w.denominator) if denominator < 1 << 31 else denominator
+    denominator = math.lcm(*(w.denominator for row in weight for w in row))
     if denominator >= 1 << 31:
         raise Refused("its weights have no common denominator of 31 bits")
-    denominator = int(denominator)
     varies = any(p.shape[axis] != 1 for p in x.parameters())
-    settled = x if len(x.terms) == 1 and not x.steps and not varies else context.settle(x, per_cell=not varies)
-    tensor, scale = settled.terms[0]
-    tensor = context.broadcast(tensor, settled.shape)
+    settled = x if x.linear and not varies else context.settle(x, per_cell=not varies)
+    tensor = context.broadcast(settled.tensor, settled.shape)
+    scale = np.asarray(settled.scale / denominator, dtype=object)
     integer = np.array([[int(w * denominator) for w in row] for row in weight], np.int64)
-    return context.emit(
-        "interpolate",
-        [tensor],
-        np.asarray(scale / denominator, dtype=object),
-        settled.offset,
-        {"axis": axis},
-        {"index": np.array(index, np.int64), "weight": integer},
-    )
+    arrays = {"index": np.array(index, np.int64), "weight": integer}
+    return context.emit("interpolate", [tensor], scale, settled.offset, {"axis": axis}, arrays)

@@ -9,9 +9,9 @@ from fractions import Fraction
 import numpy as np
 
 from intsim.errors import IntsimError
-from intsim.frontend.context import ZERO, Context, Refused, as_real
+from intsim.frontend.context import Context, Refused
 from intsim.frontend.elementwise import expression
-from intsim.frontend.expression import Const, Expr, Fixed, scalar, spread
+from intsim.frontend.expression import ONE, ZERO, Const, Expr, Fixed, spread
 from intsim.frontend.movement import axis_of
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import lowers
@@ -32,10 +32,7 @@ def one_scale(context: Context, x: Expr, axes: Sequence[int]) -> tuple[str, Frac
     if not x.steps and all(x.offset.shape[a] == 1 for a in axes):
         x = replace(x, offset=spread(ZERO, len(x.shape)))
     settled = context.settle(x, growing=True)
-    name, scales = settled.terms[0]
-    scale = scalar(scales)
-    assert scale is not None
-    return name, scale
+    return settled.tensor, settled.scale.item()
 
 
 @lowers("Softmax")
@@ -78,23 +75,23 @@ def layer_normalization(context: Context, node: Operation) -> Expr:
     bits = fraction_bits(int(np.prod([x.shape[a] for a in axes])))
     attributes = {"axes": axes, "fraction": bits, "epsilon": rational_text(exact / scale**2)}
     y = context.emit("layer_norm", [tensor], _step(bits), ZERO, attributes)
-    gamma, beta = (_parameter(context, node, i, x.shape, axes) for i in (1, 2))
-    gamma, beta = (spread(v, rank) for v in (rationals(1) if gamma is None else gamma, ZERO if beta is None else beta))
-    return y.affine(gamma, beta, y.shape)
+    gamma, beta = (_parameter(context, node, i, x.shape, axes, absent) for i, absent in ((1, ONE), (2, ZERO)))
+    return y.affine(spread(gamma, rank), spread(beta, rank), y.shape)
 
 
 def _parameter(
-    context: Context, node: Operation, position: int, shape: tuple[int, ...], axes: list[int]
-) -> Rationals | None:
-    """Scale or bias as exact numbers; None if it has none."""
-    if position >= len(node.inputs) or not node.inputs[position]:
-        return None
-    value = context.value(node.inputs[position])
+    context: Context, node: Operation, position: int, shape: tuple[int, ...], axes: list[int], absent: Rationals
+) -> Rationals:
+    """Scale or bias as exact numbers; `absent` if it has none."""
+    name = node.optional(position)
+    if not name:
+        return absent
+    value = context.value(name)
     if not isinstance(value, Const | Fixed):
-        raise Refused(f"its input {node.inputs[position]} is not a constant")
+        raise Refused(f"its input {name} is not a constant")
     if np.broadcast_shapes(value.shape, shape) != shape or len(value.shape) > len(axes):
-        raise Refused(f"its input {node.inputs[position]} of shape {value.shape} doesn't fit its input {shape}")
-    return as_real(value)
+        raise Refused(f"its input {name} of shape {value.shape} doesn't fit its input {shape}")
+    return value.real()
 
 
 def _step(bits: int) -> Rationals:

@@ -13,11 +13,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from intsim.arithmetic.integers import IntegerType
-from intsim.arithmetic.rounding import round_fraction
-from intsim.frontend.context import Context, Refused
+from intsim.frontend.context import Context, Meaning, Quantizer, Refused
 from intsim.frontend.expression import Applied, Curve, Expr, compress, spread
-from intsim.graph import Rationals, Tensor, rationals
+from intsim.graph import Tensor
 from intsim.ops.table import MOST_CODES
 from intsim.reals.interval import FUNCTIONS, Interval, Unsettled, exactly
 
@@ -30,36 +28,16 @@ Key = tuple[Fraction | None, ...]
 
 
 def tabulate(
-    context: Context,
-    value: Curve,
-    scale: Rationals,
-    before: Rationals,
-    after: int,
-    rounding: str,
-    low: int | None,
-    high: int | None,
-    kind: IntegerType | None,
-    onnx: str | None,
-    meaning: tuple[Rationals, Rationals],
-    bipolar: bool = False,
+    context: Context, value: Curve, quantizer: Quantizer, onnx: str | None, meaning: Meaning | None = None
 ) -> Expr:
-    """Write a table: `clip(round(value / scale + before) + after, low, high)`, arguments as of `Context.quantize`.
+    """Write a table of a quantized function, arguments as of `Context.quantize`.
 
     Raises Refused for a code at which the function has no real value, or that `MOST_BITS` bits don't decide.
     """
     rank = len(value.shape)
     tensor = context.graph.tensors[value.tensor]
     codes = _codes(tensor)
-
-    def code(v: Fraction) -> int:
-        if bipolar:
-            return 1 if v >= 0 else -1
-        y = round_fraction(v, rounding) + after
-        y = y if low is None else max(y, low)
-        return y if high is None else min(y, high)
-
-    inverse = spread(rationals([1 / s for s in scale.reshape(-1)]).reshape(scale.shape), rank)
-    scaled = Applied("affine", (value.function,), (inverse, spread(before, rank)))
+    scaled = Applied("affine", (value.function,), quantizer.line(rank))
     function = _Cells(scaled)
     if len(function.distinct) * len(codes) > MOST_ENTRIES or math.prod(function.cells) * len(codes) > MOST_ENTRIES:
         raise Refused(
@@ -72,20 +50,19 @@ def tabulate(
         function.memo.clear()
         for row, cell in enumerate(function.distinct):
             try:
-                rows[row, i] = function.decided(cell, x, code)
+                rows[row, i] = function.decided(cell, x, quantizer.code)
             except Refused:
                 if tensor.low <= x <= tensor.high:
                     raise
                 lost.append((row, i))
     for row, i in lost:  # codes that only an overflow could bring read what the nearest reachable one reads
         rows[row, i] = rows[row, min(max(codes[i], tensor.low), tensor.high) - codes.start]
-    arrays = {"table": np.ascontiguousarray(rows[function.row])}
-    attributes = {"low": codes.start, "cells": list(function.cells), "functions": list(dict.fromkeys(value.made_by))}
-    name = value.tensor
-    if np.broadcast_shapes(function.cells, tensor.shape) != value.shape:
-        name = context.broadcast(name, value.shape)
-    new_scale, new_offset = (compress(spread(m, rank)) for m in meaning)
-    return context.emit("table", [name], new_scale, new_offset, attributes, arrays, kind, onnx)
+    table = np.ascontiguousarray(rows[function.row])
+    scale, offset = (compress(spread(m, rank)) for m in meaning or quantizer.meaning)
+    made_by = dict.fromkeys(value.made_by)
+    return context.emit_table(
+        value.tensor, value.shape, function.cells, table, codes.start, made_by, (scale, offset), quantizer.kind, onnx
+    )
 
 
 def _codes(tensor: Tensor) -> range:

@@ -49,7 +49,7 @@ def _stated(op: Operation, types: dict[str, int]) -> int | None:
     if op.domain not in ("", "com.microsoft"):
         return first if op.channels_last else TensorProto.FLOAT
     if op.op == "QuantizeLinear":
-        zero = op.inputs[2] if len(op.inputs) > 2 else ""
+        zero = op.optional(2)
         return types.get(zero) if zero else int(at.get("output_dtype", 0)) or TensorProto.UINT8
     if op.op == "DequantizeLinear":
         return TensorProto.FLOAT

@@ -10,7 +10,7 @@ import numpy as np
 
 from intsim.arithmetic.integers import IntegerType
 from intsim.frontend.context import Refused
-from intsim.frontend.expression import Const, Fixed, Value, common_grid, compress, spread
+from intsim.frontend.expression import ONE, ZERO, Const, Fixed, Value, common_grid, compress, spread
 from intsim.frontend.parameters import element_type
 from intsim.graph import IntArray, Rationals, rationals
 
@@ -35,9 +35,7 @@ def on_power_of_two_grid(array: np.ndarray) -> Fixed | None:
             return None
         if (codes == np.rint(codes)).all():
             bits = max(int(np.abs(codes).max()).bit_length() + 1, 2)
-            return Fixed(
-                codes.astype(np.int64), rationals(Fraction(1, 2**exponent)), rationals(0), IntegerType(bits, True)
-            )
+            return Fixed(codes.astype(np.int64), rationals(Fraction(1, 2**exponent)), ZERO, IntegerType(bits, True))
     return None
 
 
@@ -47,7 +45,7 @@ def weights(value: Value, channel_axis: int) -> Weights:
         kind = element_type(value.array)
         fixed = on_power_of_two_grid(value.array)
         if kind is not None:
-            fixed = Fixed(value.array.astype(np.int64), rationals(1), rationals(0), kind)
+            fixed = Fixed(value.array.astype(np.int64), ONE, ZERO, kind)
         if fixed is None:
             raise Refused("its weights are floats that no quantizer made integers")
         value = fixed
@@ -56,13 +54,11 @@ def weights(value: Value, channel_axis: int) -> Weights:
     rank, channels = value.codes.ndim, value.codes.shape[channel_axis]
     scale, offset = (spread(compress(spread(v, rank)), rank) for v in (value.scale, value.offset))
     others = [a for a in range(rank) if a != channel_axis]
-    regular = all(v.shape[a] == 1 for v in (scale, offset) for a in others)
-    if not regular or any(s == 0 for s in scale.reshape(-1)):
+    regular = all(v.shape[a] == 1 for v in (scale, offset) for a in others) and all(scale.flat)
+    ratio = np.asarray(-offset / scale) if regular else None
+    if ratio is None or any(r.denominator != 1 for r in ratio.flat):
         return _regrid(value, channel_axis)
-    ratio = np.asarray(-offset / scale)
-    if any(r.denominator != 1 for r in ratio.reshape(-1)):
-        return _regrid(value, channel_axis)
-    zero = np.array([int(r) for r in ratio.reshape(-1)], np.int64)
+    zero = np.array([int(r) for r in ratio.flat], np.int64)
     kind = value.type or _type_of(value.codes)
     return Weights(value.codes, scale.reshape(-1), np.broadcast_to(zero, (channels,)) if zero.size > 1 else zero, kind)
 

@@ -21,10 +21,12 @@ def point_loss(predicted: Tensor, wanted: Tensor, weight: Tensor | None = None) 
 
     With d = 1 it is the L1 loss. Smooth at 0, so that its gradient is finite everywhere.
     """
-    distance = torch.sqrt((predicted - wanted).square().sum(1, keepdim=True) + 1e-8)
-    if weight is None:
-        return distance.mean()
-    return (weight * distance).sum() / weight.sum().clamp(min=1e-12)
+    return _mean(torch.sqrt((predicted - wanted).square().sum(1, keepdim=True) + 1e-8), weight)
+
+
+def _mean(values: Tensor, weight: Tensor | None) -> Tensor:
+    """The weighted mean; the plain one without weights."""
+    return values.mean() if weight is None else (weight * values).sum() / weight.sum().clamp(min=1e-12)
 
 
 def project(points: Tensor, curve: Curve) -> tuple[Tensor, Tensor]:
@@ -64,10 +66,7 @@ def curve_distance(points: Tensor, curve: Curve, weight: Tensor | None = None) -
 
     `points` ``(N, d, ...)`` in the unit square or cube, `weight` ``(N, 1, ...)``, None for ones.
     """
-    squared = project(points, curve)[1]
-    if weight is None:
-        return squared.mean()
-    return (weight * squared).sum() / weight.sum().clamp(min=1e-12)
+    return _mean(project(points, curve)[1], weight)
 
 
 def depth_loss(predicted: Tensor, wanted: Tensor) -> Tensor:

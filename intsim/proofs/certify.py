@@ -370,7 +370,7 @@ def _exhaust(model: Model, target: Target, obstacles: list[Obstacle], macs: Mapp
 
 def _every_input(model: Model) -> Iterator[dict[str, np.ndarray]]:
     """All codes of the graph's inputs; nothing if they are more than `MOST_INPUTS`."""
-    graph, signs = model.graph, {b.tensor for b in model.lowered.boundaries if b.bipolar}
+    graph, signs = model.graph, {b.tensor for b in model.lowered.boundaries if b.quantizer.bipolar}
     tensors = [graph.tensors[n] for n in graph.inputs]
     choices = [(-1, 1) if t.name in signs else range(t.low, t.high + 1) for t in tensors]
     sizes = [math.prod(t.shape) for t in tensors]

@@ -186,8 +186,8 @@ def replayed(example, runs, model, net, machine):
     if sample is None:
         (boundary,) = model.lowered.boundaries
         codes = example.inputs[boundary.tensor].array(model.graph.tensors[boundary.tensor].shape)
-        scale = np.asarray(boundary.scale, object).reshape(-1)[0]
-        zero = np.asarray(boundary.before, object).reshape(-1)[0] + boundary.after
+        scale = np.asarray(boundary.quantizer.scale, object).reshape(-1)[0]
+        zero = np.asarray(boundary.quantizer.before, object).reshape(-1)[0] + boundary.quantizer.after
         reals = np.array([float((int(c) - zero) * scale) for c in codes.reshape(-1)]).reshape(codes.shape)
         sample = reals.tobytes()
         if sample not in runs:

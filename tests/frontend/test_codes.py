@@ -8,6 +8,7 @@ import pytest
 from intsim.arithmetic.rounding import Rounding, round_fraction
 from intsim.frontend import codes
 from intsim.frontend.codes import quantize_constant
+from intsim.frontend.context import Quantizer
 from intsim.graph import rationals
 
 MODES = [str(m) for m in Rounding]
@@ -45,7 +46,7 @@ def test_next_to_ties(mode, dtype):
             (Fraction(5), 3, -2, 1),
         ):
             x = near_ties(scale, before, low - after, high - after, dtype)
-            found = quantize_constant(x, rationals(scale), rationals(before), after, mode, low, high)
+            found = quantize_constant(x, Quantizer(rationals(scale), rationals(before), after, mode, (low, high)))
             assert found.dtype == np.int64
             np.testing.assert_array_equal(found, twin(x, scale, before, after, mode, low, high))
 
@@ -62,7 +63,7 @@ def test_shapes(mode, shape):
     x = rng.normal(0, 2, shape).astype(np.float32)
     x.reshape(-1)[::7] = np.round(x.reshape(-1)[::7] * 4) / 4
     for array in (x, np.asfortranarray(x), x.astype(np.float64), np.round(x * 40).astype(np.int32)):
-        found = quantize_constant(array, scale, before, 2, mode, -8, 7)
+        found = quantize_constant(array, Quantizer(scale, before, 2, mode, (-8, 7)))
         assert found.shape == shape
         full = np.broadcast_to(scale, shape), np.broadcast_to(before, shape)
         for c in range(channels):
@@ -78,5 +79,5 @@ def test_parameters_that_go_the_long_way():
         (Fraction(1, 3), Fraction(1 << 30), (1 << 30) - 5, (1 << 30) + 5),
         (Fraction(1, 1 << 20), Fraction(0), -(1 << 22), 1 << 22),
     ):
-        found = quantize_constant(x, rationals(scale), rationals(before), 0, "half_even", low, high)
+        found = quantize_constant(x, Quantizer(rationals(scale), rationals(before), 0, "half_even", (low, high)))
         np.testing.assert_array_equal(found, twin(x, scale, before, 0, "half_even", low, high))

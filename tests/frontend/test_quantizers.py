@@ -6,6 +6,7 @@ from onnx import TensorProto
 
 import intsim
 from intsim.frontend.codes import quantize_constant
+from intsim.frontend.context import Quantizer
 from intsim.frontend.qonnx import ROUNDING
 from intsim.graph import rationals
 from intsim.verification.reference import Reference
@@ -237,7 +238,7 @@ def test_quantize_constant_at_ties(mode):
     x = np.concatenate([ties, np.nextafter(ties, 9), np.nextafter(ties, -9), [1e300, -1e300]])
     exact = rationals(x) / rationals(scale) + rationals(0.5)
     wanted = [min(max(round_fraction(v, mode) + 1, -3), 3) for v in exact]
-    assert quantize_constant(x, rationals(scale), rationals(0.5), 1, mode, -3, 3).tolist() == wanted
+    assert quantize_constant(x, Quantizer(rationals(scale), rationals(0.5), 1, mode, (-3, 3))).tolist() == wanted
 
 
 def test_scale_from_the_graph_input():
