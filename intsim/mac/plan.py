@@ -27,6 +27,18 @@ class Plan:
     after: IntArray | None
     behind: IntArray | None
 
+    def late(self, rows: IntArray, channels: slice = slice(None)) -> IntArray | None:
+        """What is added to some channels' sums after the products, whatever the data; `rows` (N, K) are their weights.
+
+        It is the bias, if that is added then, and the compensation of zero points.
+        """
+        zero = self.operands.w_zero.reshape(-1)
+        zeros = np.broadcast_to(zero if zero.size == 1 else zero[channels], len(rows))
+        after, compensation = self.after, self.operands.compensation(rows, zeros)
+        if after is None or compensation is None:
+            return compensation if after is None else after[channels]
+        return after[channels] + compensation
+
 
 def bias_terms(node: Node, registers: Registers) -> tuple[IntArray | None, IntArray | None, IntArray | None]:
     """A node's bias (channels,) where it is added: preloaded, added after the products, or behind the registers."""

@@ -126,11 +126,11 @@ def _fitted(
     for start in range(0, len(cells), size):
         block = cells[start : start + size]
         places = (solved if definition.requantizer.exact else sought)(block, low, high, definition)
-        found = _formula(block, places, low, high)
-        if found is None or (table is None and not found[2]):
+        line = _formula(block, places, low, high)
+        if line is None or (table is None and not line[2]):
             return None
-        scale[start : start + size], offset[start : start + size] = found[:2]
-        corrected = corrected or not found[2]
+        scale[start : start + size], offset[start : start + size], alone = line
+        corrected = corrected or not alone
         if table is not None:
             table.append(places)
     full = np.concatenate(table) if corrected and table else np.zeros((len(cells), 0), np.int64)

@@ -14,7 +14,7 @@ from intsim.arithmetic.requantizers import is_built_in
 from intsim.arithmetic.requantizers.requantizer import Requantizer
 from intsim.engine.requantize.affine import AffineRequantizer, TwoFormulas
 from intsim.engine.requantize.fit import fit, fit_two_formulas
-from intsim.engine.requantize.kernels import requantize_dense, two_formulas_dense
+from intsim.engine.requantize.kernels import requantize_dense
 from intsim.errors import IntsimError
 from intsim.graph import IntArray, Node, Tensor
 from intsim.ops.pieces import combine, combined_range
@@ -52,11 +52,11 @@ def known_fit(
         return entry[1]
     given = node, tensors, requantizer, stages, reach
     # a formula is proven at the steps alone, which needs a function that is monotone where it says so
-    found = (fit(*given) or fit_two_formulas(*given)) if is_built_in(requantizer) else None
-    _fits[key] = weakref.ref(node, lambda _: _fits.pop(key, None)), found
+    rule = (fit(*given) or fit_two_formulas(*given)) if is_built_in(requantizer) else None
+    _fits[key] = weakref.ref(node, lambda _: _fits.pop(key, None)), rule
     while len(_fits) > MOST_FITS:
         _fits.popitem(last=False)
-    return found
+    return rule
 
 
 def cell_layout(shape: Sequence[int], cells: Sequence[int]) -> tuple[int, int, int] | None:
@@ -91,10 +91,7 @@ def _by_formula(node: Node, arrays: list[IntArray], tensors: list[Tensor], targe
         rounder = known_fit(node, tensors, target.requantize, target.stages, reach)
         if rounder is not None:
             dense = np.ascontiguousarray(np.broadcast_to(acc, shape)).reshape(layout)
-            out = np.empty(layout, np.int64)
-            if isinstance(rounder, TwoFormulas):
-                return two_formulas_dense(dense, rounder, out).reshape(shape)
-            return requantize_dense(dense, rounder, out).reshape(shape)
+            return requantize_dense(dense, rounder, np.empty(layout, np.int64)).reshape(shape)
     return None
 
 
