@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from intsim.errors import IntsimError
 from intsim.hilbert.cell import below, candidates, choose, closest, square_by_shifts
-from intsim.hilbert.curve import Curve, vertex_index
+from intsim.hilbert.curve import Curve, is_integer, vertex_index
 from intsim.hilbert.near_items import boxes, near_items
 from intsim.hilbert.scaling import MultiplyShift
 from intsim.hilbert.scan import scan, segment_table
@@ -150,8 +150,7 @@ class Decoder:
                 f"codes (at least {order + 1}-bit codes) or a lower order"
             )
         s = 1 << (code_bits - curve.order) if spacing is None else spacing
-        integer = isinstance(s, int | np.integer) and not isinstance(s, bool | np.bool_)
-        if not integer or s % 2 or not 2 <= s <= largest:
+        if not is_integer(s) or s % 2 or not 2 <= s <= largest:
             raise IntsimError(
                 f"spacing {s!r} does not fit order {order} and {code_bits}-bit codes: give an even integer in "
                 f"2..{largest} or None"
@@ -548,8 +547,7 @@ class Decoder:
 
 def _check_widths(code_bits: Any, output_bits: Any, signed: Any) -> None:
     for name, value, allowed in (("code_bits", code_bits, CODE_BITS), ("output_bits", output_bits, OUTPUT_BITS)):
-        integer = isinstance(value, int | np.integer) and not isinstance(value, bool | np.bool_)
-        if not (value is None and name == "output_bits") and (not integer or value not in allowed):
+        if not (value is None and name == "output_bits") and (not is_integer(value) or value not in allowed):
             raise IntsimError(f"{name} is {value!r}: give an integer in {allowed.start}..{allowed.stop - 1}")
     if not isinstance(signed, bool | np.bool_):
         raise IntsimError(f"signed is {signed!r}: give True or False")
@@ -565,7 +563,7 @@ def _integers(values: ArrayLike, name: str, lowest: int, highest: int) -> Ints:
 
 
 def _at_least_zero(value: Any, name: str) -> int:
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer) or value < 0:
+    if not is_integer(value) or value < 0:
         raise IntsimError(f"{name} is {value!r}: give an integer of at least 0")
     return int(value)
 
