@@ -278,9 +278,9 @@ def test_a_proof_longer_than_the_work_is_left():
         )
     wide = made((1, 4), [LINE] * 4, low=-(1 << 15), high=(1 << 15) - 1)
     run_requantize(wide, [few[:, None]], [told], chosen)
-    assert not [k for k in engine._fits if k[0] == id(wide)]
+    assert not [k for k in engine.remembered if k[0] == id(wide)]
     run_requantize(wide, [many[:, None]], [told], chosen)
-    assert [k for k in engine._fits if k[0] == id(wide)]
+    assert [k for k in engine.remembered if k[0] == id(wide)]
 
 
 def test_formulas_are_remembered_for_the_node_itself(monkeypatch):
@@ -292,17 +292,17 @@ def test_formulas_are_remembered_for_the_node_itself(monkeypatch):
     assert known_fit(first, told, chosen.requantize, chosen.stages, reach) is one
     assert known_fit(first, told, chosen.requantize, chosen.stages, (-9, 9)) is not one
     # a node that has the number of one that is gone
-    entry = engine._fits[id(first), chosen.requantize, tuple(chosen.stages), reach]
-    engine._fits[id(second), chosen.requantize, tuple(chosen.stages), reach] = entry
+    entry = engine.remembered[id(first), chosen.requantize, tuple(chosen.stages), reach]
+    engine.remembered[id(second), chosen.requantize, tuple(chosen.stages), reach] = entry
     assert known_fit(second, told, chosen.requantize, chosen.stages, reach).scale[0] == 1
     key = id(first)
     del first
     gc.collect()
-    assert not [k for k in engine._fits if k[0] == key]
+    assert not [k for k in engine.remembered if k[0] == key]
     monkeypatch.setattr(engine, "MOST_FITS", 2)
     for end in range(20):
         known_fit(second, told, chosen.requantize, chosen.stages, (-9, end))
-    assert len(engine._fits) == 2
+    assert len(engine.remembered) == 2
 
 
 def test_no_elements():

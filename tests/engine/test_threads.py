@@ -4,6 +4,7 @@ import os
 import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -95,12 +96,12 @@ def test_quota_of_joined_controllers_and_hybrid_hosts(tmp_path):
 
 
 def test_usable_cpus(monkeypatch):
-    monkeypatch.setattr(module, "_quota", lambda: None)
+    monkeypatch.setattr(module, "quota_here", lambda: None)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)), raising=False)
     assert usable_cpus() == threads() == 6
-    monkeypatch.setattr(module, "_quota", lambda: 3)
+    monkeypatch.setattr(module, "quota_here", lambda: 3)
     assert usable_cpus() == 3
-    monkeypatch.setattr(module, "_quota", lambda: 64)
+    monkeypatch.setattr(module, "quota_here", lambda: 64)
     assert usable_cpus() == 6
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: None)
@@ -279,7 +280,7 @@ def test_without_threads_the_caller_does_it_all(monkeypatch):
     def refused(*args):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(module, "_pool", refused)
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", refused)
     assert each(lambda x: x + 1, range(9)) == list(range(1, 10))
 
 

@@ -27,7 +27,8 @@ STEPS_AN_ELEMENT, ALWAYS = 64, 1 << 16
 """A proof of more steps than `ALWAYS` needs this many elements to be worth its time."""
 Key = tuple[int, Requantizer, tuple[Stage, ...], tuple[int, int]]
 
-_fits: OrderedDict[Key, tuple[weakref.ref[Node], AffineRequantizer | TwoFormulas | None]] = OrderedDict()
+remembered: OrderedDict[Key, tuple[weakref.ref[Node], AffineRequantizer | TwoFormulas | None]] = OrderedDict()
+"""The last formulas by `Key`, which begins with the number of a node, and the node that it is."""
 
 
 def run_requantize(node: Node, arrays: list[IntArray], tensors: list[Tensor], target: Target) -> IntArray:
@@ -46,16 +47,16 @@ def known_fit(
 ) -> AffineRequantizer | TwoFormulas | None:
     """`fit`, else `fit_two_formulas`, remembered for as long as the node lives and is among the last `MOST_FITS`."""
     key = id(node), requantizer, tuple(stages), reach
-    entry = _fits.get(key)
+    entry = remembered.get(key)
     if entry is not None and entry[0]() is node:  # another node may have the number of one that is gone
-        _fits.move_to_end(key)
+        remembered.move_to_end(key)
         return entry[1]
     given = node, tensors, requantizer, stages, reach
     # a formula is proven at the steps alone, which needs a function that is monotone where it says so
     rule = (fit(*given) or fit_two_formulas(*given)) if is_built_in(requantizer) else None
-    _fits[key] = weakref.ref(node, lambda _: _fits.pop(key, None)), rule
-    while len(_fits) > MOST_FITS:
-        _fits.popitem(last=False)
+    remembered[key] = weakref.ref(node, lambda _: remembered.pop(key, None)), rule
+    while len(remembered) > MOST_FITS:
+        remembered.popitem(last=False)
     return rule
 
 
