@@ -206,7 +206,7 @@ def test_the_overflow_check(name, case, bits, several, seed):
     raw = np.zeros(as_maps(expected).shape, np.int32)
     blocks = -(-len(weight) // check.pairs)
     failed = np.zeros(blocks, bool)
-    bound = check.bind(view, scratch, raw.shape)
+    bound = check.conv.bind(view, scratch, raw.shape)
     for probing in (True, False):
         check.run(bound, buffer, failed, raw.reshape(-1), probing)
     least, most = max(s.min for s in stages), min(s.max for s in stages)

@@ -265,7 +265,7 @@ class WordConv:
         return phases(view, self.border, self.window.strides, self.pad)
 
     def bind(
-        self, view: TensorView, scratch: Layout | None, to: TensorView | tuple[int, ...], codes: Codes
+        self, view: TensorView, scratch: Layout | None, to: TensorView | tuple[int, ...], codes: Codes = NO_CODES
     ) -> list[Bound]:
         """What is known of a run before it: for each grid the kernel's arguments but the buffers.
 

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from intsim.engine.exact.layout import Layout, TensorView, pack, unpack
+from intsim.engine.exact.conv import NO_CODES, Bound, Codes, WordConv
+from intsim.engine.exact.layout import Buffer, Layout, TensorView, pack, unpack
 from intsim.engine.exact.selftest import dot
 from intsim.engine.program.analysis import analyse, byte_shift, narrowest
 from intsim.engine.program.placement import place
@@ -14,6 +15,29 @@ from intsim.engine.program.program import Frame, Step
 from intsim.graph import IntArray, IntegerGraph, Node
 from intsim.ops import OPS, Mac
 from intsim.targets import Target
+
+
+class Source:
+    """What a convolution reads: the words of a tensor, or a copy of them that is laid out for it."""
+
+    def __init__(self, builder: ProgramBuilder, conv: WordConv, name: str) -> None:
+        """Make sure that the tensor is words."""
+        self.conv, self.view = conv, builder.as_words(name)
+        self.scratch = None if conv.direct(self.view) else builder.new_buffer(conv.scratch(self.view))
+        self.buffers = (self.view.buffer,) if self.scratch is None else (self.view.buffer, self.scratch.buffer)
+
+    def bind(self, to: TensorView | tuple[int, ...], codes: Codes = NO_CODES) -> list[Bound]:
+        """As `WordConv.bind`."""
+        return self.conv.bind(self.view, None if self.scratch is None else self.scratch.layout, to, codes)
+
+    def words(self, frame: Frame) -> Buffer:
+        """In a run, which has made the tensor."""
+        words = frame.buffers[self.view.buffer]
+        if self.scratch is None:
+            return words
+        copy = frame.buffers[self.scratch.buffer]
+        self.conv.split(words, self.view, copy, self.scratch.layout)
+        return copy
 
 
 class ProgramBuilder:

@@ -10,7 +10,7 @@ import numpy as np
 from intsim.engine.exact import layout
 from intsim.engine.exact.conv import Window, window
 from intsim.engine.program.analysis import checkable_weights, narrowest, safe
-from intsim.engine.program.builder import ProgramBuilder
+from intsim.engine.program.builder import ProgramBuilder, Source
 from intsim.engine.program.program import Frame, Step
 from intsim.engine.registers.conv import RegisterConv
 from intsim.engine.registers.matmul import register_matmul
@@ -34,7 +34,7 @@ def conv(builder: ProgramBuilder, node: Node) -> bool:
     if plan is None or spatial is None or not isinstance(op, Conv):
         return False
     step = _ConvStep(builder, node, op, plan, spatial)
-    _append(builder, step, () if step.check is None else step.check.buffers)
+    _append(builder, step, () if step.check is None else step.check.source.buffers)
     return True
 
 
@@ -138,18 +138,17 @@ class _CheckOnWords:
     """The overflow check of a convolution whose input is words."""
 
     def __init__(self, builder: ProgramBuilder, name: str, check: ConvCheck, shape: tuple[int, ...]) -> None:
-        self.check, self.view, self.shape = check, builder.as_words(name), shape
-        self.scratch = None if check.conv.direct(self.view) else builder.new_buffer(check.conv.scratch(self.view))
-        self.bound = check.bind(self.view, None if self.scratch is None else self.scratch.layout, shape)
+        self.check, self.channels = check, shape[1]
+        self.source = Source(builder, check.conv, name)
+        self.bound = self.source.bind(shape)
         self.input, self.kind = builder.graph.tensors[name].shape, narrowest(builder.analysis.holds[name])
-        self.buffers = (self.view.buffer, *(() if self.scratch is None else (self.scratch.buffer,)))
-        self.failed = np.zeros(-(-shape[1] // check.pairs), bool)  # in the run before
+        self.failed = np.zeros(-(-self.channels // check.pairs), bool)  # in the run before
         self.runs = 0
 
     def codes(self, frame: Frame) -> np.ndarray:
         """The input as an array."""
-        out = np.empty(self.input, self.kind)
-        layout.unpack(frame.buffers[self.view.buffer], self.view, out)
+        out, view = np.empty(self.input, self.kind), self.source.view
+        layout.unpack(frame.buffers[view.buffer], view, out)
         return out
 
     def run(self, frame: Frame, out: np.ndarray) -> np.ndarray:
@@ -157,16 +156,13 @@ class _CheckOnWords:
         # inputs of one network are much alike: what failed before is checked again now and then
         again, self.runs = self.runs % AGAIN == 0, self.runs + 1
         failed = np.zeros_like(self.failed) if again else self.failed.copy()
-        source = frame.buffers[self.view.buffer]
-        if self.scratch is not None and not failed.all():
-            aside = frame.buffers[self.scratch.buffer]
-            self.check.conv.split(source, self.view, aside, self.scratch.layout)
-            source = aside
-        for probe in (True, False) if again else (False,):
-            if not failed.all():
-                self.check.run(self.bound, source, failed, out.reshape(-1), probe)
+        if not failed.all():
+            words = self.source.words(frame)
+            for probe in (True, False) if again else (False,):
+                if not failed.all():
+                    self.check.run(self.bound, words, failed, out.reshape(-1), probe)
         self.failed = failed
-        return np.repeat(failed, self.check.pairs)[: self.shape[1]]
+        return np.repeat(failed, self.check.pairs)[: self.channels]
 
 
 class _MatmulStep(_Step):

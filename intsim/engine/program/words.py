@@ -15,7 +15,7 @@ from intsim.engine.exact.layout import TensorView
 from intsim.engine.exact.microkernels import Tile
 from intsim.engine.program.analysis import byte_shift
 from intsim.engine.program.arrays import formula, has_all_entries
-from intsim.engine.program.builder import ProgramBuilder
+from intsim.engine.program.builder import ProgramBuilder, Source
 from intsim.engine.program.placement import is_resize
 from intsim.engine.program.program import Frame, Step
 from intsim.engine.requantize.affine import AffineRequantizer
@@ -32,8 +32,7 @@ def conv(builder: ProgramBuilder, node: Node) -> bool:
     conv = builder.placement.convs.get(node.output)
     if conv is None:
         return False
-    view = builder.as_words(node.inputs[0])
-    scratch = None if conv.direct(view) else builder.new_buffer(conv.scratch(view))
+    source = Source(builder, conv, node.inputs[0])
     rounding, rule = _alone(builder, node)
     events = builder.no_events(node)
     to, prepared = None, NO_CODES
@@ -44,31 +43,26 @@ def conv(builder: ProgramBuilder, node: Node) -> bool:
             to = builder.views[out] = builder.new_view(out)
         prepared = spread_codes(rule, conv.channels, to.layout.shift)
     shape = builder.graph.tensors[node.output].shape
-    goal = layout.maps(shape) if to is None else to
-    bound = conv.bind(view, None if scratch is None else scratch.layout, goal, prepared)
+    bound = source.bind(layout.maps(shape) if to is None else to, prepared)
 
     def action(frame: Frame) -> None:
-        source = frame.buffers[view.buffer]
-        if scratch is not None:
-            conv.split(source, view, frame.buffers[scratch.buffer], scratch.layout)
-            source = frame.buffers[scratch.buffer]
+        words = source.words(frame)
         frame.events[node.name] = events.copy()
         sums = NO_SUMS if to is not None else np.empty(math.prod(shape), np.int32)
         for one in bound:
-            one.run(source, NO_WORDS if to is None else frame.buffers[to.buffer], sums)
+            one.run(words, NO_WORDS if to is None else frame.buffers[to.buffer], sums)
         if to is None:
             frame.arrays[node.output] = sums.reshape(shape)
 
-    used = (view.buffer,) if scratch is None else (view.buffer, scratch.buffer)
     why = "no register can overflow" if builder.target.stages else "exact sums"
-    kernel = f"words {builder.dot.name}" + (", phases" if conv.strided else ", own border" if scratch else "")
+    kernel = f"words {builder.dot.name}" + (", phases" if conv.strided else ", own border" if source.scratch else "")
     if rounding is not None and to is not None:
-        builder.add(Step((node, rounding), kernel, why, action, buffers=(*used, to.buffer)))
+        builder.add(Step((node, rounding), kernel, why, action, buffers=(*source.buffers, to.buffer)))
         builder.written.add(rounding.output)
         builder.fused.add(rounding.output)
     else:
         size = 4 * math.prod(shape)
-        builder.add(Step((node,), kernel, why, action, buffers=used, made=(node.output,), bytes=size))
+        builder.add(Step((node,), kernel, why, action, buffers=source.buffers, made=(node.output,), bytes=size))
     return True
 
 

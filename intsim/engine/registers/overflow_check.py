@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.arithmetic.accumulate import Stage
-from intsim.engine.exact.conv import NO_CODES, Bound, Part, Window, WordConv
+from intsim.engine.exact.conv import Bound, Part, Window, WordConv
 from intsim.engine.exact.isa import Dot
 from intsim.engine.exact.kernels import convolve_checked
-from intsim.engine.exact.layout import Buffer, Layout, TensorView
+from intsim.engine.exact.layout import Buffer
 from intsim.engine.exact.matmul import WordMatmul
 from intsim.graph import IntArray
 
@@ -110,7 +110,3 @@ class ConvCheck:
     def pairs(self) -> int:
         """Channels of a block."""
         return self.conv.blocks[0].high // 2
-
-    def bind(self, view: TensorView, scratch: Layout | None, shape: tuple[int, ...]) -> list[Bound]:
-        """As `WordConv.bind`, for sums of (images, O, height, width)."""
-        return self.conv.bind(view, scratch, shape, NO_CODES)

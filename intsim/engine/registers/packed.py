@@ -41,12 +41,9 @@ def packed_matmul(
     not there is 0, and is neither counted nor returned.
 
     Args:
-        a: (M, K) integers, e.g. the im2col of the activations; K in order of arrival.
-        w: (N, K) integers, one row an output channel, K in the same order.
+        a, w, start, bias: as `register_matmul` takes them.
         stages: see `arithmetic.packing.check_packing`.
         packing: where the fields are, and how they are read.
-        start: (N,) bias preloaded into the last register, or None.
-        bias: (N,) bias added into the last register after everything else, or None.
 
     Returns:
         RegisterSums. Exactly what `arithmetic.packing.accumulate_packed` says for the products a[m, k] * w[n, k].
