@@ -30,6 +30,7 @@ CODE_BITS = range(4, 17)
 OUTPUT_BITS = range(4, 25)
 WEIGHT_SHIFTS = range(61)
 Ints = NDArray[np.int64]
+Guide = ArrayLike | None
 
 
 @dataclass(frozen=True)
@@ -188,23 +189,13 @@ class Decoder:
         return self.lowest_code + (1 << self.code_bits) - 1
 
     def __call__(
-        self,
-        codes: ArrayLike,
-        *,
-        guide: ArrayLike | None = None,
-        window: int | None = None,
-        weight_shift: int | None = None,
+        self, codes: ArrayLike, *, guide: Guide = None, window: int | None = None, weight_shift: int | None = None
     ) -> Ints:
         """Decode points to outputs, int64 (...), 0..output_max; `nearest` explains arguments and errors."""
         return np.asarray(self._to_output(self.position(codes, guide=guide, window=window, weight_shift=weight_shift)))
 
     def position(
-        self,
-        codes: ArrayLike,
-        *,
-        guide: ArrayLike | None = None,
-        window: int | None = None,
-        weight_shift: int | None = None,
+        self, codes: ArrayLike, *, guide: Guide = None, window: int | None = None, weight_shift: int | None = None
     ) -> Ints:
         """Exact place along the curve before rounding: int64 (...), 0..position_max; q = it / position_max.
 
@@ -218,12 +209,7 @@ class Decoder:
         return self.nearest(codes, guide=guide, window=window, weight_shift=weight_shift)[0]
 
     def nearest(
-        self,
-        codes: ArrayLike,
-        *,
-        guide: ArrayLike | None = None,
-        window: int | None = None,
-        weight_shift: int | None = None,
+        self, codes: ArrayLike, *, guide: Guide = None, window: int | None = None, weight_shift: int | None = None
     ) -> tuple[Ints, Ints]:
         """Decode points: where on the curve, and how far from the point.
 
@@ -264,12 +250,7 @@ class Decoder:
         return position.reshape(shape), squared.reshape(shape)
 
     def scanned(
-        self,
-        codes: ArrayLike,
-        *,
-        guide: ArrayLike | None = None,
-        window: int | None = None,
-        weight_shift: int | None = None,
+        self, codes: ArrayLike, *, guide: Guide = None, window: int | None = None, weight_shift: int | None = None
     ) -> tuple[Ints, Ints]:
         """What `nearest` returns, by the definition: every segment looked at, in numpy. Slow."""
         points, aim, width, shift = self._checked(codes, guide, window, weight_shift)
@@ -522,7 +503,7 @@ class Decoder:
         return points
 
     def _checked(
-        self, codes: ArrayLike, guide: ArrayLike | None, window: Any, weight_shift: Any
+        self, codes: ArrayLike, guide: Guide, window: Any, weight_shift: Any
     ) -> tuple[Ints, Ints | None, int, int | None]:
         """Codes counted from 0, positions aimed at, window, shift."""
         if not self.fits_kernels:

@@ -15,6 +15,7 @@ A2Q (arXiv 2308.13504) bounds the same partial sums by the weights' l1 norm; thi
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -90,14 +91,9 @@ class Addends:
         def share(x: int, v: IntArray) -> IntArray:
             return -zx * v - zero * x + zx * zero
 
-        inside = [(x, v) for x in self.x for v in w]
-        outside = [(self.operands.pad, v) for v in w]
-        return Terms(
-            np.stack([x * v for x, v in inside]),
-            np.stack([share(x, v) for x, v in inside]),
-            np.stack([x * v for x, v in outside]),
-            np.stack([share(x, v) for x, v in outside]),
-        )
+        inside, outside = [(x, v) for x in self.x for v in w], [(self.operands.pad, v) for v in w]
+        parts = [np.stack([f(x, v) for x, v in pairs]) for pairs in (inside, outside) for f in (operator.mul, share)]
+        return Terms(*parts)
 
     def greatest(self, rows: slice, sign: int) -> dict[Sums, IntArray]:
         """(rows, patterns) of each kind: the greatest value of `sign` times the sum."""

@@ -131,24 +131,18 @@ def blocks(weight: IntArray, w: Window, grid: Grid, dot: Dot, planes_apart: int 
     `planes_apart`: planes of the input from one group of four channels to the next; taps' own planes are added by the
     caller (`split`).
     """
-    channels, inside = weight.shape[:2]
-    choices = [1] if channels == 1 else sorted({4, HIGH[dot.name]}, reverse=True)
-    best = None
-    for high in choices:
-        made = _blocks(weight, w, grid, high, inside)
-        cost = int((made[2][1:] - made[2][:-1]).sum()) * high
-        if best is None or cost < best[0]:
-            best = cost, high, made
-    assert best is not None
-    _, high, (planes, taps, firsts, values) = best
+    heights = [1] if len(weight) == 1 else sorted({4, HIGH[dot.name]}, reverse=True)
+    made = [(high, *_blocks(weight, w, grid, high)) for high in heights]
+    high, planes, taps, firsts, values = min(made, key=lambda one: one[0] * int(one[3][-1]))
     return Blocks(planes * planes_apart, taps, firsts, weight_words(values, dot), high)
 
 
 def _blocks(
-    weight: IntArray, w: Window, grid: Grid, high: int, inside: int
+    weight: IntArray, w: Window, grid: Grid, high: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
     """Plane and tap of each entry, entries of each block, and weights (entries, high, 4)."""
-    channels, per_group = weight.shape[0], weight.shape[0] // w.groups
+    channels, inside = weight.shape[:2]
+    per_group = channels // w.groups
     picked = np.empty((channels, len(grid.at), inside), np.int8)
     for t, (i, j) in enumerate(grid.at):
         picked[:, t] = weight[:, :, i, j]
