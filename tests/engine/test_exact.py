@@ -122,9 +122,9 @@ def test_codes(name, case, kind, seed):
     run(conv, x, shift, zero, border, before, view, spread_codes(rounder, channels, 128), buffer, NO_SUMS)
     value = scale[:, None, None] * as_maps(expected) + offset[:, None, None]
     rounded = [np.rint, np.floor, np.ceil][kind](value)
-    found = np.empty((images, channels, height, width), np.int64)
-    unpack(buffer, view, found)
-    np.testing.assert_array_equal(found, np.clip(rounded, -100, 101))
+    codes = np.empty((images, channels, height, width), np.int64)
+    unpack(buffer, view, codes)
+    np.testing.assert_array_equal(codes, np.clip(rounded, -100, 101))
     cube = buffer[: images * layout.stride].reshape(images, layout.groups, -1, layout.pitch).copy()
     assert not cube[:, 0, layout.top :, layout.left : layout.left + width].any()
     cube[:, :, layout.top : layout.top + height, layout.left : layout.left + width] = 0x05050505
@@ -152,8 +152,8 @@ def test_a_table_corrects_the_formula():
         layout = Layout(1, 5, 1, 256)
         view, buffer = TensorView(0, layout, 0, 5), np.zeros(layout.size, np.uint32)
         run(conv, x, 0, zero, None, 0, view, spread_codes(rounder, 5, 0), buffer, NO_SUMS)
-        found = np.empty((1, 5, 1, 256), np.int64)
-        unpack(buffer, view, found)
+        codes = np.empty((1, 5, 1, 256), np.int64)
+        unpack(buffer, view, codes)
         for c in range(5):
             for p in range(256):
                 acc = int(expected[0, c, 0, p])
@@ -163,7 +163,7 @@ def test_a_table_corrects_the_formula():
                     guess -= 1
                 elif guess < 20 and u >= steps[c, guess]:
                     guess += 1
-                assert found[0, c, 0, p] == guess, (name, c, p)
+                assert codes[0, c, 0, p] == guess, (name, c, p)
 
 
 @pytest.mark.parametrize("name", AVAILABLE)

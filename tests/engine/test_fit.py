@@ -153,9 +153,9 @@ def test_every_accumulator(index):
         reach = int(rng.integers(-400, 0)), int(rng.integers(0, 400))
         stages = REGISTERS[rng.choice(4, p=[0.3, 0.4, 0.2, 0.1])]
         acc = np.broadcast_to(np.arange(reach[0], reach[1] + 1), (len(kinds), reach[1] - reach[0] + 1))
-        found = compare(node, form, stages, reach, np.ascontiguousarray(acc))
+        has_formula = compare(node, form, stages, reach, np.ascontiguousarray(acc))
         if set(kinds) <= {"line", "relu", "dead"}:
-            drawn, fitted = drawn + 1, fitted + found
+            drawn, fitted = drawn + 1, fitted + has_formula
     assert fitted >= drawn * 0.5
 
 
@@ -310,7 +310,7 @@ def test_what_may_not_be_monotone_or_is_refused_has_no_formula():
     up = FixedPoint(32, Rounding.HALF_UP)
     assert fit(line, x, up, (Stage(None, 12, "wrap"),), (-3000, 3000)) is None
     assert fit(line, x, up, (Stage(None, 12, "saturate"),), (-3000, 3000)) is not None
-    for reach, found in (
+    for reach, exists in (
         ((-2228, 0), True),
         ((-2229, 0), False),
         ((0, 1867), True),
@@ -318,7 +318,7 @@ def test_what_may_not_be_monotone_or_is_refused_has_no_formula():
         ((0, 4200), False),
         ((-4300, 0), False),
     ):
-        assert (fit(line, x, up, (Stage(None, 12, "wrap"),), reach) is not None) == found  # the bias is 180
+        assert (fit(line, x, up, (Stage(None, 12, "wrap"),), reach) is not None) == exists  # the bias is 180
     codes = requantize(line, [acc], x, up, (Stage(None, 12, "wrap"),))
     assert (np.diff(codes) < 0).any()
     steep = made([[(None, Fraction(1 << 20), Fraction(0))]])

@@ -92,13 +92,13 @@ def test_schemes(data, stage, scheme):
     acc = rng.integers(-reach, reach, (2, 3, 5))
     node_mode = draw(st.sampled_from(list(Rounding)))
     node = made(cells, pieces, draw(st.integers(-5, 5)), rounding=str(node_mode))
-    found = run_requantize(node, [acc], [tensor(acc)], chosen)
+    codes = run_requantize(node, [acc], [tensor(acc)], chosen)
     if scheme in ("exact", "thresholds"):
-        np.testing.assert_array_equal(found, OPS["requantize"].evaluate(node, acc))
+        np.testing.assert_array_equal(codes, OPS["requantize"].evaluate(node, acc))
         return
     for index in np.ndindex(*acc.shape):
         y = twin(int(acc[index]), pieces[index[1] if len(pieces) > 1 else 0], chosen, stage, mode, node_mode)
-        assert found[index] == min(max(y + node.attributes["zero"], -128), 127), index
+        assert codes[index] == min(max(y + node.attributes["zero"], -128), 127), index
 
 
 @pytest.mark.parametrize("name", Target.names())
@@ -164,10 +164,10 @@ def test_a_sum_of_tensors_is_close_to_exact(factors, seed):
         {"scheme": "fixed-point", "multiplier_bits": 32, "rounding": "half_up"},
         {"scheme": "float32"},
     ):
-        found = run_requantize(
+        codes = run_requantize(
             node, arrays, [tensor(a, n) for a, n in zip(arrays, names, strict=True)], target((32, "wrap"), **form)
         )
-        assert np.abs(found - exact).max() <= 1
+        assert np.abs(codes - exact).max() <= 1
 
 
 @pytest.mark.parametrize(
@@ -182,8 +182,8 @@ def test_tosa_targets(name, bits, double):
     values = [int(a) + 833 for a in acc]
     constant = [(1 << shift - 1) + ((1 << 30) * (1 if v >= 0 else -1) if double and shift > 31 else 0) for v in values]
     expected = [((v * multiplier + c) >> shift) - 7 for v, c in zip(values, constant, strict=True)]
-    found = run_requantize(node, [acc], [tensor(acc)], chosen)
-    assert found.tolist() == [min(max(e, -128), 127) for e in expected]
+    codes = run_requantize(node, [acc], [tensor(acc)], chosen)
+    assert codes.tolist() == [min(max(e, -128), 127) for e in expected]
     with pytest.raises(IntsimError, match=rf"node n: target {name}: TOSA apply_scale_{bits}: .*multiplier >= 0"):
         run_requantize(made((1,), [[(None, Fraction(-1, 8), Fraction(0))]]), [acc], [tensor(acc)], chosen)
     steep = made((1,), [[(None, Fraction(1 << 12), Fraction(0))]])
@@ -243,9 +243,9 @@ def test_any_place_of_the_cells(form, shape, cells):
     acc = rng.integers(-3000, 3000, shape)
     pieces = [[(None, Fraction(int(s), 64), Fraction(int(b), 4))] for s, b in rng.choice([-2, -1, 1, 4], (12, 2))]
     node, chosen = made(cells, pieces[: int(np.prod(cells))]), target((32, "wrap"), **form)
-    found = run_requantize(node, [acc], [tensor(acc)], chosen)
-    assert found.dtype == np.int64
-    np.testing.assert_array_equal(found, requantize(node, [acc], [tensor(acc)], chosen.requantize, chosen.stages))
+    codes = run_requantize(node, [acc], [tensor(acc)], chosen)
+    assert codes.dtype == np.int64
+    np.testing.assert_array_equal(codes, requantize(node, [acc], [tensor(acc)], chosen.requantize, chosen.stages))
 
 
 def test_accumulators_that_leave_the_tensors_range(monkeypatch):
@@ -256,15 +256,15 @@ def test_accumulators_that_leave_the_tensors_range(monkeypatch):
     told = tensor(np.array([-300, 300]))
     for reach, definitions in ((300, 0), (2047, 0), (2048, 0), (2049, 1)):
         acc = np.arange(-reach, min(reach, 2048 - (reach < 2049)))
-        found = run_requantize(node, [acc], [told], chosen)
-        np.testing.assert_array_equal(found, OPS["requantize"].evaluate(node, acc))
+        codes = run_requantize(node, [acc], [told], chosen)
+        np.testing.assert_array_equal(codes, OPS["requantize"].evaluate(node, acc))
         assert len(used) == definitions
     # with a bias the register wraps within its own range, but not within the tensor's
     fixed = target((12, "wrap"), scheme="fixed-point", multiplier_bits=32, rounding="half_up")
     for reach, definitions in ((300, 1), (2047, 2)):
         acc = np.arange(-reach, reach)
-        found = run_requantize(node, [acc], [told], fixed)
-        np.testing.assert_array_equal(found, requantize(node, [acc], [told], fixed.requantize, fixed.stages))
+        codes = run_requantize(node, [acc], [told], fixed)
+        np.testing.assert_array_equal(codes, requantize(node, [acc], [told], fixed.requantize, fixed.stages))
         assert len(used) == definitions
 
 
