@@ -37,7 +37,7 @@ ROOMS = {
     "engine.program": "dispatch engine.exact engine.node engine.registers engine.requantize engine.threads graph mac"
     " ops targets | numpy",
     "engine.run": "dispatch engine.node engine.program graph targets | numpy",
-    "engine.telemetry": "arithmetic errors graph jit mac ops targets | numpy",
+    "engine.telemetry": "arithmetic engine.registers errors graph jit mac ops targets | numpy",
     "engine.warmup": "arithmetic engine.run engine.telemetry errors graph ops targets | numpy",
     "inputs": "errors frontend | numpy",
     "model": "engine.run engine.threads errors frontend graph inputs notebook targets | numpy onnx",

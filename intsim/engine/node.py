@@ -101,10 +101,7 @@ def run_mac(node: Node, op: Mac, arrays: list[IntArray], tensors: list[Tensor], 
     for panel in panels if packing is None else whole_sets(panels, len(packing.pixels)):
         chosen, zero = safe[panel.channels], zeros[panel.channels]
         preload = None if planned.preload is None else planned.preload[panel.channels]
-        after = _sum(
-            None if planned.after is None else planned.after[panel.channels],
-            planned.operands.compensation(panel.w, zero),
-        )
+        after = planned.late(panel.w, panel.channels)
         term = -panel.a.sum(axis=1)[:, None] * zero if planned.operands.depends_on_data() else None
         block = np.empty((panel.a.shape[0], panel.w.shape[0]), np.int64)
         if chosen.any():
@@ -160,11 +157,6 @@ def whole_sets(panels: Iterator[Panel], together: int) -> Iterator[Panel]:
         kept = Panel(rest, panel.channels, panel.a[whole:], panel.w) if rest.start < rest.stop else None
     if kept is not None:
         yield kept
-
-
-def _sum(a: IntArray | None, b: IntArray | None) -> IntArray | None:
-    """Sum of what there is."""
-    return b if a is None else a if b is None else a + b
 
 
 def add_to_register(register: IntArray, value: IntArray, stage: Stage) -> tuple[IntArray, IntArray]:

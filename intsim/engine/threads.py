@@ -32,7 +32,7 @@ def usable_cpus() -> int:
         count = len(os.sched_getaffinity(0))
     except (AttributeError, OSError):  # not on every system
         count = os.cpu_count() or 1
-    return max(1, min(count, _quota() or count))
+    return max(1, min(count, quota_here() or count))
 
 
 def cpu_quota(root: Path = Path("/")) -> int | None:
@@ -46,7 +46,7 @@ def cpu_quota(root: Path = Path("/")) -> int | None:
     return max(1, int(min(quotas))) if quotas else None
 
 
-_quota = cache(cpu_quota)
+quota_here = cache(cpu_quota)
 
 
 def _folders(root: Path) -> Iterator[tuple[Path, int]]:

@@ -16,7 +16,7 @@ from intsim.errors import IntsimError
 from intsim.hilbert.curve import Curve
 from intsim.hilbert.decoder import Decoder
 from intsim.hilbert.guided import decode_points
-from intsim.hilbert.reference import _real, encode
+from intsim.hilbert.reference import encode, real
 
 JUMP_EDGES = 1.5
 """An error along the curve of more edges than this is a jump to another branch."""
@@ -126,10 +126,10 @@ def encode_rounded(
         raise IntsimError(f"radius is {radius!r}: give 0..0.5, in edges")
     points = np.stack(encode(q, order, inset, dimensions=dimensions), axis=-1)
     curve = Curve(order, inset, dimensions)
-    place = _real(q, "q") * curve.segments
-    vertex = np.clip(np.rint(place).astype(np.int64), 1, curve.segments - 1)
+    position = real(q, "q") * curve.segments
+    vertex = np.clip(np.rint(position).astype(np.int64), 1, curve.segments - 1)
     into, out = (np.diff(curve.vertices, axis=0)[vertex + by].astype(np.float64) for by in (-1, 0))
-    beyond = place - vertex
+    beyond = position - vertex
     turn = (into != out).any(axis=-1) & (np.abs(beyond) < radius)
     if turn.any():
         angle = (np.pi / 4) * (1 + beyond[turn] / radius)[..., None]

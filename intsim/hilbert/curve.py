@@ -87,14 +87,8 @@ class Curve:
         for order in range(1, self.order + 1):
             half = 1 << (order - 1)
             transposed = vertices[:, ::-1]
-            vertices = np.concatenate(
-                [
-                    transposed,
-                    vertices + np.array([0, half]),
-                    vertices + np.array([half, half]),
-                    np.array([2 * half - 1, half - 1]) - transposed,
-                ]
-            )
+            upper = vertices + np.array([0, half]), vertices + np.array([half, half])
+            vertices = np.concatenate([transposed, *upper, np.array([2 * half - 1, half - 1]) - transposed])
         vertices.setflags(write=False)
         return vertices
 
@@ -140,15 +134,19 @@ def vertex_index(ix: Any, iy: Any, order: int) -> Any:
     return index
 
 
+def is_integer(value: Any) -> bool:
+    """Whether it is a whole number by its type, Python's or numpy's; truth values are none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 def _checked_dimensions(dimensions: Any) -> int:
-    integer = isinstance(dimensions, int | np.integer) and not isinstance(dimensions, bool)
-    if not integer or dimensions not in HIGHEST_ORDERS:
+    if not is_integer(dimensions) or dimensions not in HIGHEST_ORDERS:
         raise IntsimError(f"Hilbert curve of {dimensions!r} dimensions: give 2 or 3")
     return int(dimensions)
 
 
 def _checked_order(order: Any, highest: int) -> int:
-    if isinstance(order, bool | np.bool_) or not isinstance(order, int | np.integer):
+    if not is_integer(order):
         raise IntsimError(f"Hilbert order {order!r} is not an integer: give one of {LOWEST_ORDER}..{highest}")
     if not LOWEST_ORDER <= order <= highest:
         raise IntsimError(f"Hilbert order {order} is out of range: give one of {LOWEST_ORDER}..{highest}")
@@ -160,9 +158,8 @@ def _exact_inset(inset: Any) -> Fraction:
     if isinstance(inset, bool | np.bool_) or not isinstance(inset, int | float | np.integer | np.floating | Fraction):
         raise IntsimError(f"Hilbert inset {inset!r} is not a number: {advice}")
     try:
-        exact = (
-            inset if isinstance(inset, Fraction) else Fraction(str(inset.item() if hasattr(inset, "item") else inset))
-        )
+        plain = inset.item() if hasattr(inset, "item") else inset
+        exact = plain if isinstance(plain, Fraction) else Fraction(str(plain))
     except ValueError:
         raise IntsimError(f"Hilbert inset {inset!r} is not finite: {advice}") from None
     if not 0 <= exact < Fraction(1, 2):

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from intsim.errors import IntsimError
 from intsim.hilbert.cell import below, candidates, choose, closest, square_by_shifts
-from intsim.hilbert.curve import Curve, vertex_index
+from intsim.hilbert.curve import Curve, is_integer, vertex_index
 from intsim.hilbert.near_items import boxes, near_items
 from intsim.hilbert.scaling import MultiplyShift
 from intsim.hilbert.scan import scan, segment_table
@@ -30,6 +30,7 @@ CODE_BITS = range(4, 17)
 OUTPUT_BITS = range(4, 25)
 WEIGHT_SHIFTS = range(61)
 Ints = NDArray[np.int64]
+Guide = ArrayLike | None
 
 
 @dataclass(frozen=True)
@@ -150,8 +151,7 @@ class Decoder:
                 f"codes (at least {order + 1}-bit codes) or a lower order"
             )
         s = 1 << (code_bits - curve.order) if spacing is None else spacing
-        integer = isinstance(s, int | np.integer) and not isinstance(s, bool | np.bool_)
-        if not integer or s % 2 or not 2 <= s <= largest:
+        if not is_integer(s) or s % 2 or not 2 <= s <= largest:
             raise IntsimError(
                 f"spacing {s!r} does not fit order {order} and {code_bits}-bit codes: give an even integer in "
                 f"2..{largest} or None"
@@ -189,23 +189,13 @@ class Decoder:
         return self.lowest_code + (1 << self.code_bits) - 1
 
     def __call__(
-        self,
-        codes: ArrayLike,
-        *,
-        guide: ArrayLike | None = None,
-        window: int | None = None,
-        weight_shift: int | None = None,
+        self, codes: ArrayLike, *, guide: Guide = None, window: int | None = None, weight_shift: int | None = None
     ) -> Ints:
         """Decode points to outputs, int64 (...), 0..output_max; `nearest` explains arguments and errors."""
         return np.asarray(self._to_output(self.position(codes, guide=guide, window=window, weight_shift=weight_shift)))
 
     def position(
-        self,
-        codes: ArrayLike,
-        *,
-        guide: ArrayLike | None = None,
-        window: int | None = None,
-        weight_shift: int | None = None,
+        self, codes: ArrayLike, *, guide: Guide = None, window: int | None = None, weight_shift: int | None = None
     ) -> Ints:
         """Exact place along the curve before rounding: int64 (...), 0..position_max; q = it / position_max.
 
@@ -219,12 +209,7 @@ class Decoder:
         return self.nearest(codes, guide=guide, window=window, weight_shift=weight_shift)[0]
 
     def nearest(
-        self,
-        codes: ArrayLike,
-        *,
-        guide: ArrayLike | None = None,
-        window: int | None = None,
-        weight_shift: int | None = None,
+        self, codes: ArrayLike, *, guide: Guide = None, window: int | None = None, weight_shift: int | None = None
     ) -> tuple[Ints, Ints]:
         """Decode points: where on the curve, and how far from the point.
 
@@ -265,12 +250,7 @@ class Decoder:
         return position.reshape(shape), squared.reshape(shape)
 
     def scanned(
-        self,
-        codes: ArrayLike,
-        *,
-        guide: ArrayLike | None = None,
-        window: int | None = None,
-        weight_shift: int | None = None,
+        self, codes: ArrayLike, *, guide: Guide = None, window: int | None = None, weight_shift: int | None = None
     ) -> tuple[Ints, Ints]:
         """What `nearest` returns, by the definition: every segment looked at, in numpy. Slow."""
         points, aim, width, shift = self._checked(codes, guide, window, weight_shift)
@@ -523,7 +503,7 @@ class Decoder:
         return points
 
     def _checked(
-        self, codes: ArrayLike, guide: ArrayLike | None, window: Any, weight_shift: Any
+        self, codes: ArrayLike, guide: Guide, window: Any, weight_shift: Any
     ) -> tuple[Ints, Ints | None, int, int | None]:
         """Codes counted from 0, positions aimed at, window, shift."""
         if not self.fits_kernels:
@@ -548,8 +528,7 @@ class Decoder:
 
 def _check_widths(code_bits: Any, output_bits: Any, signed: Any) -> None:
     for name, value, allowed in (("code_bits", code_bits, CODE_BITS), ("output_bits", output_bits, OUTPUT_BITS)):
-        integer = isinstance(value, int | np.integer) and not isinstance(value, bool | np.bool_)
-        if not (value is None and name == "output_bits") and (not integer or value not in allowed):
+        if not (value is None and name == "output_bits") and (not is_integer(value) or value not in allowed):
             raise IntsimError(f"{name} is {value!r}: give an integer in {allowed.start}..{allowed.stop - 1}")
     if not isinstance(signed, bool | np.bool_):
         raise IntsimError(f"signed is {signed!r}: give True or False")
@@ -565,7 +544,7 @@ def _integers(values: ArrayLike, name: str, lowest: int, highest: int) -> Ints:
 
 
 def _at_least_zero(value: Any, name: str) -> int:
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer) or value < 0:
+    if not is_integer(value) or value < 0:
         raise IntsimError(f"{name} is {value!r}: give an integer of at least 0")
     return int(value)
 

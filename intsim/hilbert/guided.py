@@ -11,7 +11,6 @@ Lengths here are in *edges*, the distance h of neighbouring vertices, along the 
 from __future__ import annotations
 
 from fractions import Fraction
-from itertools import pairwise
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -19,7 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from intsim.errors import IntsimError
 from intsim.hilbert.curve import Curve
-from intsim.hilbert.reference import _CHUNK, _real
+from intsim.hilbert.reference import in_chunks, real
+from intsim.hilbert.scan import segment_table
 
 
 @overload
@@ -89,7 +89,7 @@ def decode_points(
         IntsimError: a bad order, inset, window or weight, points of another dimension, values that are not finite
             reals, a window or a weight without a guide, or a guide whose shape does not fit.
     """
-    values = _real(points, "points")
+    values = real(points, "points")
     if values.ndim == 0 or values.shape[-1] not in (2, 3):
         raise IntsimError(f"points have shape {values.shape}: the last axis holds the 2 or 3 coordinates")
     shape, dimensions = values.shape[:-1], values.shape[-1]
@@ -101,21 +101,19 @@ def decode_points(
     given = None
     if guide is not None:
         try:
-            given = np.broadcast_to(np.clip(_real(guide, "guide"), 0.0, 1.0), shape).ravel()
+            given = np.broadcast_to(np.clip(real(guide, "guide"), 0.0, 1.0), shape).ravel()
         except ValueError:
             raise IntsimError(f"guide of shape {np.shape(guide)} does not fit points of shape {values.shape}") from None
     elif window is not None or weight:
         raise IntsimError("a window or a weight needs a guide: give guide=")
     # In lattice units all edges are 1 long. (Edges of a float inset are equal up to rounding.)
     lattice = (values.reshape(-1, dimensions).T - curve.points[0, 0]) * ((curve.side - 1) / np.ptp(curve.points[:, 0]))
-    q, squared = np.empty(lattice.shape[1]), np.empty(lattice.shape[1])
-    for first in range(0, q.size, _CHUNK):
-        part = slice(first, first + _CHUNK)
-        near = None if given is None else given[part]
-        q[part], squared[part] = _scan(lattice[:, part], curve, near, window, float(weight))
-    if distance:
-        return q.reshape(shape), np.sqrt(squared).reshape(shape)
-    return q.reshape(shape)
+
+    def scan(part: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return _scan(lattice[:, part], curve, None if given is None else given[part], window, float(weight))
+
+    q, far = in_chunks(scan, shape)
+    return (q, far) if distance else q
 
 
 def _scan(
@@ -126,7 +124,6 @@ def _scan(
     weight: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(q, squared distance) of the best foot: lattice (d, n), guide (n,); only a strictly better one replaces one."""
-    vertices = curve.vertices.tolist()
     size = lattice.shape[1]
     offsets = lattice[:, None, :] - np.arange(curve.side)[:, None]  # from each lattice line, along each axis
     squares = offsets * offsets
@@ -135,10 +132,9 @@ def _scan(
     if guide is not None and window is not None:
         low_q, high_q = np.maximum(guide - window, 0.0), np.minimum(guide + window, 1.0)
         low, high = low_q * curve.segments, high_q * curve.segments
-    best, best_squared, place = np.full(size, np.inf), np.empty(size), np.empty(size)
-    for s, (start, end) in enumerate(pairwise(vertices)):
-        axis = next(a for a, (u, v) in enumerate(zip(start, end, strict=True)) if u != v)
-        beyond = offsets[axis, start[axis]] if end[axis] > start[axis] else -offsets[axis, start[axis]]
+    best, best_squared, position = np.full(size, np.inf), np.empty(size), np.empty(size)
+    for s, (start, axis, sign) in enumerate(segment_table(curve)):
+        beyond = sign * offsets[axis, start[axis]]
         along = np.minimum(np.maximum(beyond, 0.0), 1.0)
         if low_q is not None:
             along = np.minimum(np.maximum(along, low - s), high - s)
@@ -157,8 +153,8 @@ def _scan(
             better &= (low <= s + 1) & (high >= s)
         np.copyto(best, cost, where=better)
         np.copyto(best_squared, squared, where=better)
-        np.copyto(place, along, where=better)
-    q = place / curve.segments
+        np.copyto(position, along, where=better)
+    q = position / curve.segments
     if low_q is not None and high_q is not None:
         q = np.minimum(np.maximum(q, low_q), high_q)  # against rounding
     return q, best_squared
@@ -187,7 +183,7 @@ def blend(
     Raises:
         IntsimError: values that are not finite reals, shapes that don't broadcast, or radii out of order.
     """
-    curve, guide, radius = _real(q_curve, "q_curve"), _real(q_guide, "q_guide"), _real(distance, "distance")
+    curve, guide, radius = real(q_curve, "q_curve"), real(q_guide, "q_guide"), real(distance, "distance")
     if not 0 <= near <= far < np.inf:
         raise IntsimError(f"radii near {near} and far {far}: give 0 <= near <= far")
     try:

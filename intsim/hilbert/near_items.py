@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.hilbert.curve import Curve
+from intsim.hilbert.scan import segment_table
 
 
 @cache
@@ -38,7 +39,7 @@ def near_items(order: int, dimensions: int) -> NDArray[np.int64]:
         index of the vertex.
     """
     curve = Curve(order, 0, dimensions)
-    vertices = curve.vertices.tolist()
+    vertices, segments = curve.vertices.tolist(), segment_table(curve)
     index = {tuple(vertex): vertex_number for vertex_number, vertex in enumerate(vertices)}
     corners = list(product((0, 1), repeat=dimensions))
     table = np.empty(((curve.side - 1) ** dimensions, len(corners), dimensions + 3), np.int64)
@@ -48,9 +49,7 @@ def near_items(order: int, dimensions: int) -> NDArray[np.int64]:
         for vertex_number in sorted(inside):
             start = vertices[vertex_number]
             if vertex_number + 1 in inside:
-                step = [e - s for s, e in zip(start, vertices[vertex_number + 1], strict=True)]
-                axis = next(a for a, by in enumerate(step) if by)
-                items.append([*start, axis, step[axis], vertex_number])
+                items.append([*start, *segments[vertex_number][1:], vertex_number])
             elif vertex_number - 1 not in inside:
                 items.append([*start, 0, 0, vertex_number])
         table[number, : len(items)] = items

@@ -5,6 +5,8 @@ Source: arXiv 2405.14024 (ICML 2025), section 2.3, equation 1.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Literal, overload
 
@@ -14,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from intsim.errors import IntsimError
 from intsim.hilbert.curve import Curve
 
-_CHUNK = 1 << 13  # points scanned at a time: bounds the memory to 8 * 2**p * 64 KiB and stays near the cache
+CHUNK = 1 << 13  # points scanned at a time: bounds the memory to 8 * 2**p * 64 KiB and stays near the cache
 
 
 @overload
@@ -48,7 +50,7 @@ def encode(
         IntsimError: bad dimensions, a bad order or inset, or a q that is not a real number in [0, 1] (clip it first).
     """
     curve = Curve(order, inset, dimensions)
-    values = _real(q, "q")
+    values = real(q, "q")
     if values.size and not (values.min() >= 0 and values.max() <= 1):
         raise IntsimError(f"q spans [{values.min()}, {values.max()}]: clip it to [0, 1] before encoding")
     position = values * curve.segments
@@ -102,7 +104,7 @@ def decode(
         IntsimError: a bad order or inset, values that are not finite reals, or shapes that don't broadcast.
     """
     curve = Curve(order, inset)
-    px, py = _real(x, "x"), _real(y, "y")
+    px, py = real(x, "x"), real(y, "y")
     try:
         px, py = np.broadcast_arrays(px, py)
     except ValueError:
@@ -110,13 +112,19 @@ def decode(
             f"x of shape {px.shape} and y of shape {py.shape} don't broadcast: give equal shapes"
         ) from None
     shape, px, py = px.shape, px.ravel(), py.ravel()
-    q, squared = np.empty(px.size), np.empty(px.size)
-    for first in range(0, px.size, _CHUNK):
-        part = slice(first, first + _CHUNK)
-        q[part], squared[part] = _scan(px[part], py[part], curve)
-    if distance:
-        return q.reshape(shape), np.sqrt(squared).reshape(shape)
-    return q.reshape(shape)
+    q, far = in_chunks(lambda part: _scan(px[part], py[part], curve), shape)
+    return (q, far) if distance else q
+
+
+def in_chunks(
+    scan: Callable[[slice], tuple[NDArray[np.float64], NDArray[np.float64]]], shape: tuple[int, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """q and distance of points of any shape; `scan` gives q and squared distance of some of them."""
+    q, squared = np.empty(math.prod(shape)), np.empty(math.prod(shape))
+    for first in range(0, q.size, CHUNK):
+        part = slice(first, first + CHUNK)
+        q[part], squared[part] = scan(part)
+    return q.reshape(shape), np.sqrt(squared).reshape(shape)
 
 
 def _scan(
@@ -153,7 +161,7 @@ def _squared_distances(
     return to_line * to_line, outside * outside
 
 
-def _real(values: ArrayLike, name: str) -> NDArray[np.float64]:
+def real(values: ArrayLike, name: str) -> NDArray[np.float64]:
     """The values as float64; refuses what is not finite and real."""
     try:
         array = np.asarray(values)

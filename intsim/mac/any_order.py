@@ -15,6 +15,7 @@ A2Q (arXiv 2308.13504) bounds the same partial sums by the weights' l1 norm; thi
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -23,9 +24,9 @@ import numpy as np
 
 from intsim.arithmetic.registers import Registers
 from intsim.graph import IntArray, Node, Tensor
-from intsim.mac.operands import Operands, channel_zeros, multiplier_operands
+from intsim.mac.operands import Operands
 from intsim.mac.padding import PaddingPatterns, padding_patterns
-from intsim.mac.plan import bias_terms
+from intsim.mac.plan import bias_terms, multiplied
 from intsim.ops.mac import Mac
 
 Sums = Literal["final", "own", "any", "products"]
@@ -90,14 +91,9 @@ class Addends:
         def share(x: int, v: IntArray) -> IntArray:
             return -zx * v - zero * x + zx * zero
 
-        inside = [(x, v) for x in self.x for v in w]
-        outside = [(self.operands.pad, v) for v in w]
-        return Terms(
-            np.stack([x * v for x, v in inside]),
-            np.stack([share(x, v) for x, v in inside]),
-            np.stack([x * v for x, v in outside]),
-            np.stack([share(x, v) for x, v in outside]),
-        )
+        inside, outside = [(x, v) for x in self.x for v in w], [(self.operands.pad, v) for v in w]
+        parts = [np.stack([f(x, v) for x, v in pairs]) for pairs in (inside, outside) for f in (operator.mul, share)]
+        return Terms(*parts)
 
     def greatest(self, rows: slice, sign: int) -> dict[Sums, IntArray]:
         """(rows, patterns) of each kind: the greatest value of `sign` times the sum."""
@@ -160,18 +156,9 @@ def addends(node: Node, op: Mac, tensors: list[Tensor], registers: Registers) ->
 
     Raises IntsimError when a tensor doesn't fit the machine's multiplier.
     """
-    operands = multiplier_operands(node, op, tensors, registers.activation, registers.weight)
-    shapes = [t.shape for t in tensors]
-    channels = op.extent(node, *shapes)[1]
-    x = (tensors[0].low + operands.x_shift, tensors[0].high + operands.x_shift)
-    if len(tensors) == 1:
-        w = [op.weight_rows(node, node.arrays["weight"] + operands.w_shift, registers.order)]
-    else:
-        shift = int(np.max(operands.w_shift))
-        w = [np.full((channels, shapes[1][-2]), e + shift, np.int64) for e in (tensors[1].low, tensors[1].high)]
-    repeat = w[0].shape[0] // channels
-    zero = np.tile(channel_zeros(operands.w_zero, channels), repeat)
-    start, after, _ = (None if b is None else np.tile(b, repeat) for b in bias_terms(node, registers))
+    layer = multiplied(node, op, tensors, registers)
+    operands, x, w, zero, channels = layer
+    start, after, _ = (None if b is None else layer.by_row(b) for b in bias_terms(node, registers))
     carrier = _carrier(operands, x, w, zero, after if start is None else start)
     return Addends(
         operands,
@@ -181,7 +168,9 @@ def addends(node: Node, op: Mac, tensors: list[Tensor], registers: Registers) ->
         None if start is None else start.astype(carrier),
         None if after is None else after.astype(carrier),
         operands.x_zero != 0 or operands.depends_on_data() or after is not None,
-        padding_patterns(node, op, shapes, w[0].shape[1], registers.order, x[0] <= operands.pad <= x[1]),
+        padding_patterns(
+            node, op, [t.shape for t in tensors], w[0].shape[1], registers.order, x[0] <= operands.pad <= x[1]
+        ),
         channels,
     )
 

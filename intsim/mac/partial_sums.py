@@ -79,16 +79,13 @@ def partial_sums(
     sums = PartialSums([], [], [], [])
     for i, stage in enumerate(stages):
         low, high = _registers(low, stage), _registers(high, stage)
-        least, most = (
-            np.minimum.accumulate(low.cumsum(axis=2), axis=2),
-            np.maximum.accumulate(high.cumsum(axis=2), axis=2),
-        )
+        least, most = low.cumsum(axis=2).min(axis=2), high.cumsum(axis=2).max(axis=2)
         last = i == len(stages) - 1
         begin = start[:, None] if last and start is not None else np.zeros((1, 1), np.int64)
         final_low, final_high = low.sum(axis=2) + begin, high.sum(axis=2) + begin
         # the register holds 0, then `begin`, before the first product arrives
-        reach_low = np.minimum(np.minimum(least[:, :, -1] + begin, begin).min(axis=1), 0)
-        reach_high = np.maximum(np.maximum(most[:, :, -1] + begin, begin).max(axis=1), 0)
+        reach_low = np.minimum(np.minimum(least + begin, begin).min(axis=1), 0)
+        reach_high = np.maximum(np.maximum(most + begin, begin).max(axis=1), 0)
         if last and after is not None:
             final_low, final_high = final_low + after[0][:, None], final_high + after[1][:, None]
             reach_low = np.minimum(reach_low, final_low.min(axis=1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,6 +28,47 @@ class Plan:
     after: IntArray | None
     behind: IntArray | None
 
+    def late(self, rows: IntArray, channels: slice = slice(None)) -> IntArray | None:
+        """What is added to some channels' sums after the products, whatever the data; `rows` (N, K) are their weights.
+
+        It is the bias, if that is added then, and the compensation of zero points.
+        """
+        zero = self.operands.w_zero.reshape(-1)
+        zeros = np.broadcast_to(zero if zero.size == 1 else zero[channels], len(rows))
+        after, compensation = self.after, self.operands.compensation(rows, zeros)
+        if after is None or compensation is None:
+            return compensation if after is None else after[channels]
+        return after[channels] + compensation
+
+
+class Multiplied(NamedTuple):
+    """What a layer multiplies: R rows of K products, a row a channel and weight matrix."""
+
+    operands: Operands
+    x: tuple[int, int]  # ends of the activation's range
+    w: list[IntArray]  # (R, K) constant weights in order of arrival; of a second tensor both ends of its range
+    zero: IntArray  # (R,) zero points of the weights
+    channels: int
+
+    def by_row(self, values: IntArray) -> IntArray:
+        """Values of the channels, (R,)."""
+        return np.tile(values, len(self.zero) // self.channels)
+
+
+def multiplied(node: Node, op: Mac, tensors: list[Tensor], registers: Registers) -> Multiplied:
+    """What `node` multiplies on a machine. Raises IntsimError when a tensor doesn't fit the machine's multiplier."""
+    operands = multiplier_operands(node, op, tensors, registers.activation, registers.weight)
+    shapes = [t.shape for t in tensors]
+    channels = op.extent(node, *shapes)[1]
+    x = (tensors[0].low + operands.x_shift, tensors[0].high + operands.x_shift)
+    if len(tensors) == 1:
+        w = [op.weight_rows(node, node.arrays["weight"] + operands.w_shift, registers.order)]
+    else:
+        shift = int(np.max(operands.w_shift))
+        w = [np.full((channels, shapes[1][-2]), e + shift, np.int64) for e in (tensors[1].low, tensors[1].high)]
+    zero = np.tile(channel_zeros(operands.w_zero, channels), len(w[0]) // channels)
+    return Multiplied(operands, x, w, zero, channels)
+
 
 def bias_terms(node: Node, registers: Registers) -> tuple[IntArray | None, IntArray | None, IntArray | None]:
     """A node's bias (channels,) where it is added: preloaded, added after the products, or behind the registers."""
@@ -41,44 +83,28 @@ def plan(node: Node, op: Mac, tensors: list[Tensor], registers: Registers) -> Pl
     The proof holds in the target's own order, with its lanes and packed multipliers. Raises IntsimError when a tensor
     doesn't fit the target's multiplier.
     """
-    operands = multiplier_operands(node, op, tensors, registers.activation, registers.weight)
-    channels = op.extent(node, *(t.shape for t in tensors))[1]
+    layer = multiplied(node, op, tensors, registers)
+    operands, x_range, w, zero, channels = layer
     preload, after, behind = bias_terms(node, registers)
     if not registers.stages:
         return Plan(operands, None, preload, after, behind)
-    x_range = (tensors[0].low + operands.x_shift, tensors[0].high + operands.x_shift)
     if op.pads(node):
         x_range = (min(x_range[0], operands.pad), max(x_range[1], operands.pad))
-    zeros, x_swing = channel_zeros(operands.w_zero, channels), x_range
-    if len(tensors) == 1:
-        rows = op.weight_rows(node, node.arrays["weight"] + operands.w_shift, registers.order)
-        zeros = np.tile(zeros, rows.shape[0] // channels)  # weights of a batch: (batch * channels, K)
-        added = operands.compensation(rows, zeros)
-        least = most = np.zeros(rows.shape[0], np.int64) if added is None else added
-    else:
-        # every product of two tensors takes any value between the corners
-        least, most, edges = _dynamic(operands, tensors[1], channels, zeros)
-        corners = [x * w for x in x_range for w in edges]
-        rows, x_range = np.ones((channels, tensors[1].shape[-2]), np.int64), (min(corners), max(corners))
+    added = [np.zeros(len(v), np.int64) if (c := operands.compensation(v, zero)) is None else c for v in w]
+    least, most = np.minimum.reduce(added), np.maximum.reduce(added)
     if operands.depends_on_data():
-        swings = [-zeros * rows.shape[1] * v for v in x_swing]
+        swings = [-zero * w[0].shape[1] * v for v in x_range]
         least, most = least + np.minimum(*swings), most + np.maximum(*swings)
-    repeat = rows.shape[0] // channels
     if after is not None:
-        least, most = least + np.tile(after, repeat), most + np.tile(after, repeat)
-    start = None if preload is None else np.tile(preload, repeat)
+        least, most = least + layer.by_row(after), most + layer.by_row(after)
+    rows = w[0]
+    if len(tensors) > 1:
+        # every product of two tensors takes any value between the corners
+        shift = int(np.max(operands.w_shift))
+        corners = [x * (v + shift) for x in x_range for v in (tensors[1].low, tensors[1].high)]
+        rows, x_range = np.ones_like(rows), (min(corners), max(corners))
+    start = None if preload is None else layer.by_row(preload)
     late = None if after is None and not least.any() and not most.any() else (least, most)
     panel = channels // node.attributes.get("groups", 1)
     sums = partial_sums(rows, x_range, registers.stages, start, late, registers.packing, panel)
     return Plan(operands, sums, preload, after, behind)
-
-
-def _dynamic(
-    operands: Operands, w: Tensor, channels: int, zeros: IntArray
-) -> tuple[IntArray, IntArray, tuple[int, int]]:
-    """For a second tensor (..., K, N): extremes of its compensation, and its range at the multiplier."""
-    depth, shift = w.shape[-2], int(np.max(operands.w_shift))
-    edges = (w.low + shift, w.high + shift)
-    added = [operands.compensation(np.full((channels, depth), e, np.int64), zeros) for e in edges]
-    sides = [np.zeros(channels, np.int64) if a is None else a for a in added]
-    return np.minimum(*sides), np.maximum(*sides), edges

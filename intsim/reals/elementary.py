@@ -10,6 +10,7 @@ tanh 0 only). Python integers throughout: every division floors, and what floori
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 
@@ -33,37 +34,35 @@ def _bounds(low: int, high: int, width: int) -> Bounds:
 
 
 @lru_cache(maxsize=64)
-def _atanh_of_inverse(n: int, width: int) -> tuple[int, int]:
-    """Bounds of 2^width * atanh(1 / n), n >= 2: the sum of 1 / ((2 k + 1) n^(2 k + 1)), each term floored once."""
+def _of_inverse(n: int, width: int, sign: int) -> tuple[int, int]:
+    """Bounds of 2^width times atanh(1 / n) where the sign is 1, atan(1 / n) where it is -1; n >= 2.
+
+    It is the sum of sign^k / ((2 k + 1) n^(2 k + 1)), each term floored once.
+    """
     term, total, k = (1 << width) // n, 0, 0
     while term:
-        total += term // (2 * k + 1)
+        total += sign**k * (term // (2 * k + 1))
         term //= n * n
         k += 1
-    return total, total + k + 2
+    return total if sign > 0 else total - k - 2, total + k + 2
+
+
+def _combined(terms: Sequence[tuple[int, int]], width: int, sign: int) -> tuple[int, int]:
+    """Bounds of the sum of `factor` times `_of_inverse` of n, for pairs of factor and n."""
+    parts = [[factor * bound for bound in _of_inverse(n, width, sign)] for factor, n in terms]
+    return sum(map(min, parts)), sum(map(max, parts))
 
 
 @lru_cache(maxsize=64)
 def _ln2(width: int) -> tuple[int, int]:
     """Bounds of 2^width * ln 2 = 18 atanh(1/26) - 2 atanh(1/4801) + 8 atanh(1/8749) (a Machin-like formula)."""
-    parts = [(a, _atanh_of_inverse(n, width)) for a, n in ((18, 26), (-2, 4801), (8, 8749))]
-    low = sum(a * b[0 if a > 0 else 1] for a, b in parts)
-    return low, sum(a * b[1 if a > 0 else 0] for a, b in parts)
+    return _combined(((18, 26), (-2, 4801), (8, 8749)), width, 1)
 
 
 @lru_cache(maxsize=64)
 def _pi(width: int) -> tuple[int, int]:
     """Bounds of 2^width * pi = 16 atan(1/5) - 4 atan(1/239) (Machin)."""
-    low = high = 0
-    for factor, n in ((16, 5), (-4, 239)):
-        term, total, k = (1 << width) // n, 0, 0
-        while term:
-            total += term // (2 * k + 1) if k % 2 == 0 else -(term // (2 * k + 1))
-            term //= n * n
-            k += 1
-        ends = factor * (total - k - 2), factor * (total + k + 2)
-        low, high = low + min(ends), high + max(ends)
-    return low, high
+    return _combined(((16, 5), (-4, 239)), width, -1)
 
 
 def pi_bounds(bits: int) -> Bounds:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from intsim.arithmetic.rounding import round_fraction
 from intsim.reals import elementary
 from intsim.reals.elementary import ONE, ZERO, Bounds
 
+HALF = ONE / 2
 GUARD = 32
 """Bits beyond those asked for that ends keep."""
 
@@ -75,11 +76,16 @@ def divide(x: Interval, y: Interval) -> Interval:
     return multiply(x, Interval(1 / y.high, 1 / y.low))
 
 
+def _line(x: Interval, slope: Fraction, constant: Fraction) -> Interval:
+    """`slope * x + constant`."""
+    return add(multiply(x, exactly(slope)), exactly(constant))
+
+
 class Unsettled(ArithmeticError):  # noqa: N818 - it asks for more bits
     """An interval too wide to go on with: ask for more bits."""
 
 
-Function = Callable[[int, Sequence[Interval], Sequence[Fraction | None]], Interval]
+Function = Callable[[int, Sequence[Interval], Sequence[Any]], Interval]
 
 
 def _rising(bounds: Callable[[Fraction, int], Bounds]) -> Callable[[Interval, int], Interval]:
@@ -117,10 +123,6 @@ def _sqrt(x: Interval, bits: int) -> Interval:
     if x.low < 0 <= x.high:
         raise Unsettled
     return _rising(elementary.sqrt_bounds)(x, bits)
-
-
-def _relu(x: Interval) -> Interval:
-    return Interval(max(x.low, ZERO), max(x.high, ZERO))
 
 
 def _magnitude(x: Interval) -> Interval:
@@ -166,27 +168,20 @@ def _hull(
 
 def _gelu(x: Interval, bits: int) -> Interval:
     root = Interval(*elementary.sqrt_bounds(Fraction(2), bits + 16))
-    return multiply(x, _halved_and_one(_erf(divide(x, root), bits)))
+    return multiply(x, _line(_erf(divide(x, root), bits), HALF, HALF))
 
 
 def _gelu_tanh(x: Interval, bits: int) -> Interval:
     pi = Interval(*elementary.pi_bounds(bits + 16))
     root = _sqrt(divide(exactly(Fraction(2)), pi), bits + 16)
     cube = multiply(exactly(Fraction(44715, 10**6)), _power(x, Fraction(3), bits))
-    return multiply(x, _halved_and_one(_tanh(multiply(root, add(x, cube)), bits)))
-
-
-def _halved_and_one(x: Interval) -> Interval:
-    return Interval((1 + x.low) / 2, (1 + x.high) / 2)
+    return multiply(x, _line(_tanh(multiply(root, add(x, cube)), bits), HALF, HALF))
 
 
 def _elu(x: Interval, slope: Fraction, alpha: Fraction, rate: Fraction, bits: int) -> Interval:
     """slope * x from zero on, alpha * (e^(x * rate) - 1) below."""
 
-    def below(v: Interval) -> Interval:
-        e = _exp(multiply(v, exactly(rate)), bits)
-        return multiply(exactly(alpha), Interval(e.low - 1, e.high - 1))
-
+    below = lambda v: _line(_exp(multiply(v, exactly(rate)), bits), alpha, -alpha)  # noqa: E731
     return _hull(x, ZERO, below, lambda v: multiply(exactly(slope), v))
 
 
@@ -208,16 +203,11 @@ def _sign(x: Interval) -> Interval:
     return Interval(*(Fraction((v > 0) - (v < 0)) for v in x))
 
 
-def _known(value: Fraction | None) -> Fraction:
-    assert value is not None
-    return value
-
-
 FUNCTIONS: dict[str, Function] = {
-    "affine": lambda bits, x, p: add(multiply(x[0], exactly(_known(p[0]))), exactly(_known(p[1]))),
+    "affine": lambda bits, x, p: _line(x[0], p[0], p[1]),
     "clamp": lambda bits, x, p: _clamp(x[0], p[0], p[1]),
-    "leaky": lambda bits, x, p: _hull(x[0], ZERO, lambda v: multiply(v, exactly(_known(p[0]))), lambda v: v),
-    "constant": lambda bits, x, p: exactly(_known(p[0])),
+    "leaky": lambda bits, x, p: _hull(x[0], ZERO, lambda v: multiply(v, exactly(p[0])), lambda v: v),
+    "constant": lambda bits, x, p: exactly(p[0]),
     "add": lambda bits, x, p: add(x[0], x[1]),
     "subtract": lambda bits, x, p: add(x[0], -x[1]),
     "multiply": lambda bits, x, p: multiply(x[0], x[1]),
@@ -229,7 +219,7 @@ FUNCTIONS: dict[str, Function] = {
     "exp": lambda bits, x, p: _exp(x[0], bits),
     "log": lambda bits, x, p: _log(x[0], bits),
     "sqrt": lambda bits, x, p: _sqrt(x[0], bits),
-    "power": lambda bits, x, p: _power(x[0], _known(p[0]), bits),
+    "power": lambda bits, x, p: _power(x[0], p[0], bits),
     "sin": lambda bits, x, p: _sin(x[0], bits),
     "cos": lambda bits, x, p: _cos(x[0], bits),
     "erf": lambda bits, x, p: _erf(x[0], bits),
@@ -240,9 +230,9 @@ FUNCTIONS: dict[str, Function] = {
     "gelu": lambda bits, x, p: _gelu(x[0], bits),
     "gelu_tanh": lambda bits, x, p: _gelu_tanh(x[0], bits),
     "mish": lambda bits, x, p: multiply(x[0], _tanh(_softplus(x[0], bits), bits)),
-    "elu": lambda bits, x, p: _elu(x[0], _known(p[0]), _known(p[1]), _known(p[2]), bits),
-    "hard_swish": lambda bits, x, p: multiply(x[0], _clamp(_sixth(x[0]), ZERO, ONE)),
-    "thresholded": lambda bits, x, p: _thresholded(x[0], _known(p[0])),
+    "elu": lambda bits, x, p: _elu(x[0], p[0], p[1], p[2], bits),
+    "hard_swish": lambda bits, x, p: multiply(x[0], _clamp(_line(x[0], ONE / 6, HALF), ZERO, ONE)),
+    "thresholded": lambda bits, x, p: _thresholded(x[0], p[0]),
     "floor": lambda bits, x, p: _stepped(x[0], "floor"),
     "ceil": lambda bits, x, p: _stepped(x[0], "ceil"),
     "round": lambda bits, x, p: _stepped(x[0], "half_even"),
@@ -254,7 +244,3 @@ FUNCTIONS: dict[str, Function] = {
 ZeroDivisionError where the function has no real value, OverflowError beyond what is evaluated, `Unsettled` where more
 bits are needed to tell.
 """
-
-
-def _sixth(x: Interval) -> Interval:
-    return Interval(x.low / 6 + ONE / 2, x.high / 6 + ONE / 2)

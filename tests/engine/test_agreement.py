@@ -96,17 +96,17 @@ def agree(case: GraphCase, target: Target, ways=WAYS) -> None:
     for keep, counts, count in ways:
         with threads(count):
             run = run_graph(graph, given_, target, keep=keep, counts=counts)
-        how = f"{target.name}, keep={keep}, counts={counts}, threads={count}"
-        assert set(graph.tensors if keep else graph.outputs) <= set(run.tensors), how
+        run_as = f"{target.name}, keep={keep}, counts={counts}, threads={count}"
+        assert set(graph.tensors if keep else graph.outputs) <= set(run.tensors), run_as
         for name, array in run.tensors.items():
-            assert array.dtype == np.int64, (how, name)
-            np.testing.assert_array_equal(array, wanted[name], err_msg=f"{how}: {name}", strict=True)
-        assert run.events.keys() == events.keys(), how
+            assert array.dtype == np.int64, (run_as, name)
+            np.testing.assert_array_equal(array, wanted[name], err_msg=f"{run_as}: {name}", strict=True)
+        assert run.events.keys() == events.keys(), run_as
         for name, seen in events.items():
             seen = seen if counts else (seen > 0).astype(np.int64)
-            np.testing.assert_array_equal(run.events[name], seen, err_msg=f"{how}: events of {name}")
+            np.testing.assert_array_equal(run.events[name], seen, err_msg=f"{run_as}: events of {name}")
         for name, array in case.inputs.items():
-            np.testing.assert_array_equal(given_[name], array, err_msg=f"{how}: input {name} was changed")
+            np.testing.assert_array_equal(given_[name], array, err_msg=f"{run_as}: input {name} was changed")
 
 
 @given(integer_graphs())

@@ -10,9 +10,8 @@ from intsim.engine.exact import isa, selftest
 from intsim.engine.exact.conv import NO_CODES, NO_SUMS, NO_WORDS, WordConv, fits, spread_codes, window
 from intsim.engine.exact.layout import Layout, TensorView, fill_border, pack, unpack
 from intsim.engine.exact.matmul import WordMatmul
-from intsim.engine.registers.overflow_check import ConvCheck, MatmulCheck
+from intsim.engine.registers.overflow_check import ConvCheck, MatmulCheck, limits
 from intsim.engine.requantize.affine import CEIL, FLOOR, RINT, AffineRequantizer
-from intsim.engine.threads import threads
 from intsim.errors import IntsimError
 from intsim.graph import Node
 from intsim.ops import OPS
@@ -81,15 +80,14 @@ def run(conv, x, shift, zero, border, before, to, rule, out, sums):
         source = np.random.default_rng(1).integers(0, 1 << 32, scratch.size, dtype=np.uint32)
         conv.split(buffer, view, source, scratch)
     for bound in conv.bind(view, scratch, to, rule):
-        bound.run(source, out, sums, threads())
+        bound.run(source, out, sums)
 
 
 def word_conv(node, x, expected, shift, dot):
-    spatial, zero = window(node), node.attributes["zero_point"] + shift
+    spatial, zero = window(node, x.shape, expected.shape), node.attributes["zero_point"] + shift
     weight = node.arrays["weight"]
     weight = weight.reshape(*weight.shape[:2], *spatial.kernel)
-    size, out = as_maps(x).shape[2:], as_maps(expected).shape[2:]
-    return WordConv(weight, node.arrays["bias"], spatial, size, out, zero, zero, dot), zero
+    return WordConv(weight, node.arrays["bias"], spatial, zero, zero, dot), zero
 
 
 @pytest.mark.parametrize("name", AVAILABLE)
@@ -124,9 +122,9 @@ def test_codes(name, case, kind, seed):
     run(conv, x, shift, zero, border, before, view, spread_codes(rounder, channels, 128), buffer, NO_SUMS)
     value = scale[:, None, None] * as_maps(expected) + offset[:, None, None]
     rounded = [np.rint, np.floor, np.ceil][kind](value)
-    found = np.empty((images, channels, height, width), np.int64)
-    unpack(buffer, view, found)
-    np.testing.assert_array_equal(found, np.clip(rounded, -100, 101))
+    codes = np.empty((images, channels, height, width), np.int64)
+    unpack(buffer, view, codes)
+    np.testing.assert_array_equal(codes, np.clip(rounded, -100, 101))
     cube = buffer[: images * layout.stride].reshape(images, layout.groups, -1, layout.pitch).copy()
     assert not cube[:, 0, layout.top :, layout.left : layout.left + width].any()
     cube[:, :, layout.top : layout.top + height, layout.left : layout.left + width] = 0x05050505
@@ -154,8 +152,8 @@ def test_a_table_corrects_the_formula():
         layout = Layout(1, 5, 1, 256)
         view, buffer = TensorView(0, layout, 0, 5), np.zeros(layout.size, np.uint32)
         run(conv, x, 0, zero, None, 0, view, spread_codes(rounder, 5, 0), buffer, NO_SUMS)
-        found = np.empty((1, 5, 1, 256), np.int64)
-        unpack(buffer, view, found)
+        codes = np.empty((1, 5, 1, 256), np.int64)
+        unpack(buffer, view, codes)
         for c in range(5):
             for p in range(256):
                 acc = int(expected[0, c, 0, p])
@@ -165,7 +163,7 @@ def test_a_table_corrects_the_formula():
                     guess -= 1
                 elif guess < 20 and u >= steps[c, guess]:
                     guess += 1
-                assert found[0, c, 0, p] == guess, (name, c, p)
+                assert codes[0, c, 0, p] == guess, (name, c, p)
 
 
 @pytest.mark.parametrize("name", AVAILABLE)
@@ -186,7 +184,7 @@ def test_the_overflow_check(name, case, bits, several, seed):
     node, x, expected, shift, *_ = case
     assume(node.op == "conv" and shift == 0)
     rng = np.random.default_rng(seed)
-    dot, weight, spatial = isa.DOTS[name], node.arrays["weight"], window(node)
+    dot, weight, spatial = isa.DOTS[name], node.arrays["weight"], window(node, x.shape, expected.shape)
     stages = [Stage(2, bits + 2, "wrap"), Stage(None, bits, "saturate")] if several else [Stage(None, bits, "wrap")]
     start, late = rng.integers(-300, 300, (2, len(weight)))
     plain = Node("conv", "n", ("x",), "y", {**node.attributes, "zero_point": 0}, {"weight": weight})
@@ -195,8 +193,7 @@ def test_the_overflow_check(name, case, bits, several, seed):
              for w in (np.maximum(weight, 0), np.minimum(weight, 0))]  # fmt: skip
     proven = rng.random(len(weight)) < 0.2
     kernel = weight.reshape(*weight.shape[:2], *spatial.kernel)
-    size, out = as_maps(x).shape[2:], as_maps(expected).shape[2:]
-    check = ConvCheck(kernel, stages, start, late, proven, spatial, size, out, 0, dot)
+    check = ConvCheck(kernel, limits(stages, start, late, proven), spatial, 0, dot)
     images, channels, height, width = as_maps(x).shape
     layout = Layout(images, channels, height, width, 0, *(max(b, 0) for b in check.conv.border))
     view, buffer = TensorView(0, layout, 0, channels), np.zeros(layout.size, np.uint32)
@@ -209,7 +206,7 @@ def test_the_overflow_check(name, case, bits, several, seed):
     raw = np.zeros(as_maps(expected).shape, np.int32)
     blocks = -(-len(weight) // check.pairs)
     failed = np.zeros(blocks, bool)
-    bound = check.bind(view, scratch, raw.shape)
+    bound = check.conv.bind(view, scratch, raw.shape)
     for probing in (True, False):
         check.run(bound, buffer, failed, raw.reshape(-1), probing)
     least, most = max(s.min for s in stages), min(s.max for s in stages)
@@ -231,12 +228,12 @@ def test_a_product_that_fits_passes_the_check():
     peak = (x.astype(int) @ high).max(axis=0)
     stages, zeros = [Stage(None, 20, "saturate")], np.zeros(9, np.int64)
     for name in AVAILABLE:
-        check = MatmulCheck(weight, stages, zeros, zeros + 5, np.zeros(9, bool), isa.DOTS[name])
-        out, failed = check.run(x, 1)
+        check = MatmulCheck(weight, limits(stages, None, zeros + 5, np.zeros(9, bool)), isa.DOTS[name])
+        out, failed = check.run(x)
         assert not failed.any()
         np.testing.assert_array_equal(out, x.astype(int) @ weight + 5)
         check.limits[1] = peak - np.arange(9) % 2
-        np.testing.assert_array_equal(check.run(x, 1)[1], np.arange(9) % 2 == 1)
+        np.testing.assert_array_equal(check.run(x)[1], np.arange(9) % 2 == 1)
 
 
 def test_every_instruction_knows_the_answer():
@@ -248,17 +245,17 @@ def test_an_instruction_that_saturates_is_not_used(monkeypatch):
     first = isa.candidates()[0]
     real = WordMatmul.run
 
-    def saturating(self, x, shift, workers=1):
+    def saturating(self, x, shift):
         if self.one.lanes != isa.DOTS[first].lanes or self.one.parts != isa.DOTS[first].parts:
-            return real(self, x, shift, workers)
-        exact = real(self, x, shift, workers)
+            return real(self, x, shift)
+        exact = real(self, x, shift)
         return np.clip(exact, -32768, 32767).astype(np.int32)
 
     monkeypatch.setattr(WordMatmul, "run", saturating)
     selftest.dot.cache_clear()
     try:
         assert selftest.dot().name == AVAILABLE[1]
-        monkeypatch.setattr(WordMatmul, "run", lambda self, x, shift, workers=1: np.zeros((3, 1), np.int32))
+        monkeypatch.setattr(WordMatmul, "run", lambda self, x, shift: np.zeros((3, 1), np.int32))
         selftest.dot.cache_clear()
         with pytest.raises(IntsimError, match="no way of adding four products"):
             selftest.dot()

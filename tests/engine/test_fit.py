@@ -18,7 +18,7 @@ from intsim.arithmetic.requantizers.tosa import Tosa
 from intsim.arithmetic.rounding import Rounding
 from intsim.engine.requantize.affine import RINT
 from intsim.engine.requantize.fit import fit, fit_two_formulas
-from intsim.engine.requantize.kernels import requantize_dense, two_formulas_dense
+from intsim.engine.requantize.kernels import requantize_dense
 from intsim.errors import IntsimError
 from intsim.graph import Node, Tensor, rationals
 from intsim.ops.pieces import pieces_json
@@ -67,6 +67,10 @@ def said(rounder, acc):
     return out
 
 
+def codes_of(acc, rule):
+    return requantize_dense(acc, rule, np.empty(acc.shape, np.int64))
+
+
 def compare(node, form, stages, reach, acc, dumb=True):
     """The definition, the contract and the compiled loops agree on accumulators (cells, n). False without a formula."""
     rounder = fit(node, [tensor(*reach)] * len(node.inputs), form, stages, reach)
@@ -75,11 +79,9 @@ def compare(node, form, stages, reach, acc, dumb=True):
     assert rounder.reach == reach
     assert node.attributes["low"] <= rounder.low <= rounder.high <= node.attributes["high"]
     expected = requantize(node, [acc[None]], [tensor(*reach)], form, stages)[0]
-    np.testing.assert_array_equal(requantize_dense(acc[None], rounder)[0].astype(np.int64), expected)
+    np.testing.assert_array_equal(codes_of(acc[None], rounder)[0], expected)
     if -(1 << 31) <= reach[0] <= reach[1] < 1 << 31:
-        np.testing.assert_array_equal(
-            requantize_dense(acc[None].astype(np.int32), rounder)[0].astype(np.int64), expected
-        )
+        np.testing.assert_array_equal(codes_of(acc[None].astype(np.int32), rounder)[0], expected)
     if dumb:
         np.testing.assert_array_equal(said(rounder, acc), expected)
     return True
@@ -151,9 +153,9 @@ def test_every_accumulator(index):
         reach = int(rng.integers(-400, 0)), int(rng.integers(0, 400))
         stages = REGISTERS[rng.choice(4, p=[0.3, 0.4, 0.2, 0.1])]
         acc = np.broadcast_to(np.arange(reach[0], reach[1] + 1), (len(kinds), reach[1] - reach[0] + 1))
-        found = compare(node, form, stages, reach, np.ascontiguousarray(acc))
+        has_formula = compare(node, form, stages, reach, np.ascontiguousarray(acc))
         if set(kinds) <= {"line", "relu", "dead"}:
-            drawn, fitted = drawn + 1, fitted + found
+            drawn, fitted = drawn + 1, fitted + has_formula
     assert fitted >= drawn * 0.5
 
 
@@ -230,10 +232,8 @@ def test_two_formulas(index):
         if bent is not None:
             fitted += 1
             expected = requantize(node, [acc], [tensor(*reach)], form, stages)
-            np.testing.assert_array_equal(two_formulas_dense(acc, bent), expected)
-            np.testing.assert_array_equal(
-                two_formulas_dense(acc.astype(np.int32), bent, np.empty(acc.shape, np.int64)), expected
-            )
+            np.testing.assert_array_equal(codes_of(acc, bent), expected)
+            np.testing.assert_array_equal(codes_of(acc.astype(np.int32), bent), expected)
             for part in (bent.below, bent.above):
                 assert (part.low, part.high, part.table.size) == (low, node.attributes["high"], 0)
     # away from zero and towards it, steps lie one way above zero and the other way below, which takes a table
@@ -310,7 +310,7 @@ def test_what_may_not_be_monotone_or_is_refused_has_no_formula():
     up = FixedPoint(32, Rounding.HALF_UP)
     assert fit(line, x, up, (Stage(None, 12, "wrap"),), (-3000, 3000)) is None
     assert fit(line, x, up, (Stage(None, 12, "saturate"),), (-3000, 3000)) is not None
-    for reach, found in (
+    for reach, exists in (
         ((-2228, 0), True),
         ((-2229, 0), False),
         ((0, 1867), True),
@@ -318,7 +318,7 @@ def test_what_may_not_be_monotone_or_is_refused_has_no_formula():
         ((0, 4200), False),
         ((-4300, 0), False),
     ):
-        assert (fit(line, x, up, (Stage(None, 12, "wrap"),), reach) is not None) == found  # the bias is 180
+        assert (fit(line, x, up, (Stage(None, 12, "wrap"),), reach) is not None) == exists  # the bias is 180
     codes = requantize(line, [acc], x, up, (Stage(None, 12, "wrap"),))
     assert (np.diff(codes) < 0).any()
     steep = made([[(None, Fraction(1 << 20), Fraction(0))]])
@@ -345,7 +345,7 @@ def test_a_sum_of_tensors(form):
     rounder = fit(node, tensors, form, (Stage(None, 12, "wrap"),), reach)
     a, b = (v.reshape(1, 1, -1).repeat(2, 1) for v in np.meshgrid(np.arange(-128, 128), np.arange(256)))
     expected = requantize(node, [a, b], tensors, form, (Stage(None, 12, "wrap"),))
-    np.testing.assert_array_equal(requantize_dense(3 * a - 5 * b, rounder), expected)
+    np.testing.assert_array_equal(codes_of(3 * a - 5 * b, rounder), expected)
     assert fit(node, tensors, Float32(), (), reach) is None
 
 

@@ -100,14 +100,14 @@ def test_phases(view, pads, strides, pad):
             to = y + pads[0], x + pads[1]
             if 0 <= to[0] < rows and 0 <= to[1] < columns:
                 padded[:, :, to[0], to[1]] = bytes_[:, :, y, x]
-    found = seen(out, TensorView(0, layout, 0, layout.channels))
+    maps = seen(out, TensorView(0, layout, 0, layout.channels))
     down, right = strides
     for group in range(-(-view.channels // 4)):
         for i in range(down):
             for j in range(right):
                 plane = 4 * ((group * down + i) * right + j)
                 np.testing.assert_array_equal(
-                    found[:, plane : plane + 4], padded[:, 4 * group : 4 * group + 4, i::down, j::right]
+                    maps[:, plane : plane + 4], padded[:, 4 * group : 4 * group + 4, i::down, j::right]
                 )
 
 

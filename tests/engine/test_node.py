@@ -65,18 +65,18 @@ def feed(pairs, zx, zw, shift, bias, chosen):
         xs, ws = [(zx if x is None else x) + sx for x, _ in pairs], [w + sw for _, w in pairs]
         products = [x * w for x, w in zip(xs, ws, strict=True)]
         late = -(zx + sx) * sum(ws) - (zw + sw) * sum(xs) + len(pairs) * (zx + sx) * (zw + sw)
-    held = {place: bias or 0 if chosen.accumulate.bias == place else 0 for place in PLACES}
+    held = {when: bias or 0 if chosen.accumulate.bias == when else 0 for when in PLACES}
     return products, held["preload"], late + held["after"], held["requantizer"]
 
 
-def outputs(fed, place, shape, chosen):
-    """Values and sums of all outputs; `place` of an index is its panel, row and channel there."""
+def outputs(fed, address, shape, chosen):
+    """Values and sums of all outputs; `address` of an index is its panel, row and channel there."""
     packing, sums, sets = chosen.registers.packing, {}, {}
     for index, (products, preload, late, _) in fed.items():
         if packing is None:
             sums[index] = twins.accumulate(products, chosen.stages, preload, late)
         else:
-            panel, row, channel = place(index)
+            panel, row, channel = address(index)
             (i, p), (j, c) = divmod(row, len(packing.pixels)), divmod(channel, len(packing.channels))
             sets.setdefault((panel, i, j), {})[c, p] = index
     for shared in sets.values():
@@ -101,8 +101,8 @@ def twin_conv(x, w, at, zx, zw, bias, chosen, shift):
     sizes = {"kh": kh, "kw": kw, "cin": per}
     for b, m, i, j in np.ndindex(n, o, rows, cols):
         pairs = []
-        for place in itertools.product(*(range(sizes[t]) for t in chosen.accumulate.order)):
-            p = dict(zip(chosen.accumulate.order, place, strict=True))
+        for tap in itertools.product(*(range(sizes[t]) for t in chosen.accumulate.order)):
+            p = dict(zip(chosen.accumulate.order, tap, strict=True))
             y, z = i * sy + p["kh"] * dy - top, j * sx + p["kw"] * dx - left
             channel = m // (o // groups) * per + p["cin"]
             code = int(x[b, channel, y, z]) if 0 <= y < h and 0 <= z < width else None

@@ -92,13 +92,13 @@ def test_schemes(data, stage, scheme):
     acc = rng.integers(-reach, reach, (2, 3, 5))
     node_mode = draw(st.sampled_from(list(Rounding)))
     node = made(cells, pieces, draw(st.integers(-5, 5)), rounding=str(node_mode))
-    found = run_requantize(node, [acc], [tensor(acc)], chosen)
+    codes = run_requantize(node, [acc], [tensor(acc)], chosen)
     if scheme in ("exact", "thresholds"):
-        np.testing.assert_array_equal(found, OPS["requantize"].evaluate(node, acc))
+        np.testing.assert_array_equal(codes, OPS["requantize"].evaluate(node, acc))
         return
     for index in np.ndindex(*acc.shape):
         y = twin(int(acc[index]), pieces[index[1] if len(pieces) > 1 else 0], chosen, stage, mode, node_mode)
-        assert found[index] == min(max(y + node.attributes["zero"], -128), 127), index
+        assert codes[index] == min(max(y + node.attributes["zero"], -128), 127), index
 
 
 @pytest.mark.parametrize("name", Target.names())
@@ -164,10 +164,10 @@ def test_a_sum_of_tensors_is_close_to_exact(factors, seed):
         {"scheme": "fixed-point", "multiplier_bits": 32, "rounding": "half_up"},
         {"scheme": "float32"},
     ):
-        found = run_requantize(
+        codes = run_requantize(
             node, arrays, [tensor(a, n) for a, n in zip(arrays, names, strict=True)], target((32, "wrap"), **form)
         )
-        assert np.abs(found - exact).max() <= 1
+        assert np.abs(codes - exact).max() <= 1
 
 
 @pytest.mark.parametrize(
@@ -182,8 +182,8 @@ def test_tosa_targets(name, bits, double):
     values = [int(a) + 833 for a in acc]
     constant = [(1 << shift - 1) + ((1 << 30) * (1 if v >= 0 else -1) if double and shift > 31 else 0) for v in values]
     expected = [((v * multiplier + c) >> shift) - 7 for v, c in zip(values, constant, strict=True)]
-    found = run_requantize(node, [acc], [tensor(acc)], chosen)
-    assert found.tolist() == [min(max(e, -128), 127) for e in expected]
+    codes = run_requantize(node, [acc], [tensor(acc)], chosen)
+    assert codes.tolist() == [min(max(e, -128), 127) for e in expected]
     with pytest.raises(IntsimError, match=rf"node n: target {name}: TOSA apply_scale_{bits}: .*multiplier >= 0"):
         run_requantize(made((1,), [[(None, Fraction(-1, 8), Fraction(0))]]), [acc], [tensor(acc)], chosen)
     steep = made((1,), [[(None, Fraction(1 << 12), Fraction(0))]])
@@ -243,9 +243,9 @@ def test_any_place_of_the_cells(form, shape, cells):
     acc = rng.integers(-3000, 3000, shape)
     pieces = [[(None, Fraction(int(s), 64), Fraction(int(b), 4))] for s, b in rng.choice([-2, -1, 1, 4], (12, 2))]
     node, chosen = made(cells, pieces[: int(np.prod(cells))]), target((32, "wrap"), **form)
-    found = run_requantize(node, [acc], [tensor(acc)], chosen)
-    assert found.dtype == np.int64
-    np.testing.assert_array_equal(found, requantize(node, [acc], [tensor(acc)], chosen.requantize, chosen.stages))
+    codes = run_requantize(node, [acc], [tensor(acc)], chosen)
+    assert codes.dtype == np.int64
+    np.testing.assert_array_equal(codes, requantize(node, [acc], [tensor(acc)], chosen.requantize, chosen.stages))
 
 
 def test_accumulators_that_leave_the_tensors_range(monkeypatch):
@@ -256,15 +256,15 @@ def test_accumulators_that_leave_the_tensors_range(monkeypatch):
     told = tensor(np.array([-300, 300]))
     for reach, definitions in ((300, 0), (2047, 0), (2048, 0), (2049, 1)):
         acc = np.arange(-reach, min(reach, 2048 - (reach < 2049)))
-        found = run_requantize(node, [acc], [told], chosen)
-        np.testing.assert_array_equal(found, OPS["requantize"].evaluate(node, acc))
+        codes = run_requantize(node, [acc], [told], chosen)
+        np.testing.assert_array_equal(codes, OPS["requantize"].evaluate(node, acc))
         assert len(used) == definitions
     # with a bias the register wraps within its own range, but not within the tensor's
     fixed = target((12, "wrap"), scheme="fixed-point", multiplier_bits=32, rounding="half_up")
     for reach, definitions in ((300, 1), (2047, 2)):
         acc = np.arange(-reach, reach)
-        found = run_requantize(node, [acc], [told], fixed)
-        np.testing.assert_array_equal(found, requantize(node, [acc], [told], fixed.requantize, fixed.stages))
+        codes = run_requantize(node, [acc], [told], fixed)
+        np.testing.assert_array_equal(codes, requantize(node, [acc], [told], fixed.requantize, fixed.stages))
         assert len(used) == definitions
 
 
@@ -278,9 +278,9 @@ def test_a_proof_longer_than_the_work_is_left():
         )
     wide = made((1, 4), [LINE] * 4, low=-(1 << 15), high=(1 << 15) - 1)
     run_requantize(wide, [few[:, None]], [told], chosen)
-    assert not [k for k in engine._fits if k[0] == id(wide)]
+    assert not [k for k in engine.remembered if k[0] == id(wide)]
     run_requantize(wide, [many[:, None]], [told], chosen)
-    assert [k for k in engine._fits if k[0] == id(wide)]
+    assert [k for k in engine.remembered if k[0] == id(wide)]
 
 
 def test_formulas_are_remembered_for_the_node_itself(monkeypatch):
@@ -292,17 +292,17 @@ def test_formulas_are_remembered_for_the_node_itself(monkeypatch):
     assert known_fit(first, told, chosen.requantize, chosen.stages, reach) is one
     assert known_fit(first, told, chosen.requantize, chosen.stages, (-9, 9)) is not one
     # a node that has the number of one that is gone
-    entry = engine._fits[id(first), chosen.requantize, tuple(chosen.stages), reach]
-    engine._fits[id(second), chosen.requantize, tuple(chosen.stages), reach] = entry
+    entry = engine.remembered[id(first), chosen.requantize, tuple(chosen.stages), reach]
+    engine.remembered[id(second), chosen.requantize, tuple(chosen.stages), reach] = entry
     assert known_fit(second, told, chosen.requantize, chosen.stages, reach).scale[0] == 1
     key = id(first)
     del first
     gc.collect()
-    assert not [k for k in engine._fits if k[0] == key]
+    assert not [k for k in engine.remembered if k[0] == key]
     monkeypatch.setattr(engine, "MOST_FITS", 2)
     for end in range(20):
         known_fit(second, told, chosen.requantize, chosen.stages, (-9, end))
-    assert len(engine._fits) == 2
+    assert len(engine.remembered) == 2
 
 
 def test_no_elements():

@@ -61,19 +61,19 @@ def test_events_have_a_row_for_each_channel_and_a_column_for_each_stage():
 def test_targets_that_are_exact_here(name):
     """Wide wrapping accumulators with an exact requantizer: no overflow, so nothing differs."""
     model, values = network()
-    exact, found = intsim.run(model, inputs=values, keep=True), intsim.run(model, name, values, keep=True)
-    assert not any(e.any() for e in found.overflows.values())
+    exact, stepped = intsim.run(model, inputs=values, keep=True), intsim.run(model, name, values, keep=True)
+    assert not any(e.any() for e in stepped.overflows.values())
     for tensor, value in exact.tensors.items():
-        np.testing.assert_array_equal(found.tensors[tensor], value, err_msg=tensor)
+        np.testing.assert_array_equal(stepped.tensors[tensor], value, err_msg=tensor)
 
 
 def test_a_saturating_target_differs_only_where_it_counts_events():
     model, values = network()
     loaded = intsim.load(model)
-    exact, found = loaded.run(values, keep=True), loaded.run(values, "x86-avx2", keep=True)
+    exact, stepped = loaded.run(values, keep=True), loaded.run(values, "x86-avx2", keep=True)
     first = next(n for n in loaded.graph.nodes if n.op == "conv")
-    wrong = (exact.tensors[first.output] != found.tensors[first.output]).any(axis=(0, 2, 3))
-    events = found.overflows[first.name].sum(axis=1) > 0
+    wrong = (exact.tensors[first.output] != stepped.tensors[first.output]).any(axis=(0, 2, 3))
+    events = stepped.overflows[first.name].sum(axis=1) > 0
     assert events.any()
     assert (events | ~wrong).all()
 

@@ -47,8 +47,8 @@ def twin(outputs, channels, stages):
     count = max(len(stages), 1)
     low, high = (np.zeros((channels, count), np.int64) for _ in range(2))
     partial, final = (np.zeros((channels, count, BINS), np.int64) for _ in range(2))
-    for n, found in outputs:
-        for i, sums in found:
+    for n, lives in outputs:
+        for i, sums in lives:
             low[n, i] = min(int(low[n, i]), max(min(sums), -(2**63)))
             high[n, i] = max(int(high[n, i]), min(max(sums), 2**63 - 1))
             partial[n, i, min(max(map(bits, sums)), 65)] += 1
@@ -56,8 +56,8 @@ def twin(outputs, channels, stages):
     return low, high, partial, final
 
 
-def same(found, expected):
-    for name, a, b in zip(("low", "high", "partial", "final"), found, expected, strict=True):
+def same(demand, expected):
+    for name, a, b in zip(("low", "high", "partial", "final"), demand, expected, strict=True):
         np.testing.assert_array_equal(a, b, err_msg=name)
 
 
@@ -134,22 +134,22 @@ def test_blocks_of_pixels(stages, scale, pixels):
 @pytest.mark.parametrize("value", [v * s + d for v in (2**k for k in range(63)) for s in (-1, 1) for d in (-1, 0)])
 def test_bits_of_every_power(value):
     """One addition of +-2^k or its neighbour: the exponent that the kernel reads must not round up."""
-    found = panel_demand(np.array([[1]]), np.array([[value]]), [])
-    assert found.partial[0, 0].nonzero()[0].tolist() == [bits(value)]
-    assert found.final[0, 0].nonzero()[0].tolist() == [bits(value)]
+    demand = panel_demand(np.array([[1]]), np.array([[value]]), [])
+    assert demand.partial[0, 0].nonzero()[0].tolist() == [bits(value)]
+    assert demand.final[0, 0].nonzero()[0].tolist() == [bits(value)]
 
 
 @pytest.mark.parametrize(("start", "late"), [(None, None), (40, None), (None, -40), (-70, 90)])
 def test_every_width_at_once(start, late):
     """What one pass says of all widths is what a register of each width does: overflows, and sums modulo 2^N."""
     a, w = RNG.integers(-9, 10, (200, 12)), RNG.integers(-9, 10, (1, 12))
-    found = panel_demand(a, w, [], *(None if v is None else np.array([v]) for v in (start, late)))
+    demand = panel_demand(a, w, [], *(None if v is None else np.array([v]) for v in (start, late)))
     products = a * w
     exact = products.sum(axis=1) + (start or 0) + (late or 0)
     seen = set()
     for n, rule in itertools.product(range(1, 16), ("wrap", "saturate")):
         got = accumulate_telemetry(products, [Stage(None, n, rule)], start or 0, late)
-        partial, final = int(above(found.partial, n)[0, 0]), int(above(found.final, n)[0, 0])
+        partial, final = int(above(demand.partial, n)[0, 0]), int(above(demand.final, n)[0, 0])
         assert partial == (got.events[:, 0] > 0).sum(), (n, rule)
         if rule == "wrap":
             assert final == (got.result != exact).sum(), n
@@ -201,7 +201,7 @@ def test_a_convolution_as_the_target_sees_it(data):
     stages = draw(st.sampled_from([[], [(None, 20)], [(2, 16), (2, 20), (None, 24)]]))
     preload, operands = draw(st.sampled_from(["after", "preload"])), draw(st.sampled_from([None, ("u8", "s8")]))
     target = machine(stages, preload, operands)
-    found = mac_demand(node, OPS["conv"], [x], [tensor(x, kind)], target)
+    demand = mac_demand(node, OPS["conv"], [x], [tensor(x, kind)], target)
 
     shift = 128 if operands and signed else 0
     outputs = []
@@ -221,19 +221,19 @@ def test_a_convolution_as_the_target_sees_it(data):
             else:
                 products = [(p - zx) * (q - zero) for p, q in pairs]
             outputs.append((m, lives(products, target.stages, mine if preload == "preload" else 0, late)))
-    same(found, twin(outputs, groups * each, target.stages))
+    same(demand, twin(outputs, groups * each, target.stages))
 
 
 def test_a_product_of_two_tensors():
     x, y = RNG.integers(-128, 128, (2, 3, 4)), RNG.integers(-128, 128, (2, 4, 5))
     kind = IntegerType(8, True)
     node = Node("matmul", "n", ("x", "y"), "z", {"zero_point": 0}, {})
-    found = mac_demand(node, OPS["matmul"], [x, y], [tensor(x, kind), tensor(y, kind)], machine([], "after", None))
+    demand = mac_demand(node, OPS["matmul"], [x, y], [tensor(x, kind), tensor(y, kind)], machine([], "after", None))
     outputs = [
         (n, lives([int(x[b, m, k]) * int(y[b, k, n]) for k in range(4)], [], None, None))
         for b, m, n in np.ndindex(2, 3, 5)
     ]
-    same(found, twin(outputs, 5, []))
+    same(demand, twin(outputs, 5, []))
 
 
 def test_clips_by_channel():

@@ -4,6 +4,7 @@ import os
 import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -95,12 +96,12 @@ def test_quota_of_joined_controllers_and_hybrid_hosts(tmp_path):
 
 
 def test_usable_cpus(monkeypatch):
-    monkeypatch.setattr(module, "_quota", lambda: None)
+    monkeypatch.setattr(module, "quota_here", lambda: None)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)), raising=False)
     assert usable_cpus() == threads() == 6
-    monkeypatch.setattr(module, "_quota", lambda: 3)
+    monkeypatch.setattr(module, "quota_here", lambda: 3)
     assert usable_cpus() == 3
-    monkeypatch.setattr(module, "_quota", lambda: 64)
+    monkeypatch.setattr(module, "quota_here", lambda: 64)
     assert usable_cpus() == 6
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: None)
@@ -154,15 +155,15 @@ def test_bad_threads(bad):
 @given(count=st.integers(0, 5000), grain=st.integers(1, 600), wanted=st.integers(1, 40))
 def test_shares(count, grain, wanted):
     set_threads(wanted)
-    found = shares(count, grain)
-    assert [i for start, stop in found for i in range(start, stop)] == list(range(count))
-    assert len(found) == (min(wanted, max(count // grain, 1)) if count else 0)
-    sizes = [stop - start for start, stop in found]
-    if len(found) > 1:
+    parts = shares(count, grain)
+    assert [i for start, stop in parts for i in range(start, stop)] == list(range(count))
+    assert len(parts) == (min(wanted, max(count // grain, 1)) if count else 0)
+    sizes = [stop - start for start, stop in parts]
+    if len(parts) > 1:
         assert min(sizes) >= grain
-        assert all(start % grain == 0 for start, _ in found)
+        assert all(start % grain == 0 for start, _ in parts)
         assert max(sizes) - min(sizes) <= 2 * grain
-    if grain == 1 and found:
+    if grain == 1 and parts:
         assert max(sizes) - min(sizes) <= 1
 
 
@@ -245,18 +246,18 @@ def test_an_interrupt_leaves_no_part_behind():
 
 def test_each_from_several_threads():
     set_threads(3)
-    found: dict[int, list[int]] = {}
+    results: dict[int, list[int]] = {}
 
     def caller(number):
         for _ in range(20):
-            found[number] = each(lambda x: x + number, range(20))
+            results[number] = each(lambda x: x + number, range(20))
 
     callers = [threading.Thread(target=caller, args=(n,)) for n in range(6)]
     for one in callers:
         one.start()
     for one in callers:
         one.join(60)
-    assert found == {n: [x + n for x in range(20)] for n in range(6)}
+    assert results == {n: [x + n for x in range(20)] for n in range(6)}
 
 
 def test_parts_see_the_settings_of_their_caller():
@@ -279,7 +280,7 @@ def test_without_threads_the_caller_does_it_all(monkeypatch):
     def refused(*args):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(module, "_pool", refused)
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", refused)
     assert each(lambda x: x + 1, range(9)) == list(range(1, 10))
 
 

@@ -8,7 +8,7 @@ _WORDS = [
     Fault(
         "words-padding-not-shifted",
         "padding of signed activations holds the zero point's code, not its byte",
-        "_word_conv",
+        "_Placer._word_conv",
         "op.zero_points(node)[0] + shift",
         "op.zero_points(node)[0]",
         _CORNERS + "test_padding_holds_the_zero_point",
@@ -34,7 +34,7 @@ _WORDS = [
     Fault(
         "words-strided-taps",
         "taps of a strided and dilated convolution are looked for in the wrong phase",
-        "WordConv._bound",
+        "WordConv.bind",
         "i * w.dilations[0]",
         "i",
         _CORNERS + "test_strides_and_dilations",
@@ -67,7 +67,7 @@ _WORDS = [
     Fault(
         "words-operand-within-a-word",
         "an operand of a concatenation that does not begin at a multiple of four is written over its neighbour",
-        "_inlay",
+        "_Placer._inlay",
         "channel % 4 == 0 and fits and name not in where",
         "fits and name not in where",
         _CORNERS + "test_operands_of_a_concatenation",
@@ -123,7 +123,7 @@ _PROGRAM = [
     Fault(
         "share-of-rows-lost",
         "with several threads only the first one's rows are computed",
-        "Bound.run",
+        "Bound.each",
         "each(part, [(i, i + 1, a, b) for i in range(images) for a, b in spans])",
         "each(part, [(i, i + 1, a, b) for i in range(images) for a, b in spans[:1]])",
         _CORNERS + "test_shares_of_threads",
@@ -208,7 +208,7 @@ _KERNELS = [
     Fault(
         "saturation-unclipped",
         "a register of less than 16 bits saturates at 16 bits",
-        "Vectors.add",
+        "Additions.add",
         """
         kept = self.clip(reached, c)
         return kept, b.xor(kept, total), None

@@ -306,7 +306,7 @@ _STEPWISE = [
     Fault(
         "stepwise-saturates-low-only",
         "the fast kernel saturates below but not above",
-        "Vectors.clip",
+        "Additions.clip",
         'self.call("llvm.smin", self.call("llvm.smax", value, c.low), c.high)',
         'self.call("llvm.smax", value, c.low)',
         "tests/engine/test_register_matmul.py::test_every_width_at_its_edges",

@@ -44,8 +44,8 @@ def test_what_lies_beyond_the_last_column_and_row_does_not_matter(order):
     i, j, a, b = i[inside], j[inside], a[inside], b[inside]
 
     def run(table):
-        found = candidates(i, j, a, b, spacing, lambda x, y: table[x, y], lambda v: v * v, lambda v: v * spacing)
-        return closest(found)
+        options = candidates(i, j, a, b, spacing, lambda x, y: table[x, y], lambda v: v * v, lambda v: v * spacing)
+        return closest(options)
 
     squared, position = run(honest)
     assert squared.max() <= spacing**2 // 2

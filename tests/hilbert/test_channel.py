@@ -26,33 +26,33 @@ GAINS = [
 
 @pytest.mark.parametrize(("sigma", "order", "rmse", "robust"), GAINS)
 def test_gains_over_a_plain_head(sigma, order, rmse, robust):
-    found = channel_errors(2, order, 255 * sigma, inset=0.1, samples=100_000 if order == 4 else 40_000)
+    measured = channel_errors(2, order, 255 * sigma, inset=0.1, samples=100_000 if order == 4 else 40_000)
     if sigma < 0.005:  # mostly the rounding to codes, which is no Gaussian
         plain = plain_errors(255 * sigma)
-        assert plain.robust_sd / found.robust_sd == pytest.approx(robust, rel=0.04)
-        assert plain.rmse / found.rmse == pytest.approx(rmse, rel=0.04)
+        assert plain.robust_sd / measured.robust_sd == pytest.approx(robust, rel=0.04)
+        assert plain.rmse / measured.rmse == pytest.approx(rmse, rel=0.04)
     else:  # of a head that is not clipped
-        assert sigma / found.robust_sd == pytest.approx(robust, rel=0.04)
+        assert sigma / measured.robust_sd == pytest.approx(robust, rel=0.04)
         # A few jumps make most of the RMSE, if there are any: it is only known roughly.
-        assert sigma / found.rmse == pytest.approx(rmse, rel=0.2 if 0 < found.jump_rate < 0.01 else 0.04)
-    assert (found.jump_rate > 0) == (rmse < 0.9 * robust or sigma * 255 > 10)
+        assert sigma / measured.rmse == pytest.approx(rmse, rel=0.2 if 0 < measured.jump_rate < 0.01 else 0.04)
+    assert (measured.jump_rate > 0) == (rmse < 0.9 * robust or sigma * 255 > 10)
 
 
 def test_a_plain_head_errs_by_its_noise():
-    found = plain_errors(3.0)
-    assert found.robust_sd == pytest.approx(np.sqrt(9 + 1 / 12) / 255, rel=0.03)
-    assert found.rmse == pytest.approx(np.sqrt(9 + 1 / 12) / 255, rel=0.03)
-    assert abs(found.mean) < 1e-3
-    assert found.jump_rate == 0
+    measured = plain_errors(3.0)
+    assert measured.robust_sd == pytest.approx(np.sqrt(9 + 1 / 12) / 255, rel=0.03)
+    assert measured.rmse == pytest.approx(np.sqrt(9 + 1 / 12) / 255, rel=0.03)
+    assert abs(measured.mean) < 1e-3
+    assert measured.jump_rate == 0
     assert plain_errors(0.0).rmse == pytest.approx(1 / (255 * np.sqrt(12)), rel=0.01)
 
 
 @pytest.mark.parametrize(("dimensions", "order", "spacing"), [(2, 3, 32), (2, 1, 224), (3, 1, 224), (3, 2, 74)])
 def test_without_noise_the_error_is_the_rounding_along_the_curve(dimensions, order, spacing):
-    found = channel_errors(dimensions, order, 0.0, spacing=spacing, samples=20_000)
+    measured = channel_errors(dimensions, order, 0.0, spacing=spacing, samples=20_000)
     length = aligned(order, dimensions, spacing).position_max
-    assert found.rmse == pytest.approx(1 / (length * np.sqrt(12)), rel=0.02)
-    assert found.jump_rate == 0
+    assert measured.rmse == pytest.approx(1 / (length * np.sqrt(12)), rel=0.02)
+    assert measured.jump_rate == 0
 
 
 @pytest.mark.parametrize("guided", [{"window": 0.1}, {"weight": 2.0**-8}])
@@ -88,12 +88,12 @@ def test_rounded_turns_are_arcs_on_the_polygon_elsewhere(dimensions, order, radi
     rounded = np.stack(encode_rounded(q, order, inset, radius, dimensions=dimensions), axis=-1)
     step = np.diff(curve.vertices, axis=0)
     turns = [v for v in range(1, curve.segments) if (step[v - 1] != step[v]).any()]
-    place = q * curve.segments
-    near = np.abs(place[:, None] - np.array(turns)).min(axis=1) < radius
+    position = q * curve.segments
+    near = np.abs(position[:, None] - np.array(turns)).min(axis=1) < radius
     np.testing.assert_array_equal(rounded[~near], sharp[~near])
     assert np.abs(rounded[near] - sharp[near]).max() < curve.edge_length * radius
     # On a circle about the point that lies a radius off both edges, and continuous.
-    vertex = np.array(turns)[np.abs(place[near][:, None] - np.array(turns)).argmin(axis=1)]
+    vertex = np.array(turns)[np.abs(position[near][:, None] - np.array(turns)).argmin(axis=1)]
     middle = curve.points[vertex] + curve.edge_length * radius * (step[vertex] - step[vertex - 1])
     distance = np.linalg.norm(rounded[near] - middle, axis=1)
     np.testing.assert_allclose(distance, curve.edge_length * radius, rtol=1e-9)

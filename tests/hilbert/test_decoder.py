@@ -73,9 +73,9 @@ def test_all_8_bit_codes_equal_the_float_reference_outside_ties(variant, order):
     px, py = np.broadcast_arrays(grid[:, None], grid)
     assert np.abs(np.hypot(x - px[tied], y - py[tied]) - np.sqrt(squared[tied]) / unit).max(initial=0) < 1e-13
     # So outside ties the integers agree as well, but where q lies on the edge of two outputs within float error.
-    place = q * decoder.output_max + 0.5
-    sure = ~tied & (np.abs(place - np.rint(place)) > 1e-8)
-    assert (np.floor(place) == decoder(pairs(ALL[:, None], ALL)))[sure].all()
+    exact = q * decoder.output_max + 0.5
+    sure = ~tied & (np.abs(exact - np.rint(exact)) > 1e-8)
+    assert (np.floor(exact) == decoder(pairs(ALL[:, None], ALL)))[sure].all()
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -183,12 +183,12 @@ def test_the_aligned_lattice_mirrors_about_its_middle_code():
 def exact_codes(decoder, output):
     """Codes of the curve point of an output, half to even, with Fractions."""
     curve = decoder.curve
-    place = Fraction(output, decoder.output_max) * curve.segments
-    segment = min(int(place), curve.segments - 1)
+    along = Fraction(output, decoder.output_max) * curve.segments
+    segment = min(int(along), curve.segments - 1)
     h = (1 - 2 * curve.exact_inset) / (curve.side - 1)
     codes = []
     for start, end in zip(curve.vertices[segment].tolist(), curve.vertices[segment + 1].tolist(), strict=True):
-        lattice = start + (end - start) * (place - segment)
+        lattice = start + (end - start) * (along - segment)
         codes.append(round((curve.exact_inset + h * lattice) * decoder.codes_per_unit) + decoder.lowest_code)
     return codes
 
@@ -276,9 +276,9 @@ def test_aligned_codes_along_the_curve_count_up(order):
     assert (decoder.position(pairs(x, y)) == np.arange(decoder.position_max + 1)).all()
     assert not decoder.ties(pairs(x, y)).any()
     # Off the curve by less than half an edge, and nearer to no turn: the position does not change.
-    place = np.arange(x.size) % twin.edge
+    along = np.arange(x.size) % twin.edge
     for off in range(1, twin.edge // 2):
-        straight = (place > off) & (place < twin.edge - off)
+        straight = (along > off) & (along < twin.edge - off)
         step = np.array(walk)[np.minimum(np.arange(x.size) + 1, x.size - 1)] - np.array(walk)
         for sign in (-off, off):
             px, py = x + sign * step[:, 1], y + sign * step[:, 0]

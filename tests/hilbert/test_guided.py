@@ -21,7 +21,7 @@ def feet(point, order, inset, dimensions, low=0.0, high=1.0):
     vertices = polygon(order, dimensions)
     h = (1 - 2 * inset) / (2**order - 1)
     at = [(c - inset) / h for c in point]
-    last, found = len(vertices) - 1, []
+    last, candidates = len(vertices) - 1, []
     for s in range(last):
         start, end = vertices[s], vertices[s + 1]
         least, most = max(low * last - s, 0.0), min(high * last - s, 1.0)
@@ -30,8 +30,8 @@ def feet(point, order, inset, dimensions, low=0.0, high=1.0):
         along = sum((c - u) * (v - u) for c, u, v in zip(at, start, end, strict=True))
         along = min(max(along, least), most)
         foot = [u + along * (v - u) for u, v in zip(start, end, strict=True)]
-        found.append((sum((c - f) ** 2 for c, f in zip(at, foot, strict=True)), s + along))
-    return found, last
+        candidates.append((sum((c - f) ** 2 for c, f in zip(at, foot, strict=True)), s + along))
+    return candidates, last
 
 
 @repeatable(100)
@@ -40,10 +40,10 @@ def test_unguided_is_the_closest_point_of_the_whole_curve(curve, inset, data):
     dimensions, order = curve
     point = data.draw(st.tuples(*[quarters] * dimensions))
     q, distance = decode_points(point, order, inset, distance=True)
-    found, last = feet(point, order, inset, dimensions)
-    nearest = min(squared for squared, _ in found)
+    candidates, last = feet(point, order, inset, dimensions)
+    nearest = min(squared for squared, _ in candidates)
     assert float(distance) ** 2 == pytest.approx(nearest, rel=1e-9, abs=1e-12)
-    assert any(abs(float(q) - place / last) < 1e-7 for squared, place in found if squared <= nearest + 1e-11)
+    assert any(abs(float(q) - position / last) < 1e-7 for squared, position in candidates if squared <= nearest + 1e-11)
 
 
 @repeatable(200)
@@ -57,13 +57,13 @@ def test_guided_is_the_best_foot_within_the_window(curve, inset, data):
     q, distance = decode_points(point, order, inset, guide=guide, window=window, weight=weight, distance=True)
     guide = min(max(guide, 0.0), 1.0)
     low, high = (0.0, 1.0) if window is None else (max(guide - window, 0.0), min(guide + window, 1.0))
-    found, last = feet(point, order, inset, dimensions, low, high)
-    costs = [squared + weight * (place - guide * last) ** 2 for squared, place in found]
+    candidates, last = feet(point, order, inset, dimensions, low, high)
+    costs = [squared + weight * (position - guide * last) ** 2 for squared, position in candidates]
     slack = 1e-9 * (1 + min(costs))
     assert low <= q <= high
     assert any(
-        abs(float(q) - place / last) < 1e-7 and abs(float(distance) ** 2 - squared) < 1e-8 * (1 + squared)
-        for cost, (squared, place) in zip(costs, found, strict=True)
+        abs(float(q) - position / last) < 1e-7 and abs(float(distance) ** 2 - squared) < 1e-8 * (1 + squared)
+        for cost, (squared, position) in zip(costs, candidates, strict=True)
         if cost <= min(costs) + slack
     )
 
@@ -173,8 +173,8 @@ def test_blend_does_not_jump_between_branches(dimensions, order):
     other[:, 0] += step * h
     guide, segments = 0.3, Curve(order, dimensions=dimensions).segments
     results, raw = [], []
-    for place in (points, other):
-        q, distance = decode_points(place, order, distance=True)
+    for position in (points, other):
+        q, distance = decode_points(position, order, distance=True)
         raw.append(q)
         results.append(blend(q, guide, distance, near, far))
     change = np.abs(results[1] - results[0]) * segments

@@ -41,11 +41,11 @@ def assert_same(left, right):
 @pytest.mark.parametrize("arguments", PLANE)
 def test_all_pairs_of_8_bit_codes_equal_the_full_scan(arguments):
     decoder, twin = decoder_and_twin(*arguments)
-    found = decoder.nearest(grid(decoder))
-    assert_same(found, decoder.scanned(grid(decoder)))
+    decoded = decoder.nearest(grid(decoder))
+    assert_same(decoded, decoder.scanned(grid(decoder)))
     first = twin.vertices[0][0] - decoder.lowest_code
     position, _, squared = Scan(decoder.curve.order, 1, first, decoder.spacing).grid(np.arange(256))
-    assert_same(found, (position, squared))
+    assert_same(decoded, (position, squared))
 
 
 @pytest.mark.slow
@@ -53,8 +53,8 @@ def test_all_pairs_of_8_bit_codes_equal_the_full_scan(arguments):
 def test_all_pairs_of_8_bit_codes_equal_the_twin(arguments):
     decoder, twin = decoder_and_twin(*arguments)
     points = grid(decoder).reshape(-1, 2)[:: 1 if decoder.curve.order < 4 else 3]
-    found = np.stack(decoder.nearest(points), axis=1)
-    np.testing.assert_array_equal(found, np.array([twin.one(point) for point in points.tolist()]))
+    decoded = np.stack(decoder.nearest(points), axis=1)
+    np.testing.assert_array_equal(decoded, np.array([twin.one(point) for point in points.tolist()]))
 
 
 @pytest.mark.parametrize("order", range(1, 7))
@@ -124,8 +124,8 @@ def test_all_short_codes_in_space_equal_the_full_scan(arguments):
 def test_all_5_bit_codes_in_space_equal_the_twin():
     decoder, twin = decoder_and_twin(1, 3, 14, 5)
     points = grid(decoder).reshape(-1, 3)[::3]
-    found = np.stack(decoder.nearest(points), axis=1)
-    np.testing.assert_array_equal(found, np.array([twin.one(point) for point in points.tolist()]))
+    decoded = np.stack(decoder.nearest(points), axis=1)
+    np.testing.assert_array_equal(decoded, np.array([twin.one(point) for point in points.tolist()]))
 
 
 @pytest.mark.slow
@@ -133,8 +133,8 @@ def test_all_5_bit_codes_in_space_equal_the_twin():
 def test_all_5_bit_codes_in_space_equal_the_twin_slowly(arguments):
     decoder, twin = decoder_and_twin(*arguments)
     points = grid(decoder).reshape(-1, 3)
-    found = np.stack(decoder.nearest(points), axis=1)
-    np.testing.assert_array_equal(found, np.array([twin.one(point) for point in points.tolist()]))
+    decoded = np.stack(decoder.nearest(points), axis=1)
+    np.testing.assert_array_equal(decoded, np.array([twin.one(point) for point in points.tolist()]))
 
 
 def settings_of(decoder):
@@ -296,14 +296,14 @@ def test_pieces_of_cells_hold_every_vertex_and_edge():
         assert items.shape == ((side - 1) ** dimensions, 2**dimensions, dimensions + 3)
         for number, cell in enumerate(product(range(side - 1), repeat=dimensions)):
             inside = {
-                place
-                for place, vertex in enumerate(vertices)
+                index
+                for index, vertex in enumerate(vertices)
                 if all(0 <= v - c <= 1 for v, c in zip(vertex, cell, strict=True))
             }
             pieces = {tuple(item) for item in items[number].tolist()}
             held = {p[-1] for p in pieces} | {p[-1] + 1 for p in pieces if p[-2]}
             assert held == inside
-            assert {p[-1] for p in pieces if p[-2]} == {place for place in inside if place + 1 in inside}
+            assert {p[-1] for p in pieces if p[-2]} == {index for index in inside if index + 1 in inside}
 
 
 def test_worked_vectors():
@@ -336,14 +336,14 @@ def test_the_float_reference_agrees_outside_ties(arguments):
     points = grid(decoder).reshape(-1, decoder.curve.dimensions)[random.permutation(2**12)[:600]]
     guide = random.integers(decoder.lowest_code, decoder.highest_code + 1, len(points))
     end = decoder.position_max
-    place = (points - decoder.lowest_code) / 2**decoder.code_bits
+    coordinates = (points - decoder.lowest_code) / 2**decoder.code_bits
     for setting, scale in (({}, {}), ({"window": 3 * decoder.spacing}, {}), ({"weight_shift": 5}, {"weight": 2.0**-5})):
         if setting:
             setting = setting | {"guide": guide}
             scale = scale | {"guide": decoder.aim(guide) / end}
             if "window" in setting:
                 scale["window"] = setting["window"] / end
-        q, distance = decode_points(place, decoder.curve.order, decoder.curve.exact_inset, distance=True, **scale)
+        q, distance = decode_points(coordinates, decoder.curve.order, decoder.curve.exact_inset, distance=True, **scale)
         position, squared = decoder.nearest(points, **setting)
         agree = 0
         for i, point in enumerate(points.tolist()):

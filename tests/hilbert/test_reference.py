@@ -17,23 +17,23 @@ insets = st.sampled_from([0, 0.1, 0.25, 0.4])
 
 def slowly(x, y, curve):
     """Squared distance and q of the closest point, one segment after another."""
-    found = []
+    candidates = []
     for s, ((x0, y0), (x1, y1)) in enumerate(zip(curve.points.tolist(), curve.points.tolist()[1:], strict=False)):
         along = ((x - x0) * (x1 - x0) + (y - y0) * (y1 - y0)) / ((x1 - x0) ** 2 + (y1 - y0) ** 2)
         along = min(max(along, 0.0), 1.0)
         squared = (x - x0 - along * (x1 - x0)) ** 2 + (y - y0 - along * (y1 - y0)) ** 2
-        found.append((squared, (s + along) / curve.segments))
-    return found
+        candidates.append((squared, (s + along) / curve.segments))
+    return candidates
 
 
 @repeatable()
 @given(orders, insets, st.floats(-0.5, 1.5), st.floats(-0.5, 1.5))
 def test_decode_is_the_closest_point_of_the_whole_curve(order, inset, x, y):
     q, distance = decode(x, y, order, inset, distance=True)
-    found = slowly(x, y, Curve(order, inset))
-    nearest = min(squared for squared, _ in found)
+    candidates = slowly(x, y, Curve(order, inset))
+    nearest = min(squared for squared, _ in candidates)
     assert float(distance) ** 2 == pytest.approx(nearest, abs=1e-14)
-    assert any(abs(float(q) - other) < 1e-7 for squared, other in found if squared <= nearest + 1e-14)
+    assert any(abs(float(q) - other) < 1e-7 for squared, other in candidates if squared <= nearest + 1e-14)
 
 
 @pytest.mark.parametrize("order", ORDERS)

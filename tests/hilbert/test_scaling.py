@@ -39,12 +39,12 @@ def test_large_lengths_are_exact_in_int64(limit, result, data):
 def test_long_multipliers_come_in_pieces():
     scaling = MultiplyShift.exact(Fraction(2**24 - 1, 2**42 - 3), 2**42 - 3)
     assert len(scaling.limbs) > 1
-    total, place = 0, 0
+    total, width_so_far = 0, 0
     for piece, width in scaling.limbs:
-        total += piece << place
-        place += width
+        total += piece << width_so_far
+        width_so_far += width
     assert total == scaling.multiplier
-    assert place == scaling.shift
+    assert width_so_far == scaling.shift
     with np.errstate(over="raise"):
         assert scaling(np.int64(2**42 - 3)) == 2**24 - 1
 

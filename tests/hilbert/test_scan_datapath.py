@@ -39,15 +39,15 @@ def costs(decoder, setting, count):
     if setting:
         setting = setting | {"guide": guides}
     expected = decoder.nearest(points, **setting)
-    found = set()
+    operations = set()
     for i, point in enumerate(points.tolist()):
         Wire.counts = Counter()
         one = setting | {"guide": MultiplierWire(int(guides[i]))} if setting else {}
         position, squared = scan_datapath(decoder, [MultiplierWire(code) for code in point], **one)
         assert (position.value, squared.value) == (expected[0][i], expected[1][i])
-        found.add(tuple(sorted(Wire.counts.items())))
-    assert len(found) == 1
-    return dict(found.pop())
+        operations.add(tuple(sorted(Wire.counts.items())))
+    assert len(operations) == 1
+    return dict(operations.pop())
 
 
 @pytest.mark.parametrize("arguments", [(1, 2, 224), (2, 2, 64), (1, 3, 224), (1, 3, 14, 5), (1, 3, 2000, 12, False)])

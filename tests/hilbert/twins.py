@@ -113,15 +113,15 @@ def solid_turtle(order):
 
     vertices = []
     for index in range(8**order):
-        entry, direction, place = 0, 0, [0, 0, 0]
+        entry, direction, corner = 0, 0, [0, 0, 0]
         for level in reversed(range(order)):
             w = (index >> (3 * level)) & 7
             octant = turned(w ^ (w >> 1), direction + 1) ^ entry
-            place = [2 * c + ((octant >> bit) & 1) for bit, c in zip((0, 2, 1), place, strict=True)]
+            corner = [2 * c + ((octant >> bit) & 1) for bit, c in zip((0, 2, 1), corner, strict=True)]
             even = 2 * ((w - 1) // 2) if w else 0
             entry ^= turned(even ^ (even >> 1), direction + 1)
             direction = (direction + (0 if w == 0 else trailing_ones(w if w & 1 else w - 1)) + 1) % 3
-        vertices.append(tuple(place))
+        vertices.append(tuple(corner))
     return vertices
 
 

@@ -53,14 +53,14 @@ def _read() -> dict[str, Witness]:
 WITNESSES = _read()
 
 
-def _native(witness: Witness) -> bool:
+def native(witness: Witness) -> bool:
     return platform.system() == "Linux" and platform.machine() == witness.machine
 
 
 def _compilers(witness: Witness) -> list[str]:
     if witness.machine == "hexagon":
         return ["clang"]
-    return ["gcc", "clang", "cc"] if _native(witness) else [CROSS[witness.machine]] if witness.emulate else []
+    return ["gcc", "clang", "cc"] if native(witness) else [CROSS[witness.machine]] if witness.emulate else []
 
 
 def _compile(witness: Witness, compiler: str) -> list[str]:
@@ -68,7 +68,7 @@ def _compile(witness: Witness, compiler: str) -> list[str]:
     if witness.machine == "hexagon":
         freestanding = ["--target=hexagon", "-ffreestanding", "-fno-builtin", "-DWITNESS_FREESTANDING", "-c"]
         return [compiler, *COMMON, *freestanding, *witness.flags]
-    return [compiler, *COMMON, *([] if _native(witness) else ["-static"]), *witness.flags]
+    return [compiler, *COMMON, *([] if native(witness) else ["-static"]), *witness.flags]
 
 
 @functools.cache
@@ -92,7 +92,7 @@ def _cpu_flags() -> frozenset[str]:
     return frozenset(flags[0]) if flags else frozenset()
 
 
-def _compiler(witness: Witness) -> str | None:
+def compiler_of(witness: Witness) -> str | None:
     return next(
         (c for c in _compilers(witness) if shutil.which(c) and _understands(tuple(_compile(witness, c)))),
         None,
@@ -102,16 +102,16 @@ def _compiler(witness: Witness) -> str | None:
 @functools.cache
 def missing(witness: Witness) -> str | None:
     """Why a witness can't be heard on this machine, in a few words; None if it can."""
-    if not _native(witness) and not witness.emulate:
+    if not native(witness) and not witness.emulate:
         return f"this machine is {platform.system()} {platform.machine()}, not Linux {witness.machine}"
-    if _native(witness) and (lacking := [flag for flag in witness.cpu if flag not in _cpu_flags()]):
+    if native(witness) and (lacking := [flag for flag in witness.cpu if flag not in _cpu_flags()]):
         return f"this CPU has no {lacking[0]}"
-    if _compiler(witness) is None:
+    if compiler_of(witness) is None:
         needs = " ".join(f for f in witness.flags if f.startswith("-m")) or "a static C library"
         return f"no compiler for {witness.machine} ({' or '.join(_compilers(witness))}, {needs})"
     if witness.machine == "hexagon" and shutil.which("ld.lld") is None:
         return "no linker for hexagon (ld.lld)"
-    if not _native(witness) and shutil.which(EMULATOR[witness.machine][0]) is None:
+    if not native(witness) and shutil.which(EMULATOR[witness.machine][0]) is None:
         return f"no {EMULATOR[witness.machine][0]}"
     return None
 
@@ -128,13 +128,13 @@ class LacksInstructionError(Exception):
 def build(witness: Witness, folder: Path) -> list[str]:
     """Compile a witness that is not `missing` into a folder; returns the command that runs it."""
     program = folder / witness.name
-    compiler = _compiler(witness)
+    compiler = compiler_of(witness)
     assert compiler is not None
     output = program.with_suffix(".o") if witness.machine == "hexagon" else program
     _checked([*_compile(witness, compiler), str(FOLDER / witness.source), "-o", str(output)])
     if witness.machine == "hexagon":
         _checked(["ld.lld", "-static", str(output), "-o", str(program)])
-    return [str(program)] if _native(witness) else [*EMULATOR[witness.machine], str(program)]
+    return [str(program)] if native(witness) else [*EMULATOR[witness.machine], str(program)]
 
 
 def _checked(command: list[str]) -> None:

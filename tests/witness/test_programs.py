@@ -28,11 +28,11 @@ def test_reasons(monkeypatch, request):
     assert missing(here) == "this CPU has no no_such_flag"
     elsewhere = Witness("elsewhere", "x86_maddubs.c", "pdp11")
     assert missing(elsewhere).endswith("not Linux pdp11")
-    monkeypatch.setattr(programs, "_native", lambda w: False)
+    monkeypatch.setattr(programs, "native", lambda w: False)
     monkeypatch.setattr(programs.shutil, "which", lambda name: None)
     assert missing(witness).startswith("no compiler for aarch64 (aarch64-linux-gnu-gcc")
     missing.cache_clear()
-    monkeypatch.setattr(programs, "_compiler", lambda w: "gcc")
+    monkeypatch.setattr(programs, "compiler_of", lambda w: "gcc")
     assert missing(witness) == "no qemu-aarch64"
     assert missing(WITNESSES["vrmpy"]) == "no linker for hexagon (ld.lld)"
 
@@ -42,7 +42,7 @@ def test_a_flag_that_the_compiler_does_not_know(monkeypatch):
     assert "-mno-such-extension" in missing(witness)
 
 
-@pytest.mark.skipif(programs._native(WITNESSES["sdot"]), reason="a real CPU is not exchanged")
+@pytest.mark.skipif(programs.native(WITNESSES["sdot"]), reason="a real CPU is not exchanged")
 def test_a_cpu_without_the_instruction_says_so(tmp_path):
     """An older CPU than the emulator's default: no SIGILL but an exit code of its own."""
     witness = WITNESSES["sdot"]

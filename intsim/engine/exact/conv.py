@@ -11,22 +11,24 @@ reads, its taps, and the weights it meets there.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from intsim.engine.exact.isa import Dot
 from intsim.engine.exact.kernels import convolve
-from intsim.engine.exact.layout import Buffer, Layout, TensorView, phases, split
+from intsim.engine.exact.layout import Buffer, Layout, Pads, Shape, TensorView, maps, phases, split
 from intsim.engine.exact.microkernels import Tile
 from intsim.engine.requantize.affine import RINT, AffineRequantizer
-from intsim.engine.threads import each, shares
+from intsim.engine.threads import each, shares, threads
 from intsim.graph import IntArray, Node
 
-Pads = tuple[int, int, int, int]
-"""Top, left, bottom, right; negative ones crop."""
+Part = tuple[int, int, int, int]
+"""First image and one past the last, first row and one past the last."""
+R = TypeVar("R")
 HIGH = {"vnni512": 8, "vnni256": 8, "avx512": 8, "avx2": 4, "sse2": 4, "generic": 4}
 """Output channels of a tile: with them accumulators, activations and a weight just fill the vector registers."""
 WIDE = {32: {8: 2, 4: 3, 1: 8}, 16: {4: 2, 1: 4}}
@@ -38,7 +40,7 @@ NO_WORDS, NO_SUMS = np.zeros(0, np.uint32), np.zeros(0, np.int32)
 
 @dataclass(frozen=True)
 class Window:
-    """The spatial part of a convolution of rank 2; a rank of 1 has one row."""
+    """The spatial part of a convolution of rank 2 between maps of `size` and `out`; a rank of 1 has one row."""
 
     kernel: tuple[int, int]
     strides: tuple[int, int]
@@ -46,6 +48,8 @@ class Window:
     pads: Pads
     insert: tuple[int, int]
     groups: int
+    size: tuple[int, int]
+    out: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,8 @@ class Grid:
     step: tuple[int, int] = (1, 1)
 
 
-def window(node: Node) -> Window | None:
-    """The spatial part of a conv or conv_transpose node; None for a rank above 2."""
+def window(node: Node, x: Shape, y: Shape) -> Window | None:
+    """The spatial part of a conv or conv_transpose node from a shape to another; None for a rank above 2."""
     at, kernel = node.attributes, node.arrays["weight"].shape[2:]
     rank = len(kernel)
     if rank not in (1, 2):
@@ -75,12 +79,13 @@ def window(node: Node) -> Window | None:
     p = at["pads"]
     pads = (0, p[0], 0, p[1]) if rank == 1 else tuple(p)
     insert = pair(at["insert"]) if node.op == "conv_transpose" else (1, 1)
-    return Window(pair(kernel), pair(at["strides"]), pair(at["dilations"]), pads, insert, at["groups"])
+    strides, dilations = pair(at["strides"]), pair(at["dilations"])
+    return Window(pair(kernel), strides, dilations, pads, insert, at["groups"], maps(x)[2:], maps(y)[2:])
 
 
-def grids(w: Window, size: tuple[int, int], out: tuple[int, int]) -> list[Grid]:
-    """The grids of a convolution with strides of 1; `size` of the input, `out` of the output. Others: `WordConv`."""
-    made = []
+def grids(w: Window) -> list[Grid]:
+    """The grids of a convolution with strides of 1. Others: `WordConv`."""
+    made, out = [], w.out
     for ry in range(min(w.insert[0], out[0])):
         for rx in range(min(w.insert[1], out[1])):
             ys, xs = _reached(w, 0, ry), _reached(w, 1, rx)
@@ -126,24 +131,18 @@ def blocks(weight: IntArray, w: Window, grid: Grid, dot: Dot, planes_apart: int 
     `planes_apart`: planes of the input from one group of four channels to the next; taps' own planes are added by the
     caller (`split`).
     """
-    channels, inside = weight.shape[:2]
-    choices = [1] if channels == 1 else sorted({4, HIGH[dot.name]}, reverse=True)
-    best = None
-    for high in choices:
-        made = _blocks(weight, w, grid, high, inside)
-        cost = int((made[2][1:] - made[2][:-1]).sum()) * high
-        if best is None or cost < best[0]:
-            best = cost, high, made
-    assert best is not None
-    _, high, (planes, taps, firsts, values) = best
+    heights = [1] if len(weight) == 1 else sorted({4, HIGH[dot.name]}, reverse=True)
+    made = [(high, *_blocks(weight, w, grid, high)) for high in heights]
+    high, planes, taps, firsts, values = min(made, key=lambda one: one[0] * int(one[3][-1]))
     return Blocks(planes * planes_apart, taps, firsts, weight_words(values, dot), high)
 
 
 def _blocks(
-    weight: IntArray, w: Window, grid: Grid, high: int, inside: int
+    weight: IntArray, w: Window, grid: Grid, high: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
     """Plane and tap of each entry, entries of each block, and weights (entries, high, 4)."""
-    channels, per_group = weight.shape[0], weight.shape[0] // w.groups
+    channels, inside = weight.shape[:2]
+    per_group = channels // w.groups
     picked = np.empty((channels, len(grid.at), inside), np.int8)
     for t, (i, j) in enumerate(grid.at):
         picked[:, t] = weight[:, :, i, j]
@@ -176,8 +175,7 @@ def weight_words(values: NDArray[np.int8], dot: Dot) -> NDArray[np.int32]:
     return values.astype(np.int32).reshape(-1)
 
 
-@dataclass(frozen=True)
-class Codes:
+class Codes(NamedTuple):
     """A requantizer for the channels of a convolution, as the kernel takes it; `limits` = low, high, shift to bytes."""
 
     scale: NDArray[np.float64]
@@ -224,28 +222,16 @@ class WordConv:
         weight: (O, C / groups, kh, kw), zero point taken off, within int8.
         bias: (O,) what each accumulator starts at.
         window: its spatial part.
-        size: input height and width.
-        out: output height and width.
         pad: the byte that padding holds.
         zero: the byte that stands for zero.
     """
 
-    def __init__(
-        self,
-        weight: IntArray,
-        bias: IntArray,
-        window: Window,
-        size: tuple[int, int],
-        out: tuple[int, int],
-        pad: int,
-        zero: int,
-        dot: Dot,
-    ) -> None:
+    def __init__(self, weight: IntArray, bias: IntArray, window: Window, pad: int, zero: int, dot: Dot) -> None:
         """Lay the weights out."""
-        self.window, self.out, self.pad, self.dot = window, out, pad, dot
+        self.window, self.pad, self.dot = window, pad, dot
         self.channels, self.strided = weight.shape[0], window.strides != (1, 1)
-        self.grids = [self._strided_grid()] if self.strided else grids(window, size, out)
-        self.border: Pads = window.pads if self.strided else border(self.grids, size)
+        self.grids = [self._strided_grid()] if self.strided else grids(window)
+        self.border: Pads = window.pads if self.strided else border(self.grids, window.size)
         apart = window.strides[0] * window.strides[1] if self.strided else 1
         self.blocks = [blocks(weight, window, g, dot, apart) for g in self.grids]
         # inserted samples are zeros that no tap meets, so each grid has a constant of its own
@@ -259,14 +245,12 @@ class WordConv:
         w = self.window
         at = tuple((i, j) for i in range(w.kernel[0]) for j in range(w.kernel[1]))
         down, right = (tuple(v[a] * w.dilations[a] // w.strides[a] for v in at) for a in (0, 1))
-        return Grid(at, down, right, *self.out)
+        return Grid(at, down, right, *w.out)
 
     def direct(self, view: TensorView) -> bool:
         """Whether it reads this tensor as it is; else `scratch` is filled first."""
-        lay = view.layout
-        room = (lay.top, lay.left, lay.bottom, lay.right)
-        needs = any(self.border)
-        enough = all(have >= want for have, want in zip(room, self.border, strict=True))
+        lay, needs = view.layout, any(self.border)
+        enough = all(have >= want for have, want in zip(lay.border, self.border, strict=True))
         widest = max(g.width for g in self.grids)
         return not self.strided and enough and (not needs or lay.pad == self.pad) and lay.pitch >= widest
 
@@ -275,7 +259,7 @@ class WordConv:
         return phases(view, self.border, self.window.strides, self.pad)
 
     def bind(
-        self, view: TensorView, scratch: Layout | None, to: TensorView | tuple[int, ...], codes: Codes
+        self, view: TensorView, scratch: Layout | None, to: TensorView | tuple[int, ...], codes: Codes = NO_CODES
     ) -> list[Bound]:
         """What is known of a run before it: for each grid the kernel's arguments but the buffers.
 
@@ -289,48 +273,38 @@ class WordConv:
         first = view.first
         if scratch is not None:
             first = 0 if self.strided else self.border[0] * layout.pitch + self.border[1]
-        made = zip(self.grids, self.blocks, self.biases, strict=True)
-        return [self._bound(layout, first, *one, to, codes) for one in made if min(one[0].rows, one[0].width) > 0]
-
-    def _bound(
-        self,
-        layout: Layout,
-        first: int,
-        grid: Grid,
-        made: Blocks,
-        bias: NDArray[np.int32],
-        to: TensorView | tuple[int, ...],
-        codes: Codes,
-    ) -> Bound:
-        w, (high, dot) = self.window, (made.high, self.dot)
-        distance = np.array(grid.down, np.int64) * layout.pitch + np.array(grid.right, np.int64)
-        planes = made.planes
-        if self.strided:
-            own = [
-                (i * w.dilations[0] % w.strides[0]) * w.strides[1] + j * w.dilations[1] % w.strides[1]
-                for i, j in grid.at
-            ]
-            planes = planes + np.array(own, np.int64)[made.taps]
-        offsets = planes * layout.plane + (distance[made.taps] if made.taps.size else made.taps)
-        if isinstance(to, TensorView):
-            lay = to.layout
-            begin = to.first + grid.origin[0] * lay.pitch + grid.origin[1]
-            stride, at = lay.stride, (begin, lay.plane, lay.pitch, *grid.step)
-        else:
-            height, width = to[2:]
-            begin = grid.origin[0] * width + grid.origin[1]
-            stride, at = 0, (begin, height * width, width, *grid.step)
-        wide = WIDE[dot.registers][high]
-        return Bound(
-            (first, layout.pitch, grid.width),
-            (layout.images, layout.stride, stride),
-            (grid.rows, max(1, STRIP_BYTES // (4 * layout.groups * layout.pitch))),
-            (offsets, made.firsts, made.weights, bias, self.channels),
-            (codes.scale, codes.offset, codes.kind, codes.limits, codes.table),
-            at,
-            Tile(dot.lanes, dot.parts, high, wide),
-            -(-dot.lanes * wide // layout.pitch),
-        )
+        w, dot, bounds = self.window, self.dot, []
+        for grid, made, bias in zip(self.grids, self.blocks, self.biases, strict=True):
+            if min(grid.rows, grid.width) <= 0:
+                continue
+            distance = np.array(grid.down, np.int64) * layout.pitch + np.array(grid.right, np.int64)
+            planes = made.planes
+            if self.strided:
+                own = [
+                    (i * w.dilations[0] % w.strides[0]) * w.strides[1] + j * w.dilations[1] % w.strides[1]
+                    for i, j in grid.at
+                ]
+                planes = planes + np.array(own, np.int64)[made.taps]
+            offsets = planes * layout.plane + (distance[made.taps] if made.taps.size else made.taps)
+            if isinstance(to, TensorView):
+                lay = to.layout
+                begin, stride, plane, pitch = to.first, lay.stride, lay.plane, lay.pitch
+            else:
+                begin, stride, plane, pitch = 0, 0, to[2] * to[3], to[3]
+            begin += grid.origin[0] * pitch + grid.origin[1]
+            wide = WIDE[dot.registers][made.high]
+            bound = Bound(
+                (first, layout.pitch, grid.width),
+                (layout.images, layout.stride, stride),
+                (grid.rows, max(1, STRIP_BYTES // (4 * layout.groups * layout.pitch))),
+                (offsets, made.firsts, made.weights, bias, self.channels),
+                codes,
+                (begin, plane, pitch, *grid.step),
+                Tile(dot.lanes, dot.parts, made.high, wide),
+                -(-dot.lanes * wide // layout.pitch),
+            )
+            bounds.append(bound)
+        return bounds
 
     def split(self, words: Buffer, view: TensorView, scratch: Buffer, layout: Layout) -> None:
         """Fill the scratch."""
@@ -345,26 +319,25 @@ class Bound:
     images: tuple[int, int, int]
     rows: tuple[int, int]
     layer: tuple[Any, ...]
-    rounding: tuple[Any, ...]
+    rounding: Codes
     out: tuple[int, ...]
     tile: Tile
     grain: int  # rows of a whole tile
 
-    def run(self, source: Buffer, words: Buffer, raw: NDArray[np.int32], workers: int = 1) -> None:
-        """Codes into `words`, or where that is empty accumulators into `raw` (flat), by so many threads."""
+    def run(self, source: Buffer, words: Buffer, raw: NDArray[np.int32]) -> None:
+        """Codes into `words`, or where that is empty accumulators into `raw` (flat)."""
         x, out = (source, *self.source), (words, raw, *self.out)
-        images, *strides = self.images
-        rows, strip = self.rows
 
-        def part(share: tuple[int, int, int, int]) -> None:
-            begin, end, top, bottom = share
-            span = (top, bottom, strip)
-            convolve(x, (begin, end, *strides), span, self.layer, self.rounding, out, self.tile)
+        def part(share: Part) -> None:
+            images, span = (*share[:2], *self.images[1:]), (*share[2:], self.rows[1])
+            convolve(x, images, span, self.layer, self.rounding, out, self.tile)
 
-        if workers == 1:
-            part((0, images, 0, rows))
-        elif images >= workers:
-            each(part, [(a, b, 0, rows) for a, b in shares(images)])
-        else:
-            spans = shares(rows, self.grain)
-            each(part, [(i, i + 1, a, b) for i in range(images) for a, b in spans])
+        self.each(part)
+
+    def each(self, part: Callable[[Part], R]) -> list[R]:
+        """`part` of all images and rows, shared out to threads."""
+        images, rows = self.images[0], self.rows[0]
+        if images >= threads():
+            return each(part, [(a, b, 0, rows) for a, b in shares(images)])
+        spans = shares(rows, self.grain)
+        return each(part, [(i, i + 1, a, b) for i in range(images) for a, b in spans])

@@ -163,7 +163,7 @@ def multiply(source, span, weights, bias, out, tile):  # type: ignore[no-untyped
         for m in range(span[0], span[1], high):
             for r in range(high):
                 at[r] = min(m + r, span[1] - 1) * step
-            product_tile(x, at, step, depth, weights, index * depth, bias, index * block, sums, tile)
+            product_tile(x, at, depth, weights, index * depth, bias, index * block, sums, tile)
             for r in range(min(high, span[1] - m)):
                 for c in range(many):
                     out[m + r, index * block + c] = sums[r * block + c]

@@ -7,7 +7,7 @@ convolution needs no im2col: tap (i, j) of an output is a constant distance from
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from intsim.jit.compile import compiled
 
+Shape = tuple[int, ...]
+Pads = tuple[int, int, int, int]
+"""Top, left, bottom, right; negative ones crop."""
 SLACK = 256
 """Words after the last plane that kernels may read, as they work on whole blocks of positions."""
 Buffer = NDArray[np.uint32]
@@ -34,6 +37,16 @@ class Layout:
     bottom: int = 0
     right: int = 0
     pad: int = 0
+
+    @classmethod
+    def plain(cls, shape: Shape, shift: int) -> Layout:
+        """Of a tensor, without a border."""
+        return cls(*maps(shape), shift)
+
+    @property
+    def border(self) -> Pads:
+        """Rows and columns of it."""
+        return self.top, self.left, self.bottom, self.right
 
     @property
     def groups(self) -> int:
@@ -76,13 +89,14 @@ class TensorView:
     channels: int
 
     @property
+    def groups(self) -> int:
+        """Its planes of an image."""
+        return -(-self.channels // 4)
+
+    @property
     def first(self) -> int:
         """Word of channel 0, position (0, 0), image 0."""
         return self.group * self.layout.plane + self.layout.origin
-
-    def own(self) -> Layout:
-        """The layout of these channels alone."""
-        return replace(self.layout, channels=self.channels)
 
 
 def pack(codes: NDArray[Any], words: Buffer, view: TensorView) -> None:
@@ -99,40 +113,33 @@ def unpack(words: Buffer, view: TensorView, out: NDArray[Any]) -> None:
     _unpack(words, flat, lay.images, view.channels, lay.height, walk(view), lay.shift)
 
 
-def has_border(layout: Layout) -> bool:
-    """Whether there is any padding."""
-    return bool(layout.top or layout.left or layout.bottom or layout.right)
+def maps(shape: Shape) -> tuple[int, int, int, int]:
+    """Images, channels, height and width of a tensor; a rank of 3 has one row."""
+    images, channels, *spatial = shape
+    *_, height, width = (1, *spatial)
+    return images, channels, height, width
 
 
 def fill_border(words: Buffer, layout: Layout) -> None:
     """Write the padding of all planes."""
-    if has_border(layout):
-        word = np.uint32((layout.pad & 255) * 0x01010101)
-        _fill(words, layout.images * layout.groups, layout.height, layout.width, _border(layout), word)
+    if any(layout.border):
+        _fill(words, layout.images * layout.groups, layout.height, layout.width, layout.border, _padding(layout))
 
 
-def phases(view: TensorView, pads: tuple[int, int, int, int], strides: tuple[int, int], pad: int) -> Layout:
+def phases(view: TensorView, pads: Pads, strides: tuple[int, int], pad: int) -> Layout:
     """The layout of `split`: one plane for each of the sh x sw positions modulo the strides, in that order."""
     lay = view.layout
     rows = -(-(lay.height + pads[0] + pads[2]) // strides[0])
     columns = -(-(lay.width + pads[1] + pads[3]) // strides[1])
-    return Layout(lay.images, 4 * -(-view.channels // 4) * strides[0] * strides[1], rows, columns, lay.shift, pad=pad)
+    return Layout(lay.images, 4 * view.groups * strides[0] * strides[1], rows, columns, lay.shift, pad=pad)
 
 
-def split(
-    words: Buffer,
-    view: TensorView,
-    pads: tuple[int, int, int, int],
-    strides: tuple[int, int],
-    out: Buffer,
-    layout: Layout,
-) -> None:
+def split(words: Buffer, view: TensorView, pads: Pads, strides: tuple[int, int], out: Buffer, layout: Layout) -> None:
     """Positions of a padded map apart by what they are modulo the strides; pads (top, left, bottom, right) may crop."""
-    lay, groups = view.layout, -(-view.channels // 4)
+    lay, groups = view.layout, view.groups
     geometry = (*walk(view), lay.height, lay.width)
     target = (layout.stride, layout.plane, layout.height, layout.width)
-    word = np.uint32((layout.pad & 255) * 0x01010101)
-    _split(words, geometry, lay.images, groups, pads[0], pads[1], strides, out, target, word)
+    _split(words, geometry, lay.images, groups, pads[0], pads[1], strides, out, target, _padding(layout))
 
 
 def resize(
@@ -140,7 +147,7 @@ def resize(
 ) -> None:
     """Positions picked by row and column into another tensor, as nearest resizing does."""
     a = view.layout
-    _resize(words, walk(view), a.images, -(-view.channels // 4), rows, columns, out, walk(to))
+    _resize(words, walk(view), a.images, view.groups, rows, columns, out, walk(to))
 
 
 def shift_channels(words: Buffer, view: TensorView, out: Buffer, to: TensorView, channel: int) -> None:
@@ -154,8 +161,9 @@ def walk(view: TensorView) -> tuple[int, int, int, int]:
     return view.layout.stride, view.layout.plane, view.layout.pitch, view.first
 
 
-def _border(layout: Layout) -> tuple[int, int, int, int]:
-    return layout.top, layout.left, layout.bottom, layout.right
+def _padding(layout: Layout) -> np.uint32:
+    """A word of it."""
+    return np.uint32((layout.pad & 255) * 0x01010101)
 
 
 @compiled

@@ -34,7 +34,7 @@ class WordMatmul:
         self.weights = np.ascontiguousarray(words.reshape(shape).swapaxes(3, 4)).reshape(-1)
         self.bias = modulo32(constant, count * block)
 
-    def run(self, codes: NDArray[Any], shift: int, workers: int = 1) -> NDArray[np.int32]:
+    def run(self, codes: NDArray[Any], shift: int) -> NDArray[np.int32]:
         """(M, K) codes, of which each plus `shift` is a byte, to accumulators (M, N)."""
         rows, depth = codes.shape
         x = np.zeros((rows, 4 * self.depth), np.uint8)
@@ -46,8 +46,5 @@ class WordMatmul:
         def part(span: tuple[int, int]) -> None:
             multiply((words, self.depth), span, self.weights, self.bias, out, tile)
 
-        if workers == 1:
-            part((0, rows))
-        else:
-            each(part, shares(rows, 4))
+        each(part, shares(rows, 4))
         return out

@@ -14,7 +14,6 @@ import numpy as np
 
 from intsim.dispatch import Machine
 from intsim.graph import IntArray, IntegerGraph, Node
-from intsim.mac.operands import channel_zeros
 from intsim.mac.plan import Plan, plan
 from intsim.ops import OPS, Mac
 from intsim.targets import Target
@@ -107,10 +106,3 @@ def checkable_weights(node: Node, plan: Plan, target: Target, axis: int = 1) -> 
         return None
     others = tuple(range(1, weight.ndim)) if axis else 0
     return weight if 255 * int(np.abs(weight).sum(axis=others).max()) < 1 << 31 else None
-
-
-def late_terms(plan: Plan, rows: IntArray) -> IntArray | None:
-    """What is added to each channel (N, K) after its products."""
-    zeros = channel_zeros(plan.operands.w_zero, len(rows))
-    terms = [t for t in (plan.after, plan.operands.compensation(rows, zeros)) if t is not None]
-    return sum(terms[1:], terms[0]) if terms else None

@@ -10,9 +10,9 @@ from intsim.engine.exact.matmul import WordMatmul
 from intsim.engine.node import run_alone
 from intsim.engine.program.analysis import INT32, byte_shift, byte_weights, inside, narrowest, safe
 from intsim.engine.program.builder import ProgramBuilder
-from intsim.engine.program.program import Frame
+from intsim.engine.program.program import Frame, Step
 from intsim.engine.requantize.affine import AffineRequantizer, TwoFormulas
-from intsim.engine.requantize.kernels import combine_dense, requantize_dense, two_formulas_dense
+from intsim.engine.requantize.kernels import combine_dense, requantize_dense
 from intsim.engine.requantize.node import cell_layout, known_fit
 from intsim.engine.requantize.table_kernels import table_dense
 from intsim.engine.threads import each, shares
@@ -43,9 +43,8 @@ def definition(builder: ProgramBuilder, node: Node) -> None:
         if events is not None:
             frame.events[node.name] = events if frame.counts else (events > 0).astype(np.int64)
 
-    size = math.prod(builder.graph.tensors[node.output].shape) * kind().itemsize
     kernel, why = ("move", "an array of any type") if movement else _reason(builder, node)
-    builder.step((node,), kernel, why, action, size, arrays=node.inputs, made=(node.output,))
+    builder.add(Step((node,), kernel, why, action, arrays=node.inputs, made=(node.output,)))
 
 
 def _reason(builder: ProgramBuilder, node: Node) -> tuple[str, str]:
@@ -89,20 +88,15 @@ def requantize(builder: ProgramBuilder, node: Node) -> bool:
     def action(frame: Frame) -> None:
         given = [np.ascontiguousarray(frame.arrays[n]).reshape(layout) for n in node.inputs]
         out = np.empty(layout, kind)
-        if isinstance(rule, TwoFormulas):
-            if spread is not None:
-                given = [sum(a * f.astype(np.int64)[:, None] for a, f in zip(given, spread, strict=True))]
-            two_formulas_dense(given[0].astype(lane, copy=False), rule, out)
-        elif spread is None:
+        if spread is None:
             requantize_dense(given[0].astype(lane, copy=False), rule, out)
         else:
             combine_dense(given, spread, rule, out)
         frame.arrays[node.output] = out.reshape(shape)
 
     why = "proven for every accumulator that can arrive"
-    size = math.prod(shape) * kind().itemsize
     kernel = "two formulas" if isinstance(rule, TwoFormulas) else "formula and table" if rule.table.size else "formula"
-    builder.step((node,), kernel, why, action, size, arrays=node.inputs, made=(node.output,))
+    builder.add(Step((node,), kernel, why, action, arrays=node.inputs, made=(node.output,)))
     return True
 
 
@@ -127,12 +121,11 @@ def matmul(builder: ProgramBuilder, node: Node) -> bool:
     def action(frame: Frame) -> None:
         frame.events[node.name] = events.copy()
         rows = frame.arrays[x.name].reshape(-1, x.shape[-1])
-        frame.arrays[node.output] = words.run(rows, shift, frame.workers).reshape(shape)
+        frame.arrays[node.output] = words.run(rows, shift).reshape(shape)
 
     why = "no register can overflow" if builder.arithmetic(node).stages else "exact sums"
-    builder.step(
-        (node,), f"rows {builder.dot.name}", why, action, 4 * math.prod(shape), arrays=(x.name,), made=(y.name,)
-    )
+    kernel, size = f"rows {builder.dot.name}", 4 * math.prod(shape)
+    builder.add(Step((node,), kernel, why, action, arrays=(x.name,), made=(y.name,), bytes=size))
     return True
 
 
@@ -145,7 +138,7 @@ def table(builder: ProgramBuilder, node: Node) -> bool:
         return False
     builder.as_array(node.inputs[0])
     # entries that can't be reached may not fit the type
-    entries = np.clip(node.arrays["table"], *_ends(kind)).astype(kind)
+    entries = np.clip(node.arrays["table"], np.iinfo(kind).min, np.iinfo(kind).max).astype(kind)
     low, lines = int(node.attributes["low"]), layout[0] * layout[1]
     split = layout if lines > 1 else None
 
@@ -159,14 +152,8 @@ def table(builder: ProgramBuilder, node: Node) -> bool:
             each(lambda p: table_dense(x, out, entries, low, *p), shares(lines, max(1, GRAIN // layout[2])))
         frame.arrays[node.output] = out.reshape(shape)
 
-    size = math.prod(shape) * kind().itemsize
-    builder.step((node,), "table", "an array of any type", action, size, arrays=node.inputs, made=(node.output,))
+    builder.add(Step((node,), "table", "an array of any type", action, arrays=node.inputs, made=(node.output,)))
     return True
-
-
-def _ends(kind: type[np.integer]) -> tuple[int, int]:
-    info = np.iinfo(kind)
-    return int(info.min), int(info.max)
 
 
 def has_all_entries(builder: ProgramBuilder, node: Node) -> bool:

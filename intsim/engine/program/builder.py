@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 
 from intsim.dispatch import machine
-from intsim.engine.exact.layout import Layout, TensorView, pack, unpack
+from intsim.engine.exact.conv import NO_CODES, Bound, Codes, WordConv
+from intsim.engine.exact.layout import Buffer, Layout, TensorView, pack, unpack
 from intsim.engine.exact.selftest import dot
 from intsim.engine.program.analysis import analyse, byte_shift, narrowest
 from intsim.engine.program.placement import place
@@ -16,6 +16,29 @@ from intsim.engine.program.program import Frame, Step
 from intsim.graph import IntArray, IntegerGraph, Node
 from intsim.ops import OPS, Mac
 from intsim.targets import Target
+
+
+class Source:
+    """What a convolution reads: the words of a tensor, or a copy of them that is laid out for it."""
+
+    def __init__(self, builder: ProgramBuilder, conv: WordConv, name: str) -> None:
+        """Make sure that the tensor is words."""
+        self.conv, self.view = conv, builder.as_words(name)
+        self.scratch = None if conv.direct(self.view) else builder.new_buffer(conv.scratch(self.view))
+        self.buffers = (self.view.buffer,) if self.scratch is None else (self.view.buffer, self.scratch.buffer)
+
+    def bind(self, to: TensorView | tuple[int, ...], codes: Codes = NO_CODES) -> list[Bound]:
+        """As `WordConv.bind`."""
+        return self.conv.bind(self.view, None if self.scratch is None else self.scratch.layout, to, codes)
+
+    def words(self, frame: Frame) -> Buffer:
+        """In a run, which has made the tensor."""
+        words = frame.buffers[self.view.buffer]
+        if self.scratch is None:
+            return words
+        copy = frame.buffers[self.scratch.buffer]
+        self.conv.split(words, self.view, copy, self.scratch.layout)
+        return copy
 
 
 class ProgramBuilder:
@@ -50,17 +73,14 @@ class ProgramBuilder:
             unpack(frame.buffers[view.buffer], view, out)
             frame.arrays[name] = out
 
-        size = math.prod(shape) * kind().itemsize
         why = "words are read as an array"
-        self.step((), "unpack", why, action, size, name, buffers=(view.buffer,), made=(name,))
+        self.add(Step((), "unpack", why, action, name, buffers=(view.buffer,), made=(name,)))
 
     def as_words(self, name: str) -> TensorView:
         """Make sure that a tensor is words, in its own view or in a new one."""
         view = self.views.get(name)
         if view is None:
-            shift = byte_shift(self.analysis.holds[name])
-            assert shift is not None
-            view = self.views[name] = self.new_buffer(self.plain(name, shift))
+            view = self.views[name] = self.new_view(name)
         if name not in self.written:
             self.as_array(name)
             self.pack(name, view)
@@ -68,44 +88,35 @@ class ProgramBuilder:
 
     def pack(self, name: str, view: TensorView) -> None:
         """Write a tensor, which is an array by now, into a view."""
-        lay = view.layout
-        shape = (lay.images, view.channels, lay.height, lay.width)
 
         def action(frame: Frame) -> None:
-            pack(frame.arrays[name].reshape(shape), frame.buffers[view.buffer], view)
+            pack(frame.arrays[name], frame.buffers[view.buffer], view)
 
         why = "an array is read as words"
-        self.step((), "pack", why, action, 4 * lay.size, name, arrays=(name,), buffers=(view.buffer,))
+        self.add(Step((), "pack", why, action, name, arrays=(name,), buffers=(view.buffer,)))
         self.written.add(name)
 
-    def plain(self, name: str, shift: int) -> Layout:
-        """A layout without a border."""
-        images, channels, *spatial = self.graph.tensors[name].shape
-        *_, height, width = (1, *spatial)
-        return Layout(images, channels, height, width, shift)
+    def new_view(self, name: str, shift: int | None = None) -> TensorView:
+        """A tensor's own buffer, without a border; by default of the shift that makes bytes of it."""
+        shift = byte_shift(self.analysis.holds[name]) if shift is None else shift
+        assert shift is not None
+        return self.new_buffer(Layout.plain(self.graph.tensors[name].shape, shift))
 
     def new_buffer(self, layout: Layout) -> TensorView:
         """A new buffer."""
         self.layouts.append(layout)
         return TensorView(len(self.layouts) - 1, layout, 0, layout.channels)
 
-    def step(
-        self,
-        nodes: tuple[Node, ...],
-        kernel: str,
-        why: str,
-        action: Callable[[Frame], None],
-        size: int = 0,
-        label: str = "",
-        *,
-        arrays: tuple[str, ...] = (),
-        buffers: tuple[int, ...] = (),
-        made: tuple[str, ...] = (),
-    ) -> None:
-        """Append a step that writes `size` bytes and makes some tensors as arrays."""
-        macs = sum(self._macs(n) for n in nodes)
-        self.steps.append(Step(nodes, kernel, why, action, macs, size, label, arrays, buffers, made))
-        self.arrays.update(made)
+    def add(self, step: Step) -> None:
+        """Append a step. Unless it says so, it writes the array that it makes, or the last of its buffers."""
+        step.macs = sum(self._macs(n) for n in step.nodes)
+        for name in step.made:
+            kind = narrowest(self.analysis.holds[name])
+            step.bytes = step.bytes or math.prod(self.graph.tensors[name].shape) * kind().itemsize
+        if step.buffers and not step.made:
+            step.bytes = 4 * self.layouts[step.buffers[-1]].size
+        self.steps.append(step)
+        self.arrays.update(step.made)
 
     def _macs(self, node: Node) -> int:
         op = OPS[node.op]
@@ -122,7 +133,7 @@ class ProgramBuilder:
         def action(frame: Frame) -> None:
             frame.kept[name] = frame.arrays[name].astype(np.int64)
 
-        self.step((), "keep", "every tensor is wanted", action, 0, name, arrays=(name,))
+        self.add(Step((), "keep", "every tensor is wanted", action, name, arrays=(name,)))
 
     def no_events(self, node: Node) -> IntArray:
         """Events (channels, stages) of a node that has none."""

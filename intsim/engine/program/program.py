@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.engine.exact import layout
-from intsim.engine.threads import threads
 from intsim.graph import IntArray, Node
 
 Array = NDArray[Any]
@@ -46,7 +45,6 @@ class Frame:
     arrays: dict[str, Array]
     buffers: list[layout.Buffer]
     counts: bool = True
-    workers: int = 1
     overflow_check: bool = True  # before registers are stepped through
     events: dict[str, IntArray] = field(default_factory=dict)
     kept: dict[str, IntArray] = field(default_factory=dict)
@@ -62,12 +60,12 @@ class Step:
     kernel: str
     why: str
     action: Callable[[Frame], None]
-    macs: int = 0
-    bytes: int = 0
     label: str = ""  # of a step without nodes: the tensor that it moves
     arrays: tuple[str, ...] = ()  # arrays that it reads
     buffers: tuple[int, ...] = ()  # that it reads or writes
     made: tuple[str, ...] = ()  # arrays that it makes
+    bytes: int = 0  # that it writes
+    macs: int = 0
 
 
 class Memory:
@@ -140,7 +138,7 @@ class Program:
         self.memory = Memory({b: layouts[b].size for b in spans}, spans)
         self.born: list[list[int]] = [[] for _ in steps]
         for buffer, (birth, _) in spans.items():
-            if layout.has_border(layouts[buffer]):
+            if any(layouts[buffer].border):
                 self.born[birth].append(buffer)
         last = {name: i for i, step in enumerate(steps) for name in (*step.arrays, *step.made)}
         self.dropped: list[list[str]] = [[] for _ in steps]
@@ -174,7 +172,7 @@ class Program:
             buffers = [arena[:0]] * len(self.layouts)
             for buffer, begin in self.memory.begin.items():
                 buffers[buffer] = arena[begin : begin + self.layouts[buffer].size]
-            frame = Frame(dict(inputs), buffers, counts, threads(), overflow_check)
+            frame = Frame(dict(inputs), buffers, counts, overflow_check)
             for index, step in enumerate(self.steps):
                 self._step(index, step, frame, progress, profile)
         finally:

@@ -9,12 +9,12 @@ import numpy as np
 
 from intsim.engine.exact import layout
 from intsim.engine.exact.conv import Window, window
-from intsim.engine.program.analysis import checkable_weights, late_terms, narrowest, safe
-from intsim.engine.program.builder import ProgramBuilder
-from intsim.engine.program.program import Frame
+from intsim.engine.program.analysis import checkable_weights, narrowest, safe
+from intsim.engine.program.builder import ProgramBuilder, Source
+from intsim.engine.program.program import Frame, Step
 from intsim.engine.registers.conv import RegisterConv
 from intsim.engine.registers.matmul import register_matmul
-from intsim.engine.registers.overflow_check import ConvCheck, MatmulCheck
+from intsim.engine.registers.overflow_check import ConvCheck, MatmulCheck, limits
 from intsim.engine.registers.vectors import Mode
 from intsim.graph import IntArray, Node
 from intsim.mac.plan import Plan
@@ -29,11 +29,12 @@ POSITIONS = 32
 
 def conv(builder: ProgramBuilder, node: Node) -> bool:
     """A convolution through registers."""
-    plan, op, spatial = _plan(builder, node), OPS[node.op], window(node)
+    x, y = (builder.graph.tensors[n].shape for n in (node.inputs[0], node.output))
+    plan, op, spatial = _plan(builder, node), OPS[node.op], window(node, x, y)
     if plan is None or spatial is None or not isinstance(op, Conv):
         return False
     step = _ConvStep(builder, node, op, plan, spatial)
-    _append(builder, step, () if step.check is None else step.check.buffers)
+    _append(builder, step, () if step.check is None else step.check.source.buffers)
     return True
 
 
@@ -69,7 +70,7 @@ class _Step:
         self.x, self.y = (builder.graph.tensors[n] for n in (node.inputs[0], node.output))
         order, operands = self.target.accumulate.order, plan.operands
         self.rows = op.weight_rows(node, node.arrays["weight"] + operands.w_shift, order)
-        self.late = late_terms(plan, self.rows)
+        self.late = plan.late(self.rows)
         low, high = (held + operands.x_shift for held in builder.analysis.holds[self.x.name])
         if op.pads(node):
             low, high = min(low, operands.pad), max(high, operands.pad)
@@ -109,15 +110,14 @@ class _ConvStep(_Step):
         axes = axes if rank == 2 else tuple(a for b in axes for a in ((0,) if b == 0 else (1, 2)))
         _, channels, *size = op.padded(node, np.zeros((1, *self.x.shape[1:]), np.int64), 0).shape
         self.padded = (channels, *(1, *size)[-2:])
-        *_, height, width = (1, *self.y.shape[2:])
-        self.positions = height * width
+        self.positions = math.prod(spatial.out)
         self.layer = RegisterConv(
-            self.rows, axes, spatial, self.padded, (height, width), self.span, self.stages, plan.preload, self.late
+            self.rows, axes, spatial, self.padded, self.span, self.stages, plan.preload, self.late
         )
         check = builder.placement.checks.get(node.output)
         self.check = None
         if check is not None:
-            self.check = _CheckOnWords(builder, self.x.name, check, (*self.y.shape[:2], height, width))
+            self.check = _CheckOnWords(builder, self.x.name, check, layout.maps(self.y.shape))
         else:
             builder.as_array(self.x.name)
 
@@ -140,18 +140,17 @@ class _CheckOnWords:
     """The overflow check of a convolution whose input is words."""
 
     def __init__(self, builder: ProgramBuilder, name: str, check: ConvCheck, shape: tuple[int, ...]) -> None:
-        self.check, self.view, self.shape = check, builder.as_words(name), shape
-        self.scratch = None if check.conv.direct(self.view) else builder.new_buffer(check.conv.scratch(self.view))
-        self.bound = check.bind(self.view, None if self.scratch is None else self.scratch.layout, shape)
+        self.check, self.channels = check, shape[1]
+        self.source = Source(builder, check.conv, name)
+        self.bound = self.source.bind(shape)
         self.input, self.kind = builder.graph.tensors[name].shape, narrowest(builder.analysis.holds[name])
-        self.buffers = (self.view.buffer, *(() if self.scratch is None else (self.scratch.buffer,)))
-        self.failed = np.zeros(-(-shape[1] // check.pairs), bool)  # in the run before
+        self.failed = np.zeros(-(-self.channels // check.pairs), bool)  # in the run before
         self.runs = 0
 
     def codes(self, frame: Frame) -> np.ndarray:
         """The input as an array."""
-        out = np.empty(self.input, self.kind)
-        layout.unpack(frame.buffers[self.view.buffer], self.view, out)
+        out, view = np.empty(self.input, self.kind), self.source.view
+        layout.unpack(frame.buffers[view.buffer], view, out)
         return out
 
     def run(self, frame: Frame, out: np.ndarray) -> np.ndarray:
@@ -159,16 +158,13 @@ class _CheckOnWords:
         # inputs of one network are much alike: what failed before is checked again now and then
         again, self.runs = self.runs % AGAIN == 0, self.runs + 1
         failed = np.zeros_like(self.failed) if again else self.failed.copy()
-        source = frame.buffers[self.view.buffer]
-        if self.scratch is not None and not failed.all():
-            aside = frame.buffers[self.scratch.buffer]
-            self.check.conv.split(source, self.view, aside, self.scratch.layout)
-            source = aside
-        for probe in (True, False) if again else (False,):
-            if not failed.all():
-                self.check.run(self.bound, source, failed, out.reshape(-1), probe)
+        if not failed.all():
+            words = self.source.words(frame)
+            for probe in (True, False) if again else (False,):
+                if not failed.all():
+                    self.check.run(self.bound, words, failed, out.reshape(-1), probe)
         self.failed = failed
-        return np.repeat(failed, self.check.pairs)[: self.shape[1]]
+        return np.repeat(failed, self.check.pairs)[: self.channels]
 
 
 class _MatmulStep(_Step):
@@ -181,10 +177,10 @@ class _MatmulStep(_Step):
         self.check = self._check(builder) if self.kind is np.uint8 else None
         self.layer = None
         if count >= POSITIONS:
-            point = Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1)
-            size, stages = (self.depth, 1, count), self.stages
+            point = Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1, (1, count), (1, count))
+            size = (self.depth, 1, count)
             self.layer = RegisterConv(
-                self.rows, (0, 1, 2), point, size, (1, count), self.span, stages, plan.preload, self.late
+                self.rows, (0, 1, 2), point, size, self.span, self.stages, plan.preload, self.late
             )
         builder.as_array(self.x.name)
 
@@ -192,18 +188,15 @@ class _MatmulStep(_Step):
         weight = checkable_weights(self.node, self.plan, self.target, axis=0)
         if weight is None or self.plan.sums is None:
             return None
-        nothing = np.zeros(self.channels, np.int64)
-        start, late = (nothing if term is None else term for term in (self.plan.preload, self.late))
-        if np.abs(start + late).max(initial=0) >= 1 << 31:
-            return None
-        return MatmulCheck(weight, self.stages, start, late, self.plan.sums.all_safe, builder.dot)
+        edges = limits(self.stages, self.plan.preload, self.late, self.plan.sums.all_safe)
+        return None if edges is None else MatmulCheck(weight, edges, builder.dot)
 
     def run(self, frame: Frame) -> None:
         """Check, then step."""
         a: Any = frame.arrays[self.x.name].reshape(-1, self.depth).astype(self.kind) + self.shift
         out, failed, events = None, np.ones(self.channels, bool), self.no_events()
         if self.check is not None and frame.overflow_check:
-            out, failed = self.check.run(a, frame.workers)
+            out, failed = self.check.run(a)
         if out is None or failed.any():
             stepped, seen = self._registers(frame, a, failed)
             events[failed] = seen[failed]
@@ -223,6 +216,5 @@ class _MatmulStep(_Step):
 
 def _append(builder: ProgramBuilder, step: _Step, buffers: tuple[int, ...] = ()) -> None:
     node, size = step.node, 4 * math.prod(step.y.shape)
-    read = () if buffers else node.inputs
-    why = "registers may overflow"
-    builder.step((node,), "registers", why, step.run, size, arrays=read, buffers=buffers, made=(node.output,))
+    read, why = () if buffers else node.inputs, "registers may overflow"
+    builder.add(Step((node,), "registers", why, step.run, "", read, buffers, (node.output,), size))

@@ -15,9 +15,9 @@ from intsim.engine.exact.layout import TensorView
 from intsim.engine.exact.microkernels import Tile
 from intsim.engine.program.analysis import byte_shift
 from intsim.engine.program.arrays import formula, has_all_entries
-from intsim.engine.program.builder import ProgramBuilder
+from intsim.engine.program.builder import ProgramBuilder, Source
 from intsim.engine.program.placement import is_resize
-from intsim.engine.program.program import Frame
+from intsim.engine.program.program import Frame, Step
 from intsim.engine.requantize.affine import AffineRequantizer
 from intsim.engine.requantize.table_kernels import table_words
 from intsim.engine.threads import each, shares
@@ -32,8 +32,7 @@ def conv(builder: ProgramBuilder, node: Node) -> bool:
     conv = builder.placement.convs.get(node.output)
     if conv is None:
         return False
-    view = builder.as_words(node.inputs[0])
-    scratch = None if conv.direct(view) else builder.new_buffer(conv.scratch(view))
+    source = Source(builder, conv, node.inputs[0])
     rounding, rule = _alone(builder, node)
     events = builder.no_events(node)
     to, prepared = None, NO_CODES
@@ -41,36 +40,29 @@ def conv(builder: ProgramBuilder, node: Node) -> bool:
         out = rounding.output
         to = builder.views.get(out)
         if to is None:
-            shift = byte_shift(builder.analysis.holds[out])
-            assert shift is not None
-            to = builder.views[out] = builder.new_buffer(builder.plain(out, shift))
+            to = builder.views[out] = builder.new_view(out)
         prepared = spread_codes(rule, conv.channels, to.layout.shift)
     shape = builder.graph.tensors[node.output].shape
-    images, channels, *spatial = shape
-    full = (images, channels, *(1, *spatial)[-2:])
-    bound = conv.bind(view, None if scratch is None else scratch.layout, full if to is None else to, prepared)
+    bound = source.bind(layout.maps(shape) if to is None else to, prepared)
 
     def action(frame: Frame) -> None:
-        source = frame.buffers[view.buffer]
-        if scratch is not None:
-            conv.split(source, view, frame.buffers[scratch.buffer], scratch.layout)
-            source = frame.buffers[scratch.buffer]
+        words = source.words(frame)
         frame.events[node.name] = events.copy()
         sums = NO_SUMS if to is not None else np.empty(math.prod(shape), np.int32)
         for one in bound:
-            one.run(source, NO_WORDS if to is None else frame.buffers[to.buffer], sums, frame.workers)
+            one.run(words, NO_WORDS if to is None else frame.buffers[to.buffer], sums)
         if to is None:
             frame.arrays[node.output] = sums.reshape(shape)
 
-    used = (view.buffer,) if scratch is None else (view.buffer, scratch.buffer)
     why = "no register can overflow" if builder.arithmetic(node).stages else "exact sums"
-    kernel = f"words {builder.dot.name}" + (", phases" if conv.strided else ", own border" if scratch else "")
+    kernel = f"words {builder.dot.name}" + (", phases" if conv.strided else ", own border" if source.scratch else "")
     if rounding is not None and to is not None:
-        builder.step((node, rounding), kernel, why, action, 4 * to.layout.size, buffers=(*used, to.buffer))
+        builder.add(Step((node, rounding), kernel, why, action, buffers=(*source.buffers, to.buffer)))
         builder.written.add(rounding.output)
         builder.fused.add(rounding.output)
     else:
-        builder.step((node,), kernel, why, action, 4 * math.prod(shape), buffers=used, made=(node.output,))
+        size = 4 * math.prod(shape)
+        builder.add(Step((node,), kernel, why, action, buffers=source.buffers, made=(node.output,), bytes=size))
     return True
 
 
@@ -79,15 +71,11 @@ def _alone(builder: ProgramBuilder, node: Node) -> tuple[Node | None, Any]:
     readers = builder.readers[node.output]
     if builder.keep or node.output in builder.graph.outputs or len(readers) != 1:
         return None, None
-    reader = readers[0]
-    if (
-        reader.op != "requantize"
-        or len(reader.inputs) != 1
-        or byte_shift(builder.analysis.holds[reader.output]) is None
-    ):
+    reader, shape = readers[0], builder.graph.tensors[node.output].shape
+    if reader.op != "requantize" or len(reader.inputs) != 1 or builder.graph.tensors[reader.output].shape != shape:
         return None, None
-    shape, cells = builder.graph.tensors[node.output].shape, reader.attributes["cells"]
-    if builder.graph.tensors[reader.output].shape != shape or not by_channel(cells, len(shape)):
+    by_cell = by_channel(reader.attributes["cells"], len(shape))
+    if not by_cell or byte_shift(builder.analysis.holds[reader.output]) is None:
         return None, None
     rule = formula(builder, reader)
     return (reader, rule) if isinstance(rule, AffineRequantizer) and fits(rule) else (None, None)
@@ -112,29 +100,20 @@ def requantize(builder: ProgramBuilder, node: Node) -> bool:
     if sum(int(np.abs(w).max()) for w in weights) >= 1 << 44:  # bytes, products and sums stay below 2^53
         return False
     second = weights[1] if len(weights) > 1 else np.zeros(channels)
-    table = np.zeros((5, 4 * to.own().groups))
+    table = np.zeros((5, 4 * to.groups))
     for row, values in zip(table, (weights[0], second, constant, rule.scale, rule.offset), strict=True):
         row[:channels] = values
     limits = np.array([rule.low, rule.high, to.layout.shift], np.int32)
     lay, tile = to.layout, Tile(builder.dot.lanes, builder.dot.parts)
-    size = (lay.images, to.own().groups, lay.height, lay.width)
+    size = (lay.images, to.groups, lay.height, lay.width)
 
     def action(frame: Frame) -> None:
-        x, y = sources[0], sources[-1]
-        add_words(
-            (frame.buffers[x.buffer], *layout.walk(x)),
-            (frame.buffers[y.buffer], *layout.walk(y)),
-            size,
-            table,
-            limits,
-            rule.kind,
-            (frame.buffers[to.buffer], *layout.walk(to)),
-            tile,
-        )
+        x, y, out = ((frame.buffers[v.buffer], *layout.walk(v)) for v in (sources[0], sources[-1], to))
+        add_words(x, y, size, table, limits, rule.kind, out, tile)
 
     used = (*(p.buffer for p in sources), to.buffer)
     why = "proven for every accumulator that can arrive"
-    builder.step((node,), "formula on words", why, action, 4 * lay.size, buffers=used)
+    builder.add(Step((node,), "formula on words", why, action, buffers=used))
     builder.written.add(node.output)
     return True
 
@@ -154,9 +133,7 @@ def resize(builder: ProgramBuilder, node: Node) -> bool:
     def action(frame: Frame) -> None:
         layout.resize(frame.buffers[source.buffer], source, rows, columns, frame.buffers[out.buffer], out)
 
-    builder.step(
-        (node,), "words", "positions of words", action, 4 * out.layout.size, buffers=(source.buffer, out.buffer)
-    )
+    builder.add(Step((node,), "words", "positions of words", action, buffers=(source.buffer, out.buffer)))
     builder.written.add(node.output)
     return True
 
@@ -175,7 +152,7 @@ def concat(builder: ProgramBuilder, node: Node) -> bool:
         else:
             if view is None or view.layout.shift != out.layout.shift:
                 builder.as_array(name)
-                view = builder.new_buffer(builder.plain(name, out.layout.shift))
+                view = builder.new_view(name, out.layout.shift)
                 written = name in builder.written
                 builder.pack(name, view)
                 if not written:
@@ -191,7 +168,7 @@ def concat(builder: ProgramBuilder, node: Node) -> bool:
 
     used = (*(p.buffer for p, _ in moved), out.buffer)
     why = "operands are copied into the result" if moved else "operands lie in the result"
-    builder.step((node,), "words", why, action, 4 * out.layout.size, buffers=used)
+    builder.add(Step((node,), "words", why, action, buffers=used))
     builder.written.add(node.output)
     return True
 
@@ -205,16 +182,14 @@ def table(builder: ProgramBuilder, node: Node) -> bool:
         return False
     source = builder.as_words(node.inputs[0])
     tables = _byte_tables(node, source.layout.shift, to.layout.shift, shape[1])
-    size = to.own().groups, to.layout.height, to.layout.width
+    size = to.groups, to.layout.height, to.layout.width
     planes, grain = to.layout.images * size[0], max(1, GRAIN // max(1, size[1] * size[2]))
 
     def action(frame: Frame) -> None:
-        x = frame.buffers[source.buffer], *layout.walk(source)
-        y = frame.buffers[to.buffer], *layout.walk(to)
+        x, y = ((frame.buffers[v.buffer], *layout.walk(v)) for v in (source, to))
         each(lambda part: table_words(x, y, size, tables, *part), shares(planes, grain))
 
-    used = source.buffer, to.buffer
-    builder.step((node,), "table on words", "bytes to bytes", action, 4 * to.layout.size, buffers=used)
+    builder.add(Step((node,), "table on words", "bytes to bytes", action, buffers=(source.buffer, to.buffer)))
     builder.written.add(node.output)
     return True
 

@@ -55,7 +55,6 @@ class RegisterConv:
         axes: the order of arrival as a permutation of (channel, row, column) of the kernel.
         window: its spatial part; groups read their own channels. Of a transposed one the input is stuffed already.
         padded: (channels, height, width) of the padded input.
-        out: output height and width.
         span: least and largest activation at the multiplier.
         stages, start, late: as `register_plan` takes them.
     """
@@ -66,7 +65,6 @@ class RegisterConv:
         axes: tuple[int, ...],
         window: Window,
         padded: tuple[int, int, int],
-        out: tuple[int, int],
         span: tuple[int, int],
         stages: Sequence[Stage],
         start: IntArray | None,
@@ -75,7 +73,7 @@ class RegisterConv:
         """Know from where each product reads."""
         (down, right), (kh, kw) = window.strides, window.kernel
         self.planes = p = Planes(padded[0], window.strides, -(-padded[1] // down), -(-padded[2] // right))
-        self.out, self.channels, self.pitch = out, rows.shape[0], p.columns
+        self.out, self.channels, self.pitch = window.out, rows.shape[0], p.columns
         plane, inside = p.rows * p.columns, padded[0] // window.groups
         i, j = (np.arange(k) * d for k, d in zip((kh, kw), window.dilations, strict=True))
         at = ((i % down) * right)[:, None] * plane + (i // down)[:, None] * p.columns

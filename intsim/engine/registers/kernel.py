@@ -16,17 +16,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from intsim.engine.registers.vectors import Limits, Mode, Sums, Telemetry, Vectors, product, variable
+from intsim.engine.registers.vectors import Additions, Limits, Mode, Sums, Telemetry, product
 from intsim.jit.compile import compiled
 from intsim.jit.constants import Constants
+from intsim.jit.emit import Array, Vectors, element, emitted, number, variable
 
-I64 = ir.IntType(64)
 LIMITS = len(Limits._fields)
 
 
@@ -117,36 +114,17 @@ class _Sizes(NamedTuple):
     channels: int
 
 
-@intrinsic
-def _tile(typing, data, layer, scratch, seen, at, sizes, flags, shape):  # type: ignore[no-untyped-def]
+@emitted
+def _tile(b, data, layer, scratch, seen, at, sizes, flags, shape):  # type: ignore[no-untyped-def]
     """The accumulators of a tile into `scratch.line`, and what is seen of its registers."""
-    return _emitted(False, data, layer, scratch, seen, at, sizes, flags, shape)
+    _Tile(b, shape.mode, data, layer, scratch, seen, at, sizes, flags, shape).emit()
 
 
-@intrinsic
-def _settled_tile(typing, data, layer, scratch, seen, at, sizes, flags, shape):  # type: ignore[no-untyped-def]
+@emitted
+def _settled_tile(b, data, layer, scratch, seen, at, sizes, flags, shape):  # type: ignore[no-untyped-def]
     """The same where events are of no interest any more; no code but for mode "touched" without a chain."""
-    return _emitted(True, data, layer, scratch, seen, at, sizes, flags, shape)
-
-
-def _emitted(settled: bool, *kinds: Any) -> Any:
-    data, layer, scratch, seen, *_, form = kinds
-    shape, mode = form.value, "plain" if settled else form.value.mode
-
-    def codegen(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-        if settled and (shape.mode != "touched" or shape.tail == "chain"):
-            return context.get_dummy_value()
-        arrays = {"data": (data, given[0]), "seen": (seen, given[3])}
-        for group, values in ((layer, given[1]), (scratch, given[2])):
-            members = zip(group.types, cgutils.unpack_tuple(builder, values), strict=True)
-            arrays |= zip(group.fields, members, strict=True)
-        pointers = {name: context.make_array(kind)(context, builder, a).data for name, (kind, a) in arrays.items()}
-        at, sizes, flags = (cgutils.unpack_tuple(builder, values) for values in given[4:7])
-        dtypes = data.dtype, arrays["line"][0].dtype
-        _Tile(builder, shape, mode, dtypes, pointers, _At(*at), _Sizes(*sizes), Flags(*flags)).emit()
-        return context.get_dummy_value()
-
-    return types.void(*kinds), codegen
+    if shape.mode == "touched" and shape.tail != "chain":
+        _Tile(b, "plain", data, layer, scratch, seen, at, sizes, flags, shape).emit()
 
 
 class _Tile:
@@ -155,35 +133,39 @@ class _Tile:
     def __init__(
         self,
         builder: Any,
-        shape: Shape,
         mode: str,
-        dtypes: tuple[Any, Any],
-        pointers: dict[str, Any],
+        data: Array,
+        layer: Layer,
+        scratch: Scratch,
+        seen: Array,
         at: _At,
         sizes: _Sizes,
         flags: Flags,
+        shape: Shape,
     ) -> None:
-        data, line = dtypes
-        self.builder, self.mode, self.bits, self.signed = builder, mode, data.bitwidth, data.signed
-        self.pointers, self.at, self.sizes, self.flags = pointers, at, sizes, flags
+        line: Any = scratch.line
+        self.builder, self.mode, self.bits, self.signed = builder, mode, data.dtype.bitwidth, data.dtype.signed
+        arrays = {"data": data, "seen": seen, **layer._asdict(), **scratch._asdict()}
+        self.pointers = {name: array.data for name, array in arrays.items()}
+        self.at, self.sizes, self.flags = at, sizes, flags
         self.rows, self.vectors, self.lanes, self.unroll = shape.channels, shape.vectors, shape.lanes, shape.unroll
         self.kind, self.tail, self.narrow, self.whole = shape.kind, shape.tail, shape.narrow, shape.whole
-        self.line, self.wide = Vectors(builder, line.bitwidth, shape.lanes), Vectors(builder, 64, shape.lanes)
-        self.v = Vectors(builder, shape.bits, shape.lanes)
-        self.out = Vectors(builder, shape.out_bits, shape.lanes)
-        self.counts = Vectors(builder, 64 if mode == "extremes" else 32, shape.lanes)
+        self.line, self.wide = Vectors(builder, line.dtype.bitwidth, shape.lanes), Additions(builder, 64, shape.lanes)
+        self.v = Additions(builder, shape.bits, shape.lanes)
+        self.out = Additions(builder, shape.out_bits, shape.lanes)
+        self.counts = Additions(builder, 64 if mode == "extremes" else 32, shape.lanes)
         self.block = [(o, p) for o in range(self.rows) for p in range(self.vectors)]
 
     def emit(self) -> None:
-        c = self.limits_of(self.v, self.number(0))
-        half = self.number(Limits._fields.index("half"))
+        c = self.limits_of(self.v, number(0))
+        half = number(Limits._fields.index("half"))
         begin = self.v.splat(self.v.of(self.scalar("limits", half))) if self.kind == "wrap" else self.v.zero
         self.begin = [begin] * len(self.block)
         self.first = [Telemetry(self.v, self.kind, self.mode, c) for _ in self.block]
-        start = self.preloaded(self.v) if self.tail == "none" else self.begin
+        start = self.by_channel(self.v, "first") if self.tail == "none" else self.begin
         self.held = [variable(self.builder, s) for s in start]
         if self.tail == "none":
-            with cgutils.for_range(self.builder, self.scalar("lives", self.number(1))) as loop:
+            with cgutils.for_range(self.builder, self.scalar("lives", number(1))) as loop:
                 self.additions(loop.index, c)
             values = [self.out.of(self.v.value(self.kind, self.builder.load(h), c, True)) for h in self.held]
             last = self.first
@@ -198,16 +180,16 @@ class _Tile:
         """The next `unroll` products into the first registers."""
         b, v = self.builder, self.v
         for u in range(self.unroll):
-            k = b.add(b.mul(index, self.number(self.unroll)), self.number(u))
+            k = b.add(b.mul(index, number(self.unroll)), number(u))
             at = b.add(self.at.data, self.scalar("offsets", k))
             data = Vectors(b, self.bits, self.lanes)
             x = [
-                v.of(data.load(self.pointers["data"], b.add(at, self.number(p * self.lanes))), self.signed)
+                v.of(data.load(self.pointers["data"], b.add(at, number(p * self.lanes))), self.signed)
                 for p in range(self.vectors)
             ]
-            row = b.add(self.at.weights, b.mul(k, self.number(self.rows)))
+            row = b.add(self.at.weights, b.mul(k, number(self.rows)))
             for o in range(self.rows):
-                w = self.weight(b.add(row, self.number(o)))
+                w = self.weight(b.add(row, number(o)))
                 for p in range(self.vectors):
                     i = o * self.vectors + p
                     register, told, total = v.add(self.kind, b.load(self.held[i]), product(v, x[p], w, self.narrow), c)
@@ -224,21 +206,21 @@ class _Tile:
     def before_groups(self) -> None:
         b, n = self.builder, len(self.block)
         if self.tail != "chain":
-            self.later_limits = self.limits_of(self.out, self.number(1))
+            self.later_limits = self.limits_of(self.out, number(1))
             kind = "exact" if self.tail == "sum" else "fits"
             self.second_seen = [Telemetry(self.out, kind, self.mode, self.later_limits) for _ in self.block]
             if self.tail == "sum":
-                self.sums = [Sums(self.out, s) for s in self.preloaded(self.out)]
+                self.sums = [Sums(self.out, s) for s in self.by_channel(self.out, "first")]
             else:
-                self.second = [variable(b, s) for s in self.preloaded(self.out)]
+                self.second = [variable(b, s) for s in self.by_channel(self.out, "first")]
             return
         # memory: what is handed on; then of each register its value, and its telemetry
-        self.each = 1 + (3 if self.mode == "extremes" else 1)
-        with cgutils.for_range(b, b.mul(self.sizes.later, self.number(n * self.each))) as loop:
-            self.out.store(self.out.zero, self.pointers["memory"], self.cell(b.add(loop.index, self.number(n))))
-        last = b.sub(self.sizes.later, self.number(1))
-        for i, s in enumerate(self.preloaded(self.out)):
-            self.out.store(s, self.pointers["memory"], self.memory(last, 0, i))
+        self.each = 4 if self.mode == "extremes" else 2
+        with cgutils.for_range(b, b.mul(self.sizes.later, number(n * self.each))) as loop:
+            self.keep(self.out.zero, b.add(loop.index, number(n)))
+        last = b.sub(self.sizes.later, number(1))
+        for i, s in enumerate(self.by_channel(self.out, "first")):
+            self.keep(s, self.cell(last, 0, i))
 
     def group(self, index: Any, c: Limits) -> None:
         """Products of a group, and handing on."""
@@ -248,8 +230,8 @@ class _Tile:
         if self.whole:
             self.additions(index, c)
         else:
-            begin, end = self.scalar("lives", index), self.scalar("lives", b.add(index, self.number(1)))
-            with cgutils.for_range_slice(b, begin, end, self.number(1)) as (inner, _):
+            begin, end = self.scalar("lives", index), self.scalar("lives", b.add(index, number(1)))
+            with cgutils.for_range_slice(b, begin, end, number(1)) as (inner, _):
                 self.additions(inner, c)
         values = [self.v.value(self.kind, b.load(h), c, not self.whole) for h in self.held]
         if self.tail == "sum":
@@ -259,11 +241,10 @@ class _Tile:
         values = [self.out.of(value) for value in values]
         if self.tail == "chain":
             for i, value in enumerate(values):
-                self.out.store(value, self.pointers["memory"], self.cell(self.number(i)))
+                self.keep(value, number(i))
             with cgutils.for_range(b, self.scalar("ends", index)) as loop:
-                self.hand_on(
-                    loop.index, b.icmp_signed("<", b.add(loop.index, self.number(1)), self.scalar("ends", index))
-                )
+                ended = b.icmp_signed("<", b.add(loop.index, number(1)), self.scalar("ends", index))
+                self.hand_on(loop.index, ended)
             return
         for held, value, telemetry in zip(self.second, values, self.second_seen, strict=True):
             register, told, total = self.out.add(telemetry.kind, b.load(held), value, self.later_limits)
@@ -272,58 +253,50 @@ class _Tile:
 
     def hand_on(self, index: Any, ended: Any) -> None:
         """Into the register `index` after the first; where it ended, its value is the next to hand on."""
-        b, out, memory = self.builder, self.out, self.pointers["memory"]
-        c = self.limits_of(out, b.add(index, self.number(1)))
-        with cgutils.for_range(b, self.number(len(self.block))) as loop:
+        b, out = self.builder, self.out
+        c = self.limits_of(out, b.add(index, number(1)))
+        with cgutils.for_range(b, number(len(self.block))) as loop:
             i = loop.index
-            kind = "any" if out.bits == 64 else "fits"
-            telemetry = Telemetry(out, kind, "extremes" if self.mode == "extremes" else "counted", c)
-            for t, stored in enumerate(telemetry.parts):
-                b.store(out.load(memory, self.memory(index, 1 + t, i)), stored)
-            register, told, total = out.add(
-                kind, out.load(memory, self.memory(index, 0, i)), out.load(memory, self.cell(i)), c
-            )
+            telemetry = self.recalled("any" if out.bits == 64 else "fits", c, index, i)
+            before, term = self.kept(self.cell(index, 0, i)), self.kept(i)
+            register, told, total = out.add(telemetry.kind, before, term, c)
             telemetry.note(told, total)
             for t, stored in enumerate(telemetry.parts):
-                out.store(b.load(stored), memory, self.memory(index, 1 + t, i))
-            out.store(b.select(ended, out.zero, register), memory, self.memory(index, 0, i))
-            out.store(register, memory, self.cell(i))
+                self.keep(b.load(stored), self.cell(index, 1 + t, i))
+            self.keep(b.select(ended, out.zero, register), self.cell(index, 0, i))
+            self.keep(register, i)
+
+    def recalled(self, kind: str, c: Limits, register: Any, i: Any) -> Telemetry:
+        """The telemetry of a register after the first, out of memory."""
+        telemetry = Telemetry(self.out, kind, "extremes" if self.mode == "extremes" else "counted", c)
+        for t, stored in enumerate(telemetry.parts):
+            self.builder.store(self.kept(self.cell(register, 1 + t, i)), stored)
+        return telemetry
 
     def after_groups(self) -> tuple[list[Any], list[Any]]:
-        b, out = self.builder, self.out
-        self.write([telemetry.values() for telemetry in self.first], self.number(0))
+        b, every = self.builder, range(len(self.block))
+        self.write([telemetry.values() for telemetry in self.first], number(0))
         if self.tail == "sum":
             return [total.value() for total in self.sums], self.second_seen
         if self.tail != "chain":
             return [b.load(held) for held in self.second], self.second_seen
-        last = b.sub(self.sizes.later, self.number(1))
+        last, c = b.sub(self.sizes.later, number(1)), self.limits_of(self.out, self.sizes.later)
         with cgutils.for_range(b, last) as loop:
-            seen = [
-                [out.load(self.pointers["memory"], self.memory(loop.index, 1 + t, i)) for t in range(self.each - 1)]
-                for i in range(len(self.block))
-            ]
-            self.write(seen, b.add(loop.index, self.number(1)))
-        c = self.limits_of(out, self.sizes.later)
-        telemetries = []
-        for i in range(len(self.block)):
-            telemetry = Telemetry(out, "any", "extremes" if self.mode == "extremes" else "counted", c)
-            for t, stored in enumerate(telemetry.parts):
-                b.store(out.load(self.pointers["memory"], self.memory(last, 1 + t, i)), stored)
-            telemetries.append(telemetry)
-        return [out.load(self.pointers["memory"], self.memory(last, 0, i)) for i in range(len(self.block))], telemetries
+            seen = [self.recalled("any", c, loop.index, i).values() for i in every]
+            self.write(seen, b.add(loop.index, number(1)))
+        return [self.kept(self.cell(last, 0, i)) for i in every], [self.recalled("any", c, last, i) for i in every]
 
     def finish(self, values: list[Any], telemetries: list[Any]) -> None:
         """The late term, then everything is written."""
         b, out = self.builder, self.out
-        row = b.add(self.sizes.later, self.number(1))
+        row = b.add(self.sizes.later, number(1))
         c = self.limits_of(out, row)
         terms, whole = self.by_channel(out, "late"), []
-        line = self.line
         for i, (value, term, telemetry) in enumerate(zip(values, terms, telemetries, strict=True)):
             kept, told, total = out.add("any", value, term, c)
             event = b.and_(out.event("any", told, c), Vectors(b, 1, self.lanes).splat(self.flags.late))
-            result = line.of(b.select(self.flags.late, kept, value))
-            line.store(result, self.pointers["line"], self.number(i * self.lanes))
+            result = self.line.of(b.select(self.flags.late, kept, value))
+            self.line.store(result, self.pointers["line"], number(i * self.lanes))
             if self.mode == "plain":
                 continue
             before = telemetry.values()
@@ -343,8 +316,8 @@ class _Tile:
         with b.if_else(self.flags.events_by_position) as (by_position, by_channel):
             with by_position:
                 for i, (o, p) in enumerate(self.block):
-                    there = b.icmp_signed("<", b.add(self.at.channel, self.number(o)), self.sizes.channels)
-                    here = b.add(self.at.position, self.number(p * self.lanes))
+                    there = b.icmp_signed("<", b.add(self.at.channel, number(o)), self.sizes.channels)
+                    here = b.add(self.at.position, number(p * self.lanes))
                     mask = Vectors(b, 1, self.lanes).splat(there)
                     for t, vector in enumerate(seen[i]):
                         index = b.add(self.row(t, register), here)
@@ -357,28 +330,25 @@ class _Tile:
                     for t in range(len(seen[0])):
                         here = [v[t] for v in seen[o * self.vectors : (o + 1) * self.vectors]]
                         value = v.zero
-                        for vector, mask in zip(here, valid, strict=True):
-                            value = v.joined(t, value, b.select(mask, vector, v.zero))
-                        index = b.add(b.add(self.row(t, register), self.at.channel), self.number(o))
+                        for vector, inside in zip(here, valid, strict=True):
+                            value = v.joined(t, value, b.select(inside, vector, v.zero))
+                        index = b.add(b.add(self.row(t, register), self.at.channel), number(o))
                         pointer = b.gep(self.pointers["seen"], [index])
-                        one = Vectors(b, 64, 1)
-                        both = one.joined(t, one.splat(b.load(pointer)), one.splat(v.reduced(t, value)))
-                        b.store(b.extract_element(both, ir.Constant(ir.IntType(32), 0)), pointer)
+                        one = Additions(b, 64, 1)
+                        both = one.joined(t, one.splat(b.load(pointer)), one.splat(v.total(t, value)))
+                        b.store(b.extract_element(both, number(0)), pointer)
 
     def row(self, telemetry: int, register: Any) -> Any:
         """Where in `Events.seen` the telemetry of a register begins."""
         b = self.builder
-        row = b.add(b.mul(b.add(self.sizes.later, self.number(1)), self.number(telemetry)), register)
+        row = b.add(b.mul(b.add(self.sizes.later, number(1)), number(telemetry)), register)
         return b.mul(row, self.sizes.columns)
 
     def valid(self) -> list[Any]:
         """Of each vector of positions, which are in the grid."""
         flags = Vectors(self.builder, 8, self.lanes)
-        starts = [self.builder.add(self.at.position, self.number(p * self.lanes)) for p in range(self.vectors)]
+        starts = [self.builder.add(self.at.position, number(p * self.lanes)) for p in range(self.vectors)]
         return [self.builder.icmp_signed("!=", flags.load(self.pointers["valid"], s), flags.zero) for s in starts]
-
-    def preloaded(self, v: Vectors) -> list[Any]:
-        return self.by_channel(v, "first")
 
     def by_channel(self, v: Vectors, name: str) -> list[Any]:
         """`first` or `late` of each vector of the block: of its channel, or of its positions."""
@@ -387,52 +357,41 @@ class _Tile:
         with b.if_else(getattr(self.flags, f"{name}_by_position")) as (positions, channels):
             with positions:
                 for term, (_, p) in zip(terms, self.block, strict=True):
-                    at = b.add(self.at.position, self.number(p * self.lanes))
+                    at = b.add(self.at.position, number(p * self.lanes))
                     b.store(v.of(whole.load(self.pointers[name], at)), term)
             with channels:
                 for term, (o, _) in zip(terms, self.block, strict=True):
-                    at = b.add(self.at.channel, self.number(o))
+                    at = b.add(self.at.channel, number(o))
                     b.store(v.splat(v.of(self.scalar(name, at))), term)
         return [b.load(term) for term in terms]
 
     def limits_of(self, v: Vectors, row: Any) -> Limits:
         """Of a register; the last row is the last register's, without what is known of its sums."""
         b = self.builder
-        begin = b.mul(row, self.number(LIMITS))
-        return Limits(*(v.splat(v.of(self.scalar("limits", b.add(begin, self.number(i))))) for i in range(LIMITS)))
+        begin = b.mul(row, number(LIMITS))
+        return Limits(*(v.splat(v.of(self.scalar("limits", b.add(begin, number(i))))) for i in range(LIMITS)))
 
-    def cell(self, index: Any) -> Any:
-        return self.builder.mul(index, self.number(self.lanes))
-
-    def memory(self, register: Any, part: int, i: Any) -> Any:
-        """Where a vector of a register after the first is: its value, its count and extremes."""
+    def cell(self, register: Any, part: int, i: Any) -> Any:
+        """Which vector of the memory is of a register after the first: its value, its count and extremes."""
         b, n = self.builder, len(self.block)
-        i = self.number(i) if isinstance(i, int) else i
-        row = b.add(b.mul(register, self.number(self.each)), self.number(part))
-        return self.cell(b.add(b.add(b.mul(row, self.number(n)), self.number(n)), i))
+        row = b.add(b.mul(register, number(self.each)), number(part))
+        return b.add(b.add(b.mul(row, number(n)), number(n)), number(i) if isinstance(i, int) else i)
+
+    def kept(self, cell: Any) -> Any:
+        return self.out.load(self.pointers["memory"], self.builder.mul(cell, number(self.lanes)))
+
+    def keep(self, value: Any, cell: Any) -> None:
+        self.out.store(value, self.pointers["memory"], self.builder.mul(cell, number(self.lanes)))
 
     def scalar(self, name: str, index: Any) -> Any:
-        return self.builder.load(self.builder.gep(self.pointers[name], [index]))
-
-    def number(self, value: int) -> Any:
-        return ir.Constant(I64, value)
+        return element(self.builder, self.pointers[name], index)
 
 
-@intrinsic
-def _copy(typing, to, start, line, begin, count):  # type: ignore[no-untyped-def]
+@emitted
+def _copy(b, to, start, line, begin, count):  # type: ignore[no-untyped-def]
     """to[start : start + count] = line[begin : begin + count], of flat arrays of one type."""
-    signature = types.void(to, start, line, begin, count)
-
-    def codegen(context, builder, signature, given):  # type: ignore[no-untyped-def]
-        target, source = (
-            builder.gep(context.make_array(kind)(context, builder, array).data, [index])
-            for kind, array, index in ((to, given[0], given[1]), (line, given[2], given[3]))
-        )
-        size = builder.mul(given[4], ir.Constant(I64, to.dtype.bitwidth // 8))
-        cgutils.raw_memcpy(builder, target, source, size, 1)
-        return context.get_dummy_value()
-
-    return signature, codegen
+    target, source = (b.gep(array.data, [index]) for array, index in ((to, start), (line, begin)))
+    cgutils.raw_memcpy(b, target, source, b.mul(count, number(to.dtype.bitwidth // 8)), 1)
 
 
 @compiled

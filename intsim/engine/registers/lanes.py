@@ -92,45 +92,16 @@ class Register:
 
 @dataclass(frozen=True)
 class Lanes:
-    """What `kernel.accumulate` is compiled for, and the limits of its registers."""
+    """What `kernel.accumulate` is compiled for, and its registers."""
 
-    kind: str  # of the first register, see `vectors`
-    bits: int  # its lane: 16, 32 or 64
-    tail: str  # the registers after it, see `kernel`
-    out_bits: int  # lane of the last register: 32 or 64
-    narrow: bool  # operands fit half the lane
+    shape: Shape  # blocks of several channels
     shift: int  # of kind "narrow": the lane's bits less the register's
-    unroll: int  # products at once
-    whole: bool  # each group is so many
     registers: tuple[Register, ...]
     groups: Groups
-    mode: Mode
-
-    def shape(self, single: bool) -> Shape:
-        """What the kernel's code is made for; `single`: blocks of one channel."""
-        machine = untried()
-        channels, vectors = (1, 4) if single else (4, 2) if machine.registers >= 32 else (2, 2)
-        return Shape(
-            lanes=32 * machine.lanes // self.bits,
-            channels=channels,
-            vectors=vectors,
-            unroll=self.unroll,
-            bits=self.bits,
-            out_bits=self.out_bits,
-            kind=self.kind,
-            tail=self.tail,
-            mode=self.mode,
-            narrow=self.narrow,
-            whole=self.whole,
-        )
 
 
 def choose_lanes(
-    stages: tuple[Stage, ...],
-    weights: NDArray[Any],
-    span: tuple[int, int],
-    preloaded: int,
-    mode: Mode,
+    stages: tuple[Stage, ...], weights: NDArray[Any], span: tuple[int, int], preloaded: int, mode: Mode
 ) -> Lanes:
     """The quickest way that is exact.
 
@@ -168,16 +139,17 @@ def choose_lanes(
         unroll, whole = 1, False
     narrow = bits >= 32 and operands < 1 << (bits // 2 - 1)
     shift = 16 - first.bits if kind == "narrow" else 0
-    return Lanes(kind, bits, tail, out_bits, narrow, shift, unroll, whole, tuple(registers), order, mode)
+    machine = untried()
+    count, channels = 32 * machine.lanes // bits, 4 if machine.registers >= 32 else 2
+    shape = Shape(count, channels, 2, unroll, bits, out_bits, kind, tail, mode, narrow, whole)
+    return Lanes(shape, shift, tuple(registers), order)
 
 
 def holds(lanes: Lanes, stages: Sequence[Stage], late: int) -> bool:
     """Whether terms up to this magnitude can be added to the last register in its lane."""
-    last = lanes.registers[-1]
-    inside = stages[-1].bits <= lanes.out_bits or (
-        last.bound is not None and last.bound + late < 1 << (lanes.out_bits - 1)
-    )
-    return inside and late < 1 << (lanes.out_bits - 1)
+    bound, end = lanes.registers[-1].bound, 1 << (lanes.shape.out_bits - 1)
+    inside = stages[-1].bits <= lanes.shape.out_bits or (bound is not None and bound + late < end)
+    return inside and late < end
 
 
 def _registers(
@@ -245,8 +217,8 @@ def limits(lanes: Lanes, stages: Sequence[Stage]) -> NDArray[np.int64]:
     """(registers + 1, `Limits`); the last row is the last stage's, whatever is known of its sums."""
     rows = [_limits(stages[r.stage], r.bound) for r in lanes.registers]
     rows[0] = rows[0]._replace(shift=lanes.shift)
-    far = (1 << (lanes.out_bits - 1)) - 1
-    last = _limits(stages[-1], None if stages[-1].bits <= lanes.out_bits else far)
+    far = (1 << (lanes.shape.out_bits - 1)) - 1
+    last = _limits(stages[-1], None if stages[-1].bits <= lanes.shape.out_bits else far)
     return np.array([*rows, last], np.int64)
 
 

@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.arithmetic.accumulate import Stage
-from intsim.engine.exact.conv import NO_CODES, Bound, Window, WordConv
+from intsim.engine.exact.conv import Bound, Part, Window, WordConv
 from intsim.engine.exact.isa import Dot
 from intsim.engine.exact.kernels import convolve_checked
-from intsim.engine.exact.layout import Buffer, Layout, TensorView
+from intsim.engine.exact.layout import Buffer
 from intsim.engine.exact.matmul import WordMatmul
-from intsim.engine.threads import each, shares, threads
 from intsim.graph import IntArray
 
 PROBE, SHARE = 1024, 8
@@ -28,35 +27,42 @@ NEVER = -(1 << 31), (1 << 31) - 1
 Flags = NDArray[np.bool_]
 
 
-def limits(stages: Sequence[Stage], start: IntArray, late: IntArray, proven: Flags) -> NDArray[np.int32]:
+def limits(
+    stages: Sequence[Stage], start: IntArray | None, late: IntArray | None, proven: Flags
+) -> NDArray[np.int32] | None:
     """(3, O): the least negative part and the greatest positive part that no register minds, and start + late.
 
-    Where the constants alone don't fit, no part does. Channels that are `proven` have none.
+    Where the constants alone don't fit, no part does. None where they don't fit 32 bits.
+
+    Args:
+        stages: the registers.
+        start, late: (O,) preloaded into the last register, and added to it at the end; or None.
+        proven: (O,) channels that can't overflow at all, whose parts aren't bounded.
     """
+    start, late = (np.zeros(len(proven), np.int64) if term is None else term for term in (start, late))
+    if np.abs(start + late).max(initial=0) >= 1 << 31:
+        return None
     least, most = max(s.min for s in stages), min(s.max for s in stages)
     last = stages[-1]
     low = np.maximum(least, last.min - start - np.minimum(late, 0))
     high = np.minimum(most, last.max - start - np.maximum(late, 0))
     low, high = np.where(proven, NEVER[0], low), np.where(proven, NEVER[1], high)
-    total = ((start + late + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
-    return np.stack([np.clip(low, *NEVER), np.clip(high, *NEVER), total]).astype(np.int32)
+    return np.stack([np.clip(low, *NEVER), np.clip(high, *NEVER), start + late]).astype(np.int32)
 
 
 class MatmulCheck:
     """As `ConvCheck`, of a product with a constant matrix (K, N) as the multiplier sees it, within int8."""
 
-    def __init__(
-        self, weight: IntArray, stages: Sequence[Stage], start: IntArray, late: IntArray, proven: Flags, dot: Dot
-    ) -> None:
+    def __init__(self, weight: IntArray, limits: NDArray[np.int32], dot: Dot) -> None:
         """Lay out the weights above and below 0."""
         both = np.concatenate([np.maximum(weight, 0), np.minimum(weight, 0)], axis=1)
         self.columns = weight.shape[1]
         self.product = WordMatmul(both, np.zeros(2 * self.columns, np.int64), dot)
-        self.limits = limits(stages, start, late, proven)
+        self.limits = limits
 
-    def run(self, codes: NDArray[np.uint8], workers: int) -> tuple[NDArray[np.int32], Flags]:
+    def run(self, codes: NDArray[np.uint8]) -> tuple[NDArray[np.int32], Flags]:
         """Accumulators (M, N) of bytes (M, K), and the columns (N,) whose parts leave their limits."""
-        both = self.product.run(codes, 0, workers)
+        both = self.product.run(codes, 0)
         positive, negative = both[:, : self.columns], both[:, self.columns :]
         failed = (negative.min(axis=0) < self.limits[0]) | (positive.max(axis=0) > self.limits[1])
         return positive + negative + self.limits[2], failed
@@ -67,32 +73,16 @@ class ConvCheck:
 
     Args:
         weight: (O, C / groups, kh, kw) as the multiplier sees them, within int8.
-        stages: the registers.
-        start, late: (O,) preloaded into the last register, and added to it at the end.
-        proven: (O,) channels that can't overflow at all, whose parts aren't bounded.
-        window, size, out, pad, dot: as in `WordConv`; the multiplier sees bytes as they are.
+        limits: as `limits` makes them.
+        window, pad, dot: as in `WordConv`; the multiplier sees bytes as they are.
     """
 
-    def __init__(
-        self,
-        weight: IntArray,
-        stages: Sequence[Stage],
-        start: IntArray,
-        late: IntArray,
-        proven: Flags,
-        window: Window,
-        size: tuple[int, int],
-        out: tuple[int, int],
-        pad: int,
-        dot: Dot,
-    ) -> None:
+    def __init__(self, weight: IntArray, limits: NDArray[np.int32], window: Window, pad: int, dot: Dot) -> None:
         """Lay out the weights above and below 0."""
         channels = weight.shape[0]
         both = np.stack([np.maximum(weight, 0), np.minimum(weight, 0)], axis=1).reshape(2 * channels, *weight.shape[1:])
-        self.conv = WordConv(both, np.zeros(2 * channels, np.int64), window, size, out, pad, 0, dot)
-        self.channels = channels
-        self.limits = limits(stages, start, late, proven)
-        self.possible = bool(np.abs(start + late).max(initial=0) < 1 << 31)
+        self.conv = WordConv(both, np.zeros(2 * channels, np.int64), window, pad, 0, dot)
+        self.channels, self.limits = channels, limits
 
     def run(
         self, bound: Sequence[Bound], source: Buffer, failed: Flags, raw: NDArray[np.int32], probe: bool = False
@@ -102,44 +92,21 @@ class ConvCheck:
         Channels of a block are `pairs` neighbours. With `probe` only some rows in the middle are tried.
         """
         for one in bound:
-            rows, strip = one.rows
-            images = one.images[0]
-            middle = max(1, min(rows // SHARE, PROBE // one.source[1]))
-            first = (rows - middle) // 2
+            middle = max(1, min(one.rows[0] // SHARE, PROBE // one.source[1]))
+            first = (one.rows[0] - middle) // 2
             known = failed.copy()
 
-            def part(
-                share: tuple[int, int, int, int], one: Bound = one, strip: int = strip, known: Flags = known
-            ) -> Flags:
+            def part(share: Part, one: Bound = one, known: Flags = known) -> Flags:
                 marks = known.copy()
-                layer = (*one.layer[:4], self.channels)
-                convolve_checked(
-                    (source, *one.source),
-                    (*share[:2], *one.images[1:]),
-                    (*share[2:], strip),
-                    layer,
-                    self.limits,
-                    (raw, *one.out),
-                    marks,
-                    one.tile,
-                )
+                images, span = (*share[:2], *one.images[1:]), (*share[2:], one.rows[1])
+                layer, out = (*one.layer[:4], self.channels), (raw, *one.out)
+                convolve_checked((source, *one.source), images, span, layer, self.limits, out, marks, one.tile)
                 return marks
 
-            if probe:
-                marked = [part((0, 1, first, first + middle))]
-            elif images >= threads():
-                marked = each(part, [(a, b, 0, rows) for a, b in shares(images)])
-            else:
-                spans = shares(rows, one.grain)
-                marked = each(part, [(i, i + 1, a, b) for i in range(images) for a, b in spans])
-            for marks in marked:
+            for marks in [part((0, 1, first, first + middle))] if probe else one.each(part):
                 failed |= marks
 
     @property
     def pairs(self) -> int:
         """Channels of a block."""
         return self.conv.blocks[0].high // 2
-
-    def bind(self, view: TensorView, scratch: Layout | None, shape: tuple[int, ...]) -> list[Bound]:
-        """As `WordConv.bind`, for sums of (images, O, height, width)."""
-        return self.conv.bind(view, scratch, shape, NO_CODES)

@@ -41,12 +41,9 @@ def packed_matmul(
     not there is 0, and is neither counted nor returned.
 
     Args:
-        a: (M, K) integers, e.g. the im2col of the activations; K in order of arrival.
-        w: (N, K) integers, one row an output channel, K in the same order.
+        a, w, start, bias: as `register_matmul` takes them.
         stages: see `arithmetic.packing.check_packing`.
         packing: where the fields are, and how they are read.
-        start: (N,) bias preloaded into the last register, or None.
-        bias: (N,) bias added into the last register after everything else, or None.
 
     Returns:
         RegisterSums. Exactly what `arithmetic.packing.accumulate_packed` says for the products a[m, k] * w[n, k].
@@ -67,7 +64,7 @@ def packed_matmul(
     lane, narrow = _choose_lane(stages, max(largest, product * size))
     inside = _limits(stages)
     inside[0] = np.iinfo(lane).min, np.iinfo(lane).max, 0  # a field's true sums never leave the lane
-    panels = np.stack([_blocks_of_pixels(part, lane) for part in _sets(activation, len(packing.pixels))])
+    panels = np.stack([blocks_of_pixels(part, lane) for part in _sets(activation, len(packing.pixels))])
     weights = np.ascontiguousarray(_sets(weight.astype(lane), len(packing.channels)))
     offsets = np.array([[c + p for p in packing.pixels] for c in packing.channels], np.int64)
     out = np.zeros((channels, len(packing.pixels), -(-pixels // len(packing.pixels))), np.int64)
@@ -109,14 +106,13 @@ def _choose_lane(stages: Sequence[Stage], largest: int) -> tuple[type, bool]:
     return (np.int32 if reach < 1 << 31 else np.int64), reach < 1 << 63
 
 
-def _blocks_of_pixels(activation: NDArray[Any], lane: type) -> NDArray[Any]:
+def blocks_of_pixels(activation: NDArray[Any], lane: type) -> NDArray[Any]:
     """(M, K) as (blocks, K, BLOCK): the pixels of a block side by side, the blocks apart to spare the cache."""
     pixels, depth = activation.shape
     panel = np.zeros((-(-pixels // BLOCK), depth, BLOCK), lane)
-    full = pixels // BLOCK
-    panel[:full] = activation[: full * BLOCK].reshape(full, BLOCK, depth).transpose(0, 2, 1)
-    if full < len(panel):
-        panel[full, :, : pixels - full * BLOCK] = activation[full * BLOCK :].T
+    for block, rows in enumerate(panel):
+        part = activation[block * BLOCK : (block + 1) * BLOCK]
+        rows[:, : len(part)] = part.T
     return panel
 
 

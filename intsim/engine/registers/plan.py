@@ -8,7 +8,7 @@ handful of instructions in the narrowest lane that is exact (`lanes`), without a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from intsim.arithmetic.accumulate import Accumulation, Stage, accumulate_telemetry, check_stages
 from intsim.engine.registers.kernel import Events, Flags, Grid, Layer, Scratch, Shape, accumulate
-from intsim.engine.registers.lanes import Lanes, choose_lanes, holds, limits
+from intsim.engine.registers.lanes import Lanes, Register, choose_lanes, holds, limits
 from intsim.engine.registers.vectors import Mode
 
 SLACK = 2048
@@ -31,7 +31,7 @@ class RegisterPlan:
     """
 
     stages: tuple[Stage, ...]
-    lanes: Lanes
+    registers: tuple[Register, ...]
     shape: Shape
     channels: int
     layer: Layer
@@ -68,15 +68,15 @@ class RegisterPlan:
             whose true sum left the register, or in mode "touched" 1 for any; in mode "extremes" the least and the
             greatest true sum too.
         """
-        lanes, shape, (rows, width, pitch) = self.lanes, self.shape, area
-        kinds, registers = (3 if lanes.mode == "extremes" else 1), len(lanes.registers)
+        shape, (rows, width, pitch) = self.shape, area
+        kinds, registers = (3 if shape.mode == "extremes" else 1), len(self.registers)
         by_position, count = self.flags.events_by_position, self.layer.bases.size
         begin, end, _ = blocks.indices(count)
         columns = rows * width + shape.tile if by_position else count * shape.channels
         seen = np.zeros((kinds, registers, columns), np.int64)
         if end > begin:
             cells = shape.channels * shape.tile
-            wide = np.int64 if lanes.out_bits == 64 else np.int32
+            wide = np.int64 if shape.out_bits == 64 else np.int32
             valid = np.zeros(rows * pitch + shape.tile, bool)
             valid[: rows * pitch].reshape(rows, pitch)[:, :width] = True
             memory = np.empty((1 + (registers - 1) * (1 + kinds)) * cells, wide)
@@ -92,48 +92,45 @@ class RegisterPlan:
             )
         entries = rows * width if by_position else self.channels
         events = np.zeros((kinds, entries, len(self.stages)), np.int64)
-        for r, register in enumerate(lanes.registers):
+        for r, register in enumerate(self.registers):
             events[..., register.stage] = seen[:, r, :entries]
-        channels = slice(begin * shape.channels, end * shape.channels)
-        rows_of_weights = min(channels.stop, self.channels) - channels.start
-        self._preload(events, rows_of_weights if by_position else rows * width, channels)
+        channels = slice(begin * shape.channels, min(end * shape.channels, self.channels))
+        own = slice(None) if by_position else channels  # whose the events are
+        if self.preloaded is not None:
+            times = channels.stop - channels.start if by_position else rows * width
+            first = self.preloaded
+            _add(events[:, own, -1], first.events[own, 0] * times, first.low[own, 0], first.high[own, 0])
         if self.added_after is not None:
-            self._add_after(out[:, column : column + rows * width], events, channels)
-        if lanes.mode == "touched":
-            events = np.minimum(events, 1)
-        return events
+            self._add_after(out[:, column : column + rows * width], events[:, own, -1], channels)
+        return np.minimum(events, 1) if shape.mode == "touched" else events
 
     def _watched(self) -> NDArray[np.int64]:
         """Registers in which there may be events, where it is enough to see one; else none."""
-        lanes = self.lanes
-        if lanes.mode != "touched" or lanes.tail == "chain" or self.flags.events_by_position:
+        shape, registers = self.shape, self.registers
+        if shape.mode != "touched" or shape.tail == "chain" or self.flags.events_by_position:
             return np.zeros(0, np.int64)
-        last = len(lanes.registers) - 1
-        late = self.flags.late
-        return np.array([i for i, r in enumerate(lanes.registers) if r.bound is None or (late and i == last)], np.int64)
-
-    def _preload(self, events: NDArray[np.int64], times: int, channels: slice) -> None:
-        if self.preloaded is None:
-            return
-        where = slice(None) if self.flags.events_by_position else channels
-        events[0, where, -1] += self.preloaded.events[where, 0] * times
-        if len(events) == 3:
-            events[1, where, -1] = np.minimum(events[1, where, -1], self.preloaded.low[where, 0])
-            events[2, where, -1] = np.maximum(events[2, where, -1], self.preloaded.high[where, 0])
+        late = registers[-1] if self.flags.late else None
+        return np.array([i for i, r in enumerate(registers) if r.bound is None or r is late], np.int64)
 
     def _add_after(self, out: NDArray[Any], events: NDArray[np.int64], channels: slice) -> None:
         """A late term that the lanes can't hold."""
         assert self.added_after is not None
-        late = self.added_after[None, :] if self.flags.events_by_position else self.added_after[channels, None]
-        values = out if self.flags.events_by_position else out[channels]
+        by_position = self.flags.events_by_position
+        late = self.added_after[None, :] if by_position else self.added_after[channels, None]
+        values = out if by_position else out[channels]
         both = np.stack(np.broadcast_arrays(values.astype(np.int64), late), axis=-1)
         added = accumulate_telemetry(both, self.stages[-1:])
         values[...] = added.result
-        axis, where = (0, slice(None)) if self.flags.events_by_position else (1, channels)
-        events[0, where, -1] += added.events[..., 0].sum(axis=axis)
-        if len(events) == 3:
-            events[1, where, -1] = np.minimum(events[1, where, -1], added.low[..., 0].min(axis=axis, initial=0))
-            events[2, where, -1] = np.maximum(events[2, where, -1], added.high[..., 0].max(axis=axis, initial=0))
+        axis = 0 if by_position else 1
+        low, high = added.low[..., 0].min(axis=axis, initial=0), added.high[..., 0].max(axis=axis, initial=0)
+        _add(events, added.events[..., 0].sum(axis=axis), low, high)
+
+
+def _add(seen: NDArray[np.int64], events: Any, low: Any, high: Any) -> None:
+    """More events of a register, and in mode "extremes" its sums, to those seen: (1 or 3, N or positions)."""
+    seen[0] += events
+    if len(seen) == 3:
+        seen[1], seen[2] = np.minimum(seen[1], low), np.maximum(seen[2], high)
 
 
 def register_plan(
@@ -167,9 +164,10 @@ def register_plan(
     first = _after_its_rule(start, stages[-1])
     lanes = choose_lanes(stages, weights, span, 0 if first is None else largest_magnitude(first.result), mode)
     channels, begins = weights.shape[0], bases if bases is not None else np.zeros(weights.shape[0], np.int64)
-    block = lanes.shape(False).channels
-    single = channels <= block // 2 or not all(np.ptp(begins[n : n + block]) == 0 for n in range(0, channels, block))
-    shape = lanes.shape(single)
+    shape = lanes.shape
+    block = shape.channels
+    if channels <= block // 2 or not all(np.ptp(begins[n : n + block]) == 0 for n in range(0, channels, block)):
+        shape = replace(shape, channels=1, vectors=4)
     block, tile = shape.channels, shape.tile
     taken, lives = _taken(lanes)
     after = late if mode == "extremes" else _folded(late, stages[-1])  # folding changes the extremes
@@ -187,16 +185,16 @@ def register_plan(
     )
     flags = Flags(by_position and start is not None, by_position and held, held, by_position)
     added_after = None if held or late is None else np.asarray(late, np.int64)
-    return RegisterPlan(stages, lanes, shape, channels, layer, flags, first, added_after)
+    return RegisterPlan(stages, lanes.registers, shape, channels, layer, flags, first, added_after)
 
 
 def _taken(lanes: Lanes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Products as they are taken, -1 for none, groups filled up to a multiple of `unroll`; and where groups begin."""
     sizes, order = lanes.groups.sizes[0], lanes.groups.order
-    rounds = -(-sizes // lanes.unroll)
+    rounds = -(-sizes // lanes.shape.unroll)
     lives = np.concatenate([[0], np.cumsum(rounds)])
-    taken = np.full(int(lives[-1]) * lanes.unroll, -1, np.int64)
-    begins = np.repeat(lives[:-1] * lanes.unroll - (np.cumsum(sizes) - sizes), sizes)
+    taken = np.full(int(lives[-1]) * lanes.shape.unroll, -1, np.int64)
+    begins = np.repeat(lives[:-1] * lanes.shape.unroll - (np.cumsum(sizes) - sizes), sizes)
     taken[begins + np.arange(order.size)] = order
     return taken, lives
 
@@ -206,12 +204,12 @@ def _packed(weights: NDArray[Any], taken: NDArray[np.int64], lanes: Lanes, block
     blocks = -(-weights.shape[0] // block)
     full = np.zeros((blocks * block, taken.size), np.int64)
     full[: weights.shape[0]] = np.where(taken < 0, 0, weights[:, taken])
-    if lanes.bits == 16:
+    if lanes.shape.bits == 16:
         full = ((full << lanes.shift) & 0xFFFF) * 0x10001
-    elif lanes.bits == 32 and lanes.narrow:
+    elif lanes.shape.bits == 32 and lanes.shape.narrow:
         full &= 0xFFFF
     packed = full.reshape(blocks, block, taken.size).transpose(0, 2, 1)
-    return np.ascontiguousarray(packed if lanes.bits == 64 else packed.astype(np.uint32).view(np.int32))
+    return np.ascontiguousarray(packed if lanes.shape.bits == 64 else packed.astype(np.uint32).view(np.int32))
 
 
 def _after_its_rule(start: Any, stage: Stage) -> Accumulation | None:
@@ -223,9 +221,9 @@ def _after_its_rule(start: Any, stage: Stage) -> Accumulation | None:
 
 def _in_first_register(values: NDArray[np.int64], lanes: Lanes, stages: Sequence[Stage]) -> NDArray[np.int64]:
     """Preloaded values as the first register holds them, if it is the last one too."""
-    if lanes.tail == "none" and lanes.kind == "wrap":
+    if lanes.shape.tail == "none" and lanes.shape.kind == "wrap":
         return values + (1 << (stages[-1].bits - 1))
-    return values << lanes.shift if lanes.tail == "none" else values
+    return values << lanes.shift if lanes.shape.tail == "none" else values
 
 
 def _folded(late: Any, stage: Stage) -> NDArray[np.int64] | None:

@@ -18,12 +18,11 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple
 
 from llvmlite import ir
-from numba.core import cgutils
+
+from intsim.jit.emit import I32, I64, PAIRS, Vectors, pair_sums, variable
 
 Mode = Literal["touched", "counted", "extremes"]
 """What is told of a register: events as 1 for any number but 0, their number, or their number and extreme sums."""
-I32, I64 = ir.IntType(32), ir.IntType(64)
-_PAIRS = {16: "llvm.x86.avx512.pmaddw.d.512", 8: "llvm.x86.avx2.pmadd.wd", 4: "llvm.x86.sse2.pmadd.wd"}
 
 
 class Limits(NamedTuple):
@@ -38,51 +37,8 @@ class Limits(NamedTuple):
     shift: Any  # of kind `narrow`: the lane's bits less the register's
 
 
-class Vectors:
-    """Vectors of `count` integers of `bits` bits, and the code of one addition into a register."""
-
-    def __init__(self, builder: Any, bits: int, count: int) -> None:
-        """Integers of `bits` bits, `count` of them."""
-        self.builder, self.bits, self.count = builder, bits, count
-        self.element = ir.IntType(bits)
-        self.type = ir.VectorType(self.element, count)
-        self.zero = ir.Constant(self.type, None)
-
-    def splat(self, value: Any) -> Any:
-        """One number in all elements."""
-        nothing = ir.Constant(self.type, ir.Undefined)
-        one = self.builder.insert_element(nothing, value, ir.Constant(I32, 0))
-        return self.builder.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(I32, self.count), [0] * self.count))
-
-    def of(self, value: Any, signed: bool = True) -> Any:
-        """Any vector or scalar of integers in this width."""
-        scalar = not isinstance(value.type, ir.VectorType)
-        width, wanted = (value.type, self.element) if scalar else (value.type.element, self.type)
-        if width.width > self.bits:
-            return self.builder.trunc(value, wanted)
-        if width.width == self.bits:
-            return value
-        return self.builder.sext(value, wanted) if signed else self.builder.zext(value, wanted)
-
-    def address(self, pointer: Any, index: Any) -> Any:
-        """Of the vector that begins at an element."""
-        return self.builder.bitcast(self.builder.gep(pointer, [index]), self.type.as_pointer())
-
-    def load(self, pointer: Any, index: Any) -> Any:
-        """The elements from `index` on; aligned as an element is."""
-        loaded = self.builder.load(self.address(pointer, index))
-        loaded.align = self.bits // 8
-        return loaded
-
-    def store(self, value: Any, pointer: Any, index: Any) -> None:
-        """See `load`."""
-        self.builder.store(value, self.address(pointer, index)).align = self.bits // 8
-
-    def call(self, name: str, *terms: Any) -> Any:
-        """An LLVM intrinsic of vectors of this type."""
-        kind = ir.FunctionType(self.type, [self.type] * len(terms))
-        suffix = f".v{self.count}i{self.bits}"
-        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name + suffix), terms)
+class Additions(Vectors):
+    """Vectors of registers, and the code of one addition into them."""
 
     def joined(self, telemetry: int, held: Any, seen: Any) -> Any:
         """Counts (0) added, least (1) or largest sums (2)."""
@@ -90,11 +46,9 @@ class Vectors:
             return self.builder.add(held, seen)
         return self.call("llvm.smin" if telemetry == 1 else "llvm.smax", held, seen)
 
-    def reduced(self, telemetry: int, value: Any) -> Any:
+    def total(self, telemetry: int, value: Any) -> Any:
         """The same of all elements, in 64 bits."""
-        name = f"llvm.vector.reduce.{('add', 'smin', 'smax')[telemetry]}.v{self.count}i{self.bits}"
-        kind = ir.FunctionType(self.element, [self.type])
-        number = self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [value])
+        number = self.reduced(("add", "smin", "smax")[telemetry], value)
         return number if self.bits == 64 else self.builder.sext(number, I64)
 
     def clip(self, value: Any, c: Limits) -> Any:
@@ -146,7 +100,7 @@ class Vectors:
 class Telemetry:
     """Events and extremes of one register of a vector of pixels, kept where LLVM likes."""
 
-    def __init__(self, vectors: Vectors, kind: str, mode: str, c: Limits) -> None:
+    def __init__(self, vectors: Additions, kind: str, mode: str, c: Limits) -> None:
         """`mode`: a `Mode`, or "plain": nothing is kept."""
         self.vectors, self.kind, self.mode, self.c = vectors, kind, mode, c
         kept = {"plain": 0, "extremes": 3}.get(mode, 1)
@@ -182,7 +136,7 @@ class Sums:
         """`vectors` of 32 bits, and what the sums begin with."""
         self.vectors, b = vectors, vectors.builder
         self.half = Vectors(b, 32, vectors.count // 2)
-        self.apart = vectors.count // 2 in _PAIRS
+        self.apart = vectors.count // 2 in PAIRS
         parts = [self._shuffled(start, start, range(i, vectors.count, 2)) for i in range(2)] if self.apart else [start]
         self.parts = [variable(b, part) for part in parts]
 
@@ -194,11 +148,8 @@ class Sums:
             if self.apart:
                 parts = [self._shuffled(parts[0], parts[0], range(i, v.count, 2)) for i in range(2)]
         else:
-            name = _PAIRS[self.half.count]
-            kind = ir.FunctionType(self.half.type, [values.type] * 2)
-            function = cgutils.get_or_insert_function(b.module, kind, name)
             picked = [ir.Constant(values.type, pick * self.half.count) for pick in ([1, 0], [0, 1])]
-            parts = [b.call(function, [values, pick]) for pick in picked]
+            parts = [pair_sums(b, values, pick, self.half.count) for pick in picked]
         for total, part in zip(self.parts, parts, strict=True):
             b.store(b.add(b.load(total), part), total)
 
@@ -215,23 +166,13 @@ class Sums:
         return self.vectors.builder.shuffle_vector(a, b, mask)
 
 
-def variable(builder: Any, value: Any) -> Any:
-    """A variable that LLVM keeps in a register if it can."""
-    with builder.goto_entry_block():
-        made = builder.alloca(value.type)
-    builder.store(value, made)
-    return made
-
-
 def product(v: Vectors, x: Any, w: Any, narrow: bool) -> Any:
     """Activations times a weight that is in every lane. With narrow operands w holds it in its lower half alone."""
     b = v.builder
-    if narrow and v.bits == 32 and v.count in _PAIRS:
-        halves = ir.VectorType(ir.IntType(16), 2 * v.count)
-        pairs = cgutils.get_or_insert_function(b.module, ir.FunctionType(v.type, [halves] * 2), _PAIRS[v.count])
-        return b.call(pairs, [b.bitcast(x, halves), b.bitcast(w, halves)])
+    if narrow and v.bits == 32 and v.count in PAIRS:
+        return pair_sums(b, x, w, v.count)
     if narrow and v.bits >= 32:
-        half = ir.Constant(v.type, [v.bits // 2] * v.count)
+        half = v.constant(v.bits // 2)
         w = b.ashr(b.shl(w, half), half)
         x = b.ashr(b.shl(x, half), half) if v.bits == 64 else x
     return b.mul(x, w)

@@ -21,7 +21,7 @@ RINT, FLOOR, CEIL = 0, 1, 2
 """Values of `kind`: to the nearest, ties to even; down; up."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AffineRequantizer:
     """A requantize node's function. Arrays have one entry a cell of the node, cells in row-major order."""
 

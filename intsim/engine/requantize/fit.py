@@ -27,7 +27,7 @@ from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.pieces import Piece
 from intsim.arithmetic.requantizers.requantizer import Requantizer, StepLimitError
 from intsim.engine.requantize.affine import RINT, AffineRequantizer, TwoFormulas
-from intsim.engine.requantize.steps import Cell, Definition, column, monotone_cell, nearby, solved, sought
+from intsim.engine.requantize.steps import Cell, Definition, column, monotone_cell, nearby, steps
 from intsim.errors import IntsimError
 from intsim.graph import IntArray, Node, Tensor
 from intsim.ops.pieces import node_pieces, pieces_json
@@ -114,10 +114,10 @@ def _fitted(
     """Thresholds and formula of all cells, a block of them at a time."""
     least, most = min(c.base for c in cells), max(c.top for c in cells)
     low, high = codes or (least, most)
-    steps = sum(c.top - c.base for c in cells)
+    count = sum(c.top - c.base for c in cells)
     if low > least or high < most or high - low > MOST_CODES:
         return None
-    if steps > (MOST_SOLVED if definition.requantizer.exact else MOST_SOUGHT):
+    if count > (MOST_SOLVED if definition.requantizer.exact else MOST_SOUGHT):
         return None
     scale, offset = np.zeros(len(cells)), np.array([float(c.base) for c in cells])
     table: list[IntArray] | None = [] if len(cells) * (high - low) <= MOST_TABLE else None
@@ -125,12 +125,12 @@ def _fitted(
     size = max(1, BLOCK // max(1, high - low))
     for start in range(0, len(cells), size):
         block = cells[start : start + size]
-        places = (solved if definition.requantizer.exact else sought)(block, low, high, definition)
-        found = _formula(block, places, low, high)
-        if found is None or (table is None and not found[2]):
+        places = steps(block, low, high, definition)
+        line = _formula(block, places, low, high)
+        if line is None or (table is None and not line[2]):
             return None
-        scale[start : start + size], offset[start : start + size] = found[:2]
-        corrected = corrected or not found[2]
+        scale[start : start + size], offset[start : start + size], alone = line
+        corrected = corrected or not alone
         if table is not None:
             table.append(places)
     full = np.concatenate(table) if corrected and table else np.zeros((len(cells), 0), np.int64)

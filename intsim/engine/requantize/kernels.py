@@ -6,10 +6,9 @@ integers, so the code is the same, and what is rounded always fits the narrow ty
 
 from __future__ import annotations
 
-import weakref
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +18,6 @@ from intsim.jit.compile import compiled
 
 EXACT = 1 << 53
 """Integers up to here are binary64 numbers."""
-MOST_PREPARED = 256
-NARROW = (np.uint8, np.int8, np.uint16, np.int16, np.int32)
 CARRIERS = {1: np.uint8, 2: np.uint16, 4: np.int32, 8: np.int64}
 """What the loops store, by size: the lowest bits of a code are the same with and without sign."""
 Codes = NDArray[Any]
@@ -121,99 +118,76 @@ def _combine(first, second, out, factors, scale, offset, kind, low, high):  # ty
                 codes[i] = np.int32(_round(s * total + b, kind, low, high))
 
 
-def code_type(low: int, high: int) -> type[np.integer[Any]]:
-    """The narrowest of uint8, int8, uint16, int16 and int32 for the codes low..high."""
-    for kind in NARROW:
-        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
-            return kind
-    raise ValueError(f"codes {low}..{high} have no 32-bit type")
-
-
-def requantize_dense(acc: NDArray[Any], rounder: AffineRequantizer, out: Codes | None = None) -> Codes:
-    """Codes of accumulators within the rounder's reach, which isn't checked.
+def requantize_dense(acc: NDArray[Any], rule: AffineRequantizer | TwoFormulas, out: Codes) -> Codes:
+    """Codes of accumulators within the rule's reach, which isn't checked; for two formulas they are within 2^53.
 
     Args:
         acc: int32 or int64, (outer, cells, inner), C-contiguous; one cell takes any (outer, 1, inner).
-        rounder: cells as in acc.
+        rule: cells as in acc.
         out: where the codes go, C-contiguous, of acc's shape; uint8, int8, uint16, int16, int32 or int64.
 
     Returns:
-        `out`, or a new array of `code_type(rounder.low, rounder.high)`.
+        `out`.
     """
-    out = np.empty(acc.shape, code_type(rounder.low, rounder.high)) if out is None else out
     stored = out.view(CARRIERS[out.dtype.itemsize])
-    low, high = float(rounder.low), float(rounder.high)
-    if not rounder.table.size:
-        _requantize(acc, stored, rounder.scale, rounder.offset, rounder.kind, low, high)
+    if isinstance(rule, TwoFormulas):
+        sides, above = (rule.below, rule.above), rule.above
+        scales, offsets = np.stack([r.scale for r in sides]), np.stack([r.offset for r in sides])
+        starts, ends = rule.starts.astype(np.float64), (float(above.low), float(above.high))
+        _requantize_two_formulas(acc, stored, starts, scales, offsets, above.kind, *ends)
         return out
-    if acc.dtype == np.int32 and max(-rounder.reach[0], rounder.reach[1]) >= (1 << 31) - 1:
+    formula = rule.scale, rule.offset, rule.kind, float(rule.low), float(rule.high)
+    if not rule.table.size:
+        _requantize(acc, stored, *formula)
+        return out
+    if acc.dtype == np.int32 and max(-rule.reach[0], rule.reach[1]) >= (1 << 31) - 1:
         acc = acc.astype(np.int64)  # the end of the table would be an accumulator, or its negative
-    steps, sure = prepared(rounder, acc.dtype)
-    _requantize_table(acc, stored, rounder.scale, rounder.offset, rounder.kind, low, high, steps, sure)
-    return out
-
-
-def two_formulas_dense(acc: NDArray[Any], rule: TwoFormulas, out: Codes | None = None) -> Codes:
-    """`requantize_dense` for two formulas; accumulators are within 2^53."""
-    low, high = rule.above.low, rule.above.high
-    out = np.empty(acc.shape, code_type(low, high)) if out is None else out
-    scales, offsets = (np.stack([getattr(r, k) for r in (rule.below, rule.above)]) for k in ("scale", "offset"))
-    starts, stored = rule.starts.astype(np.float64), out.view(CARRIERS[out.dtype.itemsize])
-    _requantize_two_formulas(acc, stored, starts, scales, offsets, rule.above.kind, float(low), float(high))
+    _requantize_table(acc, stored, *formula, *prepared(rule, acc.dtype))
     return out
 
 
 def combine_dense(
-    arrays: Sequence[NDArray[Any]],
-    coefficients: NDArray[np.int64],
-    rounder: AffineRequantizer,
-    out: Codes | None = None,
+    arrays: Sequence[NDArray[Any]], coefficients: NDArray[np.int64], rule: AffineRequantizer | TwoFormulas, out: Codes
 ) -> Codes:
     """Codes of `sum_i coefficients[i] * arrays[i]`, a residual addition.
 
     Args:
         arrays: integers, each (outer, cells, inner) and C-contiguous.
         coefficients: (len(arrays), cells).
-        rounder: its reach holds every sum; sums and products fit int64.
+        rule: its reach holds every sum; sums and products fit int64.
         out: as in `requantize_dense`.
     """
     largest = [int(np.iinfo(a.dtype).max) + 1 for a in arrays]
     exact = all(int(np.abs(k).max(initial=0)) * m <= EXACT for k, m in zip(coefficients, largest, strict=True))
-    if len(arrays) == 2 and exact and not rounder.table.size:
-        out = np.empty(arrays[0].shape, code_type(rounder.low, rounder.high)) if out is None else out
-        stored, kind = out.view(CARRIERS[out.dtype.itemsize]), np.promote_types(arrays[0].dtype, arrays[1].dtype)
+    if len(arrays) == 2 and exact and isinstance(rule, AffineRequantizer) and not rule.table.size:
+        kind = np.promote_types(arrays[0].dtype, arrays[1].dtype)
         first, second = (a.astype(kind, copy=False) for a in arrays)
-        low, high = float(rounder.low), float(rounder.high)
-        factors = np.ascontiguousarray(coefficients, np.float64)
-        _combine(first, second, stored, factors, rounder.scale, rounder.offset, rounder.kind, low, high)
+        formula = rule.scale, rule.offset, rule.kind, float(rule.low), float(rule.high)
+        stored, factors = out.view(CARRIERS[out.dtype.itemsize]), np.ascontiguousarray(coefficients, np.float64)
+        _combine(first, second, stored, factors, *formula)
         return out
     total = np.zeros(arrays[0].shape, np.int64)
     for array, factor in zip(arrays, coefficients, strict=True):
         total += array * factor[:, None]
-    return requantize_dense(total, rounder, out)
+    return requantize_dense(total, rule, out)
 
 
-_prepared: OrderedDict[tuple[int, str], tuple[weakref.ref[AffineRequantizer], NDArray[Any], float]] = OrderedDict()
+_prepared: WeakKeyDictionary[AffineRequantizer, dict[str, tuple[NDArray[Any], float]]] = WeakKeyDictionary()
 
 
 def prepared(rounder: AffineRequantizer, lane: np.dtype[Any]) -> tuple[NDArray[Any], float]:
     """For a rounder with a table: the table between two ends, (cells, codes + 1) of type `lane`; and `sure`.
 
-    Where a number before rounding is nearer than `sure` to its integer, that integer is the code. Kept for the last
-    few rounders.
+    Where a number before rounding is nearer than `sure` to its integer, that integer is the code. Kept as long as the
+    rounder lives.
     """
-    key = id(rounder), lane.name
-    known = _prepared.get(key)
-    if known is not None and known[0]() is rounder:
-        return known[1:]
-    steps = np.empty((len(rounder.scale), rounder.high - rounder.low + 2), lane)
-    steps[:, 0], steps[:, -1] = np.iinfo(lane).min, np.iinfo(lane).max
-    steps[:, 1:-1] = rounder.table
-    found = weakref.ref(rounder), steps, _sure(rounder)
-    _prepared[key] = found
-    while len(_prepared) > MOST_PREPARED:
-        _prepared.popitem(last=False)
-    return found[1:]
+    kept = _prepared.setdefault(rounder, {})
+    if lane.name not in kept:
+        steps = np.empty((len(rounder.scale), rounder.high - rounder.low + 2), lane)
+        steps[:, 0], steps[:, -1] = np.iinfo(lane).min, np.iinfo(lane).max
+        steps[:, 1:-1] = rounder.table
+        kept[lane.name] = steps, _sure(rounder)
+    return kept[lane.name]
 
 
 def _sure(rounder: AffineRequantizer) -> float:

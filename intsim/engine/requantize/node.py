@@ -14,7 +14,7 @@ from intsim.arithmetic.requantizers import is_built_in
 from intsim.arithmetic.requantizers.requantizer import Requantizer
 from intsim.engine.requantize.affine import AffineRequantizer, TwoFormulas
 from intsim.engine.requantize.fit import fit, fit_two_formulas
-from intsim.engine.requantize.kernels import requantize_dense, two_formulas_dense
+from intsim.engine.requantize.kernels import requantize_dense
 from intsim.errors import IntsimError
 from intsim.graph import IntArray, Node, Tensor
 from intsim.ops.pieces import combine, combined_range
@@ -27,7 +27,8 @@ STEPS_AN_ELEMENT, ALWAYS = 64, 1 << 16
 """A proof of more steps than `ALWAYS` needs this many elements to be worth its time."""
 Key = tuple[int, Requantizer, tuple[Stage, ...], tuple[int, int]]
 
-_fits: OrderedDict[Key, tuple[weakref.ref[Node], AffineRequantizer | TwoFormulas | None]] = OrderedDict()
+remembered: OrderedDict[Key, tuple[weakref.ref[Node], AffineRequantizer | TwoFormulas | None]] = OrderedDict()
+"""The last formulas by `Key`, which begins with the number of a node, and the node that it is."""
 
 
 def run_requantize(node: Node, arrays: list[IntArray], tensors: list[Tensor], target: Target) -> IntArray:
@@ -46,17 +47,17 @@ def known_fit(
 ) -> AffineRequantizer | TwoFormulas | None:
     """`fit`, else `fit_two_formulas`, remembered for as long as the node lives and is among the last `MOST_FITS`."""
     key = id(node), requantizer, tuple(stages), reach
-    entry = _fits.get(key)
+    entry = remembered.get(key)
     if entry is not None and entry[0]() is node:  # another node may have the number of one that is gone
-        _fits.move_to_end(key)
+        remembered.move_to_end(key)
         return entry[1]
     given = node, tensors, requantizer, stages, reach
     # a formula is proven at the steps alone, which needs a function that is monotone where it says so
-    found = (fit(*given) or fit_two_formulas(*given)) if is_built_in(requantizer) else None
-    _fits[key] = weakref.ref(node, lambda _: _fits.pop(key, None)), found
-    while len(_fits) > MOST_FITS:
-        _fits.popitem(last=False)
-    return found
+    rule = (fit(*given) or fit_two_formulas(*given)) if is_built_in(requantizer) else None
+    remembered[key] = weakref.ref(node, lambda _: remembered.pop(key, None)), rule
+    while len(remembered) > MOST_FITS:
+        remembered.popitem(last=False)
+    return rule
 
 
 def cell_layout(shape: Sequence[int], cells: Sequence[int]) -> tuple[int, int, int] | None:
@@ -91,10 +92,7 @@ def _by_formula(node: Node, arrays: list[IntArray], tensors: list[Tensor], targe
         rounder = known_fit(node, tensors, target.requantize, target.stages, reach)
         if rounder is not None:
             dense = np.ascontiguousarray(np.broadcast_to(acc, shape)).reshape(layout)
-            out = np.empty(layout, np.int64)
-            if isinstance(rounder, TwoFormulas):
-                return two_formulas_dense(dense, rounder, out).reshape(shape)
-            return requantize_dense(dense, rounder, out).reshape(shape)
+            return requantize_dense(dense, rounder, np.empty(layout, np.int64)).reshape(shape)
     return None
 
 

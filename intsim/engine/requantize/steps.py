@@ -138,30 +138,35 @@ def _outline(cells: list[Cell], codes: IntArray) -> IntArray:
     return places
 
 
-def solved(cells: list[Cell], low: int, high: int, definition: Definition) -> IntArray:
-    """T_k of a requantizer that is exact, int64 (cells, high - low): where the formula's rounding has its steps.
+def steps(cells: list[Cell], low: int, high: int, definition: Definition) -> IntArray:
+    """T_k of each code, int64 (cells, high - low)."""
+    codes = np.arange(low + 1, high + 1)
+    places = _outline(cells, codes)
+    for row, cell in zip(places, cells, strict=True):
+        for s in cell.stretches:
+            if s.end > s.begin:
+                part = slice(s.begin + 1 - codes[0], s.end + 1 - codes[0])
+                row[part] = (_solved if definition.requantizer.exact else _sought)(codes[part], cell, s, definition)
+    return places
+
+
+def _solved(codes: IntArray, cell: Cell, s: Stretch, definition: Definition) -> IntArray:
+    """Of a requantizer that is exact, for each code the least u that reaches it: where the rounding has its steps.
 
     In float64 `x = (edge - B) / S`, of relative error below 2^-50 of what was added, and T_k is x rounded up unless an
     integer is that near; then integers decide.
     """
-    codes = np.arange(low + 1, high + 1)
-    mode, zero = cells[0].formula.rounding, cells[0].formula.zero
-    places = _outline(cells, codes)
-    edges = _edges(codes - zero, mode)
-    climbing = [(r, s) for r, c in enumerate(cells) for s in c.stretches if s.end > s.begin]
-    for row, s in climbing:
-        part = slice(s.begin + 1 - codes[0], s.end + 1 - codes[0])
-        scale, offset = nearby(s.scale), nearby(s.offset)
-        with np.errstate(all="ignore"):  # next to no slope: nothing is clear
-            x = (edges[part] - offset) / scale
-            above = np.ceil(x)
-            error = 2.0**-50 * (np.abs(edges[part]) + abs(offset)) / scale + 2.0**-50
-            clear = (above - x > error) & (x - above > error - 1) & (2.0**-900 < scale < 2.0**900)
-        target = places[row, part]
-        target[:] = np.where(clear, above, 0)
-        if not clear.all():
-            target[~clear] = first_reaching(codes[part][~clear] - zero, s.scale, s.offset, mode)
-    return places
+    mode, zero = cell.formula.rounding, cell.formula.zero
+    edges, scale, offset = _edges(codes - zero, mode), nearby(s.scale), nearby(s.offset)
+    with np.errstate(all="ignore"):  # next to no slope: nothing is clear
+        x = (edges - offset) / scale
+        above = np.ceil(x)
+        error = 2.0**-50 * (np.abs(edges) + abs(offset)) / scale + 2.0**-50
+        clear = (above - x > error) & (x - above > error - 1) & (2.0**-900 < scale < 2.0**900)
+    firsts = np.where(clear, above, 0).astype(np.int64)
+    if not clear.all():
+        firsts[~clear] = first_reaching(codes[~clear] - zero, s.scale, s.offset, mode)
+    return firsts
 
 
 def _edges(codes: IntArray, mode: Rounding) -> NDArray[np.float64]:
@@ -172,20 +177,8 @@ def _edges(codes: IntArray, mode: Rounding) -> NDArray[np.float64]:
     return exact - {Rounding.FLOOR: 0.0, Rounding.CEIL: 1.0}.get(mode, 0.5)
 
 
-def sought(cells: list[Cell], low: int, high: int, definition: Definition) -> IntArray:
-    """T_k by evaluating the definition, int64 (cells, high - low)."""
-    codes = np.arange(low + 1, high + 1)
-    places = _outline(cells, codes)
-    for row, cell in zip(places, cells, strict=True):
-        for s in cell.stretches:
-            if s.end > s.begin:
-                part = slice(s.begin + 1 - codes[0], s.end + 1 - codes[0])
-                row[part] = _crossings(codes[part], cell, s, definition)
-    return places
-
-
-def _crossings(codes: IntArray, cell: Cell, s: Stretch, definition: Definition) -> IntArray:
-    """For each code the least u of a stretch that reaches it; F(first) is below every one and F(last) is not."""
+def _sought(codes: IntArray, cell: Cell, s: Stretch, definition: Definition) -> IntArray:
+    """For each code the least u that reaches it, by the definition; F(first) is below every code and F(last) is not."""
 
     def reached(u: IntArray, wanted: IntArray) -> NDArray[np.bool_]:
         return np.asarray(definition.codes(cell.formula, s.piece, cell.sign * u) >= wanted)

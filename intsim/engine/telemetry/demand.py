@@ -17,12 +17,13 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.integers import bits_for, saturate
 from intsim.arithmetic.schedule import schedule
-from intsim.engine.telemetry.kernels import BLOCK, register_lives
+from intsim.engine.registers.packed import BLOCK, blocks_of_pixels
+from intsim.engine.registers.plan import largest_magnitude
+from intsim.engine.telemetry.kernels import register_lives
 from intsim.errors import IntsimError
 from intsim.graph import IntArray, Node, Tensor
 from intsim.mac.operands import channel_zeros
@@ -125,11 +126,9 @@ def mac_demand(node: Node, op: Mac, arrays: list[IntArray], tensors: list[Tensor
     demand = nothing(channels, max(len(target.stages), 1))
     x, w = x + planned.operands.x_shift, w + planned.operands.w_shift
     for panel in op.panels(node, x, w, planned.operands.pad, target.accumulate.order):
-        zero = zeros[panel.channels]
-        late = [a for a in (planned.operands.compensation(panel.w, zero),) if a is not None]
-        late += [] if planned.after is None else [planned.after[panel.channels]]
+        late = [a for a in (planned.late(panel.w, panel.channels),) if a is not None]
         if planned.operands.depends_on_data():
-            late.append(-panel.a.sum(axis=1)[:, None] * zero)
+            late.append(-panel.a.sum(axis=1)[:, None] * zeros[panel.channels])
         start = None if planned.preload is None else planned.preload[panel.channels]
         demand.merge(panel.channels, panel_demand(panel.a, panel.w, target.stages, start, sum(late) if late else None))
     return demand
@@ -149,7 +148,8 @@ def panel_demand(a: Any, w: Any, stages: Sequence[Stage], start: Any = None, lat
     stages = tuple(stages) or UNBOUNDED
     if a.shape[0] == 0:
         return nothing(w.shape[0], len(stages))
-    reach = _largest(a) * _sum_of_magnitudes(w) + sum(_largest(v) for v in (start, late) if v is not None)
+    reach = largest_magnitude(a) * _sum_of_magnitudes(w)
+    reach += sum(largest_magnitude(np.asarray(v)) for v in (start, late) if v is not None)
     if reach >= 1 << 63 or a.shape[1] == 0:
         return register_demand(a.astype(object)[:, None] * w.astype(object), stages, start, late)
     lane = np.int32 if reach < 1 << 31 else np.int64
@@ -160,7 +160,7 @@ def panel_demand(a: Any, w: Any, stages: Sequence[Stage], start: Any = None, lat
     if late is not None:
         after = np.ascontiguousarray(np.atleast_2d(late).T.astype(lane))
     register_lives(
-        _panel(a, lane),
+        blocks_of_pixels(a, lane),
         w.astype(lane, order="C"),
         np.array(order[:3], np.int64, order="C"),
         order.registers,
@@ -191,21 +191,6 @@ def clipped(
     return below, past
 
 
-def _largest(array: Any) -> int:
-    array = np.asarray(array)
-    return max(abs(int(array.min())), abs(int(array.max()))) if array.size else 0
-
-
 def _sum_of_magnitudes(w: IntArray) -> int:
     """An upper bound of the largest sum of |w| over a row, as a Python integer."""
     return int(np.abs(w.astype(np.float64)).sum(axis=1).max(initial=0) * (1 + 2**-40)) + 1
-
-
-def _panel(a: IntArray, lane: type) -> NDArray[Any]:
-    """(M, K) as (blocks, K, BLOCK): the pixels of a block side by side."""
-    pixels, depth = a.shape
-    panel = np.zeros((-(-pixels // BLOCK), depth, BLOCK), lane)
-    for block, rows in enumerate(panel):
-        part = a[block * BLOCK : (block + 1) * BLOCK]
-        rows[:, : len(part)] = part.T
-    return panel

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from intsim.engine.registers.packed import BLOCK
 from intsim.jit.compile import compiled
-
-BLOCK = 512  # pixels
 
 
 @compiled
