@@ -220,10 +220,9 @@ def _hit(mac: MacLayer, requantizer: RequantizeNode, cell: int, row: Row, goal: 
 
 def _taps_within(mac: MacLayer, channel: int, inside: IntArray) -> Taps:
     """A row of `channel` among the given places: the one with the fewest padding, if it is there."""
-    for taps in mac.blocks:
-        if channel in taps.channels and (inside == taps.row * mac.channels + channel).any():
-            return taps
-    return mac.taps(int(inside[inside % mac.channels == channel][0]) // mac.channels, channel)
+    rows = inside[inside % mac.channels == channel] // mac.channels
+    near = (taps for taps in mac.blocks if channel in taps.channels and (rows == taps.row).any())
+    return next(near, None) or mac.taps(int(rows[0]), channel)
 
 
 def _weights_of(mac: MacLayer, taps: Taps, channel: int) -> IntArray:
