@@ -104,9 +104,9 @@ class Target(Table):
     @classmethod
     def from_content(cls, content: dict[str, Any], name: str, where: str) -> Target:
         """The target of tables that are already read, as `from_toml` reads them; raises IntsimError as it does."""
-        place = f"target {where}"
+        called = f"target {where}"
         if "name" in content:
-            raise IntsimError(f"{place}: unknown key name; the file name is the target's name")
+            raise IntsimError(f"{called}: unknown key name; the file name is the target's name")
         try:
             target = cls.model_validate({**content, "name": name})
             if (packing := target.accumulate.packing) is None:
@@ -115,9 +115,9 @@ class Target(Table):
                 check_packing(packing, target.stages)
             target._check_bias()
         except ValidationError as error:
-            raise IntsimError(f"{place}: {explain(error, cls)}") from None
+            raise IntsimError(f"{called}: {explain(error, cls)}") from None
         except IntsimError as error:
-            raise IntsimError(f"{place}: accumulate.{error}") from None
+            raise IntsimError(f"{called}: accumulate.{error}") from None
         return target
 
     def _check_bias(self) -> None:
