@@ -249,6 +249,8 @@ def _exchanged(graph: IntegerGraph, node: Node, source: Node, requantizer: Requa
     own = formulas(node)
     sites = [_site(graph, node, source, f, index) for f, index in zip(own, np.ndindex(*cells), strict=True)]
     if requantizer.reads == "sum":
+        if len(node.inputs) > 1:
+            raise IntsimError(f"adds tensors, which {requantizer.summary} does not; name add in a rule")
         converted = [requantizer.converted(f, s) for f, s in zip(own, sites, strict=True)]
         zeros = {f.zero for f in converted}
         if len(zeros) != 1:

@@ -73,11 +73,11 @@ def _owned(found: os.stat_result) -> bool:
 def _open_to_others(found: os.stat_result) -> bool:
     if found.st_mode & stat.S_IWOTH:
         return True
-    return bool(found.st_mode & stat.S_IWGRP) and not _private(found.st_gid)
+    return bool(found.st_mode & stat.S_IWGRP) and not private_group(found.st_gid)
 
 
 @cache
-def _private(group: int) -> bool:
+def private_group(group: int) -> bool:
     """Whether a group is the user's alone, as systems with a umask of 002 make one for each: it bears his name."""
     if group == 0:
         return False

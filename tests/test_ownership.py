@@ -49,7 +49,7 @@ def test_a_folder_on_the_way(place, mode, safe):
 @pytest.mark.parametrize("private", [True, False])
 def test_a_group(place, monkeypatch, private):
     """The user's own group is the user; another one is others."""
-    monkeypatch.setattr(ownership, "_private", lambda group: private)
+    monkeypatch.setattr(ownership, "private_group", lambda group: private)
     place.chmod(0o775)
     assert ours(place) == private
     assert only_ours(os.stat(place)) == private
@@ -61,11 +61,11 @@ def test_groups(monkeypatch):
     from types import SimpleNamespace
 
     def private(group: int = 1000, name: str = "ann", members: tuple[str, ...] = ()) -> bool:
-        ownership._private.cache_clear()
+        ownership.private_group.cache_clear()
         monkeypatch.setattr(pwd, "getpwuid", lambda uid: SimpleNamespace(pw_name="ann", pw_gid=1000))
         monkeypatch.setattr(grp, "getgrgid", lambda gid: SimpleNamespace(gr_name=name, gr_mem=list(members)))
-        found = ownership._private(group)
-        ownership._private.cache_clear()
+        found = ownership.private_group(group)
+        ownership.private_group.cache_clear()
         return found
 
     assert private()

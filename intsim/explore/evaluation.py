@@ -45,9 +45,10 @@ class Counts(NamedTuple):
 
 @dataclass
 class Known:
-    """A run with unbounded sums: every tensor, and what its accumulators would need of registers."""
+    """A run with unbounded sums: every tensor, the bytes of those that are its own, what registers would need."""
 
     tensors: dict[str, IntArray]
+    size: int
     counts: dict[str, Counts] = field(default_factory=dict)
 
 
@@ -82,7 +83,6 @@ class Evaluation:
         self._ends: dict[int, dict[str, NDArray[Any]]] = {}
         self._known: dict[int, Known] = {}
         self._multiplier: int | None = None
-        self._held = self._held_by_known = 0
         self._proofs: dict[Target, dict[str, bool]] = {}
 
     def __call__(self, configuration: Configuration, say: Report = lambda text: None) -> Row:
@@ -106,7 +106,7 @@ class Evaluation:
                 for name in layer.macs:
                     own = arithmetic(target, self.graph, self.macs[name])
                     if own.stages:
-                        groups = self._known_counts(self.macs[name], own, known).partial.sum(axis=-1)
+                        groups = self.counts(self.macs[name], own, known).partial.sum(axis=-1)
                         at = swept_stage(self.target, own, self.stage)
                         _count(line, groups, done.counts.get(name), own.stages, swept, at)
                     sums = self.macs[name].output
@@ -140,19 +140,13 @@ class Evaluation:
         if i in self._exact:
             return self._exact[i]
         codes = self.model.integer_inputs(self.data[i])
-        found = Known(run_graph(self.graph, codes, self.exact_target, keep=True).tensors)
-        size = sum(t.nbytes for t in found.tensors.values())
-        if self._held + size <= MOST_BYTES:
-            self._exact[i] = found
-            self._held += size
-        return found
+        tensors = run_graph(self.graph, codes, self.exact_target, keep=True).tensors
+        return self._kept(self._exact, i, Known(tensors, _size(tensors)))
 
     def known(self, i: int, configuration: Configuration, exact: Known) -> Known:
         """The run of a sample with unbounded sums and the configuration's requantizer."""
-        if configuration.multiplier != self._multiplier:
-            # one requantizer's runs at a time; tensors that are the exact run's own were never counted
-            self._held -= self._held_by_known
-            self._known, self._held_by_known, self._multiplier = {}, 0, configuration.multiplier
+        if configuration.multiplier != self._multiplier:  # one requantizer's runs at a time
+            self._known, self._multiplier = {}, configuration.multiplier
         if i in self._known:
             return self._known[i]
         target = unbounded(configured(self.target, self.stage, configuration))
@@ -163,13 +157,13 @@ class Evaluation:
         except IntsimError:
             # a requantizer that takes 32-bit sums only; with the target's own registers it may well run
             changed = {}
-        found = Known({**exact.tensors, **changed})
-        size = sum(t.nbytes for t in changed.values())
-        if self._held + size <= MOST_BYTES:
-            self._known[i] = found
-            self._held += size
-            self._held_by_known += size
-        return found
+        return self._kept(self._known, i, Known({**exact.tensors, **changed}, _size(changed)))
+
+    def _kept(self, runs: dict[int, Known], i: int, run: Known) -> Known:
+        """A run, which is remembered if there is room."""
+        if sum(k.size for k in (*self._exact.values(), *self._known.values(), run)) <= MOST_BYTES:
+            runs[i] = run
+        return run
 
     def rerun(self, target: Target, known: Known, proofs: Mapping[str, bool]) -> Outcome:
         """Run on `target` what differs there from a known run, and what follows from it.
@@ -184,7 +178,11 @@ class Evaluation:
             fresh = any(n in done.changed for n in read)
             chosen: Target | None = target if fresh else None
             if node.name in self.macs:
-                counts = self._counts(node, arrays, own, None if fresh else known, proofs)
+                counts = None
+                if own.stages and not fresh:
+                    counts = self.counts(node, own, known)
+                elif own.stages and not proofs.get(node.name):
+                    counts = self._measured(node, arrays, own)
                 done.counts[node.name] = counts
                 if own.registers.packing is None and (counts is None or not harm(counts, own.stages)):
                     chosen = plain if fresh else None
@@ -201,17 +199,8 @@ class Evaluation:
                 done.changed[node.output] = out
         return done
 
-    def _counts(
-        self, node: Node, arrays: list[IntArray], target: Target, known: Known | None, proofs: Mapping[str, bool]
-    ) -> Counts | None:
-        """What a layer's registers would need, on the inputs of a known run if given; None if none can overflow."""
-        if not target.stages:
-            return None
-        if known is not None:
-            return self._known_counts(node, target, known)
-        return None if proofs.get(node.name) else self._measured(node, arrays, target)
-
-    def _known_counts(self, node: Node, target: Target, known: Known) -> Counts:
+    def counts(self, node: Node, target: Target, known: Known) -> Counts:
+        """What a layer's registers would need in a known run."""
         if node.name not in known.counts:
             known.counts[node.name] = self._measured(node, [known.tensors[n] for n in node.inputs], target)
         return known.counts[node.name]
@@ -227,12 +216,16 @@ class Evaluation:
         return self._ends[i]
 
 
+def _size(tensors: Mapping[str, IntArray]) -> int:
+    return sum(t.nbytes for t in tensors.values())
+
+
 def harm(counts: Counts, stages: Sequence[Stage]) -> int:
     """Groups that hand on something else than their sum, of registers that all see exact values."""
-    wrong = 0
-    for s, stage in enumerate(stages):
-        wrong += int(above((counts.final if stage.overflow == "wrap" else counts.partial)[s], stage.bits))
-    return wrong
+    return sum(
+        int(above((counts.final if stage.overflow == "wrap" else counts.partial)[s], stage.bits))
+        for s, stage in enumerate(stages)
+    )
 
 
 def _count(

@@ -65,14 +65,13 @@ class Ledger:
         complete, rest = lines[:-1], lines[-1]  # what no newline ends was being written when it was interrupted
         anew = "--restart begins anew"
         try:
-            found = json.loads(complete[0])
+            head = json.loads(complete[0])
             for line in complete[1:]:
                 row = Row.from_json(json.loads(line))
                 self.rows[row.configuration] = row
         except (IndexError, KeyError, TypeError, ValueError):
             raise IntsimError(f"{self.path}: not rows of a sweep, or damaged; {anew}") from None
-        head = self.head
-        other = [k for k in head if not isinstance(found, dict) or found.get(k) != head[k]]
+        other = [k for k, mine in self.head.items() if not isinstance(head, dict) or head.get(k) != mine]
         if other:
             raise IntsimError(f"{self.path}: holds a sweep with another {other[0]}; give another folder, or {anew}")
         if rest:

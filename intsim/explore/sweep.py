@@ -92,15 +92,15 @@ class Sweep(Shown):
         """For each layer and overflow rule; of a grid, with the widest multiplier."""
         grid = all(r.configuration.accumulator is not None for r in self.rows)
         multiplier = max(self.multipliers) if grid and self.multipliers else None
-        found = []
+        safe = []
         for rule in self.rules:
             rows = [self.row(Configuration(w, rule, multiplier)) for w in self.accumulators]
             lines = [r.layers for r in rows if r is not None]
             for layer in zip(*lines, strict=True):
                 flags = [(x.proven, x.observed, x.mismatches == 0) for x in layer]
                 widths = (_from(self.accumulators, list(kind)) for kind in zip(*flags, strict=True))
-                found.append(SafeFrom(layer[0].name, rule, *widths))
-        return found
+                safe.append(SafeFrom(layer[0].name, rule, *widths))
+        return safe
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries, lists and numbers."""

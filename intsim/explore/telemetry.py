@@ -193,13 +193,13 @@ class Seen:
         op, tensors = OPS[node.op], [self.graph.tensors[i] for i in node.inputs]
         target = arithmetic(self.target, self.graph, node)
         if isinstance(op, Mac):
-            found = mac_demand(node, op, arrays, tensors, target)
-            self.demand.setdefault(node.name, nothing(*found.low.shape)).merge(slice(None), found)
+            demand = mac_demand(node, op, arrays, tensors, target)
+            self.demand.setdefault(node.name, nothing(*demand.low.shape)).merge(slice(None), demand)
         elif node.op == "requantize":
             low, high = clipped(node, arrays, tensors, target, self.axes[node.name])
             size = int(np.prod(self.graph.tensors[node.output].shape))
-            before = self.clips.get(node.name, (0, 0, 0))
-            self.clips[node.name] = before[0] + low, before[1] + high, before[2] + size
+            raised, lowered, elements = self.clips.get(node.name, (0, 0, 0))
+            self.clips[node.name] = raised + low, lowered + high, elements + size
 
 
 def channel_axes(graph: IntegerGraph) -> dict[str, int]:
@@ -244,16 +244,17 @@ def telemetry(
         ran = run_graph(loaded.graph, codes, chosen, progress=progress, watch=seen.watch)
         for name, counts in ran.events.items():
             events[name] = events[name] + counts if name in events else counts
-    nodes = {node.name: node for node in loaded.graph.nodes}
-    found = Telemetry(loaded.path, chosen.name, len(data), None if inputs is not None else int(seed))
-    for name, demand in seen.demand.items():
-        node = nodes[name]
-        registers = _stages(arithmetic(chosen, loaded.graph, node).stages, demand, events[name])
-        found.layers.append(LayerTelemetry(node.shown, node.kind, registers, **node.origin))
-    for name, (low, high, size) in seen.clips.items():
-        node = nodes[name]
-        found.clips.append(ClipTelemetry(node.shown, node.output, size, low, high, **node.origin))
-    return found
+    result = Telemetry(loaded.path, chosen.name, len(data), None if inputs is not None else int(seed))
+    for node in loaded.graph.nodes:
+        if node.name in seen.demand:
+            registers = _stages(
+                arithmetic(chosen, loaded.graph, node).stages, seen.demand[node.name], events[node.name]
+            )
+            result.layers.append(LayerTelemetry(node.shown, node.kind, registers, **node.origin))
+        elif node.name in seen.clips:
+            low, high, size = seen.clips[node.name]
+            result.clips.append(ClipTelemetry(node.shown, node.output, size, low, high, **node.origin))
+    return result
 
 
 def _stages(stages: Sequence[Stage], demand: Demand, events: IntArray) -> list[StageTelemetry]:

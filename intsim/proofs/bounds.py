@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,17 @@ from typing import Any
 import numpy as np
 import onnx
 
+from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.integers import IntegerType, bits_for
 from intsim.dispatch import arithmetic
 from intsim.graph import Node, Tensor, without_module
 from intsim.mac.any_order import Addends, Reach, addends
+from intsim.mac.partial_sums import Flags, PartialSums
 from intsim.mac.plan import plan
 from intsim.model import Model, opened
 from intsim.notebook import Shown
 from intsim.ops import OPS, Mac
-from intsim.proofs.budgets import Budget, budget
+from intsim.proofs.budgets import Budget, budget, declared
 from intsim.proofs.held import held
 from intsim.targets import Target
 
@@ -106,46 +109,55 @@ def bounds(model: str | Path | onnx.ModelProto | Model, target: str | Path | Tar
     """
     loaded, chosen = opened(model), Target.load(target)
     tensors = held(loaded.graph, chosen)
-    found = [
+    layers = [
         layer_bound(node, op, [tensors[i] for i in node.inputs], arithmetic(chosen, loaded.graph, node))
         for node in loaded.graph.nodes
         if isinstance(op := OPS[node.op], Mac)
     ]
-    return Bounds(loaded.path, chosen.name, all(f.safe for f in found), found)
+    return Bounds(loaded.path, chosen.name, all(x.safe for x in layers), layers)
 
 
 def layer_bound(node: Node, op: Mac, tensors: list[Tensor], target: Target) -> LayerBound:
     """The bound of one node for all integers within the ranges of its inputs, `tensors`; `target` without rules."""
     adds = addends(node, op, tensors, target.registers)
-    found = {kind: _reached(reach) for kind, reach in adds.reach().items()}
-    final = found["final"]
-    sums = plan(node, op, tensors, target.registers).sums
-    stages = []
-    if sums is not None:
-        for i, stage in enumerate(target.stages):
-            least, most = int(sums.low[i].min()), int(sums.high[i].max())
-            unsafe = int((~sums.safe[i].reshape(-1, adds.channels).all(axis=0)).sum())
-            required = bits_for(least, most)
-            stages.append(StageBound(i + 1, stage.bits, stage.overflow, least, most, required, unsafe))
-    depth = _depth(node, tensors)
+    reached = {kind: _reached(reach) for kind, reach in adds.reach().items()}
+    final = reached["final"]
+    stages = stage_bounds(plan(node, op, tensors, target.registers).sums, target.stages, adds.channels)
     return LayerBound(
         node.shown,
         node.kind,
-        depth,
+        adds.w[0].shape[1],
         adds.channels,
         final.low,
         final.high,
         final.required_bits,
-        _type_bits(node, tensors, adds, depth),
+        _type_bits(node, tensors, adds),
         all(s.unsafe_channels == 0 for s in stages),
         final.channel_bits,
         stages,
-        found["own"],
-        found["any"],
-        found["products"],
+        reached["own"],
+        reached["any"],
+        reached["products"],
         budget(adds, tensors[0], op.pads(node)),
         **node.origin,
     )
+
+
+def stage_bounds(sums: PartialSums | None, stages: Sequence[Stage], channels: int) -> list[StageBound]:
+    """Of each register; `sums` are None where there is none."""
+    if sums is None:
+        return []
+    bounds = []
+    for i, stage in enumerate(stages):
+        low, high = int(sums.low[i].min()), int(sums.high[i].max())
+        unsafe = int((~by_channel(sums.safe[i], channels)).sum())
+        bounds.append(StageBound(i + 1, stage.bits, stage.overflow, low, high, bits_for(low, high), unsafe))
+    return bounds
+
+
+def by_channel(flags: Flags, channels: int) -> Flags:
+    """Of every matrix of a batch: what holds for the channels in all of them."""
+    return np.asarray(flags.reshape(-1, channels).all(axis=0))
 
 
 def _reached(reach: Reach) -> Reached:
@@ -155,28 +167,16 @@ def _reached(reach: Reach) -> Reached:
     return Reached(min(low), max(high), max(widths), low, high, widths)
 
 
-def _depth(node: Node, tensors: list[Tensor]) -> int:
-    """Products of one output element."""
-    if "weight" not in node.arrays:
-        return int(tensors[1].shape[-2])
-    weight = node.arrays["weight"]
-    return int(weight.shape[-2] if node.op == "matmul" else np.prod(weight.shape[1:]))
-
-
-def _type_bits(node: Node, tensors: list[Tensor], adds: Addends, depth: int) -> int:
+def _type_bits(node: Node, tensors: list[Tensor], adds: Addends) -> int:
     """Width from the operands' types alone: depth times the largest product, either sign."""
-    x = _ends(tensors[0].type, tensors[0].low, tensors[0].high)
-    if len(tensors) > 1:
-        w = _ends(tensors[1].type, tensors[1].low, tensors[1].high)
+    operands = adds.operands
+    x, *rest = (declared(t.type, t.low, t.high) for t in tensors)
+    if rest:
+        w = rest[0]
     else:
         codes, kind = node.arrays["weight"], node.attributes.get("weight_type")
-        w = _ends(None if kind is None else IntegerType(**kind), int(codes.min()), int(codes.max()))
-    how = adds.operands
-    w = (w[0] + int(np.min(how.w_shift)), w[1] + int(np.max(how.w_shift)))
-    corners = [a * b for a in (x[0] + how.x_shift, x[1] + how.x_shift, 0) for b in w]
+        w = declared(None if kind is None else IntegerType(**kind), int(codes.min()), int(codes.max()))
+    w = (w[0] + int(np.min(operands.w_shift)), w[1] + int(np.max(operands.w_shift)))
+    depth = adds.w[0].shape[1]
+    corners = [a * b for a in (x[0] + operands.x_shift, x[1] + operands.x_shift, 0) for b in w]
     return bits_for(depth * min(corners), depth * max(corners))
-
-
-def _ends(kind: IntegerType | None, low: int, high: int) -> tuple[int, int]:
-    """Of the declared type, or of the values where none is declared."""
-    return (low, high) if kind is None else (kind.min, kind.max)

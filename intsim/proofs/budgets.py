@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from intsim.arithmetic.integers import bits_for
+from intsim.arithmetic.integers import IntegerType, bits_for
 from intsim.errors import IntsimError
 from intsim.graph import Tensor
 from intsim.mac.any_order import Addends
@@ -57,24 +57,28 @@ def a2q_plus_bits(l1: int, input_bits: int) -> int:
     return (l1 * (2**input_bits - 1) + 1).bit_length()
 
 
-def budget(found: Addends, activation: Tensor, pads: bool) -> Budget | None:
+def declared(kind: IntegerType | None, low: int, high: int) -> tuple[int, int]:
+    """Ends of the declared type, of the values low..high where none is declared."""
+    return (low, high) if kind is None else (kind.min, kind.max)
+
+
+def budget(adds: Addends, activation: Tensor, pads: bool) -> Budget | None:
     """The budgets of a layer with constant weights, None for a product of two tensors.
 
-    `activation` describes the layer's input; its declared type counts, not what is known of its values. `found` says
+    `activation` describes the layer's input; its declared type counts, not what is known of its values. `adds` says
     what the multiplier sees of it.
     """
-    if len(found.w) > 1:
+    if len(adds.w) > 1:
         return None
-    kind = activation.type
-    low, high = (kind.min, kind.max) if kind is not None else (activation.low, activation.high)
-    low, high = low + found.operands.x_shift, high + found.operands.x_shift
+    ends = declared(activation.type, activation.low, activation.high)
+    low, high = (end + adds.operands.x_shift for end in ends)
     if pads:
-        low, high = min(low, found.operands.pad), max(high, found.operands.pad)
+        low, high = min(low, adds.operands.pad), max(high, adds.operands.pad)
     signed = low < 0
     bits = bits_for(low, high) if signed else max(high.bit_length(), 1)
-    rows = found.w[0]
-    norms = abs(rows).sum(axis=1).reshape(-1, found.channels)
-    sums = rows.sum(axis=1).reshape(-1, found.channels)
+    rows = adds.w[0]
+    norms = abs(rows).sum(axis=1).reshape(-1, adds.channels)
+    sums = rows.sum(axis=1).reshape(-1, adds.channels)
     l1 = [int(v) for v in norms.max(axis=0)]
     twice = [int(v) for v in (norms + abs(sums)).max(axis=0)]  # twice the larger of the two parts
     granted = [a2q_bits(v, bits, signed) for v in l1], [a2q_plus_bits(v, bits) for v in twice]

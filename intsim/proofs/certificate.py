@@ -39,8 +39,9 @@ class Codes:
     values: list[Int64]
 
     @classmethod
-    def of(cls, array: IntArray, fill: int) -> Codes:
-        """An array in this form."""
+    def of(cls, array: IntArray, fill: int | None = None) -> Codes:
+        """An array in this form; `fill` None: its first value."""
+        fill = int(array.reshape(-1)[0]) if fill is None else fill
         at = np.flatnonzero(array.reshape(-1) != fill)
         return cls(fill, at.tolist(), array.reshape(-1)[at].tolist())
 
@@ -328,40 +329,30 @@ def digest(content: Mapping[str, Any]) -> str:
 
 def text(content: Mapping[str, Any]) -> str:
     """Readable JSON; raw line ends, which no JSON string holds, tell lists of numbers from texts."""
-    found = json.dumps(content, indent=1)
-    return re.sub(r"\[\n[\s\d,-]*\]", lambda m: "[" + " ".join(m[0][1:-1].split()) + "]", found) + "\n"
+    lines = json.dumps(content, indent=1)
+    return re.sub(r"\[\n[\s\d,-]*\]", lambda m: "[" + " ".join(m[0][1:-1].split()) + "]", lines) + "\n"
 
 
 def differences(mine: Any, theirs: Any, path: str = "") -> list[str]:
     """One line for every place in which a file's content (`theirs`) is not what was computed again (`mine`)."""
     if isinstance(mine, dict) and isinstance(theirs, dict):
-        keys = [*mine, *(k for k in theirs if k not in mine)]
-        return [
-            line
-            for k in keys
-            for line in differences(mine.get(k, MISSING), theirs.get(k, MISSING), f"{path}.{k}".lstrip("."))
-        ]
-    if isinstance(mine, list) and isinstance(theirs, list) and _nested(mine) and len(mine) == len(theirs):
-        return [
-            line
-            for i, (a, b) in enumerate(zip(mine, theirs, strict=True))
-            for line in differences(a, b, _at(path, i, a))
-        ]
-    if type(mine) is type(theirs) and mine == theirs:
+        pairs = {k: (mine.get(k, MISSING), theirs.get(k, MISSING)) for k in {**mine, **theirs}}
+        parts = [(f"{path}.{k}".lstrip("."), *pair) for k, pair in pairs.items()]
+    elif type(mine) is type(theirs) and mine == theirs and not _nested(mine):
         return []
-    if isinstance(mine, list) and isinstance(theirs, list) and len(mine) == len(theirs):
-        first = next(
-            (i for i, (a, b) in enumerate(zip(mine, theirs, strict=True)) if (type(a), a) != (type(b), b)), None
-        )
-        return [] if first is None else differences(mine[first], theirs[first], f"{path}[{first}]")
-    return [f"{path}: the file says {_short(theirs)}, computed again {_short(mine)}"]
+    elif isinstance(mine, list) and isinstance(theirs, list) and len(mine) == len(theirs):
+        parts = [(_at(path, i, a), a, b) for i, (a, b) in enumerate(zip(mine, theirs, strict=True))]
+    else:
+        return [f"{path}: the file says {_short(theirs)}, computed again {_short(mine)}"]
+    lines = [line for at, a, b in parts for line in differences(a, b, at)]
+    return lines if isinstance(mine, dict) or _nested(mine) else lines[:1]
 
 
 MISSING = "(nothing)"
 
 
-def _nested(values: list[Any]) -> bool:
-    return any(isinstance(v, dict | list) for v in values)
+def _nested(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(v, dict | list) for v in value)
 
 
 def _at(path: str, index: int, value: Any) -> str:
@@ -371,5 +362,5 @@ def _at(path: str, index: int, value: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    found = value if isinstance(value, str) else json.dumps(value)
-    return found if len(found) <= 80 else found[:77] + "..."
+    written = value if isinstance(value, str) else json.dumps(value)
+    return written if len(written) <= 80 else written[:77] + "..."

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ import onnx
 
 import intsim
 from intsim.arithmetic.accumulate import Stage
-from intsim.arithmetic.integers import bits_for
 from intsim.arithmetic.registers import BiasPlace
 from intsim.dispatch import arithmetic, machine
 from intsim.errors import IntsimError
@@ -28,6 +27,7 @@ from intsim.graph import IntegerGraph, Node
 from intsim.inputs import Inputs, Sample, samples_of
 from intsim.model import Model, opened
 from intsim.ops import OPS, Mac
+from intsim.proofs.bounds import by_channel, stage_bounds
 from intsim.proofs.certificate import (
     STATUSES,
     CellClaim,
@@ -38,12 +38,13 @@ from intsim.proofs.certificate import (
     Obstacle,
     RequantizerClaim,
     StageClaim,
+    Status,
 )
-from intsim.proofs.counterexample import RequantizeNode, behind, code_counterexample, sum_counterexample
+from intsim.proofs.counterexample import behind, code_counterexample, sum_counterexample
 from intsim.proofs.mac_layer import MacLayer
 from intsim.proofs.reading import read_again
-from intsim.proofs.replay import chained, confirm, probe, promoted, real_inputs, search
-from intsim.proofs.requantizers import CellCertificate, certify_requantizer, multiplier_widths
+from intsim.proofs.replay import Replay, chained, real_inputs
+from intsim.proofs.requantizers import CellCertificate, RequantizeNode, certify_requantizer, multiplier_widths
 from intsim.proofs.subject import check_name, check_subject, identity, target_content
 from intsim.proofs.wrong_sums import WrongSum, wrong_sums
 from intsim.targets import Target
@@ -97,27 +98,25 @@ def prove(
     graph = loaded.graph
     check_subject(loaded)
     layers, requantizers, macs, wrong = claims(graph, chosen, multipliers, progress)
+    replay = Replay(loaded, chosen, macs)
     obstacles: list[Obstacle] = []
     sums, codes = {c.node: c for c in layers}, {c.node: c for c in requantizers}
     for node in graph.nodes:
         if node.name in sums and not sums[node.name].holds:
-            mac = macs[node.name]
-            obstacles.append(_sums_obstacle(loaded, chosen, mac, sums[node.name], wrong[node.name]))
+            obstacles.append(_sums_obstacle(replay, node, sums[node.name], wrong[node.name]))
         elif (claim := codes.get(node.name)) is not None and (claim.undecided or any(_within(graph, node, claim))):
-            maker = graph.producer(node.inputs[0]) if len(node.inputs) == 1 else None
-            obstacles.append(_codes_obstacle(loaded, chosen, node, claim, macs.get(maker.name) if maker else None))
-    searched, arrays, seen = _refute(loaded, chosen, obstacles, macs, samples)
-    _exhaust(loaded, chosen, obstacles, macs)
+            obstacles.append(_codes_obstacle(replay, node, claim))
+    searched, arrays, seen = _refute(replay, obstacles, samples)
+    _exhaust(replay, obstacles)
     stands = {o.status for o in obstacles} - {"certified"}
     # where the proof holds the target itself is compared with the file, else what it was to equal
     reading = read_again(loaded, Target.load("exact") if stands else chosen, progress)
     said = {reading.status, *stands}
-    verdict = next(s for s in STATUSES if s in said)
     return Certificate(
         intsim.__version__,
         identity(loaded),
         target_content(chosen),
-        verdict,
+        next(s for s in STATUSES if s in said),
         {"samples": searched, "seed": seed if searched else None, "sha256": seen},
         reading,
         {"prologue": loaded.lowered.prologue.names, "epilogue": loaded.lowered.epilogue.names},
@@ -157,99 +156,82 @@ def claims(
 
 def layer_claim(mac: MacLayer) -> tuple[LayerClaim, Wrong]:
     """What can be said of the sums of one multiply-accumulate, and a wrong sum for each channel that has one."""
-    node, op, sums = mac.node, mac.op, mac.plan.sums
-    low, high = op.channel_ranges(node, *mac.tensors)
-    stages: list[StageClaim] = []
-    safe = np.ones(mac.channels, bool)
-    exact = np.zeros(mac.channels, bool)
+    node, sums = mac.node, mac.plan.sums
+    low, high = mac.op.channel_ranges(node, *mac.tensors)
+    safe, exact = np.ones(mac.channels, bool), np.zeros(mac.channels, bool)
     if sums is not None:
-        for i, stage in enumerate(mac.registers.stages):
-            least, most = int(sums.low[i].min()), int(sums.high[i].max())
-            fits = _by_channel(mac, sums.safe[i])
-            register = i + 1, stage.bits, stage.overflow, stage.lanes
-            stages.append(StageClaim(*register, least, most, bits_for(least, most), int((~fits).sum())))
-        safe = _by_channel(mac, sums.all_safe)
-        exact = ~safe & _by_channel(mac, sums.all_exact)
+        safe, exact = by_channel(sums.all_safe, mac.channels), by_channel(sums.all_exact, mac.channels)
+    bounds = zip(stage_bounds(sums, mac.registers.stages, mac.channels), mac.registers.stages, strict=True)
     left = np.flatnonzero(~safe & ~exact).tolist()
-    found = wrong_sums(mac, left)
-    wrong = sorted(found.wrong)
-    return (
-        LayerClaim(
-            node.name,
-            node.shown,
-            node.kind,
-            node.output,
-            [[t.low, t.high] for t in mac.tensors],
-            mac.depth,
-            mac.channels,
-            min(low),
-            max(high),
-            stages,
-            int(safe.sum()),
-            np.flatnonzero(exact).tolist(),
-            sorted(found.tried),
-            wrong,
-            sorted(set(left) - found.tried - set(wrong)),
-            node.origin["node"],
-            node.module,
-        ),
-        found.wrong,
+    verdicts = wrong_sums(mac, left)
+    claim = LayerClaim(
+        node.name,
+        node.shown,
+        node.kind,
+        node.output,
+        [[t.low, t.high] for t in mac.tensors],
+        mac.depth,
+        mac.channels,
+        min(low),
+        max(high),
+        [StageClaim(lanes=stage.lanes, **vars(bound)) for bound, stage in bounds],
+        int(safe.sum()),
+        np.flatnonzero(exact & ~safe).tolist(),
+        sorted(verdicts.tried),
+        sorted(verdicts.wrong),
+        sorted(set(left) - verdicts.tried - set(verdicts.wrong)),
+        node.origin["node"],
+        node.module,
     )
-
-
-def _by_channel(mac: MacLayer, rows: np.ndarray) -> np.ndarray:
-    """Of every matrix of a batch."""
-    return np.asarray(np.asarray(rows, bool).reshape(-1, mac.channels).all(axis=0))
+    return claim, verdicts.wrong
 
 
 def requantizer_claim(graph: IntegerGraph, node: Node, target: Target, multipliers: bool = False) -> RequantizerClaim:
     """What can be said of one requantizer; raises IntsimError when the target's scheme refuses the node."""
     on = machine(graph, target)
-    own = on.arithmetic(node)
+    own, runs = on.arithmetic(node), on.node(node)
 
     def registers(mac: Node) -> tuple[Sequence[Stage], BiasPlace]:
         of = on.arithmetic(mac)
         return of.stages, of.accumulate.bias
 
-    found = certify_requantizer(graph, node, own.requantize, own.stages, own.accumulate.bias, registers, on.node(node))
-    if found.refused:
-        raise IntsimError(f"node {found.source}: target {target.name}: {found.reason}")
+    mine = None if runs is node else runs
+    proven = certify_requantizer(graph, node, own.requantize, own.stages, own.accumulate.bias, registers, mine)
+    if proven.refused:
+        raise IntsimError(f"node {proven.source}: target {target.name}: {proven.reason}")
     swept = multipliers and node.op == "requantize"
     widths = list(multiplier_widths(graph, node, own.requantize, own.stages)) if swept else None
-    equal = {"equal": True, "differs": False}.get(found.verdict)
-    cells = [_cell(c) for c in found.cells]
+    equal = {"equal": True, "differs": False}.get(proven.verdict)
+    cells = [_cell(c) for c in proven.cells]
     return RequantizerClaim(
-        node.name, found.source, list(node.inputs), equal, cells, widths, node.origin["node"], node.module
+        node.name, proven.source, list(node.inputs), equal, cells, widths, node.origin["node"], node.module
     )
 
 
-def _cell(found: CellCertificate) -> CellClaim:
-    wrong = [v for d in found.differences if d.kind != "precondition" for v in (d.low, d.high, d.least, d.most)]
-    refused = [v for d in found.differences if d.kind == "precondition" for v in (d.low, d.high)]
-    return CellClaim(found.cell, found.low, found.high, found.count, wrong, refused, found.reason)
+def _cell(proven: CellCertificate) -> CellClaim:
+    wrong = [v for d in proven.differences if d.kind != "precondition" for v in (d.low, d.high, d.least, d.most)]
+    refused = [v for d in proven.differences if d.kind == "precondition" for v in (d.low, d.high)]
+    return CellClaim(proven.cell, proven.low, proven.high, proven.count, wrong, refused, proven.reason)
 
 
-def _sums_obstacle(
-    model: Model, target: Target, mac: MacLayer, layer: LayerClaim, wrong: Mapping[int, WrongSum]
-) -> Obstacle:
-    after = behind(mac.graph, mac.node)
-    requantizer = None if after is None else _requantizer_of(mac.graph, after, target)
-    found = sum_counterexample(mac, dict(wrong), requantizer) if wrong else probe(mac.graph, mac.node, target, mac)
+def _sums_obstacle(replay: Replay, node: Node, layer: LayerClaim, wrong: Wrong) -> Obstacle:
+    after = behind(replay.graph, node)
+    requantizer = None if after is None else _on_target(replay, after)
+    stated = sum_counterexample(replay.macs[node.name], wrong, requantizer) if wrong else replay.probe(node)
     unsure = f"; of {len(layer.undecided)} more nothing is known" if wrong and layer.undecided else ""
     reason = f"sums of {len(wrong)} of {layer.channels} channels can come out wrong{unsure}"
     if not wrong:
         reason = f"registers of {len(layer.undecided)} of {layer.channels} channels may overflow" + (
-            ", and some sum comes out wrong" if found else "; no wrong sum was found"
+            ", and some sum comes out wrong" if stated else "; no wrong sum was found"
         )
-    return _obstacle(model, target, "registers", mac.node, layer.name, reason, found)
+    return _obstacle(replay, "registers", layer, reason, stated)
 
 
-def _codes_obstacle(
-    model: Model, target: Target, node: Node, claim: RequantizerClaim, mac: MacLayer | None
-) -> Obstacle:
-    cells = [c for c in _within(model.graph, node, claim) if c.wrong_intervals]
-    requantizer = _requantizer_of(model.graph, node, target)
-    found = code_counterexample(cells, requantizer, mac) if cells else probe(model.graph, node, target, None)
+def _codes_obstacle(replay: Replay, node: Node, claim: RequantizerClaim) -> Obstacle:
+    cells = [c for c in _within(replay.graph, node, claim) if c.wrong_intervals]
+    maker = replay.graph.producer(node.inputs[0]) if len(node.inputs) == 1 else None
+    mac = replay.macs.get(maker.name) if maker else None
+    stated = code_counterexample(cells, _on_target(replay, node), mac) if cells else replay.probe(node)
     parts = []
     if claim.count and len(claim.reads) > 1:
         parts.append(f"{claim.count} combinations of its inputs give a wrong code")
@@ -257,13 +239,13 @@ def _codes_obstacle(
         parts.append(f"{claim.count} of {claim.reachable} accumulators give a wrong code or none")
     if claim.undecided:
         parts.append(f"{len(claim.undecided)} of {len(claim.cells)} cells undecided: {claim.undecided[0].reason}")
-    return _obstacle(model, target, "requantizer", node, claim.name, "; ".join(parts), found)
+    return _obstacle(replay, "requantizer", claim, "; ".join(parts), stated)
 
 
-def _requantizer_of(graph: IntegerGraph, node: Node, target: Target) -> RequantizeNode:
-    on = machine(graph, target)
-    own = on.arithmetic(node)
-    return RequantizeNode(graph, node, own.requantize, own.stages, on.node(node))
+def _on_target(replay: Replay, node: Node) -> RequantizeNode:
+    on = machine(replay.graph, replay.target)
+    own, runs = on.arithmetic(node), on.node(node)
+    return RequantizeNode(replay.graph, node, own.requantize, own.stages, None if runs is node else runs)
 
 
 def _within(graph: IntegerGraph, node: Node, claim: RequantizerClaim) -> list[CellClaim]:
@@ -288,82 +270,71 @@ def _within(graph: IntegerGraph, node: Node, claim: RequantizerClaim) -> list[Ce
 
 
 def _obstacle(
-    model: Model, target: Target, kind: Any, node: Node, name: str, reason: str, found: Counterexample | None
+    replay: Replay, kind: Any, claim: LayerClaim | RequantizerClaim, reason: str, stated: Counterexample | None
 ) -> Obstacle:
     """With the counterexample that was constructed, as a network input if it is one; it must run as predicted."""
-    if found is None:
-        return Obstacle(kind, node.name, name, "undecided", reason)
-    found = promoted(model, target, found) or found
-    wrong = confirm(model, target, found)
+    if stated is None:
+        return Obstacle(kind, claim.node, claim.name, "undecided", reason)
+    stated = replay.promoted(stated) or stated
+    wrong = replay.confirm(stated)
     if wrong:
-        raise RuntimeError(f"node {name}: a counterexample does not run as predicted: {wrong[0]}")
-    return Obstacle(kind, node.name, name, "refuted" if found.level == "network" else "open", reason, [found])
+        raise RuntimeError(f"node {claim.name}: a counterexample does not run as predicted: {wrong[0]}")
+    status: Status = "refuted" if stated.level == "network" else "open"
+    return Obstacle(kind, claim.node, claim.name, status, reason, [stated])
+
+
+def _refuted(obstacle: Obstacle, stated: Counterexample) -> Obstacle:
+    return replace(obstacle, status="refuted", counterexamples=[*obstacle.counterexamples, stated])
 
 
 def _refute(
-    model: Model,
-    target: Target,
-    obstacles: list[Obstacle],
-    macs: Mapping[str, MacLayer],
-    samples: Iterable[tuple[int, Sample]],
+    replay: Replay, obstacles: list[Obstacle], samples: Iterable[tuple[int, Sample]]
 ) -> tuple[int, dict[int, dict[str, np.ndarray]], str]:
     """Search samples until every obstacle is refuted; changes `obstacles`.
 
     Returns how many were searched, those that refute, and the hash of all.
     """
-    by_name = {n.name: n for n in model.graph.nodes}
     used: dict[int, dict[str, np.ndarray]] = {}
     count, seen = 0, ""
-    waiting = [o for o in obstacles if o.status != "refuted"]
-    if not waiting:
-        return count, used, seen
-    for number, inputs in samples:
+    waiting = {o.node: i for i, o in enumerate(obstacles) if o.status != "refuted"}
+    for number, inputs in samples if waiting else ():
         count, seen = count + 1, chained(seen, inputs)
-        found = search(model, target, inputs, number, [by_name[o.node] for o in waiting], macs)
-        for i, obstacle in enumerate(obstacles):
-            if obstacle.node in found and obstacle in waiting:
-                more = [*obstacle.counterexamples, found[obstacle.node]]
-                obstacles[i] = replace(obstacle, status="refuted", counterexamples=more)
-                used[number] = {n: np.asarray(v) for n, v in inputs.items()}
-        waiting = [o for o in obstacles if o.status != "refuted"]
+        for name, stated in replay.search(inputs, number, waiting).items():
+            index = waiting.pop(name)
+            obstacles[index] = _refuted(obstacles[index], stated)
+            used[number] = {n: np.asarray(v) for n, v in inputs.items()}
         if not waiting:
             break
     return count, used, seen
 
 
-def _exhaust(model: Model, target: Target, obstacles: list[Obstacle], macs: Mapping[str, MacLayer]) -> None:
+def _exhaust(replay: Replay, obstacles: list[Obstacle]) -> None:
     """Try every input of a network that has few; changes `obstacles`: each is refuted, or stands no longer.
 
     Nothing is said where the host stands in front of the codes, or where the target has no result for an input.
     """
-    graph = model.graph
-    by_name = {n.name: n for n in graph.nodes}
-    found: dict[str, Counterexample] = {}
+    model = replay.model
+    waiting = [o.node for o in obstacles if o.status != "refuted"]
+    wrong: dict[str, Counterexample] = {}
     count = 0
-    if all(o.status == "refuted" for o in obstacles):
-        return
-    for codes in _every_input(model):
+    for codes in _every_input(model) if waiting else ():
         inputs = real_inputs(model, codes)
         if inputs is None:
             return
         try:
-            exact, mine = (model.run(inputs, t, keep=True).tensors for t in ("exact", target))
+            exact, mine = (model.run(inputs, t, keep=True).tensors for t in ("exact", replay.target))
         except IntsimError:
             return
         count += 1
-        if all(np.array_equal(exact[n], mine[n]) for n in graph.tensors):
+        if all(np.array_equal(exact[n], mine[n]) for n in replay.graph.tensors):
             continue
-        left = [by_name[o.node] for o in obstacles if o.status != "refuted" and o.node not in found]
-        given = {n: Codes.of(a, int(a.reshape(-1)[0])) for n, a in codes.items()}
-        wrong = search(model, target, inputs, None, left, macs)
-        found |= {name: replace(stated, inputs=given) for name, stated in wrong.items()}
-    if not count:
-        return
+        given = {n: Codes.of(a) for n, a in codes.items()}
+        stated = replay.search(inputs, None, [n for n in waiting if n not in wrong])
+        wrong |= {name: replace(c, inputs=given) for name, c in stated.items()}
     for i, obstacle in enumerate(obstacles):
-        if obstacle.node in found:
-            more = [*obstacle.counterexamples, found[obstacle.node]]
-            obstacles[i] = replace(obstacle, status="refuted", counterexamples=more)
-        elif obstacle.status != "refuted":
+        if obstacle.node in wrong:
+            obstacles[i] = _refuted(obstacle, wrong[obstacle.node])
+        elif count and obstacle.status != "refuted":
             reason = f"{obstacle.reason}; on none of the network's {count} inputs, which were all tried"
             obstacles[i] = replace(obstacle, status="certified", reason=reason)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from intsim.inputs import Sample
 from intsim.model import Model
 from intsim.proofs.certificate import FORMAT_1, FORMAT_2, Certificate, differences, digest
 from intsim.proofs.certify import Progress, prove
-from intsim.proofs.replay import confirm, hashes
+from intsim.proofs.replay import Replay, hashes
 from intsim.proofs.schema import counterexample, parsed, validated
 from intsim.proofs.subject import built_in, identity, same_content, target_content, target_from
 from intsim.targets import Target
@@ -103,23 +103,27 @@ def check(
     given, apart = _samples(content, samples, draw)
     lines += apart
     said = content["search"]
-    drawn = said["seed"] is not None and draw is not None
-    searched = _drawn(draw, said["seed"], said["samples"]) if drawn and draw is not None else iter(given.items())
+    drawn = None if said["seed"] is None else draw
+    searched: Iterable[tuple[int, Sample]] = given.items()
+    if drawn is not None:
+        searched = ((i, drawn(said["seed"] + i)) for i in range(said["samples"]))
     proven = prove(model, target, searched, said["seed"], content["multipliers"], progress)
     again = proven.to_json()
-    notes = _notes(content, mine["file"], proven)
+    notes = _notes(content, mine["file"])
     claims = {**content, "model": {**content["model"], "file": mine["file"]}}
     if content["format"] == FORMAT_1:
         claims |= {"reading": again["reading"], "search": again["search"]}
-    elif not drawn and len(given) < said["samples"] and _searches(proven):
+    elif drawn is None and len(given) < said["samples"] and _searches(proven):
         notes.append(f"of {said['samples']} samples given {len(given)} are here; the others can't be searched again")
         claims["search"] = again["search"]
     for key in ("format", "intsim", "digest"):
         claims[key] = again[key]
     lines += differences(again, claims)
-    stated = _counterexamples(content)
-    for i, entry in enumerate(stated):
-        lines += [f"counterexample {i + 1}: {line}" for line in _run(model, target, entry, given)]
+    stated = [counterexample(entry) for entry in _counterexamples(content)]
+    replay = Replay(model, target)
+    for number, example in enumerate(stated, 1):
+        sample = given.get(example.network.sample) if example.network and example.network.sample is not None else None
+        lines += [f"counterexample {number}: {line}" for line in replay.confirm(example, sample)]
     counted = sum(len(again[k]) for k in ("layers", "requantizers", "obstacles"))
     return Check(content["verdict"], lines, notes, counted, len(stated), proven.reading.elements, whose)
 
@@ -150,28 +154,17 @@ def _searches(proven: Certificate) -> bool:
     return any(o.status != "refuted" for o in proven.obstacles) or any(sampled)
 
 
-def _notes(content: Mapping[str, Any], file: str, again: Certificate) -> list[str]:
+def _notes(content: Mapping[str, Any], file: str) -> list[str]:
     notes = []
     if content["intsim"] != intsim.__version__:
         notes.append(f"written by intsim {content['intsim'][:40]}, checked by {intsim.__version__}")
     if content["model"]["file"] != file:
         notes.append(f"the certificate calls the model {content['model']['file'][:200]}")
-    if content["format"] == FORMAT_2:
-        notes.append("an old format with other keys")
-    if content["format"] == FORMAT_1:
-        notes.append("an old format, which doesn't say that the graph was compared with the file; now it was")
-    return notes
-
-
-def _run(model: Model, target: Target, entry: Any, samples: Mapping[int, Sample]) -> list[str]:
-    stated = counterexample(entry)
-    number = stated.network.sample if stated.network is not None else None
-    return confirm(model, target, stated, None if number is None else samples.get(number))
-
-
-def _drawn(draw: Callable[[int], Sample], seed: int, count: int) -> Iterator[tuple[int, Sample]]:
-    """The samples that were searched, once more."""
-    return ((i, draw(seed + i)) for i in range(count))
+    old = {
+        FORMAT_2: "an old format with other keys",
+        FORMAT_1: "an old format, which doesn't say that the graph was compared with the file; now it was",
+    }
+    return notes + [note for kind, note in old.items() if kind == content["format"]]
 
 
 def _samples(
@@ -181,7 +174,7 @@ def _samples(
     said, numbers = content["search"], sample_numbers(content)
     searched, seed = said["samples"], said["seed"]
     lines = [f"samples: sample {n} is named, {searched} were searched" for n in numbers if not 0 <= n < searched]
-    found: dict[int, Sample] = {}
+    samples: dict[int, Sample] = {}
     for number in numbers:
         drawn = draw(seed + number) if seed is not None and draw is not None and number >= 0 else None
         inputs = given.get(number, drawn)
@@ -189,5 +182,5 @@ def _samples(
             raise IntsimError(f"sample {number} of the certificate is missing; keep its .npz file beside it")
         if drawn is not None and hashes(drawn) != hashes(inputs):
             lines.append(f"samples: sample {number} is not the one that seed {seed} draws")
-        found[number] = inputs
-    return found, lines
+        samples[number] = inputs
+    return samples, lines

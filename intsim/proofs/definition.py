@@ -5,7 +5,7 @@ Nothing is shared with the engine. Every value may be a Python integer, or an ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,7 +56,7 @@ def accumulator(products: Sequence[Any], stages: Sequence[Stage], start: Any = N
 
 
 def packed_accumulator(
-    products: dict[tuple[int, int], Sequence[int]],
+    products: Mapping[tuple[int, int], Sequence[int]],
     mine: tuple[int, int],
     stages: Sequence[Stage],
     packing: Packing,

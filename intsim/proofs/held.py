@@ -13,14 +13,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.pieces import Formula
 from intsim.arithmetic.requantizers.requantizer import Requantizer, StepLimitError
 from intsim.dispatch import machine
 from intsim.errors import IntsimError
-from intsim.graph import LIMIT, IntegerGraph, Node, Tensor
+from intsim.graph import LIMIT, IntArray, IntegerGraph, Node, Tensor
 from intsim.mac.plan import plan
 from intsim.ops import OPS, Mac
 from intsim.ops.requantize import accumulator
@@ -41,14 +40,14 @@ def held(graph: IntegerGraph, target: Target) -> dict[str, Tensor]:
     Raises:
         IntsimError: a layer that doesn't fit the target's multiplier.
     """
-    found, on = {name: graph.tensors[name] for name in graph.inputs}, machine(graph, target)
+    tensors, on = {name: graph.tensors[name] for name in graph.inputs}, machine(graph, target)
     for node in graph.nodes:
         described = graph.tensors[node.output]
         runs = on.node(node)
-        low, high = _made(runs, [found[i] for i in runs.inputs], graph, on.arithmetic(node))
+        low, high = _made(runs, [tensors[i] for i in runs.inputs], graph, on.arithmetic(node))
         same = (low, high) == (described.low, described.high)
-        found[node.output] = described if same else replace(described, low=max(low, -LIMIT), high=min(high, LIMIT))
-    return found
+        tensors[node.output] = described if same else replace(described, low=max(low, -LIMIT), high=min(high, LIMIT))
+    return tensors
 
 
 def _made(node: Node, tensors: list[Tensor], graph: IntegerGraph, target: Target) -> Range:
@@ -57,13 +56,13 @@ def _made(node: Node, tensors: list[Tensor], graph: IntegerGraph, target: Target
         return _accumulated(node, op, tensors, target)
     if node.op == "requantize" and not target.requantize.exact:
         return image(node, [graph.tensors[i] for i in node.inputs], tensors, target.requantize, target.stages)
-    exact = all(t is graph.tensors[t.name] for t in tensors)
-    if exact and node.op != "fused" and not node.attributes.get("machine"):
+    own = node.op == "fused" or node.attributes.get("machine")
+    if not own and all(t is graph.tensors[t.name] for t in tensors):
         return described.low, described.high
     if node.op == "table":  # beyond its ends it reads them
         first, last = node.attributes["low"], node.attributes["low"] + node.arrays["table"].shape[1] - 1
-        ends = (min(max(v, first), last) for v in (tensors[0].low, tensors[0].high))
-        tensors = [replace(tensors[0], **dict(zip(("low", "high"), ends, strict=True)))]
+        low, high = (min(max(v, first), last) for v in (tensors[0].low, tensors[0].high))
+        tensors = [replace(tensors[0], low=low, high=high)]
     try:
         return op.value_range(node, *tensors)
     except IntsimError:  # it says nothing of such inputs, which exact arithmetic never makes
@@ -73,12 +72,12 @@ def _made(node: Node, tensors: list[Tensor], graph: IntegerGraph, target: Target
 def _accumulated(node: Node, op: Mac, tensors: list[Tensor], target: Target) -> Range:
     """The finished sums where they are exact, all that the last register holds elsewhere."""
     low, high = op.channel_ranges(node, *tensors)
-    how = plan(node, op, tensors, target.registers)
-    if how.sums is None:
+    planned = plan(node, op, tensors, target.registers)
+    if planned.sums is None:
         return min(low), max(high)
-    exact = np.asarray(how.sums.all_exact.reshape(-1, len(low)).all(axis=0)).tolist()
+    exact = np.asarray(planned.sums.all_exact.reshape(-1, len(low)).all(axis=0)).tolist()
     last = target.stages[-1]
-    behind = [0] * len(low) if how.behind is None else how.behind.tolist()
+    behind = [0] * len(low) if planned.behind is None else planned.behind.tolist()
     ends = [
         (a, b) if whole else (last.min + c, last.max + c)
         for a, b, whole, c in zip(low, high, exact, behind, strict=True)
@@ -99,24 +98,21 @@ def image(
     cells = tuple(node.attributes["cells"])
     corners = np.array(list(itertools.product(*((t.low, t.high) for t in tensors))), np.int64)
     arrays = [c.reshape(-1, *[1] * len(cells)) for c in corners.T]
-    found: dict[tuple[Formula, int, int], NDArray[np.int64]] = {}
+    made: dict[tuple[Formula, int, int], IntArray] = {}
     try:
         # each operand's share rises or falls with it, so a sum's ends are at corners
         total, formulas = accumulator(node, arrays, described, requantizer)
         ends = (np.broadcast_to(side, cells).reshape(-1).tolist() for side in (total.min(axis=0), total.max(axis=0)))
         for formula, low, high in zip(formulas, *ends, strict=True):
-            key = formula, low, high
-            if key not in found:
-                found[key] = _codes(formula, low, high, requantizer, stages)
+            if (formula, low, high) not in made:
+                made[formula, low, high] = _codes(formula, low, high, requantizer, stages)
     except (IntsimError, StepLimitError):
         return _anything(node)
-    codes = np.concatenate(list(found.values()))
+    codes = np.concatenate(list(made.values()))
     return (int(codes.min()), int(codes.max())) if codes.size else _anything(node)
 
 
-def _codes(
-    formula: Formula, low: int, high: int, requantizer: Requantizer, stages: Sequence[Stage]
-) -> NDArray[np.int64]:
+def _codes(formula: Formula, low: int, high: int, requantizer: Requantizer, stages: Sequence[Stage]) -> IntArray:
     """Codes of one cell, its least and its greatest among them."""
     parts = [s for s in segments(formula, low, high, requantizer, stages) if s.valid]
     return requantizer.codes(formula, np.array([v for s in parts for v in (s.low, s.high)], np.int64), stages)

@@ -5,6 +5,7 @@ Here the sums are computed in Python integers by `proofs.definition`, so that wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,9 +14,9 @@ import numpy as np
 
 from intsim.arithmetic.registers import Registers
 from intsim.graph import IntArray, IntegerGraph, Node, Tensor
-from intsim.mac.operands import channel_zeros
+from intsim.mac.operands import channel_zeros, multiplier_operands
 from intsim.mac.padding import padding_patterns
-from intsim.mac.plan import Plan, plan
+from intsim.mac.plan import Plan, bias_terms, plan
 from intsim.ops import OPS, Mac, Panel
 from intsim.proofs.certificate import Codes
 from intsim.proofs.definition import accumulator, packed_accumulator
@@ -39,7 +40,7 @@ class Taps:
 
 
 class MacLayer:
-    """A node, the target's registers and the proof about them (`plan`)."""
+    """A node and the target's registers."""
 
     def __init__(self, graph: IntegerGraph, node: Node, registers: Registers) -> None:
         """Raises IntsimError when a tensor doesn't fit the target's multiplier."""
@@ -47,10 +48,17 @@ class MacLayer:
         assert isinstance(op, Mac)
         self.graph, self.node, self.op, self.registers = graph, node, op, registers
         self.tensors: list[Tensor] = [graph.tensors[i] for i in node.inputs]
-        self.plan: Plan = plan(node, op, self.tensors, registers)
+        self.operands = multiplier_operands(node, op, self.tensors, registers.activation, registers.weight)
+        self.preload, self.after, self.behind = bias_terms(node, registers)
         self.shapes = [t.shape for t in self.tensors]
         self.rows, self.channels = op.extent(node, *self.shapes)
-        self.zeros = channel_zeros(self.plan.operands.w_zero, self.channels)
+        self.zeros = channel_zeros(self.operands.w_zero, self.channels)
+        self._known: dict[int, Taps] = {}
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The proof about its registers."""
+        return plan(self.node, self.op, self.tensors, self.registers)
 
     @property
     def depth(self) -> int:
@@ -62,7 +70,8 @@ class MacLayer:
     @property
     def x_range(self) -> tuple[int, int]:
         """Range of an activation as the multiplier sees it."""
-        return self.tensors[0].low + self.plan.operands.x_shift, self.tensors[0].high + self.plan.operands.x_shift
+        x = self.tensors[0]
+        return x.low + self.operands.x_shift, x.high + self.operands.x_shift
 
     @cached_property
     def output_numbers(self) -> IntArray:
@@ -75,13 +84,14 @@ class MacLayer:
         flat = int(np.flatnonzero(self.output_numbers.reshape(-1) == row * self.channels + channel)[0])
         return tuple(int(i) for i in np.unravel_index(flat, self.output_numbers.shape))
 
+    def row_and_channel(self, position: tuple[int, ...]) -> tuple[int, int]:
+        """Of an output element."""
+        return divmod(int(self.output_numbers[position]), self.channels)
+
     def _panels(self) -> Iterator[Panel]:
         """Panels of positions instead of codes; of a second tensor, its positions as well."""
-        x = np.arange(int(np.prod(self.shapes[0])), dtype=np.int64).reshape(self.shapes[0])
-        if len(self.tensors) > 1:
-            w = np.arange(int(np.prod(self.shapes[1])), dtype=np.int64).reshape(self.shapes[1])
-        else:
-            w = self.node.arrays["weight"] + self.plan.operands.w_shift
+        x, *rest = (np.arange(math.prod(shape), dtype=np.int64).reshape(shape) for shape in self.shapes)
+        w = rest[0] if rest else self.node.arrays["weight"] + self.operands.w_shift
         return self.op.panels(self.node, x, w, OUTSIDE, self.registers.order)
 
     def _taps(self, panel: Panel, row: int) -> Taps:
@@ -93,9 +103,12 @@ class MacLayer:
 
     def taps(self, row: int, channel: int) -> Taps:
         """The row's taps in the block of channels that holds `channel`."""
+        if row in self._known and channel in self._known[row].channels:
+            return self._known[row]
         for panel in self._panels():
             if panel.rows.start <= row < panel.rows.stop and channel in range(self.channels)[panel.channels]:
-                return self._taps(panel, row)
+                self._known[row] = self._taps(panel, row)
+                return self._known[row]
         raise AssertionError(f"{self.node.name} has no output in row {row}, channel {channel}")
 
     @cached_property
@@ -111,10 +124,9 @@ class MacLayer:
             wanted = set(range(0, self.rows, self._together))
         else:
             low, high = self.x_range
-            dominated = low <= self.plan.operands.pad <= high  # padding is then one more value of the range
-            order = self.registers.order
-            found = padding_patterns(self.node, self.op, self.shapes, self.depth, order, dominated)
-            wanted = set(found.rows.tolist())
+            dominated = low <= self.operands.pad <= high  # padding is then one more value of the range
+            patterns = padding_patterns(self.node, self.op, self.shapes, self.depth, self.registers.order, dominated)
+            wanted = set(patterns.rows.tolist())
         blocks = [
             self._taps(panel, row)
             for panel in self._panels()
@@ -126,7 +138,7 @@ class MacLayer:
     def ranges(self, taps: Taps) -> tuple[IntArray, IntArray]:
         """(K,) least and greatest activation of each product as the multiplier sees it; padding has one value."""
         low, high = self.x_range
-        outside, pad = taps.at == OUTSIDE, self.plan.operands.pad
+        outside, pad = taps.at == OUTSIDE, self.operands.pad
         return np.where(outside, pad, low), np.where(outside, pad, high)
 
     def sums(self, w: IntArray, channels: Sequence[int], x: IntArray) -> tuple[IntArray, IntArray]:
@@ -136,66 +148,70 @@ class MacLayer:
         """
         start, after = self._added(w, channels, x)
         products = (x.astype(object) * w.astype(object)).T
-        exact = products.sum(axis=0) if len(products) else np.zeros(len(w), object)
-        for extra in (start, after):
-            exact = exact if extra is None else exact + extra
-        if not len(products):
-            products = np.zeros((0, len(w)), object)
+        exact = products.sum(axis=0) + (0 if start is None else start) + (0 if after is None else after)
         got = accumulator(list(products), self.registers.stages, start, after) if len(products) else exact
-        behind = 0 if self.plan.behind is None else self.plan.behind[list(channels)].astype(object)
+        behind = 0 if self.behind is None else self.behind[list(channels)].astype(object)
         return np.asarray(exact + behind, object), np.asarray(got + behind, object)
+
+    def sum(self, w: IntArray, channel: int, x: IntArray) -> tuple[int, int]:
+        """`sums` of one row, `x` and `w` (K,)."""
+        exact, got = self.sums(w[None], [channel], x[None])
+        return int(exact[0]), int(got[0])
 
     def _added(self, w: IntArray, channels: Sequence[int], x: IntArray) -> tuple[IntArray | None, IntArray | None]:
         """What is preloaded and what is added at the end: bias, compensation of zero points; (N,) Python integers."""
-        picked = list(channels)
+        operands, picked = self.operands, list(channels)
+        start, after = (None if v is None else v[picked].astype(object) for v in (self.preload, self.after))
+        if operands.corrected:
+            return start, after
+        # sum (x - zx)(w - zw) - sum x w
         zeros = self.zeros[picked].astype(object)
-        start = None if self.plan.preload is None else self.plan.preload[picked].astype(object)
-        after = None if self.plan.after is None else self.plan.after[picked].astype(object)
-        operands = self.plan.operands
-        extra = None
-        if not operands.corrected:
-            # sum (x - zx)(w - zw) - sum x w
-            extra = -operands.x_zero * w.astype(object).sum(axis=1) - zeros * x.astype(object).sum(axis=1)
-            extra = extra + w.shape[1] * operands.x_zero * zeros
-        return start, after if extra is None else extra if after is None else after + extra
+        extra = -operands.x_zero * w.astype(object).sum(axis=1) - zeros * x.astype(object).sum(axis=1)
+        extra = extra + w.shape[1] * operands.x_zero * zeros
+        return start, extra if after is None else after + extra
 
-    def predict(self, arrays: list[IntArray], row: int, channel: int) -> tuple[int, int]:
-        """Exact accumulator of one output element, and the target's, from whole inputs (codes)."""
-        if self.registers.packing is not None:
-            return self._predict_packed(arrays, row, channel)
-        taps = self.taps(row, channel)
-        x, w = self._seen(arrays, taps)
-        mine = taps.channels.index(channel)
-        exact, got = self.sums(w[mine : mine + 1], [channel], x[None])
-        return int(exact[0]), int(got[0])
-
-    def _seen(self, arrays: list[IntArray], taps: Taps) -> tuple[IntArray, IntArray]:
-        """Activations (K,) and weights (N, K) of a row as the multiplier sees them."""
-        operands = self.plan.operands
+    def addends(self, arrays: Sequence[IntArray], row: int, channel: int) -> tuple[list[int], int | None, int | None]:
+        """Of an output element, from whole inputs (codes): products in order of arrival; what comes first, and last."""
+        taps, operands = self.taps(row, channel), self.operands
         x = np.where(taps.at == OUTSIDE, operands.pad, arrays[0].reshape(-1)[taps.at] + operands.x_shift)
-        w = taps.w if taps.w_at is None else arrays[1].reshape(-1)[taps.w_at] + operands.w_shift
-        return x, w
+        n = taps.channels.index(channel)
+        w = taps.w[n] if taps.w_at is None else arrays[1].reshape(-1)[taps.w_at[n]] + int(np.max(operands.w_shift))
+        start, after = (None if v is None else int(v[0]) for v in self._added(w[None], [channel], x[None]))
+        return [a * b for a, b in zip(x.tolist(), w.tolist(), strict=True)], start, after
 
-    def neighbours(self, row: int, channel: int) -> dict[tuple[int, int], tuple[Taps, int]]:
-        """By field of a packed multiplier (channel, pixel), the row and the place in its block that share a register.
+    def predict(self, arrays: Sequence[IntArray], row: int, channel: int) -> tuple[int, int]:
+        """Exact accumulator of one output element, and the target's, from whole inputs (codes)."""
+        stages, packing = self.registers.stages, self.registers.packing
+        products, start, after = self.addends(arrays, row, channel)
+        exact = sum(products) + (start or 0) + (after or 0)
+        got = exact
+        if packing is not None:
+            sharing = self.neighbours(row, channel)
+            fields = {field: self.addends(arrays, *output)[0] for field, output in sharing.items()}
+            mine = next(field for field, output in sharing.items() if output == (row, channel))
+            got = packed_accumulator(fields, mine, stages, packing, start, after)
+        elif products:
+            got = int(accumulator(products, stages, start, after))
+        behind = 0 if self.behind is None else int(self.behind[channel])
+        return exact + behind, got + behind
+
+    def neighbours(self, row: int, channel: int) -> dict[tuple[int, int], tuple[int, int]]:
+        """By field of a packed multiplier (channel, pixel), the row and the channel of what shares a register.
 
         Channels are counted from the start of a group, rows from the start of a matrix product. Without packing an
         output is alone, as (0, 0).
         """
-        packing, taps = self.registers.packing, self.taps(row, channel)
-        n = taps.channels.index(channel)
+        packing = self.registers.packing
         if packing is None:
-            return {(0, 0): (taps, n)}
-        channels, pixels = len(packing.channels), len(packing.pixels)
-        m = row % self._together
-        end = row - m + self._together
-        first, top = n - n % channels, row - m % pixels
-        rows = {j: self.taps(top + j, channel) for j in range(pixels) if top + j < end}
+            return {(0, 0): (row, channel)}
+        group, inside = self.taps(row, channel).channels, row % self._together
+        first = channel - group.index(channel) % len(packing.channels)
+        top, end = row - inside % len(packing.pixels), row - inside + self._together
         return {
-            (i, j): (found, first + i)
-            for j, found in rows.items()
-            for i in range(channels)
-            if first + i < len(found.channels)
+            (i, j): (top + j, first + i)
+            for i in range(len(packing.channels))
+            for j in range(len(packing.pixels))
+            if first + i in group and top + j < end
         }
 
     @property
@@ -204,38 +220,23 @@ class MacLayer:
         second = self.shapes[1] if len(self.shapes) > 1 else self.node.arrays["weight"].shape
         return self.output_numbers.shape[-2] if self.node.op == "matmul" and len(second) > 2 else self.rows
 
-    def _predict_packed(self, arrays: list[IntArray], row: int, channel: int) -> tuple[int, int]:
-        packing = self.registers.packing
-        assert packing is not None
-        products: dict[tuple[int, int], Sequence[int]] = {}
-        fields = self.neighbours(row, channel)
-        for field, (taps, n) in fields.items():
-            x, w = self._seen(arrays, taps)
-            products[field] = [a * b for a, b in zip(x.tolist(), w[n].tolist(), strict=True)]
-        mine = next(f for f, (taps, n) in fields.items() if taps.row == row and taps.channels[n] == channel)
-        taps, n = fields[mine]
-        x, w = self._seen(arrays, taps)
-        start, after = (None if v is None else int(v[0]) for v in self._added(w[n : n + 1], [channel], x[None]))
-        behind = 0 if self.plan.behind is None else int(self.plan.behind[channel])
-        exact = sum(products[mine]) + (start or 0) + (after or 0)
-        return exact + behind, packed_accumulator(products, mine, self.registers.stages, packing, start, after) + behind
-
     def linear(self, w: IntArray, channel: int) -> tuple[list[int], int, int]:
         """The exact accumulator of weights `w` (K,) as `sum e_k (x_k - zero) + constant`: e, zero, constant."""
         zero = int(self.zeros[channel])
         bias = self.node.arrays.get("bias")
         e = [int(v) - zero for v in w.tolist()]
-        return e, self.plan.operands.x_zero, 0 if bias is None else int(bias[channel])
+        return e, self.operands.x_zero, 0 if bias is None else int(bias[channel])
 
-    def codes(self, taps: Taps, x: IntArray, w: IntArray | None = None) -> list[IntArray]:
-        """Whole inputs (codes) that hold `x` (K,) at the row's taps; elsewhere the code nearest to the zero point."""
-        operands, tensor = self.plan.operands, self.tensors[0]
-        arrays = [np.full(tensor.shape, self.fill(0), np.int64)]
+    def codes(self, taps: Taps, x: IntArray, w: IntArray) -> list[IntArray]:
+        """Whole inputs (codes) that hold `x` (K,) at the row's taps; elsewhere the code nearest to the zero point.
+
+        Of a second tensor they hold `w`, (K,) for all channels or (N, K).
+        """
+        arrays = [np.full(tensor.shape, self.fill(i), np.int64) for i, tensor in enumerate(self.tensors)]
         inside = taps.at != OUTSIDE
-        arrays[0].reshape(-1)[taps.at[inside]] = x[inside] - operands.x_shift
-        if taps.w_at is not None and w is not None:
-            arrays.append(np.full(self.tensors[1].shape, self.fill(1), np.int64))
-            arrays[1].reshape(-1)[taps.w_at] = w - operands.w_shift
+        arrays[0].reshape(-1)[taps.at[inside]] = x[inside] - self.operands.x_shift
+        if taps.w_at is not None:
+            arrays[1].reshape(-1)[taps.w_at] = w - self.operands.w_shift
         return arrays
 
     def stated(self, arrays: list[IntArray]) -> dict[str, Codes]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.registers import BiasPlace
-from intsim.graph import IntegerGraph, Node
+from intsim.graph import IntegerGraph, Node, Tensor
 from intsim.ops import OPS, Mac
 from intsim.ops.movement import axis_behind
+
+Range = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -20,15 +23,14 @@ class Channels:
     """A range for each position along `axis` (0 or more) of a tensor."""
 
     axis: int
-    low: list[int]
-    high: list[int]
+    ranges: list[Range]
 
 
 Machine = Callable[[Node], tuple[Sequence[Stage], BiasPlace]]
 """Of a multiply-accumulate its registers, and where its bias goes."""
 
 
-def cell_ranges(graph: IntegerGraph, node: Node, machine: Machine) -> list[tuple[int, int]]:
+def cell_ranges(graph: IntegerGraph, node: Node, machine: Machine) -> list[Range]:
     """Per cell of a requantize node with one input, row-major, the least and the greatest accumulator.
 
     The range of a multiply-accumulate layer's output channel, followed through data movement that keeps channels
@@ -36,20 +38,23 @@ def cell_ranges(graph: IntegerGraph, node: Node, machine: Machine) -> list[tuple
     such a range doesn't fit the last register, the register's range: that is all it can hand on. A bias that the
     machine adds behind its registers (`bias` "requantizer") moves it.
     """
-    tensor = graph.tensors[node.inputs[0]]
-    shape = np.broadcast_shapes(tensor.shape, tuple(node.attributes["cells"]))
-    cells = (1,) * (len(shape) - len(node.attributes["cells"])) + tuple(node.attributes["cells"])
-    whole = tensor.low, tensor.high
+    tensor, cells = graph.tensors[node.inputs[0]], tuple(node.attributes["cells"])
+    rank = max(len(tensor.shape), len(cells))
+    cells = (1,) * (rank - len(cells)) + cells
     channels = channel_ranges(graph, node.inputs[0], machine)
     if channels is None:
-        return [whole] * math.prod(cells)
-    axis = channels.axis + len(shape) - len(tensor.shape)
-    union = min(channels.low), max(channels.high)
+        return [(tensor.low, tensor.high)] * math.prod(cells)
+    axis, ranges = channels.axis + rank - len(tensor.shape), channels.ranges
     if cells[axis] == 1:
-        return [union] * math.prod(cells)
-    if len(channels.low) == 1:
-        channels = Channels(channels.axis, channels.low * cells[axis], channels.high * cells[axis])
-    return [(channels.low[i[axis]], channels.high[i[axis]]) for i in np.ndindex(*cells)]
+        return [_union(ranges)] * math.prod(cells)
+    if len(ranges) == 1:
+        ranges = ranges * cells[axis]
+    return [ranges[i[axis]] for i in np.ndindex(*cells)]
+
+
+def _union(ranges: Sequence[Range]) -> Range:
+    """The least that holds them all."""
+    return min(low for low, _ in ranges), max(high for _, high in ranges)
 
 
 def channel_ranges(graph: IntegerGraph, name: str, machine: Machine) -> Channels | None:
@@ -57,70 +62,52 @@ def channel_ranges(graph: IntegerGraph, name: str, machine: Machine) -> Channels
     node = graph.producer(name)
     if node is None:
         return None
-    op, shape = OPS[node.op], graph.tensors[name].shape
+    op, tensors = OPS[node.op], [graph.tensors[i] for i in node.inputs]
     if isinstance(op, Mac):
-        return _accumulated(graph, node, op, 1 if node.op.startswith("conv") else len(shape) - 1, *machine(node))
+        axis = 1 if node.op.startswith("conv") else len(graph.tensors[name].shape) - 1
+        return Channels(axis, _accumulated(node, op, tensors, *machine(node)))
+    if node.op not in ("concat", "reshape", "transpose", "gather", "pad", "max_pool"):
+        return None
+    inputs = [channel_ranges(graph, i, machine) for i in node.inputs]
     if node.op == "concat":
-        return _concatenated(graph, node, machine)
-    if node.op not in ("reshape", "transpose", "gather", "pad", "max_pool"):
-        return None
-    found = channel_ranges(graph, node.inputs[0], machine)
-    return None if found is None else _moved(found, node, graph.tensors[node.inputs[0]].shape)
+        return _concatenated(node, tensors, inputs)
+    return None if inputs[0] is None else _moved(inputs[0], node, tensors[0].shape)
 
 
-def _accumulated(
-    graph: IntegerGraph, node: Node, op: Mac, axis: int, stages: Sequence[Stage], bias: BiasPlace
-) -> Channels | None:
-    tensors = [graph.tensors[i] for i in node.inputs]
+def _accumulated(node: Node, op: Mac, tensors: list[Tensor], stages: Sequence[Stage], bias: BiasPlace) -> list[Range]:
     low, high = op.channel_ranges(node, *tensors)
-    count = graph.tensors[node.output].shape[axis]
-    if len(low) % count:
-        return None
-    # weights of a batch come batch after batch, with the channels fastest
-    low, high = [min(low[c::count]) for c in range(count)], [max(high[c::count]) for c in range(count)]
     if stages:
         last, stored = stages[-1], node.arrays.get("bias")
-        behind = [0] * count if stored is None or bias != "requantizer" else stored.tolist()
+        behind = [0] * len(low) if stored is None or bias != "requantizer" else stored.tolist()
         for c, b in enumerate(behind):
             if low[c] - b < last.min or high[c] - b > last.max:
                 low[c], high[c] = last.min + b, last.max + b
-    return Channels(axis, low, high)
+    return list(zip(low, high, strict=True))
 
 
-def _concatenated(graph: IntegerGraph, node: Node, machine: Machine) -> Channels | None:
+def _concatenated(node: Node, tensors: list[Tensor], inputs: Sequence[Channels | None]) -> Channels | None:
     """One after another along the channels; elsewhere the union."""
-    parts = [channel_ranges(graph, i, machine) for i in node.inputs]
-    axes = {p.axis for p in parts if p is not None}
+    axes = {c.axis for c in inputs if c is not None}
     if len(axes) != 1:
         return None
     (axis,) = axes
-    tensors = [graph.tensors[i] for i in node.inputs]
-    full = [
-        p if p is not None else Channels(axis, [t.low] * t.shape[axis], [t.high] * t.shape[axis])
-        for p, t in zip(parts, tensors, strict=True)
-    ]
+    parts = [[(t.low, t.high)] * t.shape[axis] if c is None else c.ranges for c, t in zip(inputs, tensors, strict=True)]
     if node.attributes["axis"] == axis:
-        return Channels(axis, [v for p in full for v in p.low], [v for p in full for v in p.high])
-    return Channels(
-        axis,
-        [min(v) for v in zip(*(p.low for p in full), strict=True)],
-        [max(v) for v in zip(*(p.high for p in full), strict=True)],
-    )
+        return Channels(axis, list(chain(*parts)))
+    return Channels(axis, [_union(column) for column in zip(*parts, strict=True)])
 
 
-def _moved(found: Channels, node: Node, before: tuple[int, ...]) -> Channels | None:
+def _moved(channels: Channels, node: Node, before: tuple[int, ...]) -> Channels | None:
     """The same ranges behind a node that moves data; None where channels no longer lie along one axis."""
-    axis = found.axis
+    axis, ranges = channels.axis, channels.ranges
     if node.op in ("transpose", "reshape"):
         moved = axis_behind(node, axis, before)
-        return None if moved is None else replace(found, axis=moved)
+        return None if moved is None else replace(channels, axis=moved)
     if node.op == "gather" and node.attributes["axis"] == axis:
-        picked = node.arrays["index"].reshape(-1).tolist()
-        return Channels(axis, [found.low[i] for i in picked], [found.high[i] for i in picked])
+        return Channels(axis, [ranges[i] for i in node.arrays["index"].reshape(-1).tolist()])
     if node.op == "pad":
         value, (begin, end) = node.attributes["value"], node.attributes["pads"][axis]
-        low, high = found.low, found.high
         if any(b or e for i, (b, e) in enumerate(node.attributes["pads"]) if i != axis):
-            low, high = [min(v, value) for v in low], [max(v, value) for v in high]
-        return Channels(axis, [value] * begin + low + [value] * end, [value] * begin + high + [value] * end)
-    return found  # max_pool and gather along another axis: values of the same channel
+            ranges = [(min(low, value), max(high, value)) for low, high in ranges]
+        return Channels(axis, [(value, value)] * begin + ranges + [(value, value)] * end)
+    return channels  # max_pool and gather along another axis: values of the same channel

@@ -6,6 +6,7 @@ shares no code with lowering and engine. The one file of `proofs/` that imports 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from intsim.errors import IntsimError
 from intsim.frontend.expression import Expr
 from intsim.frontend.parameters import ONNX_INTEGERS
-from intsim.graph import IntArray
+from intsim.graph import IntArray, Tensor
 from intsim.inputs import Sample, draw
 from intsim.model import Model, Run
 from intsim.proofs.certificate import Disagreement, Reading
@@ -65,7 +66,7 @@ def read_again(model: Model, target: Target, progress: Callable[[str], None] | N
         file = ExactFile(model)
         cut = list(file.cut)
         inexact = Inexact(model)
-        found = layers(model.graph, model.lowered.boundaries) + inexact.unread()
+        compared = layers(model.graph, model.lowered.boundaries) + inexact.unread()
         for name, inputs, coded in corners(model):
             if progress is not None:
                 progress(f"reading the file again: {name}")
@@ -79,7 +80,7 @@ def read_again(model: Model, target: Target, progress: Callable[[str], None] | N
                 continue
             tally.inputs.append(name)
             tally.digest = chained(tally.digest, inputs)
-            _compare(tally, model, found, inexact, run, truth)
+            _compare(tally, model, compared, inexact, run, truth)
             if tally.first is not None:
                 break
     except IntsimError as error:
@@ -99,18 +100,20 @@ def corners(model: Model) -> Iterator[tuple[str, Sample, bool]]:
     Where the host works before the first quantizer no input is known for given codes; real ones that are large on both
     sides take their place.
     """
-    ends = {}
-    for name in model.graph.inputs:
-        info = model.graph.tensors[name]
-        ends[name] = info.shape, max(info.low, -LARGEST), min(info.high, LARGEST - 1)
+    infos = {name: model.graph.tensors[name] for name in model.graph.inputs}
     for kind in CORNERS:
-        inputs = real_inputs(model, {n: _corner(kind, *e) for n, e in ends.items()})
+        inputs = real_inputs(model, {n: _codes(kind, t.shape, t) for n, t in infos.items()})
         yield (kind, inputs, True) if inputs is not None else (f"far {kind}", _far(model, kind), False)
     yield "drawn", draw(model, SEED), not model.lowered.prologue.operations
 
 
+def _codes(kind: str, shape: tuple[int, ...], info: Tensor) -> IntArray:
+    """A corner of a tensor's range."""
+    return _corner(kind, shape, max(info.low, -LARGEST), min(info.high, LARGEST - 1))
+
+
 def _corner(kind: str, shape: tuple[int, ...], low: int, high: int) -> IntArray:
-    flat = np.arange(int(np.prod(shape))) % 2
+    flat = np.arange(math.prod(shape)) % 2
     chosen = {"low": 0 * flat, "high": 0 * flat + 1, "alternating": flat}[kind]
     return np.where(chosen, high, low).astype(np.int64).reshape(shape)
 
@@ -120,19 +123,19 @@ def _far(model: Model, kind: str) -> dict[str, NDArray]:
     out: dict[str, NDArray] = {}
     for name, (shape, element) in model.lowered.source.inputs.items():
         info = model.graph.tensors.get(name)
-        if element in ONNX_INTEGERS and info is not None:
-            out[name] = _corner(kind, shape, max(info.low, -LARGEST), min(info.high, LARGEST - 1))
-        elif element in ONNX_INTEGERS:
-            out[name] = _corner(kind, shape, 0, 1)
-        else:
+        if element not in ONNX_INTEGERS:
             size = 1.0 if kind == "alternating" else FAR
-            out[name] = np.float32(size) * (2 * _corner(kind, shape, 0, 1) - 1).astype(np.float32)
+            out[name] = np.float32(size) * _corner(kind, shape, -1, 1).astype(np.float32)
+        else:
+            out[name] = _corner(kind, shape, 0, 1) if info is None else _codes(kind, shape, info)
     return out
 
 
-def _compare(tally: _Tally, model: Model, found: list[Layer], inexact: Inexact, run: Run, truth: ReferenceRun) -> None:
+def _compare(
+    tally: _Tally, model: Model, compared: list[Layer], inexact: Inexact, run: Run, truth: ReferenceRun
+) -> None:
     """Add one input; the first disagreement in graph order ends it."""
-    for layer in found:
+    for layer in compared:
         got = run.tensors[layer.tensor]
         expected, ties, shown = expected_codes(model, layer, truth, run, inexact)
         tally.elements += got.size if shown else 0
@@ -169,10 +172,8 @@ def _beyond(tally: _Tally, model: Model, layer: Layer, truth: ReferenceRun) -> b
     if info.onnx not in truth.quantized or (maker is not None and maker.op != "requantize"):
         return False
     quantized = truth.quantized[info.onnx]
-    for what, limit, mine in (
-        ("least", int(quantized.low.min()), info.low),
-        ("greatest", int(quantized.high.max()), info.high),
-    ):
+    ends = ("least", int(quantized.low.min()), info.low), ("greatest", int(quantized.high.max()), info.high)
+    for what, limit, mine in ends:
         if (mine < limit) if what == "least" else (mine > limit):
             op = f"{layer.op}, {what} code"
             tally.first = Disagreement(len(tally.inputs) - 1, layer.name, op, layer.tensor, [], limit, mine)

@@ -1,7 +1,7 @@
 """Whether a hardware requantizer equals the exact one on every accumulator that can reach it, cell by cell.
 
 Nothing is sampled. For one input both are step functions, compared on whole intervals (`steps`), between the places
-where a register or a shift wraps (`segments`), over the accumulators of the cell's channel (`reach`). For several
+where a register or a shift wraps (`segments`), over the accumulators of the cell's channel (`reachable`). For several
 inputs every combination of codes is tried, up to 2^22 a cell. What is too large stays undecided and is never called
 equal. docs/requantizers.md says what a certificate claims.
 """
@@ -9,7 +9,7 @@ equal. docs/requantizers.md says what a certificate claims.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -19,16 +19,16 @@ from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.pieces import Formula
 from intsim.arithmetic.registers import BiasPlace
 from intsim.arithmetic.requantizers import of_width
-from intsim.arithmetic.requantizers.requantizer import CellFunction, Requantizer, Segment, StepLimitError
+from intsim.arithmetic.requantizers.requantizer import Requantizer, StepLimitError
 from intsim.arithmetic.rounding import Rounding
 from intsim.errors import IntsimError
 from intsim.graph import IntArray, IntegerGraph, Node, Tensor
 from intsim.ops import OPS
-from intsim.ops.pieces import combine
+from intsim.ops.pieces import cell_views, combine, combined_range
 from intsim.ops.requantize import EXACT, formulas, requantize
 from intsim.proofs.reachable import Machine, cell_ranges
 from intsim.proofs.segments import intervals, segments
-from intsim.proofs.steps import Runs, differing
+from intsim.proofs.steps import Runs, differing, merged
 
 MOST_COMBINATIONS = 1 << 22
 """Most combinations of input codes tried for one cell of a node with several inputs."""
@@ -109,15 +109,127 @@ class RequantizerCertificate:
                     "high": c.high,
                     "count": c.count,
                     "reason": c.reason,
-                    "differences": [_difference_json(d) for d in c.differences],
+                    "differences": [
+                        [d.low, d.high, d.least, d.most, *([] if d.kind == "value" else [d.kind])]
+                        for d in c.differences
+                    ],
                 }
                 for c in self.cells
             ],
         }
 
 
-def _difference_json(d: Difference) -> list[Any]:
-    return [d.low, d.high, d.least, d.most, *([] if d.kind == "value" else [d.kind])]
+@dataclass(frozen=True)
+class RequantizeNode:
+    """A requantize node on a machine: its requantizer, and the registers before it (empty: unbounded).
+
+    `runs` is what the machine runs in its place (`intsim.dispatch`): a requantizer with other constants, a table, or
+    a kernel that reads codes or elements. None: the node itself.
+    """
+
+    graph: IntegerGraph
+    node: Node
+    requantizer: Requantizer
+    stages: tuple[Stage, ...]
+    runs: Node | None = None
+
+    @property
+    def mine(self) -> Node:
+        """What the machine runs."""
+        return self.runs or self.node
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the machine's kernel depends on the order of what the operator in front reads."""
+        return self.mine.op == "fused" and self.mine.attributes["source"] is not None
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Its inputs."""
+        return [self.graph.tensors[i] for i in self.node.inputs]
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether the output has the first input's shape."""
+        return self.tensors[0].shape == self.graph.tensors[self.node.output].shape
+
+    def cells(self) -> list[tuple[slice, ...]]:
+        """Index of each cell in the output."""
+        return list(cell_views(tuple(self.node.attributes["cells"]), len(self.graph.tensors[self.node.output].shape)))
+
+    def cell_at(self, position: Sequence[int]) -> int:
+        """The cell that holds an output element."""
+        for cell, view in enumerate(self.cells()):
+            if all(s == slice(None) or s.start == p for s, p in zip(view, position, strict=True)):
+                return cell
+        raise AssertionError("cells cover the tensor")
+
+    def functions(self, cell: int) -> tuple[Callable[[int], int], Callable[[int], int]]:
+        """Of one input: exact code and the machine's of an accumulator."""
+        if self.ordered:
+            raise IntsimError(f"node {self.node.shown}: runs in one piece with what is in front")
+        return (
+            lambda acc: int(self.exact(cell, np.array([acc], np.int64))[0]),
+            lambda acc: int(self.codes(cell, np.array([acc], np.int64))[0]),
+        )
+
+    def exact(self, cell: int, acc: IntArray) -> IntArray:
+        """Exact codes of accumulators of one cell."""
+        if self.node.op == "table":
+            return _entries(self.node, cell, acc)
+        return EXACT.codes(formulas(self.node)[cell], acc)
+
+    def codes(self, cell: int, acc: IntArray) -> IntArray:
+        """The machine's."""
+        if self.mine.op == "table":
+            return _entries(self.mine, cell, acc)
+        if self.mine.op == "fused":
+            return _fused(self.mine, [acc])
+        return self.requantizer.codes(formulas(self.mine)[cell], acc, self.stages)
+
+    def combinations(self) -> list[IntArray] | None:
+        """Every combination of the inputs' codes, an array an input, to be broadcast; None: they are too many.
+
+        An input read twice has one code.
+        """
+        tensors = {t.name: t for t in self.tensors}
+        if math.prod(t.high - t.low + 1 for t in tensors.values()) > MOST_COMBINATIONS:
+            return None
+        grids = np.ix_(*(np.arange(t.low, t.high + 1) for t in tensors.values()))
+        return [dict(zip(tensors, grids, strict=True))[name] for name in self.node.inputs]
+
+    def coefficients(self) -> IntArray:
+        """Of several inputs: (inputs, cells)."""
+        cells = self.node.attributes["cells"]
+        columns = np.broadcast_to(self.node.arrays["coefficients"], (len(self.node.inputs), *cells))
+        return columns.reshape(len(self.node.inputs), -1)
+
+    def single(self, cell: int) -> Node:
+        """Of several inputs: a node of this one cell."""
+        attributes = {**self.node.attributes, "cells": [1], "pieces": [self.node.attributes["pieces"][cell]]}
+        return replace(self.node, attributes=attributes, arrays={"coefficients": self.coefficients()[:, cell, None]})
+
+    def compared(self, cell: int, arrays: list[IntArray]) -> tuple[IntArray, IntArray, IntArray]:
+        """Of one cell on several inputs: exact sums, exact codes and the machine's, of one shape."""
+        single = self.single(cell)
+        exact = requantize(single, arrays, self.tensors, EXACT, ())
+        if self.mine.op == "fused":
+            codes = _fused(self.mine, arrays)
+        else:
+            codes = requantize(single, arrays, self.tensors, self.requantizer, self.stages)
+        return np.broadcast_to(combine(single, *arrays), exact.shape), exact, codes
+
+
+def _entries(node: Node, cell: int, codes: IntArray) -> IntArray:
+    """A table's entries; beyond its ends it reads them."""
+    row = node.arrays["table"][cell]
+    return row[np.clip(codes - int(node.attributes["low"]), 0, row.size - 1)]
+
+
+def _fused(node: Node, arrays: list[IntArray]) -> IntArray:
+    """What a kernel makes of arrays of any shape."""
+    shape = list(np.broadcast_shapes(*(a.shape for a in arrays)))
+    return OPS["fused"].evaluate(replace(node, attributes={**node.attributes, "output": shape}), *arrays)
 
 
 def certify_requantizer(
@@ -137,14 +249,14 @@ def certify_requantizer(
         requantizer: the hardware's.
         stages: the hardware's accumulator; empty for unbounded.
         bias: where it adds the bias of the layer in front.
-        runs: what the hardware runs in the node's place, if that isn't the node (`intsim.dispatch`).
         machine: registers and place of the bias of each multiply-accumulate in front, where they aren't all these.
+        runs: what the hardware runs in the node's place, if that isn't the node (`RequantizeNode.runs`).
 
     Raises:
         IntsimError: not a requantize node.
     """
-    given = machine or (lambda _: (stages, bias))
-    return _certificate(graph, node, requantizer, stages, given, runs or node, any_will_do=False)
+    asked = RequantizeNode(graph, node, requantizer, tuple(stages), runs)
+    return _certificate(asked, machine or (lambda _: (stages, bias)))
 
 
 def multiplier_widths(
@@ -155,246 +267,109 @@ def multiplier_widths(
     The first is the smallest; a wider one may fail where a narrower holds. A requantizer whose width can be searched
     rounds as it does; otherwise the full product is rounded once, half up.
     """
+
+    def plain(_: Node) -> tuple[Sequence[Stage], BiasPlace]:
+        return stages, "after"
+
     return tuple(
         bits
         for bits in range(4, 33)
-        if _certificate(
-            graph, node, of_width(requantizer, bits), stages, lambda _: (stages, "after"), node, any_will_do=True
-        ).equal
+        if _certificate(RequantizeNode(graph, node, of_width(requantizer, bits), tuple(stages)), plain, True).equal
     )
 
 
-def _certificate(
-    graph: IntegerGraph,
-    node: Node,
-    requantizer: Requantizer,
-    stages: Sequence[Stage],
-    machine: Machine,
-    runs: Node,
-    any_will_do: bool,
-) -> RequantizerCertificate:
-    if node.op == "table" and runs is not node:
-        cells: tuple[CellCertificate, ...] = _tables(graph, node, runs)
-        return RequantizerCertificate(node.name, node.shown, not any(c.count for c in cells), cells)
-    if node.op != "requantize":
+def _certificate(asked: RequantizeNode, machine: Machine, any_will_do: bool = False) -> RequantizerCertificate:
+    node = asked.node
+    if node.op != "requantize" and (node.op != "table" or asked.runs is None):
         raise IntsimError(f"node {node.shown}: is a {node.op}; certificates are for requantize nodes")
-    source = node.shown
-    tensors = [graph.tensors[i] for i in node.inputs]
     try:
-        if len(node.inputs) > 1:
-            cells = _several_inputs(node, tensors, requantizer, stages, runs, any_will_do)
-        elif runs.op == "table":
-            cells = _listed(node, cell_ranges(graph, node, machine), runs)
-        elif runs.op == "fused":
-            cells = _summed(node, cell_ranges(graph, node, machine), runs)
-        else:
-            cells = _one_input(node, cell_ranges(graph, node, machine), requantizer, stages, runs, any_will_do)
+        cells = _cells(asked, machine, any_will_do)
     except IntsimError as error:
-        return RequantizerCertificate(node.name, source, False, (), str(error), refused=True)
+        return RequantizerCertificate(node.name, node.shown, False, (), str(error), refused=True)
     open_ = [c for c in cells if c.reason]
     reason = f"{len(open_)} of {len(cells)} cells undecided: {open_[0].reason}" if open_ else ""
     equal = not open_ and not any(c.count for c in cells)
-    return RequantizerCertificate(node.name, source, equal, cells, reason)
+    return RequantizerCertificate(node.name, node.shown, equal, cells, reason)
 
 
-def _one_input(
-    node: Node,
-    ranges: list[tuple[int, int]],
-    requantizer: Requantizer,
-    stages: Sequence[Stage],
-    runs: Node,
-    any_will_do: bool,
-) -> tuple[CellCertificate, ...]:
-    """Cells with equal pieces and ranges are decided once."""
+def _cells(asked: RequantizeNode, machine: Machine, any_will_do: bool) -> tuple[CellCertificate, ...]:
+    """Cells with equal pieces and ranges (with several inputs: coefficients) are decided once."""
+    if asked.node.op == "table":
+        (tensor,) = asked.tensors
+        count = len(asked.node.arrays["table"])
+        return tuple(_listed(asked, cell, (tensor.low, tensor.high)) for cell in range(count))
+    several = len(asked.node.inputs) > 1
+    arrays = asked.combinations() if several else None
+    ranges: Sequence[Any] = (
+        [tuple(column) for column in asked.coefficients().T.tolist()]
+        if several
+        else cell_ranges(asked.graph, asked.node, machine)
+    )
     done: dict[Any, CellCertificate] = {}
     cells = []
-    for index, (formula, own, reach) in enumerate(zip(formulas(node), formulas(runs), ranges, strict=True)):
-        key = (formula, own, reach)
+    own = formulas(asked.mine if asked.mine.op == "requantize" else asked.node)
+    for index, key in enumerate(zip(formulas(asked.node), own, ranges, strict=True)):
+        if asked.mine.op != "requantize" and not several:  # sites of cells may differ where their formulas don't
+            cells.append(_listed(asked, index, key[2]))
+            continue
         if key not in done:
-            done[key] = _cell(formula, own, reach, requantizer, stages, any_will_do)
+            done[key] = _combined(asked, index, arrays) if several else _cell(asked, *key, any_will_do)
         cells.append(replace(done[key], cell=index))
         if any_will_do and done[key].count:
             break
     return tuple(cells)
 
 
-def _tables(graph: IntegerGraph, node: Node, runs: Node) -> tuple[CellCertificate, ...]:
-    """A table of the file against that of the machine, at every code that can arrive."""
-    tensor, low = graph.tensors[node.inputs[0]], int(node.attributes["low"])
-    reach = tensor.low, tensor.high
-    rows = (n.arrays["table"][:, tensor.low - low : tensor.high - low + 1] for n in (node, runs))
-    return tuple(_apart(i, reach, exact, mine) for i, (exact, mine) in enumerate(zip(*rows, strict=True)))
-
-
-def _listed(node: Node, ranges: list[tuple[int, int]], runs: Node) -> tuple[CellCertificate, ...]:
-    """Exact codes against a machine's table, at every code that can arrive."""
-    first, cells = int(runs.attributes["low"]), []
-    for i, (formula, (low, high), row) in enumerate(zip(formulas(node), ranges, runs.arrays["table"], strict=True)):
-        exact = EXACT.codes(formula, np.arange(low, high + 1))
-        cells.append(_apart(i, (low, high), exact, row[low - first : high - first + 1]))
-    return tuple(cells)
-
-
-def _summed(node: Node, ranges: list[tuple[int, int]], runs: Node) -> tuple[CellCertificate, ...]:
-    """Exact codes against those that a machine makes of the same sums; of elements in their order nothing is
-    decided."""
-    cells = []
-    for i, (formula, (low, high)) in enumerate(zip(formulas(node), ranges, strict=True)):
-        if runs.attributes["source"] is not None or high - low > MOST_COMBINATIONS:
-            reason = f"{runs.attributes['requantizer'].scheme} adds floats in their order"
-            if runs.attributes["source"] is None:
-                reason = f"more than {MOST_COMBINATIONS} accumulators"
-            cells.append(CellCertificate(i, low, high, (), 0, reason))
-            continue
-        acc = np.arange(low, high + 1)
-        mine = OPS["fused"].evaluate(replace(runs, attributes={**runs.attributes, "output": list(acc.shape)}), acc)
-        cells.append(_apart(i, (low, high), EXACT.codes(formula, acc), mine))
-    return tuple(cells)
-
-
-def _apart(cell: int, reach: tuple[int, int], exact: IntArray, mine: IntArray) -> CellCertificate:
-    """All accumulators of a reach at which two lists of codes differ, neighbours together."""
-    difference = mine - exact
-    wrong = np.flatnonzero(difference)
-    if not wrong.size:
-        return CellCertificate(cell, *reach, (), 0)
-    starts = np.flatnonzero(np.concatenate([[True], np.diff(wrong) > 1]))
-    ends = np.append(starts[1:], wrong.size) - 1
-    least, most = (f.reduceat(difference[wrong], starts) for f in (np.minimum, np.maximum))
-    where = Runs(wrong[starts] + reach[0], wrong[ends] + reach[0], least, most)
-    return CellCertificate(cell, *reach, tuple(_differences(where, "value")), int(wrong.size))
+def _listed(asked: RequantizeNode, cell: int, reach: tuple[int, int]) -> CellCertificate:
+    """One cell of a table, or of a kernel that reads sums: every integer that can arrive is tried."""
+    low, high = reach
+    if asked.ordered:
+        what = asked.mine.attributes["requantizer"].scheme
+        return CellCertificate(cell, low, high, (), 0, f"{what} depends on the order of what is summed")
+    if high - low >= MOST_COMBINATIONS:
+        return CellCertificate(cell, low, high, (), 0, f"more than {MOST_COMBINATIONS} accumulators")
+    acc = np.arange(low, high + 1)
+    gap = asked.codes(cell, acc) - asked.exact(cell, acc)
+    runs = merged(acc[gap != 0], acc[gap != 0], gap[gap != 0])
+    return CellCertificate(cell, low, high, tuple(_differences(runs, "value")), int(np.count_nonzero(gap)))
 
 
 def _cell(
-    formula: Formula,
-    own: Formula,
-    reach: tuple[int, int],
-    requantizer: Requantizer,
-    stages: Sequence[Stage],
-    any_will_do: bool,
+    asked: RequantizeNode, formula: Formula, own: Formula, reach: tuple[int, int], any_will_do: bool
 ) -> CellCertificate:
+    """One cell of a node with one input; `own` is the machine's formula."""
     low, high = reach
+    requantizer, stages = asked.requantizer, asked.stages
     try:
         cut = segments(own, low, high, requantizer, stages)
-        refused = [Difference(s.low, s.high, 0, 0, "precondition") for s in cut if not s.valid]
         hardware, exact = (r.prepared(f, stages, low, high) for r, f in ((requantizer, own), (EXACT, formula)))
-        runs = _compare(formula, cut, hardware, exact, requantizer, any_will_do)
+        ends = np.array([v for s in cut if s.valid for v in (s.low, s.high)], np.int64)
+        values = np.concatenate([hardware(ends), exact(ends)]) - formula.zero if ends.size else ends
+        codes = (int(values.min()), int(values.max())) if values.size else (0, 0)
+        nearest = formula.rounding in NEAREST and requantizer.rounding in (None, *NEAREST)
+        runs = differing(hardware, exact, *intervals(cut, codes, not nearest), any_will_do)
     except StepLimitError as limit:
         return CellCertificate(0, low, high, (), 0, str(limit))
-    differences = _joined(refused) + _differences(runs, "value")
+    refused = np.array([(s.low, s.high, 0) for s in cut if not s.valid], object).reshape(-1, 3)
+    differences = _differences(merged(*refused.T), "precondition") + _differences(runs, "value")
     differences.sort(key=lambda d: d.low)
     return CellCertificate(0, low, high, tuple(differences), sum(d.high - d.low + 1 for d in differences))
 
 
-def _compare(
-    formula: Formula,
-    cut: list[Segment],
-    hardware: CellFunction,
-    exact: CellFunction,
-    requantizer: Requantizer,
-    any_will_do: bool,
-) -> Runs:
-    ends = np.array([v for s in cut if s.valid for v in (s.low, s.high)], np.int64)
-    values = np.concatenate([hardware(ends), exact(ends)]) - formula.zero if ends.size else ends
-    codes = (int(values.min()), int(values.max())) if values.size else (0, 0)
-    nearest = formula.rounding in NEAREST and requantizer.rounding in (None, *NEAREST)
-    return differing(hardware, exact, *intervals(cut, codes, not nearest), any_will_do)
-
-
-def _differences(runs: Runs, kind: Literal["value", "inputs"]) -> list[Difference]:
+def _differences(runs: Runs, kind: Literal["value", "precondition", "inputs"]) -> list[Difference]:
     columns = [a.tolist() for a in (runs.low, runs.high, runs.least, runs.most)]
     return [Difference(low, high, least, most, kind) for low, high, least, most in zip(*columns, strict=True)]
 
 
-def _joined(parts: list[Difference]) -> list[Difference]:
-    """Neighbouring intervals as one."""
-    out: list[Difference] = []
-    for part in parts:
-        if out and out[-1].high + 1 == part.low:
-            out[-1] = replace(out[-1], high=part.high)
-        else:
-            out.append(part)
-    return out
-
-
-def _several_inputs(
-    node: Node, tensors: list[Tensor], requantizer: Requantizer, stages: Sequence[Stage], runs: Node, any_will_do: bool
-) -> tuple[CellCertificate, ...]:
-    """Every combination of the inputs' codes; an input read twice has one code."""
-    names = list(dict.fromkeys(node.inputs))
-    reach = {name: (t.low, t.high) for name, t in zip(node.inputs, tensors, strict=True)}
-    sizes = [reach[n][1] - reach[n][0] + 1 for n in names]
-    grids = []
-    if math.prod(sizes) <= MOST_COMBINATIONS:
-        for i, name in enumerate(names):
-            codes = np.arange(reach[name][0], reach[name][1] + 1)
-            grids.append(codes.reshape([-1 if i == j else 1 for j in range(len(names))]))
-    arrays = [grids[names.index(name)] for name in node.inputs] if grids else []
-    given = node.attributes["pieces"]
-    shape = tuple(node.attributes["cells"])
-    coefficients = node.arrays["coefficients"]
-    columns = np.broadcast_to(coefficients, (len(tensors), *shape)).reshape(len(tensors), -1)
-    done: dict[Any, CellCertificate] = {}
-    cells = []
-    for index, formula in enumerate(formulas(node)):
-        column = columns[:, index]
-        key = (formula, tuple(column.tolist()))
-        if key not in done:
-            attributes = {**node.attributes, "cells": [1], "pieces": [given[index]]}
-            single = replace(node, attributes=attributes, arrays={"coefficients": column.reshape(-1, 1)})
-            done[key] = _combinations(single, arrays, tensors, requantizer, stages, runs)
-        cells.append(replace(done[key], cell=index))
-        if any_will_do and done[key].count:
-            break
-    return tuple(cells)
-
-
-def on_hardware(
-    single: Node,
-    runs: Node,
-    arrays: list[IntArray],
-    tensors: list[Tensor],
-    requantizer: Requantizer,
-    stages: Sequence[Stage],
-) -> IntArray:
-    """Codes of one cell with several inputs, by the node alone or by the kernel that runs in its place."""
-    if runs.op != "fused":
-        return requantize(single, arrays, tensors, requantizer, stages)
-    shape = np.broadcast_shapes(*(a.shape for a in arrays))
-    return OPS["fused"].evaluate(replace(runs, attributes={**runs.attributes, "output": list(shape)}), *arrays)
-
-
-def _combinations(
-    single: Node,
-    arrays: list[IntArray],
-    tensors: list[Tensor],
-    requantizer: Requantizer,
-    stages: Sequence[Stage],
-    runs: Node,
-) -> CellCertificate:
-    """One cell; no arrays: too many combinations."""
-    if not arrays:
-        corners = [
-            [int(c) * edge for edge in (t.low, t.high)]
-            for c, t in zip(single.arrays["coefficients"].reshape(-1), tensors, strict=True)
-        ]
-        low, high = sum(map(min, corners)), sum(map(max, corners))
-        if requantizer == EXACT:  # nothing to try: it is what hardware is compared with
-            return CellCertificate(0, low, high, (), 0)
-        return CellCertificate(0, low, high, (), 0, f"more than {MOST_COMBINATIONS} combinations of its inputs' codes")
-    exact = requantize(single, arrays, tensors, EXACT, ())
-    hardware = on_hardware(single, runs, arrays, tensors, requantizer, stages)
-    sums = np.broadcast_to(combine(single, *arrays), exact.shape)
-    difference = (hardware - exact).reshape(-1)
-    wrong = np.flatnonzero(difference)
-    low, high = int(sums.min()), int(sums.max())
-    if not wrong.size:
-        return CellCertificate(0, low, high, (), 0)
-    at, difference = sums.reshape(-1)[wrong], difference[wrong]
-    order = np.argsort(at, kind="stable")
-    at, difference = at[order], difference[order]
-    starts = np.flatnonzero(np.concatenate([[True], np.diff(at) > 1]))
-    ends = np.append(starts[1:], at.size) - 1
-    least, most = np.minimum.reduceat(difference, starts), np.maximum.reduceat(difference, starts)
-    where = Runs(at[starts], at[ends], least, most)
-    return CellCertificate(0, low, high, tuple(_differences(where, "inputs")), int(wrong.size))
+def _combined(asked: RequantizeNode, cell: int, arrays: list[IntArray] | None) -> CellCertificate:
+    """One cell of a node with several inputs; no arrays: too many combinations."""
+    if arrays is None:
+        low, high = combined_range(asked.single(cell), *asked.tensors)
+        exact = asked.requantizer == EXACT  # nothing to try: it is what hardware is compared with
+        reason = "" if exact else f"more than {MOST_COMBINATIONS} combinations of its inputs' codes"
+        return CellCertificate(0, low, high, (), 0, reason)
+    sums, right, codes = asked.compared(cell, arrays)
+    wrong = codes != right
+    runs = merged(sums[wrong], sums[wrong], (codes - right)[wrong])
+    differences = tuple(_differences(runs, "inputs"))
+    return CellCertificate(0, int(sums.min()), int(sums.max()), differences, int(np.count_nonzero(wrong)))

@@ -123,10 +123,10 @@ def parsed(data: bytes) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    table = dict(pairs)
+    if len(table) < len(pairs):
         raise ValueError("a name stands twice in one table")
-    return found
+    return table
 
 
 def validated(content: Any) -> dict[str, Any]:

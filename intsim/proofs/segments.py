@@ -60,18 +60,18 @@ def _try(formula: Formula, parts: list[Segment], requantizer: Requantizer, stage
             raise IntsimError(f"scheme {requantizer.scheme} has a result at {end}, beyond the limits of its channel")
 
 
-def intervals(found: list[Segment], codes: tuple[int, int], directed: bool) -> tuple[IntArray, IntArray]:
+def intervals(cut: list[Segment], codes: tuple[int, int], directed: bool) -> tuple[IntArray, IntArray]:
     """The valid segments, cut further near the places where steps are expected, if those are not too many.
 
     Args:
-        found: segments of one cell.
+        cut: segments of one cell.
         codes: least and greatest result before the zero point is added.
         directed: whether steps are expected at integers as well as halfway between them.
 
     Returns:
         starts and ends, int64, ascending.
     """
-    valid = [s for s in found if s.valid]
+    valid = [s for s in cut if s.valid]
     guessed = len(valid) * (codes[1] - codes[0]) <= MOST_STEPS >> 2
     edges = np.arange(2 * codes[0] - 1, 2 * codes[1] + 3, 1 if directed else 2) / 2 if guessed else np.zeros(0)
     lows, highs = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]

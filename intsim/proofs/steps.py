@@ -52,14 +52,15 @@ def differing(
     ends = np.concatenate([low, high])
     f, s = (np.split(g(ends), 2) for g in (first, second))
     looked_at = low.size
-    found: list[tuple[IntArray, IntArray, IntArray]] = []
+    none = np.zeros(0, np.int64)
+    decided = [(none, none, none)]
     while True:
         if looked_at > MOST_STEPS:
             raise StepLimitError(STEPS)
         constant = (f[0] == f[1]) & (s[0] == s[1])
         different = constant & (f[0] != s[0])
         if different.any():
-            found.append((low[different], high[different], f[0][different] - s[0][different]))
+            decided.append((low[different], high[different], f[0][different] - s[0][different]))
             if any_will_do:
                 break
         open_ = ~constant
@@ -74,17 +75,16 @@ def differing(
         )
         low, high = np.concatenate([low, middle + 1]), np.concatenate([middle, high])
         looked_at += low.size
-    return _merged(found)
+    return merged(*(np.concatenate(column) for column in zip(*decided, strict=True)))
 
 
-def _merged(found: list[tuple[IntArray, IntArray, IntArray]]) -> Runs:
-    none = np.zeros(0, np.int64)
-    low, high, difference = (np.concatenate([none, *(f[i] for f in found)]) for i in range(3))
+def merged(low: IntArray, high: IntArray, difference: IntArray) -> Runs:
+    """Intervals low..high, each with a difference, as runs; they may come in any order and be the same."""
     if not low.size:
-        return Runs(none, none, none, none)
+        return Runs(low, high, difference, difference)
     order = np.argsort(low)
     low, high, difference = low[order], high[order], difference[order]
-    starts = np.flatnonzero(np.concatenate([[True], high[:-1] + 1 != low[1:]]))
+    starts = np.flatnonzero(np.concatenate([[True], low[1:] - 1 > high[:-1]]))
     ends = np.append(starts[1:], low.size) - 1
     return Runs(
         low[starts], high[ends], np.minimum.reduceat(difference, starts), np.maximum.reduceat(difference, starts)

@@ -23,12 +23,10 @@ def check_subject(model: Model) -> None:
     if any(node.op == "requantize" or isinstance(OPS[node.op], Mac) for node in model.graph.nodes):
         return
     host = [*model.lowered.prologue.names, *model.lowered.epilogue.names]
-    outside = (
-        f"; outside of it, in float64 on the host: {', '.join(host[:6])}{', ...' * (len(host) > 6)}" if host else ""
-    )
+    outside = f"; outside of it, in float64 on the host: {', '.join(host[:6])}" if host else ""
     raise IntsimError(
         f"{model.path}: there is nothing to certify: its integer graph has no multiply-accumulate and no requantizer"
-        + outside
+        f"{outside}{', ...' * (len(host) > 6)}"
     )
 
 
@@ -58,7 +56,7 @@ def graph_sha256(graph: IntegerGraph) -> str:
 
 def target_content(target: Target) -> dict[str, Any]:
     """Name, SHA-256 and full content of a target; `target_from` reads it."""
-    content = {k: v for k, v in _without_none(target.model_dump(mode="json")).items() if k != "name"}
+    content = target.model_dump(mode="json", exclude_none=True)
     return {"name": target.name, "sha256": sha256_of(content), "content": content}
 
 
@@ -96,9 +94,3 @@ def check_name(target: Target) -> None:
             f"target {target.name}: is called like a built-in target but is another; rename it, so that nobody takes "
             "its certificate for one of the built-in target"
         )
-
-
-def _without_none(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _without_none(v) for k, v in value.items() if v is not None}
-    return [_without_none(v) for v in value] if isinstance(value, list) else value

@@ -41,9 +41,9 @@ def subset_sum(
             values[i] = (a + b) // 2 if attempt == 0 else int(rng.integers(a, b, endpoint=True))
             rest -= weights[i] * values[i]
         else:
-            found = _last([(weights[i], low[i], high[i]) for i in last], rest)
-            if found is not None:
-                for i, x in zip(last, found, strict=True):
+            smallest = _last([(weights[i], low[i], high[i]) for i in last], rest)
+            if smallest is not None:
+                for i, x in zip(last, smallest, strict=True):
                     values[i] = x
                 return values
     return None

@@ -17,10 +17,10 @@ import numpy as np
 from intsim.arithmetic.accumulate import Stage, accumulate_telemetry
 from intsim.arithmetic.registers import Registers
 from intsim.errors import IntsimError
-from intsim.graph import IntArray, IntegerGraph, Node, Tensor
+from intsim.graph import IntArray, IntegerGraph, Node
 from intsim.mac.any_order import Addends, Reach, addends
-from intsim.mac.plan import bias_terms
 from intsim.ops import OPS, Mac
+from intsim.proofs.mac_layer import OUTSIDE, MacLayer
 
 Side = Literal["low", "high"]
 Order = Literal["any", "own", "final"]
@@ -70,8 +70,8 @@ def witness(
 
     Raises IntsimError for another node, a channel that there is not, or a tensor that doesn't fit the multiplier.
     """
-    (found,) = witnesses(graph, node, registers, [channel], (side,), (order,))
-    return found
+    (only,) = witnesses(graph, node, registers, [channel], (side,), (order,))
+    return only
 
 
 def witnesses(
@@ -86,103 +86,53 @@ def witnesses(
     op = OPS[node.op]
     if not isinstance(op, Mac):
         raise IntsimError(f"node {node.shown}: {node.op} accumulates no products; it has no bound")
-    tensors = [graph.tensors[i] for i in node.inputs]
-    adds = addends(node, op, tensors, registers)
+    mac = MacLayer(graph, node, registers)
+    adds = addends(node, op, mac.tensors, registers)
     wrong = [c for c in channels or () if not 0 <= c < adds.channels]
     if wrong:
         raise IntsimError(f"node {node.shown}: has no channel {wrong[0]}; it has 0..{adds.channels - 1}")
     reach = adds.reach()
-    layer = _Layer(node, op, tensors, registers, adds)
     for order in orders:
         for side in sides:
-            bound = reach[order].low if side == "low" else reach[order].high
-            worst = int(bound.argmin() if side == "low" else bound.argmax())
+            worst = int(reach[order].low.argmin() if side == "low" else reach[order].high.argmax())
             for channel in [worst] if channels is None else channels:
-                yield layer.witness(reach[order], channel, side, order)
+                yield _witness(mac, adds, reach[order], channel, side, order)
 
 
-class _Layer:
-    """What the witnesses of a layer share: which input elements its products read."""
-
-    def __init__(self, node: Node, op: Mac, tensors: list[Tensor], registers: Registers, adds: Addends) -> None:
-        """Number the elements of each input from 1: in the panels, 0 is padding."""
-        self.node, self.op, self.tensors, self.registers, self.adds = node, op, tensors, registers, adds
-        self.shapes = [t.shape for t in tensors]
-        self.numbered = [np.arange(1, np.prod(s, dtype=int) + 1).reshape(s) for s in self.shapes]
-        self.read: dict[int, tuple[slice, IntArray, IntArray]] = {}
-
-    def witness(self, reach: Reach, channel: int, side: Side, order: Order) -> Witness:
-        """Choose corners and an order, write them into the inputs, replay."""
-        low = side == "low"
-        row = int((reach.low_row if low else reach.high_row)[channel])
-        pattern = int((reach.low_pattern if low else reach.high_pattern)[channel])
-        bound = int((reach.low if low else reach.high)[channel])
-        choice = _choose(self.adds, row, pattern, order, -1 if low else 1)
-        at = self._row(row, pattern)
-        inputs = self._inputs(at, channel, choice)
-        terms = self._addends(inputs, at, channel)
-        value, step = _replay([terms[i] for i in choice.permutation], side, order)
-        return Witness(
-            order, side, inputs, self._position(at, channel), channel, choice.permutation, step, bound, value
-        )
-
-    def _row(self, row: int, pattern: int) -> int:
-        """The first output row with this weight matrix and this pattern of padding."""
-        weight = self.node.arrays.get("weight")
-        if self.node.op != "matmul" or weight is None:
-            return int(self.adds.patterns.rows[pattern])
-        batch = self.op.shape(self.node, *self.shapes)[:-1]
-        matrix = np.unravel_index(row // self.adds.channels, weight.shape[:-2]) if weight.ndim > 2 else ()
-        index = [0] * (len(batch) - 1 - len(matrix)) + [int(i) for i in matrix] + [0]
-        return int(np.ravel_multi_index(index, batch))
-
-    def _position(self, at: int, channel: int) -> tuple[int, ...]:
-        """Index of an output element; channels are last in a matrix product, second in a convolution."""
-        shape = self.op.shape(self.node, *self.shapes)
-        axis = len(shape) - 1 if self.node.op == "matmul" else 1
-        index = [int(i) for i in np.unravel_index(at, shape[:axis] + shape[axis + 1 :])]
-        return (*index[:axis], channel, *index[axis:])
-
-    def _inputs(self, at: int, channel: int, choice: _Choice) -> tuple[IntArray, ...]:
-        """Full tensors; what the output doesn't read holds an end of the range, which is a code of every type."""
-        read = self.read.get(at)
-        if read is None or not read[0].start <= channel < read[0].stop:
-            read = self.read[at] = _panel(self.node, self.op, self.numbered, self.registers, 0, at, channel)
-        names, how = self.node.inputs, self.adds.operands
-        arrays = {n: np.full(t.shape, t.low, np.int64) for n, t in zip(names, self.tensors, strict=True)}
-        real = read[1] > 0
-        arrays[names[0]].reshape(-1)[read[1][real] - 1] = choice.x[real] - how.x_shift
-        if len(names) > 1:
-            # a tensor multiplied with itself may be asked for two values at one place; the replay then tells
-            arrays[names[1]].reshape(-1)[read[2][channel - read[0].start] - 1] = choice.w - int(np.max(how.w_shift))
-        return tuple(arrays[n] for n in names)
-
-    def _addends(self, inputs: tuple[IntArray, ...], at: int, channel: int) -> list[int]:
-        """Products in the target's order, preloaded bias, late addend: read off the layer's panels."""
-        how = self.adds.operands
-        preload, after, _ = bias_terms(self.node, self.registers)
-        x, w = self.op.operands(self.node, *inputs)
-        shifted = [x + how.x_shift, w + how.w_shift]
-        channels, a, block = _panel(self.node, self.op, shifted, self.registers, how.pad, at, channel)
-        a, b, zero = a.astype(object), block[channel - channels.start].astype(object), int(self.adds.zero[channel])
-        terms = list(a * b)
-        if preload is not None:
-            terms.append(int(preload[channel]))
-        if self.adds.late:
-            late = -how.x_zero * b.sum() + len(b) * how.x_zero * zero - zero * a.sum()
-            terms.append(late + (0 if after is None else int(after[channel])))
-        return [int(t) for t in terms]
+def _witness(mac: MacLayer, adds: Addends, reach: Reach, channel: int, side: Side, order: Order) -> Witness:
+    """Choose corners and an order, write them into the inputs, replay."""
+    sign = -1 if side == "low" else 1
+    bound, row, pattern = (int(ends[channel]) for ends in reach[side == "high" :: 2])
+    choice = _choose(adds, row, pattern, order, sign)
+    at = _output_row(mac, adds, row, pattern)
+    inputs = _inputs(mac, at, channel, choice)
+    products, start, after = mac.addends(inputs, at, channel)
+    late = [after] if adds.late else []
+    terms = [v for v in (*products, start, *late) if v is not None]
+    value, step = _replay([terms[i] for i in choice.permutation], side, order)
+    return Witness(order, side, inputs, mac.position(at, channel), channel, choice.permutation, step, bound, value)
 
 
-def _panel(
-    node: Node, op: Mac, arrays: list[IntArray], registers: Registers, pad: int, at: int, channel: int
-) -> tuple[slice, IntArray, IntArray]:
-    """Of the panel that holds an output element: its channels, the element's activations (K,), the weights (n, K)."""
-    x, w = op.operands(node, *arrays)
-    for panel in op.panels(node, x, w, pad, registers.order):
-        if panel.rows.start <= at < panel.rows.stop and panel.channels.start <= channel < panel.channels.stop:
-            return panel.channels, panel.a[at - panel.rows.start], panel.w
-    raise AssertionError(f"node {node.name}: no panel holds row {at}, channel {channel}")
+def _output_row(mac: MacLayer, adds: Addends, row: int, pattern: int) -> int:
+    """The first output row with this weight matrix and this pattern of padding."""
+    weight = mac.node.arrays.get("weight")
+    if mac.node.op != "matmul" or weight is None:
+        return int(adds.patterns.rows[pattern])
+    matrix = np.unravel_index(row // adds.channels, weight.shape[:-2])
+    return int(np.ravel_multi_index((*matrix, 0), mac.output_numbers.shape[-len(matrix) - 2 : -1]))
+
+
+def _inputs(mac: MacLayer, at: int, channel: int, choice: _Choice) -> tuple[IntArray, ...]:
+    """Full tensors; what the output doesn't read holds an end of the range, which is a code of every type."""
+    taps, names, operands = mac.taps(at, channel), mac.node.inputs, mac.operands
+    arrays = {n: np.full(t.shape, t.low, np.int64) for n, t in zip(names, mac.tensors, strict=True)}
+    real = taps.at != OUTSIDE
+    arrays[names[0]].reshape(-1)[taps.at[real]] = choice.x[real] - operands.x_shift
+    if taps.w_at is not None:
+        # a tensor multiplied with itself may be asked for two values at one place; the replay then tells
+        w_at = taps.w_at[taps.channels.index(channel)]
+        arrays[names[1]].reshape(-1)[w_at] = choice.w - int(np.max(operands.w_shift))
+    return tuple(arrays[n] for n in names)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ products contribute as little as they can. What becomes of it is computed in Pyt
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -69,8 +70,8 @@ def wrong_sums(mac: MacLayer, channels: Sequence[int]) -> Verdicts:
             for i, n in enumerate(rows):
                 if exact[i] != got[i]:
                     channel = taps.channels[n]
-                    found = WrongSum(taps, channel, x[i], w[n], pushed[i], int(exact[i]), int(got[i]))
-                    wrong.setdefault(channel, found)
+                    shown = WrongSum(taps, channel, x[i], w[n], pushed[i], int(exact[i]), int(got[i]))
+                    wrong.setdefault(channel, shown)
             for n in rows:
                 complete[taps.channels[n]] |= all_of_them
         for channel, done in complete.items():
@@ -86,7 +87,7 @@ def _weights(mac: MacLayer) -> Iterator[tuple[Taps, IntArray]]:
         if taps.w_at is None:
             yield taps, taps.w
             continue
-        second, shift = mac.tensors[1], int(np.max(mac.plan.operands.w_shift))
+        second, shift = mac.tensors[1], int(np.max(mac.operands.w_shift))
         for edge in (second.high, second.low):
             yield taps, np.full(taps.w_at.shape, edge + shift, np.int64)
 
@@ -101,8 +102,7 @@ def _candidates(mac: MacLayer, taps: Taps, w: IntArray, rows: list[int]) -> Iter
         return
     low, high = mac.ranges(taps)
     stages, mine = mac.registers.stages, w[rows]
-    preload = mac.plan.preload
-    start = None if preload is None else preload[[taps.channels[n] for n in rows]]
+    start = None if mac.preload is None else mac.preload[[taps.channels[n] for n in rows]]
     rising = mine * high >= mine * low
     rest = np.broadcast_to(np.clip(0, low, high), mine.shape)
     everything = np.ones(mine.shape, bool)
@@ -113,30 +113,17 @@ def _candidates(mac: MacLayer, taps: Taps, w: IntArray, rows: list[int]) -> Iter
             if out:
                 pushed = np.zeros((len(out), w.shape[1]), bool)
                 for step in np.unique(peak.step[out]).tolist():
-                    held = leaves(w.shape[1], stages, step)
-                    for n, i in enumerate(out):
-                        if peak.step[i] == step:
-                            pushed[n, held] = True
+                    pushed[np.ix_(peak.step[out] == step, leaves(w.shape[1], stages, step))] = True
                 yield np.where(pushed, side[out], rest[out]), [rows[i] for i in out], pushed, False
         yield side, rows, everything, False
     choices = [range(a, b + 1) for a, b in zip(low.tolist(), high.tolist(), strict=True)]
-    if _count(choices) <= MOST_TRIED:
+    if math.prod(map(len, choices)) <= MOST_TRIED:
         combinations = np.array(list(itertools.product(*choices)), np.int64)
         for n in rows:
-            count = len(combinations)
-            yield combinations, [n] * count, np.ones(combinations.shape, bool), True
+            yield combinations, [n] * len(combinations), np.ones(combinations.shape, bool), True
         return
     rng = np.random.default_rng(0)
     for _ in range(RANDOM_TRIES):
         kind = rng.integers(0, 3, mine.shape)
         sides = [np.broadcast_to(side, mine.shape) for side in (low, high, rest)]
         yield np.choose(kind, sides), rows, everything, False
-
-
-def _count(choices: list[range]) -> int:
-    count = 1
-    for choice in choices:
-        count *= len(choice)
-        if count > MOST_TRIED:
-            break
-    return count

@@ -102,10 +102,10 @@ def _packing(packing: Packing) -> list[str]:
         numbers += f"{offset:>{width}}"
         fields += f"[{label if len(label) <= width - 2 else '':^{width - 2}}]"
     if packing.correction == "borrow":
-        how = "each field gets the bit below it, which repays the 1 that a negative lower field borrowed"
+        note = "each field gets the bit below it, which repays the 1 that a negative lower field borrowed"
     else:
-        how = "fields are read as they stand: a negative lower field has borrowed 1 from the next"
+        note = "fields are read as they stand: a negative lower field has borrowed 1 from the next"
     top = str(packing.bits - 1)
     if not numbers[: len(top) + 1].strip():
         numbers = top + numbers[len(top) :]
-    return [f"{words} share a multiplier; their sums lie in one {packing.bits}-bit register", numbers, fields, how]
+    return [f"{words} share a multiplier; their sums lie in one {packing.bits}-bit register", numbers, fields, note]

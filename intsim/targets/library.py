@@ -73,52 +73,52 @@ def content(name_or_path: str) -> tuple[str, dict[str, Any]]:
     """
     text = name_or_path
     path = Path(text) if is_path(text) else folder() / f"{text}.toml"
-    place = f"target {text if text.isprintable() else ascii(text)}"
+    called = f"target {text if text.isprintable() else ascii(text)}"
     member = MEMBER.fullmatch(path.stem)
     kin = _kin(path.parent, member[1]) if member else None
     if member is not None and kin is not None and not path.exists():
-        family, number = _family(kin, place), int(member[2])
+        family, number = _family(kin, called), int(member[2])
         if not family.low <= number <= family.high:
-            raise IntsimError(f"{place}: {family.name[-1]} is {number}; allowed: {family.low}..{family.high}")
-        found = parsed(_read(kin, str(kin)).replace(f"${family.name[-1]}", str(number)), place)
-        del found["family"]
-        return path.stem, found
+            raise IntsimError(f"{called}: {family.name[-1]} is {number}; allowed: {family.low}..{family.high}")
+        tables = parsed(_read(kin, str(kin)).replace(f"${family.name[-1]}", str(number)), called)
+        del tables["family"]
+        return path.stem, tables
     if not is_path(text) and text not in {p.stem for p in folder().glob("*.toml")}:
         raise IntsimError(_unknown(text))
     letter = path.stem[-1] if FAMILY.fullmatch(path.stem) else None
     raw = _read(path, text)
-    found = parsed(raw if letter is None else raw.replace(f"${letter}", STAND_IN), place)
-    if "family" in found and letter is not None:
-        family = _family(path, place)
-        raise IntsimError(f"{place}: a family of targets; give a number {family.low}..{family.high} for {letter}")
-    if "family" in found:
-        raise IntsimError(f"{place}: family: the file of a family is called NAME-N.toml, N the letter of its number")
-    return path.stem, found
+    tables = parsed(raw if letter is None else raw.replace(f"${letter}", STAND_IN), called)
+    if "family" in tables and letter is not None:
+        family = _family(path, called)
+        raise IntsimError(f"{called}: a family of targets; give a number {family.low}..{family.high} for {letter}")
+    if "family" in tables:
+        raise IntsimError(f"{called}: family: the file of a family is called NAME-N.toml, N the letter of its number")
+    return path.stem, tables
 
 
-def parsed(text: str, place: str) -> dict[str, Any]:
-    """TOML text as tables; raises IntsimError with `place` in front."""
+def parsed(text: str, called: str) -> dict[str, Any]:
+    """TOML text as tables; raises IntsimError with `called` in front."""
     try:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
-        raise IntsimError(f"{place}: not TOML: {' '.join(str(error).split())[:200]}") from None
+        raise IntsimError(f"{called}: not TOML: {' '.join(str(error).split())[:200]}") from None
 
 
 def _kin(parent: Path, prefix: str) -> Path | None:
     """The family file that a numbered name belongs to."""
     try:
-        found = [p for p in sorted(parent.glob("*.toml")) if (m := FAMILY.fullmatch(p.stem)) and m[1] == prefix]
+        paths = sorted(parent.glob("*.toml"))
+        return next((p for p in paths if (m := FAMILY.fullmatch(p.stem)) and m[1] == prefix), None)
     except (OSError, ValueError):
         return None
-    return found[0] if found else None
 
 
-def _family(path: Path, place: str) -> Family:
+def _family(path: Path, called: str) -> Family:
     """Range and title of a family file."""
     letter = path.stem[-1]
     text = _read(path, str(path))
-    found = parsed(text.replace(f"${letter}", STAND_IN), place)
-    table = found.get("family")
+    tables = parsed(text.replace(f"${letter}", STAND_IN), called)
+    table = tables.get("family")
     ends = table.get(letter) if isinstance(table, dict) and len(table) == 1 else None
     if (
         not isinstance(ends, list)
@@ -127,10 +127,10 @@ def _family(path: Path, place: str) -> Family:
         or f"${letter}" not in text
     ):
         raise IntsimError(
-            f"{place}: family is {shown(table)}; allowed: {letter} = [least, greatest] of 0..{MAX_NUMBER}, "
+            f"{called}: family is {shown(table)}; allowed: {letter} = [least, greatest] of 0..{MAX_NUMBER}, "
             f"and ${letter} where the number goes"
         )
-    return Family(path.stem, ends[0], ends[1], str(found.get("title", "")).replace(STAND_IN, letter))
+    return Family(path.stem, ends[0], ends[1], str(tables.get("title", "")).replace(STAND_IN, letter))
 
 
 def _unknown(text: str) -> str:

@@ -171,19 +171,19 @@ class Target(Table):
     @classmethod
     def from_content(cls, content: dict[str, Any], name: str, where: str) -> Target:
         """The target of tables that are already read, as `from_toml` reads them; raises IntsimError as it does."""
-        place = f"target {where}"
+        called = f"target {where}"
         if "name" in content:
-            raise IntsimError(f"{place}: unknown key name; the file name is the target's name")
+            raise IntsimError(f"{called}: unknown key name; the file name is the target's name")
         try:
             target = cls.model_validate({**content, "name": name})
         except ValidationError as error:
-            raise IntsimError(f"{place}: {explain(error, cls)}") from None
+            raise IntsimError(f"{called}: {explain(error, cls)}") from None
         rules = [(f"rule {number}: ", arithmetic) for number, arithmetic in enumerate(target.arithmetics, 1)]
         for ahead, each in (("", target), *rules):
             try:
                 each._check()
             except IntsimError as error:
-                raise IntsimError(f"{place}: {ahead}accumulate.{error}") from None
+                raise IntsimError(f"{called}: {ahead}accumulate.{error}") from None
         return target
 
     def _check(self) -> None:

@@ -68,13 +68,13 @@ def defined(machine: Target | Registers, activation: Any, weight: Any, bias: Any
     start = bias if registers.bias == "preload" and bias is not None else 0
     late = bias if registers.bias == "after" else None
     if registers.packing is None:
-        found = accumulate_telemetry(a * w, registers.stages, start, late)
+        sums = accumulate_telemetry(a * w, registers.stages, start, late)
     else:
         products = w[..., :, None, :] * a[..., None, :, :]
-        found = accumulate_packed(products, registers.stages, registers.packing, start, late)
+        sums = accumulate_packed(products, registers.stages, registers.packing, start, late)
     if registers.bias == "requantizer" and bias is not None:
-        return found._replace(result=found.result + np.asarray(bias, np.int64))
-    return found
+        return sums._replace(result=sums.result + np.asarray(bias, np.int64))
+    return sums
 
 
 @st.composite
@@ -105,11 +105,7 @@ def dot_products(
     values = [st.lists(integers_of(k), min_size=n, max_size=n) for k, n in zip(kinds, sides, strict=True)]
     runs = draw(st.lists(st.tuples(*values, _repeats(registers, max_terms)), max_size=8))
     a, w = (
-        np.repeat(
-            np.array([run[i] for run in runs], np.int64).reshape(len(runs), sides[i]),
-            np.array([run[2] for run in runs], np.int64),
-            axis=0,
-        ).T[:, :max_terms]
+        np.array([v for run in runs for v in [run[i]] * run[2]], np.int64).reshape(-1, sides[i]).T[:, :max_terms]
         for i in range(2)
     )
     seed = draw(st.one_of(st.none(), st.integers(0, (1 << 32) - 1)))

@@ -66,6 +66,10 @@ class _Walk:
         self.old: list[tuple[str, tuple[int, ...]]] = []  # (name, shape) of quantized tensors, to come back to
         self.x = self.quantized("x")
 
+    def node(self, op: str, *inputs: Any, **attributes: Any) -> str:
+        """An operator on the tensor in hand."""
+        return str(self.net.node(op, self.x, *inputs, **attributes))
+
     def pick(self, values: Sequence[Any]) -> Any:
         return self.draw(st.sampled_from(values))
 
@@ -101,51 +105,24 @@ class _Walk:
 
     def step(self) -> None:
         """One operator that fits the shape in hand."""
-        image = [
-            self.conv,
-            self.conv,
-            self.depthwise,
-            self.transposed,
-            self.max_pool,
-            self.average_pool,
-            self.pad,
-            self.resize,
-            self.depth_to_space,
-            self.batch_norm,
-        ]
-        always = [
-            self.quantize,
-            self.quantize,
-            self.relu,
-            self.leaky,
-            self.constant,
-            self.matmul,
-            self.residual,
-            self.twice,
-            self.concat,
-            self.transpose,
-            self.slice,
-            self.clip,
-            self.reduce,
-        ]
-        made = self.pick(always + image if len(self.shape) == 4 else always)()
-        if made is not None:
-            self.x = made
+        image = [self.conv, self.conv, self.depthwise, self.transposed, self.max_pool, self.average_pool]
+        image += [self.pad, self.resize, self.depth_to_space, self.batch_norm]
+        always = [self.quantize, self.quantize, self.relu, self.leaky, self.constant, self.matmul, self.residual]
+        always += [self.twice, self.concat, self.transpose, self.slice, self.clip, self.reduce]
+        self.x = self.pick(always + image if len(self.shape) == 4 else always)() or self.x
 
     def quantize(self) -> str | None:
         return self.quantized(self.x)
 
     def conv(self) -> str | None:
         out, kernel = self.draw(st.integers(1, 3)), [self.draw(st.integers(1, min(3, s))) for s in self.shape[2:]]
-        pads, strides = (
-            [self.draw(st.integers(0, 1)) for _ in range(4)],
-            [self.draw(st.integers(1, 2)) for _ in range(2)],
-        )
+        pads = [self.draw(st.integers(0, 1)) for _ in range(4)]
+        strides = [self.draw(st.integers(1, 2)) for _ in range(2)]
         w = self.weights((out, self.shape[1], *kernel))
         bias = (
             [np.float32(self.rng.integers(-16, 17, out) / self.pick([16, 64, 7]))] if self.draw(st.booleans()) else []
         )
-        made = self.net.node("Conv", self.x, w, *bias, pads=pads, strides=strides)
+        made = self.node("Conv", w, *bias, pads=pads, strides=strides)
         size = [(s + pads[i] + pads[2 + i] - kernel[i]) // strides[i] + 1 for i, s in enumerate(self.shape[2:])]
         self.shape = (self.shape[0], out, *size)
         return made
@@ -153,62 +130,57 @@ class _Walk:
     def depthwise(self) -> str | None:
         c, times = self.shape[1], self.draw(st.integers(1, 2))
         w = self.weights((c * times, 1, 2, 2))
-        made = self.net.node("Conv", self.x, w, group=c, pads=[1, 0, 0, 1])
+        made = self.node("Conv", w, group=c, pads=[1, 0, 0, 1])
         self.shape = (self.shape[0], c * times, *self.shape[2:])
         return made
 
     def transposed(self) -> str | None:
         out, s = self.draw(st.integers(1, 2)), self.draw(st.integers(1, 2))
-        made = self.net.node(
-            "ConvTranspose", self.quantized(self.x), self.weights((self.shape[1], out, 2, 2), 1), strides=[s, s]
-        )
+        x, w = self.quantized(self.x), self.weights((self.shape[1], out, 2, 2), 1)
+        made = self.net.node("ConvTranspose", x, w, strides=[s, s])
         self.shape = (self.shape[0], out, *[(v - 1) * s + 2 for v in self.shape[2:]])
         return made
 
     def max_pool(self) -> str | None:
-        made = self.net.node("MaxPool", self.x, kernel_shape=[2, 2], pads=[0, 1, 0, 0])
+        made = self.node("MaxPool", kernel_shape=[2, 2], pads=[0, 1, 0, 0])
         self.shape = (*self.shape[:2], self.shape[2] - 1, self.shape[3])
         return made if self.shape[2] else None
 
     def average_pool(self) -> str | None:
         include = self.draw(st.integers(0, 1))
-        return self.net.node("AveragePool", self.x, kernel_shape=[2, 2], pads=[1, 1, 0, 0], count_include_pad=include)
+        return self.node("AveragePool", kernel_shape=[2, 2], pads=[1, 1, 0, 0], count_include_pad=include)
 
     def pad(self) -> str | None:
         value = np.float32(self.pick([0, 0.25, -0.3, 2]))
-        self.shape, made = (
-            (*self.shape[:2], self.shape[2] + 1, self.shape[3] + 2),
-            self.net.node("Pad", self.x, np.array([0, 0, 1, 0, 0, 0, 0, 2]), value),
-        )
-        return made
+        self.shape = (*self.shape[:2], self.shape[2] + 1, self.shape[3] + 2)
+        return self.node("Pad", np.array([0, 0, 1, 0, 0, 0, 0, 2]), value)
 
     def resize(self) -> str | None:
         mode, where = self.pick(["nearest", "linear"]), self.pick(["half_pixel", "align_corners", "asymmetric"])
         self.shape = (*self.shape[:2], self.shape[2] * 2, self.shape[3])
-        return self.net.node(
-            "Resize", self.x, None, np.array([1, 1, 2, 1], np.float32), mode=mode, coordinate_transformation_mode=where
-        )
+        sizes = np.array([1, 1, 2, 1], np.float32)
+        return self.node("Resize", None, sizes, mode=mode, coordinate_transformation_mode=where)
 
     def depth_to_space(self) -> str | None:
         if self.shape[1] % 4:
             return None
         self.shape = (self.shape[0], self.shape[1] // 4, self.shape[2] * 2, self.shape[3] * 2)
-        return self.net.node("DepthToSpace", self.x, blocksize=2, mode=self.pick(["DCR", "CRD"]))
+        return self.node("DepthToSpace", blocksize=2, mode=self.pick(["DCR", "CRD"]))
 
     def batch_norm(self) -> str | None:
         c = self.shape[1]
         gamma = np.float32(self.rng.choice([-1, -0.5, 0, 0.5, 1, 2], c))
         beta, mean = (np.float32(self.rng.integers(-8, 9, c) / 8) for _ in range(2))
-        return self.net.node("BatchNormalization", self.x, gamma, beta, mean, np.full(c, 0.25, np.float32), epsilon=0.0)
+        return self.node("BatchNormalization", gamma, beta, mean, np.full(c, 0.25, np.float32), epsilon=0.0)
 
     def relu(self) -> str | None:
-        return self.net.node("Relu", self.x)
+        return self.node("Relu")
 
     def leaky(self) -> str | None:
-        return self.net.node("LeakyRelu", self.x, alpha=self.pick([0.125, 0.25, -0.5]))
+        return self.node("LeakyRelu", alpha=self.pick([0.125, 0.25, -0.5]))
 
     def clip(self) -> str | None:
-        return self.net.node("Clip", self.x, np.float32(self.pick([-0.5, -1.25])), np.float32(self.pick([0.5, 1.3])))
+        return self.node("Clip", np.float32(self.pick([-0.5, -1.25])), np.float32(self.pick([0.5, 1.3])))
 
     def constant(self) -> str | None:
         at = self.draw(st.integers(0, len(self.shape) - 1))
@@ -218,39 +190,38 @@ class _Walk:
 
     def matmul(self) -> str | None:
         out = self.draw(st.integers(1, 3))
-        made = self.net.node("MatMul", self.x, self.weights((self.shape[-1], out), 1))
+        made = self.node("MatMul", self.weights((self.shape[-1], out), 1))
         self.shape = (*self.shape[:-1], out)
         return made
 
     def residual(self) -> str | None:
         fits = [name for name, shape in self.old if shape == self.shape]
-        return self.net.node(self.pick(["Add", "Sub", "Mul"]), self.x, self.pick(fits)) if fits else None
+        return self.node(self.pick(["Add", "Sub", "Mul"]), self.pick(fits)) if fits else None
 
     def twice(self) -> str | None:
-        return self.net.node("Add", self.x, self.x)
+        return self.node("Add", self.x)
 
     def concat(self) -> str | None:
         fits = [name for name, shape in self.old if shape == self.shape]
         if not fits:
             return None
         axis = self.draw(st.integers(0, len(self.shape) - 1))
-        parts = [self.x, self.pick(fits)]
         self.shape = tuple(s * 2 if i == axis else s for i, s in enumerate(self.shape))
-        return self.net.node("Concat", *parts, axis=axis)
+        return self.node("Concat", self.pick(fits), axis=axis)
 
     def transpose(self) -> str | None:
         perm = self.draw(st.permutations(range(len(self.shape))))
         self.shape = tuple(self.shape[p] for p in perm)
-        return self.net.node("Transpose", self.x, perm=perm)
+        return self.node("Transpose", perm=perm)
 
     def slice(self) -> str | None:
         axis = self.draw(st.integers(0, len(self.shape) - 1))
         if self.shape[axis] < 2:
             return None
         self.shape = tuple(s - 1 if i == axis else s for i, s in enumerate(self.shape))
-        return self.net.node("Slice", self.x, *(np.array([n]) for n in (-1, 0, axis, -1)))
+        return self.node("Slice", *(np.array([n]) for n in (-1, 0, axis, -1)))
 
     def reduce(self) -> str | None:
         axis = self.draw(st.integers(0, len(self.shape) - 1))
         self.shape = tuple(1 if i == axis else s for i, s in enumerate(self.shape))
-        return self.net.node("ReduceMean", self.x, axes=[axis])
+        return self.node("ReduceMean", axes=[axis])

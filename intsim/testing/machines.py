@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 from hypothesis import strategies as st
@@ -63,12 +64,8 @@ def packings(draw: Any, max_fields: int = 4) -> Packing:
     outer = draw(st.integers(1, min(3, max_fields)))
     inner = draw(st.integers(1, min(3, max_fields // outer)))
     width = st.integers(2, 64 // (outer * inner) if outer * inner > 3 else 18)
-    near = [0]
-    for _ in range(inner - 1):
-        near.append(near[-1] + draw(width))
-    far = [0]
-    for _ in range(outer - 1):
-        far.append(far[-1] + near[-1] + draw(width))
+    near = list(accumulate((draw(width) for _ in range(inner - 1)), initial=0))
+    far = list(accumulate((near[-1] + draw(width) for _ in range(outer - 1)), initial=0))
     least = near[-1] + far[-1] + 2
     if least > 64:
         near, far, least = [0], [0, 18], 20
@@ -113,7 +110,7 @@ def targets(draw: Any, max_stages: int = 4, packed: bool | None = None) -> Targe
     """Random valid targets: any registers, orders, operands and requantizers that the grammar allows."""
     path, requantizer = draw(registers(max_stages, packed=packed)), draw(requantizers())
     bias = path.bias if requantizer.takes_bias or path.bias != "requantizer" else "after"
-    accumulate = {"order": path.order, "stages": path.stages, "packing": path.packing, "bias": bias}
+    sums = {"order": path.order, "stages": path.stages, "packing": path.packing, "bias": bias}
     operands = {"activation": path.activation, "weight": path.weight} if draw(st.booleans()) else None
     return Target.model_validate(
         {
@@ -121,7 +118,7 @@ def targets(draw: Any, max_stages: int = 4, packed: bool | None = None) -> Targe
             "title": "random",
             "source": ["drawn"],
             "operands": operands,
-            "accumulate": accumulate,
+            "accumulate": sums,
             "requantize": requantizer,
         }
     )

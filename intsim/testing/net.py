@@ -32,14 +32,12 @@ class Net:
 
     def const(self, array: Any, dtype: Any = None, kind: int | None = None) -> str:
         """A constant: float32 where `array` holds Python floats, int64 where it holds integers; `kind` packs int4."""
-        name = f"c{next(self.count)}"
+        name, array = f"c{next(self.count)}", np.asarray(array)
         if kind is not None:
-            array = np.asarray(array)
             self.constants.append(helper.make_tensor(name, kind, array.shape, array.reshape(-1).tolist()))
             return name
-        array = np.asarray(array)
-        array = array.astype(dtype if dtype is not None else np.float32 if array.dtype.kind == "f" else array.dtype)
-        self.constants.append(numpy_helper.from_array(array, name))
+        dtype = dtype if dtype is not None else np.float32 if array.dtype.kind == "f" else array.dtype
+        self.constants.append(numpy_helper.from_array(array.astype(dtype), name))
         return name
 
     def node(self, op: str, *inputs: Any, domain: str = "", outputs: int = 1, **attributes: Any) -> Any:

@@ -61,13 +61,13 @@ def _smaller_values(case: DotProduct, still: Fails) -> DotProduct:
     """Each value as near to 0 as it can be while the others stay, found by bisection."""
     for name in ("bias", "activation", "weight"):
         array = np.asarray(getattr(case, name))
-        for place in np.ndindex(array.shape):
-            value = int(array[place])
+        for index in np.ndindex(array.shape):
+            value = int(array[index])
             sign, low, high = (-1 if value < 0 else 1), 0, abs(value)
             while low < high:
                 middle = (low + high) // 2
                 changed = np.array(getattr(case, name))
-                changed[place] = sign * middle
+                changed[index] = sign * middle
                 replaced: Any = changed if array.ndim else int(changed)
                 candidate = case._replace(**{name: replaced})
                 if still(candidate):

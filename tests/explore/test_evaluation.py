@@ -222,7 +222,7 @@ def test_only_what_follows_a_change_runs():
     evaluate = Evaluation(model, Target.load("exact"), 0, samples)
     last = [n for n in model.graph.nodes if n.name in evaluate.macs][-1]
     known = evaluate.exact(0)
-    counts = evaluate._known_counts(last, configured(Target.load("exact"), 0, Configuration(8, "wrap")), known)
+    counts = evaluate.counts(last, configured(Target.load("exact"), 0, Configuration(8, "wrap")), known)
     for name in evaluate.macs:
         if name != last.name:
             known.counts[name] = counts._replace(partial=counts.partial * 0, final=counts.final * 0)
@@ -235,12 +235,17 @@ def test_only_what_follows_a_change_runs():
 def test_runs_that_are_not_kept_are_repeated(monkeypatch):
     model, samples = deep()
     points = [Configuration(8, "saturate"), Configuration(9, "wrap", 6), Configuration(9, "wrap", 7)]
+    keeping = Evaluation(model, TARGETS["plain"], 0, samples)
     kept = [Evaluation(model, TARGETS["plain"], 0, samples)(p) for p in points]
     monkeypatch.setattr(evaluation, "MOST_BYTES", 0)
     forgetful = Evaluation(model, TARGETS["plain"], 0, samples)
     assert [forgetful(p) for p in points] == kept
-    assert not forgetful._exact
-    assert not forgetful._known
+    for evaluate, repeats in ((keeping, False), (forgetful, True)):
+        monkeypatch.setattr(evaluation, "MOST_BYTES", 0 if repeats else 1 << 30)
+        exact = evaluate.exact(0)
+        assert (evaluate.exact(0) is not exact) == repeats
+        first, again = (evaluate.known(0, points[1], exact) for _ in range(2))
+        assert (first is not again) == repeats
 
 
 def test_proofs_are_those_of_bounds():

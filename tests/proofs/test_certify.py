@@ -17,9 +17,9 @@ from intsim.errors import IntsimError
 from intsim.inputs import draw
 from intsim.proofs import certify as checking
 from intsim.proofs import check as checking_module
-from intsim.proofs import replay
 from intsim.proofs.certificate import FORMAT, Certificate, digest, text
 from intsim.proofs.check import Check, check, read, sample_numbers
+from intsim.proofs.replay import Replay, hashes, real_inputs
 from intsim.proofs.subject import target_content, target_from
 from intsim.targets import Target
 
@@ -103,7 +103,7 @@ def test_what_is_certified_has_no_wrong_input(rng, registers, scheme, layers):
         for stated in obstacle.counterexamples:
             number = stated.network.sample if stated.network else None
             sample = None if number is None else found.arrays[number]
-            assert replay.confirm(model, chosen, stated, sample) == []
+            assert Replay(model, chosen).confirm(stated, sample) == []
 
 
 @given(RNGS, st.integers(1, 2), st.integers(1, 3), st.integers(1, 3), st.sampled_from(["Conv", "ConvTranspose"]))
@@ -121,7 +121,7 @@ def test_padding_does_not_hide_an_input(rng, registers, width, kernel, op):
     model = intsim.load(net.model(net.node(op, x, w, kernel_shape=[1, kernel], **how)))
     boundary = model.lowered.boundaries[0]
     codes = np.array(list(itertools.product(range(4), repeat=width))).reshape(count, 1, 1, width)
-    inputs = replay.real_inputs(model, {boundary.tensor: codes})
+    inputs = real_inputs(model, {boundary.tensor: codes})
     exact, mine = (model.run(inputs, t, keep=True).tensors for t in ("exact", chosen))
     wrong = any(not np.array_equal(exact[n], mine[n]) for n in exact)
     found = intsim.certify(model, chosen)
@@ -191,7 +191,7 @@ def test_few_inputs_are_all_tried():
     assert (found.verdict, second.status, second.name) == ("refuted", "refuted", found.layers[1].name)
     stated = second.counterexamples[-1]
     assert (stated.level, stated.network.sample, stated.expected, stated.got) == ("network", None, 105, 63)
-    assert replay.confirm(model, target(EIGHT.replace("8", "7")), stated) == []
+    assert Replay(model, target(EIGHT.replace("8", "7"))).confirm(stated) == []
 
 
 def test_all_inputs_are_tried_on_both_signs_of_a_bipolar_quantizer():
@@ -222,7 +222,7 @@ def test_samples_refute_what_lies_deep():
     layer, network = obstacle.counterexamples
     assert (layer.level, network.level, network.network.sample) == ("layer", "network", 0)
     assert network.network.outputs_differ
-    assert network.network.sha256 == replay.hashes(draw(model, 3))
+    assert network.network.sha256 == hashes(draw(model, 3))
     np.testing.assert_array_equal(found.arrays[0]["x"], draw(model, 3)["x"])
     ran = model.run(draw(model, 3), "x86-avx2", keep=True)
     assert ran.tensors[network.tensor][tuple(network.position)] == network.got != network.expected
@@ -246,7 +246,7 @@ def test_a_sum_of_tensors(scheme):
         (stated,) = obstacle.counterexamples
         assert (stated.level, obstacle.status) == ("accumulator", "open")
         assert len(stated.inputs) == 2
-        assert replay.confirm(model, chosen, stated) == []
+        assert Replay(model, chosen).confirm(stated) == []
     if wrong:
         assert intsim.certify(model, chosen, [inputs]).verdict == "refuted"
 
@@ -420,7 +420,7 @@ def test_every_changed_field_is_noticed(certified, tmp_path, monkeypatch):
     def remembered(loaded, chosen, samples, *rest):
         """What a target and samples prove doesn't depend on the file: it is computed once for each."""
         samples = list(samples)
-        key = (chosen, chosen.name, tuple((n, *replay.hashes(s).values()) for n, s in samples), *rest[:-1])
+        key = (chosen, chosen.name, tuple((n, *hashes(s).values()) for n, s in samples), *rest[:-1])
         if key not in known:
             known[key] = checking.prove(loaded, chosen, samples, *rest)
         return known[key]
@@ -524,7 +524,7 @@ def bar(name: str, chosen: str) -> None:
             assert stated.level in ("layer", "network")
             assert stated.expected != stated.got
             if stated.level == "layer":
-                assert replay.confirm(model, loaded, stated) == []
+                assert Replay(model, loaded).confirm(stated) == []
 
 
 @pytest.mark.parametrize("chosen", ["x86-vnni", "x86-avx2"])

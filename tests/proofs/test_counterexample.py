@@ -17,7 +17,7 @@ from intsim.ops import OPS, Mac
 from intsim.proofs.certificate import Codes
 from intsim.proofs.definition import accumulator, leaves, packed_accumulator, peaks
 from intsim.proofs.mac_layer import MacLayer
-from intsim.proofs.replay import confirm, probe
+from intsim.proofs.replay import Replay
 from intsim.proofs.subset_sum import subset_sum
 from intsim.proofs.wrong_sums import wrong_sums
 from intsim.targets import Target
@@ -182,7 +182,7 @@ def test_wrong_sums_are_wrong(kind, rng, stages):
     safe = mac.plan.sums.all_exact.reshape(-1, mac.channels).all(axis=0)
     assert not any(safe[c] for c in found.wrong)
     for wrong in list(found.wrong.values())[:2]:
-        arrays = mac.codes(wrong.taps, wrong.x, wrong.w if wrong.taps.w_at is not None else None)
+        arrays = mac.codes(wrong.taps, wrong.x, wrong.w)
         for array, tensor in zip(arrays, mac.tensors, strict=True):
             assert tensor.low <= array.min()
             assert array.max() <= tensor.high
@@ -226,7 +226,7 @@ def test_padding_outside_the_range_makes_rows_differ():
     found = wrong_sums(mac, [0])
     assert found.wrong[0].taps.row in (0, 3)
     assert found.wrong[0].got in (7, -8)
-    probed = probe(graph, node, chosen, mac)
+    probed = Replay(model, chosen, {node.name: mac}).probe(node)
     assert probed.position in ([0, 0, 0, 0], [0, 0, 0, 3])
 
 
@@ -248,7 +248,7 @@ def test_the_pair_of_the_manual():
     assert (stated.codes, stated.masked) == ([127 if 2 * 255 * 127 / 512 > 126.5 else 126, 64], False)
     (codes,) = stated.inputs.values()
     assert codes == Codes(0, [2, 3], [255, 255])
-    assert confirm(loaded, Target.load("x86-avx2"), stated) == []
+    assert Replay(loaded, Target.load("x86-avx2")).confirm(stated) == []
 
 
 def test_a_mask_is_lifted_where_it_can_be():

@@ -6,7 +6,7 @@ from frontend.build import Net
 
 import intsim
 from intsim.errors import IntsimError
-from intsim.proofs import replay
+from intsim.proofs.replay import Replay
 from intsim.targets import Target
 
 
@@ -65,4 +65,4 @@ def test_a_wrong_sum_that_the_scheme_refuses(reads_input, deep):
         for stated in obstacle.counterexamples:
             number = stated.network.sample if stated.network else None
             sample = None if number is None else found.arrays[number]
-            assert replay.confirm(model, chosen, stated, sample) == []
+            assert Replay(model, chosen).confirm(stated, sample) == []
