@@ -181,14 +181,21 @@ def _facts(graph: IntegerGraph, node: Node, source: Node) -> Facts:
         constant = len(source.inputs) == 1
         weight = _weight(source) if constant else _name(graph.tensors[source.inputs[1]].type)
         channels = graph.tensors[source.output].shape[-1]
-        return Facts("dense" if constant else "matmul", source.source_op, weight=weight, channels=channels, **same)
+        depth = graph.tensors[source.inputs[0]].shape[-1]
+        named = "dense" if constant else "matmul"
+        return Facts(named, source.source_op, weight=weight, channels=channels, depth=depth, **same)
     if isinstance(OPS[source.op], Mac):
         shape, groups = source.arrays["weight"].shape, source.attributes.get("groups", 1)
         channels = graph.tensors[source.output].shape[1]
         op = "conv_transpose" if source.op == "conv_transpose" else "conv"
         if op == "conv" and shape[1] == 1 and (groups > 1 or channels == 1):
             op = "depthwise"
-        more = {"weight": _weight(source), "channels": channels, "multiplier": channels // groups}
+        more = {
+            "weight": _weight(source),
+            "channels": channels,
+            "multiplier": channels // groups,
+            "depth": prod(shape[1:]),
+        }
         return Facts(op, source.source_op, **more, **_window(graph, source), **same)
     if source is not node:
         op = "global_average_pool" if source.source_op in GLOBAL else SOURCES[source.op]
@@ -234,7 +241,7 @@ def _check(graph: IntegerGraph, node: Node, source: Node, facts: Facts, requanti
         return
     if facts.op not in requantizer.operators:
         raise IntsimError(f"scheme {requantizer.scheme} computes {listed(requantizer.operators)}, not {facts.op}")
-    read = source.inputs if source is not node else node.inputs
+    read = (source.inputs if source is not node else node.inputs)[: 1 if isinstance(OPS[source.op], Mac) else None]
     if any(graph.tensors[i].type is None for i in read):
         raise IntsimError(f"reads integers that no quantizer made; scheme {requantizer.scheme} takes codes")
 
@@ -245,6 +252,8 @@ def _exchanged(graph: IntegerGraph, node: Node, source: Node, requantizer: Requa
         if requantizer.reads != "table":
             return node
         return _table(graph, node, [None], [_site(graph, node, node, None, ())], requantizer)
+    if isinstance(OPS[source.op], Mac) and requantizer.takes_bias and requantizer.reads == "codes":
+        node = _by_channel(graph, node, source)
     cells = tuple(node.attributes["cells"])
     own = formulas(node)
     sites = [_site(graph, node, source, f, index) for f, index in zip(own, np.ndindex(*cells), strict=True)]
@@ -259,9 +268,11 @@ def _exchanged(graph: IntegerGraph, node: Node, source: Node, requantizer: Requa
         return replace(node, attributes={**node.attributes, **changes})
     if requantizer.reads == "table":
         raise IntsimError(f"scheme {requantizer.scheme} computes tables of functions, not a requantizer")
-    if requantizer.reads == "codes" and len(node.inputs) == 1 and _codes(graph, node) is not None:
+    small = _codes(graph, node) is not None and not isinstance(OPS[source.op], Mac)
+    if requantizer.reads == "codes" and len(node.inputs) == 1 and small:
         return _table(graph, node, own, sites, requantizer)
-    if len(set(zip(own, sites, strict=True))) != 1:
+    whole = len(set(zip(own, sites, strict=True))) == 1
+    if not whole and (requantizer.reads == "elements" or len(node.inputs) > 1):
         raise IntsimError(f"has parameters of its own for each channel; scheme {requantizer.scheme} takes one scale")
     reads = None if requantizer.reads == "codes" else source
     if requantizer.reads == "elements" and (source is node or len(source.inputs) != 1):
@@ -269,14 +280,31 @@ def _exchanged(graph: IntegerGraph, node: Node, source: Node, requantizer: Requa
     at = {
         "requantizer": requantizer,
         "source": reads,
-        "formula": own[0],
-        "site": sites[0],
+        "formulas": own[:1] if whole else own,
+        "sites": sites[:1] if whole else sites,
+        "cells": list(cells),
         "output": list(graph.tensors[node.output].shape),
         "low": node.attributes["low"],
         "high": node.attributes["high"],
     }
     inputs = node.inputs if reads is None else reads.inputs
     return replace(node, op="fused", inputs=inputs, attributes=at, arrays={})
+
+
+def _by_channel(graph: IntegerGraph, node: Node, source: Node) -> Node:
+    """The requantizer of a layer with a cell for each channel, each of which has a bias of its own."""
+    if node.inputs != (source.output,):
+        raise IntsimError("is moved in front of its requantizer; such a kernel is one piece")
+    shape, cells = graph.tensors[source.output].shape, node.attributes["cells"]
+    axis = len(shape) - 1 if source.op == "matmul" else 1
+    wanted = [size if i == axis else 1 for i, size in enumerate(shape)]
+    if "bias" not in source.arrays or list(cells) == wanted:
+        return node
+    if prod(cells) != 1:
+        raise IntsimError("has scales along another axis than its channels")
+    return replace(
+        node, attributes={**node.attributes, "cells": wanted, "pieces": node.attributes["pieces"] * shape[axis]}
+    )
 
 
 def _codes(graph: IntegerGraph, node: Node) -> tuple[int, int] | None:

@@ -13,6 +13,11 @@ BiasPlace = Literal["after", "preload", "requantizer"]
 """Added into the last register after all products; the value that register starts at; behind all registers."""
 
 
+PaddingRule = Literal["fed", "skipped"]
+"""Padding goes through the multiplier as the zero point, or makes no products; what that changes is then added
+exactly."""
+
+
 @dataclass(frozen=True)
 class Registers:
     """`stages` empty: unbounded. `bias`: where a layer's bias is added. Operand types None: any width.
@@ -26,3 +31,4 @@ class Registers:
     activation: IntegerType | None
     weight: IntegerType | None
     packing: Packing | None = None
+    padding: PaddingRule = "fed"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 
@@ -97,8 +98,11 @@ def run_mac(node: Node, op: Mac, arrays: list[IntArray], tensors: list[Tensor], 
     events = np.zeros((extent[1], len(target.stages)), np.int64)
     zeros = channel_zeros(planned.operands.w_zero, extent[1])
     packing = target.registers.packing
-    panels = op.panels(node, x, w, planned.operands.pad, target.accumulate.order)
-    for panel in panels if packing is None else whole_sets(panels, len(packing.pixels)):
+    order = target.accumulate.order
+    panels = op.panels(node, x, w, planned.operands.pad, order)
+    owed = planned.operands.owed and op.pads(node)
+    masks = op.panels(node, np.ones_like(x), w, 0, order) if owed else repeat(None)
+    for panel, mask in zip(panels if packing is None else whole_sets(panels, len(packing.pixels)), masks, strict=False):
         chosen, zero = safe[panel.channels], zeros[panel.channels]
         preload = None if planned.preload is None else planned.preload[panel.channels]
         after = planned.late(panel.w, panel.channels)
@@ -123,6 +127,8 @@ def run_mac(node: Node, op: Mac, arrays: list[IntArray], tensors: list[Tensor], 
                 added = term[:, picked] if late is None else term[:, picked] + late
                 block[:, picked], past = add_to_register(block[:, picked], added, target.stages[-1])
                 events[panel.channels][picked, -1] += past
+        if mask is not None:  # what was taken off for padding, which made no products
+            block += planned.operands.x_zero * exact_matmul(1 - mask.a, panel.w - zero[:, None])
         out[panel.rows, panel.channels] = block if planned.behind is None else block + planned.behind[panel.channels]
     return MacResult(op.fold(node, out, *shapes), events)
 

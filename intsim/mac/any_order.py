@@ -93,6 +93,8 @@ class Addends:
 
         inside, outside = [(x, v) for x in self.x for v in w], [(self.operands.pad, v) for v in w]
         parts = [np.stack([f(x, v) for x, v in pairs]) for pairs in (inside, outside) for f in (operator.mul, share)]
+        if self.operands.owed:  # its share is paid back
+            parts[3] = np.zeros_like(parts[3])
         return Terms(*parts)
 
     def greatest(self, rows: slice, sign: int) -> dict[Sums, IntArray]:

@@ -27,11 +27,17 @@ class Operands:
     x_zero: int
     w_zero: IntArray
     corrected: bool
+    skipped: bool = False
 
     @property
     def pad(self) -> int:
-        """What padding holds."""
-        return self.x_zero
+        """What padding holds at the multiplier; 0 where it makes no products."""
+        return 0 if self.skipped else self.x_zero
+
+    @property
+    def owed(self) -> bool:
+        """Whether padding that makes no products is compensated for as if it made some; that is then paid back."""
+        return self.skipped and not self.corrected and self.x_zero != 0
 
     def compensation(self, w: IntArray, w_zero: IntArray) -> IntArray | None:
         """Per row of `w` (N, K), as the multiplier sees it, `-zx sum w + K zx zw`; None when there is none to add.
@@ -54,7 +60,12 @@ def channel_zeros(zero: IntArray, channels: int) -> IntArray:
 
 
 def multiplier_operands(
-    node: Node, op: Mac, tensors: list[Tensor], activation: IntegerType | None, weight: IntegerType | None
+    node: Node,
+    op: Mac,
+    tensors: list[Tensor],
+    activation: IntegerType | None,
+    weight: IntegerType | None,
+    skipped: bool = False,
 ) -> Operands:
     """What `node` feeds to a multiplier of these operand types (None: corrected values of any width).
 
@@ -62,7 +73,7 @@ def multiplier_operands(
     """
     zx, zw = op.zero_points(node)
     if activation is None or weight is None:
-        return Operands(-zx, -zw, 0, np.zeros((), np.int64), True)
+        return Operands(-zx, -zw, 0, np.zeros((), np.int64), True, skipped)
     x_shift = _shift(node, "activation", tensors[0].type, (tensors[0].low, tensors[0].high), activation)
     if len(tensors) > 1:
         kind, limits = tensors[1].type, (tensors[1].low, tensors[1].high)
@@ -71,7 +82,7 @@ def multiplier_operands(
         kind = IntegerType(**node.attributes["weight_type"]) if "weight_type" in node.attributes else None
         limits = (int(codes.min()), int(codes.max()))
     w_shift = _shift(node, "weight", kind, limits, weight)
-    return Operands(x_shift, w_shift, zx + x_shift, zw + w_shift, False)
+    return Operands(x_shift, w_shift, zx + x_shift, zw + w_shift, False, skipped)
 
 
 def _shift(node: Node, what: str, kind: IntegerType | None, limits: tuple[int, int], operand: IntegerType) -> int:

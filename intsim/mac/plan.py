@@ -57,7 +57,8 @@ class Multiplied(NamedTuple):
 
 def multiplied(node: Node, op: Mac, tensors: list[Tensor], registers: Registers) -> Multiplied:
     """What `node` multiplies on a machine. Raises IntsimError when a tensor doesn't fit the machine's multiplier."""
-    operands = multiplier_operands(node, op, tensors, registers.activation, registers.weight)
+    skipped = registers.padding == "skipped"
+    operands = multiplier_operands(node, op, tensors, registers.activation, registers.weight, skipped)
     shapes = [t.shape for t in tensors]
     channels = op.extent(node, *shapes)[1]
     x = (tensors[0].low + operands.x_shift, tensors[0].high + operands.x_shift)

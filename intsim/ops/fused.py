@@ -6,6 +6,7 @@ Front ends never make it: it takes the place of a requantizer in a graph as a ta
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from intsim.arithmetic.pieces import Formula
 from intsim.arithmetic.rounding import round_fraction
 from intsim.graph import IntArray, Node, Tensor
 from intsim.ops.op import Op, Range, Shape
+from intsim.ops.pieces import cell_views
 from intsim.ops.pool import SumPool
 
 Element = tuple[IntArray, NDArray[np.bool_] | None]
@@ -22,7 +24,10 @@ Element = tuple[IntArray, NDArray[np.bool_] | None]
 
 class Fused(Op):
     """Attributes: `requantizer`, a scheme; `source`, the operator's node, None where the codes of inputs are read;
-    `formula` and `site`, one for the tensor; `output`, the shape of the result. None of them can be stored."""
+    `formulas` and `sites`, one a cell; `cells`, their shape; `output`, that of the result. They can't be stored.
+
+    What reads elements has one cell.
+    """
 
     name = "fused"
 
@@ -35,17 +40,23 @@ class Fused(Op):
         at = node.attributes
         source, shape = at["source"], tuple(at["output"])
         if source is None:
-            return clipped(
-                at["requantizer"].of_codes([np.broadcast_to(a, shape) for a in arrays], at["site"]), at["formula"]
-            )
-        codes = at["requantizer"].of_elements(list(elements(source, arrays[0])), at["site"])
+            out = np.empty(shape, np.int64)
+            views: list[Any] = [...]
+            if len(at["sites"]) > 1:
+                views = list(cell_views(tuple(at["cells"]), len(shape)))
+            for view, formula, site in zip(views, at["formulas"], at["sites"], strict=True):
+                parts = [np.broadcast_to(a, shape)[view] for a in arrays]
+                out[view] = clipped(at["requantizer"].of_codes(parts, site), formula)
+            return out
+        codes = at["requantizer"].of_elements(list(elements(source, arrays[0])), at["sites"][0])
         if source.op == "softmax":
             codes = np.moveaxis(codes, 0, source.attributes["axes"][0])
-        return clipped(codes, at["formula"]).reshape(shape)
+        return clipped(codes, at["formulas"][0]).reshape(shape)
 
     def value_range(self, node: Node, *tensors: Tensor) -> Range:
         """The clip."""
-        return ends(node.attributes["formula"])
+        each = [ends(f) for f in node.attributes["formulas"]]
+        return min(a for a, _ in each), max(b for _, b in each)
 
 
 def elements(node: Node, x: IntArray) -> Iterator[Element]:

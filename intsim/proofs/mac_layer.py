@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from intsim.arithmetic.registers import Registers
+from intsim.errors import IntsimError
 from intsim.graph import IntArray, IntegerGraph, Node, Tensor
 from intsim.mac.operands import channel_zeros, multiplier_operands
 from intsim.mac.padding import padding_patterns
@@ -48,7 +49,13 @@ class MacLayer:
         assert isinstance(op, Mac)
         self.graph, self.node, self.op, self.registers = graph, node, op, registers
         self.tensors: list[Tensor] = [graph.tensors[i] for i in node.inputs]
-        self.operands = multiplier_operands(node, op, self.tensors, registers.activation, registers.weight)
+        skipped = registers.padding == "skipped"
+        self.operands = multiplier_operands(node, op, self.tensors, registers.activation, registers.weight, skipped)
+        if self.operands.owed and op.pads(node):
+            raise IntsimError(
+                f"node {node.shown}: padding that makes no products beside a zero point is run and bounded, but not "
+                "certified yet; choose a target that feeds padding to its multiplier"
+            )
         self.preload, self.after, self.behind = bias_terms(node, registers)
         self.shapes = [t.shape for t in self.tensors]
         self.rows, self.channels = op.extent(node, *self.shapes)

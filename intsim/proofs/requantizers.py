@@ -184,7 +184,7 @@ class RequantizeNode:
         if self.mine.op == "table":
             return _entries(self.mine, cell, acc)
         if self.mine.op == "fused":
-            return _fused(self.mine, [acc])
+            return _fused(self.mine, [acc], cell)
         return self.requantizer.codes(formulas(self.mine)[cell], acc, self.stages)
 
     def combinations(self) -> list[IntArray] | None:
@@ -226,10 +226,12 @@ def _entries(node: Node, cell: int, codes: IntArray) -> IntArray:
     return row[np.clip(codes - int(node.attributes["low"]), 0, row.size - 1)]
 
 
-def _fused(node: Node, arrays: list[IntArray]) -> IntArray:
-    """What a kernel makes of arrays of any shape."""
-    shape = list(np.broadcast_shapes(*(a.shape for a in arrays)))
-    return OPS["fused"].evaluate(replace(node, attributes={**node.attributes, "output": shape}), *arrays)
+def _fused(node: Node, arrays: list[IntArray], cell: int = 0) -> IntArray:
+    """What a kernel makes of arrays of any shape, as those of one cell."""
+    shape, at = list(np.broadcast_shapes(*(a.shape for a in arrays))), node.attributes
+    own = cell if len(at["sites"]) > 1 else 0
+    one = {"output": shape, "formulas": [at["formulas"][own]], "sites": [at["sites"][own]], "cells": [1]}
+    return OPS["fused"].evaluate(replace(node, attributes={**at, **one}), *arrays)
 
 
 def certify_requantizer(

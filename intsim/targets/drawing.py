@@ -85,6 +85,9 @@ def _registers(stages: tuple[Stage, ...]) -> list[str]:
         lanes = "" if stage.lanes == 1 else f"{stage.lanes} x "
         if stage.lanes > 1:
             taken = f"in turn to {stage.lanes} lanes" + ("" if stage.sum is None else f", {stage.sum} to each")
+        if stage.restart is not None:
+            anew = {"tap": "at each tap of a kernel", "half": "after half of a layer's products"}
+            taken += f", anew {anew.get(str(stage.restart), f'after {stage.restart} products')}"
         lines.append(f"  |  {taken}")
         lines.append(f"  +--> {lanes}[{stage.bits} bits, {stage.overflow}]  {stage.min}..{stage.max}")
     return lines

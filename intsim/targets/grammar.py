@@ -21,7 +21,7 @@ from intsim.arithmetic.accumulate import STAGES, Stage, read_stages
 from intsim.arithmetic.integers import IntegerType
 from intsim.arithmetic.keys import shown
 from intsim.arithmetic.packing import Packing, read_packing
-from intsim.arithmetic.registers import BiasPlace
+from intsim.arithmetic.registers import BiasPlace, PaddingRule
 from intsim.arithmetic.requantizers import Requantizer, read_requantizer
 from intsim.errors import IntsimError
 
@@ -36,6 +36,7 @@ ALLOWED = {
     "order": 'a permutation of "kh kw cin"',
     "stages": STAGES,
     "bias": '"after", "preload", "requantizer"',
+    "padding": '"fed", "skipped"',
     "operands": 'a table, in a rule also "any"',
     "accumulate": "a table",
     "requantize": "a table",
@@ -55,6 +56,7 @@ ALLOWED = {
     "multiple_of": "2..65536",
     "multiplier": "output channels of a group, one or a list",
     "whole": "true, false",
+    "depth": "[least, greatest] number of products",
     "layer": 'names or patterns as in "head_*", one or a list',
 }
 
@@ -120,6 +122,7 @@ class Accumulate(Table):
     packing: Packed | None = None
     stages: Stages
     bias: BiasPlace = "after"
+    padding: PaddingRule = "fed"
 
 
 class Runtime(Table):

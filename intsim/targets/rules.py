@@ -50,6 +50,7 @@ CONDITIONS = (
     "multiple_of",
     "multiplier",
     "whole",
+    "depth",
     "layer",
 )
 
@@ -59,8 +60,8 @@ class Facts(NamedTuple):
 
     `function` is the file's operator behind a table ("Sigmoid"); `activation`, `weight` the declared types of its
     operands ("u8"); `padded` "no", "half" ((kernel - 1) / 2 on every side) or "other"; `kernel`, `stride`, `dilation`
-    one number an axis, as in "3x3"; `channels` of the output, `multiplier` of them a group; `whole`: the window is the
-    whole input; `layer` the names of the layer.
+    one number an axis, as in "3x3"; `channels` of the output, `depth` products of one, `multiplier` of them a group;
+    `whole`: the window is the whole input; `layer` the names of the layer.
     """
 
     op: str
@@ -72,6 +73,7 @@ class Facts(NamedTuple):
     stride: str | None = None
     dilation: str | None = None
     channels: int | None = None
+    depth: int | None = None
     multiplier: int | None = None
     whole: bool | None = None
     layer: tuple[str, ...] = ()
@@ -123,6 +125,7 @@ class When(Table):
         Annotated[tuple[PositiveInt, ...], BeforeValidator(_several), Field(min_length=1, strict=False)] | None
     ) = None
     whole: bool | None = None
+    depth: Annotated[tuple[PositiveInt, PositiveInt], Field(strict=False)] | None = None
     layer: Names | None = None
     operands: Annotated[Operands | Literal["any"], BeforeValidator(_operands)] | None = None
     accumulate: Accumulate | None = None
@@ -149,6 +152,7 @@ class When(Table):
             and _one_of(facts.dilation, self.dilation)
             and (self.multiple_of is None or (facts.channels is not None and facts.channels % self.multiple_of == 0))
             and (self.multiplier is None or facts.multiplier in self.multiplier)
+            and (self.depth is None or (facts.depth is not None and self.depth[0] <= facts.depth <= self.depth[1]))
             and (self.whole is None or facts.whole == self.whole)
             and (self.layer is None or any(fnmatchcase(name, p) for name in facts.layer for p in self.layer))
         )
@@ -170,6 +174,8 @@ class When(Table):
             words = " or ".join(map(str, value)) if isinstance(value, tuple) else str(value)
             if key == "padded":
                 words = {True: "padded", False: "not padded", "half": "padded by half the kernel"}[value]
+            elif key == "depth":
+                words = f"depth {value[0]}..{value[1]}"
             elif key == "whole":
                 words = "over the whole input" if value else "not over the whole input"
             elif key == "multiple_of":

@@ -121,7 +121,7 @@ class Target(Table):
         """The multiply-accumulate path, as proofs and engines take it."""
         path, given = self.accumulate, self.operands
         activation, weight = (given.activation, given.weight) if given else (None, None)
-        return Registers(path.stages, path.order, path.bias, activation, weight, path.packing)
+        return Registers(path.stages, path.order, path.bias, activation, weight, path.packing, path.padding)
 
     @classmethod
     def names(cls) -> tuple[str, ...]:

@@ -105,7 +105,7 @@ class _Placer:
         assert plan.sums is not None
         # the multiplier must see the bytes as they are, padding too
         pad = plan.operands.pad
-        if plan.operands.x_shift != shift or not 0 <= pad <= 255 or node.op != "conv":
+        if plan.operands.owed or plan.operands.x_shift != shift or not 0 <= pad <= 255 or node.op != "conv":
             return None
         late = plan.late(weight.reshape(len(weight), -1))
         edges = limits(self.machine.arithmetic(node).stages, plan.preload, late, plan.sums.all_safe)

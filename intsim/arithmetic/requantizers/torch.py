@@ -1,0 +1,80 @@
+"""Requantizers of PyTorch's quantized backends, which add a float bias: FBGEMM and oneDNN.
+
+Neither fits `float32(acc + b) * float32(S)`: the bias is a float that is added to the float of the sum. `f(.)` below
+is one rounding to binary32. Registers hold sums without the bias (bias = "requantizer").
+
+Source: pytorch/FBGEMM 71d6f8b2, src/QuantUtilsAvx2.cc (requantizeOutputProcessingAvx2); oneDNN v3.12 (80afa710),
+src/cpu/x64/jit_uni_x8s8s32x_conv_kernel.cpp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, ClassVar
+
+import numpy as np
+
+from intsim.arithmetic.binary32 import nearest, quotient
+from intsim.arithmetic.pieces import Integers
+from intsim.arithmetic.requantizers.requantizer import Reads, Requantizer, Site
+from intsim.errors import IntsimError
+
+
+@dataclass(frozen=True)
+class _FloatBias(Requantizer):
+    """What they share: sums and bias apart."""
+
+    takes_bias: ClassVar[bool] = True
+    reads: ClassVar[Reads] = "codes"
+    operators: ClassVar[tuple[str, ...]] = ("conv", "depthwise", "conv_transpose", "dense", "matmul")
+
+    def channel(self, scale: Fraction) -> Any:
+        """Refuses: sum and bias have no common multiplier."""
+        raise IntsimError(f"scheme {self.scheme} computes {' and '.join(self.operators)}, sums and bias apart")
+
+    def multiply(self, values: Integers, scale: Fraction) -> Integers:
+        """Refuses likewise."""
+        return self.channel(scale)
+
+
+def float_bias(site: Site) -> np.float32:
+    """The bias of a channel as the float32 that the file has: whole LSBs and the rest of them."""
+    return nearest((site.bias - site.origin) * site.unit)
+
+
+@dataclass(frozen=True)
+class Fbgemm(_FloatBias):
+    """`rint(f(f(f(acc) + b) * M)) + zy`, `b = f(bias / f(sx sw))`, `M = f(f(sx sw) / sy)`."""
+
+    scheme: ClassVar[str] = "fbgemm"
+
+    def words(self) -> str:
+        """The formula."""
+        return "fbgemm: rint(float32(float32(acc) + bias) * float32(float32(sx sw) / sy)) + zy, a float bias"
+
+    def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
+        """Of sums with their bias, which is taken off again."""
+        unit = nearest(site.unit)
+        added = np.asarray((operands[0] - site.bias).astype(np.float32) + quotient(float_bias(site), unit), np.float32)
+        scaled = np.asarray(added * quotient(unit, site.step), np.float32)
+        return np.rint(np.clip(scaled, -(2.0**24), 2.0**24)).astype(np.int64) + site.zero
+
+
+@dataclass(frozen=True)
+class OneDnn(_FloatBias):
+    """`rint(f(f(f(f(acc) f(sx sw)) + bias) f(1 / sy)) + zy)`, every step rounded."""
+
+    scheme: ClassVar[str] = "onednn"
+
+    def words(self) -> str:
+        """The formula."""
+        return "onednn: ((acc * sx sw + bias) * (1 / sy) + zy), every step in float32, the zero point inside"
+
+    def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
+        """Of sums with their bias, which is taken off again."""
+        scaled = np.asarray((operands[0] - site.bias).astype(np.float32) * nearest(site.unit), np.float32)
+        added = np.asarray(scaled + float_bias(site), np.float32)
+        out = np.asarray(added * quotient(1, site.step), np.float32) + np.float32(site.zero)
+        return np.rint(np.clip(out, -(2.0**24), 2.0**24)).astype(np.int64)
