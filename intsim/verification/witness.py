@@ -65,7 +65,7 @@ class WitnessedOutput:
 
 @dataclass
 class Witnessed(Shown):
-    """What `intsim.verification.witness.witness` returns.
+    """What `intsim.witness_runtime` returns.
 
     `layers` are those whose codes the runtime shows, `hidden` names the others, which it has fused away. `holds`: no
     code and no output differs.
@@ -98,7 +98,7 @@ class Witnessed(Shown):
         return {"format": FORMAT, **asdict(self), "layers": shown, "differing": self.differing, "holds": self.holds}
 
 
-def witness(
+def witness_runtime(
     model: str | Path | onnx.ModelProto | Model,
     target: str | Path | Target,
     inputs: Inputs | None = None,
