@@ -36,17 +36,17 @@ Report = Callable[[str], None]
 
 @dataclass
 class WitnessedLayer:
-    """One layer: codes that were compared, on the runtime's own inputs; how many differ from the target's prediction.
+    """One layer: `elements` codes were compared, on the runtime's own inputs; `mismatches` differ from the prediction.
 
     `inexact` counts codes of the runtime that exact arithmetic on the same inputs doesn't give. `first` is the first
-    code that differs from the prediction.
+    mismatch: its position, and the codes predicted and got.
     """
 
     name: str
     op: str
     tensor: str
-    codes: int = 0
-    differing: int = 0
+    elements: int = 0
+    mismatches: int = 0
     max_lsb: int = 0
     inexact: int = 0
     first: dict[str, Any] | None = None
@@ -60,7 +60,7 @@ class WitnessedOutput:
 
     name: str
     elements: int = 0
-    differing: int = 0
+    mismatches: int = 0
 
 
 @dataclass
@@ -83,19 +83,19 @@ class Witnessed(Shown):
     seconds: float = 0.0
 
     @property
-    def differing(self) -> int:
+    def mismatches(self) -> int:
         """Codes of all layers that differ from the prediction."""
-        return sum(x.differing for x in self.layers)
+        return sum(x.mismatches for x in self.layers)
 
     @property
     def holds(self) -> bool:
         """Nothing differs."""
-        return not self.differing and not any(x.differing for x in self.outputs)
+        return not self.mismatches and not any(x.mismatches for x in self.outputs)
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries, lists and numbers."""
         shown = [without_module(asdict(x)) for x in self.layers]
-        return {"format": FORMAT, **asdict(self), "layers": shown, "differing": self.differing, "holds": self.holds}
+        return {"format": FORMAT, **asdict(self), "layers": shown, "mismatches": self.mismatches, "holds": self.holds}
 
 
 def witness_runtime(
@@ -142,8 +142,8 @@ def witness_runtime(
         tensors = _run(loaded, runtime, sample, [str(known[x.tensor]) for x in found], timeout)
         say(f"sample {i + 1}/{len(data)}: comparing")
         _compare(loaded, chosen, sample, tensors, found, lines, ends)
-    told.hidden = [x.name for x in told.layers if not x.codes]
-    told.layers = [x for x in told.layers if x.codes]
+    told.hidden = [x.name for x in told.layers if not x.elements]
+    told.layers = [x for x in told.layers if x.elements]
     told.seconds = time.monotonic() - began
     return told
 
@@ -223,8 +223,8 @@ def _compare(
         ):
             had = tensors[name].astype(np.int64).reshape(mine.shape)
             count, lsb = difference(mine, had)
-            line.codes += had.size
-            line.differing += count
+            line.elements += had.size
+            line.mismatches += count
             line.max_lsb = max(line.max_lsb, lsb)
             line.inexact += difference(right, had)[0]
             if count and line.first is None:
@@ -237,4 +237,4 @@ def _compare(
     for name, end in ends.items():
         if name in tensors:
             end.elements += tensors[name].size
-            end.differing += int(np.count_nonzero(run.outputs[name] != tensors[name].reshape(run.outputs[name].shape)))
+            end.mismatches += int(np.count_nonzero(run.outputs[name] != tensors[name].reshape(run.outputs[name].shape)))
