@@ -40,7 +40,7 @@ WITNESSED = Witnessed(
     outputs=[WitnessedOutput("y", 9, 1)],
     hidden=["relu"],
 )
-"""What `witness` makes where the runtime can be run; tests/verification/test_witness.py runs it."""
+"""What `witness` makes where the runtime can be run; tests/test_cli_runtimes.py runs it."""
 
 
 @dataclass

@@ -25,6 +25,16 @@ SECONDS = 120.0
 """After which an optimizer is given up."""
 
 
+def refuse_foreign(path: str, proto: onnx.ModelProto, runtime: str) -> None:
+    """Raise IntsimError for operators that ONNX Runtime doesn't have; as a second opinion it gets them as floats."""
+    node = next((n for n in proto.graph.node if n.domain in CUSTOM_DOMAINS), None)
+    if node is not None:
+        raise IntsimError(
+            f"{path}: node {node.name or node.output[0]} ({node.op_type}): {runtime} has no operators of "
+            f"{node.domain}; export the network as QCDQ"
+        )
+
+
 def load_executed(
     model: str | Path | onnx.ModelProto,
     runtime: str = "onnxruntime",
@@ -51,12 +61,7 @@ def load_executed(
         raise IntsimError(f"model of type {type(model).__name__}; give a path or a ModelProto")
     source = read(model, constants, shapes)
     proto = needed_of(source)
-    for node in proto.graph.node:
-        if node.domain in CUSTOM_DOMAINS:
-            raise IntsimError(
-                f"{source.path}: node {node.name or node.output[0]} ({node.op_type}): {runtime} has no operators of "
-                f"{node.domain}; export the network as QCDQ, or read the file itself"
-            )
+    refuse_foreign(source.path, proto, runtime)
     fixed = {n: a for n, a in source.constants.items() if n not in {i.name for i in proto.graph.initializer}}
     given = {i.name for i in proto.graph.input}
     proto.graph.initializer.extend(onnx.numpy_helper.from_array(a, n) for n, a in fixed.items() if n in given)

@@ -25,6 +25,7 @@ from intsim.notebook import Shown
 from intsim.targets import Target
 from intsim.verification.compare import difference, place
 from intsim.verification.exact_file import bound_inputs, sorted_proto
+from intsim.verification.executed import refuse_foreign
 from intsim.verification.executors import Executor
 from intsim.verification.layers import Layer, layers
 
@@ -118,8 +119,9 @@ def witness_runtime(
         progress: called with a line of text before each step.
 
     Raises:
-        IntsimError: a bad model or input, a target without a runtime that can be run here, or a runtime that isn't
-            installed, fails, or would choose other kernels on this processor.
+        IntsimError: a bad model or input, operators that the runtime doesn't have (QONNX), a target without a runtime
+            that can be run here, or a runtime that isn't installed, fails, or would choose other kernels on this
+            processor.
     """
     began = time.monotonic()
     loaded, chosen = opened(model, inputs), Target.load(target)
@@ -181,6 +183,7 @@ def _run(
     model: Model, runtime: str, sample: Mapping[str, NDArray[Any]], wanted: list[str], timeout: float
 ) -> dict[str, NDArray[Any]]:
     proto = sorted_proto(model)
+    refuse_foreign(model.path, proto, runtime)
     for name, array in bound_inputs(model, proto).items():
         proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
     typed = {
