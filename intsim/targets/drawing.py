@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from intsim.arithmetic.accumulate import Stage
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from intsim.targets.rules import When
     from intsim.targets.target import Target
 
-INDENT = 12
+INDENT, WIDTH = 12, 120
 BIAS: dict[BiasPlace, str] = {
     "after": "added into the last register after all products",
     "preload": "preloaded: the last register starts at it",
@@ -40,7 +41,8 @@ def describe(target: Target) -> str:
     lines.append(f"bias        {BIAS[target.accumulate.bias]}")
     lines.append(f"requantize  {target.requantize.words()}")
     for number, (rule, own) in enumerate(zip(target.when, target.arithmetics, strict=True), 1):
-        lines += _block(f"rule {number}", _rule(rule, own, target))
+        wrapped = (wrap(line, WIDTH - INDENT, subsequent_indent=" " * (14 if line[0] == " " else 2)) for line in _rule(rule, own, target))
+        lines += _block(f"rule {number}", [part for parts in wrapped for part in parts])
     if target.when:
         rest = "refused" if target.others == "refused" else "the arithmetic above"
         lines.append(f"others      {rest}; rules are tried in order, the first that holds decides")

@@ -276,7 +276,11 @@ def test_a_sum_isnt_clipped_and_is_refused_where_it_is_wide():
 # Keys
 
 
-LISTED = ", ".join(f'"{name}"' for name in built_in())
+LISTED = (
+    '"exact", "fbgemm", "fixed-point", "float32", "float64", "onednn", "ruy", "shift", "thresholds", "tosa"; in rules also '
+    "kernels of other operators (docs/requantizers.md)"
+)
+TWICE = 'is for schemes "fixed-point", "litert-add", "litert-mean", "litert-mul", "litert-rescale" and "tosa" only, not'
 ONLY = 'is for schemes "fixed-point" and "tosa" only, not'
 REFUSED = {
     lambda: FixedPoint(3, Rounding.FLOOR): "multiplier_bits is 3; allowed: 4..32",
@@ -290,7 +294,7 @@ REFUSED = {
     lambda: FixedPoint(8, Rounding.FLOOR, True): "rounding is given, but double_rounding = true fixes it; remove it",
     lambda: Shift(): 'rounding is missing for scheme "shift"; allowed: ' + ", ".join(f'"{m}"' for m in Rounding),
     lambda: Shift(8, Rounding.FLOOR): f'multiplier_bits {ONLY} "shift"; remove it',
-    lambda: Exact(None, None, True): f'double_rounding {ONLY} "exact"; remove it',
+    lambda: Exact(None, None, True): f'double_rounding {TWICE} "exact"; remove it',
     lambda: Float32(None, Rounding.FLOOR): 'rounding is given, but scheme "float32" fixes it; remove it',
     lambda: Tosa(24): 'multiplier_bits is 24; allowed for scheme "tosa": 16, 32',
     lambda: Tosa(None): 'multiplier_bits is None; allowed for scheme "tosa": 16, 32',
