@@ -378,7 +378,7 @@ def _site(graph: IntegerGraph, node: Node, source: Node, formula: Formula | None
         slope = scales[0] / scales[-1] if len(scales) == 2 else slope
     signed = out.type is not None and out.type.signed
     origin = -_at(acc.offset, index, node, graph) / unit
-    return Site(operands, unit, origin, step, int(zero), bias, elements, slope, signed)
+    return Site(operands, unit, origin, step, int(zero), bias, elements, slope, signed, acc.scale.size == 1)
 
 
 def _cell_value(values: IntArray, index: tuple[int, ...], node: Node) -> int:

@@ -211,7 +211,7 @@ class QLinearSoftmax(_Kernel):
         return "qlinear-softmax: float32 table of exponentials, summed in order; rint(e floor(1/sy) / sum) + zy"
 
     def of_elements(self, elements: Sequence[tuple[Integers, NDArray[np.bool_] | None]], site: Site) -> Integers:
-        """Rows; a code of 128 of a signed output wraps to -128."""
+        """Rows. An infinite share becomes the least int32, which the zero point may wrap."""
         codes = np.stack([c for c, _ in elements])
         scale = float(nearest(site.operands[0].scale))
         shift = max(0.0, math.log(float(np.finfo(np.float32).max) / len(codes)) - 5) / scale
@@ -221,8 +221,12 @@ class QLinearSoftmax(_Kernel):
         for one in e:
             total = np.asarray(total + one, np.float32)
         top = np.floor(quotient(1, site.step))
-        out = np.rint(np.asarray(np.asarray(e * top, np.float32) / total, np.float32)).astype(np.int64) + site.zero
-        return np.where(out == 128, -128, out) if site.signed else out
+        with np.errstate(over="ignore"):
+            share = np.asarray(np.asarray(e * top, np.float32) / total, np.float32)
+        beyond = np.isinf(share)  # of rows of up to three elements
+        out = np.rint(np.where(beyond, np.float32(0), share)).astype(np.int64) + site.zero
+        extreme = site.zero if not site.signed else 127 if site.zero < 0 else -128
+        return np.where(beyond, extreme, out)
 
 
 def logistic(x: Floats) -> Floats:
