@@ -83,6 +83,12 @@ def result(rng, dtype, about):
     return {"y_scale": scale(rng, about), "y_zero_point": zero_point(rng, dtype)}
 
 
+def simple_ratio(rng, arrays, name):
+    """One time in four, the output's scale is a simple multiple of an operand's: values at half a code, exactly."""
+    if rng.integers(4) == 0:
+        arrays["y_scale"] = arrays[f"{name}_scale"] * np.float32(rng.choice([0.5, 1, 2, 4, 1.5, 6]))
+
+
 def spread(x, w, terms):
     """Standard deviation of a sum of `terms` products."""
     return float(np.sqrt(terms) * np.std(x.astype(float)) * np.sqrt(np.mean(w.astype(float) ** 2)) + 1)
@@ -243,25 +249,28 @@ def concat(rng, dtype):
         arrays |= operand(rng, f"x{i}", dtype, shape)
         if rng.integers(4) == 0:
             arrays |= {f"x{i}_scale": arrays["y_scale"], f"x{i}_zero_point": arrays["y_zero_point"]}
+    simple_ratio(rng, arrays, "x0")
     return Case("concat", arrays, tuple(f"x{i}" for i in range(parts)), dict(axis=axis))
 
 
 def average_pool(rng, dtype, rank=2, size=12, whole=False):
+    """Windows of 1 to 5, or one over the whole image; now and then rounded up at the end."""
     shape = [int(n) for n in rng.integers(3, size + 1, rank)]
     kernel = shape if whole else [int(rng.integers(1, min(n, 5) + 1)) for n in shape]
     pads = [0] * (2 * rank) if whole or rng.integers(2) else [int(rng.integers(0, k)) for k in kernel * 2]
     strides = [int(s) for s in rng.choice([1, 2], rank)]
     arrays = operand(rng, "x", dtype, [int(rng.integers(1, 4)), int(rng.integers(1, 12)), *shape])
     arrays |= result(rng, dtype, float(arrays["x_scale"]) * float(rng.choice([0.3, 0.5, 1, 2])))
-    if rng.integers(4) == 0:
-        arrays["y_scale"] = arrays["x_scale"]
-    return Case("average_pool", arrays, ("x",), dict(kernel_shape=kernel, strides=strides, pads=pads, count_include_pad=int(rng.integers(2))))
+    simple_ratio(rng, arrays, "x")
+    at = dict(kernel_shape=kernel, strides=strides, pads=pads, count_include_pad=int(rng.integers(2)), ceil_mode=int(rng.integers(2)))
+    return Case("average_pool", arrays, ("x",), at)
 
 
 def global_average_pool(rng, dtype, rank=2, size=12):
     shape = [int(n) for n in rng.integers(1, size + 1, rank)]
     arrays = operand(rng, "x", dtype, [int(rng.integers(1, 4)), int(rng.integers(1, 40)), *shape])
     arrays |= result(rng, dtype, float(arrays["x_scale"]) * float(rng.choice([0.1, 0.3, 0.5, 1])))
+    simple_ratio(rng, arrays, "x")
     return Case("global_average_pool", arrays)
 
 
@@ -275,6 +284,7 @@ def table(rng, op, dtype, size=300):
     if op == "leaky_relu":
         attributes["alpha"] = float(np.float32(rng.choice([0.01, 0.1, 0.25, 0.5, 1 / 3, 2.0])))
         arrays |= result(rng, dtype, float(arrays["x_scale"]) * float(rng.choice([0.5, 1, 1, 2])))
+        simple_ratio(rng, arrays, "x")
     else:
         arrays |= result(rng, dtype, float(rng.choice([1 / 256, 1 / 128, 1 / 1000])))
     return Case(op, arrays, ("x",), attributes)
@@ -290,6 +300,85 @@ def softmax(rng, dtype):
     if rng.integers(2):
         arrays["y_zero_point"] = np.dtype(dtype).type(np.iinfo(dtype).min)
     return Case("softmax", arrays, ("x",), dict(axis=axis, opset=13))
+
+
+# networks
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    name: str
+    shape: tuple[int, ...]
+    scale: np.float32
+    zero: Any
+
+    def as_operand(self, name):
+        return {f"{name}_scale": self.scale, f"{name}_zero_point": self.zero}
+
+
+def network(rng, kind="u8s8", depth=7, size=12):
+    """Layers one behind the other, with additions, products and concatenations of earlier tensors, to a softmax."""
+    dtype, wtype = OPERANDS[kind]
+    batch, channels = int(rng.integers(1, 3)), int(rng.integers(3, 10))
+    first = _Tensor("input", (batch, channels, size, size), scale(rng), zero_point(rng, dtype))
+    feeds, layers, known = {"input": codes(rng, dtype, first.shape)}, [], [first]
+
+    def add_layer(op, arrays, inputs, shape, step, attributes=None):
+        name = f"t{len(layers)}"
+        arrays = arrays | {"y_scale": np.float32(step), "y_zero_point": np.dtype(dtype).type(rng.integers(*limits_inside(dtype)))}
+        for feed, tensor in inputs.items():
+            arrays |= tensor.as_operand(feed)
+        case = Case(op, arrays, tuple(inputs), attributes or {})
+        layers.append((case, {feed: tensor.name for feed, tensor in inputs.items()}, name))
+        known.append(_Tensor(name, tuple(shape), arrays["y_scale"], arrays["y_zero_point"]))
+
+    def convolution(x, kernel, cout, group=1):
+        cin, pad = x.shape[1], kernel // 2
+        w = codes(rng, wtype, [cout, cin // group, kernel, kernel])
+        w_zero = 0 if wtype == S8 else int(rng.integers(100, 156))
+        per_channel = bool(rng.integers(2))
+        w_scale = scales(rng, cout) if per_channel else scale(rng)
+        spread_of_sum = 60 * float(np.sqrt(w[0].size * np.mean((w.astype(float) - w_zero) ** 2)))
+        arrays = {"w": w, "w_scale": w_scale, "w_zero_point": np.full(cout if per_channel else (), w_zero, dtype=wtype)}
+        if rng.integers(2):
+            arrays["bias"] = np.round(rng.normal(0, spread_of_sum / 2, cout)).astype(np.int32)
+        step = output_step(rng, float(x.scale) * float(np.mean(w_scale)), spread_of_sum / 50)
+        at = dict(kernel_shape=[kernel] * 2, strides=[1, 1], pads=[pad] * 4, dilations=[1, 1], group=group)
+        add_layer("conv", arrays, {"x": x}, (x.shape[0], cout, *x.shape[2:]), step, at)
+
+    for _ in range(depth):
+        x = known[-1]
+        other = known[rng.integers(len(known))]
+        op = ["conv", "conv", "depthwise", "add", "mul", "concat", "average_pool", "leaky_relu", "sigmoid"][rng.integers(9)]
+        if op == "conv":
+            convolution(x, int(rng.choice([1, 3])), int(rng.integers(2, 24)))
+        elif op == "depthwise":
+            convolution(x, int(rng.choice([3, 5])), x.shape[1], x.shape[1])
+        elif op in ("add", "mul"):
+            if other.shape != x.shape:
+                other = x
+            step = max(x.scale, other.scale) * 1.3 if op == "add" else x.scale * other.scale * 60
+            add_layer(op, {}, {"a": x, "b": other}, x.shape, step)
+        elif op == "concat":
+            if other.shape[2:] == x.shape[2:]:
+                shape = (batch, x.shape[1] + other.shape[1], *x.shape[2:])
+                add_layer(op, {}, {"x0": x, "x1": other}, shape, max(x.scale, other.scale), dict(axis=1))
+        elif op == "average_pool":
+            at = dict(kernel_shape=[3, 3], strides=[1, 1], pads=[1, 1, 1, 1], count_include_pad=int(rng.integers(2)))
+            add_layer(op, {}, {"x": x}, x.shape, x.scale * 0.5, at)
+        else:
+            at = dict(alpha=float(np.float32(0.1))) if op == "leaky_relu" else {}
+            add_layer(op, {}, {"x": x}, x.shape, x.scale * 0.8 if op == "leaky_relu" else 1 / 256, at)
+    x = known[-1]
+    add_layer("global_average_pool", {}, {"x": x}, (*x.shape[:2], 1, 1), x.scale * 0.3)
+    add_layer("softmax", {}, {"x": known[-1]}, known[-1].shape, 1 / 256, dict(axis=1, opset=13))
+    return Network(tuple(layers), feeds)
+
+
+def limits_inside(dtype):
+    """Zero points near the middle of the range, so that a deep network's codes don't pile up at an end."""
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    return low + 96, high - 95
 
 
 # PyTorch takes uint8 activations, int8 weights, equal pads at both ends and a float bias

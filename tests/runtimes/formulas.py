@@ -185,18 +185,20 @@ def ort_matmul(case, machine):
 
 
 def ort_add(case, machine):
-    """QLinearAdd (AVX2 with FMA): the zero point is inside of the rounding; a scalar operand is folded into the constant."""
+    """QLinearAdd (AVX2 with FMA): the zero point is inside of the rounding.
+
+    An operand that holds still is the second one and is folded into the constant. The compiler fuses what the source
+    writes as zy - (ra * za + rb * zb) and as constant + b * rb.
+    """
     del machine
     a, b = case["a"], case["b"]
     ra, rb = F(case["a_scale"]) / F(case["y_scale"]), F(case["b_scale"]) / F(case["y_scale"])
     za, zb, zy = (F(case[f"{t}_zero_point"]) for t in "aby")
-    scalar = scalar_side(a.shape, b.shape)
-    if scalar == "a":
-        (a, ra, za), (b, rb, zb) = (b, rb, zb), (a, ra, za)
-    constant = zy - (ra * za + rb * zb)
-    if scalar:
-        constant = constant + b.astype(F) * rb
-        v = fma(a.astype(F), ra, constant)
+    if scalar_side(a.shape, b.shape) == "a":
+        a, ra, za, b, rb, zb = b, rb, zb, a, ra, za
+    constant = zy - fma(ra, za, rb * zb)
+    if np.broadcast(a, b).size == 1:
+        v = fma(b.astype(F), rb, fma(a.astype(F), ra, constant))
     else:
         v = fma(a.astype(F), ra, fma(b.astype(F), rb, constant))
     return saturate(rint(v), a.dtype)
@@ -242,6 +244,8 @@ def ort_average_pool(case, machine):
     at.setdefault("dilations", [1] * len(at["kernel_shape"]))
     if list(x.shape[2:]) == list(at["kernel_shape"]) and not any(at["pads"]):
         return ort_global_average_pool(case, machine)
+    if at.get("ceil_mode"):
+        at["pads"] = rounded_up(x.shape[2:], at)
     values, shape = taps(dequantize(x, case["x_scale"], case["x_zero_point"]), at, F(0))
     inside, _ = taps(np.ones(x.shape, dtype=np.int64), at, 0)
     total = np.zeros_like(values[:, 0])
@@ -250,6 +254,18 @@ def ort_average_pool(case, machine):
     count = F(values.shape[1]) if at["count_include_pad"] else inside.sum(axis=1).astype(F)
     v = total / count / F(case["y_scale"]) + F(case["y_zero_point"])
     return saturate(rint(v), x.dtype).reshape(*x.shape[:2], *shape)
+
+
+def rounded_up(sizes, at):
+    """Pads with which all windows fit that start inside of the image or of the padding before it."""
+    rank = len(sizes)
+    begin, end = at["pads"][:rank], list(at["pads"][rank:])
+    for i, (n, k, s) in enumerate(zip(sizes, at["kernel_shape"], at["strides"], strict=True)):
+        count = -((n + begin[i] + end[i] - k) // -s) + 1
+        if (count - 1) * s >= n + begin[i]:
+            count -= 1
+        end[i] = max(end[i], (count - 1) * s + k - n - begin[i])
+    return [*begin, *end]
 
 
 def ort_global_average_pool(case, machine):
@@ -340,6 +356,15 @@ ORT = {
 def onnxruntime(case, machine):
     """Codes of a case in ONNX Runtime on "native" (AVX512-VNNI) or "Haswell"."""
     return ORT[case.op](case, machine)
+
+
+def network(drawn, machine):
+    """Codes of every tensor of a network in ONNX Runtime, layer by layer."""
+    found = dict(drawn.feeds)
+    for case, names, output in drawn.layers:
+        arrays = case.arrays | {feed: found[name] for feed, name in names.items()}
+        found[output] = onnxruntime(type(case)(case.op, arrays, case.feeds, case.attributes), machine)
+    return found
 
 
 # PyTorch
