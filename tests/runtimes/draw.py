@@ -1,7 +1,7 @@
 """Random quantized layers and networks, and the ONNX files that hold them.
 
-A `Case` is one layer: its constants and its activations as arrays of codes, scales (float32) and zero points under fixed
-names, and its attributes. Of each operand `t` there are `t`, `t_scale`, `t_zero_point`; the output is `y`.
+A `Case` is one layer: its constants and its activations as arrays of codes, scales (float32) and zero points under
+fixed names, and its attributes. Of each operand `t` there are `t`, `t_scale`, `t_zero_point`; the output is `y`.
 """
 
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Network:
-    """Layers in order: (layer, name in the network of each feed, name of its output); `feeds` are the network's inputs."""
+    """Layers in order: (layer, name in the network of each feed, name of its output); `feeds` are the inputs."""
 
     layers: tuple[tuple[Case, dict[str, str], str], ...]
     feeds: dict[str, np.ndarray]
@@ -76,7 +76,11 @@ def zero_point(rng, dtype):
 
 
 def operand(rng, name, dtype, shape, about=0.02):
-    return {name: codes(rng, dtype, shape), f"{name}_scale": scale(rng, about), f"{name}_zero_point": zero_point(rng, dtype)}
+    return {
+        name: codes(rng, dtype, shape),
+        f"{name}_scale": scale(rng, about),
+        f"{name}_zero_point": zero_point(rng, dtype),
+    }
 
 
 def result(rng, dtype, about):
@@ -97,8 +101,8 @@ def spread(x, w, terms):
 def output_step(rng, step, units):
     """Scale of an output that counts about `units` of the accumulator's scale `step`: one in three makes ties likely.
 
-    Where it is an even multiple of the accumulator's scale many sums lie at half a code, in exact arithmetic; in float32
-    they fall on either side, by the order of the multiplications.
+    Where it is an even multiple of the accumulator's scale many sums lie at half a code, in exact arithmetic; in
+    float32 they fall on either side, by the order of the multiplications.
     """
     if rng.integers(3):
         return scale(rng, step * units)
@@ -110,7 +114,9 @@ def output_step(rng, step, units):
 OPERANDS = {"u8s8": (U8, S8), "s8s8": (S8, S8), "u8u8": (U8, U8)}
 
 
-def conv(rng, kind="u8s8", rank=2, style=None, size=12, kernel=None, bias=None, w_zero=None, symmetric_pads=False, **fixed):
+def conv(
+    rng, kind="u8s8", rank=2, style=None, size=12, kernel=None, bias=None, w_zero=None, symmetric_pads=False, **fixed
+):
     """A convolution: style "plain", "depthwise", "multiplier" (two outputs a channel), "grouped" or "pointwise"."""
     xtype, wtype = OPERANDS[kind]
     style = style or rng.choice(["plain", "plain", "depthwise", "grouped", "pointwise", "multiplier"])
@@ -127,7 +133,9 @@ def conv(rng, kind="u8s8", rank=2, style=None, size=12, kernel=None, bias=None, 
         cin, cout = group, group * (2 if style == "multiplier" else 1)
     cin, cout, group = fixed.get("cin", cin), fixed.get("cout", cout), fixed.get("group", group)
     if kernel is None:
-        kernel = [int(rng.choice([1, 2, 3, 3, 5]))] * rank if rng.integers(2) else [int(k) for k in rng.integers(1, 5, rank)]
+        kernel = (
+            [int(rng.choice([1, 2, 3, 3, 5]))] * rank if rng.integers(2) else [int(k) for k in rng.integers(1, 5, rank)]
+        )
         if style == "pointwise":
             kernel = [1] * rank
         elif style in ("depthwise", "multiplier"):
@@ -161,7 +169,12 @@ def conv(rng, kind="u8s8", rank=2, style=None, size=12, kernel=None, bias=None, 
         bias = bool(rng.integers(2))
     if bias:
         arrays["bias"] = np.round(rng.normal(0, accumulator, cout)).astype(np.int32)
-    return Case("conv", arrays, ("x",), dict(kernel_shape=list(kernel), strides=strides, pads=pads, dilations=dilations, group=group))
+    return Case(
+        "conv",
+        arrays,
+        ("x",),
+        dict(kernel_shape=list(kernel), strides=strides, pads=pads, dilations=dilations, group=group),
+    )
 
 
 def matmul(rng, kind="u8s8", k=None, rows=None, columns=None, constant=True, batch=None, w_zero=None):
@@ -191,7 +204,11 @@ def gemm(rng, kind="u8s8", **sizes):
     base = matmul(rng, kind, **sizes)
     arrays = dict(base.arrays)
     rows, columns = arrays["a"].shape[-2], arrays["b"].shape[-1]
-    attributes = dict(alpha=float(np.float32(rng.choice([1.0, 1.0, 0.5, 0.3, 1.7]))), transA=int(rng.integers(2)), transB=int(rng.integers(2)))
+    attributes = dict(
+        alpha=float(np.float32(rng.choice([1.0, 1.0, 0.5, 0.3, 1.7]))),
+        transA=int(rng.integers(2)),
+        transB=int(rng.integers(2)),
+    )
     shape = [(columns,), (1, columns), (rows, 1), (rows, columns), (1,), None][rng.integers(6)]
     if shape is not None:
         accumulator = spread(arrays["a"], arrays["b"], arrays["a"].shape[-1])
@@ -262,7 +279,13 @@ def average_pool(rng, dtype, rank=2, size=12, whole=False):
     arrays = operand(rng, "x", dtype, [int(rng.integers(1, 4)), int(rng.integers(1, 12)), *shape])
     arrays |= result(rng, dtype, float(arrays["x_scale"]) * float(rng.choice([0.3, 0.5, 1, 2])))
     simple_ratio(rng, arrays, "x")
-    at = dict(kernel_shape=kernel, strides=strides, pads=pads, count_include_pad=int(rng.integers(2)), ceil_mode=int(rng.integers(2)))
+    at = dict(
+        kernel_shape=kernel,
+        strides=strides,
+        pads=pads,
+        count_include_pad=int(rng.integers(2)),
+        ceil_mode=int(rng.integers(2)),
+    )
     return Case("average_pool", arrays, ("x",), at)
 
 
@@ -325,7 +348,10 @@ def network(rng, kind="u8s8", depth=7, size=12):
 
     def add_layer(op, arrays, inputs, shape, step, attributes=None):
         name = f"t{len(layers)}"
-        arrays = arrays | {"y_scale": np.float32(step), "y_zero_point": np.dtype(dtype).type(rng.integers(*limits_inside(dtype)))}
+        arrays = arrays | {
+            "y_scale": np.float32(step),
+            "y_zero_point": np.dtype(dtype).type(rng.integers(*limits_inside(dtype))),
+        }
         for feed, tensor in inputs.items():
             arrays |= tensor.as_operand(feed)
         case = Case(op, arrays, tuple(inputs), attributes or {})
@@ -349,7 +375,9 @@ def network(rng, kind="u8s8", depth=7, size=12):
     for _ in range(depth):
         x = known[-1]
         other = known[rng.integers(len(known))]
-        op = ["conv", "conv", "depthwise", "add", "mul", "concat", "average_pool", "leaky_relu", "sigmoid"][rng.integers(9)]
+        op = ["conv", "conv", "depthwise", "add", "mul", "concat", "average_pool", "leaky_relu", "sigmoid"][
+            rng.integers(9)
+        ]
         if op == "conv":
             convolution(x, int(rng.choice([1, 3])), int(rng.integers(2, 24)))
         elif op == "depthwise":
@@ -460,7 +488,9 @@ def operands(case):
     """Names of the quantized operands in the order in which the operator takes them."""
     if case.op == "concat":
         return [name for name in case.feeds]
-    return {"conv": ["x", "w"], "matmul": ["a", "b"], "gemm": ["a", "b"], "add": ["a", "b"], "mul": ["a", "b"]}.get(case.op, ["x"])
+    return {"conv": ["x", "w"], "matmul": ["a", "b"], "gemm": ["a", "b"], "add": ["a", "b"], "mul": ["a", "b"]}.get(
+        case.op, ["x"]
+    )
 
 
 def _attributes(case, fused):
@@ -533,7 +563,12 @@ def _place(graph, case, names, output, fused):
         graph.constant(f"{output}.bias_scale", np.asarray(step, dtype=np.float32))
         graph.constant(f"{output}.bias_zero", np.zeros_like(step, dtype=np.int32))
         extra = {"axis": 0} if step.ndim else {}
-        graph.node("DequantizeLinear", [f"{output}.bias", f"{output}.bias_scale", f"{output}.bias_zero"], f"{output}.bias.float", **extra)
+        graph.node(
+            "DequantizeLinear",
+            [f"{output}.bias", f"{output}.bias_scale", f"{output}.bias_zero"],
+            f"{output}.bias.float",
+            **extra,
+        )
         floats.append(f"{output}.bias.float")
     graph.node(FLOAT[case.op], floats, f"{output}.float", **_attributes(case, False))
     graph.node("QuantizeLinear", [f"{output}.float", *parameters("y")], output)
@@ -541,7 +576,11 @@ def _place(graph, case, names, output, fused):
 
 def model(drawn, form="qoperator", every_tensor=False):
     """The ONNX model of a case or a network: form "qoperator" or "qdq"; `every_tensor`: all codes are graph outputs."""
-    network = drawn if isinstance(drawn, Network) else Network(((drawn, {n: n for n in drawn.feeds}, "y"),), {n: drawn[n] for n in drawn.feeds})
+    network = (
+        drawn
+        if isinstance(drawn, Network)
+        else Network(((drawn, {n: n for n in drawn.feeds}, "y"),), {n: drawn[n] for n in drawn.feeds})
+    )
     graph = _Graph()
     for name, array in network.feeds.items():
         graph.input(name, array)

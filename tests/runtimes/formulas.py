@@ -1,7 +1,8 @@
 """What each kernel computes, written down plainly from the libraries' sources: NumPy, Python integers, nothing of ours.
 
-Float arithmetic is float32, one rounding an operation; `fma` rounds once. Sums of products are int32 that can't overflow
-at these sizes. `PAIRS` is the instruction vpmaddubsw: two neighbouring products are added and saturate at 16 bits.
+Float arithmetic is float32, one rounding an operation; `fma` rounds once. Sums of products are int32 that can't
+overflow at these sizes. `PAIRS` is the instruction vpmaddubsw: two neighbouring products are added and saturate at
+16 bits.
 
 Sources: onnxruntime (MLAS, contrib_ops/cpu/quantization), pytorch/FBGEMM 71d6f8b2, oneDNN v3.12 (80afa710), ATen.
 """
@@ -49,7 +50,7 @@ def integers(*arrays):
 
 
 def requantize(acc, multiplier, zero, dtype):
-    """MLAS: f32(acc) * S, clipped in float, rounded, zero point added. multiplier: float32, one or one a last-axis channel."""
+    """MLAS: f32(acc) * S, clipped in float, rounded, zero point added. multiplier: one, or one a last-axis channel."""
     low, high = limits(dtype)
     v = acc.astype(np.int32).astype(F) * np.asarray(multiplier, dtype=F)
     return (rint(np.clip(v, F(low - int(zero)), F(high - int(zero)))) + int(zero)).astype(dtype)
@@ -95,7 +96,9 @@ def taps(x, attributes, fill):
     shape = [(n - r) // s + 1 for n, r, s in zip(padded.shape[2:], reach, strides, strict=True)]
     found = []
     for tap in product(*map(range, kernel)):
-        where = tuple(slice(t * d, t * d + (n - 1) * s + 1, s) for t, d, n, s in zip(tap, dilations, shape, strides, strict=True))
+        where = tuple(
+            slice(t * d, t * d + (n - 1) * s + 1, s) for t, d, n, s in zip(tap, dilations, shape, strides, strict=True)
+        )
         found.append(padded[(slice(None), slice(None), *where)].reshape(*x.shape[:2], -1))
     return np.stack(found, axis=1), shape
 
@@ -113,8 +116,9 @@ def per_group(under, w, group):
 def convolve(case, how, by_tap=False, pad_with_zero_point=True, block=None):
     """Accumulators sum((x - zx) * (w - zw)) of a convolution, [batch, pixels, outputs], and the spatial shape.
 
-    `how` is used on the raw codes, in the order taps (row-major), channels of the group; zero points come in afterwards,
-    exactly. by_tap: pairs end at each tap. pad_with_zero_point False: padding contributes nothing to the registers.
+    `how` is used on the raw codes, in the order taps (row-major), channels of the group; zero points come in
+    afterwards, exactly. by_tap: pairs end at each tap. pad_with_zero_point False: padding contributes nothing to the
+    registers.
     """
     x, w, zx, zw = integers(*(case[n] for n in ("x", "w", "x_zero_point", "w_zero_point")))
     zw = int(np.ravel(zw)[0])
@@ -287,8 +291,20 @@ def ort_leaky_relu(case, machine):
     return quantize_linear(v, case["y_scale"], case["y_zero_point"], case["x"].dtype)
 
 
-LOGISTIC_P = [4.37031012579801e-11, 1.15627324459942e-07, 6.08574864600143e-05, 8.51377133304701e-03, 2.48287947061529e-01]
-LOGISTIC_Q = [6.10247389755681e-13, 5.76102136993427e-09, 6.29106785017040e-06, 1.70198817374094e-03, 1.16817656904453e-01]
+LOGISTIC_P = [
+    4.37031012579801e-11,
+    1.15627324459942e-07,
+    6.08574864600143e-05,
+    8.51377133304701e-03,
+    2.48287947061529e-01,
+]
+LOGISTIC_Q = [
+    6.10247389755681e-13,
+    5.76102136993427e-09,
+    6.29106785017040e-06,
+    1.70198817374094e-03,
+    1.16817656904453e-01,
+]
 LOGISTIC_Q += [9.93151921023180e-01]
 
 
@@ -430,7 +446,11 @@ def onednn_requantize(acc, case, left, right, scales_first=False, divide=False):
 
     scales_first: the two scales are multiplied beforehand. divide: by the output's scale, not times its reciprocal.
     """
-    sx, sw, sy = twice_inverted(case[f"{left}_scale"]), case[f"{right}_scale"].astype(F), twice_inverted(case["y_scale"])
+    sx, sw, sy = (
+        twice_inverted(case[f"{left}_scale"]),
+        case[f"{right}_scale"].astype(F),
+        twice_inverted(case["y_scale"]),
+    )
     if right == "b":
         sw = twice_inverted(sw)
     v = acc.astype(np.int32).astype(F)

@@ -2,8 +2,8 @@
 
 Starting onnxruntime takes seconds under qemu and torch half a minute, so cases are handed over in batches by a file.
 
-"native" is meant to be a CPU with AVX512-VNNI. oneDNN is told to use nothing newer (ONEDNN_MAX_CPU_ISA): with AMX it takes
-other kernels, which multiply scales in another order.
+"native" is meant to be a CPU with AVX512-VNNI. oneDNN is told to use nothing newer (ONEDNN_MAX_CPU_ISA): with AMX it
+takes other kernels, which multiply scales in another order.
 """
 
 import os
@@ -41,7 +41,14 @@ def answer(jobs, machine=NATIVE, timeout=580):
     with TemporaryDirectory() as folder:
         source, target = Path(folder, "jobs"), Path(folder, "answers")
         source.write_bytes(pickle.dumps(jobs))
-        done = subprocess.run([*command, str(source), str(target)], capture_output=True, text=True, timeout=timeout, env=environment, check=False)
+        done = subprocess.run(
+            [*command, str(source), str(target)],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=environment,
+            check=False,
+        )
         if done.returncode or not target.exists():
             raise RuntimeError(f"{machine}: worker ended with {done.returncode}: {done.stderr[-2000:]}")
         return pickle.loads(target.read_bytes())
@@ -58,8 +65,10 @@ def onnxruntime(drawn, machine=NATIVE, form="qoperator", every_tensor=False, lev
 
 def torch(cases, engine, machine=NATIVE):
     """Codes of each case under an engine of torch: "fbgemm", "x86", "onednn" or "qnnpack"."""
-    jobs = []
-    for case in cases:
-        job = {"library": "torch", "engine": engine, "op": case.op, "arrays": case.arrays, "feeds": case.feeds}
-        jobs.append(job | {"attributes": case.attributes})
-    return answer(jobs, machine)
+    return answer([torch_job(case, engine) for case in cases], machine)
+
+
+def torch_job(case, engine):
+    """A case as `worker.py` wants it; jobs of several engines may share a process."""
+    job = {"library": "torch", "engine": engine, "op": case.op, "arrays": case.arrays}
+    return job | {"feeds": case.feeds, "attributes": case.attributes}
