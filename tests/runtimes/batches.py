@@ -61,6 +61,11 @@ TORCH = {
     "depthwise": lambda rng, **fixed: draw.torch_depthwise(rng, **fixed),
     "depthwise 3-D": lambda rng, **fixed: draw.torch_depthwise(rng, rank=3, size=7, **fixed),
     "linear": lambda rng, **fixed: draw.torch_linear(rng, **fixed),
+    "add": lambda rng, **fixed: draw.torch_binary(rng, "add"),
+    "mul": lambda rng, **fixed: draw.torch_binary(rng, "mul"),
+    "concat": lambda rng, **fixed: draw.torch_concat(rng),
+    "average_pool": lambda rng, **fixed: draw.torch_average_pool(rng),
+    "leaky_relu": lambda rng, **fixed: draw.table(rng, "leaky_relu", U8, size=int(rng.integers(1, 300))),
 }
 ENGINES = "fbgemm", "x86", "onednn", "qnnpack"
 

@@ -454,6 +454,51 @@ def torch_linear(rng, **fixed):
     return with_float_bias(rng, matmul(rng, **fixed), "a", "b")
 
 
+def torch_binary(rng, op):
+    """Two operands of one shape, also with channels last; half of the sums and products lie near half a code."""
+    last = bool(rng.integers(2))
+    size = (
+        [2, int(rng.integers(1, 40)), *(int(n) for n in rng.integers(1, 8, 2))] if last else [int(rng.integers(1, 700))]
+    )
+    case = binary(rng, op, U8, shapes=(size, size))
+    arrays = dict(case.arrays)
+    if rng.integers(2):
+        if op == "add":
+            arrays["b_scale"] = arrays["a_scale"] * np.float32(rng.choice([1, 2, 0.5, 1.5]))
+            arrays["y_scale"] = arrays["a_scale"] * np.float32(2 * rng.integers(1, 4))
+        else:
+            arrays["y_scale"] = arrays["a_scale"] * arrays["b_scale"] * np.float32(2 * rng.integers(10, 60))
+    return Case(op, arrays, ("a", "b"), {"channels_last": int(last)})
+
+
+def torch_concat(rng):
+    """A concatenation; half of them of channels that lie last, in numbers around those that vectors hold."""
+    if rng.integers(2):
+        return concat(rng, U8)
+    sizes = [int(n) for n in rng.integers(1, 8, 2)]
+    arrays = result(rng, U8, 0.03)
+    for i in range(int(rng.integers(2, 4))):
+        channels = int(rng.choice([1, 3, 7, 8, 9, 15, 31, 32, 33, 64, 70, 130]))
+        arrays |= operand(rng, f"x{i}", U8, [2, channels, *sizes])
+    simple_ratio(rng, arrays, "x0")
+    feeds = tuple(name for name in arrays if name.startswith("x") and "_" not in name)
+    return Case("concat", arrays, feeds, dict(axis=1, channels_last=1))
+
+
+def torch_average_pool(rng, include=None):
+    """avg_pool2d: at most half of a window is padding, and the output's scale is the input's; no windows of one."""
+    case = average_pool(rng, U8)
+    while max(case.attributes["kernel_shape"]) == 1:
+        case = average_pool(rng, U8)
+    kernel = case.attributes["kernel_shape"]
+    pads = [int(rng.integers(0, k // 2 + 1)) for k in kernel] * 2
+    arrays = case.arrays | {"y_scale": case["x_scale"], "y_zero_point": case["x_zero_point"]}
+    counted = int(rng.integers(2)) if include is None else include
+    return Case(
+        "average_pool", arrays, ("x",), case.attributes | dict(pads=pads, ceil_mode=0, count_include_pad=counted)
+    )
+
+
 # files
 
 QOPERATOR = {

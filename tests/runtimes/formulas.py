@@ -518,9 +518,123 @@ def qnnpack_depthwise_3d(case):
     return list(w.shape[1:]) == [1, 3, 3, 3] and len(w) == group > 1
 
 
+def aten(case, run):
+    """ATen's elementwise kernels on contiguous operands: blocks of 64 codes in vectors, the rest one by one.
+
+    Blocks follow the order in memory. run: the function, on dequantized operands in their order.
+    """
+    names = ["a", "b"] if "a" in case.arrays else ["x"]
+    given = [in_memory(case, name) for name in names]
+    body = given[0].size // 64 * 64
+    at = np.arange(given[0].size).reshape(given[0].shape)
+    y = np.where(at < body, in_vectors(case, names, given, run), one_by_one(case, names, given, run))
+    if case.attributes.get("channels_last"):
+        y = np.ascontiguousarray(np.moveaxis(y, -1, 1))
+    return saturate(y, np.uint8)
+
+
+def in_memory(case, name):
+    """An operand's codes as float32, channels last where they lie so."""
+    q = case[name].astype(F)
+    return np.moveaxis(q, 1, -1) if case.attributes.get("channels_last") else q
+
+
+def in_vectors(case, names, given, run):
+    """Vectors dequantize with one fma, and add the output's zero point after rounding."""
+    values = []
+    for name, q in zip(names, given, strict=True):
+        s, z = F(case[f"{name}_scale"]), F(case[f"{name}_zero_point"])
+        values.append(fma(q, s, -(z * s)))
+    return rint(run(*values) * (F(1) / F(case["y_scale"]))) + int(case["y_zero_point"])
+
+
+def one_by_one(case, names, given, run):
+    """Single codes subtract the zero point first, and add the output's before rounding."""
+    values = []
+    for name, q in zip(names, given, strict=True):
+        values.append((q - F(case[f"{name}_zero_point"])) * F(case[f"{name}_scale"]))
+    return rint(run(*values) * (F(1) / F(case["y_scale"])) + F(case["y_zero_point"]))
+
+
+def torch_add(case, engine):
+    """quantized::add of equal shapes; QNNPACK adds in fixed point, 22 bits of multiplier, half away from zero."""
+    if engine != "qnnpack":
+        return aten(case, np.add)
+    a, b, za, zb, zy = integers(*(case[n] for n in ("a", "b", "a_zero_point", "b_zero_point", "y_zero_point")))
+    ra, rb = F(case["a_scale"]) / F(case["y_scale"]), F(case["b_scale"]) / F(case["y_scale"])
+    shift = 21 - (int(np.frexp(max(ra, rb))[1]) - 1)
+    ma, mb = (int(np.rint(r * F(2.0) ** shift)) for r in (ra, rb))
+    total = ma * (a - za) + mb * (b - zb)
+    mask = (1 << shift) - 1
+    rest = (total & mask) - (total < 0)
+    return saturate((total >> shift) + (rest > mask >> 1) + zy, np.uint8)
+
+
+def torch_mul(case):
+    """quantized::mul: the integer product times one multiplier."""
+    a, b, za, zb = integers(*(case[n] for n in ("a", "b", "a_zero_point", "b_zero_point")))
+    multiplier = F(case["a_scale"]) * F(case["b_scale"]) * (F(1) / F(case["y_scale"]))
+    return saturate(rint(((a - za) * (b - zb)).astype(F) * multiplier) + int(case["y_zero_point"]), np.uint8)
+
+
+def torch_concat(case):
+    """quantized::cat: copied where the parameters are the output's, else requantized with the zero point in an fma.
+
+    Channels that lie last in memory have a kernel of their own: vectors of 8 channels of an operand, the rest one by
+    one.
+    """
+    zero, step = F(case["y_zero_point"]), F(case["y_scale"])
+    axis = case.attributes["axis"]
+    shapes = [case[name].shape for name in case.feeds]
+    last = case.attributes.get("channels_last") or all(s[1] == 1 or s[2] * s[3] == 1 for s in shapes if len(s) == 4)
+    parts = []
+    for name, shape in zip(case.feeds, shapes, strict=True):
+        q, s, z = case[name], F(case[f"{name}_scale"]), F(case[f"{name}_zero_point"])
+        if s == step and z == zero:
+            parts.append(q)
+        elif last and axis == 1 and len(shape) == 4:
+            channel = np.arange(shape[1]).reshape(-1, 1, 1)
+            forms = (form(case, [name], [q.astype(F)], lambda v: v) for form in (in_vectors, one_by_one))
+            parts.append(saturate(np.where(channel < shape[1] // 8 * 8, *forms), np.uint8))
+        else:
+            parts.append(saturate(rint(fma((q.astype(F) - z) * s, F(1) / step, zero)), np.uint8))
+    return np.concatenate(parts, axis=axis)
+
+
+def torch_average_pool(case, engine):
+    """avg_pool2d, whose output has its input's scale and zero point: integer sum times 1 / n.
+
+    ATen counts as ONNX does and rounds after adding the zero point. QNNPACK always divides by the whole window and
+    rounds before.
+    """
+    x, zero, at = case["x"].astype(np.int64), int(case["x_zero_point"]), dict(case.attributes, dilations=[1, 1])
+    values, shape = taps(x - zero, at, 0)
+    inside, _ = taps(np.ones_like(x), at, 0)
+    total = values.sum(axis=1).astype(F)
+    if engine == "qnnpack":
+        step = F(case["x_scale"])
+        y = rint(total * (step / (step * F(values.shape[1])))) + zero
+    else:
+        count = F(values.shape[1]) if at["count_include_pad"] else inside.sum(axis=1).astype(F)
+        y = rint(total * (F(1) / count) + F(zero))
+    return saturate(y, np.uint8).reshape(*x.shape[:2], *shape)
+
+
+def torch_leaky_relu(case):
+    alpha = F(case.attributes["alpha"])
+    return aten(case, lambda v: np.where(v > 0, v, v * alpha))
+
+
 TORCH = {"fbgemm": fbgemm, "x86": x86, "onednn": onednn, "qnnpack": qnnpack}
+ATEN = {
+    "add": torch_add,
+    "mul": lambda case, engine: torch_mul(case),
+    "concat": lambda case, engine: torch_concat(case),
+    "average_pool": torch_average_pool,
+    "leaky_relu": lambda case, engine: torch_leaky_relu(case),
+}
 
 
 def torch(case, engine, machine):
     """Codes of a case under an engine of PyTorch on "native" (AVX512-VNNI) or "Haswell"."""
-    return TORCH[engine](case, machine)
+    return ATEN[case.op](case, engine) if case.op in ATEN else TORCH[engine](case, machine)

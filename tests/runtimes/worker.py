@@ -26,7 +26,7 @@ def run_ort(job):
     return dict(zip(names, session.run(None, job["feeds"]), strict=True))
 
 
-def quantized(torch, codes, scale, zero_point, dtype, axis=0):
+def quantized(torch, codes, scale, zero_point, axis=0):
     if np.ndim(scale):
         scales = torch.from_numpy(np.asarray(scale, dtype=np.float64))
         zeros = torch.from_numpy(np.broadcast_to(zero_point, np.shape(scale)).astype(np.int64))
@@ -41,10 +41,15 @@ def run_torch(job):
     torch.set_num_threads(1)
     torch.backends.quantized.engine = job["engine"]
     a, attributes, ops = job["arrays"], job["attributes"], torch.ops.quantized
+
+    def activations(name):
+        x = quantized(torch, a[name], a[f"{name}_scale"], a[f"{name}_zero_point"])
+        return x.contiguous(memory_format=torch.channels_last) if attributes.get("channels_last") else x
+
     scale, zero = float(a["y_scale"]), int(a["y_zero_point"])
     if job["op"] == "conv":
-        x = quantized(torch, a["x"], a["x_scale"], a["x_zero_point"], torch.quint8)
-        w = quantized(torch, a["w"], a["w_scale"], a["w_zero_point"], torch.qint8)
+        x = activations("x")
+        w = quantized(torch, a["w"], a["w_scale"], a["w_zero_point"])
         bias = torch.from_numpy(a["bias"]) if "bias" in a else None
         rank = a["x"].ndim - 2
         pads = attributes["pads"][:rank]
@@ -52,18 +57,28 @@ def run_torch(job):
         packed = getattr(ops, f"conv{rank}d_prepack")(w, bias, *given)
         y = getattr(ops, f"conv{rank}d")(x, packed, scale, zero)
     elif job["op"] == "matmul":
-        x = quantized(torch, a["a"], a["a_scale"], a["a_zero_point"], torch.quint8)
-        w = quantized(torch, np.ascontiguousarray(a["b"].T), a["b_scale"], a["b_zero_point"], torch.qint8)
+        x = activations("a")
+        w = quantized(torch, np.ascontiguousarray(a["b"].T), a["b_scale"], a["b_zero_point"])
         bias = torch.from_numpy(a["bias"]) if "bias" in a else None
         y = ops.linear(x, ops.linear_prepack(w, bias), scale, zero)
     elif job["op"] in ("add", "mul"):
-        x, z = (quantized(torch, a[t], a[f"{t}_scale"], a[f"{t}_zero_point"], torch.quint8) for t in "ab")
+        x, z = activations("a"), activations("b")
         y = getattr(ops, job["op"])(x, z, scale, zero)
     elif job["op"] == "concat":
-        parts = [quantized(torch, a[n], a[f"{n}_scale"], a[f"{n}_zero_point"], torch.quint8) for n in job["feeds"]]
+        parts = [activations(name) for name in job["feeds"]]
         y = ops.cat(parts, attributes["axis"], scale, zero)
     else:
-        raise ValueError(f"no operator {job['op']}")
+        x = activations("x")
+        if job["op"] == "average_pool":
+            pads = attributes["pads"][:2]
+            given = attributes["kernel_shape"], attributes["strides"], pads
+            y = torch.nn.functional.avg_pool2d(x, *given, count_include_pad=bool(attributes["count_include_pad"]))
+        elif job["op"] == "global_average_pool":
+            y = torch.nn.functional.adaptive_avg_pool2d(x, 1)
+        elif job["op"] == "leaky_relu":
+            y = ops.leaky_relu(x, attributes["alpha"], False, scale, zero)
+        else:
+            y = getattr(ops, job["op"])(x, scale, zero)
     return {"y": y.int_repr().contiguous().numpy()}
 
 
