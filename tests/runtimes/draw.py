@@ -602,7 +602,9 @@ def _place(graph, case, names, output, fused):
         extra = {} if axis is None else {"axis": axis}
         graph.node("DequantizeLinear", [tensor(name), *parameters(name)], f"{output}.{name}.float", **extra)
         floats.append(f"{output}.{name}.float")
-    if "bias" in case.arrays:
+    if "bias" in case.arrays and case.arrays["bias"].dtype.kind == "f":
+        floats.append(f"{output}.bias")
+    elif "bias" in case.arrays:
         left, right = operands(case)
         step = case.arrays[f"{left}_scale"] * case.arrays[f"{right}_scale"]
         graph.constant(f"{output}.bias_scale", np.asarray(step, dtype=np.float32))
@@ -615,7 +617,10 @@ def _place(graph, case, names, output, fused):
             **extra,
         )
         floats.append(f"{output}.bias.float")
-    graph.node(FLOAT[case.op], floats, f"{output}.float", **_attributes(case, False))
+    behind = [floats.pop()] if case.op == "matmul" and len(floats) > 2 else []
+    graph.node(FLOAT[case.op], floats, f"{output}.{'sums' if behind else 'float'}", **_attributes(case, False))
+    if behind:
+        graph.node("Add", [f"{output}.sums", *behind], f"{output}.float")
     graph.node("QuantizeLinear", [f"{output}.float", *parameters("y")], output)
 
 

@@ -18,7 +18,7 @@ from intsim.arithmetic.requantizers.requantizer import Channel, Requantizer, Sit
 from intsim.arithmetic.rounding import Rounding, round_fraction
 from intsim.errors import IntsimError
 
-ROUNDINGS = integer(1, 3)
+ROUNDINGS = integer(1, 2)
 
 
 def float32_scale(scale: Fraction) -> np.float32:
@@ -78,8 +78,7 @@ class Float32(Requantizer):
     a monotone function; overflow gives infinities, which the clip takes.
 
     `scale_roundings` 2: the scale is `float32(float32(sx * sw) / sy)`, rounded twice, as ONNX Runtime, FBGEMM and
-    XNNPACK make it of their three scales; 3: `float32(float32(sx * sw) * float32(1 / sy))`, QNNPACK's; 1: the float32
-    nearest to `sx * sw / sy`.
+    XNNPACK make it of their three scales; 1: the float32 nearest to `sx * sw / sy`.
     """
 
     scale_roundings: int = 1
@@ -93,13 +92,13 @@ class Float32(Requantizer):
 
     def words(self) -> str:
         """The formula."""
-        scale = ("scale", "float32(sx sw) / sy", "float32(sx sw) float32(1 / sy)")[self.scale_roundings - 1]
+        scale = "scale" if self.scale_roundings == 1 else "float32(sx sw) / sy"
         return f"float32: float32(acc) * float32({scale}), clipped, rounded half to even"
 
     @classmethod
     def variants(cls) -> tuple[Self, ...]:
-        """All of them."""
-        return cls(), cls(scale_roundings=2), cls(scale_roundings=3)
+        """Both."""
+        return cls(), cls(scale_roundings=2)
 
     def keys(self) -> dict[str, Any]:
         """Without `scale_roundings` where it is 1."""
@@ -107,15 +106,13 @@ class Float32(Requantizer):
 
     @property
     def converts(self) -> bool:
-        """Where the scale is rounded more than once."""
-        return self.scale_roundings > 1
+        """Where the scale is rounded twice."""
+        return self.scale_roundings == 2
 
     def converted(self, formula: Formula, site: Site) -> Formula:
         """The factor rounded twice, the zero point apart; refuses what stands between accumulator and codes
         otherwise."""
-        unit = nearest(site.unit)
-        twice = quotient(unit, site.step) if self.scale_roundings == 2 else np.float32(unit * quotient(1, site.step))
-        return with_factor(formula, site, Fraction(float(twice)))
+        return with_factor(formula, site, Fraction(float(quotient(nearest(site.unit), site.step))))
 
     def channel(self, scale: Fraction) -> Channel:
         """The binary32 factor."""

@@ -61,9 +61,9 @@ def quantized(values: Floats, site: Site) -> Integers:
 
 @dataclass(frozen=True)
 class QLinearAdd(_Kernel):
-    """`rint(fma(a, rA, fma(b, rB, c)))` with `rA = f(sa / sy)`, `c = f(zy - f(f(rA za) + f(rB zb)))`.
+    """`rint(fma(a, rA, fma(b, rB, c)))` with `rA = f(sa / sy)`, `c = f(zy - fma(rA, za, f(rB zb)))`.
 
-    Ties go to even codes after the zero point was added.
+    b is the operand that is broadcast, if one is. Ties go to even codes after the zero point was added.
     """
 
     scheme: ClassVar[str] = "qlinear-add"
@@ -80,12 +80,14 @@ class QLinearAdd(_Kernel):
             raise IntsimError(f"adds {len(operands)} tensors; {self.scheme} adds two")
         if any(o.sign < 0 for o in site.operands):
             raise IntsimError(f"subtracts; {self.scheme} adds")
-        (a, b), (left, right) = operands, site.operands
+        other = 1 - site.still
+        a, b, left, right = operands[other], operands[site.still], site.operands[other], site.operands[site.still]
         by_a, by_b = quotient(left.scale, site.step), quotient(right.scale, site.step)
-        zeros = np.float32(by_a * np.float32(left.zero)) + np.float32(by_b * np.float32(right.zero))
-        start = np.float32(np.float32(site.zero) - np.float32(zeros))
-        inner = fma(b.astype(np.float32), by_b, start)
-        return np.rint(fma(a.astype(np.float32), by_a, inner)).astype(np.int64)
+        zeros = fma(np.array([by_a]), np.float32(left.zero), np.float32(by_b * np.float32(right.zero)))[0]
+        start = np.float32(np.float32(site.zero) - zeros)
+        parts = [(b.astype(np.float32), by_b), (a.astype(np.float32), by_a)]
+        (x, by_x), (y, by_y) = reversed(parts) if site.single else parts
+        return np.rint(fma(y, by_y, fma(x, by_x, start))).astype(np.int64)
 
 
 @dataclass(frozen=True)

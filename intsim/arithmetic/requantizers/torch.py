@@ -1,4 +1,4 @@
-"""Requantizers of PyTorch's quantized backends, which add a float bias: FBGEMM and oneDNN.
+"""Requantizers of PyTorch's quantized backends, which are given a float bias: FBGEMM, oneDNN, QNNPACK.
 
 Neither fits `float32(acc + b) * float32(S)`: the bias is a float that is added to the float of the sum. `f(.)` below
 is one rounding to binary32. Registers hold sums without the bias (bias = "requantizer").
@@ -67,6 +67,25 @@ class Fbgemm(_FloatBias):
         bias = np.float32(bias * quotient(1, unit)) if site.per_tensor else quotient(bias, unit)
         added = np.asarray((operands[0] - site.bias).astype(np.float32) + bias, np.float32)
         scaled = np.asarray(added * quotient(unit, site.step), np.float32)
+        return np.rint(np.clip(scaled, -(2.0**24), 2.0**24)).astype(np.int64) + site.zero
+
+
+@dataclass(frozen=True)
+class QnnPack(_FloatBias):
+    """`rint(f(f(acc + b) * M)) + zy`, `b = rint(f(bias * f(1 / f(sx sw))))`, `M = f(f(sx sw) * f(1 / sy))`."""
+
+    scheme: ClassVar[str] = "qnnpack"
+
+    def words(self) -> str:
+        """The formula."""
+        return "qnnpack: rint(float32(acc + int32 bias) * float32(float32(sx sw) * float32(1 / sy))) + zy"
+
+    def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
+        """Of sums with their bias, which is taken off again and rounded anew."""
+        unit = nearest(site.unit)
+        bias = int(np.rint(np.float32(float_bias(site) * quotient(1, unit))))
+        acc = (operands[0] - site.bias + bias).astype(np.float32)
+        scaled = np.asarray(acc * np.float32(unit * quotient(1, site.step)), np.float32)
         return np.rint(np.clip(scaled, -(2.0**24), 2.0**24)).astype(np.int64) + site.zero
 
 
