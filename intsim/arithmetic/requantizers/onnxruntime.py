@@ -111,6 +111,29 @@ class QLinearMul(_Kernel):
 
 
 @dataclass(frozen=True)
+class QLinearSquare(_Kernel):
+    """QLinearMul of a tensor with itself, which is a function of its codes."""
+
+    scheme: ClassVar[str] = "qlinear-square"
+    reads: ClassVar[Reads] = "table"
+    operators: ClassVar[tuple[str, ...]] = ("table",)
+
+    def words(self) -> str:
+        """In short."""
+        return "qlinear-square: qlinear-mul of a tensor with itself, a table of codes"
+
+    def of_table(self, codes: Integers, function: str, site: Site) -> Integers:
+        """Of a product."""
+        (operand,) = site.operands
+        if function not in ("Mul", "QLinearMul"):
+            raise IntsimError(f"is a table of {function or 'several functions'}; {self.scheme} multiplies")
+        square = (codes - operand.zero) ** 2
+        scale = np.float32(nearest(operand.scale) * nearest(operand.scale))
+        scaled = np.asarray(square.astype(np.float32) * quotient(scale, site.step)) + np.float32(site.zero)
+        return np.rint(np.clip(scaled, -(2.0**24), 2.0**24)).astype(np.int64)
+
+
+@dataclass(frozen=True)
 class QLinearTable(_Kernel):
     """A table of `rint(f(x / sy)) + zy` with `x = f(sx (q - zx))`: QLinearConcat, QLinearLeakyRelu, a lone requantizer.
 
