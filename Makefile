@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: verify test test-all mutation trust oracles bench book lint clean
+.PHONY: verify test test-all mutation trust runtimes oracles bench book lint clean
 
 verify: $(VENV)/.run
 	$(BIN)/python -m models.demo --out out/verify
@@ -22,6 +22,10 @@ mutation: $(VENV)/.test
 
 trust: $(VENV)/.test
 	$(BIN)/python -m tests.trust.report
+
+# the real runtimes against the targets that predict them, here and, with qemu-user, on a CPU without VNNI: an hour
+runtimes: $(VENV)/.test
+	$(BIN)/python -m tests.runtimes.report
 
 # other projects' executors for tests/oracles, each in an environment of its own; their tests are skipped without
 oracles: $(VENV)/bin/python

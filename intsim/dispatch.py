@@ -14,7 +14,7 @@ from __future__ import annotations
 import operator
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import prod
@@ -31,6 +31,7 @@ from intsim.graph import LIMIT, IntArray, IntegerGraph, Node, Rationals, Tensor
 from intsim.ops import LAYER_ENDS, OPS, Mac
 from intsim.ops.fused import clipped
 from intsim.ops.pieces import pieces_json
+from intsim.ops.pool import SumPool
 from intsim.ops.requantize import formulas
 from intsim.ops.table import MOST_CODES
 from intsim.targets import Target
@@ -51,6 +52,9 @@ SOURCES = {
 GLOBAL = ("GlobalAveragePool", "QLinearGlobalAveragePool")
 MOST_MACHINES = 4
 """Machines of a graph that are kept."""
+
+
+Tensors = Mapping[str, Tensor]
 
 
 @dataclass
@@ -113,6 +117,12 @@ def _exchanges(requantizer: Requantizer) -> bool:
 
 def _machine(graph: IntegerGraph, target: Target) -> Machine:
     makers = {n.output: n for n in graph.nodes}
+    read = dict(graph.tensors)  # of integers that were moved without their scale, those that were moved
+    for node in graph.nodes:
+        moved = graph.tensors[node.output]
+        bare = moved.scale.size == 1 and moved.scale.item() == 1 and not moved.offset.any()
+        if node.op in MOVES and len(node.inputs) == 1 and bare:
+            read[node.output] = read[node.inputs[0]]
     made = IntegerGraph(graph.name, {n: graph.tensors[n] for n in graph.inputs}, [], graph.inputs, graph.outputs)
     own: dict[str, Target] = {}
     for node in graph.nodes:
@@ -123,8 +133,8 @@ def _machine(graph: IntegerGraph, target: Target) -> Machine:
                 facts = _facts(graph, node, source)
                 chosen = _restarted(graph, source, target.of(facts))
                 if node.op in LAYER_ENDS and _exchanges(chosen.requantize):
-                    _check(graph, node, source, facts, chosen.requantize)
-                    runs = _exchanged(graph, node, source, chosen.requantize)
+                    _check(read, node, source, facts, chosen.requantize)
+                    runs = _exchanged(graph, read, node, source, chosen.requantize)
             except IntsimError as error:
                 raise IntsimError(f"node {node.shown}: target {target.name}: {error}") from None
             own[node.output] = chosen
@@ -194,6 +204,7 @@ def _facts(graph: IntegerGraph, node: Node, source: Node) -> Facts:
             "weight": _weight(source),
             "channels": channels,
             "multiplier": channels // groups,
+            "grouped": groups > 1,
             "depth": prod(shape[1:]),
         }
         return Facts(op, source.source_op, **more, **_window(graph, source), **same)
@@ -235,28 +246,31 @@ def _name(kind: IntegerType | None) -> str | None:
     return None if kind is None else f"{'s' if kind.signed else 'u'}{kind.bits}"
 
 
-def _check(graph: IntegerGraph, node: Node, source: Node, facts: Facts, requantizer: Requantizer) -> None:
+def _check(read: Tensors, node: Node, source: Node, facts: Facts, requantizer: Requantizer) -> None:
     """Raise IntsimError where a scheme of operators is asked for another one, or for integers that are no codes."""
     if not requantizer.operators:
         return
     if facts.op not in requantizer.operators:
         raise IntsimError(f"scheme {requantizer.scheme} computes {listed(requantizer.operators)}, not {facts.op}")
-    read = (source.inputs if source is not node else node.inputs)[: 1 if isinstance(OPS[source.op], Mac) else None]
-    if any(graph.tensors[i].type is None for i in read):
+    inputs = (source.inputs if source is not node else node.inputs)[: 1 if isinstance(OPS[source.op], Mac) else None]
+    if any(read[i].type is None for i in inputs):
         raise IntsimError(f"reads integers that no quantizer made; scheme {requantizer.scheme} takes codes")
 
 
-def _exchanged(graph: IntegerGraph, node: Node, source: Node, requantizer: Requantizer) -> Node:
+def _exchanged(graph: IntegerGraph, read: Tensors, node: Node, source: Node, requantizer: Requantizer) -> Node:
     """What runs in the place of a requantizer or a table; raises IntsimError where the scheme has no such kernel."""
     if node.op == "table":
         if requantizer.reads != "table":
             return node
-        return _table(graph, node, [None], [_site(graph, node, node, None, ())], requantizer)
+        return _table(graph, node, [None], [_site(graph, read, node, node, None, ())], requantizer)
     if isinstance(OPS[source.op], Mac) and requantizer.takes_bias and requantizer.reads == "codes":
         node = _by_channel(graph, node, source)
     cells = tuple(node.attributes["cells"])
     own = formulas(node)
-    sites = [_site(graph, node, source, f, index) for f, index in zip(own, np.ndindex(*cells), strict=True)]
+    sites = [_site(graph, read, node, source, f, index) for f, index in zip(own, np.ndindex(*cells), strict=True)]
+    if requantizer.reads != "sum":
+        for f, s, index in zip(own, sites, np.ndindex(*cells), strict=True):
+            _check_plain(graph, read, node, f, s, index)
     if requantizer.reads == "sum":
         if len(node.inputs) > 1:
             raise IntsimError(f"adds tensors, which {requantizer.summary} does not; name add in a rule")
@@ -348,29 +362,34 @@ def _table(
     return replace(node, op="table", attributes=at, arrays={"table": table})
 
 
-def _site(graph: IntegerGraph, node: Node, source: Node, formula: Formula | None, index: tuple[int, ...]) -> Site:
+def _site(
+    graph: IntegerGraph, read: Tensors, node: Node, source: Node, formula: Formula | None, index: tuple[int, ...]
+) -> Site:
     """What a kernel is given of one cell."""
-    out, acc = graph.tensors[node.output], graph.tensors[node.inputs[0]]
+    out, acc = graph.tensors[node.output], read[node.inputs[0]]
+    if any(read[i] is not graph.tensors[i] and read[i].scale.size > 1 for i in node.inputs):
+        raise IntsimError("reads moved integers with scales of their own for each channel")
     step = _at(out.scale, index, node, graph)
     zero = -_at(out.offset, index, node, graph) / step
     if zero.denominator != 1:
         raise IntsimError("its zero point is no integer")
-    read = [graph.tensors[i] for i in (source.inputs if source.op not in ("concat",) else node.inputs)]
+    tensors = [read[i] for i in (node.inputs if source.op == "concat" else source.inputs)]
     operands = tuple(
-        Operand(s := _at(t.scale, index, node, graph), _zero(_at(t.offset, index, node, graph), s)) for t in read
+        Operand(s := _at(t.scale, index, node, graph), _zero(_at(t.offset, index, node, graph), s)) for t in tensors
     )
     if formula is not None and len(node.inputs) > 1:
         operands = tuple(
             o._replace(sign=1 if int(_cell_value(c, index, node)) * formula.pieces[-1][1] >= 0 else -1)
             for o, c in zip(operands, node.arrays["coefficients"], strict=True)
         )
+    still = _still(read, node) if len(node.inputs) > 1 else 1
+    single = prod(out.shape) == 1
     unit, slope = _at(acc.scale, index, node, graph), Fraction(0)
     bias, elements, stored = 0, 1, source.arrays.get("bias")
     if isinstance(OPS[source.op], Mac) and stored is not None and stored.size == prod(node.attributes["cells"]):
         bias = int(stored.reshape(node.attributes["cells"])[index])
     if source.op == "sum_pool":
-        weights = np.unique(source.arrays["weight"]).tolist()
-        elements = int(operands[0].scale / unit / weights[0]) if len(weights) == 1 else 0
+        elements = _pooled(source, graph.tensors[source.inputs[0]].shape)
     if source.op == "reduce_sum":
         elements = prod(graph.tensors[source.inputs[0]].shape[a] for a in source.attributes["axes"])
     if formula is not None and source is node:
@@ -378,7 +397,57 @@ def _site(graph: IntegerGraph, node: Node, source: Node, formula: Formula | None
         slope = scales[0] / scales[-1] if len(scales) == 2 else slope
     signed = out.type is not None and out.type.signed
     origin = -_at(acc.offset, index, node, graph) / unit
-    return Site(operands, unit, origin, step, int(zero), bias, elements, slope, signed)
+    return Site(
+        operands, unit, origin, step, int(zero), bias, elements, slope, signed, acc.scale.size == 1, still, single
+    )
+
+
+def _pooled(pool: Node, shape: tuple[int, ...]) -> int:
+    """Elements by which kernels divide a window's sum; 0 where that is how many of them are no padding."""
+    size = prod(pool.attributes["kernel"])
+    if pool.attributes.get("include_pad"):
+        return size
+    whole = replace(pool, attributes={**pool.attributes, "zero_point": 0}, arrays={"weight": np.ones(1, np.int64)})
+    inside = SumPool().evaluate(whole, np.ones((1, 1, *shape[2:]), np.int64))
+    return size if (inside == size).all() else 0
+
+
+def _still(read: Tensors, node: Node) -> int:
+    """Which of two operands holds still along the innermost axis along which they are treated alike; else the
+    second."""
+    shapes = [read[i].shape for i in node.inputs[:2]]
+    rank = max(map(len, shapes))
+    left, right = ((1,) * (rank - len(s)) + tuple(s) for s in shapes)
+    for x, y in zip(reversed(left), reversed(right), strict=True):
+        if x != 1 or y != 1:
+            return 1 if x == y or y == 1 else 0
+    return 0
+
+
+def _check_plain(
+    graph: IntegerGraph, read: Tensors, node: Node, formula: Formula, site: Site, index: tuple[int, ...]
+) -> None:
+    """Raise IntsimError where something stands between the operator and its quantizer that no kernel computes.
+
+    Constant pieces (a Relu, a Clip) and the one of a LeakyRelu's negative side may.
+    """
+    tensors = [read[i] for i in node.inputs]
+    weights = node.arrays.get("coefficients", np.ones((len(tensors), 1), np.int64))
+    factors = [_cell_value(np.asarray(w), index, node) for w in weights]
+    slopes = [_at(t.scale, index, node, graph) / site.step for t in tensors]
+    for _, scale, constant in formula.pieces:
+        bend = abs(scale * factors[0]) / slopes[0] if site.slope and scale else Fraction(1)
+        bend = -bend if site.slope < 0 and bend == abs(site.slope) else bend
+        signs = [o.sign for o in site.operands] if len(tensors) > 1 else [1]
+        wanted = [bend * s * sign for s, sign in zip(slopes, signs, strict=True)]
+        shift = sum(
+            (sign * _at(t.offset, index, node, graph) for t, sign in zip(tensors, signs, strict=True)), Fraction(0)
+        )
+        right = [
+            f * scale for f in factors
+        ] == wanted and constant + formula.zero == bend * shift / site.step + site.zero
+        if scale and not right:
+            raise IntsimError("adds or multiplies by constants in front of its quantizer, which no such kernel does")
 
 
 def _cell_value(values: IntArray, index: tuple[int, ...], node: Node) -> int:

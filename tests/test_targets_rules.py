@@ -188,7 +188,7 @@ WRONG = [
     ('sum = "rest", bits = 18', "sum = 3, bits = 18", "rule 2: accumulate.stages, stage 1: sum is 3; the last stage"),
     ('{ scheme = "exact" }', '{ scheme = "exacter" }', "rule 2: requantize.scheme is 'exacter'; allowed"),
     ('operands = "any"', 'operands = "all"', "rule 2: operands is 'all'; allowed"),
-    ("scale_roundings = 2", "scale_roundings = 3", "requantize.scale_roundings is 3; allowed: 1..2"),
+    ("scale_roundings = 2", "scale_roundings = 4", "requantize.scale_roundings is 4; allowed: 1..2"),
     ('layer = "head*"', 'layer = "head*"\nrefused = "no"', "rule 2: refused is given beside tables"),
     ('layer = "head*"', 'padded = "some"', "rule 2: padded is 'some'; allowed: true, false, \"half\""),
     ('layer = "head*"', "multiple_of = 1", "rule 2: multiple_of is 1; allowed: 2..65536"),

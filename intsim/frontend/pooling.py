@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -91,7 +92,10 @@ def average_pool(context: Context, node: Operation) -> Value:
     weight = (common // counts).reshape(1, 1, *counts.shape).astype(np.int64)
     scale = np.asarray(settled.scale / common, dtype=object)
     offset, arrays = spread(ZERO, len(x.shape)), {"weight": weight}
-    return context.emit("sum_pool", [settled.tensor], scale, offset, {**attributes, "zero_point": zero}, arrays)
+    more: dict[str, Any] = {"zero_point": zero}
+    if node.attributes.get("count_include_pad"):
+        more["include_pad"] = True  # beyond the padding's end weights don't tell
+    return context.emit("sum_pool", [settled.tensor], scale, offset, {**attributes, **more}, arrays)
 
 
 @lowers("GlobalMaxPool", kind=MOVERS)

@@ -58,6 +58,7 @@ ALLOWED = {
     "multiple_of": "2..65536",
     "multiplier": "output channels of a group, one or a list",
     "whole": "true, false",
+    "grouped": "true, false",
     "depth": "[least, greatest] number of products",
     "layer": 'names or patterns as in "head_*", one or a list',
 }

@@ -50,6 +50,7 @@ CONDITIONS = (
     "multiple_of",
     "multiplier",
     "whole",
+    "grouped",
     "depth",
     "layer",
 )
@@ -76,6 +77,7 @@ class Facts(NamedTuple):
     depth: int | None = None
     multiplier: int | None = None
     whole: bool | None = None
+    grouped: bool | None = None
     layer: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -125,6 +127,7 @@ class When(Table):
         Annotated[tuple[PositiveInt, ...], BeforeValidator(_several), Field(min_length=1, strict=False)] | None
     ) = None
     whole: bool | None = None
+    grouped: bool | None = None
     depth: Annotated[tuple[PositiveInt, PositiveInt], Field(strict=False)] | None = None
     layer: Names | None = None
     operands: Annotated[Operands | Literal["any"], BeforeValidator(_operands)] | None = None
@@ -153,6 +156,7 @@ class When(Table):
             and (self.multiple_of is None or (facts.channels is not None and facts.channels % self.multiple_of == 0))
             and (self.multiplier is None or facts.multiplier in self.multiplier)
             and (self.depth is None or (facts.depth is not None and self.depth[0] <= facts.depth <= self.depth[1]))
+            and (self.grouped is None or facts.grouped == self.grouped)
             and (self.whole is None or facts.whole == self.whole)
             and (self.layer is None or any(fnmatchcase(name, p) for name in facts.layer for p in self.layer))
         )
@@ -176,6 +180,8 @@ class When(Table):
                 words = {True: "padded", False: "not padded", "half": "padded by half the kernel"}[value]
             elif key == "depth":
                 words = f"depth {value[0]}..{value[1]}"
+            elif key == "grouped":
+                words = "in groups" if value else "not in groups"
             elif key == "whole":
                 words = "over the whole input" if value else "not over the whole input"
             elif key == "multiple_of":

@@ -324,7 +324,7 @@ def test_keys_are_read_as_they_are_written(scheme):
     assert (
         len(set(variants))
         == len(variants)
-        == {"fixed-point": 29 * 9, "shift": 8, "tosa": 3, "float32": 2}.get(scheme, 1)
+        == {"fixed-point": 29 * 9, "shift": 8, "tosa": 3, "float32": 2, "onednn": 4}.get(scheme, 1)
     )
     for chosen in variants:
         keys = chosen.keys()

@@ -140,7 +140,7 @@ def test_every_rounding_of_ties_behind_a_convolution(rounding, scale):
     net.check(net.codes(y, kind=S8, offset="0/1", rounding=rounding, cells=scales))
 
 
-@pytest.mark.parametrize("name", ["cpu-int32", "tosa", "fixed-point-6", "x86-vnni", "onnxruntime-vnni", "finn-mvau"])
+@pytest.mark.parametrize("name", ["cpu-int32", "tosa", "fixed-point-6", "x86-vnni", "fbgemm-acc16", "finn-mvau"])
 def test_every_requantizer_behind_a_convolution(name):
     net = Build(1, 4, 6, 7)
     y = net.conv("x", 5, weights=(-100, 100), bias=1000)

@@ -13,7 +13,6 @@ PLAIN = [
     "x86-vnni",
     "x86-vnni-saturating",
     "fbgemm-acc16",
-    "onnxruntime-vnni",
     "arm-neon-int8",
     "arm-sdot",
     "arm-udot",

@@ -27,7 +27,7 @@ from .machines import FAMILIES, PLAIN
 
 HERE = Path(__file__).resolve().parent
 ORACLE = ("__init__", "numbers", "machine", "requantizer", "layer", "oracle", "generate", "machines")
-EVERYDAY, LONG = range(200), range(10_000, 15_000)
+EVERYDAY, LONG = range(100), range(10_000, 15_000)
 OPEN = 0.077
 """How often certify may stay open on a network that no input makes wrong."""
 
@@ -58,7 +58,8 @@ def test_the_oracle_shares_nothing_with_intsim():
 
 
 def test_every_shipped_target_is_drawn():
-    shipped = {p.stem for p in (HERE.parents[1] / "hardware" / "targets").glob("*.toml")}
+    files = (HERE.parents[1] / "hardware" / "targets").glob("*.toml")
+    shipped = {p.stem for p in files if "[runtime]" not in p.read_text()}  # tests/runtimes has those of runtimes
     plain = {name for name in shipped if name[-2:] not in ("-N", "-M")}
     assert plain == set(PLAIN)
     assert {name[:-2] for name in shipped - plain} == {stem for stem, _, _ in FAMILIES}
@@ -66,15 +67,15 @@ def test_every_shipped_target_is_drawn():
 
 
 def test_no_verb_is_contradicted(capsys):
-    """Every input of 200 networks, on at least 12 targets."""
+    """Every input of 100 networks, on at least 12 targets."""
     table = campaign(EVERYDAY)
     with capsys.disabled():
         print("\n" + table.text())
     assert not table.contradicted, told(table)
     assert sum(row["compared"] > 0 for row in table.rows.values()) >= 12
-    assert table.biased > 60
-    assert table.overflowing > 40
-    assert min(table.certified, table.refuted) > 30
+    assert table.biased > 25
+    assert table.overflowing > 15
+    assert min(table.certified, table.refuted) > 10
 
 
 @pytest.mark.slow

@@ -112,8 +112,7 @@ class Float32(Requantizer):
     def converted(self, formula: Formula, site: Site) -> Formula:
         """The factor rounded twice, the zero point apart; refuses what stands between accumulator and codes
         otherwise."""
-        factor = Fraction(float(quotient(nearest(site.unit), site.step)))
-        return with_factor(formula, site, factor)
+        return with_factor(formula, site, Fraction(float(quotient(nearest(site.unit), site.step))))
 
     def channel(self, scale: Fraction) -> Channel:
         """The binary32 factor."""

@@ -61,9 +61,9 @@ def quantized(values: Floats, site: Site) -> Integers:
 
 @dataclass(frozen=True)
 class QLinearAdd(_Kernel):
-    """`rint(fma(a, rA, fma(b, rB, c)))` with `rA = f(sa / sy)`, `c = f(zy - f(f(rA za) + f(rB zb)))`.
+    """`rint(fma(a, rA, fma(b, rB, c)))` with `rA = f(sa / sy)`, `c = f(zy - fma(rA, za, f(rB zb)))`.
 
-    Ties go to even codes after the zero point was added.
+    b is the operand that is broadcast, if one is. Ties go to even codes after the zero point was added.
     """
 
     scheme: ClassVar[str] = "qlinear-add"
@@ -80,12 +80,14 @@ class QLinearAdd(_Kernel):
             raise IntsimError(f"adds {len(operands)} tensors; {self.scheme} adds two")
         if any(o.sign < 0 for o in site.operands):
             raise IntsimError(f"subtracts; {self.scheme} adds")
-        (a, b), (left, right) = operands, site.operands
+        other = 1 - site.still
+        a, b, left, right = operands[other], operands[site.still], site.operands[other], site.operands[site.still]
         by_a, by_b = quotient(left.scale, site.step), quotient(right.scale, site.step)
-        zeros = np.float32(by_a * np.float32(left.zero)) + np.float32(by_b * np.float32(right.zero))
-        start = np.float32(np.float32(site.zero) - np.float32(zeros))
-        inner = fma(b.astype(np.float32), by_b, start)
-        return np.rint(fma(a.astype(np.float32), by_a, inner)).astype(np.int64)
+        zeros = fma(np.array([by_a]), np.float32(left.zero), np.float32(by_b * np.float32(right.zero)))[0]
+        start = np.float32(np.float32(site.zero) - zeros)
+        parts = [(b.astype(np.float32), by_b), (a.astype(np.float32), by_a)]
+        (x, by_x), (y, by_y) = reversed(parts) if site.single else parts
+        return np.rint(fma(y, by_y, fma(x, by_x, start))).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,29 @@ class QLinearMul(_Kernel):
         (acc,) = operands
         factor = quotient(nearest(site.unit), site.step)
         scaled = np.asarray(acc.astype(np.float32) * factor) + np.float32(site.zero)
+        return np.rint(np.clip(scaled, -(2.0**24), 2.0**24)).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class QLinearSquare(_Kernel):
+    """QLinearMul of a tensor with itself, which is a function of its codes."""
+
+    scheme: ClassVar[str] = "qlinear-square"
+    reads: ClassVar[Reads] = "table"
+    operators: ClassVar[tuple[str, ...]] = ("table",)
+
+    def words(self) -> str:
+        """In short."""
+        return "qlinear-square: qlinear-mul of a tensor with itself, a table of codes"
+
+    def of_table(self, codes: Integers, function: str, site: Site) -> Integers:
+        """Of a product."""
+        (operand,) = site.operands
+        if function not in ("Mul", "QLinearMul"):
+            raise IntsimError(f"is a table of {function or 'several functions'}; {self.scheme} multiplies")
+        square = (codes - operand.zero) ** 2
+        scale = np.float32(nearest(operand.scale) * nearest(operand.scale))
+        scaled = np.asarray(square.astype(np.float32) * quotient(scale, site.step)) + np.float32(site.zero)
         return np.rint(np.clip(scaled, -(2.0**24), 2.0**24)).astype(np.int64)
 
 
@@ -211,7 +236,7 @@ class QLinearSoftmax(_Kernel):
         return "qlinear-softmax: float32 table of exponentials, summed in order; rint(e floor(1/sy) / sum) + zy"
 
     def of_elements(self, elements: Sequence[tuple[Integers, NDArray[np.bool_] | None]], site: Site) -> Integers:
-        """Rows; a code of 128 of a signed output wraps to -128."""
+        """Rows. An infinite share becomes the least int32, which the zero point may wrap."""
         codes = np.stack([c for c, _ in elements])
         scale = float(nearest(site.operands[0].scale))
         shift = max(0.0, math.log(float(np.finfo(np.float32).max) / len(codes)) - 5) / scale
@@ -221,8 +246,12 @@ class QLinearSoftmax(_Kernel):
         for one in e:
             total = np.asarray(total + one, np.float32)
         top = np.floor(quotient(1, site.step))
-        out = np.rint(np.asarray(np.asarray(e * top, np.float32) / total, np.float32)).astype(np.int64) + site.zero
-        return np.where(out == 128, -128, out) if site.signed else out
+        with np.errstate(over="ignore"):
+            share = np.asarray(np.asarray(e * top, np.float32) / total, np.float32)
+        beyond = np.isinf(share)  # of rows of up to three elements
+        out = np.rint(np.where(beyond, np.float32(0), share)).astype(np.int64) + site.zero
+        extreme = site.zero if not site.signed else 127 if site.zero < 0 else -128
+        return np.where(beyond, extreme, out)
 
 
 def logistic(x: Floats) -> Floats:

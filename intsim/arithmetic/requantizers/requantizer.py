@@ -106,7 +106,10 @@ class Site(NamedTuple):
         bias: in LSBs, what accumulators hold that no register does (bias "requantizer").
         elements: of a window or a reduction; 0 where padding doesn't count, so that it depends on the position.
         slope: of a LeakyRelu, what it multiplies negative numbers by; 0 elsewhere.
-        signed: whether output codes are.
+        signed: whether output codes are; per_tensor: whether all channels have one weight scale.
+        still: of an operator with two operands, which one is broadcast along the innermost axis, else 1; single:
+        whether
+            the result has one element.
     """
 
     operands: tuple[Operand, ...]
@@ -118,6 +121,9 @@ class Site(NamedTuple):
     elements: int = 1
     slope: Fraction = Fraction(0)
     signed: bool = False
+    per_tensor: bool = False
+    still: int = 1
+    single: bool = False
 
 
 Reads = Literal["sum", "codes", "elements", "table"]

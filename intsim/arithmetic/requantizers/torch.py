@@ -1,4 +1,4 @@
-"""Requantizers of PyTorch's quantized backends, which add a float bias: FBGEMM and oneDNN.
+"""Requantizers of PyTorch's quantized backends, which are given a float bias: FBGEMM, oneDNN, QNNPACK.
 
 Neither fits `float32(acc + b) * float32(S)`: the bias is a float that is added to the float of the sum. `f(.)` below
 is one rounding to binary32. Registers hold sums without the bias (bias = "requantizer").
@@ -12,14 +12,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from intsim.arithmetic.binary32 import nearest, quotient
+from intsim.arithmetic.keys import Key, check
 from intsim.arithmetic.pieces import Integers
 from intsim.arithmetic.requantizers.requantizer import Reads, Requantizer, Site
 from intsim.errors import IntsimError
+
+BOOLEAN = Key(lambda v: type(v) is bool, "true, false")
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,10 @@ def float_bias(site: Site) -> np.float32:
 
 @dataclass(frozen=True)
 class Fbgemm(_FloatBias):
-    """`rint(f(f(f(acc) + b) * M)) + zy`, `b = f(bias / f(sx sw))`, `M = f(f(sx sw) / sy)`."""
+    """`rint(f(f(f(acc) + b) * M)) + zy`, `b = f(bias / f(sx sw))`, `M = f(f(sx sw) / sy)`.
+
+    Of weights with one scale `b = f(bias * f(1 / f(sx sw)))`.
+    """
 
     scheme: ClassVar[str] = "fbgemm"
 
@@ -57,24 +63,74 @@ class Fbgemm(_FloatBias):
     def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
         """Of sums with their bias, which is taken off again."""
         unit = nearest(site.unit)
-        added = np.asarray((operands[0] - site.bias).astype(np.float32) + quotient(float_bias(site), unit), np.float32)
+        bias = float_bias(site)
+        bias = np.float32(bias * quotient(1, unit)) if site.per_tensor else quotient(bias, unit)
+        added = np.asarray((operands[0] - site.bias).astype(np.float32) + bias, np.float32)
         scaled = np.asarray(added * quotient(unit, site.step), np.float32)
         return np.rint(np.clip(scaled, -(2.0**24), 2.0**24)).astype(np.int64) + site.zero
 
 
 @dataclass(frozen=True)
-class OneDnn(_FloatBias):
-    """`rint(f(f(f(f(acc) f(sx sw)) + bias) f(1 / sy)) + zy)`, every step rounded."""
+class QnnPack(_FloatBias):
+    """`rint(f(f(acc + b) * M)) + zy`, `b = rint(f(bias * f(1 / f(sx sw))))`, `M = f(f(sx sw) * f(1 / sy))`."""
 
-    scheme: ClassVar[str] = "onednn"
+    scheme: ClassVar[str] = "qnnpack"
 
     def words(self) -> str:
         """The formula."""
-        return "onednn: ((acc * sx sw + bias) * (1 / sy) + zy), every step in float32, the zero point inside"
+        return "qnnpack: rint(float32(acc + int32 bias) * float32(float32(sx sw) * float32(1 / sy))) + zy"
+
+    def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
+        """Of sums with their bias, which is taken off again and rounded anew."""
+        unit = nearest(site.unit)
+        bias = int(np.rint(np.float32(float_bias(site) * quotient(1, unit))))
+        acc = (operands[0] - site.bias + bias).astype(np.float32)
+        scaled = np.asarray(acc * np.float32(unit * quotient(1, site.step)), np.float32)
+        return np.rint(np.clip(scaled, -(2.0**24), 2.0**24)).astype(np.int64) + site.zero
+
+
+@dataclass(frozen=True)
+class OneDnn(_FloatBias):
+    """`rint(f(f(f(f(acc) f(sx sw)) + bias) f(1 / sy)) + zy)`, every step rounded.
+
+    Scales are reciprocals of reciprocals, as ATen hands them over. `scales_apart`: the sum is multiplied by sx and
+    then by sw, as the kernels for VNNI do. `weight_reciprocal`: of the weight's scale too, as in linear.
+    """
+
+    scales_apart: bool = False
+    weight_reciprocal: bool = False
+
+    scheme: ClassVar[str] = "onednn"
+
+    def __post_init__(self) -> None:
+        """Refuse what is no boolean."""
+        check({"scales_apart": BOOLEAN, "weight_reciprocal": BOOLEAN}, vars(self))
+        super().__post_init__()
+
+    @classmethod
+    def variants(cls) -> tuple[Self, ...]:
+        """All four."""
+        return tuple(cls(scales_apart=a, weight_reciprocal=w) for a in (False, True) for w in (False, True))
+
+    def words(self) -> str:
+        """The formula."""
+        unit = "sx) sw" if self.scales_apart else "(sx sw))"
+        return f"onednn: ((acc {unit} + bias) (1 / sy) + zy, every step in float32, the zero point inside"
 
     def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
         """Of sums with their bias, which is taken off again."""
-        scaled = np.asarray((operands[0] - site.bias).astype(np.float32) * nearest(site.unit), np.float32)
+        sx, sw = site.operands[0].scale, nearest(site.unit / site.operands[0].scale)
+        sx_, sw_ = twice_inverted(sx), twice_inverted(sw) if self.weight_reciprocal else sw
+        acc = (operands[0] - site.bias).astype(np.float32)
+        if self.scales_apart:
+            scaled = np.asarray(np.asarray(acc * sx_, np.float32) * sw_, np.float32)
+        else:
+            scaled = np.asarray(acc * np.float32(sx_ * sw_), np.float32)
         added = np.asarray(scaled + float_bias(site), np.float32)
-        out = np.asarray(added * quotient(1, site.step), np.float32) + np.float32(site.zero)
+        out = np.asarray(added * quotient(1, twice_inverted(site.step)), np.float32) + np.float32(site.zero)
         return np.rint(np.clip(out, -(2.0**24), 2.0**24)).astype(np.int64)
+
+
+def twice_inverted(scale: Any) -> np.float32:
+    """The float32 reciprocal of a float32 reciprocal."""
+    return quotient(1, quotient(1, scale))

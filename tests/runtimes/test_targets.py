@@ -1,0 +1,138 @@
+"""The targets of runtimes give the codes of the real runtimes: drawn layers and networks, every code compared.
+
+The files are read and run by intsim; the runtime runs the same layers in a process of its own. `formulas.py`, which
+shares nothing with intsim, is a third reading: where all three agree, a mistake would have to be made three times.
+"""
+
+import numpy as np
+import pytest
+
+import intsim
+from intsim.errors import IntsimError
+
+from . import batches, draw, formulas, runtimes
+from .test_formulas import MACHINES, check, differing, needs
+
+pytestmark = pytest.mark.xdist_group("runtimes")
+TARGETS = {runtimes.NATIVE: "vnni", runtimes.HASWELL: "avx2"}
+"""The end of a target's name by the machine that it is for."""
+WHOLE = ["conv", "matmul", "add", "mul", "concat", "average_pool", "global_average_pool"]
+WHOLE += ["leaky_relu", "sigmoid", "softmax"]
+
+
+def predicted(drawn, target):
+    """The codes of a case's or network's output on a target, by intsim, from its QDQ file."""
+    model = intsim.load(draw.model(drawn, "qdq"))
+    run = model.run(draw.network_feeds(drawn), target)
+    (output,) = run.outputs
+    return run.outputs[output]
+
+
+def fits(case, target):
+    """Whether the target predicts a case; else the reason that it gives."""
+    try:
+        predicted(case, target)
+    except IntsimError as error:
+        return str(error)
+    return None
+
+
+def everyday(name, count):
+    return batches.ort(name, count, form="qdq")
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("name", WHOLE)
+def test_onnxruntime_by_formula(name, machine):
+    """Against the formulas, which `test_formulas.py` holds to the runtime."""
+    cases = everyday(name, 6)
+    answers = [{"y": formulas.onnxruntime(case, machine)} for case in cases]
+    check(answers, cases, lambda case: predicted(case, f"onnxruntime-{TARGETS[machine]}"), 500)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("name", WHOLE)
+def test_onnxruntime(name, machine):
+    """Against ONNX Runtime itself."""
+    needs("onnxruntime", machine)
+    cases = batches.ort(name, 60, seed=1, form="qdq")
+    answers = runtimes.onnxruntime(cases, machine, form="qdq")
+    check(answers, cases, lambda case: predicted(case, f"onnxruntime-{TARGETS[machine]}"), 5000)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_networks(machine):
+    """Whole networks of nine layers and more, output and every code on the way."""
+    drawn = [draw.network(np.random.default_rng(seed), kind) for seed, kind in enumerate(["u8s8", "u8u8"])]
+    compared = 0
+    for one in drawn:
+        model = intsim.load(draw.model(one, "qdq", every_tensor=True))
+        run = model.run(draw.network_feeds(one), f"onnxruntime-{TARGETS[machine]}")
+        wanted = formulas.network(one, machine)
+        for name, codes in run.outputs.items():
+            assert np.array_equal(codes, wanted[name]), name
+            compared += codes.size
+    assert compared > 5000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", MACHINES)
+def test_networks_in_onnxruntime(machine):
+    """The same in ONNX Runtime itself, output only and every tensor as an output."""
+    needs("onnxruntime", machine)
+    drawn = [draw.network(np.random.default_rng(100 + seed), kind) for seed in range(6) for kind in ("u8s8", "u8u8")]
+    for every in (False, True):
+        answers = runtimes.onnxruntime(drawn, machine, "qdq", every)
+        for one, answer in zip(drawn, answers, strict=True):
+            assert not isinstance(answer, str), answer
+            model = intsim.load(draw.model(one, "qdq", every_tensor=every))
+            run = model.run(draw.network_feeds(one), f"onnxruntime-{TARGETS[machine]}")
+            for name, codes in answer.items():
+                assert np.array_equal(codes, run.outputs[name]), name
+
+
+TORCH = {"fbgemm": ["conv", "depthwise", "linear"], "onednn": ["conv", "depthwise", "linear"]}
+TORCH["qnnpack"] = ["conv", "depthwise", "linear"]
+
+
+def torch_target(engine, machine):
+    return engine if engine == "qnnpack" else f"{engine}-{TARGETS[machine]}"
+
+
+def torch_cases(name, count, engine, seed=0):
+    """Drawn layers that the engine's target predicts; most are."""
+    return batches.torch(name, count, engine, seed)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize(("engine", "name"), [(e, n) for e, names in TORCH.items() for n in names])
+def test_torch_by_formula(engine, name, machine):
+    cases = torch_cases(name, 6, engine)
+    target = torch_target(engine, machine)
+    kept = [case for case in cases if fits(case, target) is None]
+    assert len(kept) >= 3, [fits(case, target) for case in cases]
+    answers = [{"y": formulas.torch(case, engine, machine)} for case in kept]
+    check(answers, kept, lambda case: predicted(case, target), 300)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("engine", TORCH)
+def test_torch(engine, machine):
+    """Against PyTorch itself."""
+    needs("torch", machine)
+    target = torch_target(engine, machine)
+    cases = [case for name in TORCH[engine] for case in torch_cases(name, 30, engine, seed=2)]
+    kept = [case for case in cases if fits(case, target) is None]
+    answers = runtimes.torch(kept, engine, machine)
+    check(answers, kept, lambda case: predicted(case, target), 5000)
+
+
+def test_a_wrong_target_is_seen():
+    """The oracle isn't blind: VNNI's target on Haswell's saturating pairs."""
+    cases = everyday("conv", 12)
+    answers = [{"y": formulas.onnxruntime(case, runtimes.HASWELL)} for case in cases]
+    compared, wrong = differing(answers, cases, lambda case: predicted(case, "onnxruntime-vnni"))
+    assert wrong
+    assert compared > 500
