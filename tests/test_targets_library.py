@@ -43,7 +43,7 @@ SAYS = {
     "onednn-vnni": "u8 s8 | | 4:32w rest:32w | requantizer | onednn",
     "onnxruntime-avx2": "u8 s8 | | 2:16s 2:32w rest:32w | after | float32",
     "onnxruntime-vnni": "u8 s8 | | 4:32w rest:32w | after | float32",
-    "qnnpack": "any | | rest:32w | after | float32",
+    "qnnpack": "any | | rest:32w | requantizer | qnnpack",
     "rtl-shift": "any | | rest:32w | preload | shift half_up",
     "ruy-neon": "s8 s8 | | 2:8x16w 2:32w rest:4x32w rest:32w | after | ruy",
     "saturate-16": "any | | rest:16s | after | exact",
