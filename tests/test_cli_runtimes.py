@@ -86,7 +86,9 @@ def test_advise_says_what_is_not_predicted(folder, intsim_, as_json):
         "node conv: target own: has no rule for conv (Conv), activation u8, weight s8, kernel 1x1; add one, or choose "
         "another target"
     )
-    assert f"own: {line['reason']}" in intsim_("advise", "m.onnx", "-t", "own.toml")[1]
+    out = intsim_("advise", "m.onnx", "-t", "own.toml", "-t", "onnxruntime-avx2", "-t", "fbgemm-avx2", "-i", "x.npy")[1]
+    assert f"own: {line['reason'].replace('target own: ', '')}" in out
+    assert "onnxruntime-avx2, fbgemm-avx2: pairs of products saturate" in out
 
 
 def test_advise_asks_every_runtime_in_python(folder):

@@ -14,7 +14,7 @@ STYLES = {"certified": "green", "exact here": "green", "differs": "red", "not pr
 
 
 def show_advice(console: Console, told: Advice) -> None:
-    """One line a runtime, remedies and reasons below."""
+    """One line a runtime; remedies and reasons below, each once."""
     rows = told.runtimes
     show_table(
         console,
@@ -29,9 +29,12 @@ def show_advice(console: Console, told: Advice) -> None:
         f"{told.model} on runtimes against exact arithmetic, {inputs(told.samples, told.seed)}",
     )
     note(console, "certified: exact for every input; exact here: on these inputs; layer: of the first mismatch")
+    texts: dict[str, list[str]] = {}
     for row in rows:
         if text := row.reason or row.remedy:
-            say(console, (f"{row.target}: ", "bold"), text)
+            texts.setdefault(text.replace(f"target {row.target}: ", "", 1), []).append(row.target)
+    for text, names in texts.items():
+        say(console, (f"{', '.join(names)}: ", "bold"), text)
 
 
 def _share(count: int, total: int) -> str:
