@@ -177,10 +177,14 @@ def test_witness_refuses(intsim_, monkeypatch):
         text = 'intsim: onnxruntime is not installed; pip install "intsim[references]"\n'
         assert line("m.onnx", "-t", "onnxruntime-vnni") == text
     if importlib.util.find_spec("onnxruntime") is not None:
-        text = "target onnxruntime-avx2: is of a processor with avx2, this one has vnni, for which onnxruntime has other"
+        text = (
+            "target onnxruntime-avx2: is of a processor with avx2, this one has vnni, for which onnxruntime has other"
+        )
         assert text in line("m.onnx", "-t", "onnxruntime-avx2")
-        text = "intsim: qonnx.onnx: node Quant_quant4 (Quant): onnxruntime has no operators of qonnx.custom_op.general; "
-        assert re.sub("node [^ ]+", "node Quant_quant4", line("qonnx.onnx", "-t", "onnxruntime-vnni")).startswith(text)
+        text = (
+            r"intsim: qonnx.onnx: node \S+ \(Quant\): onnxruntime has no operators of qonnx.custom_op.general; export "
+        )
+        assert re.match(text, line("qonnx.onnx", "-t", "onnxruntime-vnni"))
         assert "onnxruntime: took longer than 0.1 s" in line("m.onnx", "-t", "onnxruntime-vnni", "--timeout", "0.1")
 
 

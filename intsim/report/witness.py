@@ -29,7 +29,10 @@ def show_witness(console: Console, told: Witnessed) -> None:
         ],
         f"{told.model}: {told.runtime} {told.version} against {told.target}, {inputs(told.samples, told.seed)}",
     )
-    note(console, "on the runtime's own inputs of each layer; inexact: not as exact arithmetic, mismatches: not as predicted")
+    note(
+        console,
+        "on the runtime's own inputs of each layer; inexact: not as exact arithmetic, mismatches: not as predicted",
+    )
     if told.hidden:
         names = ", ".join(told.hidden[:3]) + (f" and {len(told.hidden) - 3} more" if len(told.hidden) > 3 else "")
         say(console, (f"not shown by the runtime: {counted(len(told.hidden), 'layer')} ({names})", "dim"))

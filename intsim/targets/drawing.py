@@ -41,7 +41,10 @@ def describe(target: Target) -> str:
     lines.append(f"bias        {BIAS[target.accumulate.bias]}")
     lines.append(f"requantize  {target.requantize.words()}")
     for number, (rule, own) in enumerate(zip(target.when, target.arithmetics, strict=True), 1):
-        wrapped = (wrap(line, WIDTH - INDENT, subsequent_indent=" " * (14 if line[0] == " " else 2)) for line in _rule(rule, own, target))
+        wrapped = (
+            wrap(line, WIDTH - INDENT, subsequent_indent=" " * (14 if line[0] == " " else 2))
+            for line in _rule(rule, own, target)
+        )
         lines += _block(f"rule {number}", [part for parts in wrapped for part in parts])
     if target.when:
         rest = "refused" if target.others == "refused" else "the arithmetic above"

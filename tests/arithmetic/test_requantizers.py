@@ -280,8 +280,8 @@ def test_a_sum_isnt_clipped_and_is_refused_where_it_is_wide():
 
 
 LISTED = (
-    '"exact", "fbgemm", "fixed-point", "float32", "float64", "onednn", "qnnpack", "ruy", "shift", "thresholds", "tosa"; in rules also '
-    "kernels of other operators (docs/requantizers.md)"
+    '"exact", "fbgemm", "fixed-point", "float32", "float64", "onednn", "qnnpack", "ruy", "shift", "thresholds", '
+    '"tosa"; in rules also kernels of other operators (docs/requantizers.md)'
 )
 TWICE = 'is for schemes "fixed-point", "litert-add", "litert-mean", "litert-mul", "litert-rescale" and "tosa" only, not'
 ONLY = 'is for schemes "fixed-point" and "tosa" only, not'

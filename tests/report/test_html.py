@@ -38,7 +38,9 @@ RESULTS = {
     "Witnessed": (
         lambda: Witnessed(
             *("m", "onnxruntime-vnni", "onnxruntime", "1.31.1", 1, 0),
-            layers=[WitnessedLayer("<script>&[red]", "Conv", "y", 9, 1, 2, 3, {"position": [7], "predicted": 4, "got": 6})],
+            layers=[
+                WitnessedLayer("<script>&[red]", "Conv", "y", 9, 1, 2, 3, {"position": [7], "predicted": 4, "got": 6})
+            ],
             hidden=["[b]"],
         ),
         ["predicted 4, onnxruntime has 6", "not shown by the runtime: 1 layer ([b])", "not as predicted"],
