@@ -127,7 +127,7 @@ class OnTarget(OnModel):
     def command(self, verb: str, *more: object, target: str | None = None, data: bool = False) -> str:
         """What to type for another verb on the same model, opened the same way; `data`: on the same samples."""
         words: list[object] = ["intsim", verb, self.model]
-        words += [] if verb == "inspect" else ["-t", target or self.target]
+        words += [] if verb in ("inspect", "advise") else ["-t", target or self.target]
         words += [word for text in self.shape or [] for word in ("--shape", text)]
         words += ["--constants", self.constants] if self.constants else []
         words += ["--as", self.as_] if self.as_ else []
