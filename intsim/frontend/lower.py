@@ -23,10 +23,12 @@ from intsim.frontend import (
     padding,
     pooling,
     qcdq,
+    qlinear,
     qonnx,
     qoperator,
     resize,
     rowwise,
+    where,
 )
 from intsim.frontend.bias import belongs
 from intsim.frontend.context import Boundary, Context, Refused
@@ -49,7 +51,7 @@ from intsim.ops.rows import RowFunction
 __all__ = ["LoweredModel", "load"]
 OPERATORS = (
     *(conv, curves, elementwise, gather, matmul, movement, padding, pooling),
-    *(qcdq, qonnx, qoperator, resize, rowwise),
+    *(qcdq, qlinear, qonnx, qoperator, resize, rowwise, where),
 )
 """Importing these registers their handlers."""
 
@@ -206,7 +208,7 @@ class Lowering:
 
     def is_anchor(self, op: Operation) -> bool:
         """Whether a node must be integer: a quantizer of activations, or a MAC whose weights are integers."""
-        data = [self.values.get(n) for n in op.inputs[:2]]
+        data = [self.values.get(n) for n in (op.inputs if op.op in QUANTIZERS else op.inputs[:2])]
         constants = [v for v in data if isinstance(v, Const | Fixed)]
         if op.op not in QUANTIZERS | MACS or len(constants) == len(data):
             return False

@@ -11,6 +11,7 @@ import numpy as np
 from intsim.frontend.context import Context, M, Refused
 from intsim.frontend.elementwise import expression
 from intsim.frontend.expression import ONE, ZERO, Const, Expr, Fixed, Value, compress, spread
+from intsim.frontend.joined import cells, with_constants
 from intsim.frontend.parameters import constant
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import MOVERS, lowers
@@ -155,9 +156,10 @@ def split(context: Context, node: Operation) -> list[Value]:
 def concat(context: Context, node: Operation) -> Value:
     """Codes side by side; different scales become a scale for each index of the axis."""
     parts: list[Moved] = []
+    fixed_constant = cells if any(isinstance(context.value(n), Expr) for n in node.inputs) else integer_constant
     for i, name in enumerate(node.inputs):
         value = context.value(name)
-        parts.append(integer_constant(value) if isinstance(value, Const) else movable(context, node, i))
+        parts.append(fixed_constant(value) if isinstance(value, Const) else movable(context, node, i))
     rank = len(parts[0].shape)
     if "axis" not in node.attributes:
         raise Refused("it has no axis")
@@ -171,7 +173,14 @@ def concat(context: Context, node: Operation) -> Value:
         offset = _side_by_side([spread(p.offset, rank) for p in fixed], parts, axis)
         return Fixed(codes, scale, offset, fixed[0].type)
     if fixed:
-        raise Refused("it joins a tensor with a constant, which is not supported")
+        tensors = [p for p in parts if isinstance(p, Expr)]
+        alone = tensors[0] if len(tensors) == 1 else _tensors(context, tensors, axis)
+        return with_constants(context, alone, parts, axis)
+    return _tensors(context, parts, axis)
+
+
+def _tensors(context: Context, parts: Sequence[Moved], axis: int) -> Expr:
+    """Tensors side by side."""
     settled = [p if p.linear else context.settle(p, per_cell=True) for p in parts if isinstance(p, Expr)]
     names = [context.broadcast(p.tensor, p.shape) for p in settled]
     kinds = {context.graph.tensors[n].type for n in names}

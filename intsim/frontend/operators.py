@@ -17,6 +17,11 @@ STANDARD = ("", "ai.onnx")
 QONNX = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general", "brevitas")
 CHANNELS_LAST = ("qonnx.custom_op.channels_last", "finn.custom_op.channels_last")
 MICROSOFT = "com.microsoft"
+QOPERATORS = (
+    *("QGemm", "QLinearAdd", "QLinearAveragePool", "QLinearConcat", "QLinearGlobalAveragePool", "QLinearLeakyRelu"),
+    *("QLinearMul", "QLinearReduceMean", "QLinearSigmoid", "QLinearSoftmax", "QLinearWhere"),
+)
+"""What ONNX Runtime's quantizer writes in its QOperator format beside ONNX's QLinearConv and QLinearMatMul."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ def _standard() -> dict[str, Row]:
         GlobalAveragePool GlobalMaxPool HardSigmoid HardSwish HardTanh Identity LayerNormalization LeakyRelu Log MatMul
         MatMulInteger Max MaxPool Mean Min Mish Mul Neg PRelu Pad Pow QLinearConv QLinearMatMul Reciprocal ReduceMean
         ReduceSum Relu Reshape Resize Round Selu Shape Sigmoid Sign Sin Size Slice Softmax Softplus Softsign
-        SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh ThresholdedRelu Transpose Unsqueeze Upsample
+        SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh ThresholdedRelu Transpose Unsqueeze Upsample Where
     """
     integers = "QuantizeLinear"
     host = """
@@ -50,7 +55,7 @@ def _standard() -> dict[str, Row]:
         LessOrEqual LogSoftmax LpNormalization LpPool MaxUnpool MeanVarianceNormalization MelWeightMatrix Mod
         NonMaxSuppression NonZero Not OneHot Or RMSNormalization RNN Range ReduceL1 ReduceL2 ReduceLogSum
         ReduceLogSumExp ReduceMax ReduceMin ReduceProd ReduceSumSquare ReverseSequence RoiAlign RotaryEmbedding STFT
-        ScatterElements ScatterND Shrink Sinh Swish Tan Tile TopK Trilu Unique Where Xor
+        ScatterElements ScatterND Shrink Sinh Swish Tan Tile TopK Trilu Unique Xor
     """
     # before these opsets a form with another meaning: an axis to broadcast along, training as the default, ...
     old = {
@@ -70,7 +75,7 @@ def _standard() -> dict[str, Row]:
 
 TABLE: dict[tuple[tuple[str, ...], str], Row] = {
     **{(STANDARD, name): row for name, row in _standard().items()},
-    **{((MICROSOFT,), name): Row(integers=True) for name in ("QuantizeLinear", "DequantizeLinear")},
+    **{((MICROSOFT,), name): Row(integers=True) for name in ("QuantizeLinear", "DequantizeLinear", *QOPERATORS)},
     **{(QONNX, name): Row(integers=True) for name in ("Quant", "IntQuant", "BipolarQuant", "Trunc")},
     **{(CHANNELS_LAST, name): Row(True, True, 7) for name in ("Conv", "MaxPool", "BatchNormalization")},
 }
@@ -84,7 +89,7 @@ DYNAMIC = "it takes scales from the data (dynamic quantization), so that no inte
 STATIC = "quantize the activations with calibration instead (onnxruntime.quantization.quantize_static, or Brevitas)"
 WEIGHTS = "only its weights are integers, its activations are floats (weight-only quantization)"
 BLOCKS = "export without control flow, or fix what it decides on (onnxsim, --constants)"
-QDQ = "quantize with quant_format=QuantFormat.QDQ instead of QOperator"
+OPTIMIZED = "give the file as its quantizer wrote it, before ONNX Runtime's optimizer rewrote it"
 FOREIGN = "replace it by operators of ONNX, or define it as a function in the file"
 RANDOM = "its result is random"
 ADVICE = {
@@ -120,8 +125,8 @@ def meaning(domain: str, operator: str, opset: int) -> tuple[str, str]:
     if standard and operator != "HardTanh" and (missing := _missing(operator, opset)):
         return f"ai.onnx.{operator}", missing
     if row is None:
-        if (domain == MICROSOFT and operator.startswith("QLinear")) or name == "com.microsoft.QGemm":
-            return name, f"{name} is not supported; {QDQ}"
+        if domain == MICROSOFT and operator.startswith("QLinear"):
+            return name, f"{name} is not supported; {OPTIMIZED}"
         advice = ADVICE.get(name, "" if standard else FOREIGN)
         return name, f"{name} is not supported" + (f"; {advice}" if advice else "")
     if standard and opset < row.first:

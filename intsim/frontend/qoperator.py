@@ -15,7 +15,7 @@ from intsim.frontend.weights import weights
 from intsim.graph import Rationals, rationals
 
 
-def _raw(
+def dequantized(
     context: Context, node: Operation, position: int, zero_position: int, scale: Rationals, axis: int
 ) -> Fixed | Expr:
     """An integer operand with its scale and zero point (one value, or one for each index of `axis`)."""
@@ -46,7 +46,7 @@ def _raw(
 @lowers("ConvInteger", kind=MACS)
 def conv_integer(context: Context, node: Operation) -> Value:
     """ONNX ConvInteger: int32 accumulators of (x - x_zero_point) * (w - w_zero_point)."""
-    x, w = _raw(context, node, 0, 2, ONE, 1), _raw(context, node, 1, 3, ONE, 0)
+    x, w = dequantized(context, node, 0, 2, ONE, 1), dequantized(context, node, 1, 3, ONE, 0)
     if not isinstance(x, Expr):
         raise Refused("its input is a constant")
     return convolution(context, node, x, weights(w, 0), None)
@@ -55,7 +55,7 @@ def conv_integer(context: Context, node: Operation) -> Value:
 @lowers("MatMulInteger", kind=MACS)
 def matmul_integer(context: Context, node: Operation) -> Value:
     """ONNX MatMulInteger: int32 accumulators; zero points of A by row, of B by column."""
-    return numpy_matmul(context, _raw(context, node, 0, 2, ONE, -2), _raw(context, node, 1, 3, ONE, -1))
+    return numpy_matmul(context, dequantized(context, node, 0, 2, ONE, -2), dequantized(context, node, 1, 3, ONE, -1))
 
 
 def _requantized(context: Context, node: Operation, out: Expr, scale_at: int, zero_at: int) -> Value:
@@ -74,7 +74,7 @@ def _requantized(context: Context, node: Operation, out: Expr, scale_at: int, ze
 def qlinear_conv(context: Context, node: Operation) -> Value:
     """ONNX QLinearConv: integer convolution, int32 bias of scale x_scale * w_scale, requantized."""
     xs, ws = (positive_scale(constant(context, node, i, "scale")) for i in (1, 4))
-    x, w = _raw(context, node, 0, 2, xs, 1), _raw(context, node, 3, 5, ws, 0)
+    x, w = dequantized(context, node, 0, 2, xs, 1), dequantized(context, node, 3, 5, ws, 0)
     if not isinstance(x, Expr):
         raise Refused("its input is a constant")
     bias = None
@@ -90,5 +90,5 @@ def qlinear_conv(context: Context, node: Operation) -> Value:
 def qlinear_matmul(context: Context, node: Operation) -> Value:
     """ONNX QLinearMatMul."""
     sa, sb = (positive_scale(constant(context, node, i, "scale")) for i in (1, 4))
-    a, b = _raw(context, node, 0, 2, sa, -2), _raw(context, node, 3, 5, sb, -1)
+    a, b = dequantized(context, node, 0, 2, sa, -2), dequantized(context, node, 3, 5, sb, -1)
     return _requantized(context, node, numpy_matmul(context, a, b), 6, 7)

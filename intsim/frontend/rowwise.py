@@ -38,10 +38,15 @@ def one_scale(context: Context, x: Expr, axes: Sequence[int]) -> tuple[str, Frac
 @lowers("Softmax")
 def softmax(context: Context, node: Operation) -> Expr:
     """Softmax along an axis, before opset 13 of all that lies from the axis on."""
-    x = expression(context, node, 0)
-    rank, old = len(x.shape), context.model.opset < 13
-    axis = axis_of(int(node.attributes.get("axis", 1 if old else -1)), rank)
-    axes = list(range(axis, rank)) if old else [axis]
+    axis = int(node.attributes.get("axis", 1 if context.model.opset < 13 else -1))
+    return softmax_of(context, expression(context, node, 0), axis, context.model.opset)
+
+
+def softmax_of(context: Context, x: Expr, axis: int, opset: int) -> Expr:
+    """Softmax as that opset has it."""
+    rank = len(x.shape)
+    axis = axis_of(axis, rank)
+    axes = list(range(axis, rank)) if opset < 13 else [axis]
     tensor, scale = one_scale(context, x, axes)
     info = context.graph.tensors[tensor]
     bits = table_bits(int(np.prod([x.shape[a] for a in axes])))

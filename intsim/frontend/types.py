@@ -54,7 +54,7 @@ def _stated(op: Operation, types: dict[str, int]) -> int | None:
     if op.op == "DequantizeLinear":
         return TensorProto.FLOAT
     if op.domain != "":
-        return None
+        return _of_qoperator(op, types)
     if op.op == "Cast":
         return int(at.get("to", TensorProto.FLOAT))
     if op.op == "EyeLike":
@@ -67,6 +67,18 @@ def _stated(op: Operation, types: dict[str, int]) -> int | None:
         if name in ("value_int", "value_ints"):
             return TensorProto.INT64
     return TensorProto.FLOAT
+
+
+OUTPUT_ZERO = {"QLinearConcat": 1, "QLinearAdd": 7, "QLinearMul": 7, "QLinearWhere": 8, "QGemm": 8}
+"""Where operators of `QOPERATORS` have the output's zero point, if not at 4."""
+
+
+def _of_qoperator(op: Operation, types: dict[str, int]) -> int | None:
+    """Type of what one of `QOPERATORS` makes: that of its output's zero point, else its first input's."""
+    at = OUTPUT_ZERO.get(op.op, 4)
+    if len(op.inputs) > at and op.inputs[at]:
+        return types.get(op.inputs[at])
+    return int(TensorProto.FLOAT) if op.op == "QGemm" else types.get(op.inputs[0])
 
 
 @cache

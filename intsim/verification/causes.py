@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from intsim.errors import IntsimError
 from intsim.verification.faults import FAULTS, Fault, wrapped
-from intsim.verification.float_error import Reach, dequantized, gamma, known, reach
+from intsim.verification.float_error import Reach, dequantized, enclosed, gamma, known, reach
 from intsim.verification.reference import ReferenceRun
 from intsim.verification.reference.call import Call, attributes
 from intsim.verification.reference.operators import OPERATORS, key
+from intsim.verification.reference.qlinear import QLINEAR, inside
 from intsim.verification.reference.quantize import Quantized, element_of, rounding
 from intsim.verification.reference.rational import floats
 from intsim.verification.reference.tensor import Tensor
@@ -28,6 +29,8 @@ Array = NDArray[Any]
 ROUNDING, UNKNOWN, WRAP = "float_rounding", "executor", "int32_wrap"
 MOST_WRAPS = 1 << 16
 """Elements of one tensor that are worked out one by one."""
+SUMS = ("QLinearConv", "QLinearMatMul", "com.microsoft:QGemm")
+"""Quantizers that add up products in integers, exactly but for an int32 that wraps."""
 FAILURES = (IntsimError, ValueError, IndexError, TypeError, KeyError, ArithmeticError, AttributeError, MemoryError)
 
 
@@ -55,6 +58,8 @@ class Causes:
             out[left & judge.wraps(had, left)] = WRAP
             left &= out != WRAP
             present = {key(n.domain, n.op_type) for n in self.segment(name, local)}
+            if judge.key in QLINEAR:
+                present = {judge.node.op_type.removeprefix("QLinear")}
             for fault in FAULTS if left.any() else ():
                 if fault.operators & present and judge.gives_all(had, fault):
                     out[left] = fault.name
@@ -101,6 +106,9 @@ class Causes:
             tensors = [made[i][0] if i else None for i in node.input]
             reaches = [made[i][1] if i else None for i in node.input]
             call = Call(node.op_type, "", self.opset, attrs, tensors, max(len(node.output), 1), decides=True)
+            if operator in QLINEAR:  # QGemm with a float output
+                made[node.output[0]] = enclosed(inside(call), None)
+                continue
             changed = fault.change(operator, call) if fault is not None else None
             if fault is None:
                 outputs = {o: local.tensors[o] for o in node.output if o in local.tensors}
@@ -149,12 +157,12 @@ class _Codes:
         if self.key in ("ConvInteger", "MatMulInteger", "Clip"):
             return nothing
         scale, zero = (np.broadcast_to(floats(a), shape) for a in (q.scale, q.zero_point))
-        if self.key in ("QLinearConv", "QLinearMatMul"):
+        if self.key in SUMS:
             if fault is not None:
                 return nothing
             y = np.asarray([float(q.unrounded(i)) for i in range(had.size)]).reshape(shape) - zero
             return self._between(had - zero, y, gamma(8) * np.abs(y), zero)
-        numbers = self.causes.evaluated(self.local, self.node.input[0], fault)
+        numbers = self._before(fault)
         if numbers is None:
             return nothing
         (value, own), grown = numbers[0].bounded(), numbers[1]
@@ -164,11 +172,20 @@ class _Codes:
         if self.key == "qonnx:Trunc":
             scale = np.asarray(self.local.value(self.node.input[1]))
             zero = np.asarray(self.local.value(self.node.input[2]))
-        linear = self.key == "QuantizeLinear"
+        linear = self.key == "QuantizeLinear" or self.key in QLINEAR
         y = value / scale + (0.0 if linear else zero)
         # the division (or a product with the reciprocal) and the sum round too
         error = doubt / scale + gamma(grown.steps + 3) * grown.size / scale + gamma(2) * np.abs(zero) + 2.0**-60
         return self._between(had - (zero if linear else 0), y, error, zero if linear else np.zeros(()))
+
+    def _before(self, fault: Fault | None) -> tuple[Tensor, Reach] | None:
+        """The numbers that are rounded, and their reach."""
+        if self.key not in QLINEAR:
+            return self.causes.evaluated(self.local, self.node.input[0], fault)
+        tensors = [self.local.tensors[i] if i else None for i in self.node.input]
+        call = Call(self.node.op_type, "", self.causes.opset, self.attrs, tensors, decides=True)
+        made, grown = enclosed(inside(call), None if fault is None else fault.change)
+        return None if grown is None else (made, grown)
 
     def gives_all(self, had: Array, fault: Fault) -> bool:
         """Whether the hypothesis gives the whole tensor; no where it can't be evaluated in this node."""
@@ -200,7 +217,7 @@ class _Codes:
     def wraps(self, had: Array, where: Array) -> Array:
         """Where the executor's code is that of an int32 sum that wrapped in this very operator."""
         out = np.zeros(had.shape, bool)
-        if self.key not in ("QLinearConv", "QLinearMatMul"):
+        if self.key not in SUMS:
             return out
         for flat in np.flatnonzero(where)[:MOST_WRAPS]:
             index = np.unravel_index(int(flat), had.shape)
@@ -215,7 +232,7 @@ class _Codes:
 
     def _factor(self, index: tuple[Any, ...]) -> Fraction:
         """The product of both input scales at one output: the weights' along channels or columns, x's along rows."""
-        out = Fraction(1)
+        out = Fraction(float(np.float32(self.attrs.get("alpha", 1.0))))
         for side, number in enumerate((1, 4)):
             scales = self.local.tensors[self.node.input[number]].fractions().reshape(-1)
             axis = (1 if self.key == "QLinearConv" else -1) if side else -2

@@ -14,12 +14,13 @@ from intsim.frontend.reader import SourceModel
 from intsim.inputs import checked
 from intsim.model import Model
 from intsim.verification.reference import Reference, ReferenceRun
+from intsim.verification.reference.qlinear import QLINEAR
 from intsim.verification.standard import refill
 
 Arrays = Mapping[str, NDArray[Any]]
 QUANTIZERS = {
     "Quant", "IntQuant", "BipolarQuant", "Trunc", "QuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger",
-    "MatMulInteger",
+    "MatMulInteger", *(k.rpartition(":")[2] for k in QLINEAR),
 }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from intsim.verification.reference.call import Call, row_axes
 from intsim.verification.reference.operators import OPERATORS
+from intsim.verification.reference.qlinear import Inside
 from intsim.verification.reference.tensor import Tensor, from_array
 
 Array = NDArray[np.float64]
@@ -280,3 +281,24 @@ _LINEAR: dict[str, Callable[[str, Call, list[Reach | None]], Reach | None]] = {
     **dict.fromkeys(("LeakyRelu", "PRelu"), _leaky),
     **dict.fromkeys(("BatchNormalization", "channels_last:BatchNormalization"), _normalized),
 }
+
+
+def enclosed(node: Inside, change: Callable[[str, Call], Call | Tensor | None] | None) -> tuple[Tensor, Reach | None]:
+    """What the operator inside one of com.microsoft's quantizers makes, and its reach; changed by a fault's `change`.
+
+    A kernel may scale code and zero point apart, so that the size of both counts, with a rounding for each.
+    """
+    call, inputs = node.call, [_shifted(t, s) for t, s in zip(node.call.inputs, node.shifts, strict=True)]
+    changed = change(node.key, call) if change is not None else None
+    call = changed if isinstance(changed, Call) else call
+    result = changed if isinstance(changed, Tensor) else OPERATORS[node.key](call)
+    assert isinstance(result, Tensor)
+    grown = reach(node.key, call, inputs, result)
+    if grown is not None:
+        size = np.maximum(grown.size, np.abs(result.approx()[0]))
+        grown = Reach(np.moveaxis(size, 1, -1) if node.turned else size, grown.steps + 6)
+    return node.made(result), grown
+
+
+def _shifted(t: Tensor | None, shift: float | None) -> Reach | None:
+    return None if t is None or shift is None else Reach(np.abs(t.approx()[0]) + 2 * shift, 4, shift == 0)

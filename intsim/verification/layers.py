@@ -46,6 +46,8 @@ def layers(graph: IntegerGraph, boundaries: Iterable[Boundary] = ()) -> list[Lay
             named, op = node, "Add"
         elif node.op == "table" and not mine:
             named, op = node, "-".join(node.attributes.get("functions", ["Table"]))
+        if node.kind.startswith("QLinear"):  # the operator of the file that sums, or looks up, and quantizes too
+            named, op = node, node.kind
         out.append(Layer(named.shown, op, node.output, tuple(m.name for m in mine), **named.origin))
     for node in graph.nodes:
         bare = isinstance(OPS[node.op], Mac) and node.name not in claimed

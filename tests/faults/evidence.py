@@ -22,7 +22,7 @@ _REFERENCE = [
     Fault(
         "reference-zero-point-before-rounding",
         "an odd zero point turns the reference's ties the other way",
-        "_linear",
+        "linear",
         """
         offset = each(float, zero).astype(np.float64)
         codes, undecided, single, x = quantize(x, scale, _ZERO, first - offset, last - offset, ...)

@@ -26,7 +26,7 @@ from .machine import machine, text_of
 from .machines import FAMILIES, PLAIN
 
 HERE = Path(__file__).resolve().parent
-ORACLE = ("__init__", "numbers", "machine", "requantizer", "layer", "oracle", "generate", "machines")
+ORACLE = ("__init__", "numbers", "machine", "requantizer", "layer", "oracle", "generate", "machines", "qoperator")
 EVERYDAY, LONG = range(100), range(10_000, 15_000)
 OPEN = 0.077
 """How often certify may stay open on a network that no input makes wrong."""

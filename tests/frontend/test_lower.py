@@ -95,7 +95,6 @@ CASES = {
     "empty": (lambda n, x: n.node("Slice", x, np.int64([3]), np.int64([2]), np.int64([1])), "empty"),
     "parts": (lambda n, x: n.node("Split", x, np.int64([1, 1]), axis=1, outputs=2)[0], "add up"),
     "positions": (lambda n, x: n.node("Gather", x, np.int64([4]), axis=1), "positions"),
-    "join": (lambda n, x: n.node("Concat", x, np.float32(RNG.normal(size=(1, 4, 4, 4))), axis=1), "constant"),
     "fit": (lambda n, x: n.node("Concat", x, n.node("Flatten", x), axis=1), "fit together"),
     "indices": (lambda n, x: n.node("MaxPool", x, kernel_shape=[2, 2], outputs=2)[0], ""),
     "kernel": (lambda n, x: n.node("MaxPool", x, kernel_shape=[2]), "kernel_shape"),
@@ -130,8 +129,8 @@ CASES = {
         "channels_last",
     ),
     "microsoft": (
-        lambda n, x: n.node("QLinearAdd", x, domain="com.microsoft"),
-        "com.microsoft.QLinearAdd is not",
+        lambda n, x: n.node("FusedConv", x, domain="com.microsoft"),
+        "com.microsoft.FusedConv is not",
     ),
     "if": (
         lambda n, x: n.node(

@@ -165,6 +165,47 @@ def test_concat_of_quantized_weights():
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("places", ["ctc", "tc", "ct", "tctt"])
+def test_concat_of_tensors_and_constants(axis, places):
+    """Quantized constants (a class token) and float ones; then a quantizer, a product, a pool and an output."""
+    net = Net()
+    shape = (2, 3, 4)
+    x = net.quant(net.input(*shape), 0.25, 1.0, 4)
+    tensors = iter([x, net.quant("x", 0.375, 0.0, 4), net.node("Relu", x)])
+    constants = iter([net.quant(halves(RNG, shape), 0.5), np.float32(RNG.normal(size=shape))])
+    c = net.node("Concat", *(next(tensors if p == "t" else constants) for p in places), axis=axis)
+    last = 4 * len(places) if axis == -1 else 4
+    product = net.node("MatMul", net.quant(c, 0.5, 0, 8), net.quant(halves(RNG, (last, 2))))
+    ends = [c, net.quant(c, 0.75, 0, 4), net.node("ReduceMean", c, axes=[1]), net.quant(product, 0.75, 0, 8)]
+    check(net.model(*ends), {"x": halves(RNG, shape)}, 5)
+
+
+def test_concat_of_codes_and_a_constant_of_the_file():
+    """Integers of the file beside integers of the file; what float32 makes of the constant is in no code."""
+    net = Net()
+    q = net.node("QuantizeLinear", net.input(2, 3), np.float32(0.5), np.int8(3))
+    c = net.node("Concat", np.int8([[-128, 127]] * 2), q, axis=1)
+    y = net.node("DequantizeLinear", c, np.float32(0.5), np.int8(3))
+    run = check(net.model(net.quant(y, 0.75, 0, 9), c, kinds={c: TensorProto.INT8}), {"x": halves(RNG, (2, 3))}, 2)
+    assert run.outputs[c][:, :2].tolist() == [[-128, 127]] * 2
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4), (3, 1), (4,), ()])
+@pytest.mark.parametrize("sides", ["xy", "xc", "cx", "xx"])
+def test_where(sides, shape):
+    """A constant condition, broadcast; tensors of other scales and zero points, steps in front, a mask's number."""
+    net = Net()
+    condition = RNG.random(shape) < 0.5
+    x = net.quant(net.input(2, 3, 4), np.float32([0.25, 0.5, 0.75]).reshape(3, 1), 2.0, 4)
+    other = {"x": lambda: net.node("Relu", x), "c": lambda: np.float32(-1000)}
+    other["y"] = lambda: net.quant(net.input(3, 4, name="y"), 0.375, 0, 4)
+    operands = [x if s == "x" and i == sides.index("x") else other[s]() for i, s in enumerate(sides)]
+    y = net.node("Where", condition, *operands)
+    ends = [y, net.quant(y, 0.5, 0, 4), net.quant(net.node("Softmax", net.quant(y, 0.5, 0, 4)), 0.125, 0, 4)]
+    check(net.model(*ends), {"x": halves(RNG, (2, 3, 4))} | ({"y": halves(RNG, (3, 4))} if "y" in sides else {}), 3)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
 def test_table(axis):
     """A constant table of quantized rows, read by integer codes; its scale differs from column to column."""
     net = Net()

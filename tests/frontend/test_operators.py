@@ -228,14 +228,22 @@ def test_rows_before_opset_13_on_the_host(op):
     np.testing.assert_allclose(out.reshape(-1), right, rtol=1e-6)
 
 
-def test_onnx_runtimes_own_operators_say_what_to_do():
-    for op in ("QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearGlobalAveragePool", "QLinearConcat", "QGemm"):
+def test_what_only_onnx_runtimes_optimizer_writes_says_what_to_do():
+    net = Net()
+    q = net.node("QuantizeLinear", net.input(1, 4), np.float32(0.5), np.uint8(3))
+    c = net.node("QLinearConv", q, np.float32(0.5), np.uint8(3), domain="com.microsoft")
+    for end in (c, net.node("DequantizeLinear", c, np.float32(1), np.uint8(0))):
+        text = message(net.model(end))
+        assert "com.microsoft.QLinearConv is not supported; give the file as its quantizer wrote it" in text
+
+
+def test_operators_of_onnx_runtime_are_none_of_onnx():
+    """A QLinearAdd without its domain, or of another one."""
+    for domain, wanted in (("", "QLinearAdd is no operator of ONNX"), ("my.ops", "my.ops.QLinearAdd is not supported")):
         net = Net()
-        q = net.node("QuantizeLinear", net.input(1, 4), np.float32(0.5), np.uint8(3))
-        c = net.node(op, q, np.float32(0.5), np.uint8(3), domain="com.microsoft")
-        for end in (c, net.node("DequantizeLinear", c, np.float32(1), np.uint8(0))):
-            text = message(net.model(end))
-            assert f"com.microsoft.{op} is not supported; quantize with quant_format=QuantFormat.QDQ" in text
+        s, z = np.float32(0.5), np.uint8(3)
+        q = net.node("QuantizeLinear", net.input(1, 4), s, z)
+        assert wanted in message(net.model(net.node("QLinearAdd", q, s, z, q, s, z, s, z, domain=domain)))
 
 
 def test_an_integer_input_type_is_unchanged_by_the_table():

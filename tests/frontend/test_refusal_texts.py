@@ -122,7 +122,6 @@ def two(net):
 
 
 BETWEEN = {
-    "Where": lambda n, x, y: n.node("Where", np.array([True, False, True, True]), x, y),
     "Tile": lambda n, x, y: n.node("Tile", x, np.int64([1, 2])),
     "Einsum": lambda n, x, y: n.node("Einsum", x, y, equation="ij,ij->ij"),
     "ReduceMax": lambda n, x, y: n.node("ReduceMax", x, axes=[1]),
@@ -139,6 +138,15 @@ def test_operators_that_are_not_there_yet(op):
     text = refusal(net.model(net.quant(BETWEEN[op](net, *two(net)))))
     assert f"node {op}_" in text
     assert f"({op}): {op} is not supported between quantizers" in text
+
+
+def test_where_needs_a_constant_condition():
+    net = Net()
+    x, y = two(net)
+    condition = net.input(2, 4, name="c", kind=TensorProto.BOOL)
+    assert "(Where): its condition is not a constant" in refusal(
+        net.model(net.quant(net.node("Where", condition, x, y)))
+    )
 
 
 def test_a_function_that_meets_another_tensor_needs_a_quantizer_and_has_one_then():
@@ -168,14 +176,6 @@ def test_positions_that_can_leave_a_table():
     y = net.node("Gather", table, net.input(3, name="ids", kind=TensorProto.INT64))
     text = refusal(net.model(net.quant(y)))
     assert "the table has 10 entries; positions that can leave the table are not supported" in text
-
-
-def test_a_constant_beside_a_tensor():
-    net = Net()
-    x, _ = two(net)
-    for constant in (net.quant(np.float32(np.ones((2, 1)))), np.float32(np.ones((2, 1)))):
-        text = refusal(net.model(net.quant(net.node("Concat", x, constant, axis=1))))
-        assert "it joins a tensor with a constant, which is not supported" in text
 
 
 def test_shapes_behind_the_last_quantizer_are_measured():

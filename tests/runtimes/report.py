@@ -1,8 +1,9 @@
 """Writes docs/measured/runtimes.md: what the targets of runtimes predict, against the runtimes themselves.
 
-`make runtimes`, or `python -m tests.runtimes.report` from the root of the tree, runs every runtime that is installed, on
-this CPU and under qemu-x86_64 on Haswell, on drawn layers and networks, and compares every code. Part of a run:
-`python -m tests.runtimes.report onnxruntime torch`, which keeps the other lines; `--codes N` stops each line at N codes.
+`make runtimes`, or `python -m tests.runtimes.report` from the root of the tree, runs every runtime that is installed,
+on this CPU and under qemu-x86_64 on Haswell, on drawn layers and networks, and compares every code. Part of a run:
+`python -m tests.runtimes.report onnxruntime torch`, which keeps the other lines; `--codes N` stops each line at N
+codes.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ CAUSES: dict[tuple[str, str], str] = {}
 
 HEAD = """# Runtimes
 
-What the targets of runtimes predict, against what the runtimes compute: drawn layers (weights over the whole INT8 range,
-all operand types, odd sizes, strides, dilations, paddings, groups, scales that make ties likely) and whole networks, every
-code compared. A layer is compared on its own; of a network all tensors and the output. "not predicted" counts layers that
-the target refuses, with the reason it gives most often.
+What the targets of runtimes predict, against what the runtimes compute: drawn layers (weights over the whole INT8
+range, all operand types, odd sizes, strides, dilations, paddings, groups, scales that make ties likely) and whole
+networks, every code compared. A layer is compared on its own; of a network all tensors and the output. "not predicted"
+counts layers that the target refuses, with the reason it gives most often.
 
 Written by `make runtimes`. {where}
 

@@ -22,7 +22,8 @@ from intsim.errors import IntsimError
 from intsim.verification.reference.call import FLOATS, Call, attributes, type_name
 from intsim.verification.reference.given import snap
 from intsim.verification.reference.integers import INTEGERS, typed
-from intsim.verification.reference.operators import EPILOGUE, OPERATORS, QUANTIZERS, key, laid
+from intsim.verification.reference.operators import EPILOGUE, OPERATORS, key, laid
+from intsim.verification.reference.qlinear import QUANTIZERS
 from intsim.verification.reference.quantize import Quantized
 from intsim.verification.reference.quantizers import clip_integers
 from intsim.verification.reference.run import ReferenceRun

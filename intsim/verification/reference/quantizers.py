@@ -126,7 +126,7 @@ def _along(call: Call, values: np.ndarray, shape: tuple[int, ...], default_axis:
     return np.take(np.repeat(values, block, axis), range(shape[axis]), axis)
 
 
-def _linear(x: Tensor, scale: np.ndarray, zero: np.ndarray, integer: str) -> Quantized:
+def linear(x: Tensor, scale: np.ndarray, zero: np.ndarray, integer: str) -> Quantized:
     """ONNX's linear quantization: saturate(round_half_even(x / scale) + zero_point) in an integer type."""
     first, last = integer_range(integer)
     offset = each(float, zero).astype(np.float64)
@@ -143,7 +143,7 @@ def quantize_linear(call: Call) -> Quantized:
     chosen = call.attr("output_dtype", 0) or onnx.TensorProto.UINT8
     integer = zero.type if zero is not None else type_name(chosen)
     scale = _along(call, call.constants(1, "the scale"), x.shape)
-    return _linear(x, scale, _along(call, call.zero_point(2), x.shape), integer)
+    return linear(x, scale, _along(call, call.zero_point(2), x.shape), integer)
 
 
 def dequantize_linear(call: Call) -> Tensor:
@@ -225,7 +225,7 @@ def _rescaled(call: Call, acc: Tensor, a_scale: np.ndarray, b_scale: np.ndarray)
     real = multiply(multiply(acc, constant(a_scale)), constant(b_scale))
     zero = call.tensor(7)
     y_scale, y_zero = (_reshaped(t, (-1, 1)) for t in (call.constants(6, "y_scale"), zero.fractions()))
-    return _linear(replace(real, kind="f"), y_scale, y_zero, zero.type)
+    return linear(replace(real, kind="f"), y_scale, y_zero, zero.type)
 
 
 def qlinear_conv(call: Call) -> Quantized:
