@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from frontend.build import Net
 from test_cli import X, command, network
 
 import intsim
@@ -207,6 +208,27 @@ def test_the_graph_that_onnx_runtime_executes(intsim_, as_json):
     code, _, err = intsim_("certify", "m.onnx", "--check", "c.json")
     assert (code, "not the model of the certificate" in err) == (2, True)
     assert as_json("witness", "m.onnx", "-t", f"onnxruntime-{HERE}", "--as", "onnxruntime")["holds"] is True
+
+
+@RUNS
+def test_a_graph_whose_operators_are_fused(folder):
+    """Two layers whose sum is quantized anew: ONNX Runtime makes a QLinearAdd of it, which the same target predicts."""
+    net = Net()
+    x = net.qdq(net.input(1, 2, 4, 4), 0.5, np.uint8(3))
+    net.node("Add", x, net.qdq(net.node("Relu", x), 0.25, np.uint8(7)))
+    net.nodes[-1].name = "sum"
+    onnx.save(net.model(net.qdq(net.nodes[-1].output[0], 0.37, np.uint8(9))), "sum.onnx")
+    executed = intsim.load_executed("sum.onnx")
+    assert "QLinearAdd" in {n.source_op for n in executed.graph.nodes}
+    target = f"onnxruntime-{HERE}"
+    x = np.random.default_rng(0).normal(0, 40, (3, 1, 2, 4, 4)).astype(np.float32)
+    for model in ("sum.onnx", executed):
+        found = intsim.witness_runtime(model, target, x)
+        assert found.holds
+        assert sum(x.elements for x in found.layers) >= 96
+    theirs, ours = (intsim.run(m, target, x).outputs for m in (executed, "sum.onnx"))
+    for name, values in ours.items():
+        np.testing.assert_array_equal(theirs[name], values)
 
 
 def test_a_graph_that_cant_be_taken(intsim_, monkeypatch):
