@@ -12,8 +12,8 @@ from frontend.build import Net
 from test_cli import X, command, network
 
 import intsim
-from intsim.verification import witness
-from intsim.verification.witness import processor
+from intsim.verification import executors, witness
+from intsim.verification.processor import processor
 
 OTHER = {"vnni": "avx2", "avx2": "vnni"}
 HERE = processor()
@@ -145,6 +145,17 @@ def test_witness_sees_a_wrong_target(intsim_, as_json, monkeypatch):
     assert (code, err) == (1, "")
     assert f"first: conv [0, 1, 0, 0]: predicted {predicted}, onnxruntime has {got}" in out
     assert "verdict: not as predicted (16 of 32 codes differ, " in out
+
+
+@RUNS
+def test_witness_refuses_a_process_on_another_processor(folder, monkeypatch):
+    """As under an emulator, which doesn't emulate what it starts."""
+    other = OTHER[HERE]
+    monkeypatch.setattr(witness, "processor", lambda: other)
+    monkeypatch.setattr(executors, "processor", lambda: other)
+    said = f"started on a processor with {other}, its process runs on one with {HERE}$"
+    with pytest.raises(intsim.IntsimError, match=said):
+        intsim.witness_runtime("m.onnx", f"onnxruntime-{other}", X)
 
 
 @RUNS

@@ -22,6 +22,7 @@ import onnx
 from numpy.typing import NDArray
 
 from intsim.verification.process import start
+from intsim.verification.processor import processor
 from intsim.verification.standard import CUSTOM_DOMAINS, refill, standard_model
 
 FAMILIES = ("qonnx", "onnxruntime")
@@ -49,9 +50,17 @@ class Executor:
     """A running executor process; `result` waits for it."""
 
     def __init__(
-        self, kind: str, model: onnx.ModelProto, inputs: Mapping[str, NDArray[Any]], wanted: list[str]
+        self,
+        kind: str,
+        model: onnx.ModelProto,
+        inputs: Mapping[str, NDArray[Any]],
+        wanted: list[str],
+        *,
+        same_processor: bool = False,
     ) -> None:
         """Start `kind` on one set of inputs; `wanted` are the tensors to hand back.
+
+        With `same_processor` it refuses to run on another processor: what an emulator starts is not emulated.
 
         Nothing is started for a model with a node of a foreign domain; `result` says so.
         """
@@ -65,7 +74,8 @@ class Executor:
         self.answer = tempfile.TemporaryFile()  # noqa: SIM115 (closed by stop)
         with tempfile.TemporaryFile() as request:
             origins = {name: sys.modules[name].__file__ for name in SAME}
-            about = json.dumps({"wanted": wanted, "inputs": list(inputs), "origins": origins})
+            kernels = processor() if same_processor else None
+            about = json.dumps({"wanted": wanted, "inputs": list(inputs), "origins": origins, "processor": kernels})
             arrays = {f"i{i}": a for i, a in enumerate(inputs.values())}
             np.savez(request, allow_pickle=False, about=_packed(about.encode()),
                      model=_packed(model.SerializeToString()), **arrays)  # fmt: skip
@@ -225,6 +235,9 @@ def answer(kind: str, request: IO[bytes], result: IO[bytes]) -> None:
         here = sys.modules[name].__file__
         if here is None or origin is None or Path(here).resolve() != Path(origin).resolve():
             raise RuntimeError(f"the executor's process found {name} in {here}, not in {origin}")
+    wants = about["processor"]
+    if wants is not None and wants != (has := processor()):
+        raise RuntimeError(f"started on a processor with {wants}, its process runs on one with {has}")
     tensors = EXECUTORS[kind](model, inputs, about["wanted"])
     for name, array in tensors.items():
         if array.dtype.name in ("int4", "uint4", "int2", "uint2"):

@@ -28,6 +28,7 @@ from intsim.verification.exact_file import bound_inputs, sorted_proto
 from intsim.verification.executed import refuse_foreign
 from intsim.verification.executors import Executor
 from intsim.verification.layers import Layer, layers
+from intsim.verification.processor import processor
 
 FORMAT = "intsim-witness-1"
 RUNTIMES = ("onnxruntime",)
@@ -164,19 +165,9 @@ def runnable(target: Target) -> str:
     if wants is not None and wants != has:
         raise IntsimError(
             f"target {target.name}: is of a processor with {wants}, this one has {has}, for which {runtime} has other "
-            "kernels; choose the target of this processor, or run under an emulator of that one"
+            "kernels; choose the target of this processor"
         )
     return runtime
-
-
-def processor() -> str:
-    """Which int8 kernels libraries choose here: "vnni", "avx2" or "other"."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return "other"
-    flags = next((line.split(":", 1)[1].split() for line in text.splitlines() if line.startswith("flags")), [])
-    return "vnni" if "avx512_vnni" in flags or "avx_vnni" in flags else "avx2" if "avx2" in flags else "other"
 
 
 def _run(
@@ -190,7 +181,8 @@ def _run(
         name: np.asarray(sample[name]).astype(onnx.helper.tensor_dtype_to_np_dtype(element))
         for name, (_, element) in model.lowered.source.inputs.items()
     }
-    executor = Executor(runtime, proto, typed, [*dict.fromkeys([*wanted, *model.lowered.source.outputs])])
+    names = [*dict.fromkeys([*wanted, *model.lowered.source.outputs])]
+    executor = Executor(runtime, proto, typed, names, same_processor=True)
     try:
         outcome = executor.result(timeout)
     finally:
