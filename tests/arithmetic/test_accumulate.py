@@ -41,6 +41,14 @@ def test_published_vpmaddubsw_example():
     assert (result.tolist(), events.tolist()) == ([32767], [[1, 0, 0]])
 
 
+def test_what_is_left_of_a_group_is_handed_on():
+    stages = [Stage(2, 8, "wrap"), Stage(None, 8, "wrap")]
+    assert accumulate([1, 2, 3, 4, 50], stages)[0] == 60
+    lanes = [Stage(2, 8, "saturate", 3), Stage(None, 16, "wrap")]
+    products = [100, 1, 1, 100, 1, 1, 100]  # the first lane has a full group of 200, then a group of 100 alone
+    assert accumulate(products, lanes)[0] == 127 + 2 + 2 + 100
+
+
 def test_three_products_into_16_bits():
     for overflow, expected in (("wrap", -17149), ("saturate", 32767)):
         result, events = accumulate([127 * 127] * 3, [Stage(None, 16, overflow)])

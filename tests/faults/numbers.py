@@ -98,10 +98,9 @@ _ARITHMETIC = [
         "partial-group-dropped",
         "the last products vanish where their number is not a multiple of the group",
         "_groups",
-        "range(0, count, max(together, 1))",
-        "range(0, count - together + 1, max(together, 1))",
-        "tests/arithmetic/test_accumulate.py::test_definition_is_the_dumb_twin",
-        slow=True,
+        "range(start, end, max(together, 1))",
+        "range(start, end - together + 1, max(together, 1))",
+        "tests/arithmetic/test_accumulate.py::test_what_is_left_of_a_group_is_handed_on",
     ),
     Fault(
         "preload-in-every-stage",
