@@ -25,7 +25,7 @@ ROOMS = {
     "graph": "arithmetic errors | numpy",
     "ops": "arithmetic arithmetic.requantizers errors graph reals | numpy",
     "mac": "arithmetic errors graph ops | numpy",
-    "frontend": "arithmetic errors graph jit ops reals | google numpy onnx",
+    "frontend": "arithmetic errors graph jit ops reals | google numpy onnx tflite",
     "targets": "arithmetic arithmetic.requantizers errors | pydantic",
     "engine": "",
     "engine.threads": "errors",

@@ -155,7 +155,7 @@ class Lowering:
 
     def lowered(self) -> LoweredModel:
         """Lower every node, then collect what runs on the host."""
-        unread = [(op.shown, op.op, op.unread) for op in self.model.operations if op.unread]
+        unread = [(op.shown, op.kind, op.unread) for op in self.model.operations if op.unread]
         if unread:
             raise IntsimError(f"{self.model.path}: {summary(unread)}")
         self.fold_constants()
@@ -329,7 +329,7 @@ class Lowering:
     def refuse(self, op: Operation, error: IntsimError) -> None:
         """Collect a refusal; readers of the node stay silent."""
         text = str(error).removeprefix(f"{self.model.path}: ").removeprefix(f"node {op.name}: ")
-        self.refusals.append((op.shown, op.op, text))
+        self.refusals.append((op.shown, op.kind, text))
         self.store(op, [Broken() for _ in op.outputs])
 
     def finish(self) -> LoweredModel:

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 
 import onnx
 
+SOURCE_OPERATOR = "intsim.source_operator"
+"""Metadata of a node that was made of another format's operator: that operator's name."""
+
 
 class Fresh:
     """Gives names that are neither among `taken` nor given before."""
