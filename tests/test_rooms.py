@@ -41,8 +41,9 @@ ROOMS = {
     "inputs": "errors frontend | numpy",
     "model": "engine.run engine.threads errors frontend graph inputs notebook targets | numpy onnx",
     "verification.reference": "errors | numpy onnx",
+    "verification.tflite": "errors | numpy tflite",
     "verification": "engine.run errors frontend graph inputs model notebook ops search_path targets"
-    " verification.reference | numpy onnx onnxruntime qonnx",
+    " verification.reference verification.tflite | numpy onnx onnxruntime qonnx",
     "proofs": "arithmetic arithmetic.requantizers engine.run errors frontend graph inputs mac model notebook ops"
     " targets verification verification.reference | numpy onnx pydantic",
     "explore": "arithmetic arithmetic.requantizers engine.run engine.telemetry errors graph inputs mac model notebook"

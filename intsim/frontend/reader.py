@@ -19,7 +19,7 @@ from onnx import numpy_helper
 from intsim.errors import IntsimError
 from intsim.frontend.decode import decode, needed_nodes
 from intsim.frontend.functions import inlined
-from intsim.frontend.names import SOURCE_OPERATOR, names_of
+from intsim.frontend.names import SOURCE_NODE, SOURCE_OPERATOR, names_of
 from intsim.frontend.operators import CHANNELS_LAST, STANDARD, meaning, other_mode
 from intsim.graph import MOST_ELEMENTS
 
@@ -230,7 +230,8 @@ def _operation(model: SourceModel, node: onnx.NodeProto, position: int) -> Opera
     # protobuf gives bytes where a name is not UTF-8
     if any(isinstance(t, bytes) for t in (node.name, node.op_type, node.domain, *node.input, *node.output)):
         raise IntsimError(f"{path}: node {position}: holds a name that is not UTF-8 text; the file is damaged")
-    name = node.name or f"{node.op_type}_{node.output[0] if node.output else position}"
+    held = {p.key: p.value for p in node.metadata_props}
+    name = held.get(SOURCE_NODE) or node.name or f"{node.op_type}_{node.output[0] if node.output else position}"
     attributes: dict[str, Any] = {}
     for attribute in node.attribute:
         try:
@@ -257,7 +258,7 @@ def _operation(model: SourceModel, node: onnx.NodeProto, position: int) -> Opera
         node,
         unread or other_mode(op, attributes, sum(map(bool, node.output)), model.opset),
         _module(node),
-        next((p.value for p in node.metadata_props if p.key == SOURCE_OPERATOR), ""),
+        held.get(SOURCE_OPERATOR, ""),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import flatbuffers
 import numpy as np
+
 import tflite
 
 TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int16": 7, "int8": 9}
@@ -34,7 +35,9 @@ class Net:
 
     def operator(self, kind, inputs, outputs, table=None, custom=None, **options):
         """`table`: the options' table, with its fields."""
-        self.operators.append((kind, inputs, [outputs] if isinstance(outputs, int) else outputs, table, options, custom))
+        self.operators.append(
+            (kind, inputs, [outputs] if isinstance(outputs, int) else outputs, table, options, custom)
+        )
         return outputs
 
     def bytes(self, version=3, subgraphs=1):
@@ -72,10 +75,14 @@ class Net:
                 codes.append(tflite.OperatorCodeEnd(b))
         operators = [self._operator(b, o, known, ints) for o in self.operators]
         offsets = lambda start, values: vector(start, values, b.PrependUOffsetTRelative)  # noqa: E731
-        tensors, operators = offsets(tflite.SubGraphStartTensorsVector, tensors), offsets(
-            tflite.SubGraphStartOperatorsVector, operators
+        tensors, operators = (
+            offsets(tflite.SubGraphStartTensorsVector, tensors),
+            offsets(tflite.SubGraphStartOperatorsVector, operators),
         )
-        ends = ints(tflite.SubGraphStartInputsVector, self.inputs), ints(tflite.SubGraphStartOutputsVector, self.outputs)
+        ends = (
+            ints(tflite.SubGraphStartInputsVector, self.inputs),
+            ints(tflite.SubGraphStartOutputsVector, self.outputs),
+        )
         tflite.SubGraphStart(b)
         tflite.SubGraphAddTensors(b, tensors)
         tflite.SubGraphAddInputs(b, ends[0])
@@ -83,8 +90,9 @@ class Net:
         tflite.SubGraphAddOperators(b, operators)
         graph = tflite.SubGraphEnd(b)
         graphs = offsets(tflite.ModelStartSubgraphsVector, [graph] * subgraphs)
-        codes, buffers = offsets(tflite.ModelStartOperatorCodesVector, codes), offsets(
-            tflite.ModelStartBuffersVector, buffers
+        codes, buffers = (
+            offsets(tflite.ModelStartOperatorCodesVector, codes),
+            offsets(tflite.ModelStartBuffersVector, buffers),
         )
         tflite.ModelStart(b)
         tflite.ModelAddVersion(b, version)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,6 +78,7 @@ class TfliteFile:
     operators: list[FileOperator]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    sha256: str
 
 
 def parse(path: str, data: bytes) -> TfliteFile:
@@ -134,7 +136,7 @@ def _model(path: str, data: bytes, model: Any) -> TfliteFile:
         raise IntsimError(f"{path}: the graph has no output")
     if len(set(ends[0])) < len(ends[0]) or len(set(ends[1])) < len(ends[1]):
         raise IntsimError(f"{path}: one tensor is an input or output of the graph twice")
-    return TfliteFile(path, tensors, operators, *ends)
+    return TfliteFile(path, tensors, operators, *ends, hashlib.sha256(data).hexdigest())
 
 
 def _kind(code: Any) -> str:

@@ -6,6 +6,7 @@ first, the same codes transposed are another tensor, `NAME~nchw`; each layout is
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from intsim.errors import IntsimError
-from intsim.frontend.names import SOURCE_OPERATOR, Fresh
+from intsim.frontend.names import SOURCE_FILE, SOURCE_OPERATOR, Fresh
 from intsim.frontend.tflite.file import ACTIVATIONS, FileOperator, FileTensor, TfliteFile
 
 OPSET = 21
@@ -255,7 +256,13 @@ class Network:
             ends.append(self._value(tensor))
         starts = [self._value(self.file.tensors[i]) for i in self.file.inputs]
         graph = helper.make_graph(self._nodes, "tflite", starts, ends, self._constants)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+        source = {
+            "sha256": self.file.sha256,
+            "codes": {i: [n.get(False), n.get(True)] for i, n in self._layouts.items()},
+        }
+        model.metadata_props.add(key=SOURCE_FILE, value=json.dumps(source))
+        return model
 
     def _value(self, tensor: FileTensor) -> onnx.ValueInfoProto:
         if tensor.kind not in ELEMENTS:
