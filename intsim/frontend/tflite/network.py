@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from intsim.errors import IntsimError
-from intsim.frontend.names import SOURCE_FILE, SOURCE_OPERATOR, Fresh
+from intsim.frontend.names import SOURCE_FILE, SOURCE_NODE, SOURCE_OPERATOR, Fresh
 from intsim.frontend.tflite.file import ACTIVATIONS, FileOperator, FileTensor, TfliteFile
 
 OPSET = 21
@@ -73,8 +73,9 @@ class Network:
     def nodes(self, op: str, inputs: list[str], outputs: list[str], **attributes: Any) -> list[str]:
         """Append a node with several outputs."""
         assert self.at is not None
-        made = helper.make_node(op, inputs, outputs, name=self.at.name, **attributes)
+        made = helper.make_node(op, inputs, outputs, name=self._fresh(f"{self.at.name}/{op}"), **attributes)
         made.metadata_props.add(key=SOURCE_OPERATOR, value=self.at.kind)
+        made.metadata_props.add(key=SOURCE_NODE, value=self.at.name)
         self._nodes.append(made)
         return outputs
 
@@ -257,10 +258,8 @@ class Network:
         starts = [self._value(self.file.tensors[i]) for i in self.file.inputs]
         graph = helper.make_graph(self._nodes, "tflite", starts, ends, self._constants)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
-        source = {
-            "sha256": self.file.sha256,
-            "codes": {i: [n.get(False), n.get(True)] for i, n in self._layouts.items()},
-        }
+        codes = {i: [names.get(False), names.get(True)] for i, names in self._layouts.items()}
+        source = {"sha256": self.file.sha256, "codes": codes}
         model.metadata_props.add(key=SOURCE_FILE, value=json.dumps(source))
         return model
 

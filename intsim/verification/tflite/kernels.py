@@ -355,7 +355,8 @@ def slice_(call: Call) -> Array:
 
 def strided_slice(call: Call) -> Array:
     """STRIDED_SLICE with masks of ends and of axes that are dropped."""
-    o, cut = call.options, []
+    o = call.options
+    cut: list[int | slice] = []
     for a, (b, e, s) in enumerate(zip(call.ints(1), call.ints(2), call.ints(3), strict=True)):
         if o.ShrinkAxisMask() & (1 << a):
             cut.append(b)

@@ -35,9 +35,8 @@ class Net:
 
     def operator(self, kind, inputs, outputs, table=None, custom=None, **options):
         """`table`: the options' table, with its fields."""
-        self.operators.append(
-            (kind, inputs, [outputs] if isinstance(outputs, int) else outputs, table, options, custom)
-        )
+        made = [outputs] if isinstance(outputs, int) else outputs
+        self.operators.append((kind, inputs, made, table, options, custom))
         return outputs
 
     def bytes(self, version=3, subgraphs=1):
