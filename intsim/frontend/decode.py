@@ -31,13 +31,15 @@ def decode(path: Path) -> onnx.ModelProto:
         raise IntsimError(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}") from error
     if not data:
         raise IntsimError(f"{path}: is empty")
-    if data[4:8] == MAGIC:
-        return translate(str(path), data)
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(data)
     except DecodeError as error:
+        if data[4:8] == MAGIC:
+            return translate(str(path), data)
         raise IntsimError(f"{path}: {_kind(data) or 'not an ONNX file, or damaged or truncated'}") from error
+    if not proto.graph.node and data[4:8] == MAGIC:  # those bytes may stand in an ONNX file too
+        return translate(str(path), data)
     if not proto.graph.node and (kind := _kind(data)):
         raise IntsimError(f"{path}: {kind}")
     return proto

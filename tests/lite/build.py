@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import flatbuffers
 import numpy as np
-
 import tflite
 
 TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int16": 7, "int8": 9}

@@ -42,8 +42,11 @@ def step(net, tensor):
 def weighted(net, rng, x, shape, axis, terms, dtype, per_channel=True, bias=True):
     """Weights, a bias, and a scale for the output in which sums spread over its codes."""
     channels = shape[axis]
-    scales = np.float32(rng.uniform(0.002, 0.01, channels if per_channel else 1))
-    w = net.tensor("w", shape, "int8", rng.integers(-127, 128, shape), scales, 0, axis)
+    scales = np.float32(rng.uniform(0.002, 0.01, channels if per_channel and dtype != "uint8" else 1))
+    if dtype == "uint8":
+        w = net.tensor("w", shape, "uint8", rng.integers(0, 256, shape), scales, zero(rng, dtype), axis)
+    else:
+        w = net.tensor("w", shape, "int8", rng.integers(-127, 128, shape), scales, 0, axis)
     b = -1
     spread = 5500 * np.sqrt(terms) * (256 if dtype == "int16" else 1)
     if bias:
@@ -194,7 +197,7 @@ def unary(kind, table=None, about=None, out=None, **options):
         shape = [2, 3, 4, 5] if rng.integers(2) else [3, 7]
         x = given(net, rng, shape, dtype, about=about)
         if out is not None:
-            s, z = (out[0], out[1]) if dtype == "int8" else (out[2], 0)
+            s, z = (out[2], 0) if dtype == "int16" else (out[0], out[1] + 128 * (dtype == "uint8"))
             y = net.tensor("y", shape, dtype, scale=s, zero=z)
             net.outputs.append(y)
         else:
@@ -209,8 +212,8 @@ def unary(kind, table=None, about=None, out=None, **options):
 def prelu(rng, dtype):
     net = Net()
     x = given(net, rng, [1, 3, 4, 5], dtype)
-    about = 0.01 / (256 if dtype == "int16" else 1)
-    alpha = net.tensor("alpha", [1, 1, 5], dtype, rng.integers(*BYTE[dtype], 5), about, zero(rng, dtype))
+    kind = "int8" if dtype == "int16" else dtype  # LiteRT reads the bytes of 16-bit alphas as 8-bit ones
+    alpha = net.tensor("alpha", [1, 1, 5], kind, rng.integers(*BYTE[kind], 5), 0.01, zero(rng, dtype))
     y = made(net, rng, [1, 3, 4, 5], dtype, step(net, x))
     net.operator("PRELU", [x, alpha], y)
     return net

@@ -21,13 +21,18 @@ HALF = 31
 """Bits of the lower part of a bias that 32 bits don't hold."""
 
 
-def weights(net: Network, position: int, channel_axis: int, symmetric: bool = True) -> FileTensor:
-    """A constant weight tensor with one scale, or one for each index of `channel_axis`."""
+def weights(net: Network, position: int, channel_axis: int, x: FileTensor, symmetric: bool = True) -> FileTensor:
+    """A constant weight tensor with one scale, or one for each index of `channel_axis`, that meets activations `x`."""
     w = net.tensor(position)
     if w.data is None:
         raise Unsupported(f"its weights {w.name} are computed at run time; only constant weights are supported")
     if w.kind not in ("INT8", "UINT8", "INT4") or not w.quantized:
         raise Unsupported(f"its weights {w.name} are {w.kind.lower()}, not quantized to 8 or 4 bits; {FULL_INTEGER}")
+    if (w.kind == "UINT8") != (x.kind == "UINT8"):
+        raise Unsupported(
+            f"its weights {w.name} are {w.kind.lower()}, its input {x.kind.lower()}; uint8 goes with uint8, "
+            "int8 and int16 with signed weights"
+        )
     if w.scales.size > 1 and w.axis != channel_axis:
         raise Unsupported(f"its weights {w.name} have scales along axis {w.axis}; output channels are {channel_axis}")
     if symmetric and w.kind != "UINT8" and w.zeros.any():
@@ -101,7 +106,7 @@ def conv(net: Network) -> None:
     assert net.at is not None
     x = image(net)
     depthwise = net.at.kind == "DEPTHWISE_CONV_2D"
-    w = weights(net, 1, 3 if depthwise else 0)
+    w = weights(net, 1, 3 if depthwise else 0, x)
     if len(w.shape) != 4:
         raise Unsupported(f"its weights {w.name} have shape {list(w.shape)}, not 4 axes")
     assert w.data is not None
@@ -132,7 +137,9 @@ def conv(net: Network) -> None:
     inputs = [net.real(x, True), dequantized(net, w, array, 0), *parts[:1]]
     y = net.node("Conv", inputs, group=groups, strides=step, dilations=dilation, pads=pads)
     y = _rest(net, y, parts, [1, channels, 1, 1])
-    net.quantize(y, (n, *out, channels), True, bounds(net.option("FusedActivationFunction"), net.output()))
+    net.quantize(
+        y, (n, *out, channels), True, bounds(net.option("FusedActivationFunction"), net.activation(net.output()))
+    )
 
 
 @translates("TRANSPOSE_CONV")
@@ -143,7 +150,7 @@ def transpose_conv(net: Network) -> None:
     """
     shape = net.numbers(0, "output shape")
     x = image(net, 2)
-    w = weights(net, 1, 0)
+    w = weights(net, 1, 0, x)
     if len(w.shape) != 4 or w.shape[3] != x.shape[3] or len(shape) != 4:
         raise Unsupported(f"its weights have shape {list(w.shape)}, its input {list(x.shape)}, its output {shape}")
     assert w.data is not None
@@ -164,14 +171,14 @@ def transpose_conv(net: Network) -> None:
     inputs = [net.real(x, True), dequantized(net, w, w.data.transpose(3, 0, 1, 2), 1), *parts[:1]]
     y = net.node("ConvTranspose", inputs, strides=step, pads=pads, output_padding=extra)
     y = _rest(net, y, parts, [1, channels, 1, 1])
-    net.quantize(y, tuple(shape), True, bounds(net.option("FusedActivationFunction"), net.output()))
+    net.quantize(y, tuple(shape), True, bounds(net.option("FusedActivationFunction"), net.activation(net.output())))
 
 
 @translates("FULLY_CONNECTED")
 def fully_connected(net: Network) -> None:
     """Rows of weights (N, K) times rows of K codes; leading axes are kept or run together."""
     x = net.activation(net.tensor(0))
-    w = weights(net, 1, 0, symmetric=False)
+    w = weights(net, 1, 0, x, symmetric=False)
     if net.option("WeightsFormat"):
         raise Unsupported("its weights are shuffled (SHUFFLED4x16INT8), which is not supported")
     if len(w.shape) != 2 or math.prod(x.shape) % w.shape[1]:
@@ -192,4 +199,4 @@ def fully_connected(net: Network) -> None:
     shape = (*x.shape[:-1], channels) if keep else (rows, channels)
     if shape != (rows, channels):
         y = net.node("Reshape", [y, net.constant("shape", np.array(shape, np.int64))])
-    net.quantize(y, shape, False, bounds(net.option("FusedActivationFunction"), net.output()))
+    net.quantize(y, shape, False, bounds(net.option("FusedActivationFunction"), net.activation(net.output())))

@@ -87,7 +87,10 @@ def parse(path: str, data: bytes) -> TfliteFile:
     Raises IntsimError, one line, for damaged files and for what no graph here can hold: several subgraphs, variables,
     sparse tensors, types without arithmetic, scales that aren't positive numbers.
     """
-    schema = package()
+    try:
+        schema = package()
+    except IntsimError as error:
+        raise IntsimError(f"{path}: {error}") from error
     try:
         model = schema.Model.GetRootAs(data, 0)
         return _model(path, data, model)
