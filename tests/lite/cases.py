@@ -374,6 +374,78 @@ def resize(kind, table):
     return case
 
 
+def mixed(rng, dtype="int8", size=24):
+    """An image network of most operators: an inverted residual, a pyramid, a gate, a head; floats at its ends."""
+    net = Net()
+    number = iter(range(1000))
+
+    def tensor(shape, about, like=None):
+        s, z = net.tensors[like][4:6] if like is not None else (scale(rng, about), zero(rng, dtype))
+        return net.tensor(f"t{next(number)}", [int(v) for v in shape], dtype, scale=s, zero=z)
+
+    def shape_of(t):
+        return net.tensors[t][1]
+
+    def weights_of(*args, **more):
+        first = len(net.tensors)
+        out = weighted(net, rng, *args, dtype, **more)
+        for i in range(first, len(net.tensors)):
+            net.tensors[i] = (f"{net.tensors[i][0]}{next(number)}", *net.tensors[i][1:])
+        return out
+
+    def conv(x, channels, kernel, stride=1, padding=SAME, activation="relu6", depthwise=False, dilation=1):
+        n, h, w, c = shape_of(x)
+        shape = [1, kernel, kernel, c * channels] if depthwise else [channels, kernel, kernel, c]
+        axis, terms = (3, kernel**2) if depthwise else (0, kernel**2 * c)
+        weight, bias, about = weights_of(x, shape, axis, terms)
+        out = [window(v, kernel, stride, dilation, padding) for v in (h, w)]
+        y = tensor([n, *out, shape[axis]], about)
+        more = {"DepthMultiplier": channels} if depthwise else {}
+        net.operator("DEPTHWISE_CONV_2D" if depthwise else "CONV_2D", [x, weight, bias], y,
+                     "DepthwiseConv2DOptions" if depthwise else "Conv2DOptions", Padding=padding, StrideH=stride,
+                     StrideW=stride, DilationHFactor=dilation, DilationWFactor=dilation,
+                     FusedActivationFunction=ACT[activation], **more)  # fmt: skip
+        return y
+
+    def op(kind, inputs, shape, table=None, about=None, like=None, **options):
+        return net.operator(kind, inputs, tensor(shape, about, like), table, **options)
+
+    def fixed(t, s, z):
+        net.tensors[t] = (*net.tensors[t][:4], s, z, *net.tensors[t][6:])
+        return t
+
+    real = net.tensor("image", [1, size, size, 3], "float32")
+    x = op("QUANTIZE", [real], [1, size, size, 3], about=0.05)
+    x = conv(x, 8, 3, 2)
+    narrow = conv(conv(conv(x, 16, 1), 1, 3, depthwise=True), 8, 1, activation="none")
+    shape = shape_of(x)
+    x = op("ADD", [x, narrow], shape, "AddOptions", about=step(net, x) + step(net, narrow))
+    down = [1, shape[1] // 2, shape[2] // 2, 8]
+    halves = {"Padding": VALID, "StrideH": 2, "StrideW": 2, "FilterHeight": 2, "FilterWidth": 2}
+    small = op("MAX_POOL_2D", [x], down, "Pool2DOptions", like=x, **halves)
+    small = conv(small, 8, 3, dilation=2, activation="relu")
+    to = net.constant("size", shape[1:3])
+    up = op("RESIZE_NEAREST_NEIGHBOR", [small, to], shape, "ResizeNearestNeighborOptions", like=small)
+    up = op("QUANTIZE", [up], shape, like=x)
+    x = op("CONCATENATION", [x, up], [*shape[:3], 16], "ConcatenationOptions", like=x, Axis=3)
+    gate = fixed(op("LOGISTIC", [x], shape_of(x), about=1), 1 / 256, -128)
+    x = op("MUL", [x, gate], shape_of(x), "MulOptions", about=step(net, x))
+    pads = net.constant("pads", [[0, 0], [1, 0], [0, 1], [0, 0]])
+    x = op("PAD", [x, pads], [1, shape[1] + 1, shape[2] + 1, 16], like=x)
+    x = conv(x, 12, 3, 2, VALID, "none")
+    x = op("LEAKY_RELU", [x], shape_of(x), "LeakyReluOptions", about=step(net, x), Alpha=0.2)
+    x = op("AVERAGE_POOL_2D", [x], [1, shape_of(x)[1] - 1, shape_of(x)[2] - 1, 12], "Pool2DOptions", like=x,
+           **{**halves, "StrideH": 1, "StrideW": 1})  # fmt: skip
+    x = op("MEAN", [x, net.constant("axes", [1, 2])], [1, 12], "ReducerOptions", about=step(net, x) * 0.5)
+    w, b, about = weights_of(x, [10, 12], 0, 12, per_channel=False)
+    x = op("FULLY_CONNECTED", [x, w, b], [1, 10], "FullyConnectedOptions", about=about)
+    y = fixed(op("SOFTMAX", [x], [1, 10], "SoftmaxOptions", about=1, Beta=1.0), 1 / 256, -128)
+    answer = net.tensor("answer", [1, 10], "float32")
+    net.operator("DEQUANTIZE", [y], answer)
+    net.inputs, net.outputs = [real], [answer]
+    return net
+
+
 CASES = {
     "conv": conv,
     "grouped": grouped,

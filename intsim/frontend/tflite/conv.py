@@ -89,6 +89,10 @@ def _rest(net: Network, y: str, parts: list[str], shape: list[int]) -> str:
     return y
 
 
+def _limits(net: Network) -> tuple[int, int] | None:
+    return bounds(net.option("FusedActivationFunction"), net.activation(net.output()))
+
+
 def image(net: Network, position: int = 0) -> FileTensor:
     """An activation of shape N, H, W, C."""
     x = net.activation(net.tensor(position))
@@ -137,9 +141,7 @@ def conv(net: Network) -> None:
     inputs = [net.real(x, True), dequantized(net, w, array, 0), *parts[:1]]
     y = net.node("Conv", inputs, group=groups, strides=step, dilations=dilation, pads=pads)
     y = _rest(net, y, parts, [1, channels, 1, 1])
-    net.quantize(
-        y, (n, *out, channels), True, bounds(net.option("FusedActivationFunction"), net.activation(net.output()))
-    )
+    net.quantize(y, (n, *out, channels), True, _limits(net))
 
 
 @translates("TRANSPOSE_CONV")
@@ -171,7 +173,7 @@ def transpose_conv(net: Network) -> None:
     inputs = [net.real(x, True), dequantized(net, w, w.data.transpose(3, 0, 1, 2), 1), *parts[:1]]
     y = net.node("ConvTranspose", inputs, strides=step, pads=pads, output_padding=extra)
     y = _rest(net, y, parts, [1, channels, 1, 1])
-    net.quantize(y, tuple(shape), True, bounds(net.option("FusedActivationFunction"), net.activation(net.output())))
+    net.quantize(y, tuple(shape), True, _limits(net))
 
 
 @translates("FULLY_CONNECTED")
@@ -199,4 +201,4 @@ def fully_connected(net: Network) -> None:
     shape = (*x.shape[:-1], channels) if keep else (rows, channels)
     if shape != (rows, channels):
         y = net.node("Reshape", [y, net.constant("shape", np.array(shape, np.int64))])
-    net.quantize(y, shape, False, bounds(net.option("FusedActivationFunction"), net.activation(net.output())))
+    net.quantize(y, shape, False, _limits(net))

@@ -85,7 +85,7 @@ class Network:
         if nibbles:
             made = helper.make_tensor(name, TensorProto.INT4, array.shape, array.reshape(-1).tolist())
         else:
-            made = numpy_helper.from_array(np.ascontiguousarray(array), name)
+            made = numpy_helper.from_array(np.asarray(array, order="C"), name)
         self._constants.append(made)
         return name
 
@@ -161,7 +161,7 @@ class Network:
         name = self.name(tensor, channels_first)
         if tensor.data is not None:
             array = tensor.data.transpose(0, 3, 1, 2) if channels_first else tensor.data
-            self._constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+            self._constants.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
             return name
         if not layouts:
             raise Unsupported(f"its input {tensor.name} is made by no operator before it")
