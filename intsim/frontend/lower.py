@@ -31,7 +31,7 @@ from intsim.frontend import (
 from intsim.frontend.bias import belongs
 from intsim.frontend.context import Boundary, Context, Refused
 from intsim.frontend.decomposed import layer_norms
-from intsim.frontend.expression import Broken, Const, Curve, Expr, Fixed, Host, Value, as_codes
+from intsim.frontend.expression import Broken, Const, Curve, Expr, Fixed, Host, Value, as_codes, is_codes
 from intsim.frontend.host import HostProgram, fold, host_program
 from intsim.frontend.integers import as_integers, handler_of, on_integers, settled
 from intsim.frontend.operators import WEIGHTS, on_host
@@ -73,7 +73,8 @@ class LoweredModel:
     """A model ready to run: the integer graph, and the float host work around it.
 
     `outputs` maps each ONNX output to what it is: an expression of integer tensors, or a host tensor of the epilogue.
-    `rows` says of each Softmax and layer normalisation what ONNX tensor its integers stand for.
+    `rows` says of each Softmax and layer normalisation what ONNX tensor its integers stand for, `codes` which integer
+    tensor holds the codes of an ONNX tensor of an integer type.
     """
 
     source: SourceModel
@@ -84,6 +85,7 @@ class LoweredModel:
     outputs: dict[str, Expr | Host]
     ends: dict[str, Expr] = field(default_factory=dict)
     rows: dict[str, Expr] = field(default_factory=dict)
+    codes: dict[str, str] = field(default_factory=dict)
 
     @property
     def path(self) -> str:
@@ -361,7 +363,13 @@ class Lowering:
         kept = self.labelled([b for b in self.context.boundaries if b.tensor in self.graph.inputs])
         prologue = self.hosted_nodes(list(dict.fromkeys(b.host for b in kept)))
         prologue.check()
-        return LoweredModel(self.model, self.graph, kept, prologue, epilogue, outputs, ends, self.row_functions())
+        codes = {
+            n: v.terms[0][0] for n, v in [*self.values.items(), *ends.items()] if isinstance(v, Expr) and is_codes(v)
+        }
+        codes = {n: t for n, t in codes.items() if t in self.graph.tensors}
+        return LoweredModel(
+            self.model, self.graph, kept, prologue, epilogue, outputs, ends, self.row_functions(), codes
+        )
 
     def labelled(self, boundaries: list[Boundary]) -> list[Boundary]:
         """Label what is of a module: its one multiply-accumulate by the module alone, others with their node behind.

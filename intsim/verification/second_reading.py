@@ -17,28 +17,11 @@ from intsim.frontend.names import SOURCE_FILE
 from intsim.graph import IntArray, Tensor
 from intsim.model import Model, Run
 from intsim.verification.compare import difference, place
-from intsim.verification.expected import is_plain
 from intsim.verification.tflite import Reading
 from intsim.verification.verdict import FileVerdict
 
 NEAR_TIE = 1
 """LSB by which the integers of a Softmax, whose proven error may leave a code open, may differ from the exact code."""
-
-
-def _standing(model: Model) -> dict[str, Tensor]:
-    """The integer tensor that holds the codes of each ONNX tensor, where one does.
-
-    An operator that becomes several nodes has its name on the first of them and `NAME#2`, ... on the others.
-    """
-    made: dict[str, Tensor] = {}
-    for name, tensor in model.graph.tensors.items():
-        stem, _, number = name.rpartition("#")
-        made[stem if stem and number.isdigit() and name not in model.lowered.source.names else name] = tensor
-    made |= {t.onnx: t for t in model.graph.tensors.values() if t.onnx}
-    for name, value in model.lowered.ends.items():
-        if is_plain(value):
-            made[name] = model.graph.tensors[value.terms[0][0]]
-    return made
 
 
 @dataclass
@@ -70,7 +53,7 @@ class SecondReading:
         `open_` are the tensors behind a row function, whose codes its proven error may leave open.
         """
         fault: dict[str, Any] | None = None
-        made = _standing(model)
+        made = {n: model.graph.tensors[t] for n, t in model.lowered.codes.items()}
         steps = self.reading.steps([np.asarray(sample[n]) for n in model.lowered.source.inputs])
         answer: IntArray | None = None
         while True:
