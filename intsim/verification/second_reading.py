@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from intsim.errors import IntsimError
 from intsim.frontend.names import SOURCE_FILE
+from intsim.frontend.tflite import MAGIC
 from intsim.graph import IntArray, Tensor
 from intsim.model import Model, Run
 from intsim.verification.compare import difference, place
@@ -26,7 +27,7 @@ NEAR_TIE = 1
 
 @dataclass
 class SecondReading:
-    """A model whose file is no ONNX file, with that file read again; `of` gives None for an ONNX file."""
+    """A model of a .tflite file, with that file read again; `of` gives None for other models."""
 
     reading: Reading
     codes: dict[int, list[str | None]]
@@ -40,9 +41,11 @@ class SecondReading:
             return None
         source = json.loads(held[0])
         try:
-            data = Path(model.path).read_bytes()
+            data = Path(model.path).read_bytes() if model.path != "<model>" else b""
         except OSError as error:
             raise IntsimError(f"{model.path}: can't be read a second time: {error.strerror}") from error
+        if data[4:8] != MAGIC:
+            return None  # the ONNX form of such a file, stored or in memory, is a file of its own
         if hashlib.sha256(data).hexdigest() != source["sha256"]:
             raise IntsimError(f"{model.path}: has changed since it was loaded; load it again")
         return cls(Reading(data), {int(i): names for i, names in source["codes"].items()})
@@ -77,7 +80,7 @@ class SecondReading:
                 flat = int(np.flatnonzero((codes != own).reshape(-1))[0])
                 _, index = place(codes.shape, flat)
                 fault = {
-                    "name": self.reading.tensors[number].name,
+                    "name": f"{position}:{self.reading.tensors[number].name}",
                     "op": self.reading.kind(position),
                     "tensor": tensor.name,
                     "channel": index[-1] if index else None,

@@ -360,6 +360,28 @@ def split_v(rng, dtype):
     return net
 
 
+def split_inside(rng, dtype):
+    """Parts of what a convolution made, one of them cut and padded, side by side again: all of it channels first."""
+    net = Net()
+    x = given(net, rng, [1, 6, 5, 2], dtype)
+    w, b, about = weighted(net, rng, x, [6, 3, 3, 2], 0, 18, dtype)
+    y = made(net, rng, [1, 6, 5, 6], dtype, about)
+    net.operator("CONV_2D", [x, w, b], y, "Conv2DOptions", Padding=SAME, StrideH=1, StrideW=1, DilationHFactor=1,
+                 DilationWFactor=1)  # fmt: skip
+    net.outputs.clear()
+    parts = [made(net, rng, [1, 6, 5, s], dtype, name=f"part{s}", like=y) for s in (1, 2, 3)]
+    sizes, axis = net.constant("sizes", [1, 2, 3]), net.constant("axis", np.array(-1))
+    net.operator("SPLIT_V", [y, sizes, axis], parts, "SplitVOptions", NumSplits=3)
+    cut = made(net, rng, [1, 5, 5, 3], dtype, name="cut", like=y)
+    ends = [net.constant(n, v) for n, v in (("begin", [0, 1, 0, 0]), ("end", [1, 6, 5, 3]), ("steps", [1, 1, 1, 1]))]
+    net.operator("STRIDED_SLICE", [parts[2], *ends], cut, "StridedSliceOptions")
+    padded = made(net, rng, [1, 6, 5, 3], dtype, name="padded", like=y)
+    net.operator("PAD", [cut, net.constant("pads", [[0, 0], [0, 1], [0, 0], [0, 0]])], padded)
+    whole = made(net, rng, [1, 6, 5, 6], dtype, name="whole", like=y)
+    net.operator("CONCATENATION", [parts[1], padded, parts[0]], whole, "ConcatenationOptions", Axis=3)
+    return net
+
+
 def resize(kind, table):
     def case(rng, dtype):
         net = Net()
@@ -481,6 +503,7 @@ CASES = {
     "strided_slice": strided_slice,
     "split": split,
     "split_v": split_v,
+    "split_inside": split_inside,
     "resize_nearest": resize("RESIZE_NEAREST_NEIGHBOR", "ResizeNearestNeighborOptions"),
     "resize_bilinear": resize("RESIZE_BILINEAR", "ResizeBilinearOptions"),
 }

@@ -3,7 +3,9 @@
 import json
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 import intsim
 from intsim import cli
@@ -219,6 +221,32 @@ def test_verify_notices_a_wrong_lowering(tmp_path):
     assert (verdict.verdict, verdict.file.mismatches) == ("diverges", 4)
     assert verdict.first_divergence["blame"] == "lowering"
     assert verdict.first_divergence["op"] == "CONV_2D"
+
+
+def test_certify_notices_a_wrong_lowering(tmp_path):
+    net = conv_net([1, 2, 2, 1], np.ones((1, 1, 1, 1), int), [3], [1, 2, 2, 1])
+    certificate = intsim.certify(loaded(net, tmp_path), "cpu-int32")
+    assert certificate.verdict == "certified"
+    assert certificate.reading.elements == 4 * (4 + 4 + 4)
+    model = loaded(net, tmp_path)
+    held = next(i for i in model.lowered.source.proto.graph.initializer if i.name.endswith("~bias"))
+    held.CopyFrom(numpy_helper.from_array(np.int32([4]), held.name))
+    translated = intsim.load(model.lowered.source.proto)
+    translated.lowered.source.path = model.path
+    certificate = intsim.certify(translated, "cpu-int32")
+    assert certificate.verdict == "disputed"
+    assert certificate.reading.disagreement.name == "0:features"
+
+
+def test_the_onnx_form_is_a_file_of_its_own(tmp_path):
+    model = loaded(conv_net([1, 2, 2, 1], [[[[3]]]], [3], [1, 2, 2, 1]), tmp_path)
+    onnx.save(model.lowered.source.proto, tmp_path / "m.onnx")
+    onnx.checker.check_model(tmp_path / "m.onnx", full_check=True)
+    verdict = intsim.verify(tmp_path / "m.onnx", references=False)
+    assert (verdict.verdict, verdict.file) == ("exact", None)
+    x = {"image": np.array([1, 2, 3, -4]).reshape(1, 2, 2, 1)}
+    ours, theirs = (intsim.run(m, inputs=x).outputs["features"] for m in (model, model.lowered.source.proto))
+    np.testing.assert_array_equal(ours, theirs)
 
 
 def test_verify_wants_the_file_that_was_loaded(tmp_path):
