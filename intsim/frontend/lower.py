@@ -98,7 +98,7 @@ def load(
     constants: Mapping[str, np.ndarray] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> LoweredModel:
-    """Read and lower a quantized ONNX model (QONNX, QCDQ or QOperator).
+    """Read and lower a quantized ONNX model (QONNX, QCDQ or QOperator) or TensorFlow Lite file.
 
     `constants` fixes graph inputs that must be known (a scale given as an input, say), `shapes` fixes dynamic inputs.
     Raises IntsimError: one line that names the file and every node that can't be integer-only.

@@ -65,6 +65,7 @@ REFUSED = {
     "activation": (network(options={"FusedActivationFunction": 4}), "its fused activation TANH is not supported"),
     "no options": (network(table=None), "has no Conv2DOptions"),
     "window too large": (network(options={"DilationHFactor": 9}), "its window [2, 2] is larger than its input [4, 4]"),
+    "window without end": (network(options={"DilationHFactor": 1 << 30}), "its window spans 1073741825 elements"),
     "empty shape": (network(x={"shape": [1, 0, 4, 2]}), "tensor x: dynamic or empty shape [1, 0, 4, 2]"),
     "open shape": (network(x={"shape": [1, -1, 4, 2]}), "tensor x: dynamic or empty shape [1, -1, 4, 2]"),
     "enormous": (network(y={"shape": [1 << 15] * 2}), "has more than the 268435456 elements"),
@@ -92,6 +93,14 @@ REFUSED = {
         chain("RESIZE_BILINEAR", "ResizeBilinearOptions", (1, 2, 2, 1), (1, 4, 4, 1), [[4, 4]], None,
               AlignCorners=1, HalfPixelCenters=1),
         "which exclude each other",
+    ),
+    "resize without end": (
+        chain("RESIZE_NEAREST_NEIGHBOR", "ResizeNearestNeighborOptions", (1, 2, 2, 1), (1, 4, 4, 1), [[1 << 30, 1]]),
+        "its size [1073741824, 1] is not a height and a width of 1 to 65536",
+    ),
+    "scale so small that 6 has no code": (
+        network(y={"scale": 1e-38, "zero": 0}, options={"FusedActivationFunction": 3}),
+        "the bound 6 of its activation is no code of y",
     ),
     "average of a matrix": (
         chain("AVERAGE_POOL_2D", "Pool2DOptions", StrideH=1, StrideW=1, FilterHeight=1, FilterWidth=1, Padding=SAME),

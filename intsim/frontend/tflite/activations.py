@@ -21,7 +21,8 @@ def code_of(value: float, tensor: FileTensor) -> int:
 
     As every kernel of TensorFlow Lite has it (tensorflow/lite/kernels/kernel_util.cc, Quantize).
     """
-    ratio = np.float32(value) / tensor.scales[0]
+    with np.errstate(over="ignore"):
+        ratio = np.float32(value) / tensor.scales[0]
     if not np.isfinite(ratio) or abs(ratio) >= 1 << 31:
         raise Unsupported(f"the bound {value:g} of its activation is no code of {tensor.name}: its scale is too small")
     away = np.floor(np.abs(ratio.astype(np.float64)) + 0.5)

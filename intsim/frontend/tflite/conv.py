@@ -77,8 +77,10 @@ def _bias(net: Network, codes: np.ndarray, x: FileTensor, w: FileTensor, unit: f
     # the product of two float32 scales is no float32: two factors keep it exact
     scale = net.constant("bias_scale", x.scales.reshape(()))
     real = net.node("DequantizeLinear", [net.constant("bias", codes.astype(np.int32)), scale])
-    factor = w.scales.reshape(()) if w.scales.size == 1 else w.scales
-    return net.node("Mul", [real, net.constant("bias_factor", factor * np.float32(unit))])
+    with np.errstate(over="ignore"):  # an infinite one is refused when the constant is read
+        factor = w.scales * np.float32(unit)
+    factor = factor.reshape(()) if w.scales.size == 1 else factor
+    return net.node("Mul", [real, net.constant("bias_factor", factor)])
 
 
 def _rest(net: Network, y: str, parts: list[str], shape: list[int]) -> str:

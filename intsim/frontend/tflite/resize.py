@@ -7,13 +7,14 @@ import numpy as np
 from intsim.frontend.tflite.conv import image
 from intsim.frontend.tflite.network import Network, Unsupported
 from intsim.frontend.tflite.registry import translates
+from intsim.frontend.tflite.window import LONGEST
 
 
 def _sizes(net: Network) -> tuple[list[int], bool, bool]:
     """Output height and width, whether corners lie on corners, whether centres are at halves."""
     size = net.numbers(1, "size")
-    if len(size) != 2 or min(size) < 1:
-        raise Unsupported(f"its size {size} is not a height and a width")
+    if len(size) != 2 or not 1 <= min(size) <= max(size) <= LONGEST:
+        raise Unsupported(f"its size {size} is not a height and a width of 1 to {LONGEST}")
     corners, centres = bool(net.option("AlignCorners")), bool(net.option("HalfPixelCenters"))
     if corners and centres:
         raise Unsupported("it aligns corners and has half pixel centers, which exclude each other")

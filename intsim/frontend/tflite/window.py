@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from intsim.frontend.tflite.network import Network, Unsupported
 from intsim.frontend.tflite.schema import names
 
+LONGEST = 1 << 16
+"""Most elements that a window spans along an axis, or that a resize makes."""
+
 
 def strides(net: Network) -> list[int]:
     """Strides along height and width."""
@@ -30,6 +33,8 @@ def output_size(
     same, out = _same(net), []
     for s, k, t, d in zip(size, kernel, step, dilation, strict=True):
         reach = d * (k - 1) + 1
+        if max(reach, t) > LONGEST:
+            raise Unsupported(f"its window spans {max(reach, t)} elements of an axis; {LONGEST} are supported")
         out.append((s + t - 1) // t if same else (s + t - reach) // t)
     if min(out) < 1:
         raise Unsupported(f"its window {list(kernel)} is larger than its input {list(size)}")
