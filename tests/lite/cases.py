@@ -382,13 +382,12 @@ def split_inside(rng, dtype):
     return net
 
 
-def resize(kind, table):
+def resize(kind, table, corners=0, centres=0):
     def case(rng, dtype):
         net = Net()
         h, w, oh, ow = (int(v) for v in rng.integers(2, 9, 4))
         x = given(net, rng, [1, h, w, 3], dtype)
         y = made(net, rng, [1, oh, ow, 3], dtype, like=x)
-        corners, centres = [(0, 0), (1, 0), (0, 1)][int(rng.integers(3))]
         size = net.constant("size", [oh, ow])
         net.operator(kind, [x, size], y, table, AlignCorners=corners, HalfPixelCenters=centres)
         return net
@@ -504,8 +503,14 @@ CASES = {
     "split": split,
     "split_v": split_v,
     "split_inside": split_inside,
-    "resize_nearest": resize("RESIZE_NEAREST_NEIGHBOR", "ResizeNearestNeighborOptions"),
-    "resize_bilinear": resize("RESIZE_BILINEAR", "ResizeBilinearOptions"),
+    **{
+        f"resize_{name}{form}": resize(kind, table, **options)
+        for name, kind, table in (
+            ("nearest", "RESIZE_NEAREST_NEIGHBOR", "ResizeNearestNeighborOptions"),
+            ("bilinear", "RESIZE_BILINEAR", "ResizeBilinearOptions"),
+        )
+        for form, options in (("", {}), ("_corners", {"corners": 1}), ("_centres", {"centres": 1}))
+    },
 }
 
 

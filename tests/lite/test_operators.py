@@ -19,9 +19,14 @@ PAIRS = [
 ]
 NOT_THERE = {("int16", "relu_n1_to_1"), ("int16", "hard_swish")}
 """Which LiteRT has no kernel for."""
-APART = {("int16", "softmax"): 8, ("int16", "resize_bilinear"): 96}
-"""LSB by which reference kernels may be off beyond their rounding: softmax interpolates its tables, bilinear positions
-have 10 bits behind the point."""
+APART = {("int16", "softmax"): 8}
+APART |= {
+    (t, f"resize_bilinear{f}"): far
+    for t, far in (("int8", 2), ("uint8", 2), ("int16", 512))
+    for f in ("", "_corners", "_centres")
+}
+"""LSB by which reference kernels may be off beyond their rounding: softmax interpolates its tables; bilinear steps have
+10 bits behind the point, so that the eighth position is off by up to 2^-8."""
 
 
 def compared(path, net, sample):
