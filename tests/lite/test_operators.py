@@ -80,3 +80,40 @@ def test_codes_are_litert_s_up_to_its_rounding(dtype, tmp_path):
             assert far <= APART.get((dtype, name), 1), (name, i, far)
             heard += ours.size
     assert heard > 5000
+
+
+def summed(name, dtype, number):
+    """A layer whose codes are its accumulators: the product of its scales, powers of two, is that of its output."""
+    net, sample = drawn(name, dtype, number)
+    rng = np.random.default_rng(number)
+    kind, inputs_, (out,), *_ = net.operators[0]
+    x, w, *b = [inputs_[i] for i in ((2, 1, 3) if kind == "TRANSPOSE_CONV" else (0, 1, 2)) if i < len(inputs_)]
+    b = [i for i in b if i >= 0]
+    for index, scale, zero in ((x, 0.5, None), (w, 0.25, 0), (out, 0.125, 0), *((i, 0.125, 0) for i in b)):
+        label, shape, type_, buffer, scales, zeros, axis, more = net.tensors[index]
+        scales = np.full(np.size(scales), scale)
+        net.tensors[index] = (label, shape, type_, buffer, scales, zeros if zero is None else zero, axis, more)
+    net.buffers[net.tensors[w][3]] = rng.integers(-1, 2, net.tensors[w][1]).astype(np.int8).tobytes()
+    for i in b:
+        wide = np.int64 if dtype == "int16" else np.int32
+        net.buffers[net.tensors[i][3]] = rng.integers(-9, 10, net.tensors[i][1]).astype(wide).tobytes()
+    (label,) = sample
+    low = rng.integers(-3, 4, sample[label].shape) + net.tensors[x][5]
+    return net, {label: low.astype(dtype)}
+
+
+@pytest.mark.skipif(litert.WHY_NOT is not None, reason=litert.WHY_NOT or "")
+@pytest.mark.parametrize("dtype", ["int8", "int16"])
+def test_accumulators_are_litert_s(dtype, tmp_path):
+    """Nothing is rounded: not one code may differ."""
+    names = ("conv", "grouped", "depthwise", "transpose_conv", "fully_connected", "flattened")
+    drawings = [summed(name, dtype, number) for name in names for number in range(2 * ROUNDS)]
+    answers = litert.answers(tmp_path, [net.bytes() for net, _ in drawings], [s for _, s in drawings])
+    heard = 0
+    for i, ((_, sample), answer) in enumerate(zip(drawings, answers, strict=True)):
+        if not isinstance(answer, str):
+            np.testing.assert_array_equal(intsim.run(tmp_path / f"{i}.tflite", inputs=sample).outputs["y"], answer[0])
+            heard += 1
+        else:
+            assert "has_bias" in answer
+    assert heard > 40
