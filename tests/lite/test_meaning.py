@@ -211,6 +211,21 @@ def test_verify_says_what_it_compared(tmp_path, capsys, monkeypatch):
     assert verdict["verdict"] == "exact"
 
 
+def test_options_that_are_left_out_are_zero(tmp_path):
+    net = Net()
+    x = net.tensor("x", [1, 2, 2, 1], scale=0.5)
+    up = net.tensor("up", [1, 4, 4, 1], scale=0.5)
+    y = net.tensor("y", [1, 4, 4, 1], scale=1.0)
+    net.operator("RESIZE_NEAREST_NEIGHBOR", [x, net.constant("size", [4, 4])], up)
+    net.operator("ADD", [up, up], y)
+    net.inputs, net.outputs = [x], [y]
+    model = loaded(net, tmp_path)
+    given = np.array([1, 2, 3, -4]).reshape(1, 2, 2, 1)
+    out = intsim.run(model, inputs={"x": given}).outputs["y"]
+    np.testing.assert_array_equal(out, given.repeat(2, 1).repeat(2, 2))
+    assert intsim.verify(model, references=False).file.elements == 32
+
+
 def test_verify_notices_a_wrong_lowering(tmp_path):
     """The second reading is worth something: a bias off by one is found, and blamed on the lowering."""
     net = conv_net([1, 2, 2, 1], np.ones((1, 1, 1, 1), int), [3], [1, 2, 2, 1])

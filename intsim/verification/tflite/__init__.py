@@ -21,6 +21,13 @@ from intsim.verification.tflite.numbers import clipped, fraction, half_even
 __all__ = ["Reading"]
 
 
+class _Defaults:
+    """Options that the file leaves out: each is 0, as the schema has it."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda: 0
+
+
 class Reading:
     """A .tflite file, evaluated operator by operator. `tensors` are the file's, by their numbers."""
 
@@ -75,7 +82,7 @@ class Reading:
         ins = [op.Inputs(i) for i in range(op.InputsLength())]
         if kind == "QUANTIZE" and self.tensors[ins[0]].type == 0:
             return [self._quantized(values[ins[0]], self.tensors[outs[0]])]
-        options = None
+        options: Any = _Defaults()
         if op.BuiltinOptions() is not None:
             options = getattr(self._schema, self._tables[op.BuiltinOptionsType()])()
             options.Init(op.BuiltinOptions().Bytes, op.BuiltinOptions().Pos)
