@@ -25,7 +25,7 @@ ROOMS = {
     "graph": "arithmetic errors | numpy",
     "ops": "arithmetic arithmetic.requantizers errors graph reals | numpy",
     "mac": "arithmetic errors graph ops | numpy",
-    "frontend": "arithmetic errors graph jit ops reals | google numpy onnx",
+    "frontend": "arithmetic errors graph jit ops reals | google numpy onnx tflite",
     "targets": "arithmetic arithmetic.requantizers errors | pydantic",
     "engine": "",
     "engine.threads": "errors",
@@ -41,8 +41,9 @@ ROOMS = {
     "inputs": "errors frontend | numpy",
     "model": "engine.run engine.threads errors frontend graph inputs notebook targets | numpy onnx",
     "verification.reference": "errors | numpy onnx",
+    "verification.tflite": "errors | numpy tflite",
     "verification": "engine.run errors frontend graph inputs model notebook ops search_path targets"
-    " verification.reference | numpy onnx onnxruntime qonnx",
+    " verification.reference verification.tflite | numpy onnx onnxruntime qonnx",
     "proofs": "arithmetic arithmetic.requantizers engine.run errors frontend graph inputs mac model notebook ops"
     " targets verification verification.reference | numpy onnx pydantic",
     "explore": "arithmetic arithmetic.requantizers engine.run engine.telemetry errors graph inputs mac model notebook"
