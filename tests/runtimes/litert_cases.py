@@ -62,6 +62,11 @@ def by_kind(function):
     return {kind: function(kind) for kind in KINDS}
 
 
+def fallen_back(taken, function):
+    """As by_kind, where XNNPACK's delegate leaves the operator to the built-in kernel unless `taken`."""
+    return by_kind(lambda kind: function("builtin" if kind == "xnnpack" and not taken else kind))
+
+
 def output_scale(rng, sums, unit):
     """A scale that spreads sums over about the codes; with powers of two among units, ties are common."""
     spread = float(np.abs(sums).mean() + 1) * unit / pick(rng, 20.0, 40.0, 90.0)
@@ -216,21 +221,18 @@ def pool(rng, code, formula):
     act = activation(rng)
     net = Net()
     given = net.given(x, *y)
-    expected = by_kind(lambda kind: formula(x, kernel, strides, padding, y, act, kind))
+    taken = code == "MAX_POOL_2D" and all(s <= k for s, k in zip(strides, kernel, strict=True))
+    expected = fallen_back(taken, lambda kind: formula(x, kernel, strides, padding, y, act, kind))
     out = net.tensor(expected["builtin"].shape, "int8", *y)
     net.operator(code, [given], out, 2, "Pool2D", padding=PADDINGS[padding], filterHeight=kernel[0],
                  filterWidth=kernel[1], strideH=strides[0], strideW=strides[1],
                  fusedActivationFunction=formulas.ACTIVATION_CODES[act])  # fmt: skip
-    return Case(net, out, expected, None, f"{kernel} {strides} {padding} {act}")
+    return Case(net, out, expected, taken, f"{kernel} {strides} {padding} {act}")
 
 
 def average_pool(rng):
     """AVERAGE_POOL_2D: XNNPACK's delegate leaves it to the built-in kernel."""
-    def formula(*a):
-        return formulas.average_pool(*a[:-1], "builtin")
-    case = pool(rng, "AVERAGE_POOL_2D", formula)
-    case.taken = False
-    return case
+    return pool(rng, "AVERAGE_POOL_2D", formulas.average_pool)
 
 
 def max_pool(rng):
@@ -238,7 +240,177 @@ def max_pool(rng):
     return pool(rng, "MAX_POOL_2D", formulas.max_pool)
 
 
+def shape4(rng, channels=40):
+    return (int(rng.integers(1, 4)), int(rng.integers(1, 20)), int(rng.integers(1, 20)), int(rng.integers(1, channels)))
+
+
+def unary(net, code, options, given, y, shape, version=1, **fields):
+    out = net.tensor(shape, "int8", *y)
+    net.operator(code, [given], out, version, options, **fields)
+    return out
+
+
+def quantize(rng):
+    """QUANTIZE of int8 to int8."""
+    q, x = (scale(rng), zero_point(rng)), codes(rng, shape4(rng))
+    y = F(q[0] * F(pick(rng, 1, 2, 0.5, 0.25, 3.7, 0.81, 1.9, 10))), zero_point(rng)
+    net = Net()
+    out = unary(net, "QUANTIZE", "Quantize", net.given(x, *q), y, x.shape, 2)
+    return Case(net, out, by_kind(lambda k: formulas.requantize(x, q, y, k)), True)
+
+
+def leaky_relu(rng):
+    """LEAKY_RELU; slopes may be negative."""
+    q, x = (scale(rng), zero_point(rng)), codes(rng, shape4(rng))
+    y = F(q[0] * F(pick(rng, 1, 2, 0.5, 3.7, 0.81))), zero_point(rng)
+    alpha = F(pick(rng, 0.01, 0.1, 0.25, 0.5, 0.3, 1.5, -0.3, -0.5))
+    net = Net()
+    out = unary(net, "LEAKY_RELU", "LeakyRelu", net.given(x, *q), y, x.shape, 2, alpha=float(alpha))
+    taken = bool(abs(F(F(q[0] / y[0]) * alpha)) >= 1 / 256)
+    return Case(net, out, fallen_back(taken, lambda k: formulas.leaky_relu(x, q, y, alpha, k)), taken, f"{alpha}")
+
+
+def prelu(rng):
+    """PRELU with a slope a channel."""
+    q, x = (scale(rng), zero_point(rng)), codes(rng, shape4(rng))
+    qs = scale(rng, 0.01), zero_point(rng)
+    slopes = codes(rng, (1, 1, x.shape[3]))
+    y = F(q[0] * F(pick(rng, 1, 2, 0.5, 3.7, 0.81))), zero_point(rng)
+    net = Net()
+    given = [net.given(x, *q), net.tensor(slopes.shape, "int8", *qs, 0, slopes)]
+    out = net.tensor(x.shape, "int8", *y)
+    net.operator("PRELU", given, out, 1)
+    return Case(net, out, both(formulas.prelu(x, slopes, q, qs, y)), False)
+
+
+def table(rng, code, y):
+    q = scale(rng), zero_point(rng)
+    x = rng.permutation(np.arange(-128, 128, dtype=np.int8)).reshape(1, 256)
+    net = Net()
+    out = unary(net, code, None, net.given(x, *q), y, x.shape, 2)
+    expected = by_kind(lambda k: formulas.sigmoid_or_tanh(code, q, y, k)[x.astype(np.int64) + 128])
+    return Case(net, out, expected, True)
+
+
+def logistic(rng):
+    """LOGISTIC: all 256 codes; the output's scale must be 1/256."""
+    return table(rng, "LOGISTIC", (F(1 / 256), pick(rng, -128, -128, 0, 5)))
+
+
+def tanh(rng):
+    """TANH: all 256 codes."""
+    return table(rng, "TANH", (pick(rng, F(1 / 128), F(1 / 128), scale(rng, 0.01)), pick(rng, 0, 0, 7, -100)))
+
+
+def hard_swish(rng):
+    """HARD_SWISH."""
+    q = scale(rng, 0.06), zero_point(rng)
+    x = rng.permutation(np.arange(-128, 128, dtype=np.int8)).reshape(1, 256)
+    y = F(q[0] * F(pick(rng, 1, 2, 0.5, 0.37, 0.81))), zero_point(rng)
+    net = Net()
+    out = unary(net, "HARD_SWISH", "HardSwish", net.given(x, *q), y, x.shape)
+    return Case(net, out, both(formulas.hard_swish(x, q, y)), False)
+
+
+def softmax(rng):
+    """SOFTMAX over the last axis."""
+    q = scale(rng, 0.1), zero_point(rng)
+    x = codes(rng, (int(rng.integers(1, 60)), int(rng.integers(1, 120))))
+    if rng.integers(2):
+        x = (x // pick(rng, 3, 9, 40)).astype(np.int8)
+    beta, y = F(pick(rng, 1, 1, 1, 0.5, 2)), (F(1 / 256), -128)
+    net = Net()
+    out = unary(net, "SOFTMAX", "Softmax", net.given(x, *q), y, x.shape, 2, beta=float(beta))
+    fixed, real = formulas.softmax_reference(x, q, beta), formulas.softmax_builtin(x, q, beta, y)
+    return Case(net, out, {"reference": fixed, "builtin": real, "xnnpack": real}, False, f"beta={beta}")
+
+
+def concatenation(rng):
+    """CONCATENATION of codes of one scale."""
+    y, axis = (scale(rng), zero_point(rng)), int(rng.integers(0, 4))
+    shape = shape4(rng, 12)
+    parts = []
+    for _ in range(rng.integers(2, 7)):
+        part = list(shape)
+        part[axis] = int(rng.integers(1, 9))
+        parts.append(codes(rng, part))
+    net = Net()
+    given = [net.given(p, *y) for p in parts]
+    found = np.concatenate(parts, axis=axis)
+    out = net.tensor(found.shape, "int8", *y)
+    net.operator("CONCATENATION", given, out, 2, "Concatenation", axis=axis)
+    return Case(net, out, both(found), len(parts) <= 5, f"parts={len(parts)}")
+
+
+def pad(rng):
+    """PAD: padding holds the zero point."""
+    y, x = (scale(rng), zero_point(rng)), codes(rng, shape4(rng, 12))
+    amounts = rng.integers(0, 4, (4, 2))
+    net = Net()
+    given = [net.given(x, *y), net.tensor((4, 2), "int32", data=amounts)]
+    found = np.pad(x, amounts, constant_values=y[1])
+    out = net.tensor(found.shape, "int8", *y)
+    net.operator("PAD", given, out, 2, "Pad")
+    return Case(net, out, both(found), True)
+
+
+def resize(rng, code, options):
+    y, x = (scale(rng), zero_point(rng)), codes(rng, shape4(rng, 24))
+    size = [int(s) for s in (rng.integers(1, 24, 2) if rng.integers(3) else np.array(x.shape[1:3]) * 2)]
+    align, half = pick(rng, (False, False), (True, False), (False, True))
+    net = Net()
+    given = [net.given(x, *y), net.tensor([2], "int32", data=size)]
+    out = net.tensor((x.shape[0], *size, x.shape[3]), "int8", *y)
+    net.operator(code, given, out, 3, options, alignCorners=align, halfPixelCenters=half)
+    return net, out, (x, size, align, half), f"{x.shape[1:3]} to {size} align={align} half={half}"
+
+
+def resize_bilinear(rng):
+    """RESIZE_BILINEAR."""
+    net, out, a, note = resize(rng, "RESIZE_BILINEAR", "ResizeBilinear")
+    return Case(net, out, by_kind(lambda k: formulas.resize_bilinear(*a, k)), True, note)
+
+
+def resize_nearest(rng):
+    """RESIZE_NEAREST_NEIGHBOR."""
+    net, out, a, note = resize(rng, "RESIZE_NEAREST_NEIGHBOR", "ResizeNearestNeighbor")
+    return Case(net, out, both(formulas.resize_nearest(*a)), False, note)
+
+
+def transpose_conv(rng):
+    """TRANSPOSE_CONV with a bias."""
+    kernel, strides = rng.integers(1, 5, 2), rng.integers(1, 4, 2)
+    padding = pick(rng, "SAME", "VALID")
+    i, o = int(rng.integers(1, 12)), int(rng.integers(1, 24))
+    n, h, w = int(rng.integers(1, 3)), int(rng.integers(1, 9)), int(rng.integers(1, 9))
+    size = [int(d) * int(s) if padding == "SAME" else (int(d) - 1) * int(s) + int(k)
+            for d, s, k in zip((h, w), strides, kernel, strict=True)]  # fmt: skip
+    q = scale(rng), zero_point(rng)
+    x = codes(rng, (n, h, w, i))
+    weight, ws = weights(rng, (o, *kernel, i), o, 0)
+    bias = rng.integers(-4000, 4000, o)
+    shape = (n, *size, o)
+    sums = formulas.transposed_sums(x, q[1], weight, bias, strides, padding, shape)
+    y = output_scale(rng, sums, float(q[0]) * float(np.mean(ws))), zero_point(rng)
+    act = pick(rng, "NONE", "NONE", "RELU", "RELU6")
+    net = Net()
+    wanted = net.tensor([4], "int32", data=shape)
+    k = net.tensor(weight.shape, "int8", ws, 0, 0, weight)
+    given = net.given(x, *q)
+    b = net.tensor([o], "int32", [F(q[0]) * s for s in ws], 0, 0, bias)
+    out = net.tensor(shape, "int8", *y)
+    net.operator("TRANSPOSE_CONV", [wanted, k, given, b], out, 4, "TransposeConv", padding=PADDINGS[padding],
+                 strideH=int(strides[0]), strideW=int(strides[1]),
+                 fusedActivationFunction=formulas.ACTIVATION_CODES[act])  # fmt: skip
+    taken = padding == "VALID" or bool((kernel >= strides).all())
+    return Case(net, out, fallen_back(taken, lambda k: formulas.layer(sums, q, ws, y, act, k, "TRANSPOSE_CONV")),
+                taken, f"{kernel} {strides} {padding} {act}")  # fmt: skip
+
+
 DRAWS = {
     "CONV_2D": conv, "DEPTHWISE_CONV_2D": depthwise, "FULLY_CONNECTED": fully_connected, "ADD": add, "SUB": sub,
-    "MUL": mul, "MEAN": mean, "AVERAGE_POOL_2D": average_pool, "MAX_POOL_2D": max_pool,
+    "MUL": mul, "MEAN": mean, "AVERAGE_POOL_2D": average_pool, "MAX_POOL_2D": max_pool, "QUANTIZE": quantize,
+    "LEAKY_RELU": leaky_relu, "PRELU": prelu, "LOGISTIC": logistic, "TANH": tanh, "HARD_SWISH": hard_swish,
+    "SOFTMAX": softmax, "CONCATENATION": concatenation, "PAD": pad, "RESIZE_BILINEAR": resize_bilinear,
+    "RESIZE_NEAREST_NEIGHBOR": resize_nearest, "TRANSPOSE_CONV": transpose_conv,
 }  # fmt: skip

@@ -196,7 +196,7 @@ def layer(sums, x, weight_scales, y, activation, kind, op):
     if kind == "xnnpack":
         return xnnpack_requantize(sums, float_scales(x, scales, y), y, bounds).astype(np.int8)
     out = np.empty_like(sums)
-    blocks = sums.shape[-1] // 8 * 8 if op == "DEPTHWISE_CONV_2D" else sums.shape[-1]
+    blocks = sums.shape[-1] // 8 * 8 if op in ("DEPTHWISE_CONV_2D", "TRANSPOSE_CONV") else sums.shape[-1]
     for c, real in enumerate(channel_scales(x, scales, y)):
         column = sums[..., c]
         if kind == "reference" and op == "FULLY_CONNECTED":
@@ -319,3 +319,205 @@ def max_pool(x, kernel, strides, padding, y, activation, kind):
     bounds = activation_range(activation, y, kind, info.min, info.max)
     seen = windows(x, kernel, strides, (1, 1), padding, info.min)
     return clamp(seen.max(axis=(0, 1)), bounds).astype(dtype)
+
+
+# ---- rescaling and tables --------------------------------------------------------------------------------------------
+
+
+def requantize(x, q, y, kind):
+    """int8 QUANTIZE of int8."""
+    value = x.astype(np.int64) - q[1]
+    if kind == "xnnpack":
+        m = int(rint(F(F(256) * F(F(q[0]) / F(y[0])))))
+        return clamp(((value * m + 128) >> 8) + y[1], (-128, 127)).astype(np.int8)
+    real = float(F(q[0])) / float(F(y[0]))
+    total = scaled(value, real)
+    if kind == "builtin":
+        total = in_vectors(scaled(value, real, "up"), total)
+    return clamp(total + y[1], (-128, 127)).astype(np.int8)
+
+
+def leaky_relu(x, q, y, alpha, kind):
+    """int8 LEAKY_RELU."""
+    value, alpha = x.astype(np.int64) - q[1], F(alpha)
+    if kind == "xnnpack":
+        ratio = F(F(q[0]) / F(y[0]))
+        above, below = (int(rint(F(F(256) * s))) for s in (ratio, F(ratio * alpha)))
+        product = value * np.where(value > 0, above, below)
+        return clamp(((product + 128) >> 8) + y[1], (-128, 127)).astype(np.int8)
+    slope = F(F(F(q[0]) * alpha) / F(y[0]))
+    below = scaled(value, abs(float(slope))) * (-1 if slope < 0 else 1)
+    above = scaled(value, float(F(F(q[0]) / F(y[0]))))
+    return clamp(np.where(value >= 0, above, below) + y[1], (-128, 127)).astype(np.int8)
+
+
+def prelu(x, slopes, q, qs, y):
+    """int8 PRELU: slopes broadcast; both kernel sets."""
+    value = x.astype(np.int64) - q[1]
+    above = scaled(value, float(F(F(q[0]) / F(y[0]))))
+    below = scaled(value * (slopes.astype(np.int64) - qs[1]), float(F(F(F(q[0]) * F(qs[0])) / F(y[0]))))
+    return clamp(np.where(value >= 0, above, below) + y[1], (-128, 127)).astype(np.int8)
+
+
+def sigmoid_or_tanh(op, q, y, kind):
+    """Table of 256 int8 codes, from code -128 up: a float32 function between a product and a product with 1 / sy."""
+    value = (np.arange(-128, 128) - q[1]).astype(F) * F(q[0])
+    exact = np.float64(value)
+    if op == "TANH":
+        found = np.tanh(exact).astype(F)
+    elif kind == "xnnpack":
+        e = np.exp(np.clip(exact, -100, 100))
+        found = np.where(value > 100, F(1), np.where(value < -100, F(0), (e / (1 + e)).astype(F)))
+    else:
+        with np.errstate(over="ignore"):
+            found = F(1) / (F(1) + np.exp(-exact).astype(F))
+    scale = F(F(1) / F(y[0]))
+    if kind == "xnnpack":
+        return np.clip(rint(found * scale + F(y[1])), -128, 127).astype(np.int8)
+    return np.clip(round_away(found * scale) + y[1], -128, 127).astype(np.int8)
+
+
+def high_mul16(a, b):
+    """gemmlowp's SaturatingRoundingDoublingHighMul of int16, ties up."""
+    product = np.asarray(a, np.int64) * int(b)
+    return np.minimum((product + 2**14) >> 15, 2**15 - 1)
+
+
+def hard_swish(x, q, y):
+    """int8 HARD_SWISH in 16-bit fixed point; both kernel sets."""
+
+    def parts(real):
+        m, exponent = multiplier(float(real))
+        return (2**15 - 1 if m >= 2**31 - 1 - 2**15 else (m + 2**15) >> 16), exponent
+
+    fine = F(F(1 / 128) * F(q[0]))
+    out, out_exponent = parts(F(fine / F(y[0])))
+    relu, exponent = parts(F(fine / F(3 / 32768)))
+    value = (x.astype(np.int64) - q[1]) << 7
+    before = high_mul16(value, out)
+    gate = value
+    if exponent > 0:
+        gate = clamp(gate << (exponent - 1), (-(2**15), 2**15 - 1))
+    gate = high_mul16(gate, relu)
+    if exponent > 0:
+        gate = clamp(gate << 1, (-(2**15), 2**15 - 1))
+    gate = divide_away(gate, max(-exponent, 0))
+    gate = (gate + 2**15) >> 1
+    product = gate * before
+    product = np.where(product >= 0, product >> 15, -((-product) >> 15))
+    total = wrap16(divide_away(product, -out_exponent) + y[1])
+    return clamp(total, (-128, 127)).astype(np.int8)
+
+
+# ---- softmax ---------------------------------------------------------------------------------------------------------
+
+INT32 = -(2**31), 2**31 - 1
+EXPONENTIALS = {-2: 1672461947, -1: 1302514674, 0: 790015084, 1: 290630308, 2: 39332535, 3: 720401, 4: 242}
+
+
+def fixed_mul(a, b):
+    """Product of fixed-point int32 numbers, of which either may be an array."""
+    product = np.asarray(a, np.int64) * np.asarray(b, np.int64)
+    return np.minimum((product + 2**30) >> 31, 2**31 - 1)  # equals high_mul: ties up
+
+
+def exp_of_negative(a):
+    """gemmlowp's exp_on_negative_values: Q5.26 to Q0.31."""
+    quarter = 1 << 24
+    inner = (a & (quarter - 1)) - quarter
+    x = (inner << 5) + (1 << 28)
+    x2 = fixed_mul(x, x)
+    x3, x4 = fixed_mul(x2, x), fixed_mul(x2, x2)
+    tail = divide_away(fixed_mul(divide_away(x4, 2) + x3, 715827883) + x2, 1)
+    result = 1895147668 + fixed_mul(1895147668, x + tail)
+    remainder = inner - a
+    for exponent, factor in EXPONENTIALS.items():
+        result = np.where(remainder & (1 << (26 + exponent)), fixed_mul(result, factor), result)
+    return np.where(a == 0, 2**31 - 1, result)
+
+
+def one_over_one_plus(a):
+    """gemmlowp's one_over_one_plus_x_for_x_in_0_1 of Q0.31, three Newton steps in Q2.29."""
+    half = (a + 2**31 - 1 + 1) >> 1
+    x = 1515870810 + fixed_mul(half, -1010580540)
+    for _ in range(3):
+        rest = (1 << 29) - fixed_mul(half, x)
+        x = x + clamp(fixed_mul(x, rest) << 2, INT32)
+    return clamp(x << 1, INT32)
+
+
+def softmax_reference(x, q, beta):
+    """int8 SOFTMAX over the last axis in fixed point; output scale 1/256, zero point -128."""
+    m, shift = multiplier(min(float(F(beta)) * float(F(q[0])) * 2**26, 2.0**31 - 1))
+    least = -int(math.floor(31 * 2**26 / 2**shift))
+    values = x.astype(np.int64)
+    difference = values - values.max(axis=-1, keepdims=True)
+    taking_part = difference >= least
+    exponentials = exp_of_negative(high_mul(wrap32(np.where(taking_part, difference, 0) << shift), m))
+    sums = np.where(taking_part, divide_away(exponentials, 12), 0).sum(axis=-1, keepdims=True)
+    headroom = np.array([32 - int(s).bit_length() for s in sums.reshape(-1)]).reshape(sums.shape)
+    reciprocal = one_over_one_plus((sums << headroom) - 2**31)
+    exponent = 12 - headroom + 31 - 8
+    product = fixed_mul(reciprocal, exponentials)
+    half = (1 << exponent) >> 1
+    out = (product + half) >> exponent  # positive: ties up is ties away
+    return np.where(taking_part, clamp(out - 128, (-128, 127)), -128).astype(np.int8)
+
+
+def softmax_builtin(x, q, beta, y):
+    """int8 SOFTMAX over the last axis: float32 table, sum from left to right in float32, one reciprocal a row."""
+    step = F(-F(q[0]) * F(beta))
+    table = np.exp(np.float64(F(step) * np.arange(256).astype(F))).astype(F)
+    rows = x.reshape(-1, x.shape[-1]).astype(np.int64)
+    found = table[rows.max(axis=1, keepdims=True) - rows]
+    total = np.zeros(len(rows), F)
+    for column in found.T:
+        total = total + column
+    inverse = F(1) / (total * F(y[0]))
+    out = round_away(found * inverse[:, None]) + y[1]
+    return clamp(out, (-128, 127)).reshape(x.shape).astype(np.int8)
+
+
+# ---- geometry --------------------------------------------------------------------------------------------------------
+
+
+def resize_bilinear(x, size, align, half, kind):
+    """int8 RESIZE_BILINEAR: weights in 1/1024 and one rounding away (integer kernels), or in 1/2048 and ties up."""
+    axes = []
+    for given, wanted in zip(x.shape[1:3], size, strict=True):
+        cut = int(align and wanted > 1)
+        if kind == "xnnpack":
+            ratio = F(F(given - cut) / F(wanted - cut))
+            at = np.arange(wanted).astype(F) * ratio
+            if half:
+                at = np.maximum(at + F(F(F(0.5) * ratio) - F(0.5)), F(0))
+            at = np.minimum(at, F(given - 1))
+            low = at.astype(np.int64)
+            axes.append((low, np.minimum(low + 1, given - 1), rint((at - low.astype(F)) * F(2048)), 2048))
+        else:
+            ratio = (1024 * (given - cut) + (wanted - cut) // 2) // (wanted - cut)
+            at = np.arange(wanted) * ratio + (ratio // 2 - 512 if half else 0)
+            low = np.maximum(np.trunc(at / 1024).astype(np.int64), 0)
+            high = np.minimum(np.trunc((at + 1023) / 1024).astype(np.int64), given - 1)
+            low = np.minimum(low, given - 1)
+            axes.append((low, high, at - 1024 * low, 1024))
+    (top, bottom, v, one), (left, right, h, _) = axes
+    v, h, x = v[:, None, None], h[None, :, None], x.astype(np.int64)
+    upper = x[:, top][:, :, left] * (one - h) + x[:, top][:, :, right] * h
+    lower = x[:, bottom][:, :, left] * (one - h) + x[:, bottom][:, :, right] * h
+    total = upper * (one - v) + lower * v
+    if kind == "xnnpack":
+        return ((total + 2**21) >> 22).astype(np.int8)
+    magnitude = (np.abs(total) + 2**19) >> 20
+    return np.where(total > 0, magnitude, -magnitude).astype(np.int8)
+
+
+def resize_nearest(x, size, align, half):
+    """RESIZE_NEAREST_NEIGHBOR: places in float32."""
+    at = []
+    for given, wanted in zip(x.shape[1:3], size, strict=True):
+        cut = int(align and wanted > 1)
+        place = (np.arange(wanted).astype(F) + F(0.5 if half else 0)) * F(F(given - cut) / F(wanted - cut))
+        place = round_away(place) if align else np.floor(place).astype(np.int64)
+        at.append(np.clip(place, 0, given - 1))
+    return x[:, at[0]][:, :, at[1]]
