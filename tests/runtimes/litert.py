@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).resolve()
-PEER = HERE.parent.parent.parent / "out" / "bench" / "peers" / "litert" / "bin" / "python"  # bench/peers installs it
+PEER = HERE.parent.parent.parent / "out" / "oracles" / "litert" / "bin" / "python"  # `make oracles`
 KINDS = ("reference", "builtin", "xnnpack")
 SECONDS = 900
 
@@ -27,7 +27,7 @@ def python() -> str | None:
     return str(PEER) if PEER.is_file() else None
 
 
-WHY_NOT = None if python() else "ai-edge-litert is neither installed here nor as a peer (python -m bench.peers)"
+WHY_NOT = None if python() else "ai-edge-litert is not installed; run `make oracles`"
 
 
 class Net:
