@@ -113,7 +113,7 @@ def qonnx_file(shape, layers, arrays):
             now = quant(f"{name}.y", f"{name}.q", layer["bits"], layer["fraction"], layer["signed"])
         elif kind == "pool":
             nodes.append(helper.make_node(layer["op"], [now], [f"{name}.y"], name, kernel_shape=layer["kernel"],
-                                          strides=layer["kernel"]))  # fmt: skip
+                                          strides=layer["kernel"], pads=[0, 0, 0, 0]))  # fmt: skip
             now = f"{name}.y"
     graph = helper.make_graph(nodes, "net", [helper.make_tensor_value_info("x", TensorProto.FLOAT, first)],
                               [helper.make_tensor_value_info(now, TensorProto.FLOAT, None)], constants)  # fmt: skip
@@ -156,6 +156,8 @@ def main(asked, told):
         part="xcu250-figd2104-2L-e",
     )  # fmt: skip
     types = {x.name: {k: str(v.precision) for k, v in x.types.items()} for x in converted.get_layers()}
+    for x in converted.get_layers():
+        types[x.name]["reuse_factor"] = int(x.get_attr("reuse_factor", 1) or 1)
     converted.compile()
     values = np.ascontiguousarray(codes * 2.0 ** -layers[0]["fraction"])
     last, trace = converted.trace(values)

@@ -407,10 +407,154 @@ def transpose_conv(rng):
                 taken, f"{kernel} {strides} {padding} {act}")  # fmt: skip
 
 
+def wide(kind):
+    """Which formula an int16 operator has: XNNPACK's delegate takes none."""
+    return "builtin" if kind == "xnnpack" else kind
+
+
+def layer16(rng, code, sums_of, weight_shape, outputs, options, version, axis, **fields):
+    """A layer of int16 codes with int8 weights and an int64 bias."""
+    q = scale(rng, 0.001), 0
+    x, extra = sums_of(rng)
+    w, ws = weights(rng, weight_shape, outputs, axis)
+    bias = rng.integers(-(2**30), 2**30, outputs)
+    sums = extra(x, w, bias)
+    y, act = (output_scale(rng, sums, float(q[0]) * float(np.mean(ws)) / 256), 0), activation(rng)
+    net = Net()
+    given = net.given(x, *q)
+    k = net.tensor(w.shape, "int8", ws, 0, axis, w)
+    b = net.tensor([outputs], "int64", [F(q[0]) * s for s in ws], 0, 0, bias)
+    out = net.tensor(sums.shape, "int16", *y)
+    net.operator(code, [given, k, b], out, version, options,
+                 fusedActivationFunction=formulas.ACTIVATION_CODES[act], **fields)  # fmt: skip
+    return Case(net, out, both(formulas.layer16(sums, q, ws, y, act, code)), False, act)
+
+
+def conv16(rng):
+    """CONV_2D of int16 codes."""
+    kernel, strides, padding = rng.integers(1, 4, 2), rng.integers(1, 3, 2), pick(rng, "SAME", "VALID")
+    i, o = int(rng.integers(1, 20)), int(rng.integers(1, 24))
+    size = np.maximum(kernel, rng.integers(1, 22, 2))
+
+    def given(rng):
+        x = codes(rng, (int(rng.integers(1, 4)), *size, i), np.int16)
+        return x, lambda x, w, b: formulas.conv_sums(x, 0, w, b, strides, (1, 1), padding)
+
+    return layer16(rng, "CONV_2D", given, (o, *kernel, i), o, "Conv2D", 4, 0, padding=PADDINGS[padding],
+                   strideH=int(strides[0]), strideW=int(strides[1]), dilationHFactor=1, dilationWFactor=1)  # fmt: skip
+
+
+def depthwise16(rng):
+    """DEPTHWISE_CONV_2D of int16 codes."""
+    kernel, strides, padding = rng.integers(1, 4, 2), np.repeat(rng.integers(1, 3), 2), pick(rng, "SAME", "VALID")
+    c, times = int(rng.integers(1, 30)), int(pick(rng, 1, 1, 2))
+    size = np.maximum(kernel, rng.integers(1, 22, 2))
+
+    def given(rng):
+        x = codes(rng, (int(rng.integers(1, 4)), *size, c), np.int16)
+        return x, lambda x, w, b: formulas.depthwise_sums(x, 0, w, b, strides, (1, 1), padding)
+
+    return layer16(rng, "DEPTHWISE_CONV_2D", given, (1, *kernel, c * times), c * times, "DepthwiseConv2D", 5, 3,
+                   padding=PADDINGS[padding], strideH=int(strides[0]), strideW=int(strides[1]), dilationHFactor=1,
+                   dilationWFactor=1, depthMultiplier=times)  # fmt: skip
+
+
+def fully_connected16(rng):
+    """FULLY_CONNECTED of int16 codes."""
+    n, i, o = int(rng.integers(1, 50)), int(rng.integers(1, 300)), int(rng.integers(1, 60))
+
+    def given(rng):
+        return codes(rng, (n, i), np.int16), lambda x, w, b: x.astype(np.int64) @ w.astype(np.int64).T + b
+
+    return layer16(rng, "FULLY_CONNECTED", given, (o, i), o, "FullyConnected", 7, 0)
+
+
+def binary16(rng, code, formula, ratio):
+    shape, qa, qb = shape4(rng), (scale(rng, 0.001), 0), (scale(rng, 0.001), 0)
+    a, b = codes(rng, shape, np.int16), codes(rng, shape, np.int16)
+    y, act = (ratio(qa[0], qb[0]), 0), activation(rng)
+    net = Net()
+    given = [net.given(a, *qa), net.given(b, *qb)]
+    out = net.tensor(shape, "int16", *y)
+    net.operator(code, given, out, 4, code.title(), fusedActivationFunction=formulas.ACTIVATION_CODES[act],
+                 **({} if code == "MUL" else {"potScaleInt16": False}))  # fmt: skip
+    return Case(net, out, by_kind(lambda k: formula(a, b, qa, qb, y, act, wide(k))), False, act)
+
+
+def add16(rng):
+    """ADD of int16 codes with any scales."""
+    return binary16(rng, "ADD", formulas.add, lambda a, b: F(max(a, b) * F(pick(rng, 0.5, 1, 2, 1.7))))
+
+
+def sub16(rng):
+    """SUB of int16 codes with any scales."""
+    return binary16(rng, "SUB", lambda *a: formulas.add(*a, subtract=True),
+                    lambda a, b: F(max(a, b) * F(pick(rng, 0.5, 1, 2, 1.7))))  # fmt: skip
+
+
+def mul16(rng):
+    """MUL of int16 codes."""
+    return binary16(rng, "MUL", formulas.mul, lambda a, b: F(a * b * F(pick(rng, 4000, 16384, 65536, 37300))))
+
+
+def mean16(rng):
+    """MEAN of int16 codes."""
+    shape = (int(rng.integers(1, 6)), *(int(s) for s in rng.integers(1, 18, 2)), int(rng.integers(1, 150)))
+    q, x = (scale(rng), 0), codes(rng, shape, np.int16)
+    y = F(q[0] * F(pick(rng, 1, 0.5, 0.25, 0.1, 1.7))), 0
+    axes, keep = pick(rng, ([1, 2], True), ([1, 2], False), ([3], True), ([1], False))
+    net = Net()
+    given = [net.given(x, *q), net.tensor([len(axes)], "int32", data=axes)]
+    out = net.tensor(x.sum(axis=tuple(axes), keepdims=keep).shape, "int16", *y)
+    net.operator("MEAN", given, out, 3, "Reducer", keepDims=keep)
+    return Case(net, out, both(formulas.mean(x, axes, keep, q, y, "reference")), False, f"{axes} keep={keep}")
+
+
+def quantize16(rng):
+    """QUANTIZE between int8 and int16, and of int16 to int16."""
+    source, wanted = pick(rng, (np.int16, np.int8), (np.int8, np.int16), (np.int16, np.int16))
+    q = scale(rng, 0.05 if source is np.int8 else 0.0005), zero_point(rng) if source is np.int8 else 0
+    x = codes(rng, shape4(rng), source)
+    grow = 256 if (source, wanted) == (np.int16, np.int8) else 1 / 256 if wanted != source else 1
+    y = F(q[0] * F(grow * pick(rng, 1, 2, 0.5, 3.7, 0.81))), zero_point(rng) if wanted is np.int8 else 0
+    net = Net()
+    given = net.given(x, *q)
+    out = net.tensor(x.shape, np.dtype(wanted).name, *y)
+    net.operator("QUANTIZE", [given], out, 2, "Quantize")
+    return Case(net, out, by_kind(lambda k: formulas.requantize(x, q, y, wide(k), wanted)), False,
+                f"{np.dtype(source)} to {np.dtype(wanted)}")  # fmt: skip
+
+
+def by_channel(rng, code, formula, ratio):
+    """A tensor and one row of channels, constant or not."""
+    shape, qa, qb = shape4(rng, 60), (scale(rng), zero_point(rng)), (scale(rng), zero_point(rng))
+    a, b = codes(rng, shape), codes(rng, (1, 1, 1, shape[3]))
+    y, act = (ratio(qa[0], qb[0]), zero_point(rng)), activation(rng)
+    net = Net()
+    row = net.tensor(b.shape, "int8", *qb, 0, b) if rng.integers(2) else net.given(b, *qb)
+    given = [net.given(a, *qa), row]
+    out = net.tensor(shape, "int8", *y)
+    net.operator(code, given, out, 2, code.title(), fusedActivationFunction=formulas.ACTIVATION_CODES[act])
+    return Case(net, out, by_kind(lambda k: formula(a, b, qa, qb, y, act, k)), None, f"{shape} {act}")
+
+
+def add_channels(rng):
+    """ADD of a row of channels."""
+    return by_channel(rng, "ADD", formulas.add, lambda a, b: F(max(a, b) * F(pick(rng, 0.5, 1, 2, 1.7, 1.3))))
+
+
+def mul_channels(rng):
+    """MUL by a row of channels."""
+    return by_channel(rng, "MUL", formulas.mul, lambda a, b: F(a * b * F(pick(rng, 4, 16, 64, 100, 37.3, 1.1))))
+
+
 DRAWS = {
     "CONV_2D": conv, "DEPTHWISE_CONV_2D": depthwise, "FULLY_CONNECTED": fully_connected, "ADD": add, "SUB": sub,
     "MUL": mul, "MEAN": mean, "AVERAGE_POOL_2D": average_pool, "MAX_POOL_2D": max_pool, "QUANTIZE": quantize,
     "LEAKY_RELU": leaky_relu, "PRELU": prelu, "LOGISTIC": logistic, "TANH": tanh, "HARD_SWISH": hard_swish,
     "SOFTMAX": softmax, "CONCATENATION": concatenation, "PAD": pad, "RESIZE_BILINEAR": resize_bilinear,
     "RESIZE_NEAREST_NEIGHBOR": resize_nearest, "TRANSPOSE_CONV": transpose_conv,
+    "ADD channels": add_channels, "MUL channels": mul_channels, "CONV_2D int16": conv16,
+    "DEPTHWISE_CONV_2D int16": depthwise16, "FULLY_CONNECTED int16": fully_connected16, "ADD int16": add16,
+    "SUB int16": sub16, "MUL int16": mul16, "MEAN int16": mean16, "QUANTIZE int16": quantize16,
 }  # fmt: skip

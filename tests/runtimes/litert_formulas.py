@@ -217,21 +217,40 @@ def scaled_left(x, real, left=20):
     return high_mul(wrap32(x << moved) if moved >= 0 else x >> -moved, m)
 
 
-def in_vectors(vectors, scalars, lanes=16):
-    """What a loop over `lanes` codes at a time returns, whose remainder another loop computes."""
-    out = scalars.reshape(-1).copy()
-    whole = out.size // lanes * lanes
-    out[:whole] = vectors.reshape(-1)[:whole]
+def in_vectors(vectors, scalars, flat=True, lanes=16):
+    """What a loop over `lanes` codes at a time returns, whose remainder another loop computes.
+
+    The loop runs over all codes, or (not `flat`, as in broadcasts) over the channels of each row anew.
+    """
+    rows = (1, -1) if flat else (-1, scalars.shape[-1])
+    out, vectors = scalars.reshape(rows).copy(), vectors.reshape(rows)
+    whole = out.shape[1] // lanes * lanes
+    out[:, :whole] = vectors[:, :whole]
     return out.reshape(scalars.shape)
+
+
+def layer16(sums, x, weight_scales, y, activation, op):
+    """int16 codes of layers with int64 biases; one kernel for both kernel sets, zero points are 0."""
+    bounds = activation_range(activation, y, "builtin", -(2**15), 2**15 - 1)
+    scales = list(weight_scales) * (sums.shape[-1] if len(weight_scales) == 1 else 1)
+    out = np.empty_like(sums)
+    for c, real in enumerate(channel_scales(x, scales, y)):
+        column = sums[..., c]
+        if op == "FULLY_CONNECTED":
+            out[..., c] = round_away(column.astype(np.float64) * real)
+        else:
+            out[..., c] = scaled_once(column, real)
+    return clamp(out, bounds).astype(np.int16)
 
 
 # ---- elementwise -----------------------------------------------------------------------------------------------------
 
 
 def add(a, b, qa, qb, y, activation, kind, subtract=False):
-    """int8 ADD or SUB."""
+    """int8 or int16 ADD or SUB; `b` may be one row of channels."""
     sign = -1 if subtract else 1
-    bounds = activation_range(activation, y, kind)
+    info = np.iinfo(a.dtype)
+    bounds = activation_range(activation, y, kind, info.min, info.max)
     if kind == "xnnpack":
         ra, rb = F(F(qa[0]) / F(y[0])), F(F(qb[0]) / F(y[0]))
         exponent = math.frexp(float(max(ra, rb)))[1] - 1
@@ -241,25 +260,29 @@ def add(a, b, qa, qb, y, activation, kind, subtract=False):
         bias = (1 << (shift - 1)) - ma * int(qa[1]) - mb * int(qb[1])
         total = (wrap32(bias + a.astype(np.int64) * ma + b.astype(np.int64) * mb)) >> shift
         return clamp(clamp(total + y[1], (-128, 127)), bounds).astype(np.int8)
+    left_shift = 20 if a.dtype == np.int8 else 15
     largest = 2.0 * float(max(F(qa[0]), F(qb[0])))
-    left = (a.astype(np.int64) - qa[1]) << 20
-    right = (b.astype(np.int64) - qb[1]) << 20
+    left = (a.astype(np.int64) - qa[1]) << left_shift
+    right = (b.astype(np.int64) - qb[1]) << left_shift
     left = scaled(left, float(F(qa[0])) / largest)
     right = scaled(right, float(F(qb[0])) / largest)
-    last = largest / float(F(2**20) * F(y[0]))
+    last = largest / float(F(2**left_shift) * F(y[0]))
     total = clamp(scaled(left + sign * right, last) + y[1], bounds)
-    if kind == "builtin" and not subtract:
-        # vectors of 16 shift inputs by 20 + exponent before the only rounding, and wrap at 16 bits at the end
-        left = scaled_left(a.astype(np.int64) - qa[1], float(F(qa[0])) / largest)
-        right = scaled_left(b.astype(np.int64) - qb[1], float(F(qb[0])) / largest)
-        found = wrap16(wrap16(scaled(left + right, last)) + y[1])
-        total = in_vectors(clamp(clamp(found, (-128, 127)), bounds), total)
-    return total.astype(np.int8)
+    if kind == "builtin" and (not subtract or a.dtype == np.int16):
+        # vectors of 16 shift inputs by left_shift + exponent before the only rounding
+        left = scaled_left(a.astype(np.int64) - qa[1], float(F(qa[0])) / largest, left_shift)
+        right = scaled_left(b.astype(np.int64) - qb[1], float(F(qb[0])) / largest, left_shift)
+        found = scaled(left + sign * right, last)
+        if a.dtype == np.int8:  # and wrap at 16 bits at the end
+            found = clamp(wrap16(wrap16(found) + y[1]), (-128, 127))
+        total = in_vectors(clamp(found, bounds), total, a.shape == b.shape)
+    return total.astype(a.dtype)
 
 
 def mul(a, b, qa, qb, y, activation, kind):
-    """int8 MUL."""
-    bounds = activation_range(activation, y, kind)
+    """int8 or int16 MUL; `b` may be one row of channels."""
+    info = np.iinfo(a.dtype)
+    bounds = activation_range(activation, y, kind, info.min, info.max)
     product = (a.astype(np.int64) - qa[1]) * (b.astype(np.int64) - qb[1])
     if kind == "xnnpack":
         scale = F(F(F(qa[0]) * F(qb[0])) / F(y[0]))
@@ -267,24 +290,25 @@ def mul(a, b, qa, qb, y, activation, kind):
         return clamp(clamp(found, (-128, 127)), bounds).astype(np.int8)
     result = scaled(product, float(F(F(qa[0]) * F(qb[0])) / F(y[0])))
     total = clamp(result + y[1], bounds)
-    if kind == "builtin":  # vectors of 16 saturate to 16 bits, then the zero point may wrap them
+    if kind == "builtin" and a.dtype == np.int8:  # vectors of 16 saturate to 16 bits, then the zero point may wrap them
         found = wrap16(clamp(result, (-(2**15), 2**15 - 1)) + y[1])
-        total = in_vectors(clamp(clamp(found, (-128, 127)), bounds), total)
-    return total.astype(np.int8)
+        total = in_vectors(clamp(clamp(found, (-128, 127)), bounds), total, a.shape == b.shape)
+    return total.astype(a.dtype)
 
 
 # ---- sums over areas -------------------------------------------------------------------------------------------------
 
 
 def mean(x, axes, keep, q, y, kind):
-    """int8 MEAN."""
+    """int8 or int16 MEAN."""
+    low, high = np.iinfo(x.dtype).min, np.iinfo(x.dtype).max
     n = int(np.prod([x.shape[a] for a in axes]))
     sums = x.astype(np.int64).sum(axis=tuple(axes), keepdims=keep)
     if kind == "xnnpack":
         scale = F(F(F(q[0]) / F(y[0])) * F(F(1) / F(n)))
         zero = F(F(y[1]) - F(F(n * q[1]) * scale))
         return clamp(rint(sums.astype(F) * scale + zero), (-128, 127)).astype(np.int8)
-    if kind == "builtin" and keep and x.ndim == 4 and sorted(axes) == [1, 2]:
+    if kind == "builtin" and keep and x.ndim == 4 and sorted(axes) == [1, 2] and x.dtype == np.int8:
         offset = F(F(F(q[1]) * F(q[0])) / F(y[0]))
         offset = F(offset + F(0.5)) if offset > 0 else F(offset - F(0.5))
         bias = y[1] - int(offset)
@@ -295,7 +319,7 @@ def mean(x, axes, keep, q, y, kind):
     m, exponent = multiplier(float(F(q[0])) / float(F(y[0])))
     shift = min(n.bit_length() - 1, 32, 31 + exponent)
     m, exponent = (m << shift) // n, exponent - shift
-    return clamp(scaled(sums - n * q[1], (m, exponent)) + y[1], (-128, 127)).astype(np.int8)
+    return clamp(scaled(sums - n * q[1], (m, exponent)) + y[1], (low, high)).astype(x.dtype)
 
 
 def average_pool(x, kernel, strides, padding, y, activation, kind):
@@ -324,17 +348,18 @@ def max_pool(x, kernel, strides, padding, y, activation, kind):
 # ---- rescaling and tables --------------------------------------------------------------------------------------------
 
 
-def requantize(x, q, y, kind):
-    """int8 QUANTIZE of int8."""
+def requantize(x, q, y, kind, dtype=np.int8):
+    """QUANTIZE of int8 or int16 to `dtype`."""
     value = x.astype(np.int64) - q[1]
-    if kind == "xnnpack":
+    bytes_only = x.dtype == dtype == np.int8
+    if kind == "xnnpack" and bytes_only:
         m = int(rint(F(F(256) * F(F(q[0]) / F(y[0])))))
         return clamp(((value * m + 128) >> 8) + y[1], (-128, 127)).astype(np.int8)
     real = float(F(q[0])) / float(F(y[0]))
     total = scaled(value, real)
-    if kind == "builtin":
+    if kind == "builtin" and bytes_only:
         total = in_vectors(scaled(value, real, "up"), total)
-    return clamp(total + y[1], (-128, 127)).astype(np.int8)
+    return clamp(total + y[1], (np.iinfo(dtype).min, np.iinfo(dtype).max)).astype(dtype)
 
 
 def leaky_relu(x, q, y, alpha, kind):
