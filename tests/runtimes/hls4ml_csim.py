@@ -73,7 +73,6 @@ def answers(net, codes):
 
 def qonnx_file(shape, layers, arrays):
     """The QONNX model: channels first, as ONNX has it."""
-    import onnx
     from onnx import TensorProto, helper
 
     nodes, constants = [], []
@@ -138,19 +137,13 @@ def main(asked, told):
         model, granularity="name", backend="Vitis", default_precision="fixed<24,12>"
     )
     config["Model"]["TraceOutput"] = True
-    names = {}
-    for node in model.graph.node:
-        source = node.output[0]
-        names[source] = node.name
     weighted = [n.name for n in model.graph.node if n.op_type in ("MatMul", "Conv", "MaxPool", "AveragePool")]
     wanted = [layer for layer in layers if layer["kind"] in ("dense", "conv", "pool")]
     for name, layer in zip(weighted, wanted, strict=True):
-        for key in config["LayerName"]:
-            if key == name:
-                config["LayerName"][key]["Precision"].update(layer["precision"])
-                config["LayerName"][key].update(layer.get("config", {}))
-    for key in config["LayerName"]:
-        config["LayerName"][key]["Trace"] = True
+        config["LayerName"][name]["Precision"].update(layer["precision"])
+        config["LayerName"][name].update(layer.get("config", {}))
+    for configured in config["LayerName"].values():
+        configured["Trace"] = True
     converted = hls4ml.converters.convert_from_onnx_model(
         model, output_dir=net["folder"], backend="Vitis", hls_config=config, io_type="io_parallel",
         part="xcu250-figd2104-2L-e",

@@ -38,11 +38,9 @@ class Fixed:
     def cast(self, codes, fraction):
         """Codes of this type from codes with `fraction` fraction bits: rounded, then wrapped or saturated."""
         codes, drop = np.asarray(codes, np.int64), fraction - self.fraction
-        if drop <= 0:
-            codes = codes << -drop
-        else:
-            codes = rounded(codes, drop, self.rounding)
-        low, high = (-(1 << (self.width - 1)), (1 << (self.width - 1)) - 1) if self.signed else (0, (1 << self.width) - 1)
+        codes = codes << -drop if drop <= 0 else rounded(codes, drop, self.rounding)
+        low = -(1 << (self.width - 1)) if self.signed else 0
+        high = low + (1 << self.width) - 1
         if self.overflow == "SAT":
             return np.clip(codes, low, high)
         if self.overflow == "SAT_SYM":
@@ -111,22 +109,13 @@ def relu(x, fraction, result):
 def add(a, a_fraction, b, b_fraction, result):
     """Sum of two tensors: exact, then cast."""
     fraction = max(a_fraction, b_fraction)
-    return result.cast((np.asarray(a) << (fraction - a_fraction)) + (np.asarray(b) << (fraction - b_fraction)), fraction)
+    left, right = np.asarray(a) << (fraction - a_fraction), np.asarray(b) << (fraction - b_fraction)
+    return result.cast(left + right, fraction)
 
 
-def pool(x, fraction, op, kernel, accum, result):
-    """MaxPool, AveragePool with strides like the kernel: sums in `accum` from left to right, then one division."""
+def max_pool(x, fraction, kernel, accum, result):
+    """Maxima of windows that lie side by side."""
     n, h, w, c = x.shape
     kh, kw = kernel
-    seen = x[:, : h // kh * kh, : w // kw * kw].reshape(n, h // kh, kh, w // kw, kw, c).transpose(0, 1, 3, 2, 4, 5)
-    seen = seen.reshape(n, h // kh, w // kw, kh * kw, c)
-    if op == "MaxPool":
-        return result.cast(accum.cast(seen.max(axis=3), fraction), accum.fraction)
-    register = np.zeros((n, h // kh, w // kw, c), np.int64)
-    for i in range(kh * kw):
-        # the sum is exact, then cast
-        total = fraction if fraction > accum.fraction else accum.fraction
-        exact = (register << (total - accum.fraction)) + (seen[..., i, :] << (total - fraction))
-        register = accum.cast(exact, total)
-    quotient = np.sign(register) * (np.abs(register) // (kh * kw))
-    return result.cast(quotient, accum.fraction)
+    seen = x[:, : h // kh * kh, : w // kw * kw].reshape(n, h // kh, kh, w // kw, kw, c)
+    return result.cast(accum.cast(seen.max(axis=(2, 4)), fraction), accum.fraction)

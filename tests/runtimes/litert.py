@@ -31,10 +31,11 @@ WHY_NOT = None if python() else "ai-edge-litert is not installed; run `make orac
 
 
 class Net:
-    """A .tflite file: tensors (NHWC), operators in order; every operator's result is an output of the file."""
+    """A .tflite file: tensors (NHWC), operators in order. `outputs`: tensors; None: every operator's result."""
 
     def __init__(self):
         self.tensors, self.operators, self.arrays, self.inputs = [], [], {}, []
+        self.outputs = None
 
     def tensor(self, shape, dtype="int8", scale=None, zero=0, axis=0, data=None):
         """Index of a new tensor. `scale`: one number or one a channel of `axis`; `data` makes it a constant."""
@@ -68,7 +69,7 @@ def answers(nets, kinds=KINDS):
     arrays, nets = {}, list(nets)
     for i, net in enumerate(nets):
         arrays |= {f"{i}.{name}": a for name, a in net.arrays.items()}
-    plain = [{"tensors": n.tensors, "operators": n.operators, "inputs": n.inputs} for n in nets]
+    plain = [{"tensors": n.tensors, "operators": n.operators, "inputs": n.inputs, "outputs": n.outputs} for n in nets]
     arrays["json"] = np.frombuffer(json.dumps({"nets": plain, "kinds": list(kinds)}).encode(), np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         asked, told = Path(folder) / "in.npz", Path(folder) / "out.npz"
@@ -130,7 +131,7 @@ def file_bytes(net, arrays, name):
             for field, value in described["fields"].items():
                 setattr(o.builtinOptions, field, value)
         graph.operators.append(o)
-    graph.inputs, graph.outputs = net["inputs"], [o["output"] for o in net["operators"]]
+    graph.inputs, graph.outputs = net["inputs"], net["outputs"]
     builder = flatbuffers.Builder(1 << 16)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
@@ -146,6 +147,8 @@ def main(asked, told):
         arrays = {name: file[name] for name in file.files}
     asked, found, refused = json.loads(arrays.pop("json").tobytes()), {}, {}
     for i, net in enumerate(asked["nets"]):
+        if net["outputs"] is None:
+            net["outputs"] = [o["output"] for o in net["operators"]]
         content = file_bytes(net, arrays, i)
         for kind in asked["kinds"]:
             try:
@@ -159,14 +162,12 @@ def main(asked, told):
             except (RuntimeError, ValueError) as error:
                 refused[f"{i}.{kind}"] = str(error)
                 continue
-            for operator in net["operators"]:
-                found[f"{i}.{kind}.{operator['output']}"] = runner.get_tensor(operator["output"])
+            for tensor in net["outputs"]:
+                found[f"{i}.{kind}.{tensor}"] = runner.get_tensor(tensor)
             if kind == "xnnpack":
                 delegated = [o for o in runner._get_ops_details() if o["op_name"] == "DELEGATE"]
                 outputs = {int(t) for o in delegated for t in o["outputs"]}
-                found[f"{i}.{kind}.taken"] = np.array(
-                    [o["output"] in outputs for o in net["operators"]]
-                )
+                found[f"{i}.{kind}.taken"] = np.array([o["output"] in outputs for o in net["operators"]])
     found["json"] = np.frombuffer(json.dumps(refused).encode(), np.uint8)
     np.savez(told, **found)
 

@@ -525,27 +525,31 @@ def quantize16(rng):
                 f"{np.dtype(source)} to {np.dtype(wanted)}")  # fmt: skip
 
 
-def by_channel(rng, code, formula, ratio):
-    """A tensor and one row of channels, constant or not."""
-    shape, qa, qb = shape4(rng, 60), (scale(rng), zero_point(rng)), (scale(rng), zero_point(rng))
-    a, b = codes(rng, shape), codes(rng, (1, 1, 1, shape[3]))
+def broadcast(rng, code, formula, ratio):
+    """A tensor and what is broadcast to it: one row of channels, one a sample, one number, one number a pixel."""
+    n, h, w, c = shape = shape4(rng, 60)
+    qa, qb = (scale(rng), zero_point(rng)), (scale(rng), zero_point(rng))
+    if rng.integers(2):  # far apart: what vectors drop shows
+        qb = F(qa[0] * F(pick(rng, 0.013, 0.17, 5.3))), qb[1]
+    small = pick(rng, (1, 1, 1, c), (n, 1, 1, c), (1, 1, 1, 1), (n, h, w, 1))
+    a, b = codes(rng, shape), codes(rng, small)
     y, act = (ratio(qa[0], qb[0]), zero_point(rng)), activation(rng)
     net = Net()
-    row = net.tensor(b.shape, "int8", *qb, 0, b) if rng.integers(2) else net.given(b, *qb)
-    given = [net.given(a, *qa), row]
+    other = net.tensor(b.shape, "int8", *qb, 0, b) if rng.integers(2) else net.given(b, *qb)
+    given = [net.given(a, *qa), other]
     out = net.tensor(shape, "int8", *y)
     net.operator(code, given, out, 2, code.title(), fusedActivationFunction=formulas.ACTIVATION_CODES[act])
-    return Case(net, out, by_kind(lambda k: formula(a, b, qa, qb, y, act, k)), None, f"{shape} {act}")
+    return Case(net, out, by_kind(lambda k: formula(a, b, qa, qb, y, act, k)), None, f"{shape} and {small} {act}")
 
 
-def add_channels(rng):
-    """ADD of a row of channels."""
-    return by_channel(rng, "ADD", formulas.add, lambda a, b: F(max(a, b) * F(pick(rng, 0.5, 1, 2, 1.7, 1.3))))
+def add_broadcast(rng):
+    """ADD of what is broadcast."""
+    return broadcast(rng, "ADD", formulas.add, lambda a, b: F(max(a, b) * F(pick(rng, 0.5, 1, 2, 1.7, 1.3))))
 
 
-def mul_channels(rng):
-    """MUL by a row of channels."""
-    return by_channel(rng, "MUL", formulas.mul, lambda a, b: F(a * b * F(pick(rng, 4, 16, 64, 100, 37.3, 1.1))))
+def mul_broadcast(rng):
+    """MUL by what is broadcast."""
+    return broadcast(rng, "MUL", formulas.mul, lambda a, b: F(a * b * F(pick(rng, 4, 16, 64, 100, 37.3, 1.1))))
 
 
 DRAWS = {
@@ -554,7 +558,7 @@ DRAWS = {
     "LEAKY_RELU": leaky_relu, "PRELU": prelu, "LOGISTIC": logistic, "TANH": tanh, "HARD_SWISH": hard_swish,
     "SOFTMAX": softmax, "CONCATENATION": concatenation, "PAD": pad, "RESIZE_BILINEAR": resize_bilinear,
     "RESIZE_NEAREST_NEIGHBOR": resize_nearest, "TRANSPOSE_CONV": transpose_conv,
-    "ADD channels": add_channels, "MUL channels": mul_channels, "CONV_2D int16": conv16,
+    "ADD broadcast": add_broadcast, "MUL broadcast": mul_broadcast, "CONV_2D int16": conv16,
     "DEPTHWISE_CONV_2D int16": depthwise16, "FULLY_CONNECTED int16": fully_connected16, "ADD int16": add16,
     "SUB int16": sub16, "MUL int16": mul16, "MEAN int16": mean16, "QUANTIZE int16": quantize16,
 }  # fmt: skip

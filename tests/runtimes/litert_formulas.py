@@ -20,7 +20,7 @@ def multiplier(real):
     if real == 0.0:
         return 0, 0
     q, shift = math.frexp(float(real))
-    m = int(math.floor(q * 2**31 + 0.5))  # std::round: q is positive
+    m = math.floor(q * 2**31 + 0.5)  # std::round: q is positive
     if m == 2**31:
         m, shift = m // 2, shift + 1
     return (0, 0) if shift < -31 else (m, shift)
@@ -156,7 +156,7 @@ def depthwise_sums(x, zero, weight, bias, strides, dilations, padding):
 
 def transposed_sums(x, zero, weight, bias, strides, padding, shape):
     """int64 sums of TRANSPOSE_CONV: weights (o, kh, kw, i); `shape` is the output's."""
-    (o, kh, kw, i), (n, h, w, _) = weight.shape, x.shape
+    (o, kh, kw, _), (n, h, w, _) = weight.shape, x.shape
     sums = np.zeros((n, shape[1], shape[2], o), np.int64)
     tops = [same_padding(shape[1 + d], (kh, kw)[d], strides[d], 1)[0] if padding == "SAME" else 0 for d in (0, 1)]
     for r in range(h):
@@ -217,6 +217,17 @@ def scaled_left(x, real, left=20):
     return high_mul(wrap32(x << moved) if moved >= 0 else x >> -moved, m)
 
 
+def scaled_dropping(x, real, left=20):
+    """x << left, times the multiplier, rounded; bits below the exponent are dropped: built-in ADD of a number."""
+    m, shift = multiplier(real)
+    return high_mul(wrap32(x << left), m) >> -shift
+
+
+def is_flat(a, b):
+    """Whether a loop runs over all codes of `a` at once: `b` has its shape, or is one number."""
+    return b.size in (1, a.size)
+
+
 def in_vectors(vectors, scalars, flat=True, lanes=16):
     """What a loop over `lanes` codes at a time returns, whose remainder another loop computes.
 
@@ -247,7 +258,7 @@ def layer16(sums, x, weight_scales, y, activation, op):
 
 
 def add(a, b, qa, qb, y, activation, kind, subtract=False):
-    """int8 or int16 ADD or SUB; `b` may be one row of channels."""
+    """int8 or int16 ADD or SUB; `b` may be broadcast."""
     sign = -1 if subtract else 1
     info = np.iinfo(a.dtype)
     bounds = activation_range(activation, y, kind, info.min, info.max)
@@ -268,19 +279,22 @@ def add(a, b, qa, qb, y, activation, kind, subtract=False):
     right = scaled(right, float(F(qb[0])) / largest)
     last = largest / float(F(2**left_shift) * F(y[0]))
     total = clamp(scaled(left + sign * right, last) + y[1], bounds)
-    if kind == "builtin" and (not subtract or a.dtype == np.int16):
-        # vectors of 16 shift inputs by left_shift + exponent before the only rounding
-        left = scaled_left(a.astype(np.int64) - qa[1], float(F(qa[0])) / largest, left_shift)
-        right = scaled_left(b.astype(np.int64) - qb[1], float(F(qb[0])) / largest, left_shift)
+    if kind == "builtin" and not subtract:
+        # vectors of 16 shift inputs by left_shift + exponent before the only rounding; where `b` is one number a row,
+        # vectors of 8 shift by left_shift, round, and drop bits by the exponent
+        one = b.shape[-1] == 1 and a.size > 1 and a.dtype == np.int8
+        vector = scaled_dropping if one else scaled_left
+        left = vector(a.astype(np.int64) - qa[1], float(F(qa[0])) / largest, left_shift)
+        right = vector(b.astype(np.int64) - qb[1], float(F(qb[0])) / largest, left_shift)
         found = scaled(left + sign * right, last)
         if a.dtype == np.int8:  # and wrap at 16 bits at the end
             found = clamp(wrap16(wrap16(found) + y[1]), (-128, 127))
-        total = in_vectors(clamp(found, bounds), total, a.shape == b.shape)
+        total = in_vectors(clamp(found, bounds), total, is_flat(a, b), 8 if one else 16)
     return total.astype(a.dtype)
 
 
 def mul(a, b, qa, qb, y, activation, kind):
-    """int8 or int16 MUL; `b` may be one row of channels."""
+    """int8 or int16 MUL; `b` may be broadcast."""
     info = np.iinfo(a.dtype)
     bounds = activation_range(activation, y, kind, info.min, info.max)
     product = (a.astype(np.int64) - qa[1]) * (b.astype(np.int64) - qb[1])
@@ -292,7 +306,7 @@ def mul(a, b, qa, qb, y, activation, kind):
     total = clamp(result + y[1], bounds)
     if kind == "builtin" and a.dtype == np.int8:  # vectors of 16 saturate to 16 bits, then the zero point may wrap them
         found = wrap16(clamp(result, (-(2**15), 2**15 - 1)) + y[1])
-        total = in_vectors(clamp(clamp(found, (-128, 127)), bounds), total, a.shape == b.shape)
+        total = in_vectors(clamp(clamp(found, (-128, 127)), bounds), total, is_flat(a, b))
     return total.astype(a.dtype)
 
 
@@ -474,7 +488,7 @@ def one_over_one_plus(a):
 def softmax_reference(x, q, beta):
     """int8 SOFTMAX over the last axis in fixed point; output scale 1/256, zero point -128."""
     m, shift = multiplier(min(float(F(beta)) * float(F(q[0])) * 2**26, 2.0**31 - 1))
-    least = -int(math.floor(31 * 2**26 / 2**shift))
+    least = -math.floor(31 * 2**26 / 2**shift)
     values = x.astype(np.int64)
     difference = values - values.max(axis=-1, keepdims=True)
     taking_part = difference >= least

@@ -17,9 +17,9 @@ def weights(rng, *shape):
     return rng.integers(-128, 128, shape)
 
 
-def mlp(rng, accum, **config):
+def mlp(rng, accum, result=None, **config):
     """24 inputs, 10 neurons, ReLU to 6 bits, 6 neurons."""
-    precision = {"accum": accum} if accum else None
+    precision = {name: text for name, text in (("accum", accum), ("result", result)) if text}
     net = Net([24], 8, 4)
     net.add("dense", precision, weight=weights(rng, 24, 10), bias=weights(rng, 10), bits=8, fraction=6, bias_bits=8,
             bias_fraction=5, config=config)  # fmt: skip
@@ -52,8 +52,12 @@ def expected(net, index, types, name, x, fraction, accum):
     if layer["kind"] == "relu":
         return hls4ml_formulas.relu(x, fraction, result)
     if layer["kind"] == "pool":
-        return hls4ml_formulas.pool(x, fraction, layer["op"], layer["kernel"], Fixed.read(accum), result)
+        return hls4ml_formulas.max_pool(x, fraction, layer["kernel"], Fixed.read(accum), result)
     weight, bias = net.arrays[f"{index}.weight"], net.arrays[f"{index}.bias"]
+    if name.startswith("bn_"):
+        return hls4ml_formulas.add(x, fraction, bias, layer["bias_fraction"], result)
+    if "result" in layer["precision"]:
+        bias = np.zeros_like(bias)
     given = [x, fraction, weight, layer["fraction"], bias, layer["bias_fraction"], Fixed.read(accum), result]
     if layer["kind"] == "conv":
         return hls4ml_formulas.conv(*given, layer["pads"], layer["strides"])
@@ -67,20 +71,22 @@ def judge(net, samples, seed):
     rng = np.random.default_rng(seed)
     answers = hls4ml_csim.answers(net, rng.integers(-128, 128, (samples, *net.shape)))
     types = answers["types"]
-    kinds = {"Dense": WEIGHTED, "Conv2D": WEIGHTED, "Relu": ("relu",), "MaxPool": ("pool",)}
+    kinds = {"Dense": WEIGHTED, "Conv2D": WEIGHTED, "Relu": ("relu",), "MaxPool": ("pool",), "bn": WEIGHTED}
     names = [n for n in types if n.split("_")[0] in kinds]
     before = next(n for n in types if n.startswith("Quant"))
-    assert len(names) == len(net.layers) - 1, types
-    found = []
-    for index, name in enumerate(names, 1):
+    found, index = [], 0
+    for name in names:
+        index += not name.startswith("bn_")
         assert net.layers[index]["kind"] in kinds[name.split("_")[0]], types
         source, result = Fixed.read(types[before]["result_t"]), Fixed.read(types[name]["result_t"])
         x, got = integers(answers[before], source.fraction), integers(answers[name], result.fraction)
         accum = types[name].get("accum_t")
+        kind = "bias" if name.startswith("bn_") else net.layers[index]["kind"]
         want = expected(net, index, types, name, x, source.fraction, accum)
         wide = want if accum is None else expected(net, index, types, name, x, source.fraction, "fixed<50,25>")
-        found.append((net.layers[index]["kind"], int((got != want).sum()), got.size, int((got != wide).sum())))
+        found.append((kind, int((got != want).sum()), got.size, int((got != wide).sum())))
         before = name
+    assert index == len(net.layers) - 1, types
     return found
 
 
@@ -104,6 +110,13 @@ def test_products_are_cast_to_the_accumulator_first():
 ])  # fmt: skip
 def test_every_rounding_and_overflow(accum):
     check(mlp(np.random.default_rng(2), accum), samples=2000)
+
+
+@asks
+@pytest.mark.slow
+def test_a_result_type_moves_the_bias_behind_the_layer():
+    """The bias is then no first value of the register, but added to what the layer returned, and cast again."""
+    check(mlp(np.random.default_rng(6), "fixed<12,6,RND,SAT>", "fixed<10,5,RND_CONV,SAT>"), samples=2000)
 
 
 @asks
