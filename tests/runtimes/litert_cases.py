@@ -67,10 +67,26 @@ def fallen_back(taken, function):
     return by_kind(lambda kind: function("builtin" if kind == "xnnpack" and not taken else kind))
 
 
-def output_scale(rng, sums, unit):
-    """A scale that spreads sums over about the codes; with powers of two among units, ties are common."""
+def output_scale(rng, sums, unit, act="NONE", exact=None):
+    """A scale that spreads sums over about the codes.
+
+    At times a power of two, so that ties are common; at times one for which an activation's bound lies half way
+    between codes; at times `exact` (the float32 product of a layer's scales) times a power of two: then float32 sees
+    a multiplier of a power of two, and ties, where more bits would not.
+    """
     spread = float(np.abs(sums).mean() + 1) * unit / pick(rng, 20.0, 40.0, 90.0)
-    return scale(rng, spread) if rng.integers(3) else F(2.0 ** np.round(np.log2(spread)))
+    how = rng.integers(4)
+    if how == 0:
+        return F(2.0 ** np.round(np.log2(spread)))
+    if how == 1 and exact is not None:
+        return F(exact * F(2.0 ** np.round(np.log2(spread / float(exact)))))
+    return between(act, scale(rng, spread)) if how == 2 else scale(rng, spread)
+
+
+def between(act, about):
+    """A scale near `about` for which the activation's upper bound lies half way between two codes."""
+    most = formulas.ACTIVATIONS[act][1]
+    return about if most is None else F(most / (max(np.floor(most / float(about)), 0) + 0.5))
 
 
 def weights(rng, shape, outputs, axis):
@@ -97,8 +113,8 @@ def conv(rng):
     w, ws = weights(rng, (o, *kernel, i), o, 0)
     bias = rng.integers(-40000, 40000, o) if rng.integers(4) else rng.integers(-(2**20), 2**20, o)
     sums = formulas.conv_sums(x, q[1], w, bias, strides, dilations, padding)
-    y = output_scale(rng, sums, float(q[0]) * float(np.mean(ws))), zero_point(rng)
     act = activation(rng)
+    y = output_scale(rng, sums, float(q[0]) * float(np.mean(ws)), act, F(q[0] * ws[0])), zero_point(rng)
     net = Net()
     given = net.given(x, *q)
     k = net.tensor(w.shape, "int8", ws, 0, 0, w)
@@ -130,8 +146,8 @@ def depthwise(rng):
     w, ws = weights(rng, (1, *kernel, c * times), c * times, 3)
     bias = rng.integers(-4000, 4000, c * times)
     sums = formulas.depthwise_sums(x, q[1], w, bias, strides, dilations, padding)
-    y = output_scale(rng, sums, float(q[0]) * float(np.mean(ws))), zero_point(rng)
     act = activation(rng)
+    y = output_scale(rng, sums, float(q[0]) * float(np.mean(ws)), act, F(q[0] * ws[0])), zero_point(rng)
     net = Net()
     given = net.given(x, *q)
     k = net.tensor(w.shape, "int8", ws, 0, 3, w)
@@ -153,8 +169,8 @@ def fully_connected(rng):
     w, ws = weights(rng, (o, i), o, 0)
     bias = rng.integers(-40000, 40000, o)
     sums = (x.astype(np.int64) - q[1]) @ w.astype(np.int64).T + bias
-    y = output_scale(rng, sums, float(q[0]) * float(np.mean(ws))), zero_point(rng)
     act = activation(rng)
+    y = output_scale(rng, sums, float(q[0]) * float(np.mean(ws)), act, F(q[0] * ws[0])), zero_point(rng)
     net = Net()
     given = net.given(x, *q)
     k = net.tensor(w.shape, "int8", ws, 0, 0, w)
@@ -170,8 +186,10 @@ def binary(rng, code, options, formula, ratio):
     shape = (int(rng.integers(1, 4)), int(rng.integers(1, 20)), int(rng.integers(1, 20)), int(rng.integers(1, 40)))
     qa, qb = (scale(rng), zero_point(rng)), (scale(rng), zero_point(rng))
     a, b = codes(rng, shape), codes(rng, shape)
-    y = ratio(rng, qa[0], qb[0]), zero_point(rng)
     act = activation(rng)
+    y = ratio(rng, qa[0], qb[0]), zero_point(rng)
+    if rng.integers(2):
+        y = between(act, y[0]), y[1]
     net = Net()
     given = [net.given(a, *qa), net.given(b, *qb)]
     out = net.tensor(shape, "int8", *y)
@@ -192,7 +210,9 @@ def sub(rng):
 
 def mul(rng):
     """MUL of two tensors of one shape."""
-    return binary(rng, "MUL", "Mul", formulas.mul, lambda r, a, b: F(a * b * F(pick(r, 4, 16, 64, 100, 37.3, 1.1))))
+    return binary(
+        rng, "MUL", "Mul", formulas.mul, lambda r, a, b: F(F(a * b) * F(pick(r, 4, 16, 64, 128, 100, 37.3, 1.1)))
+    )
 
 
 def mean(rng):
@@ -217,8 +237,8 @@ def pool(rng, code, formula):
     padding = pick(rng, "SAME", "VALID")
     size = np.maximum(kernel, rng.integers(1, 24, 2))
     x = codes(rng, (int(rng.integers(1, 4)), *size, int(rng.integers(1, 40))))
-    y = scale(rng), zero_point(rng)
     act = activation(rng)
+    y = between(act, scale(rng)) if rng.integers(2) else scale(rng), zero_point(rng)
     net = Net()
     given = net.given(x, *y)
     taken = code == "MAX_POOL_2D" and all(s <= k for s, k in zip(strides, kernel, strict=True))
@@ -391,8 +411,8 @@ def transpose_conv(rng):
     bias = rng.integers(-4000, 4000, o)
     shape = (n, *size, o)
     sums = formulas.transposed_sums(x, q[1], weight, bias, strides, padding, shape)
-    y = output_scale(rng, sums, float(q[0]) * float(np.mean(ws))), zero_point(rng)
     act = pick(rng, "NONE", "NONE", "RELU", "RELU6")
+    y = output_scale(rng, sums, float(q[0]) * float(np.mean(ws)), act, F(q[0] * ws[0])), zero_point(rng)
     net = Net()
     wanted = net.tensor([4], "int32", data=shape)
     k = net.tensor(weight.shape, "int8", ws, 0, 0, weight)
@@ -419,7 +439,8 @@ def layer16(rng, code, sums_of, weight_shape, outputs, options, version, axis, *
     w, ws = weights(rng, weight_shape, outputs, axis)
     bias = rng.integers(-(2**30), 2**30, outputs)
     sums = extra(x, w, bias)
-    y, act = (output_scale(rng, sums, float(q[0]) * float(np.mean(ws)) / 256), 0), activation(rng)
+    act = activation(rng)
+    y = output_scale(rng, sums, float(q[0]) * float(np.mean(ws)) / 256, act, F(q[0] * ws[0])), 0
     net = Net()
     given = net.given(x, *q)
     k = net.tensor(w.shape, "int8", ws, 0, axis, w)

@@ -199,6 +199,8 @@ def layer(sums, x, weight_scales, y, activation, kind, op):
     blocks = sums.shape[-1] // 8 * 8 if op in ("DEPTHWISE_CONV_2D", "TRANSPOSE_CONV") else sums.shape[-1]
     for c, real in enumerate(channel_scales(x, scales, y)):
         column = sums[..., c]
+        if kind == "builtin" and op == "FULLY_CONNECTED" and len(weight_scales) == 1:
+            real = float(F(F(x[0]) * F(weight_scales[0]))) / float(F(y[0]))  # the product is float32 here alone
         if kind == "reference" and op == "FULLY_CONNECTED":
             out[..., c] = round_away(column.astype(np.float64) * real)
         else:  # what depthwise leaves over from blocks of 8 channels goes through the reference's function
