@@ -25,7 +25,7 @@ ROOMS = {
     "graph": "arithmetic errors | numpy",
     "ops": "arithmetic arithmetic.requantizers errors graph reals | numpy",
     "mac": "arithmetic errors graph ops | numpy",
-    "frontend": "arithmetic errors graph jit ops reals | google numpy onnx",
+    "frontend": "arithmetic errors graph jit ops reals | google numpy onnx tflite",
     "targets": "arithmetic arithmetic.requantizers errors | pydantic pydantic_core",
     "dispatch": "arithmetic arithmetic.requantizers errors graph ops targets | numpy",
     "engine": "",
@@ -42,8 +42,9 @@ ROOMS = {
     "inputs": "errors frontend | numpy",
     "model": "engine.run engine.threads errors frontend graph inputs notebook targets | numpy onnx",
     "verification.reference": "errors | numpy onnx",
+    "verification.tflite": "errors | numpy tflite",
     "verification": "dispatch engine.run errors frontend graph inputs model notebook ops search_path targets"
-    " verification.reference | numpy onnx onnxruntime qonnx",
+    " verification.reference verification.tflite | numpy onnx onnxruntime qonnx",
     "proofs": "arithmetic arithmetic.requantizers dispatch engine.run errors frontend graph inputs mac model notebook"
     " ops targets verification verification.reference | numpy onnx pydantic",
     "explore": "arithmetic arithmetic.requantizers dispatch engine.run engine.telemetry errors graph inputs mac model"
