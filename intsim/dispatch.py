@@ -11,6 +11,7 @@ what the operator in front reads. All other nodes stay, and every tensor keeps i
 
 from __future__ import annotations
 
+import math
 import operator
 import weakref
 from collections import OrderedDict
@@ -289,6 +290,8 @@ def _exchanged(graph: IntegerGraph, read: Tensors, node: Node, source: Node, req
     if not whole and (requantizer.reads == "elements" or len(node.inputs) > 1):
         raise IntsimError(f"has parameters of its own for each channel; scheme {requantizer.scheme} takes one scale")
     reads = None if requantizer.reads == "codes" else source
+    if source.op == "softmax":
+        _check_softmax(source, read[source.inputs[0]])
     if requantizer.reads == "elements" and (source is node or len(source.inputs) != 1):
         raise IntsimError(f"scheme {requantizer.scheme} computes {' and '.join(requantizer.operators)} only")
     at = {
@@ -400,6 +403,14 @@ def _site(
     return Site(
         operands, unit, origin, step, int(zero), bias, elements, slope, signed, acc.scale.size == 1, still, single
     )
+
+
+def _check_softmax(node: Node, x: Tensor) -> None:
+    """Raise IntsimError for a factor in front of a softmax, which is in its table and in no scale."""
+    table = node.arrays["table"]
+    step = float(x.scale.reshape(-1)[0])
+    if len(table) > 1 and table[1] > 1 and not 0.999 < math.log(int(table[0]) / int(table[1])) / step < 1.001:
+        raise IntsimError("multiplies by a constant in front of its softmax, which no such kernel does")
 
 
 def _pooled(pool: Node, shape: tuple[int, ...]) -> int:
