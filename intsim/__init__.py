@@ -7,6 +7,11 @@ bounds     prove what the accumulators can reach
 telemetry  see what the accumulators held, and what they would have needed
 sweep      compare register and multiplier widths with the exact run
 certify    prove a target exact for every input, or find what stands between
+advise     say for each runtime that is predicted whether the model is exact there
+
+load_executed    read the graph that a runtime makes of a file
+witness_runtime  run the runtime that a target predicts, and compare every code
+
 html       a result as a notebook shows it
 Target     a machine's integer arithmetic, from a built-in name or a TOML file
 
@@ -24,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from intsim.errors import IntsimError
 
 if TYPE_CHECKING:
+    from intsim.explore.advice import advise
     from intsim.explore.sweep import sweep
     from intsim.explore.telemetry import telemetry
     from intsim.model import Model, Run, load, run
@@ -34,8 +40,10 @@ if TYPE_CHECKING:
     from intsim.proofs.witness import witness
     from intsim.report.html import html
     from intsim.targets import Target
+    from intsim.verification.executed import load_executed
     from intsim.verification.verdict import Verdict
     from intsim.verification.verify import verify
+    from intsim.verification.witness import witness_runtime
 
 __all__ = [
     "Certificate",
@@ -44,17 +52,20 @@ __all__ = [
     "Run",
     "Target",
     "Verdict",
+    "advise",
     "bounds",
     "certify",
     "certify_requantizer",
     "html",
     "load",
+    "load_executed",
     "multiplier_widths",
     "run",
     "sweep",
     "telemetry",
     "verify",
     "witness",
+    "witness_runtime",
 ]
 __version__ = "0.1.0"
 
@@ -64,17 +75,20 @@ _HOMES = {
     "Run": "intsim.model",
     "Target": "intsim.targets",
     "Verdict": "intsim.verification.verdict",
+    "advise": "intsim.explore.advice",
     "bounds": "intsim.proofs.bounds",
     "certify": "intsim.proofs.certify",
     "certify_requantizer": "intsim.proofs.requantizers",
     "html": "intsim.report.html",
     "load": "intsim.model",
+    "load_executed": "intsim.verification.executed",
     "multiplier_widths": "intsim.proofs.requantizers",
     "run": "intsim.model",
     "sweep": "intsim.explore.sweep",
     "telemetry": "intsim.explore.telemetry",
     "verify": "intsim.verification.verify",
     "witness": "intsim.proofs.witness",
+    "witness_runtime": "intsim.verification.witness",
 }
 
 

@@ -53,6 +53,11 @@ def test_one_order_of_arguments():
             assert [p.name for p in parameters[2:5]] == ["inputs", "samples", "seed"], name
             assert [p.default for p in parameters[2:5]] == [None, None, 0]
             assert all(p.kind is p.KEYWORD_ONLY for p in parameters[5:])
+    for name, first in (("advise", ["model"]), ("witness_runtime", ["model", "target"])):
+        parameters = list(inspect.signature(getattr(intsim, name)).parameters.values())
+        positional = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
+        assert [p.name for p in positional] == [*first, "inputs", "samples", "seed"]
+        assert [p.default for p in positional[len(first) :]] == [None, None, 0]
 
 
 @pytest.mark.parametrize("name", NAMED)

@@ -218,7 +218,7 @@ def test_refusals_are_one_line(intsim_, folder, tmp_path):
     assert intsim_("targets", "more.toml") == (2, "", f"intsim: target more.toml: {said}\n")
     status, out, err = intsim_("targets", "mine.toml", installed=None)
     assert (status, out, err.count("\n")) == (2, "", 1)
-    assert 'requantize.scheme is \'shift-add\'; allowed: "exact", "fixed-point"' in err
+    assert 'requantize.scheme is \'shift-add\'; allowed: "exact", "fbgemm", "fixed-point"' in err
     for i, (value, why) in enumerate(
         {
             "shift_add:Other": "can't load shift_add:Other, its entry point: AttributeError",

@@ -16,6 +16,7 @@ from intsim import cli
 from intsim.proofs.certificate import Disagreement
 from intsim.report.html import html
 from intsim.report.table import Column
+from intsim.verification.witness import Witnessed, WitnessedLayer, WitnessedOutput
 
 DOCS = Path(__file__).parent.parent / "docs"
 VERBS: dict[str, tuple[str, ...]] = {
@@ -30,8 +31,16 @@ VERBS: dict[str, tuple[str, ...]] = {
     "certify": ("certify", "m.onnx", "--target", "x86-avx2", "-n", "2", "--multipliers", "--out", "certificate.json"),
     "open": ("certify", "m.onnx", "--target", "saturate-16", "-n", "0"),
     "check": ("certify", "--check", "certificate.json"),
+    "advise": ("advise", "m.onnx", "--target", "onnxruntime-vnni", "--target", "x86-avx2"),
     "targets": ("targets",),
 }
+WITNESSED = Witnessed(
+    *("m.onnx", "onnxruntime-vnni", "onnxruntime", "1.31.1", 1, 0),
+    layers=[WitnessedLayer("conv", "Conv", "y", 9, 1, 2, 3, {"position": [0, 1], "predicted": 4, "got": 6})],
+    outputs=[WitnessedOutput("y", 9, 1)],
+    hidden=["relu"],
+)
+"""What `witness` makes where the runtime can be run; tests/test_cli_runtimes.py runs it."""
 
 
 @dataclass
@@ -167,6 +176,7 @@ def test_every_document_is_on_the_page(folder, monkeypatch, capfd):
     proven = intsim.certify("m.onnx")
     wrong = Disagreement(0, "conv", "Conv", "y", [0, 1], 1.5, 2)
     check(replace(proven, reading=replace(proven.reading, disagreement=wrong)).to_json(), "disputed")
+    check(WITNESSED.to_json(), "witness")
     check({"format": "intsim-warmup-1", "compiled": 1, "loaded": 2, "seconds": 0.5, "folder": None}, "warmup")
     assert seen == page.keys()
 
@@ -178,6 +188,7 @@ def test_the_glossary_holds_every_key_and_head(folder, monkeypatch, heads):
     for name in VERBS:
         printed(name)
     html(intsim.run("m.onnx", "wrap-9"))
+    html(WITNESSED)
     entries = glossary()
     assert entries == sorted(set(entries))
     used = heads | {w for keys in described().values() for w in words(keys)}

@@ -44,7 +44,7 @@ ROOMS = {
     "verification.reference": "errors | numpy onnx",
     "verification.tflite": "errors | numpy tflite",
     "verification": "dispatch engine.run errors frontend graph inputs model notebook ops search_path targets"
-    " verification.reference verification.tflite | numpy onnx onnxruntime qonnx",
+    " verification.reference verification.tflite | llvmlite numpy onnx onnxruntime qonnx",
     "proofs": "arithmetic arithmetic.requantizers dispatch engine.run errors frontend graph inputs mac model notebook"
     " ops targets verification verification.reference | numpy onnx pydantic",
     "explore": "arithmetic arithmetic.requantizers dispatch engine.run engine.telemetry errors graph inputs mac model"
@@ -153,7 +153,15 @@ def test_the_reference_shares_nothing():
 
 
 def test_executors_and_the_standard_form_share_nothing_with_the_lowering():
-    for name in ("executors.py", "standard.py", "process.py", "float_error.py", "faults.py", "causes.py"):
+    for name in (
+        "executors.py",
+        "standard.py",
+        "process.py",
+        "processor.py",
+        "float_error.py",
+        "faults.py",
+        "causes.py",
+    ):
         found = imports(ROOT / "intsim" / "verification" / name)
         for below in ("frontend", "graph", "ops", "engine", "model"):
             assert not any(within(i, f"intsim.{below}") for i in found), (name, below)

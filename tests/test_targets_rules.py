@@ -151,7 +151,7 @@ def test_rules_in_every_verb(tmp_path, capsys, monkeypatch):
         "deep": [16, 32],
         "head": [18],
     }
-    assert {x.name: x.safe for x in proven.layers} == {"body": True, "deep": False, "head": False}
+    assert {x.name: x.safe for x in proven.layers} == {"body": True, "deep": False, "head": True}
     verdict = intsim.verify(where, tmp_path / "own.toml", references=False)
     assert verdict.first_divergence["name"] == "deep"
     assert verdict.first_divergence["blame"] == "overflow"

@@ -47,6 +47,7 @@ ModelPath = Annotated[str, typer.Argument(metavar="MODEL", help="QONNX, QCDQ, QO
 TargetName = Annotated[str, typer.Option("--target", "-t", help="a built-in target (intsim targets) or a TOML file")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]
 Shapes = Annotated[list[str] | None, typer.Option("--shape", help="fix a dynamic input: NAME=1,3,32,32")]
+As = Annotated[str | None, typer.Option("--as", help="onnxruntime: read the graph that this runtime executes")]
 Constants = Annotated[str | None, typer.Option("--constants", help=".npz with graph inputs that are scales or weights")]
 InputsPath = Annotated[str | None, typer.Option("--inputs", "-i", help=".npz with one array an input, or .npy for one")]
 Samples = Annotated[
@@ -83,6 +84,7 @@ class OnModel:
     json_: Json = False
     shape: Shapes = None
     constants: Constants = None
+    as_: As = None
 
     @cached_property
     def loaded(self) -> Model:
@@ -102,6 +104,10 @@ class OnModel:
         if inputs is not None and inputs.endswith(".npz"):
             wanted = parameter_inputs(self.model)
             fixed |= {n: a for n, a in arrays(inputs, []).items() if n in wanted}
+        if self.as_ is not None:
+            from intsim.verification.executed import load_executed
+
+            return load_executed(self.model, self.as_, fixed, shapes)
         return load(self.model, fixed, shapes)
 
 
@@ -121,9 +127,10 @@ class OnTarget(OnModel):
     def command(self, verb: str, *more: object, target: str | None = None, data: bool = False) -> str:
         """What to type for another verb on the same model, opened the same way; `data`: on the same samples."""
         words: list[object] = ["intsim", verb, self.model]
-        words += [] if verb == "inspect" else ["-t", target or self.target]
+        words += [] if verb in ("inspect", "advise") else ["-t", target or self.target]
         words += [word for text in self.shape or [] for word in ("--shape", text)]
         words += ["--constants", self.constants] if self.constants else []
+        words += ["--as", self.as_] if self.as_ else []
         return shlex.join(map(str, [*words, *more]))
 
 
@@ -169,7 +176,7 @@ class OnSamples(OnTarget):
         return super().command(verb, *words, target=target)
 
 
-LAST = ("threads", "json_", "shape", "constants")
+LAST = ("threads", "json_", "shape", "constants", "as_")
 """Options that help lists behind a verb's own."""
 
 

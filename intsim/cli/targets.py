@@ -18,7 +18,7 @@ def targets(
     families = () if name else Target.families()
     if json_:
         listed = [{"name": t.name, **t.model_dump(mode="json")} for t in chosen]
-        emit({"format": "intsim-targets-1", "targets": listed, "families": [f._asdict() for f in families]})
+        emit({"format": "intsim-targets-2", "targets": listed, "families": [f._asdict() for f in families]})
     elif name:
         console().print(chosen[0].describe(), markup=False, soft_wrap=True)
     else:

@@ -19,12 +19,11 @@ def witness(
     """Run the real runtime here and compare every code that it shows with what its target predicts."""
     target, model = asked.chosen, asked.loaded
     from intsim.report.witness import show_witness
-    from intsim.verification.witness import runnable
-    from intsim.verification.witness import witness as compare
+    from intsim.verification.witness import runnable, witness_runtime
 
     runnable(target)
     with progress(2 * len(asked.data)) as step:
-        told = compare(model, target, *asked.drawn, timeout=timeout, progress=step)
+        told = witness_runtime(model, target, *asked.drawn, timeout=timeout, progress=step)
     if asked.json_:
         emit(told.to_json())
     else:

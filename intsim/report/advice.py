@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from intsim.explore.advice import Advice
-from intsim.report.table import Column, say, show_table
+from intsim.report.table import Column, note, say, show_table
 from intsim.report.text import number
 from intsim.report.verdict import inputs
 
@@ -14,24 +14,27 @@ STYLES = {"certified": "green", "exact here": "green", "differs": "red", "not pr
 
 
 def show_advice(console: Console, told: Advice) -> None:
-    """One line a runtime, remedies and reasons below."""
+    """One line a runtime; remedies and reasons below, each once."""
     rows = told.runtimes
     show_table(
         console,
         [
             Column("target", [x.target for x in rows], "text"),
             Column("standing", [Text(x.standing, STYLES[x.standing]) for x in rows]),
-            Column("codes\ndiffer", [_share(x.mismatches, x.elements) for x in rows]),
-            Column("outputs\ndiffer", [_share(x.output_mismatches, x.output_elements) for x in rows]),
+            Column("mis-\nmatches", [_share(x.mismatches, x.elements) for x in rows]),
+            Column("output\nmis-\nmatches", [_share(x.output_mismatches, x.output_elements) for x in rows]),
             Column("max\nLSB", [str(x.max_lsb) if x.elements else "-" for x in rows]),
-            Column("first in", [x.layer or "" for x in rows], "text"),
+            Column("layer", [x.layer or "" for x in rows], "text"),
         ],
         f"{told.model} on runtimes against exact arithmetic, {inputs(told.samples, told.seed)}",
     )
-    say(console, ("certified: exact for every input; exact here: on these inputs", "dim"))
+    note(console, "certified: exact for every input; exact here: on these inputs; layer: of the first mismatch")
+    texts: dict[str, list[str]] = {}
     for row in rows:
         if text := row.reason or row.remedy:
-            say(console, (f"{row.target}: ", "bold"), text)
+            texts.setdefault(text.replace(f"target {row.target}: ", "", 1), []).append(row.target)
+    for text, names in texts.items():
+        say(console, (f"{', '.join(names)}: ", "bold"), text)
 
 
 def _share(count: int, total: int) -> str:

@@ -8,12 +8,14 @@ from typing import Any
 
 from rich.console import Console
 
+from intsim.explore.advice import Advice
 from intsim.explore.sweep import Sweep
 from intsim.explore.telemetry import Telemetry
 from intsim.inspect import inspect
 from intsim.model import Model, Run
 from intsim.proofs.bounds import Bounds
 from intsim.proofs.certificate import Certificate
+from intsim.report.advice import show_advice
 from intsim.report.bounds import show_bounds
 from intsim.report.certificate import show_certificate
 from intsim.report.inspection import show_inspection
@@ -21,7 +23,9 @@ from intsim.report.run import show_run
 from intsim.report.sweep import show_sweep
 from intsim.report.telemetry import show_telemetry
 from intsim.report.verdict import show_verdict
+from intsim.report.witness import show_witness
 from intsim.verification.verdict import Verdict
+from intsim.verification.witness import Witnessed
 
 WIDTH = 120
 PAGE = '<pre style="white-space:pre;overflow-x:auto;line-height:normal;font-family:monospace">{code}</pre>'
@@ -33,6 +37,7 @@ def show_model(console: Console, model: Model) -> None:
 
 
 SHOW: dict[type, Callable[[Console, Any], None]] = {
+    Advice: show_advice,
     Bounds: show_bounds,
     Certificate: show_certificate,
     Model: show_model,
@@ -40,6 +45,7 @@ SHOW: dict[type, Callable[[Console, Any], None]] = {
     Sweep: show_sweep,
     Telemetry: show_telemetry,
     Verdict: show_verdict,
+    Witnessed: show_witness,
 }
 """What each kind of result looks like."""
 

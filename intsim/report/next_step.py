@@ -107,9 +107,11 @@ def _ruled(asked: Asked, unsafe: Sequence[LayerBound]) -> NextStep:
     _, stage, layer = max(stages, key=lambda t: t[0])
     text = (
         f"{layer.name} needs {stage.required_bits} bits in stage {stage.stage} and has {stage.bits}; narrow its "
-        "weights (7 bits in pairs of products) or choose a target whose rules don't saturate"
+        "weights (7 bits in pairs of products), or "
     )
-    return NextStep(text, asked.command("bounds"), layer.name)
+    if asked.chosen.runtime is None:
+        return NextStep(f"{text}choose a target whose rules don't saturate", asked.command("bounds"), layer.name)
+    return NextStep(f"{text}see on which runtimes it is exact", asked.command("advise", data=True), layer.name)
 
 
 def _wide_enough(model: Model, target: Target, proven: Bounds) -> tuple[Target, Bounds] | None:
@@ -220,6 +222,9 @@ def _read_apart(name: str, op: str, command: str) -> NextStep:
 
 def _requantizer(asked: Asked, layer: str, widths: Sequence[set[int]] | None = None) -> NextStep:
     """Behind a requantizer that makes other codes; `widths` are the exact multiplier widths of each, if known."""
+    if (runtime := asked.chosen.runtime) is not None:
+        text = f"{runtime.name} makes other codes of {layer} than exact arithmetic, and has no other kernel; "
+        return NextStep(f"{text}see on which runtimes it is exact", asked.command("advise", data=True), layer)
     scheme = asked.chosen.requantize.scheme
     text = f"the requantizer of {layer} ({scheme}) makes other codes than exact arithmetic; "
     if widths is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
-from intsim.report.table import Column, say, show_table
+from intsim.report.table import Column, note, say, show_table
 from intsim.report.text import counted, number
 from intsim.report.verdict import inputs
 from intsim.verification.witness import Witnessed
@@ -19,17 +19,20 @@ def show_witness(console: Console, told: Witnessed) -> None:
         [
             Column("layer", [x.name for x in layers], "text"),
             Column("op", [x.op for x in layers], "text"),
-            Column("codes", [number(x.codes) for x in layers]),
-            Column("not as\nexact", [number(x.inexact) for x in layers], spare=1),
-            Column("not as\npredicted", [number(x.differing) for x in layers]),
+            Column("elements", [number(x.elements) for x in layers]),
+            Column("inexact", [number(x.inexact) for x in layers], spare=1),
+            Column("mis-\nmatches", [number(x.mismatches) for x in layers]),
             Column("max\nLSB", [str(x.max_lsb) for x in layers]),
             Column(
-                "verdict", [Text("differs", "red") if x.differing else Text("as predicted", "green") for x in layers]
+                "verdict", [Text("differs", "red") if x.mismatches else Text("as predicted", "green") for x in layers]
             ),
         ],
         f"{told.model}: {told.runtime} {told.version} against {told.target}, {inputs(told.samples, told.seed)}",
     )
-    say(console, ("codes of each layer, on the runtime's own inputs of it", "dim"))
+    note(
+        console,
+        "on the runtime's own inputs of each layer; inexact: not as exact arithmetic, mismatches: not as predicted",
+    )
     if told.hidden:
         names = ", ".join(told.hidden[:3]) + (f" and {len(told.hidden) - 3} more" if len(told.hidden) > 3 else "")
         say(console, (f"not shown by the runtime: {counted(len(told.hidden), 'layer')} ({names})", "dim"))
@@ -41,9 +44,9 @@ def show_witness(console: Console, told: Witnessed) -> None:
             f"first: {first.name} {at['position']}: predicted {at['predicted']}, {told.runtime} has {at['got']}",
         )
     for end in told.outputs:
-        say(console, f"output {end.name}: {number(end.differing)} of {number(end.elements)} elements differ")
-    codes = sum(x.codes for x in layers)
+        say(console, f"output {end.name}: {number(end.mismatches)} of {number(end.elements)} elements differ")
+    codes = sum(x.elements for x in layers)
     words = "as predicted" if told.holds else "not as predicted"
     style = "bold green" if told.holds else "bold red"
-    rest = f" ({number(told.differing)} of {number(codes)} codes differ, {told.seconds:.1f} s)"
+    rest = f" ({number(told.mismatches)} of {number(codes)} codes differ, {told.seconds:.1f} s)"
     say(console, "verdict: ", (words, style), rest)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.packing import Packing
-from intsim.arithmetic.registers import BiasPlace
+from intsim.arithmetic.registers import BiasPlace, PaddingRule
 
 if TYPE_CHECKING:
     from intsim.targets.rules import When
     from intsim.targets.target import Target
 
-INDENT = 12
+INDENT, WIDTH = 12, 120
 BIAS: dict[BiasPlace, str] = {
     "after": "added into the last register after all products",
     "preload": "preloaded: the last register starts at it",
     "requantizer": "in the requantizer: no register holds it",
 }
+PADDING: dict[PaddingRule, str] = {"fed": "its zero point goes through the multiplier", "skipped": "makes no products"}
+ANEW = {"tap": "at each tap of a kernel", "half": "after half of a layer's products"}
 
 
 def describe(target: Target) -> str:
@@ -33,10 +36,16 @@ def describe(target: Target) -> str:
         lines += _block("packing", _packing(target.registers.packing))
     lines.append(f"order       {' '.join(target.accumulate.order)}, the last one fastest")
     lines += _block("registers", _registers(target.stages))
+    if target.accumulate.padding != "fed":
+        lines.append(f"padding     {PADDING[target.accumulate.padding]}")
     lines.append(f"bias        {BIAS[target.accumulate.bias]}")
     lines.append(f"requantize  {target.requantize.words()}")
     for number, (rule, own) in enumerate(zip(target.when, target.arithmetics, strict=True), 1):
-        lines += _block(f"rule {number}", _rule(rule, own))
+        wrapped = (
+            wrap(line, WIDTH - INDENT, subsequent_indent=" " * (14 if line[0] == " " else 2))
+            for line in _rule(rule, own, target)
+        )
+        lines += _block(f"rule {number}", [part for parts in wrapped for part in parts])
     if target.when:
         rest = "refused" if target.others == "refused" else "the arithmetic above"
         lines.append(f"others      {rest}; rules are tried in order, the first that holds decides")
@@ -45,7 +54,7 @@ def describe(target: Target) -> str:
     return "\n".join(lines)
 
 
-def _rule(rule: When, own: Target) -> list[str]:
+def _rule(rule: When, own: Target, base: Target) -> list[str]:
     """When it holds, and what it changes."""
     lines = [f"{rule.conditions()}:"]
     if rule.refused is not None:
@@ -56,7 +65,12 @@ def _rule(rule: When, own: Target) -> list[str]:
             "  multiplier  " + (f"{kinds.activation} x {kinds.weight}" if kinds else "any values, zero points removed")
         )
     if rule.accumulate is not None:
-        lines.append(f"  registers   {chain(own)}, bias {BIAS[own.accumulate.bias]}")
+        anew = "".join(f", anew {_anew(s)}" for s in own.stages if s.restart is not None)
+        lines.append(f"  registers   {chain(own)}{anew}")
+        if rule.accumulate.bias != base.accumulate.bias:
+            lines.append(f"  bias        {BIAS[rule.accumulate.bias]}")
+        if rule.accumulate.padding != base.accumulate.padding:
+            lines.append(f"  padding     {PADDING[rule.accumulate.padding]}")
     if rule.requantize is not None:
         lines.append(f"  requantize  {own.requantize.words()}")
     return lines if len(lines) > 1 else [f"{lines[0]} as above"]
@@ -86,11 +100,15 @@ def _registers(stages: tuple[Stage, ...]) -> list[str]:
         if stage.lanes > 1:
             taken = f"in turn to {stage.lanes} lanes" + ("" if stage.sum is None else f", {stage.sum} to each")
         if stage.restart is not None:
-            anew = {"tap": "at each tap of a kernel", "half": "after half of a layer's products"}
-            taken += f", anew {anew.get(str(stage.restart), f'after {stage.restart} products')}"
+            taken += f", anew {_anew(stage)}"
         lines.append(f"  |  {taken}")
         lines.append(f"  +--> {lanes}[{stage.bits} bits, {stage.overflow}]  {stage.min}..{stage.max}")
     return lines
+
+
+def _anew(stage: Stage) -> str:
+    """Where groups restart."""
+    return ANEW.get(str(stage.restart), f"after {stage.restart} products")
 
 
 def _packing(packing: Packing) -> list[str]:

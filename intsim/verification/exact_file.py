@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 
 from intsim.errors import IntsimError
+from intsim.frontend.reader import SourceModel
 from intsim.inputs import checked
 from intsim.model import Model
 from intsim.verification.reference import Reference, ReferenceRun
@@ -66,16 +67,21 @@ def bound_inputs(model: Model, proto: onnx.ModelProto) -> dict[str, NDArray[Any]
 
 def sorted_proto(model: Model) -> onnx.ModelProto:
     """What outputs need of the file: nodes in topological order, their constants; its inputs' shapes fixed."""
+    return needed_of(model.lowered.source)
+
+
+def needed_of(source: SourceModel) -> onnx.ModelProto:
+    """The same of a file that was only read."""
     proto = onnx.ModelProto()
-    proto.CopyFrom(model.lowered.source.proto)
-    refill(proto.graph.node, (op.proto for op in model.lowered.source.operations))
+    proto.CopyFrom(source.proto)
+    refill(proto.graph.node, (op.proto for op in source.operations))
     read = {n for node in proto.graph.node for n in node.input} | {o.name for o in proto.graph.output}
     idle = {i.name for i in proto.graph.initializer} - read
     refill(proto.graph.initializer, [i for i in proto.graph.initializer if i.name in read])
     refill(proto.graph.input, [i for i in proto.graph.input if i.name not in idle])
     for value in proto.graph.input:
-        if value.name in model.lowered.source.inputs:
-            shape, element = model.lowered.source.inputs[value.name]
+        if value.name in source.inputs:
+            shape, element = source.inputs[value.name]
             value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, element, shape))
     return proto
 

@@ -22,9 +22,12 @@ import onnx
 from numpy.typing import NDArray
 
 from intsim.verification.process import start
+from intsim.verification.processor import processor
 from intsim.verification.standard import CUSTOM_DOMAINS, refill, standard_model
 
 FAMILIES = ("qonnx", "onnxruntime")
+GRAPH = "onnxruntime graph"
+"""A process of ONNX Runtime that hands back the graph it would execute, and executes nothing."""
 DOMAINS = ("", "ai.onnx", "com.microsoft", *CUSTOM_DOMAINS)
 """Whose operators an executor gets. qonnx imports the module that a domain names."""
 MISSING = 'not installed (pip install "intsim[references]")'
@@ -47,9 +50,17 @@ class Executor:
     """A running executor process; `result` waits for it."""
 
     def __init__(
-        self, kind: str, model: onnx.ModelProto, inputs: Mapping[str, NDArray[Any]], wanted: list[str]
+        self,
+        kind: str,
+        model: onnx.ModelProto,
+        inputs: Mapping[str, NDArray[Any]],
+        wanted: list[str],
+        *,
+        same_processor: bool = False,
     ) -> None:
         """Start `kind` on one set of inputs; `wanted` are the tensors to hand back.
+
+        With `same_processor` it refuses to run on another processor: what an emulator starts is not emulated.
 
         Nothing is started for a model with a node of a foreign domain; `result` says so.
         """
@@ -63,7 +74,8 @@ class Executor:
         self.answer = tempfile.TemporaryFile()  # noqa: SIM115 (closed by stop)
         with tempfile.TemporaryFile() as request:
             origins = {name: sys.modules[name].__file__ for name in SAME}
-            about = json.dumps({"wanted": wanted, "inputs": list(inputs), "origins": origins})
+            kernels = processor() if same_processor else None
+            about = json.dumps({"wanted": wanted, "inputs": list(inputs), "origins": origins, "processor": kernels})
             arrays = {f"i{i}": a for i, a in enumerate(inputs.values())}
             np.savez(request, allow_pickle=False, about=_packed(about.encode()),
                      model=_packed(model.SerializeToString()), **arrays)  # fmt: skip
@@ -92,7 +104,7 @@ class Executor:
                 ending = f"exit code {code}" if code > 0 else f"ended by signal {-code}"
                 # an exception leaves with 1 and its text in the last line; what else ended it may have said nothing
                 reason = lines[-1][:300] if lines and code == 1 else ending
-                if reason == f"ModuleNotFoundError: No module named {self.kind!r}":
+                if reason == f"ModuleNotFoundError: No module named {self.kind.split()[0]!r}":
                     reason = MISSING
                 return Execution(reason=reason, seconds=seconds)
             self.answer.seek(0)
@@ -192,6 +204,27 @@ def by_onnxruntime(
     return dict(zip(shown, results, strict=True))
 
 
+def graph_of_onnxruntime(
+    model: onnx.ModelProto, inputs: dict[str, NDArray[Any]], wanted: list[str]
+) -> dict[str, NDArray[Any]]:
+    """The file of the graph that ONNX Runtime executes, as bytes under the name "model"; the working folder holds it.
+
+    Level "extended" has all fusions of quantized patterns; the level above it only changes layouts.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = written = str(Path("optimized.onnx").absolute())
+    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return {"model": _packed(Path(written).read_bytes())}
+
+
+EXECUTORS = {"qonnx": by_qonnx, "onnxruntime": by_onnxruntime, GRAPH: graph_of_onnxruntime}
+"""What a process does, by kind."""
+
+
 def answer(kind: str, request: IO[bytes], result: IO[bytes]) -> None:
     """The child's work: read, run, write. Raises what an executor raises."""
     with np.load(request, allow_pickle=False) as npz:
@@ -202,7 +235,10 @@ def answer(kind: str, request: IO[bytes], result: IO[bytes]) -> None:
         here = sys.modules[name].__file__
         if here is None or origin is None or Path(here).resolve() != Path(origin).resolve():
             raise RuntimeError(f"the executor's process found {name} in {here}, not in {origin}")
-    tensors = {"qonnx": by_qonnx, "onnxruntime": by_onnxruntime}[kind](model, inputs, about["wanted"])
+    wants = about["processor"]
+    if wants is not None and wants != (has := processor()):
+        raise RuntimeError(f"started on a processor with {wants}, its process runs on one with {has}")
+    tensors = EXECUTORS[kind](model, inputs, about["wanted"])
     for name, array in tensors.items():
         if array.dtype.name in ("int4", "uint4", "int2", "uint2"):
             tensors[name] = array.astype(np.int8)

@@ -25,8 +25,10 @@ from intsim.notebook import Shown
 from intsim.targets import Target
 from intsim.verification.compare import difference, place
 from intsim.verification.exact_file import bound_inputs, sorted_proto
+from intsim.verification.executed import refuse_foreign
 from intsim.verification.executors import Executor
 from intsim.verification.layers import Layer, layers
+from intsim.verification.processor import processor
 
 FORMAT = "intsim-witness-1"
 RUNTIMES = ("onnxruntime",)
@@ -36,17 +38,17 @@ Report = Callable[[str], None]
 
 @dataclass
 class WitnessedLayer:
-    """One layer: codes that were compared, on the runtime's own inputs; how many differ from the target's prediction.
+    """One layer: `elements` codes were compared, on the runtime's own inputs; `mismatches` differ from the prediction.
 
     `inexact` counts codes of the runtime that exact arithmetic on the same inputs doesn't give. `first` is the first
-    code that differs from the prediction.
+    mismatch: its position, and the codes predicted and got.
     """
 
     name: str
     op: str
     tensor: str
-    codes: int = 0
-    differing: int = 0
+    elements: int = 0
+    mismatches: int = 0
     max_lsb: int = 0
     inexact: int = 0
     first: dict[str, Any] | None = None
@@ -60,12 +62,12 @@ class WitnessedOutput:
 
     name: str
     elements: int = 0
-    differing: int = 0
+    mismatches: int = 0
 
 
 @dataclass
 class Witnessed(Shown):
-    """What `intsim.verification.witness.witness` returns.
+    """What `intsim.witness_runtime` returns.
 
     `layers` are those whose codes the runtime shows, `hidden` names the others, which it has fused away. `holds`: no
     code and no output differs.
@@ -83,22 +85,22 @@ class Witnessed(Shown):
     seconds: float = 0.0
 
     @property
-    def differing(self) -> int:
+    def mismatches(self) -> int:
         """Codes of all layers that differ from the prediction."""
-        return sum(x.differing for x in self.layers)
+        return sum(x.mismatches for x in self.layers)
 
     @property
     def holds(self) -> bool:
         """Nothing differs."""
-        return not self.differing and not any(x.differing for x in self.outputs)
+        return not self.mismatches and not any(x.mismatches for x in self.outputs)
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries, lists and numbers."""
         shown = [without_module(asdict(x)) for x in self.layers]
-        return {"format": FORMAT, **asdict(self), "layers": shown, "differing": self.differing, "holds": self.holds}
+        return {"format": FORMAT, **asdict(self), "layers": shown, "mismatches": self.mismatches, "holds": self.holds}
 
 
-def witness(
+def witness_runtime(
     model: str | Path | onnx.ModelProto | Model,
     target: str | Path | Target,
     inputs: Inputs | None = None,
@@ -118,8 +120,9 @@ def witness(
         progress: called with a line of text before each step.
 
     Raises:
-        IntsimError: a bad model or input, a target without a runtime that can be run here, or a runtime that isn't
-            installed, fails, or would choose other kernels on this processor.
+        IntsimError: a bad model or input, operators that the runtime doesn't have (QONNX), a target without a runtime
+            that can be run here, or a runtime that isn't installed, fails, or would choose other kernels on this
+            processor.
     """
     began = time.monotonic()
     loaded, chosen = opened(model, inputs), Target.load(target)
@@ -142,8 +145,8 @@ def witness(
         tensors = _run(loaded, runtime, sample, [str(known[x.tensor]) for x in found], timeout)
         say(f"sample {i + 1}/{len(data)}: comparing")
         _compare(loaded, chosen, sample, tensors, found, lines, ends)
-    told.hidden = [x.name for x in told.layers if not x.codes]
-    told.layers = [x for x in told.layers if x.codes]
+    told.hidden = [x.name for x in told.layers if not x.elements]
+    told.layers = [x for x in told.layers if x.elements]
     told.seconds = time.monotonic() - began
     return told
 
@@ -162,32 +165,24 @@ def runnable(target: Target) -> str:
     if wants is not None and wants != has:
         raise IntsimError(
             f"target {target.name}: is of a processor with {wants}, this one has {has}, for which {runtime} has other "
-            "kernels; choose the target of this processor, or run under an emulator of that one"
+            "kernels; choose the target of this processor"
         )
     return runtime
-
-
-def processor() -> str:
-    """Which int8 kernels libraries choose here: "vnni", "avx2" or "other"."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return "other"
-    flags = next((line.split(":", 1)[1].split() for line in text.splitlines() if line.startswith("flags")), [])
-    return "vnni" if "avx512_vnni" in flags or "avx_vnni" in flags else "avx2" if "avx2" in flags else "other"
 
 
 def _run(
     model: Model, runtime: str, sample: Mapping[str, NDArray[Any]], wanted: list[str], timeout: float
 ) -> dict[str, NDArray[Any]]:
     proto = sorted_proto(model)
+    refuse_foreign(model.path, proto, runtime)
     for name, array in bound_inputs(model, proto).items():
         proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
     typed = {
         name: np.asarray(sample[name]).astype(onnx.helper.tensor_dtype_to_np_dtype(element))
         for name, (_, element) in model.lowered.source.inputs.items()
     }
-    executor = Executor(runtime, proto, typed, [*dict.fromkeys([*wanted, *model.lowered.source.outputs])])
+    names = [*dict.fromkeys([*wanted, *model.lowered.source.outputs])]
+    executor = Executor(runtime, proto, typed, names, same_processor=True)
     try:
         outcome = executor.result(timeout)
     finally:
@@ -223,8 +218,8 @@ def _compare(
         ):
             had = tensors[name].astype(np.int64).reshape(mine.shape)
             count, lsb = difference(mine, had)
-            line.codes += had.size
-            line.differing += count
+            line.elements += had.size
+            line.mismatches += count
             line.max_lsb = max(line.max_lsb, lsb)
             line.inexact += difference(right, had)[0]
             if count and line.first is None:
@@ -237,4 +232,4 @@ def _compare(
     for name, end in ends.items():
         if name in tensors:
             end.elements += tensors[name].size
-            end.differing += int(np.count_nonzero(run.outputs[name] != tensors[name].reshape(run.outputs[name].shape)))
+            end.mismatches += int(np.count_nonzero(run.outputs[name] != tensors[name].reshape(run.outputs[name].shape)))

@@ -14,6 +14,7 @@ from intsim.arithmetic.requantizers import built_in, named, names, of_width, rea
 from intsim.arithmetic.requantizers.exact import Exact
 from intsim.arithmetic.requantizers.fixed_point import FixedPoint, quantize_multiplier
 from intsim.arithmetic.requantizers.float32 import Float32
+from intsim.arithmetic.requantizers.float64 import Float64
 from intsim.arithmetic.requantizers.requantizer import (
     Channel,
     Requantizer,
@@ -61,6 +62,8 @@ def twin(chosen, acc, scale, offset, mode, stages):
     value = held(acc, scale, offset, stages)
     if isinstance(chosen, Shift):
         return twins.round_fraction(scale * value, chosen.rounding)
+    if isinstance(chosen, Float64):
+        return twins.round_fraction(F(float(value) * float(scale)), "half_away")
     if isinstance(chosen, Float32):
         factor = twins.float32(scale.numerator / scale.denominator)
         return round(min(max(twins.float32(twins.float32(float(value)) * factor), -(2.0**24)), 2.0**24))
@@ -276,7 +279,11 @@ def test_a_sum_isnt_clipped_and_is_refused_where_it_is_wide():
 # Keys
 
 
-LISTED = ", ".join(f'"{name}"' for name in built_in())
+LISTED = (
+    '"exact", "fbgemm", "fixed-point", "float32", "float64", "onednn", "qnnpack", "ruy", "shift", "thresholds", '
+    '"tosa"; in rules also kernels of other operators (docs/requantizers.md)'
+)
+TWICE = 'is for schemes "fixed-point", "litert-add", "litert-mean", "litert-mul", "litert-rescale" and "tosa" only, not'
 ONLY = 'is for schemes "fixed-point" and "tosa" only, not'
 REFUSED = {
     lambda: FixedPoint(3, Rounding.FLOOR): "multiplier_bits is 3; allowed: 4..32",
@@ -290,7 +297,7 @@ REFUSED = {
     lambda: FixedPoint(8, Rounding.FLOOR, True): "rounding is given, but double_rounding = true fixes it; remove it",
     lambda: Shift(): 'rounding is missing for scheme "shift"; allowed: ' + ", ".join(f'"{m}"' for m in Rounding),
     lambda: Shift(8, Rounding.FLOOR): f'multiplier_bits {ONLY} "shift"; remove it',
-    lambda: Exact(None, None, True): f'double_rounding {ONLY} "exact"; remove it',
+    lambda: Exact(None, None, True): f'double_rounding {TWICE} "exact"; remove it',
     lambda: Float32(None, Rounding.FLOOR): 'rounding is given, but scheme "float32" fixes it; remove it',
     lambda: Tosa(24): 'multiplier_bits is 24; allowed for scheme "tosa": 16, 32',
     lambda: Tosa(None): 'multiplier_bits is None; allowed for scheme "tosa": 16, 32',
@@ -317,11 +324,9 @@ def test_refusals(call):
 @pytest.mark.parametrize("scheme", built_in())
 def test_keys_are_read_as_they_are_written(scheme):
     variants = named(scheme).variants()
-    assert (
-        len(set(variants))
-        == len(variants)
-        == {"fixed-point": 29 * 9, "shift": 8, "tosa": 3, "float32": 2, "onednn": 4}.get(scheme, 1)
-    )
+    counts = {"fixed-point": 29 * 9, "shift": 8, "tosa": 3, "float32": 2, "onednn": 4}
+    twice = ("litert-add", "litert-mean", "litert-mul", "litert-rescale")
+    assert len(set(variants)) == len(variants) == counts.get(scheme, 2 if scheme in twice else 1)
     for chosen in variants:
         keys = chosen.keys()
         assert list(keys)[:4] == ["scheme", "multiplier_bits", "rounding", "double_rounding"]
@@ -367,7 +372,11 @@ def test_widths():
 def test_what_holds_of_the_schemes():
     for name in ("exact", "takes_bias", "adds_exactly", "powers_of_two"):
         those = [scheme for scheme, c in built_in().items() if getattr(c, name)]
-        wanted = {"adds_exactly": ["exact", "shift", "thresholds"], "powers_of_two": ["shift"]}
+        wanted = {
+            "adds_exactly": ["exact", "shift", "thresholds"],
+            "powers_of_two": ["shift"],
+            "takes_bias": ["exact", "fbgemm", "onednn", "qnnpack", "thresholds"],
+        }
         assert those == wanted.get(name, ["exact", "thresholds"])
     assert set(built_in().values()) <= set(schemes())
     assert Requantizer not in schemes()

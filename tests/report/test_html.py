@@ -10,6 +10,7 @@ from frontend.build import Net
 
 import intsim
 from intsim.report.html import SHOW
+from intsim.verification.witness import Witnessed, WitnessedLayer
 
 
 def network() -> onnx.ModelProto:
@@ -30,6 +31,20 @@ RESULTS = {
     "Verdict": (lambda: intsim.verify(MODEL, "wrap-16", X, references=False), ["diverges", "1 sample given"]),
     "Telemetry": (lambda: intsim.telemetry(MODEL, "wrap-16", X), ["16 overflow events", "bits 11..17"]),
     "Sweep": (lambda: intsim.sweep(MODEL, inputs=X, accumulator=[16, 17]), ["accumulators that wrap", "proven"]),
+    "Advice": (
+        lambda: intsim.advise(MODEL, X, targets=["onnxruntime-avx2", "onnxruntime-vnni"]),
+        ["certified", "differs", "16 (25 %)", "onnxruntime-avx2: pairs of products saturate"],
+    ),
+    "Witnessed": (
+        lambda: Witnessed(
+            *("m", "onnxruntime-vnni", "onnxruntime", "1.31.1", 1, 0),
+            layers=[
+                WitnessedLayer("<script>&[red]", "Conv", "y", 9, 1, 2, 3, {"position": [7], "predicted": 4, "got": 6})
+            ],
+            hidden=["[b]"],
+        ),
+        ["predicted 4, onnxruntime has 6", "not shown by the runtime: 1 layer ([b])", "not as predicted"],
+    ),
     "Certificate": (lambda: intsim.certify(MODEL, "wrap-16"), ["verdict:", "refuted"]),
 }
 

@@ -220,6 +220,27 @@ def test_requantizers_that_differ(intsim_):
     assert intsim_("certify", "odd.onnx", "-t", f"fixed-point-{swept['multiplier_widths'][0]}")[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("verb", "target", "blame"),
+    [
+        ("verify", "onnxruntime-avx2", "conv needs 17 bits in stage 1 and has 16; narrow its weights"),
+        ("certify", "litert-reference", "ai-edge-litert makes other codes of"),
+    ],
+)
+def test_a_runtime_is_what_it_is(intsim_, verb, target, blame):
+    """Nobody widens a library's registers or multipliers; the other runtimes are asked, on the same inputs."""
+    status, found = intsim_(verb, "odd.onnx", "-t", target, "-i", "x.npy", "--json")
+    assert status == 1
+    step = found["next_step"]
+    assert step["text"].startswith(blame)
+    assert step["text"].endswith("see on which runtimes it is exact")
+    assert step["command"] == "intsim advise odd.onnx --inputs x.npy"
+    status, found = intsim_(*words(step), "-t", target, "-t", "onnxruntime-vnni")
+    standings = [x["standing"] for x in found["runtimes"]]
+    assert standings == [{"verify": "differs", "certify": "exact here"}[verb], "certified"]
+    assert status == (verb == "verify")
+
+
 def test_sweeps_that_end_too_early(intsim_):
     code, found = intsim_("sweep", "m.onnx", "-a", "8,12", "-o", "s", "-n", "2", "--seed", "3", "--json")
     step = found["next_step"]

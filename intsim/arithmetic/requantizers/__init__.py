@@ -33,6 +33,7 @@ __all__ = [
     "read_requantizer",
 ]
 
+KERNELS = "; in rules also kernels of other operators (docs/requantizers.md)"
 GROUP = "intsim.requantizers"
 """The entry points of packages that bring schemes."""
 
@@ -110,4 +111,6 @@ def of_width(chosen: Requantizer, bits: int) -> Requantizer:
 
 
 def _allowed() -> str:
-    return ", ".join(f'"{name}"' for name in names())
+    """Schemes of accumulators; those of other operators, which rules name, are on a page."""
+    kernels = {name for name, c in built_in().items() if c.operators and "conv" not in c.operators}
+    return ", ".join(f'"{name}"' for name in names() if name not in kernels) + KERNELS

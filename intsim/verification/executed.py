@@ -1,0 +1,84 @@
+"""A file as a runtime executes it: the graph that its optimizer makes of the file, read like any other.
+
+A runtime fuses a quantizer with what stands in front of it, and moves or drops others, so that it may compute other
+integers than the file means. Its own graph, taken here, holds exactly the quantizers that it executes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from intsim.errors import IntsimError
+from intsim.frontend.reader import read
+from intsim.model import Model, load
+from intsim.verification.exact_file import needed_of
+from intsim.verification.executors import GRAPH, Executor
+from intsim.verification.standard import CUSTOM_DOMAINS
+
+RUNTIMES = ("onnxruntime",)
+"""Those whose graphs can be taken."""
+SECONDS = 120.0
+"""After which an optimizer is given up."""
+
+
+def refuse_foreign(path: str, proto: onnx.ModelProto, runtime: str) -> None:
+    """Raise IntsimError for operators that ONNX Runtime doesn't have; as a second opinion it gets them as floats."""
+    node = next((n for n in proto.graph.node if n.domain in CUSTOM_DOMAINS), None)
+    if node is not None:
+        raise IntsimError(
+            f"{path}: node {node.name or node.output[0]} ({node.op_type}): {runtime} has no operators of "
+            f"{node.domain}; export the network as QCDQ"
+        )
+
+
+def load_executed(
+    model: str | Path | onnx.ModelProto,
+    runtime: str = "onnxruntime",
+    constants: Mapping[str, Any] | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> Model:
+    """Read a model as `load` does, but the graph that a runtime executes instead of the one in the file.
+
+    ONNX Runtime optimizes the file (level "extended") in a process of its own, for the processor here, and executes
+    nothing. What reports call the model says so.
+
+    Args:
+        model: path or ModelProto; QCDQ or QOperator.
+        runtime: "onnxruntime".
+        constants, shapes: as `load` takes them.
+
+    Raises:
+        IntsimError: the file or the optimized graph can't be read, an operator that the runtime doesn't have, or a
+            runtime that isn't known or installed, or fails.
+    """
+    if runtime not in RUNTIMES:
+        raise IntsimError(f"no graph can be taken as {runtime!r} executes it; allowed: {', '.join(RUNTIMES)}")
+    if not isinstance(model, str | Path | onnx.ModelProto):
+        raise IntsimError(f"model of type {type(model).__name__}; give a path or a ModelProto")
+    source = read(model, constants, shapes)
+    proto = needed_of(source)
+    refuse_foreign(source.path, proto, runtime)
+    fixed = {n: a for n, a in source.constants.items() if n not in {i.name for i in proto.graph.initializer}}
+    given = {i.name for i in proto.graph.input}
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(a, n) for n, a in fixed.items() if n in given)
+    for initializer in proto.graph.initializer:
+        if initializer.data_location == onnx.TensorProto.EXTERNAL:  # the process has no file beside it
+            initializer.CopyFrom(onnx.numpy_helper.from_array(source.constants[initializer.name], initializer.name))
+    executor = Executor(GRAPH, proto, {}, [])
+    try:
+        outcome = executor.result(SECONDS)
+    finally:
+        executor.stop()
+    if outcome.reason is not None:
+        raise IntsimError(f"{source.path}: {runtime}: {outcome.reason}")
+    name = f"{source.path} as {runtime} executes it"
+    try:
+        loaded = load(onnx.load_from_string(outcome.tensors["model"].tobytes()))
+    except IntsimError as error:
+        raise IntsimError(f"{name}: {str(error).removeprefix('<model>: ')}") from None
+    loaded.lowered.source.path = name
+    return loaded
