@@ -238,7 +238,8 @@ def accumulate_telemetry(products: Any, stages: Sequence[Stage], start: Any = 0,
 
     Returns:
         Accumulation, the extremes in LSBs of the registers. They count every true sum, before the overflow rule, and
-        the 0 a register starts at. So a register of `bits_for(low, high)` bits or more would have seen no overflow if nothing overflowed here.
+        the 0 a register starts at. So a register of `bits_for(low, high)` bits or more would have seen no overflow if
+        nothing overflowed here.
 
     Raises:
         IntsimError: not integers, or impossible stages.

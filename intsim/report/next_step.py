@@ -110,7 +110,7 @@ def _rounds(target: Target) -> bool:
 
 
 def _ruled(asked: Asked, unsafe: Sequence[LayerBound]) -> NextStep:
-    """Of a target with rules or an LSB of its own: the layer that needs most beyond what it has, which may not suffice."""
+    """Of a target with rules or an LSB of its own: the layer that needs most beyond what it has."""
     stages = [(s.required_bits - s.bits, s, x) for x in unsafe for s in x.stages if s.unsafe_channels]
     _, stage, layer = max(stages, key=lambda t: t[0])
     other = "give them" if _rounds(asked.chosen) else "choose a target whose rules don't saturate"
