@@ -141,7 +141,7 @@ def with_lsb(stages: Sequence[Stage], unit: int) -> tuple[Stage, ...]:
     if drop > 0 and drop + most > 63:
         raise IntsimError(
             f"its products' LSB is 2^{unit}, so that {most} bits of 2^{unit + drop} go beyond the 64 bits that intsim "
-            f"carries; give the registers {63 - drop} bits at most or a finer lsb"
+            "carries; give fewer bits or a finer lsb"
         )
     if drop >= 0:
         first = replace(stages[0], lsb=None, drop=drop, rounding=stages[0].rounding if drop else None)

@@ -224,8 +224,15 @@ WRONG = [
 
 @pytest.mark.parametrize(("stages", "message"), WRONG)
 def test_wrong_chains_are_refused(stages, message):
-    for use in (check_stages, lambda s: accumulate(np.array([1]), s), lambda s: accumulator([1], s),
-                lambda s: partial_sums(np.array([[1]]), (0, 1), s), lambda s: register_matmul([[1]], [[1]], s)):  # fmt: skip
+    one = np.array([[1]])
+    uses = (
+        check_stages,
+        lambda s: accumulate(one, s),
+        lambda s: accumulator([1], s),
+        lambda s: partial_sums(one, (0, 1), s),
+        lambda s: register_matmul(one, one, s),
+    )
+    for use in uses:
         with pytest.raises(IntsimError) as error:
             use(stages)
         assert str(error.value).startswith(f"stages, {message}"), str(error.value)
@@ -240,5 +247,5 @@ def test_an_lsb_is_bits_of_a_layer():
         with_lsb((CHAIN[0], Stage(None, 12, "saturate")), -6)
     with pytest.raises(IntsimError, match=r"above all 12 bits of a register with LSB 2\^-8"):
         with_lsb(CHAIN, 4)
-    with pytest.raises(IntsimError, match="give the registers 11 bits at most or a finer lsb"):
+    with pytest.raises(IntsimError, match="give fewer bits or a finer lsb"):
         with_lsb(CHAIN, -60)
