@@ -166,7 +166,7 @@ def test_weights_that_lose_nothing_are_proven_exact():
 
 def test_sweeps_compute_what_runs_compute():
     """With and without overflow, where nothing overflows too: rounded sums are none that telemetry tells."""
-    model, target = intsim.load(network()), machine(rounding="half_even")
+    model, target = intsim.load(network()), machine(bits=20, rounding="half_even")
     data = [{"x": np.random.default_rng(i).normal(0, 3, (1, 3, 5, 4)).astype(np.float32)} for i in range(2)]
     exact = [model.run(x, keep=True).tensors for x in data]
     swept = intsim.sweep(model, target, data, accumulator=[10, 14, 40])
