@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from intsim.arithmetic.accumulate import restarted
+from intsim.arithmetic.accumulate import Stage, restarted, with_lsb
 from intsim.arithmetic.integers import IntegerType
 from intsim.arithmetic.pieces import Formula
 from intsim.arithmetic.requantizers.requantizer import Operand, Requantizer, Site, listed
@@ -90,8 +90,8 @@ def machine(graph: IntegerGraph, target: Target) -> Machine:
     Raises:
         IntsimError: the target refuses a node; one line that names both.
     """
-    tapped = bool(target.stages) and isinstance(target.stages[0].restart, str)
-    if not target.when and not tapped and not _exchanges(target.requantize):
+    own = bool(target.stages) and (isinstance(target.stages[0].restart, str) or target.stages[0].lsb is not None)
+    if not target.when and not own and not _exchanges(target.requantize):
         return Machine(graph, target)
     number = id(graph)
     if number not in _machines or _machines[number][0]() is not graph:
@@ -132,7 +132,7 @@ def _machine(graph: IntegerGraph, target: Target) -> Machine:
             source = node if isinstance(OPS[node.op], Mac) else _source(makers, node)
             try:
                 facts = _facts(graph, node, source)
-                chosen = _restarted(graph, source, target.of(facts))
+                chosen = _resolved(graph, source, target.of(facts))
                 if node.op in LAYER_ENDS and _exchanges(chosen.requantize):
                     _check(read, node, source, facts, chosen.requantize)
                     runs = _exchanged(graph, read, node, source, chosen.requantize)
@@ -143,17 +143,50 @@ def _machine(graph: IntegerGraph, target: Target) -> Machine:
     return Machine(made, target.plain, own)
 
 
-def _restarted(graph: IntegerGraph, node: Node, chosen: Target) -> Target:
-    """With the places at which groups restart as numbers of the layer's products."""
-    if not chosen.stages or not isinstance(chosen.stages[0].restart, str) or not isinstance(OPS[node.op], Mac):
+def _resolved(graph: IntegerGraph, node: Node, chosen: Target) -> Target:
+    """With the places at which groups restart as numbers of the layer's products, and an LSB as bits of them."""
+    if not chosen.stages or not isinstance(OPS[node.op], Mac):
         return chosen
+    stages = chosen.stages
+    if isinstance(stages[0].restart, str):
+        stages = _restarted(graph, node, stages)
+    if stages[0].lsb is not None:
+        stages = with_lsb(stages, _unit(graph.tensors[node.output]))
+    if stages is chosen.stages:
+        return chosen
+    return chosen.model_copy(update={"accumulate": chosen.accumulate.model_copy(update={"stages": stages})})
+
+
+def _unit(sums: Tensor) -> int:
+    """Of a layer whose sums are multiples of 2^n: n. Raises IntsimError for another layer."""
+    scales = set(sums.scale.reshape(-1).tolist())
+    if len(scales) > 1:
+        raise IntsimError(
+            "its products have scales of their own for each channel, which registers with an lsb do not; quantize "
+            "weights with one scale a tensor"
+        )
+    scale = Fraction(scales.pop())
+    top, bottom = scale.numerator, scale.denominator
+    if scale <= 0 or top & (top - 1) or bottom & (bottom - 1):
+        raise IntsimError(
+            f"its products' LSB is {float(scale):.6g}, no power of two, which registers with an lsb can't be compared "
+            "with; quantize with scales that are powers of two"
+        )
+    if any(sums.offset.reshape(-1)):
+        raise IntsimError(
+            f"its bias is no multiple of its products' LSB {float(scale):.6g}, and only such a one is cast to a "
+            "register with an lsb; quantize the bias with that scale or a greater one"
+        )
+    return top.bit_length() - bottom.bit_length()
+
+
+def _restarted(graph: IntegerGraph, node: Node, stages: Sequence[Stage]) -> tuple[Stage, ...]:
     weight = node.arrays.get("weight")
     depth = graph.tensors[node.inputs[0]].shape[-1]
     channels = depth
     if weight is not None and node.op != "matmul":
         channels, depth = weight.shape[1], prod(weight.shape[1:])
-    path = chosen.accumulate.model_copy(update={"stages": restarted(chosen.stages, channels, depth)})
-    return chosen.model_copy(update={"accumulate": path})
+    return restarted(stages, channels, depth)
 
 
 def _described(graph: IntegerGraph, made: IntegerGraph, node: Node, chosen: Target) -> Tensor:

@@ -221,7 +221,9 @@ def _sums_obstacle(replay: Replay, node: Node, layer: LayerClaim, wrong: Wrong) 
     unsure = f"; of {len(layer.undecided)} more nothing is known" if wrong and layer.undecided else ""
     reason = f"sums of {len(wrong)} of {layer.channels} channels can come out wrong{unsure}"
     if not wrong:
-        reason = f"registers of {len(layer.undecided)} of {layer.channels} channels may overflow" + (
+        stages = replay.macs[node.name].registers.stages
+        may = "may overflow or round products" if stages and stages[0].drop else "may overflow"
+        reason = f"registers of {len(layer.undecided)} of {layer.channels} channels {may}" + (
             ", and some sum comes out wrong" if stated else "; no wrong sum was found"
         )
     return _obstacle(replay, "registers", layer, reason, stated)
