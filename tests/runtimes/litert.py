@@ -64,7 +64,7 @@ class Net:
 
 def answers(nets, kinds=KINDS):
     """For each net and kind a dict: tensor index -> codes, or a str: why LiteRT refused. `delegated`: by how many
-    operators of the file XNNPACK's delegate took (key "taken"), for kind xnnpack only.
+    operators of the file XNNPACK's delegate took (key "taken"), for kind xnnpack only. Kind "file" has the bytes.
     """
     arrays, nets = {}, list(nets)
     for i, net in enumerate(nets):
@@ -81,10 +81,10 @@ def answers(nets, kinds=KINDS):
         with np.load(told) as file:
             found = {name: file[name] for name in file.files}
     refused = json.loads(found.pop("json").tobytes())
-    out = [{kind: {} for kind in kinds} for _ in nets]
+    out = [{kind: {} for kind in (*kinds, "file")} for _ in nets]
     for name, codes in found.items():
         i, kind, tensor = name.split(".")
-        out[int(i)][kind][tensor if tensor == "taken" else int(tensor)] = codes
+        out[int(i)][kind][int(tensor) if tensor.isdigit() else tensor] = codes
     for name, reason in refused.items():
         i, kind = name.split(".")
         out[int(i)][kind] = reason
@@ -150,6 +150,7 @@ def main(asked, told):
         if net["outputs"] is None:
             net["outputs"] = [o["output"] for o in net["operators"]]
         content = file_bytes(net, arrays, i)
+        found[f"{i}.file.file"] = np.frombuffer(content, np.uint8)
         for kind in asked["kinds"]:
             try:
                 runner = litert.Interpreter(
