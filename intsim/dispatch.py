@@ -60,16 +60,15 @@ Tensors = Mapping[str, Tensor]
 
 @dataclass
 class Machine:
-    """A graph on a target: `graph` is what runs. Its nodes, and those of the graph it is made of, go by their
-    outputs."""
+    """A graph on a target: `graph` is what runs; `own` and `exchanged` are of nodes whose arithmetic or place differs.
+
+    Nodes, of this graph and of the one it is made of, go by their outputs.
+    """
 
     graph: IntegerGraph
     target: Target
     own: dict[str, Target] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Nodes by their outputs."""
-        self._nodes = {n.output: n for n in self.graph.nodes}
+    exchanged: dict[str, Node] = field(default_factory=dict)
 
     def arithmetic(self, node: Node) -> Target:
         """The target's arithmetic for a node, as a target without rules."""
@@ -77,7 +76,7 @@ class Machine:
 
     def node(self, node: Node) -> Node:
         """What runs in a node's place."""
-        return self._nodes.get(node.output, node)
+        return self.exchanged.get(node.output, node)
 
 
 _Kept = OrderedDict[tuple[Target, str], tuple[list[object], Machine]]
@@ -126,6 +125,7 @@ def _machine(graph: IntegerGraph, target: Target) -> Machine:
             read[node.output] = read[node.inputs[0]]
     made = IntegerGraph(graph.name, {n: graph.tensors[n] for n in graph.inputs}, [], graph.inputs, graph.outputs)
     own: dict[str, Target] = {}
+    exchanged: dict[str, Node] = {}
     for node in graph.nodes:
         runs, chosen = node, target.plain
         if isinstance(OPS[node.op], Mac) or node.op in LAYER_ENDS:
@@ -139,8 +139,10 @@ def _machine(graph: IntegerGraph, target: Target) -> Machine:
             except IntsimError as error:
                 raise IntsimError(f"node {node.shown}: target {target.name}: {error}") from None
             own[node.output] = chosen
+        if runs is not node:
+            exchanged[node.output] = runs
         made.add(runs, _described(graph, made, runs, chosen))
-    return Machine(made, target.plain, own)
+    return Machine(made, target.plain, own, exchanged)
 
 
 def _resolved(graph: IntegerGraph, node: Node, chosen: Target) -> Target:

@@ -21,7 +21,7 @@ import onnx
 import intsim
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.registers import BiasPlace
-from intsim.dispatch import arithmetic, machine
+from intsim.dispatch import machine
 from intsim.errors import IntsimError
 from intsim.graph import IntegerGraph, Node
 from intsim.inputs import Inputs, Sample, samples_of
@@ -142,14 +142,15 @@ def claims(
     requantizers: list[RequantizerClaim] = []
     macs: dict[str, MacLayer] = {}
     wrong: dict[str, Wrong] = {}
+    on = machine(graph, target)
     for node in graph.nodes:
         if progress is not None:
             progress(node.shown)
         if isinstance(OPS[node.op], Mac):
-            mac = macs[node.name] = MacLayer(graph, node, arithmetic(target, graph, node).registers)
+            mac = macs[node.name] = MacLayer(graph, node, on.arithmetic(node).registers)
             layer, wrong[node.name] = layer_claim(mac)
             layers.append(layer)
-        elif node.op == "requantize" or (node.op == "table" and machine(graph, target).node(node) is not node):
+        elif node.op == "requantize" or (node.op == "table" and on.node(node) is not node):
             requantizers.append(requantizer_claim(graph, node, target, multipliers))
     return layers, requantizers, macs, wrong
 
