@@ -1,6 +1,6 @@
 """intsim: quantized networks as exact integers on modelled CPU and DSP arithmetic.
 
-load       read a QONNX, QCDQ or QOperator file and lower it to integers
+load       read a QONNX, QCDQ, QOperator or .tflite file and lower it to integers
 run        run it on a target
 verify     compare a target with exact semantics and with float executors, and blame every difference
 bounds     prove what the accumulators can reach

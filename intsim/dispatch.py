@@ -11,6 +11,7 @@ what the operator in front reads. All other nodes stay, and every tensor keeps i
 
 from __future__ import annotations
 
+import math
 import operator
 import weakref
 from collections import OrderedDict
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from intsim.arithmetic.accumulate import restarted
+from intsim.arithmetic.accumulate import Stage, restarted, with_lsb
 from intsim.arithmetic.integers import IntegerType
 from intsim.arithmetic.pieces import Formula
 from intsim.arithmetic.requantizers.requantizer import Operand, Requantizer, Site, listed
@@ -59,16 +60,15 @@ Tensors = Mapping[str, Tensor]
 
 @dataclass
 class Machine:
-    """A graph on a target: `graph` is what runs. Its nodes, and those of the graph it is made of, go by their
-    outputs."""
+    """A graph on a target: `graph` is what runs; `own` and `exchanged` are of nodes whose arithmetic or place differs.
+
+    Nodes, of this graph and of the one it is made of, go by their outputs.
+    """
 
     graph: IntegerGraph
     target: Target
     own: dict[str, Target] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Nodes by their outputs."""
-        self._nodes = {n.output: n for n in self.graph.nodes}
+    exchanged: dict[str, Node] = field(default_factory=dict)
 
     def arithmetic(self, node: Node) -> Target:
         """The target's arithmetic for a node, as a target without rules."""
@@ -76,7 +76,7 @@ class Machine:
 
     def node(self, node: Node) -> Node:
         """What runs in a node's place."""
-        return self._nodes.get(node.output, node)
+        return self.exchanged.get(node.output, node)
 
 
 _Kept = OrderedDict[tuple[Target, str], tuple[list[object], Machine]]
@@ -89,8 +89,8 @@ def machine(graph: IntegerGraph, target: Target) -> Machine:
     Raises:
         IntsimError: the target refuses a node; one line that names both.
     """
-    tapped = bool(target.stages) and isinstance(target.stages[0].restart, str)
-    if not target.when and not tapped and not _exchanges(target.requantize):
+    own = bool(target.stages) and (isinstance(target.stages[0].restart, str) or target.stages[0].lsb is not None)
+    if not target.when and not own and not _exchanges(target.requantize):
         return Machine(graph, target)
     number = id(graph)
     if number not in _machines or _machines[number][0]() is not graph:
@@ -125,34 +125,70 @@ def _machine(graph: IntegerGraph, target: Target) -> Machine:
             read[node.output] = read[node.inputs[0]]
     made = IntegerGraph(graph.name, {n: graph.tensors[n] for n in graph.inputs}, [], graph.inputs, graph.outputs)
     own: dict[str, Target] = {}
+    exchanged: dict[str, Node] = {}
     for node in graph.nodes:
         runs, chosen = node, target.plain
         if isinstance(OPS[node.op], Mac) or node.op in LAYER_ENDS:
             source = node if isinstance(OPS[node.op], Mac) else _source(makers, node)
             try:
                 facts = _facts(graph, node, source)
-                chosen = _restarted(graph, source, target.of(facts))
+                chosen = _resolved(graph, source, target.of(facts))
                 if node.op in LAYER_ENDS and _exchanges(chosen.requantize):
                     _check(read, node, source, facts, chosen.requantize)
                     runs = _exchanged(graph, read, node, source, chosen.requantize)
             except IntsimError as error:
                 raise IntsimError(f"node {node.shown}: target {target.name}: {error}") from None
             own[node.output] = chosen
+        if runs is not node:
+            exchanged[node.output] = runs
         made.add(runs, _described(graph, made, runs, chosen))
-    return Machine(made, target.plain, own)
+    return Machine(made, target.plain, own, exchanged)
 
 
-def _restarted(graph: IntegerGraph, node: Node, chosen: Target) -> Target:
-    """With the places at which groups restart as numbers of the layer's products."""
-    if not chosen.stages or not isinstance(chosen.stages[0].restart, str) or not isinstance(OPS[node.op], Mac):
+def _resolved(graph: IntegerGraph, node: Node, chosen: Target) -> Target:
+    """With the places at which groups restart as numbers of the layer's products, and an LSB as bits of them."""
+    if not chosen.stages or not isinstance(OPS[node.op], Mac):
         return chosen
+    stages = chosen.stages
+    if isinstance(stages[0].restart, str):
+        stages = _restarted(graph, node, stages)
+    if stages[0].lsb is not None:
+        stages = with_lsb(stages, _unit(graph.tensors[node.output]))
+    if stages is chosen.stages:
+        return chosen
+    return chosen.model_copy(update={"accumulate": chosen.accumulate.model_copy(update={"stages": stages})})
+
+
+def _unit(sums: Tensor) -> int:
+    """Of a layer whose sums are multiples of 2^n: n. Raises IntsimError for another layer."""
+    scales = set(sums.scale.reshape(-1).tolist())
+    if len(scales) > 1:
+        raise IntsimError(
+            "its products have scales of their own for each channel, which registers with an lsb do not; quantize "
+            "weights with one scale a tensor"
+        )
+    scale = Fraction(scales.pop())
+    top, bottom = scale.numerator, scale.denominator
+    if scale <= 0 or top & (top - 1) or bottom & (bottom - 1):
+        raise IntsimError(
+            f"its products' LSB is {float(scale):.6g}, no power of two, which registers with an lsb can't be compared "
+            "with; quantize with scales that are powers of two"
+        )
+    if any(sums.offset.reshape(-1)):
+        raise IntsimError(
+            f"its bias is no multiple of its products' LSB {float(scale):.6g}, and only such a one is cast to a "
+            "register with an lsb; quantize the bias with that scale or a greater one"
+        )
+    return top.bit_length() - bottom.bit_length()
+
+
+def _restarted(graph: IntegerGraph, node: Node, stages: Sequence[Stage]) -> tuple[Stage, ...]:
     weight = node.arrays.get("weight")
     depth = graph.tensors[node.inputs[0]].shape[-1]
     channels = depth
     if weight is not None and node.op != "matmul":
         channels, depth = weight.shape[1], prod(weight.shape[1:])
-    path = chosen.accumulate.model_copy(update={"stages": restarted(chosen.stages, channels, depth)})
-    return chosen.model_copy(update={"accumulate": path})
+    return restarted(stages, channels, depth)
 
 
 def _described(graph: IntegerGraph, made: IntegerGraph, node: Node, chosen: Target) -> Tensor:
@@ -289,6 +325,8 @@ def _exchanged(graph: IntegerGraph, read: Tensors, node: Node, source: Node, req
     if not whole and (requantizer.reads == "elements" or len(node.inputs) > 1):
         raise IntsimError(f"has parameters of its own for each channel; scheme {requantizer.scheme} takes one scale")
     reads = None if requantizer.reads == "codes" else source
+    if source.op == "softmax":
+        _check_softmax(source, read[source.inputs[0]])
     if requantizer.reads == "elements" and (source is node or len(source.inputs) != 1):
         raise IntsimError(f"scheme {requantizer.scheme} computes {' and '.join(requantizer.operators)} only")
     at = {
@@ -400,6 +438,14 @@ def _site(
     return Site(
         operands, unit, origin, step, int(zero), bias, elements, slope, signed, acc.scale.size == 1, still, single
     )
+
+
+def _check_softmax(node: Node, x: Tensor) -> None:
+    """Raise IntsimError for a factor in front of a softmax, which is in its table and in no scale."""
+    table = node.arrays["table"]
+    step = float(x.scale.reshape(-1)[0])
+    if len(table) > 1 and table[1] > 1 and not 0.999 < math.log(int(table[0]) / int(table[1])) / step < 1.001:
+        raise IntsimError("multiplies by a constant in front of its softmax, which no such kernel does")
 
 
 def _pooled(pool: Node, shape: tuple[int, ...]) -> int:

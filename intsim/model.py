@@ -170,10 +170,10 @@ def load(
     constants: Mapping[str, Any] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Model:
-    """Read a quantized ONNX model (QONNX, QCDQ or QOperator) and lower it to integers.
+    """Read a quantized ONNX model (QONNX, QCDQ or QOperator) or TensorFlow Lite file and lower it to integers.
 
     Args:
-        model: path or ModelProto.
+        model: path (ONNX or .tflite) or ModelProto.
         constants: arrays for graph inputs that must be known beforehand, such as a scale or weights given as input.
         shapes: shapes for inputs whose shape the file leaves open.
 

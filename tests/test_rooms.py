@@ -25,7 +25,7 @@ ROOMS = {
     "graph": "arithmetic errors | numpy",
     "ops": "arithmetic arithmetic.requantizers errors graph reals | numpy",
     "mac": "arithmetic errors graph ops | numpy",
-    "frontend": "arithmetic errors graph jit ops reals | google numpy onnx",
+    "frontend": "arithmetic errors graph jit ops reals | google numpy onnx tflite",
     "targets": "arithmetic arithmetic.requantizers errors | pydantic pydantic_core",
     "dispatch": "arithmetic arithmetic.requantizers errors graph ops targets | numpy",
     "engine": "",
@@ -34,7 +34,8 @@ ROOMS = {
     "engine.exact": "engine.requantize engine.threads errors graph jit | llvmlite numba numpy",
     "engine.registers": "arithmetic engine.exact engine.threads errors graph jit | llvmlite numba numpy",
     "engine.node": "arithmetic dispatch engine.registers engine.requantize errors graph mac ops targets | numpy",
-    "engine.program": "dispatch engine.exact engine.node engine.registers engine.requantize engine.threads graph mac"
+    "engine.program": "arithmetic dispatch engine.exact engine.node engine.registers engine.requantize"
+    " engine.threads graph mac"
     " ops targets | numpy",
     "engine.run": "dispatch engine.node engine.program graph targets | numpy",
     "engine.telemetry": "arithmetic engine.registers errors graph jit mac ops targets | numpy",
@@ -42,8 +43,9 @@ ROOMS = {
     "inputs": "errors frontend | numpy",
     "model": "engine.run engine.threads errors frontend graph inputs notebook targets | numpy onnx",
     "verification.reference": "errors | numpy onnx",
+    "verification.tflite": "errors | numpy tflite",
     "verification": "dispatch engine.run errors frontend graph inputs model notebook ops search_path targets"
-    " verification.reference | llvmlite numpy onnx onnxruntime qonnx",
+    " verification.reference verification.tflite | llvmlite numpy onnx onnxruntime qonnx",
     "proofs": "arithmetic arithmetic.requantizers dispatch engine.run errors frontend graph inputs mac model notebook"
     " ops targets verification verification.reference | numpy onnx pydantic",
     "explore": "arithmetic arithmetic.requantizers dispatch engine.run engine.telemetry errors graph inputs mac model"
@@ -152,7 +154,15 @@ def test_the_reference_shares_nothing():
 
 
 def test_executors_and_the_standard_form_share_nothing_with_the_lowering():
-    for name in ("executors.py", "standard.py", "process.py", "processor.py", "float_error.py", "faults.py", "causes.py"):
+    for name in (
+        "executors.py",
+        "standard.py",
+        "process.py",
+        "processor.py",
+        "float_error.py",
+        "faults.py",
+        "causes.py",
+    ):
         found = imports(ROOT / "intsim" / "verification" / name)
         for below in ("frontend", "graph", "ops", "engine", "model"):
             assert not any(within(i, f"intsim.{below}") for i in found), (name, below)

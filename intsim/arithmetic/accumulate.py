@@ -6,6 +6,10 @@ the register restarts at 0. So `vpmaddubsw`+`vpmaddwd`+`vpaddd` is pairs into a 
 into 32 bits, the rest into 32 bits. A stage may have several registers, its lanes, which take values in turn and hand
 on one after the other when all are full. Saturating sums depend on the order, wrapping ones do not.
 
+A first register of one product may have an LSB of its own, as a fixed-point type of hardware synthesis has: each
+product is rounded to it. All registers behind, and what is added into the last one, are in that LSB then; what they
+hand on is shifted back.
+
 This file is written to be read; `engine/registers/` computes the same, fast.
 """
 
@@ -19,13 +23,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.arithmetic.integers import as_integers, saturate, wrap
-from intsim.arithmetic.keys import Key, check, integer, one_of, read, shown
+from intsim.arithmetic.keys import Key, check, integer, one_of, optional, read, shown
+from intsim.arithmetic.rounding import Rounding, round_divide
 from intsim.errors import IntsimError
 
 Overflow = Literal["wrap", "saturate"]
 Integers = NDArray[np.int64]
 MAX_SUM = (1 << 31) - 1
 MAX_STAGES = 16
+MAX_LSB, MAX_DROP = 64, 62
 KEYS = {
     "sum": Key(lambda v: v == "rest" or integer(1, MAX_SUM).takes(v), f'1..{MAX_SUM} or "rest"'),
     "bits": integer(1, 64),
@@ -34,6 +40,9 @@ KEYS = {
     "restart": Key(
         lambda v: v in (None, "tap", "half") or integer(1, MAX_SUM).takes(v), f'1..{MAX_SUM}, "tap", "half"'
     ),
+    "lsb": optional(integer(-MAX_LSB, MAX_LSB)),
+    "drop": integer(0, MAX_DROP),
+    "rounding": optional(one_of(tuple(Rounding))),
 }
 """What a stage's keys take in a target file."""
 STAGES = f"a list of up to {MAX_STAGES} tables {{ sum = {KEYS['sum'].allowed}, bits = {KEYS['bits'].allowed}, " + (
@@ -54,6 +63,11 @@ class Stage:
         restart: of the first stage: after so many products registers hand on what they have, full or not. "tap" is a
             layer's input channels, where they arrive fastest; "half" half of its products, the first half the larger.
             Where registers are computed it is a number (`restarted`).
+        lsb: of a first stage of one product: 2^lsb is what the lowest bit of its register, and of all behind it, is
+            worth; -8 is 8 fraction bits. Products are rounded to it. Where registers are computed it is `drop` bits of
+            the layer's products (`with_lsb`).
+        drop: of a first stage of one product: so many of the lowest bits of each product are rounded off.
+        rounding: how. Needed with `lsb` and `drop`, refused without.
     """
 
     sum: int | None
@@ -61,6 +75,9 @@ class Stage:
     overflow: Overflow
     lanes: int = 1
     restart: int | Literal["tap", "half"] | None = None
+    lsb: int | None = None
+    drop: int = 0
+    rounding: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no register can be."""
@@ -71,7 +88,7 @@ class Stage:
     def keys(self) -> dict[str, Any]:
         """The table of a target file that says the same."""
         own = asdict(self) | ({"sum": "rest"} if self.sum is None else {})
-        return own if self.restart is not None else {k: v for k, v in own.items() if k != "restart"}
+        return {k: v for k, v in own.items() if k not in ("restart", "lsb", "drop", "rounding") or v not in (None, 0)}
 
     @property
     def min(self) -> int:
@@ -82,6 +99,14 @@ class Stage:
     def max(self) -> int:
         """Largest value of the register."""
         return (1 << (self.bits - 1)) - 1
+
+    def cast(self, values: Integers) -> Integers:
+        """Integers in LSBs of a product as the registers have them, before an overflow rule: without `drop` bits."""
+        if not self.drop:
+            return values
+        if self.rounding == "floor":
+            return values >> self.drop
+        return np.asarray(round_divide(values, 1 << self.drop, str(self.rounding)))
 
 
 def read_stages(content: Any) -> tuple[Stage, ...]:
@@ -100,6 +125,47 @@ def restarted(stages: Sequence[Stage], channels: int, depth: int) -> tuple[Stage
     return (replace(stages[0], restart=max(after, 1)), *stages[1:])
 
 
+def with_lsb(stages: Sequence[Stage], unit: int) -> tuple[Stage, ...]:
+    """Stages with `lsb` as `drop` bits of products whose lowest bit is worth 2^unit.
+
+    Registers whose LSB is finer hold multiples of 2^s of it, s = unit - lsb: wrapping ones of W bits are registers of
+    W - s bits in the products' LSB.
+
+    Raises:
+        IntsimError: registers that saturate at what is no multiple, hold no bit of a product, or reach beyond int64.
+    """
+    if not stages or stages[0].lsb is None:
+        return tuple(stages)
+    drop = stages[0].lsb - unit
+    least, most = min(s.bits for s in stages), max(s.bits for s in stages)
+    if drop > 0 and drop + most > 63:
+        raise IntsimError(
+            f"its products' LSB is 2^{unit}, so that {most} bits of 2^{unit + drop} go beyond the 64 bits that intsim "
+            "carries; give fewer bits or a finer lsb"
+        )
+    if drop >= 0:
+        first = replace(stages[0], lsb=None, drop=drop, rounding=stages[0].rounding if drop else None)
+        return (first, *stages[1:])
+    if any(s.overflow != "wrap" for s in stages):
+        raise IntsimError(
+            f"its products' LSB is 2^{unit}, coarser than the register's 2^{unit + drop}, whose greatest value is no "
+            f'multiple of it; give lsb = {unit} (and {-drop} bits less) or overflow = "wrap"'
+        )
+    if least + drop < 1:
+        raise IntsimError(
+            f"its products' LSB is 2^{unit}, above all {least} bits of a register with LSB 2^{unit + drop}; give a "
+            "greater lsb or more bits"
+        )
+    first = replace(stages[0], lsb=None, rounding=None)
+    return tuple(replace(s, bits=s.bits + drop) for s in (first, *stages[1:]))
+
+
+def handed_on(stages: Sequence[Stage]) -> tuple[int, int]:
+    """Least and greatest accumulator that registers (one or more) can hand on, in LSBs of the layer."""
+    last, drop = stages[-1], stages[0].drop
+    return last.min << drop, last.max << drop
+
+
 class Accumulation(NamedTuple):
     """Result and telemetry of `accumulate_telemetry`; `...` is the shape of the products without their last axis."""
 
@@ -110,6 +176,17 @@ class Accumulation(NamedTuple):
 
 
 def check_stages(stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """Return the stages of a layer as a tuple if they can be computed, else raise IntsimError; see `check_chain`."""
+    chain = check_chain(stages)
+    if chain and chain[0].lsb is not None:
+        raise IntsimError(
+            "stages, stage 1: lsb is the worth of a bit, which only a layer's scales compare with its products; of "
+            "products alone give drop, how many bits of each are dropped"
+        )
+    return chain
+
+
+def check_chain(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     """Return the stages as a tuple if they end in one value, else raise IntsimError.
 
     The last stage must be one register that takes the rest. A stage after one that takes the rest sees one value a
@@ -124,6 +201,20 @@ def check_stages(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     for number, stage in enumerate(stages, 1):
         if stage.restart is not None and (number > 1 or stage.sum is None):
             raise IntsimError(f"stages, stage {number}: restart is for the first stage, which must not take the rest")
+        cast = stage.lsb is not None or stage.drop > 0
+        if cast and (number > 1 or stage.sum != 1 or stage.lanes != 1 or stage.restart is not None):
+            raise IntsimError(
+                f"stages, stage {number}: lsb and drop are for the first stage, which must have sum = 1 and no lanes"
+            )
+        if stage.lsb is not None and stage.drop:
+            raise IntsimError(f"stages, stage {number}: lsb and drop say the same in two ways; give one of them")
+        if cast != (stage.rounding is not None):
+            missing = f"rounding is missing; allowed: {KEYS['rounding'].allowed}"
+            raise IntsimError(f"stages, stage {number}: {missing if cast else 'rounding belongs to lsb or drop'}")
+        if (drop := stages[0].drop) and drop + stage.bits > 63:
+            raise IntsimError(
+                f"stages, stage {number}: {stage.bits} bits above {drop} dropped ones; allowed: 63 in all"
+            )
     if stages and not seen_rest:
         raise IntsimError(f'stages, stage {len(stages)}: sum is {stages[-1].sum}; the last stage must be "rest"')
     if stages and stages[-1].lanes != 1:
@@ -146,8 +237,9 @@ def accumulate_telemetry(products: Any, stages: Sequence[Stage], start: Any = 0,
         bias: broadcasts to (...), or None: a bias added into the last register after everything else.
 
     Returns:
-        Accumulation. The extremes count every true sum, before the overflow rule, and the 0 a register starts at.
-        So a register of `bits_for(low, high)` bits or more would have seen no overflow if nothing overflowed here.
+        Accumulation, the extremes in LSBs of the registers. They count every true sum, before the overflow rule, and
+        the 0 a register starts at. So a register of `bits_for(low, high)` bits or more would have seen no overflow if
+        nothing overflowed here.
 
     Raises:
         IntsimError: not integers, or impossible stages.
@@ -163,6 +255,8 @@ def accumulate_telemetry(products: Any, stages: Sequence[Stage], start: Any = 0,
     if not stages:
         total = values.sum(axis=-1) + first
         return Accumulation(total if after is None else total + after, *telemetry)
+    drop, cast = stages[0].drop, stages[0].cast
+    values, first, after = cast(values), cast(first), None if after is None else cast(after)
 
     for index, stage in enumerate(stages):
         last = index == len(stages) - 1
@@ -179,7 +273,7 @@ def accumulate_telemetry(products: Any, stages: Sequence[Stage], start: Any = 0,
                 register = _add(register, after, stage, index, telemetry)
             handed_on[..., place] = register
         values = handed_on
-    return Accumulation(values[..., 0], *telemetry)
+    return Accumulation(values[..., 0] << drop, *telemetry)
 
 
 def _groups(count: int, stage: Stage) -> list[range]:

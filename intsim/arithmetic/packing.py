@@ -91,6 +91,8 @@ def check_packing(packing: Packing, stages: Sequence[Stage]) -> tuple[Stage, ...
             f"packing needs a stage that takes what is read of the fields; there are {len(stages)} stages"
         )
     first = stages[0]
+    if first.drop:
+        raise IntsimError("stages, stage 1: drop is with one product a multiplier; leave it or the packing out")
     if first.lanes != 1:
         raise IntsimError(
             f"stages, stage 1: lanes is {first.lanes}; with packing the first stage has one wide register"

@@ -45,7 +45,9 @@ Count = Annotated[
 
 @app.command()
 def certify(
-    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="a QONNX, QCDQ or QOperator file")] = None,
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="a QONNX, QCDQ, QOperator or .tflite file")
+    ] = None,
     target: Annotated[
         str | None, typer.Option("--target", "-t", help="a built-in target or a TOML file; exact if not given")
     ] = None,

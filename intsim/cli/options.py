@@ -43,7 +43,7 @@ BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "OM
 
 MOST_SAMPLES, MOST_SEED = 1_000_000, (1 << 63) - 1
 
-ModelPath = Annotated[str, typer.Argument(metavar="MODEL", help="a QONNX, QCDQ or QOperator file")]
+ModelPath = Annotated[str, typer.Argument(metavar="MODEL", help="QONNX, QCDQ, QOperator or .tflite file")]
 TargetName = Annotated[str, typer.Option("--target", "-t", help="a built-in target (intsim targets) or a TOML file")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]
 Shapes = Annotated[list[str] | None, typer.Option("--shape", help="fix a dynamic input: NAME=1,3,32,32")]

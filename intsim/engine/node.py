@@ -5,7 +5,7 @@ Of a multiply-accumulate, channels that provably can't overflow go the exact way
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 
@@ -125,7 +125,7 @@ def run_mac(node: Node, op: Mac, arrays: list[IntArray], tensors: list[Tensor], 
             events[panel.channels][picked] += result.events
             if term is not None:
                 added = term[:, picked] if late is None else term[:, picked] + late
-                block[:, picked], past = add_to_register(block[:, picked], added, target.stages[-1])
+                block[:, picked], past = add_to_register(block[:, picked], added, target.stages)
                 events[panel.channels][picked, -1] += past
         if mask is not None:  # what was taken off for padding, which made no products
             block += planned.operands.x_zero * exact_matmul(1 - mask.a, panel.w - zero[:, None])
@@ -165,7 +165,12 @@ def whole_sets(panels: Iterator[Panel], together: int) -> Iterator[Panel]:
         yield kept
 
 
-def add_to_register(register: IntArray, value: IntArray, stage: Stage) -> tuple[IntArray, IntArray]:
-    """One more addition into the last register, (M, N): bias and compensation with `-zw sum x`; events by channel."""
-    both = accumulate_telemetry(np.stack(np.broadcast_arrays(register, value), axis=-1), [stage])
-    return both.result, both.events[..., 0].sum(axis=0)
+def add_to_register(register: IntArray, value: IntArray, stages: Sequence[Stage]) -> tuple[IntArray, IntArray]:
+    """One more addition into the last register, (M, N): bias and compensation with `-zw sum x`; events by channel.
+
+    Both are in LSBs of the layer.
+    """
+    first = stages[0]
+    terms = register >> first.drop, first.cast(value)
+    both = accumulate_telemetry(np.stack(np.broadcast_arrays(*terms), axis=-1), stages[-1:])
+    return both.result << first.drop, both.events[..., 0].sum(axis=0)

@@ -31,8 +31,8 @@ Standing = Literal["certified", "exact here", "differs", "not predicted"]
 @dataclass
 class RuntimeAdvice:
     """The network on one runtime. `elements` codes were compared; `mismatches` differ from exact ones, by `max_lsb` at
-    most; `layer` is where the first of them is made, `blame` "overflow" or "requantizer". `reason` says why nothing
-    is predicted. `remedy` is what helps, empty where nothing need be done.
+    most; `layer` is where the first of them is made, `blame` "overflow", "rounding" or "requantizer". `reason` says why
+    nothing is predicted. `remedy` is what helps, empty where nothing need be done.
     """
 
     target: str
@@ -139,6 +139,8 @@ def _remedy(advice: RuntimeAdvice) -> str:
     """What helps, by what makes the codes differ."""
     if advice.standing == "exact here":
         return "" if not advice.overflows else "registers overflow without effect here; see intsim bounds"
+    if advice.blame == "rounding":
+        return "registers round products: give them an lsb as fine as the products' own"
     if advice.overflows:
         return "pairs of products saturate: 7-bit weights (reduce_range), signed activations, or a CPU with VNNI"
     return f"the kernels round otherwise, by at most {advice.max_lsb} LSB: train or calibrate with this in mind"

@@ -104,6 +104,11 @@ def _configured(target: Target, stage: int | None, configuration: Configuration)
         rule = configuration.overflow or stages[stage].overflow
         stages[stage] = replace(stages[stage], bits=configuration.accumulator, overflow=rule)
         changes["accumulate"] = target.accumulate.model_copy(update={"stages": tuple(stages)})
+    if configuration.multiplier is not None and target.stages and target.stages[0].rounding is not None:
+        raise IntsimError(
+            f"sweep: registers of {target.name} round products to an LSB of their own, which is computed beside an "
+            "exact requantizer only; sweep accumulator widths"
+        )
     if configuration.multiplier is not None and target.requantize.reads == "sum":
         changes["requantize"] = of_width(target.requantize, configuration.multiplier)
         if target.accumulate.bias == "requantizer":  # a multiplier has no room for it

@@ -133,7 +133,7 @@ class Evaluation:
         tensors = [held_there[n] for n in node.inputs]
         registers = arithmetic(target, self.graph, node).registers
         sums = plan(node, OPS[node.op], tensors, registers).sums  # type: ignore[arg-type]
-        return sums is None or bool(sums.all_safe.all())
+        return sums is None or bool(sums.none_overflows.all())
 
     def exact(self, i: int) -> Known:
         """The exact run of a sample."""
@@ -184,7 +184,9 @@ class Evaluation:
                 elif own.stages and not proofs.get(node.name):
                     counts = self._measured(node, arrays, own)
                 done.counts[node.name] = counts
-                if own.registers.packing is None and (counts is None or not harm(counts, own.stages)):
+                rounded = bool(own.stages) and own.stages[0].drop > 0  # counts don't say what bits are lost
+                plainly = own.registers.packing is None and not rounded
+                if plainly and (counts is None or not harm(counts, own.stages)):
                     chosen = plain if fresh else None
                 else:
                     chosen = target

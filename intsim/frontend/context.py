@@ -153,7 +153,7 @@ class Context:
         source = self.source
         name = self.fresh(stem or (source.outputs[0] if source.outputs else source.name))
         node = Node(
-            op, name, tuple(inputs), name, attributes or {}, arrays or {}, source.name, source.op, source.module
+            op, name, tuple(inputs), name, attributes or {}, arrays or {}, source.name, source.kind, source.module
         )
         tensors = [self.graph.tensors[i] for i in inputs]
         try:

@@ -8,16 +8,12 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from intsim.errors import IntsimError
+from intsim.frontend.tflite import MAGIC, translate
 
 EXPORT = "export the network to QONNX (brevitas.export.export_onnx_qcdq or export_qonnx) and give that file"
 OTHERS = (
     (0, b"PK\x03\x04", f"is a zip archive, as torch.save writes it (.pt, .pth), not an ONNX file; {EXPORT}"),
     *((0, bytes([0x80, n]), f"is a Python pickle (.pt, .pkl), not an ONNX file; {EXPORT}") for n in range(2, 6)),
-    (
-        4,
-        b"TFL3",
-        "is a TensorFlow Lite file, not an ONNX file; convert it first (python -m tf2onnx.convert --tflite)",
-    ),
     (0, b"\x89HDF", "is an HDF5 file (Keras), not an ONNX file; export the network to QONNX and give that file"),
     (0, b"GGUF", "is a GGUF file, not an ONNX file; export the network to QONNX or QCDQ and give that file"),
 )
@@ -25,7 +21,10 @@ OTHERS = (
 
 
 def decode(path: Path) -> onnx.ModelProto:
-    """The model in a file; raises IntsimError for a file that holds none, and says what it is if that is known."""
+    """The model in a file, a TensorFlow Lite file's translated to ONNX.
+
+    Raises IntsimError for a file that holds none, and says what it is if that is known.
+    """
     try:
         data = path.read_bytes()
     except (OSError, ValueError) as error:
@@ -36,7 +35,11 @@ def decode(path: Path) -> onnx.ModelProto:
     try:
         proto.ParseFromString(data)
     except DecodeError as error:
+        if data[4:8] == MAGIC:
+            return translate(str(path), data)
         raise IntsimError(f"{path}: {_kind(data) or 'not an ONNX file, or damaged or truncated'}") from error
+    if not proto.graph.node and data[4:8] == MAGIC:  # those bytes may stand in an ONNX file too
+        return translate(str(path), data)
     if not proto.graph.node and (kind := _kind(data)):
         raise IntsimError(f"{path}: {kind}")
     return proto

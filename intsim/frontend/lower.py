@@ -33,7 +33,7 @@ from intsim.frontend import (
 from intsim.frontend.bias import belongs
 from intsim.frontend.context import Boundary, Context, Refused
 from intsim.frontend.decomposed import layer_norms
-from intsim.frontend.expression import Broken, Const, Curve, Expr, Fixed, Host, Value, as_codes
+from intsim.frontend.expression import Broken, Const, Curve, Expr, Fixed, Host, Value, as_codes, is_codes
 from intsim.frontend.host import HostProgram, fold, host_program
 from intsim.frontend.integers import as_integers, handler_of, on_integers, settled
 from intsim.frontend.operators import WEIGHTS, on_host
@@ -75,7 +75,8 @@ class LoweredModel:
     """A model ready to run: the integer graph, and the float host work around it.
 
     `outputs` maps each ONNX output to what it is: an expression of integer tensors, or a host tensor of the epilogue.
-    `rows` says of each Softmax and layer normalisation what ONNX tensor its integers stand for.
+    `rows` says of each Softmax and layer normalisation what ONNX tensor its integers stand for, `codes` which integer
+    tensor holds the codes of an ONNX tensor of an integer type.
     """
 
     source: SourceModel
@@ -86,6 +87,7 @@ class LoweredModel:
     outputs: dict[str, Expr | Host]
     ends: dict[str, Expr] = field(default_factory=dict)
     rows: dict[str, Expr] = field(default_factory=dict)
+    codes: dict[str, str] = field(default_factory=dict)
 
     @property
     def path(self) -> str:
@@ -98,7 +100,7 @@ def load(
     constants: Mapping[str, np.ndarray] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> LoweredModel:
-    """Read and lower a quantized ONNX model (QONNX, QCDQ or QOperator).
+    """Read and lower a quantized ONNX model (QONNX, QCDQ or QOperator) or TensorFlow Lite file.
 
     `constants` fixes graph inputs that must be known (a scale given as an input, say), `shapes` fixes dynamic inputs.
     Raises IntsimError: one line that names the file and every node that can't be integer-only.
@@ -157,7 +159,7 @@ class Lowering:
 
     def lowered(self) -> LoweredModel:
         """Lower every node, then collect what runs on the host."""
-        unread = [(op.shown, op.op, op.unread) for op in self.model.operations if op.unread]
+        unread = [(op.shown, op.kind, op.unread) for op in self.model.operations if op.unread]
         if unread:
             raise IntsimError(f"{self.model.path}: {summary(unread)}")
         self.fold_constants()
@@ -331,7 +333,7 @@ class Lowering:
     def refuse(self, op: Operation, error: IntsimError) -> None:
         """Collect a refusal; readers of the node stay silent."""
         text = str(error).removeprefix(f"{self.model.path}: ").removeprefix(f"node {op.name}: ")
-        self.refusals.append((op.shown, op.op, text))
+        self.refusals.append((op.shown, op.kind, text))
         self.store(op, [Broken() for _ in op.outputs])
 
     def finish(self) -> LoweredModel:
@@ -363,7 +365,13 @@ class Lowering:
         kept = self.labelled([b for b in self.context.boundaries if b.tensor in self.graph.inputs])
         prologue = self.hosted_nodes(list(dict.fromkeys(b.host for b in kept)))
         prologue.check()
-        return LoweredModel(self.model, self.graph, kept, prologue, epilogue, outputs, ends, self.row_functions())
+        codes = {
+            n: v.terms[0][0] for n, v in [*self.values.items(), *ends.items()] if isinstance(v, Expr) and is_codes(v)
+        }
+        codes = {n: t for n, t in codes.items() if t in self.graph.tensors}
+        return LoweredModel(
+            self.model, self.graph, kept, prologue, epilogue, outputs, ends, self.row_functions(), codes
+        )
 
     def labelled(self, boundaries: list[Boundary]) -> list[Boundary]:
         """Label what is of a module: its one multiply-accumulate by the module alone, others with their node behind.

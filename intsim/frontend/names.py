@@ -6,6 +6,15 @@ from collections.abc import Iterable
 
 import onnx
 
+SOURCE_FILE = "intsim.source_file"
+"""Metadata of a model that was made of a file of another format: JSON.
+
+`sha256` is the file's, `codes` says which tensors hold the codes of each tensor of the file, as it lies there and
+channels first (null: none).
+"""
+SOURCE_OPERATOR, SOURCE_NODE = "intsim.source_operator", "intsim.source_node"
+"""Metadata of a node that was made of another format's operator: that operator, and the name of its node."""
+
 
 class Fresh:
     """Gives names that are neither among `taken` nor given before."""

@@ -19,7 +19,7 @@ from onnx import numpy_helper
 from intsim.errors import IntsimError
 from intsim.frontend.decode import decode, needed_nodes
 from intsim.frontend.functions import inlined
-from intsim.frontend.names import names_of
+from intsim.frontend.names import SOURCE_NODE, SOURCE_OPERATOR, names_of
 from intsim.frontend.operators import CHANNELS_LAST, STANDARD, meaning, other_mode
 from intsim.graph import MOST_ELEMENTS
 
@@ -36,7 +36,8 @@ class Operation:
     """An ONNX node with decoded attributes.
 
     `op` is its operator as `operators.meaning` names it; `unread` says why it is not read, "" where it is; `module` is
-    the path of the module it was exported from, None where the file doesn't say.
+    the path of the module it was exported from, None where the file doesn't say; `source_op` is the operator of the
+    file where that is no ONNX file.
     """
 
     op: str
@@ -48,6 +49,12 @@ class Operation:
     proto: onnx.NodeProto
     unread: str = ""
     module: str | None = None
+    source_op: str = ""
+
+    @property
+    def kind(self) -> str:
+        """Its operator in the file."""
+        return self.source_op or self.op
 
     @property
     def shown(self) -> str:
@@ -57,7 +64,7 @@ class Operation:
     @property
     def label(self) -> str:
         """The node in messages."""
-        return f"node {self.name} ({self.op})"
+        return f"node {self.name} ({self.kind})"
 
     def optional(self, position: int) -> str:
         """The input at a position; "" where it is left out."""
@@ -223,7 +230,8 @@ def _operation(model: SourceModel, node: onnx.NodeProto, position: int) -> Opera
     # protobuf gives bytes where a name is not UTF-8
     if any(isinstance(t, bytes) for t in (node.name, node.op_type, node.domain, *node.input, *node.output)):
         raise IntsimError(f"{path}: node {position}: holds a name that is not UTF-8 text; the file is damaged")
-    name = node.name or f"{node.op_type}_{node.output[0] if node.output else position}"
+    held = {p.key: p.value for p in node.metadata_props}
+    name = held.get(SOURCE_NODE) or node.name or f"{node.op_type}_{node.output[0] if node.output else position}"
     attributes: dict[str, Any] = {}
     for attribute in node.attribute:
         try:
@@ -250,6 +258,7 @@ def _operation(model: SourceModel, node: onnx.NodeProto, position: int) -> Opera
         node,
         unread or other_mode(op, attributes, sum(map(bool, node.output)), model.opset),
         _module(node),
+        held.get(SOURCE_OPERATOR, ""),
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.arithmetic.accumulate import Stage
+from intsim.arithmetic.accumulate import Stage, check_stages
 from intsim.arithmetic.packing import Packing
 from intsim.graph import IntArray
 
@@ -32,22 +32,32 @@ class PartialSums:
 
     Of a packed first stage the bounds are those of the true sums in a field; it is safe and exact where every value
     read is the true sum.
+
+    Where products lose bits (`drop` of the first stage) the bounds are those of rounded ones, in LSBs of the registers.
+    `whole` are the channels in which no product and nothing that is added has such bits; in others no sum is proven
+    exact, whether or not a register overflows.
     """
 
     low: list[IntArray]
     high: list[IntArray]
     safe: list[Flags]
     exact: list[Flags]
+    whole: Flags
 
     @property
-    def all_safe(self) -> Flags:
+    def none_overflows(self) -> Flags:
         """Channels in which no stage can overflow."""
         return np.logical_and.reduce(self.safe)
 
     @property
+    def all_safe(self) -> Flags:
+        """Of these, those in which nothing is rounded off: every register holds true sums."""
+        return self.none_overflows & self.whole
+
+    @property
     def all_exact(self) -> Flags:
         """Channels whose accumulator is the sum of products and bias, whatever overflows on the way."""
-        return np.logical_and.reduce(self.exact)
+        return np.logical_and.reduce(self.exact) & self.whole
 
 
 def partial_sums(
@@ -65,6 +75,7 @@ def partial_sums(
     `packing`, channels share multipliers with their neighbours in each panel of `panel` rows (None: all rows). Arrays
     are int64 where that holds every sum, else Python integers.
     """
+    stages = check_stages(stages)
     peak = max(abs(x_range[0]), abs(x_range[1]), 1)
     largest = float(np.abs(rows.astype(np.float64)).sum(axis=1).max(initial=0)) * peak
     extra = [a for a in (start, *(after or ())) if a is not None]
@@ -76,7 +87,13 @@ def partial_sums(
         rows = np.zeros((rows.shape[0], 1), np.int64)
     corners = [rows.astype(carrier) * edge for edge in x_range]
     low, high = np.minimum(*corners), np.maximum(*corners)
-    sums = PartialSums([], [], [], [])
+    sums = PartialSums([], [], [], [], np.ones(len(rows), bool))
+    if stages and (drop := stages[0].drop):
+        kept = (1 << drop) - 1  # rounding is monotone, so extremes of rounded values are rounded extremes
+        sums = replace(sums, whole=_multiples(rows, start, after, kept))
+        low, high = stages[0].cast(low), stages[0].cast(high)
+        start = None if start is None else stages[0].cast(start)
+        after = None if after is None else (stages[0].cast(after[0]), stages[0].cast(after[1]))
     for i, stage in enumerate(stages):
         low, high = _registers(low, stage), _registers(high, stage)
         least, most = low.cumsum(axis=2).min(axis=2), high.cumsum(axis=2).max(axis=2)
@@ -109,6 +126,16 @@ def partial_sums(
         sums.exact.append(exact)
         low, high = final_low, final_high
     return sums
+
+
+def _multiples(rows: IntArray, start: IntArray | None, after: tuple[IntArray, IntArray] | None, mask: int) -> Flags:
+    """Channels whose products are multiples of mask + 1 whatever the activations, and so is what is added."""
+    whole = (rows & mask == 0).all(axis=1)
+    if start is not None:
+        whole &= start & mask == 0
+    if after is not None:
+        whole &= (after[0] == after[1]) & (after[0] & mask == 0)
+    return np.asarray(whole, bool)
 
 
 def _saturated(values: IntArray, stage: Stage) -> IntArray:

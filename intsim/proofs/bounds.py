@@ -12,7 +12,7 @@ import onnx
 
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.integers import IntegerType, bits_for
-from intsim.dispatch import arithmetic
+from intsim.dispatch import machine
 from intsim.graph import Node, Tensor, without_module
 from intsim.mac.any_order import Addends, Reach, addends
 from intsim.mac.partial_sums import Flags, PartialSums
@@ -108,9 +108,9 @@ def bounds(model: str | Path | onnx.ModelProto | Model, target: str | Path | Tar
     Raises IntsimError for a bad model or target, or a layer that doesn't fit the target's multiplier.
     """
     loaded, chosen = opened(model), Target.load(target)
-    tensors = held(loaded.graph, chosen)
+    tensors, on = held(loaded.graph, chosen), machine(loaded.graph, chosen)
     layers = [
-        layer_bound(node, op, [tensors[i] for i in node.inputs], arithmetic(chosen, loaded.graph, node))
+        layer_bound(node, op, [tensors[i] for i in node.inputs], on.arithmetic(node))
         for node in loaded.graph.nodes
         if isinstance(op := OPS[node.op], Mac)
     ]

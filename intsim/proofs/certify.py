@@ -21,7 +21,7 @@ import onnx
 import intsim
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.registers import BiasPlace
-from intsim.dispatch import arithmetic, machine
+from intsim.dispatch import machine
 from intsim.errors import IntsimError
 from intsim.graph import IntegerGraph, Node
 from intsim.inputs import Inputs, Sample, samples_of
@@ -142,14 +142,15 @@ def claims(
     requantizers: list[RequantizerClaim] = []
     macs: dict[str, MacLayer] = {}
     wrong: dict[str, Wrong] = {}
+    on = machine(graph, target)
     for node in graph.nodes:
         if progress is not None:
             progress(node.shown)
         if isinstance(OPS[node.op], Mac):
-            mac = macs[node.name] = MacLayer(graph, node, arithmetic(target, graph, node).registers)
+            mac = macs[node.name] = MacLayer(graph, node, on.arithmetic(node).registers)
             layer, wrong[node.name] = layer_claim(mac)
             layers.append(layer)
-        elif node.op == "requantize" or (node.op == "table" and machine(graph, target).node(node) is not node):
+        elif node.op == "requantize" or (node.op == "table" and on.node(node) is not node):
             requantizers.append(requantizer_claim(graph, node, target, multipliers))
     return layers, requantizers, macs, wrong
 
@@ -221,7 +222,9 @@ def _sums_obstacle(replay: Replay, node: Node, layer: LayerClaim, wrong: Wrong) 
     unsure = f"; of {len(layer.undecided)} more nothing is known" if wrong and layer.undecided else ""
     reason = f"sums of {len(wrong)} of {layer.channels} channels can come out wrong{unsure}"
     if not wrong:
-        reason = f"registers of {len(layer.undecided)} of {layer.channels} channels may overflow" + (
+        stages = replay.macs[node.name].registers.stages
+        may = "may overflow or round products" if stages and stages[0].drop else "may overflow"
+        reason = f"registers of {len(layer.undecided)} of {layer.channels} channels {may}" + (
             ", and some sum comes out wrong" if stated else "; no wrong sum was found"
         )
     return _obstacle(replay, "registers", layer, reason, stated)

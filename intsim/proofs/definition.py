@@ -26,6 +26,25 @@ def fitted(total: Any, bits: int, saturates: bool) -> Any:
     return np.minimum(np.maximum(total, -edge), edge - 1)
 
 
+def cast(value: Any, drop: int, rounding: str | None) -> Any:
+    """A value in LSBs of a product as registers have it whose lowest bit is bit `drop` of a product."""
+    if not drop or value is None:
+        return value
+    whole, tie = value >> drop, 1 << (drop - 1)
+    rest = value - (whole << drop)
+    up = {
+        "floor": rest < 0,
+        "ceil": rest > 0,
+        "away": (rest > 0) & (value >= 0),
+        "toward_zero": (rest > 0) & (value < 0),
+        "half_up": rest >= tie,
+        "half_even": (rest > tie) | ((rest == tie) & (whole % 2 == 1)),
+        "half_away": (rest > tie) | ((rest == tie) & (value >= 0)),
+        "half_toward_zero": (rest > tie) | ((rest == tie) & (value < 0)),
+    }[str(rounding)]
+    return whole + up if isinstance(value, int) else whole + np.asarray(up, bool)
+
+
 def accumulator(products: Sequence[Any], stages: Sequence[Stage], start: Any = None, after: Any = None) -> Any:
     """The accumulator that `products`, in order of arrival, end as.
 
@@ -40,7 +59,9 @@ def accumulator(products: Sequence[Any], stages: Sequence[Stage], start: Any = N
         return sum(products, zero) + (0 if start is None else start) + (0 if after is None else after)
     order = schedule(len(products), tuple(stages))
     registers: list[Any] = [zero] * order.registers
-    last = stages[-1]
+    last, drop = stages[-1], stages[0].drop
+    products = [cast(p, drop, stages[0].rounding) for p in products]
+    start, after = (cast(v, drop, stages[0].rounding) for v in (start, after))
     if start is not None:
         registers[-1] = fitted(zero + start, last.bits, last.overflow == "saturate")
     for s, register, source in zip(order.stage.tolist(), order.register.tolist(), order.source.tolist(), strict=True):
@@ -52,7 +73,7 @@ def accumulator(products: Sequence[Any], stages: Sequence[Stage], start: Any = N
         registers[register] = fitted(registers[register] + value, stage.bits, stage.overflow == "saturate")
     if after is not None:
         registers[-1] = fitted(registers[-1] + after, last.bits, last.overflow == "saturate")
-    return registers[-1]
+    return registers[-1] << drop
 
 
 def packed_accumulator(
@@ -95,9 +116,12 @@ class Peak(NamedTuple):
 def peaks(products: IntArray, stages: Sequence[Stage], upwards: bool, start: IntArray | None = None) -> list[Peak]:
     """Of each stage, the addition whose sum leaves the register furthest if nothing below it overflows.
 
-    `products` (N, K), int64 or object; an excess of 0 or less means that the sum stays inside.
+    `products` (N, K), int64 or object, and `start` (N,) are in LSBs of the layer's products; an excess of 0 or less
+    means that the sum stays inside.
     """
     order = schedule(products.shape[1], tuple(stages))
+    if stages and stages[0].drop:
+        products, start = stages[0].cast(products), None if start is None else stages[0].cast(start)
     registers = np.zeros((order.registers, len(products)), products.dtype)
     if start is not None:
         registers[-1] = start

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from intsim.arithmetic.accumulate import Stage
+from intsim.arithmetic.accumulate import Stage, handed_on
 from intsim.arithmetic.pieces import Formula
 from intsim.arithmetic.requantizers.requantizer import Requantizer, StepLimitError
 from intsim.dispatch import machine
@@ -76,12 +76,9 @@ def _accumulated(node: Node, op: Mac, tensors: list[Tensor], target: Target) -> 
     if planned.sums is None:
         return min(low), max(high)
     exact = np.asarray(planned.sums.all_exact.reshape(-1, len(low)).all(axis=0)).tolist()
-    last = target.stages[-1]
+    least, most = handed_on(target.stages)
     behind = [0] * len(low) if planned.behind is None else planned.behind.tolist()
-    ends = [
-        (a, b) if whole else (last.min + c, last.max + c)
-        for a, b, whole, c in zip(low, high, exact, behind, strict=True)
-    ]
+    ends = [(a, b) if whole else (least + c, most + c) for a, b, whole, c in zip(low, high, exact, behind, strict=True)]
     return min(a for a, _ in ends), max(b for _, b in ends)
 
 

@@ -9,7 +9,7 @@ from itertools import chain
 
 import numpy as np
 
-from intsim.arithmetic.accumulate import Stage
+from intsim.arithmetic.accumulate import Stage, handed_on
 from intsim.arithmetic.registers import BiasPlace
 from intsim.graph import IntegerGraph, Node, Tensor
 from intsim.ops import OPS, Mac
@@ -36,7 +36,7 @@ def cell_ranges(graph: IntegerGraph, node: Node, machine: Machine) -> list[Range
     The range of a multiply-accumulate layer's output channel, followed through data movement that keeps channels
     apart; where the channel isn't certain, the tensor's range. Every accumulator of an exact layer lies inside. Where
     such a range doesn't fit the last register, the register's range: that is all it can hand on. A bias that the
-    machine adds behind its registers (`bias` "requantizer") moves it.
+    machine adds behind its registers (`bias` "requantizer") moves it. So it is where registers round products.
     """
     tensor, cells = graph.tensors[node.inputs[0]], tuple(node.attributes["cells"])
     rank = max(len(tensor.shape), len(cells))
@@ -77,11 +77,11 @@ def channel_ranges(graph: IntegerGraph, name: str, machine: Machine) -> Channels
 def _accumulated(node: Node, op: Mac, tensors: list[Tensor], stages: Sequence[Stage], bias: BiasPlace) -> list[Range]:
     low, high = op.channel_ranges(node, *tensors)
     if stages:
-        last, stored = stages[-1], node.arrays.get("bias")
+        (least, most), stored = handed_on(stages), node.arrays.get("bias")
         behind = [0] * len(low) if stored is None or bias != "requantizer" else stored.tolist()
         for c, b in enumerate(behind):
-            if low[c] - b < last.min or high[c] - b > last.max:
-                low[c], high[c] = last.min + b, last.max + b
+            if stages[0].drop or low[c] - b < least or high[c] - b > most:
+                low[c], high[c] = least + b, most + b
     return list(zip(low, high, strict=True))
 
 

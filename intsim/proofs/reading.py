@@ -1,6 +1,7 @@
 """The file read a second time: the reference evaluator against the graph that was lowered from it, on a few inputs.
 
-Everything else in this room speaks of the lowered graph. Here what the file itself says is asked for, by a reader that
+Everything else in this room speaks of the lowered graph. A TensorFlow Lite file is evaluated as it is written as well,
+beside the ONNX form that it was translated to. Here what the file itself says is asked for, by a reader that
 shares no code with lowering and engine. The one file of `proofs/` that imports `intsim.verification`.
 """
 
@@ -28,6 +29,7 @@ from intsim.verification.expected import expected_codes
 from intsim.verification.inexact import Inexact
 from intsim.verification.layers import Layer, layers
 from intsim.verification.reference import ReferenceRun
+from intsim.verification.second_reading import SecondReading
 
 CORNERS = ("low", "high", "alternating")
 INPUTS = len(CORNERS) + 1
@@ -66,6 +68,7 @@ def read_again(model: Model, target: Target, progress: Callable[[str], None] | N
         file = ExactFile(model)
         cut = list(file.cut)
         inexact = Inexact(model)
+        second = SecondReading.of(model)
         compared = layers(model.graph, model.lowered.boundaries) + inexact.unread()
         for name, inputs, coded in corners(model):
             if progress is not None:
@@ -81,6 +84,8 @@ def read_again(model: Model, target: Target, progress: Callable[[str], None] | N
             tally.inputs.append(name)
             tally.digest = chained(tally.digest, inputs)
             _compare(tally, model, compared, inexact, run, truth)
+            if tally.first is None and second is not None:
+                _compare_file(tally, model, second, inputs, inexact, run)
             if tally.first is not None:
                 break
     except IntsimError as error:
@@ -152,6 +157,18 @@ def _compare(
         exact = name not in truth.codes and not any(n in inexact.errors for n, _ in value.terms)
         if exact and name in truth.tensors and _end_apart(tally, model, name, value, run, truth):
             return
+
+
+def _compare_file(
+    tally: _Tally, model: Model, second: SecondReading, inputs: Sample, inexact: Inexact, run: Run
+) -> None:
+    """Add what the file itself holds, where that is no ONNX file."""
+    before = second.verdict.elements
+    at = second.compare(model, inputs, run, set(inexact.requantizers))
+    tally.elements += second.verdict.elements - before
+    if at is not None:
+        where = at["name"], at["op"], at["tensor"], at["position"], at["expected"], at["got"]
+        tally.first = Disagreement(len(tally.inputs) - 1, *where)
 
 
 def _apart(tally: _Tally, name: str, op: str, tensor: str, expected: NDArray, got: NDArray) -> bool:

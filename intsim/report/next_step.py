@@ -74,9 +74,12 @@ def widen(asked: Asked, proven: Bounds | None = None) -> NextStep:
     """What makes every register of the target wide enough, for every input; `proven` are its bounds if known."""
     proven = proven or bounds(asked.loaded, asked.chosen)
     unsafe = [x for x in proven.layers if not x.safe]
+    if not unsafe and _rounds(asked.chosen):
+        text = f"registers of {asked.target} round products; with an lsb as fine as the products' they keep them"
+        return NextStep(text, asked.command("bounds"))
     if not unsafe:
         return NextStep("a register overflowed that is proven safe: please report this", asked.command("bounds"))
-    if asked.chosen.when:
+    if asked.chosen.when or _rounds(asked.chosen):
         return _ruled(asked, unsafe)
     at = _first_unsafe(proven)
     wide = _wide_enough(asked.loaded, asked.chosen, proven)
@@ -101,14 +104,21 @@ def widen(asked: Asked, proven: Bounds | None = None) -> NextStep:
     return NextStep(text, _sweep(asked, *arguments, data=True), layer.name)
 
 
+def _rounds(target: Target) -> bool:
+    """Whether its registers have an LSB of their own; bits that layers need are then in different units."""
+    return any(t.stages and t.stages[0].rounding is not None for t in (target, *target.arithmetics))
+
+
 def _ruled(asked: Asked, unsafe: Sequence[LayerBound]) -> NextStep:
-    """Of a target with rules: the layer that needs most beyond what it has; nothing is said to suffice."""
+    """Of a target with rules or an LSB of its own: the layer that needs most beyond what it has."""
     stages = [(s.required_bits - s.bits, s, x) for x in unsafe for s in x.stages if s.unsafe_channels]
     _, stage, layer = max(stages, key=lambda t: t[0])
     text = (
         f"{layer.name} needs {stage.required_bits} bits in stage {stage.stage} and has {stage.bits}; narrow its "
         "weights (7 bits in pairs of products), or "
     )
+    if _rounds(asked.chosen):
+        return NextStep(f"{text}give them", asked.command("bounds"), layer.name)
     if asked.chosen.runtime is None:
         return NextStep(f"{text}choose a target whose rules don't saturate", asked.command("bounds"), layer.name)
     return NextStep(f"{text}see on which runtimes it is exact", asked.command("advise", data=True), layer.name)
@@ -210,7 +220,7 @@ def after_verify(asked: Asked, verdict: Verdict) -> NextStep | None:
         return None
     if at is not None and at["blame"] == "lowering":
         return _read_apart(at["name"], at["op"], asked.command("inspect"))
-    if verdict.overflows:
+    if verdict.overflows or (at is not None and at["blame"] == "rounding"):
         return widen(asked)
     layer = at["name"] if at is not None else next(x.name for x in verdict.layers if x.mismatches)
     return _requantizer(asked, layer)
@@ -288,7 +298,7 @@ def after_sweep(asked: Asked, swept: Sweep) -> NextStep | None:
 
 def _wider_sweep(asked: Asked, swept: Sweep, point: Configuration) -> NextStep:
     """The width of the swept register from which on it is proven, if it is that register alone."""
-    if asked.chosen.when:
+    if asked.chosen.when or _rounds(asked.chosen):
         return widen(asked)
     stage, widest = int(swept.stage or 1), int(point.accumulator or 0)
 

@@ -46,6 +46,11 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
         note(console, f"overflows: events in stages {registers}")
     if verdict.references:
         _show_references(console, verdict.references)
+    if verdict.file is not None:
+        read = verdict.file
+        what = f"{number(read.mismatches)} of {number(read.elements)} codes of {number(read.tensors)} tensors differ"
+        near = f", {number(read.near_ties)} near ties" if read.near_ties else ""
+        say(console, f"the .tflite file itself, evaluated a second time, against exact: {what}{near}")
     for part in ("prologue", "epilogue"):
         if verdict.host.get(part):
             note(console, f"host {part} (float64): {', '.join(verdict.host[part])}")

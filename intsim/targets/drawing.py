@@ -77,8 +77,11 @@ def _rule(rule: When, own: Target, base: Target) -> list[str]:
 
 
 def chain(target: Target) -> str:
-    """The registers in short: bits, w wraps, s saturates; lanes before, packed fields as 2p."""
+    """The registers in short: bits, w wraps, s saturates; lanes before, packed fields as 2p, an LSB behind a dot."""
     drawn = [f"{f'{s.lanes}x' if s.lanes > 1 else ''}{s.bits}{s.overflow[0]}" for s in target.stages]
+    if target.stages and target.stages[0].rounding is not None:
+        first = target.stages[0]
+        drawn[0] += f".2^{first.lsb}" if first.lsb is not None else f".-{first.drop}"
     if target.registers.packing is not None:
         drawn[0] = f"{len(target.registers.packing.offsets)}p{drawn[0]}"
     return " ".join(drawn) or "unbounded"
@@ -101,6 +104,10 @@ def _registers(stages: tuple[Stage, ...]) -> list[str]:
             taken = f"in turn to {stage.lanes} lanes" + ("" if stage.sum is None else f", {stage.sum} to each")
         if stage.restart is not None:
             taken += f", anew {_anew(stage)}"
+        if stage.lsb is not None:
+            taken += f", cast to multiples of 2^{stage.lsb}, rounded {stage.rounding}; so is all that is added below"
+        if stage.drop:
+            taken += f", without {stage.drop} lowest bits, rounded {stage.rounding}; so is all that is added below"
         lines.append(f"  |  {taken}")
         lines.append(f"  +--> {lanes}[{stage.bits} bits, {stage.overflow}]  {stage.min}..{stage.max}")
     return lines

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
-from intsim.arithmetic.accumulate import Stage, check_stages
+from intsim.arithmetic.accumulate import Stage, check_chain
 from intsim.arithmetic.packing import check_packing
 from intsim.arithmetic.registers import Registers
 from intsim.arithmetic.requantizers import built_in
@@ -189,10 +189,15 @@ class Target(Table):
     def _check(self) -> None:
         """Refuse tables that don't belong together."""
         if (packing := self.accumulate.packing) is None:
-            check_stages(self.stages)
+            check_chain(self.stages)
         else:
             check_packing(packing, self.stages)
         self._check_bias()
+        if self.stages and self.stages[0].rounding is not None and not self.requantize.exact:
+            raise IntsimError(
+                f'stages, stage 1: lsb and drop are beside an exact requantizer only, not scheme "'
+                f'{self.requantize.scheme}", whose bias goes into a register'
+            )
 
     def _check_bias(self) -> None:
         """Multipliers and shifts have no room for a bias."""

@@ -12,6 +12,7 @@ from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.packing import Packing
 from intsim.arithmetic.registers import BiasPlace, Registers
 from intsim.arithmetic.requantizers import Requantizer, built_in, named
+from intsim.arithmetic.rounding import Rounding
 from intsim.targets import Target
 from intsim.testing.values import integer_types
 
@@ -28,6 +29,7 @@ def stages(
     min_bits: int = 1,
     max_bits: int = 64,
     max_restart: int = 8,
+    max_drop: int = 12,
 ) -> st.SearchStrategy[tuple[Stage, ...]]:
     """Valid lists of 1..`max_stages` stages: groups of up to `max_sum`, then one or more that take the rest.
 
@@ -37,6 +39,7 @@ def stages(
         max_lanes: most registers that take turns in a stage; the last stage has one.
         min_bits: least width, 1..64.
         max_restart: products after which groups of the first stage restart, where they do; 0: they never do.
+        max_drop: most bits that are rounded off each product by a first stage of one product; 0: none is.
         max_bits: greatest width; the usual ones are drawn more often.
     """
     usual = [bits for bits in WIDTHS if min_bits <= bits <= max_bits]
@@ -53,6 +56,11 @@ def stages(
         made = [Stage(n, draw(bits), draw(OVERFLOW), 1 if i == last else draw(lanes)) for i, n in enumerate(sums)]
         if groups and max_restart and draw(st.integers(0, 3)) == 0:
             made[0] = replace(made[0], restart=draw(st.integers(1, max_restart)))
+        if groups and max_drop and draw(st.integers(0, 4)) == 0:
+            drop = draw(st.integers(1, max_drop))
+            own = {"sum": 1, "lanes": 1, "restart": None, "drop": drop, "rounding": draw(st.sampled_from(Rounding))}
+            made = [replace(s, bits=min(s.bits, 63 - drop)) for s in made]
+            made[0] = replace(made[0], **own)
         return tuple(made)
 
     return lists()
@@ -78,7 +86,9 @@ def packed_stages(packing: Packing, max_sum: int = 8) -> st.SearchStrategy[tuple
     """Stages whose first one can be read from the fields of `packing`, groups of up to `max_sum` products."""
     field = st.one_of(st.just(min(packing.widths)), st.integers(1, min(packing.widths)))
     first = st.builds(Stage, st.integers(1, max_sum), field, st.just("wrap"))
-    return st.builds(lambda head, rest: (head, *rest), first, stages(max_stages=3, max_sum=max_sum, max_restart=0))
+    return st.builds(
+        lambda head, rest: (head, *rest), first, stages(max_stages=3, max_sum=max_sum, max_restart=0, max_drop=0)
+    )
 
 
 @st.composite
@@ -109,6 +119,8 @@ def requantizers(draw: Any, schemes: tuple[str, ...] = SCHEMES) -> Requantizer:
 def targets(draw: Any, max_stages: int = 4, packed: bool | None = None) -> Target:
     """Random valid targets: any registers, orders, operands and requantizers that the grammar allows."""
     path, requantizer = draw(registers(max_stages, packed=packed)), draw(requantizers())
+    if path.stages[0].drop and not requantizer.exact:
+        requantizer = named("exact")()
     bias = path.bias if requantizer.takes_bias or path.bias != "requantizer" else "after"
     sums = {"order": path.order, "stages": path.stages, "packing": path.packing, "bias": bias}
     operands = {"activation": path.activation, "weight": path.weight} if draw(st.booleans()) else None

@@ -45,7 +45,8 @@ def first_difference(
 ) -> dict[str, Any] | None:
     """The first integer, in graph order, at which a target leaves exact semantics, and its cause.
 
-    Inputs of that node still agree, so the node itself is the cause: its registers (overflow) or its requantizer.
+    Inputs of that node still agree, so the node itself is the cause: its registers or its requantizer. Registers in
+    which nothing overflows have rounded products ("rounding").
     """
     for node in graph.nodes:
         a, b = exact[node.output], got[node.output]
@@ -62,6 +63,7 @@ def first_difference(
         }
         if accumulates and node.name in overflows:
             counts = overflows[node.name].sum(axis=0)
+            info["blame"] = "overflow" if counts.any() else "rounding"
             info["overflowed_stages"] = [number for number, count in enumerate(counts, 1) if count]
         return info
     return None

@@ -43,9 +43,9 @@ def layers(graph: IntegerGraph, boundaries: Iterable[Boundary] = ()) -> list[Lay
         named = mine[0] if mine else first or node
         op = named.kind
         if len(node.inputs) > 1:
-            named, op = node, "Add"
+            named, op = node, _written(node, "Add")
         elif node.op == "table" and not mine:
-            named, op = node, "-".join(node.attributes.get("functions", ["Table"]))
+            named, op = node, _written(node, "-".join(node.attributes.get("functions", ["Table"])))
         if node.kind.startswith("QLinear"):  # the operator of the file that sums, or looks up, and quantizes too
             named, op = node, node.kind
         out.append(Layer(named.shown, op, node.output, tuple(m.name for m in mine), **named.origin))
@@ -56,6 +56,11 @@ def layers(graph: IntegerGraph, boundaries: Iterable[Boundary] = ()) -> list[Lay
             out.append(Layer(node.shown, node.kind, node.output, (node.name,) if bare else (), **node.origin))
     order = {node.output: i for i, node in enumerate(graph.nodes)}
     return sorted(out, key=lambda layer: order.get(layer.tensor, -1))
+
+
+def _written(node: Node, otherwise: str) -> str:
+    """The file's operator where it holds a quantizer of its own, as TensorFlow Lite's do, whose names are capitals."""
+    return node.kind if node.kind.isupper() else otherwise
 
 
 def _feeders(node: Node, producers: dict[str, Node]) -> tuple[list[Node], Node | None]:

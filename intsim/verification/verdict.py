@@ -80,6 +80,20 @@ class ReferenceVerdict:
 
 
 @dataclass
+class FileVerdict:
+    """The second reading of a .tflite file against `exact`.
+
+    `tensors` and `elements` count what was compared, `mismatches` codes that differ, `near_ties` those behind a Softmax
+    that its proven error leaves open.
+    """
+
+    tensors: int = 0
+    elements: int = 0
+    mismatches: int = 0
+    near_ties: int = 0
+
+
+@dataclass
 class Verdict(Shown):
     """What `intsim.verification` returns. `to_json` gives the documented form; `predicts` is the target's runtime."""
 
@@ -90,6 +104,7 @@ class Verdict(Shown):
     seed: int | None = None
     layers: list[LayerVerdict] = field(default_factory=list)
     references: dict[str, ReferenceVerdict] = field(default_factory=dict)
+    file: FileVerdict | None = None
     first_divergence: dict[str, Any] | None = None
     host: dict[str, list[str]] = field(default_factory=dict)
     seconds: float = 0.0
@@ -108,4 +123,5 @@ class Verdict(Shown):
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries, lists and numbers."""
         layers = [{**without_module(asdict(layer)), "overflows": layer.overflows} for layer in self.layers]
-        return {"format": FORMAT, **asdict(self), "overflows": self.overflows, "layers": layers}
+        held = {k: v for k, v in asdict(self).items() if k != "file" or v is not None}
+        return {"format": FORMAT, **held, "overflows": self.overflows, "layers": layers}

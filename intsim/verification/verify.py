@@ -26,6 +26,7 @@ from intsim.verification.expected import accumulator_codes, expected_codes, is_p
 from intsim.verification.inexact import Inexact
 from intsim.verification.judge import judge, judge_end
 from intsim.verification.layers import Layer, layers
+from intsim.verification.second_reading import SecondReading
 from intsim.verification.verdict import LayerVerdict, ReferenceVerdict, StageVerdict, Verdict
 
 Report = Callable[[str], None]
@@ -74,7 +75,8 @@ def verify(
         verdict.references = {kind: ReferenceVerdict() for kind in FAMILIES}
     for i, sample in enumerate(data):
         compared.sample(sample, reference_timeout, say, f"sample {i + 1}/{len(data)}")
-    if any(layer.mismatches or layer.sum_mismatches for layer in verdict.layers):
+    misread = verdict.file is not None and verdict.file.mismatches
+    if misread or any(layer.mismatches or layer.sum_mismatches for layer in verdict.layers):
         verdict.verdict = "diverges"
     verdict.seconds = time.monotonic() - began
     return verdict
@@ -89,7 +91,9 @@ class _Comparison:
         self.layers = layers(model.graph, model.lowered.boundaries) + self.inexact.unread()
         self.file = ExactFile(model)
         self.causes = Causes(self.file.proto)
+        self.second = SecondReading.of(model)
         self.verdict = verdict
+        verdict.file = self.second.verdict if self.second is not None else None
         for layer in self.layers:
             line = LayerVerdict(
                 layer.name, layer.op, layer.tensor, stages=self._stages(layer), node=layer.node, module=layer.module
@@ -153,6 +157,9 @@ class _Comparison:
         say("exact semantics")
         truth = self.file.run(sample, inexact.given(exact) if inexact else None)
         fault = None
+        if self.second is not None:
+            say("the file a second time")
+            fault = self.second.compare(self.model, sample, exact, set(inexact.requantizers))
         accumulators = {node.name: node.output for node in graph.nodes}
         for layer, line in zip(self.layers, self.verdict.layers, strict=True):
             got = run.tensors[layer.tensor]

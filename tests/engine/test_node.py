@@ -401,6 +401,6 @@ def test_a_compensation_beyond_64_bits():
     """The last addition into a 64-bit register whose true sum leaves int64 is an event, as every other."""
     near = np.array([[(1 << 63) - 1, 5]])
     for overflow, kept in (("saturate", (1 << 63) - 1), ("wrap", -(1 << 63) + 1)):
-        out, past = add_to_register(near, np.array([[2, 2]]), Stage(None, 64, overflow))
+        out, past = add_to_register(near, np.array([[2, 2]]), [Stage(None, 64, overflow)])
         assert out.tolist() == [[kept, 7]]
         assert past.tolist() == [1, 0]

@@ -39,7 +39,7 @@ OTHER_FILES = {
     "pt": (archive(), ["zip archive", "torch.save", "brevitas.export"]),
     "old.pt": (pickle.dumps({"w": [1.0]}, protocol=2), ["pickle", "brevitas.export"]),
     "new.pkl": (pickle.dumps({"w": [1.0]}, protocol=5), ["pickle", "brevitas.export"]),
-    "tflite": (b"\x1c\x00\x00\x00TFL3\x14\x00\x20\x00" + bytes(200), ["TensorFlow Lite", "tf2onnx"]),
+    "tflite": (b"\x1c\x00\x00\x00TFL3\x14\x00\x20\x00" + bytes(200), ["version 0 of the .tflite schema"]),
     "h5": (b"\x89HDF\r\n\x1a\n" + bytes(100), ["HDF5"]),
     "gguf": (b"GGUF" + bytes(100), ["GGUF"]),
     "txt": (b"only a line of text\n" * 9, ["not an ONNX file"]),

@@ -1,4 +1,4 @@
-"""`make oracles`: finn-base and the TOSA reference model, each into a virtual environment of its own.
+"""`make oracles`: finn-base, the TOSA reference model, LiteRT and hls4ml, each into a virtual environment of its own.
 
 finn-base 0.0.3 calls itself 0.0.0 in its metadata, so pip takes it only by address; it needs pkg_resources and
 bitstring below 4. Both are pinned: an oracle that changes is no oracle.
@@ -20,6 +20,8 @@ NEEDED = "setuptools==80.10.2 wheel numpy==2.4.6 onnx==1.22.0 onnxruntime==1.31.
 STEPS = {
     "finn-base": [NEEDED.split(), ["--no-deps", "--no-build-isolation", FINN_BASE]],
     "tosa-tools": [["tosa-tools==2026.8.0"]],
+    "litert": [["ai-edge-litert==2.3.0", "numpy==2.4.6", "flatbuffers==25.12.19"]],
+    "hls4ml": [["hls4ml==1.3.0", "qonnx==1.0.0", "onnx==1.22.0", "numpy==2.4.6"]],
 }
 
 

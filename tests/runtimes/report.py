@@ -16,20 +16,37 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
 import intsim
 from intsim.errors import IntsimError
 
-from . import batches, draw, runtimes
-from .test_targets import TARGETS, TORCH, WHOLE, predicted, torch_cases, torch_target
+from . import batches, draw, litert, runtimes
+from .test_targets import (
+    LITERT,
+    LITERT_OPERATORS,
+    TARGETS,
+    TORCH,
+    WHOLE,
+    litert_lines,
+    predicted,
+    torch_cases,
+    torch_target,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE, RECORD = ROOT / "docs" / "measured" / "runtimes.md", Path(__file__).with_name("record.json")
 BATCH = 60
 """Cases handed to a runtime at once."""
-CAUSES: dict[tuple[str, str], str] = {}
+LEFT = "leftover channels or codes of a vector round ties otherwise"
+ENDS = "an end of a fused activation at half a code"
+CAUSES: dict[tuple[str, str], str] = {
+    **{("litert-ruy", op): LEFT for op in ("DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "MEAN", "QUANTIZE", "ADD")},
+    **{("xnnpack", op): ENDS for op in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "ADD")},
+    **{("xnnpack", op): ENDS for op in ("SUB", "MUL", "MAX_POOL_2D")},
+}
 """Why codes of a target's operator differ, where some do."""
 
 HEAD = """# Runtimes
@@ -78,7 +95,7 @@ class Line:
         cpu = "this one" if self.machine == runtimes.NATIVE else self.machine
         refused = f"{self.refused} of {self.layers}" + (f": {self.reason}" if self.refused else "")
         cells = (f"`{self.target}`", self.runtime, cpu, self.operator, number(self.codes), number(self.differing))
-        cause = CAUSES.get((self.target, self.operator), "")
+        cause = CAUSES.get((self.target, self.operator), "") if self.differing else ""
         return f"| {' | '.join((*cells, str(self.largest), refused if self.refused else '0', cause))} |\n"
 
 
@@ -154,7 +171,25 @@ def torch(machine: str, codes: int) -> Iterable[Line]:
             yield layers(line, drawn, ask, codes)
 
 
-PARTS = {"onnxruntime": onnxruntime, "torch": torch}
+def lite(machine: str, codes: int) -> Iterable[Line]:
+    """Every operator of the three kernel sets of LiteRT, here."""
+    if machine != runtimes.NATIVE or litert.WHY_NOT is not None:
+        print(f"LiteRT: {litert.WHY_NOT or 'natively only'}", file=sys.stderr)
+        return
+    for name in LITERT_OPERATORS:
+        lines = {kind: Line(target, f"ai-edge-litert 2.3.0 ({kind})", machine, name) for kind, target in LITERT.items()}
+        with TemporaryDirectory() as folder:
+            for _, kind, count, differing, largest, refused in litert_lines([name], codes // 4000 + 1, Path(folder)):
+                line = lines[kind]
+                line.layers += 1
+                line.codes, line.differing = line.codes + count, line.differing + differing
+                line.largest = max(line.largest, largest)
+                if refused is not None:
+                    line.refuse(IntsimError(refused))
+        yield from (line for line in lines.values() if line.layers)
+
+
+PARTS = {"onnxruntime": onnxruntime, "torch": torch, "litert": lite}
 
 
 def main(arguments: list[str]) -> None:

@@ -32,7 +32,7 @@ def why_not(machine):
     return "qemu-x86_64 is not installed"
 
 
-def answer(jobs, machine=NATIVE, timeout=580):
+def answer(jobs, machine=NATIVE, timeout=1800):
     """Answers of `worker.py` to jobs: a dict of arrays each, or a str. RuntimeError where the process itself fails."""
     command = [sys.executable, str(WORKER)]
     environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"}

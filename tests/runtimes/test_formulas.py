@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from . import batches, draw, formulas, runtimes
@@ -168,6 +169,33 @@ def test_onnxruntime_qdq():
     cases = [case for name in batches.QDQ for case in batches.ort(name, 5, form="qdq")]
     answers = runtimes.onnxruntime(cases, form="qdq")
     check(answers, cases, lambda case: formulas.onnxruntime(case, runtimes.NATIVE), 10_000)
+
+
+FUSED = {
+    "conv u8s8": (lambda rng: draw.conv(rng, "u8s8"), "QLinearConv"),
+    "conv u8u8": (lambda rng: draw.conv(rng, "u8u8"), "QLinearConv"),
+    "conv s8s8": (lambda rng: draw.conv(rng, "s8s8"), "Conv"),
+    "matmul u8s8": (lambda rng: draw.matmul(rng, "u8s8"), "QLinearMatMul"),
+    "matmul s8s8": (lambda rng: draw.matmul(rng, "s8s8"), "MatMul"),
+    "add": (lambda rng: draw.binary(rng, "add", draw.S8), "QLinearAdd"),
+    "concat": (lambda rng: draw.concat(rng, draw.S8), "QLinearConcat"),
+    "average_pool": (lambda rng: draw.average_pool(rng, draw.S8), "QLinearAveragePool"),
+    "softmax": (lambda rng: draw.softmax(rng, draw.U8), "QLinearSoftmax"),
+}
+
+
+def test_what_a_qdq_file_is_fused_into(tmp_path):
+    """Signed activations keep Conv and MatMul in float; the model as it runs shows com.microsoft's operators."""
+    needs("onnxruntime")
+    rng, jobs, paths = batches.generator("fused"), [], []
+    for i, (drawn, _) in enumerate(FUSED.values()):
+        case = drawn(rng)
+        paths.append(tmp_path / f"{i}.onnx")
+        feeds, file = draw.network_feeds(case), draw.model(case, "qdq").SerializeToString()
+        jobs.append({"library": "ort", "model": file, "feeds": feeds, "optimized": str(paths[-1])})
+    for (name, (_, expected)), path, answer in zip(FUSED.items(), paths, runtimes.answer(jobs), strict=True):
+        assert not isinstance(answer, str), f"{name}: {answer}"
+        assert expected in {node.op_type for node in onnx.load(path).graph.node}, name
 
 
 def check_networks(count, machine, form, every_tensor):

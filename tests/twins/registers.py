@@ -2,10 +2,14 @@
 
 A machine is told of products as they come and keeps its registers between them, so it can be looked at, copied and
 continued. Stages have `sum` (None: the rest), `bits`, `overflow` and `lanes`; packings `channels`, `pixels`, `bits` and
-`correction`.
+`correction`. A first stage may have `drop` and `rounding`: its registers' lowest bit is bit `drop` of a product. Where
+that is negative they have bits below a product's.
 """
 
+from fractions import Fraction
 from typing import NamedTuple
+
+from .rounding import round_fraction
 
 
 def wrap(x, bits, signed=True):
@@ -47,6 +51,7 @@ class Machine:
         self.stages = list(stages)
         self.registers = [[0] * stage.lanes for stage in self.stages]
         self.arrived = [0] * len(self.stages)
+        self.drop, self.rounding = (getattr(self.stages[0], name, None) or 0 for name in ("drop", "rounding"))
         self.products = 0
         self.events, self.low, self.high = ([0] * len(self.stages) for _ in range(3))
 
@@ -64,9 +69,14 @@ class Machine:
         self.low[stage], self.high[stage] = min(self.low[stage], total), max(self.high[stage], total)
         self.registers[stage][lane] = kept(total, self.stages[stage].bits, self.stages[stage].overflow)
 
+    def cast(self, value):
+        """A product or a bias in LSBs of the registers."""
+        worth = Fraction(value) / Fraction(2) ** self.drop
+        return int(worth) if worth.denominator == 1 else round_fraction(worth, self.rounding)
+
     def load(self, bias):
         """A preloaded bias: the last register's first addition."""
-        self.add(len(self.stages) - 1, 0, bias)
+        self.add(len(self.stages) - 1, 0, self.cast(bias))
 
     def product(self, value, stage=0):
         """A value for a stage: the next lane takes it, and a full group is handed on."""
@@ -76,6 +86,7 @@ class Machine:
             if block and self.products and self.products % block == 0 and self.arrived[0]:
                 self.hand_on(0)
             self.products += 1
+            value = self.cast(value)
         self.add(stage, self.arrived[stage] % lanes, value)
         self.arrived[stage] += 1
         if self.arrived[stage] == (None if group is None else group * lanes):
@@ -95,9 +106,10 @@ class Machine:
         for stage in range(len(self.stages) - 1):
             self.hand_on(stage)
         if bias is not None:
-            self.add(len(self.stages) - 1, 0, bias)
+            self.add(len(self.stages) - 1, 0, self.cast(bias))
         low, high = ([saturate(value, 64) for value in seen] for seen in (self.low, self.high))
-        return Sums(self.registers[-1][0], self.events, low, high)
+        worth = self.registers[-1][0] * Fraction(2) ** self.drop
+        return Sums(int(worth) if worth.denominator == 1 else worth, self.events, low, high)
 
 
 def accumulate(products, stages, start=None, bias=None):

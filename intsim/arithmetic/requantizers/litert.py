@@ -32,9 +32,11 @@ from intsim.arithmetic.requantizers.fixed_point import (
 )
 from intsim.arithmetic.requantizers.float64 import away
 from intsim.arithmetic.requantizers.requantizer import Reads, Requantizer, Site
+from intsim.arithmetic.requantizers.ruy import Ruy
 from intsim.arithmetic.rounding import Rounding
 from intsim.errors import IntsimError
 
+RUY = Ruy()
 LEFT_SHIFT = 20
 """Of both operands of an Add, in front of their multipliers (kernels/add.cc, int8)."""
 Elements = Sequence[tuple[Integers, NDArray[np.bool_] | None]]
@@ -200,6 +202,64 @@ class LiteRTTable(Kernel):
         steep = Fraction(float(quotient(np.float32(nearest(operand.scale) * nearest(abs(site.slope))), site.step)))
         below = self.rounded(x, steep) * (1 if site.slope > 0 else -1)
         return np.where(x >= 0, self.rounded(x, above), below) + site.zero
+
+
+def _up(values: Integers, real: Fraction) -> Integers:
+    """R with the second rounding's ties up, as vector code has it."""
+    return RUY.multiply(values, double(real))
+
+
+@dataclass(frozen=True)
+class RuyMul(LiteRTMul):
+    """MUL of the optimized kernels: the product saturates at 16 bits, and its sum with the zero point wraps there."""
+
+    scheme: ClassVar[str] = "ruy-mul"
+
+    def words(self) -> str:
+        """In short."""
+        return "ruy-mul: litert-mul in vectors: saturated to 16 bits, where adding the zero point wraps"
+
+    def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
+        """Of products of codes without their zero points."""
+        narrow = np.clip(super().of_codes(operands, site) - site.zero, -(1 << 15), (1 << 15) - 1)
+        return np.asarray(wrap(narrow + site.zero, 16))
+
+
+@dataclass(frozen=True)
+class RuyMean(LiteRTMean):
+    """MEAN over height and width of the optimized kernels: a multiplier of `f(sx / f(n sy))`, the zero points apart."""
+
+    scheme: ClassVar[str] = "ruy-mean"
+
+    def words(self) -> str:
+        """In short."""
+        return "ruy-mean: the sum of codes times a 32-bit multiplier of float32(sx / (n sy)), zero points apart"
+
+    def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
+        """Of sums of codes."""
+        (operand,) = site.operands
+        at = quotient(np.float32(np.float32(operand.zero) * nearest(operand.scale)), site.step)
+        zero = int(np.float32(at + np.float32(0.5)) if at > 0 else np.float32(at - np.float32(0.5)))
+        below = np.float32(np.float32(site.elements) * nearest(site.step))
+        scaled = _up(operands[0], Fraction(float(quotient(operand.scale, below))))
+        return scaled + site.zero - zero
+
+
+@dataclass(frozen=True)
+class RuyRescale(LiteRTTable):
+    """QUANTIZE of the optimized kernels: ties of the second rounding go up."""
+
+    scheme: ClassVar[str] = "ruy-rescale"
+    operators: ClassVar[tuple[str, ...]] = ("requantize",)
+
+    def words(self) -> str:
+        """In short."""
+        return "ruy-rescale: codes without their zero point times a 32-bit multiplier, ties up"
+
+    def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
+        """Of one tensor."""
+        (operand,) = site.operands
+        return _up(operands[0] - operand.zero, operand.scale / site.step) + site.zero
 
 
 @dataclass(frozen=True)

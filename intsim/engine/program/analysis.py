@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from intsim.arithmetic.accumulate import handed_on
 from intsim.dispatch import Machine
 from intsim.graph import IntArray, IntegerGraph, Node
 from intsim.mac.plan import Plan, plan
@@ -53,8 +54,9 @@ def _follow(graph: IntegerGraph, node: Node, target: Target, analysis: Analysis)
     if isinstance(op, Mac):
         analysis.plans[node.output] = planned = plan(node, op, tensors, target.registers)
         if target.stages and not (sound and safe(planned)):
-            last, behind = target.stages[-1], np.zeros(1, np.int64) if planned.behind is None else planned.behind
-            held = min(held[0], last.min + int(behind.min())), max(held[1], last.max + int(behind.max()))
+            behind = np.zeros(1, np.int64) if planned.behind is None else planned.behind
+            least, most = handed_on(target.stages)
+            held = min(held[0], least + int(behind.min())), max(held[1], most + int(behind.max()))
         elif not sound:
             held = ANYTHING
     elif node.op == "requantize":
@@ -101,7 +103,12 @@ def checkable_weights(node: Node, plan: Plan, target: Target, axis: int = 1) -> 
     Products of a channel lie along `axis` and those after it.
     """
     weight = node.arrays["weight"] + plan.operands.w_shift
-    ready = target.registers.packing is None and not plan.operands.depends_on_data() and target.stages[-1].bits <= 32
+    ready = (
+        target.registers.packing is None
+        and not target.stages[0].drop
+        and not plan.operands.depends_on_data()
+        and target.stages[-1].bits <= 32
+    )
     if not ready or not weight.size or not inside((int(weight.min()), int(weight.max())), (-128, 127)):
         return None
     others = tuple(range(1, weight.ndim)) if axis else 0

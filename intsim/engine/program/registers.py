@@ -53,6 +53,7 @@ def _plan(builder: ProgramBuilder, node: Node) -> Plan | None:
     shapes = [builder.graph.tensors[n].shape for n in (*node.inputs, node.output)]
     target = builder.arithmetic(node)
     plain = target.stages and target.registers.packing is None and len(node.inputs) == 1
+    plain = plain and not target.stages[0].drop  # no kernel rounds products
     known = plain and builder.analysis.sound[node.output] and not plan.operands.depends_on_data()
     known = known and not plan.operands.owed
     return plan if known and not safe(plan) and not any(0 in shape for shape in shapes) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from intsim.arithmetic.accumulate import Stage, accumulate_telemetry, check_stages
 from intsim.arithmetic.integers import as_integers
 from intsim.engine.registers.plan import SLACK, largest_magnitude, register_plan
+from intsim.engine.registers.rounded import rounded_matmul
 from intsim.engine.registers.vectors import Mode
 from intsim.errors import IntsimError
 
@@ -22,7 +24,7 @@ class RegisterSums(NamedTuple):
 
     out: NDArray[np.int64]  # (M, N) value of the last register
     events: NDArray[np.int64]  # (N, stages) additions whose true sum left the register
-    low: NDArray[np.int64]  # (N, stages) smallest true sum, never above 0; saturated to int64
+    low: NDArray[np.int64]  # (N, stages) smallest true sum in the register's LSB, never above 0; saturated to int64
     high: NDArray[np.int64]  # (N, stages) largest true sum, never below 0; saturated to int64
 
 
@@ -55,6 +57,10 @@ def register_matmul(
         sums = without_products(activation.shape[0], added, given, stages)
         return sums if mode != "touched" else sums._replace(events=np.minimum(sums.events, 1))
     first, late = (term if there else None for term, there in zip(added, given, strict=True))
+    if stages[0].drop:
+        chain = partial(register_matmul, mode=mode)
+        told = RegisterSums(*rounded_matmul(activation, weight, stages, first, late, mode == "extremes", chain))
+        return told if mode != "touched" else told._replace(events=np.minimum(told.events, 1))
     turned = activation.shape[0] < weight.shape[0]  # few positions: channels lie in the lanes instead
     fixed, moving = (activation, weight) if turned else (weight, activation)
     data, pitch = _planes(moving, mode)
@@ -62,9 +68,9 @@ def register_matmul(
     offsets = np.arange(fixed.shape[1], dtype=np.int64) * pitch
     plan = register_plan(offsets, fixed, stages, span, first, late, mode, by_position=turned)
     out: NDArray[Any] = np.zeros((fixed.shape[0], moving.shape[0]), plan.dtype)
-    told = plan.run(data, (1, moving.shape[0], moving.shape[0]), out)
-    low, high = told[1:] if mode == "extremes" else (np.zeros_like(told[0]), np.zeros_like(told[0]))
-    return RegisterSums((out if turned else out.T).astype(np.int64), told[0], low, high)
+    seen = plan.run(data, (1, moving.shape[0], moving.shape[0]), out)
+    low, high = seen[1:] if mode == "extremes" else (np.zeros_like(seen[0]), np.zeros_like(seen[0]))
+    return RegisterSums((out if turned else out.T).astype(np.int64), seen[0], low, high)
 
 
 def _planes(rows: NDArray[Any], mode: Mode) -> tuple[NDArray[Any], int]:

@@ -23,6 +23,7 @@ from intsim.arithmetic.integers import bits_for, saturate
 from intsim.arithmetic.schedule import schedule
 from intsim.engine.registers.packed import BLOCK, blocks_of_pixels
 from intsim.engine.registers.plan import largest_magnitude
+from intsim.engine.registers.rounded import rounded_products, undropped
 from intsim.engine.telemetry.kernels import register_lives
 from intsim.errors import IntsimError
 from intsim.graph import IntArray, Node, Tensor
@@ -35,6 +36,8 @@ from intsim.targets import Target
 WIDEST = 64
 BINS = WIDEST + 2
 """Entries of a histogram: 1..64 bits, and at 65 what needs more; entry 0 is always 0."""
+ROUNDED = 1 << 20
+"""Most products that are rounded at a time."""
 UNBOUNDED = (Stage(None, WIDEST, "wrap"),)
 """The schedule of a plain sum: one register for all."""
 
@@ -67,7 +70,7 @@ def above(histogram: IntArray, bits: int) -> IntArray:
 
 
 def register_demand(products: Any, stages: Sequence[Stage], start: Any = None, late: Any = None) -> Demand:
-    """The definition, in Python integers of any size.
+    """The definition, in Python integers of any size; in LSBs of the registers where they drop bits of products.
 
     Args:
         products: (M, N, K) integers, K in order of arrival.
@@ -80,6 +83,8 @@ def register_demand(products: Any, stages: Sequence[Stage], start: Any = None, l
     stages = tuple(stages) or UNBOUNDED
     order = schedule(depth, stages)
     demand = nothing(channels, len(stages))
+    values = stages[0].cast(values)
+    start, late = (None if v is None else stages[0].cast(np.asarray(v).astype(object)) for v in (start, late))
     zero = np.zeros((pixels, channels), object)
     live: dict[int, tuple[Any, Any, Any]] = {}  # of each register its sum, smallest and largest so far
     last = order.registers - 1
@@ -152,6 +157,8 @@ def panel_demand(a: Any, w: Any, stages: Sequence[Stage], start: Any = None, lat
     reach += sum(largest_magnitude(np.asarray(v)) for v in (start, late) if v is not None)
     if reach >= 1 << 63 or a.shape[1] == 0:
         return register_demand(a.astype(object)[:, None] * w.astype(object), stages, start, late)
+    if stages[0].drop:
+        return _rounded_demand(a, w, stages, start, late)
     lane = np.int32 if reach < 1 << 31 else np.int64
     order = schedule(a.shape[1], stages)
     demand = nothing(w.shape[0], len(stages))
@@ -170,6 +177,22 @@ def panel_demand(a: Any, w: Any, stages: Sequence[Stage], start: Any = None, lat
         a.shape[0],
         *demand,
     )
+    return demand
+
+
+def _rounded_demand(a: IntArray, w: IntArray, stages: tuple[Stage, ...], start: Any, late: Any) -> Demand:
+    """Channel by channel: the rounded products are what a chain that drops nothing adds up."""
+    demand, plain, one = nothing(w.shape[0], len(stages)), undropped(stages), np.ones((1, a.shape[1]), np.int64)
+    first = None if start is None else stages[0].cast(np.asarray(start, np.int64))
+    after = None if late is None else np.atleast_2d(stages[0].cast(np.asarray(late, np.int64)))
+    size = max(ROUNDED // max(a.shape[1], 1), 1)
+    for n in range(w.shape[0]):
+        begin = None if first is None else first[n : n + 1]
+        for top in range(0, a.shape[0], size):
+            rows = slice(top, top + size)
+            added = None if after is None else after[rows if len(after) > 1 else slice(None), n : n + 1]
+            values = rounded_products(a[rows], w[n : n + 1], stages[0])
+            demand.merge(slice(n, n + 1), panel_demand(values, one, plain, begin, added))
     return demand
 
 
