@@ -159,11 +159,11 @@ _PROOFS_AND_FILES = [
         "verdict-json-drops-a-field",
         "the JSON of a verdict has no first divergence",
         "Verdict.to_json",
-        '{"format": FORMAT, **asdict(self), "overflows": ..., "layers": ...}',
+        '{"format": FORMAT, **held, "overflows": ..., "layers": ...}',
         """
         {
             k: v
-            for k, v in {"format": FORMAT, **asdict(self), "overflows": ..., "layers": ...}.items()
+            for k, v in {"format": FORMAT, **held, "overflows": ..., "layers": ...}.items()
             if k != "first_divergence"
         }
         """,
@@ -291,8 +291,8 @@ _REQUANTIZERS = [
         "certificate-trusts-a-range-beyond-the-register",
         "accumulators that a register wraps around to are left out",
         "_accumulated",
-        "low[c] - b < last.min or high[c] - b > last.max",
-        "low[c] - b < last.min and high[c] - b > last.max",
+        "stages[0].drop or low[c] - b < least or high[c] - b > most",
+        "stages[0].drop or (low[c] - b < least and high[c] - b > most)",
         "tests/proofs/test_requantizers.py::test_channels_have_ranges_of_their_own",
     ),
     Fault(
