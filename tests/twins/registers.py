@@ -83,7 +83,7 @@ class Machine:
         group, lanes = self.stages[stage].sum, self.stages[stage].lanes
         if stage == 0:
             block = getattr(self.stages[0], "restart", None)
-            if block and self.products and self.products % block == 0 and self.arrived[0]:
+            if isinstance(block, int) and self.products and self.products % block == 0 and self.arrived[0]:
                 self.hand_on(0)
             self.products += 1
             value = self.cast(value)
