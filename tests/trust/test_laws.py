@@ -73,9 +73,10 @@ def test_a_bound_is_never_below_what_is_observed(data, activation, weight, chain
     a[:3] = np.where(rows > 0, activation.max, activation.min)
     a[3:6] = np.where(rows > 0, activation.min, activation.max)
     seen = register_matmul(a, rows, chain)
+    most = 63 - chain[0].drop if chain[0].drop else 64
     for i in range(len(chain)):
-        # what a register that may overflow was to hold: as if it, but nothing before it, had 64 bits
-        free = register_matmul(a, rows, [*chain[:i], replace(chain[i], bits=64), *chain[i + 1 :]])
+        # what a register that may overflow was to hold: as if it, but nothing before it, had all bits
+        free = register_matmul(a, rows, [*chain[:i], replace(chain[i], bits=most), *chain[i + 1 :]])
         assert (np.asarray(bounds.low[i]) <= free.low[:, i]).all()
         assert (np.asarray(bounds.high[i]) >= free.high[:, i]).all()
         safe = np.asarray(bounds.safe[i])

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.arithmetic.accumulate import Stage
-from intsim.arithmetic.integers import saturate, wrap
 from intsim.graph import IntArray
 
 BLOCK = 1 << 20
@@ -66,7 +65,7 @@ def rounded_matmul(
             block = slice(begin, begin + size)
             m, n = (slice(at, at + 1), block) if by_row else (block, slice(at, at + 1))
             values = rounded_products(a[m], w[n], first)
-            kept = (wrap if first.overflow == "wrap" else saturate)(values, first.bits)
+            kept = _kept(values, first)
             told = added(*((one, kept) if by_row else (kept, one)), rest, *(_of(v, n) for v in (start, bias)))
             sums.out[m, n] = told.out << first.drop
             axis = 1 if by_row else None
@@ -82,6 +81,14 @@ def rounded_matmul(
 def undropped(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     """The same registers for values that are rounded already."""
     return (replace(stages[0], drop=0, rounding=None), *stages[1:])
+
+
+def _kept(values: NDArray[Any], stage: Stage) -> NDArray[Any]:
+    """What the register keeps of them, in their own type."""
+    spare = 8 * values.itemsize - stage.bits
+    if spare <= 0:
+        return values
+    return (values << spare) >> spare if stage.overflow == "wrap" else np.clip(values, stage.min, stage.max)
 
 
 def _of(values: IntArray | None, channels: slice) -> IntArray | None:
