@@ -226,10 +226,9 @@ def _facts(graph: IntegerGraph, node: Node, source: Node) -> Facts:
     if source.op == "matmul":
         constant = len(source.inputs) == 1
         weight = _weight(source) if constant else _name(graph.tensors[source.inputs[1]].type)
-        channels = graph.tensors[source.output].shape[-1]
         depth = graph.tensors[source.inputs[0]].shape[-1]
         named = "dense" if constant else "matmul"
-        return Facts(named, source.source_op, weight=weight, channels=channels, depth=depth, **same)
+        return Facts(named, source.source_op, weight=weight, channels=depth, depth=depth, **same)
     if isinstance(OPS[source.op], Mac):
         shape, groups = source.arrays["weight"].shape, source.attributes.get("groups", 1)
         channels = graph.tensors[source.output].shape[1]
@@ -238,7 +237,7 @@ def _facts(graph: IntegerGraph, node: Node, source: Node) -> Facts:
             op = "depthwise"
         more = {
             "weight": _weight(source),
-            "channels": channels,
+            "channels": graph.tensors[source.inputs[0]].shape[1],
             "multiplier": channels // groups,
             "grouped": groups > 1,
             "depth": prod(shape[1:]),

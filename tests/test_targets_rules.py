@@ -13,9 +13,13 @@ import intsim
 from intsim import cli
 from intsim.arithmetic.accumulate import Stage, accumulate_telemetry, check_stages, restarted
 from intsim.arithmetic.binary32 import fma, nearest
+from intsim.dispatch import arithmetic
 from intsim.errors import IntsimError
+from intsim.ops import OPS, Mac
 from intsim.targets import Target
+from intsim.targets.rules import Facts, When
 from tests import twins
+from tests.frontend.build import Net
 
 PAIRS = (Stage(2, 16, "saturate"), Stage(None, 32, "wrap"))
 MACHINE = """
@@ -260,3 +264,46 @@ def test_fused_multiply_add_at_ties(m, e):
     for sign in (1, -1):
         exact = Fraction(int(m)) * Fraction(float(np.float32(1.5))) + sign * Fraction(float(c))
         assert fma(np.float32([a]), np.float32(1.5), np.float32(sign * c))[0] == nearest(exact)
+
+
+def test_a_copy_derives_its_own():
+    """Fields of a copy count, not what was derived from those of its model before."""
+    target = Target.load("onnxruntime-vnni")
+    assert target.plain.when == ()
+    assert target.arithmetics
+    assert hash(target)
+    other = Target.load("wrap-8")
+    copied = target.model_copy(update={"accumulate": other.accumulate, "when": target.when[:1]})
+    assert copied.plain.accumulate == other.accumulate
+    assert len(copied.arithmetics) == 1
+    assert hash(copied) == hash(Target.model_validate(copied.model_dump())) != hash(target)
+    changed = target.changed(lambda t: t.model_copy(update={"requantize": other.requantize}))
+    assert {t.requantize for t in (changed.plain, *changed.arithmetics)} == {other.requantize}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "held", "not_held"),
+    [
+        ("3x3", ["3x3"], ["3x5", "3", "3x3x3"]),
+        ("*", ["3", "11"], ["3x3"]),
+        (["*", "3x*"], ["7", "3x1"], ["1x3", "3x3x3"]),
+        ("*x*x3", ["1x2x3"], ["1x2x4", "2x3"]),
+    ],
+)
+def test_sizes(sizes, held, not_held):
+    rule = When.model_validate({"op": "conv", "kernel": sizes})
+    assert all(rule.holds(Facts("conv", kernel=kernel)) for kernel in held)
+    assert not any(rule.holds(Facts("conv", kernel=kernel)) for kernel in (*not_held, None))
+
+
+@pytest.mark.parametrize(("channels", "held"), [(16, True), (12, False), (24, True), (4, False)])
+@pytest.mark.parametrize("multiplier", [1, 2])
+def test_multiple_of_counts_input_channels(channels, held, multiplier):
+    """FBGEMM's depthwise kernel: eight channels of the input at a time, however many each makes."""
+    net = Net()
+    x = net.quant(net.input(1, channels, 5, 5), 1, 0, 8, signed=0)
+    w = net.quant(np.ones((channels * multiplier, 1, 3, 3), np.float32), 1, 0, 8, narrow=1)
+    y = net.quant(net.node("Conv", x, w, group=channels, pads=[1] * 4), 1, 0, 8, signed=0)
+    graph = intsim.load(net.model(y)).graph
+    (node,) = (n for n in graph.nodes if isinstance(OPS[n.op], Mac))
+    assert (arithmetic(Target.load("fbgemm-vnni"), graph, node).stages[0].overflow == "saturate") == held

@@ -52,7 +52,7 @@ ALLOWED = {
     "refused": "one printable line of text: why",
     "function": "operators of the file, one or a list",
     "padded": 'true, false, "half"',
-    "kernel": 'sizes as in "3x3", one or a list',
+    "kernel": 'sizes as in "3x3" or "3x*", one or a list',
     "stride": 'sizes as in "1x1", one or a list',
     "dilation": 'sizes as in "1x1", one or a list',
     "multiple_of": "2..65536",

@@ -61,7 +61,7 @@ class Facts(NamedTuple):
 
     `function` is the file's operator behind a table ("Sigmoid"); `activation`, `weight` the declared types of its
     operands ("u8"); `padded` "no", "half" ((kernel - 1) / 2 on every side) or "other"; `kernel`, `stride`, `dilation`
-    one number an axis, as in "3x3"; `channels` of the output, `depth` products of one, `multiplier` of them a group;
+    one number an axis, as in "3x3"; `channels` of the input, `depth` products of one, `multiplier` of them a group;
     `whole`: the window is the whole input; `layer` the names of the layer.
     """
 
@@ -101,7 +101,7 @@ def _operands(value: Any) -> Any:
 
 Operator = Literal[OPERATORS]  # type: ignore[valid-type]
 OperandName = Annotated[str, Field(pattern=r"^[su]([1-9]|[12][0-9]|3[0-2])$")]
-Sizes = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,4}(x[1-9][0-9]{0,4})*$")]
+Sizes = Annotated[str, Field(pattern=r"^([1-9][0-9]{0,4}|\*)(x([1-9][0-9]{0,4}|\*))*$")]
 EachSize = Annotated[tuple[Sizes, ...], BeforeValidator(_several), Field(min_length=1, strict=False)]
 Types = Annotated[tuple[OperandName, ...], BeforeValidator(_several), Field(min_length=1, strict=False)]
 Names = Annotated[tuple[Line, ...], BeforeValidator(_several), Field(min_length=1, strict=False)]
@@ -150,9 +150,9 @@ class When(Table):
             and _one_of(facts.activation, self.activation)
             and _one_of(facts.weight, self.weight)
             and self._padded(facts.padded)
-            and _one_of(facts.kernel, self.kernel)
-            and _one_of(facts.stride, self.stride)
-            and _one_of(facts.dilation, self.dilation)
+            and _of_size(facts.kernel, self.kernel)
+            and _of_size(facts.stride, self.stride)
+            and _of_size(facts.dilation, self.dilation)
             and (self.multiple_of is None or (facts.channels is not None and facts.channels % self.multiple_of == 0))
             and (self.multiplier is None or facts.multiplier in self.multiplier)
             and (self.depth is None or (facts.depth is not None and self.depth[0] <= facts.depth <= self.depth[1]))
@@ -185,7 +185,7 @@ class When(Table):
             elif key == "whole":
                 words = "over the whole input" if value else "not over the whole input"
             elif key == "multiple_of":
-                words = f"channels a multiple of {value}"
+                words = f"input channels a multiple of {value}"
             elif key != "op":
                 words = f"{key} {words}"
             parts.append(words)
@@ -194,6 +194,17 @@ class When(Table):
 
 def _one_of(fact: str | None, allowed: tuple[str, ...] | None) -> bool:
     return allowed is None or fact in allowed
+
+
+def _of_size(fact: str | None, allowed: tuple[str, ...] | None) -> bool:
+    """Whether a size is one of those, in which "*" stands for any number."""
+    if allowed is None or fact is None:
+        return allowed is None
+    own = fact.split("x")
+    return any(
+        len(own) == len(sizes) and all(a in ("*", b) for a, b in zip(sizes, own, strict=True))
+        for sizes in (size.split("x") for size in allowed)
+    )
 
 
 TABLES["when"] = When

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -51,6 +51,13 @@ class Target(Table):
     def __hash__(self) -> int:
         """Hash of the content."""
         return self._hash
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Target:
+        """A copy with other fields. What is derived from fields is not copied, as pydantic's own would."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in ("_hash", "arithmetics", "plain"):
+            copied.__dict__.pop(name, None)
+        return copied
 
     @cached_property
     def _hash(self) -> int:

@@ -283,7 +283,10 @@ LISTED = (
     '"exact", "fbgemm", "fixed-point", "float32", "float64", "onednn", "qnnpack", "ruy", "shift", "thresholds", '
     '"tosa"; in rules also kernels of other operators (docs/requantizers.md)'
 )
-TWICE = 'is for schemes "fixed-point", "litert-add", "litert-mean", "litert-mul", "litert-rescale" and "tosa" only, not'
+TWICE = (
+    'is for schemes "fixed-point", "litert-add", "litert-mean", "litert-mul", "litert-rescale", "ruy-mul" and "tosa" '
+    "only, not"
+)
 ONLY = 'is for schemes "fixed-point" and "tosa" only, not'
 REFUSED = {
     lambda: FixedPoint(3, Rounding.FLOOR): "multiplier_bits is 3; allowed: 4..32",
@@ -325,7 +328,7 @@ def test_refusals(call):
 def test_keys_are_read_as_they_are_written(scheme):
     variants = named(scheme).variants()
     counts = {"fixed-point": 29 * 9, "shift": 8, "tosa": 3, "float32": 2, "onednn": 4}
-    twice = ("litert-add", "litert-mean", "litert-mul", "litert-rescale")
+    twice = ("litert-add", "litert-mean", "litert-mul", "litert-rescale", "ruy-mul")
     assert len(set(variants)) == len(variants) == counts.get(scheme, 2 if scheme in twice else 1)
     for chosen in variants:
         keys = chosen.keys()

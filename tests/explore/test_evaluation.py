@@ -198,8 +198,8 @@ def test_nothing_runs_that_one_pass_answers(network, monkeypatch):
     """The node runs of each width on an exact requantizer: none where no final sum, or no sum, is too wide."""
     model, samples = network()
     ran = []
-    real = evaluation.run_node
-    monkeypatch.setattr(evaluation, "run_node", lambda g, n, a, t: ran.append(n.name) or real(g, n, a, t))
+    real = evaluation.run_among
+    monkeypatch.setattr(evaluation, "run_among", lambda g, n, a, t: ran.append(n.name) or real(g, n, a, t))
     evaluate = Evaluation(model, Target.load("exact"), 0, samples)
     seen = set()
     for width in range(4, 18):

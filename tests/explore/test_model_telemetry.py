@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from frontend.build import Net
 
 import intsim
+from intsim.dispatch import arithmetic
 from intsim.engine.telemetry.demand import above
 from intsim.errors import IntsimError
 from intsim.targets import Target
@@ -71,13 +72,13 @@ def test_every_target(name):
     assert (found.samples, found.seed) == (3, None)
     assert found.overflows == sum(int(e.sum()) for r in runs for e in r.overflows.values())
     for i, node in enumerate(n for n in loaded.graph.nodes if n.name in runs[0].overflows):
-        layer = found.layers[i]
-        assert len(layer.stages) == max(len(target.stages), 1)
-        for s, stage in enumerate(target.stages):
+        layer, own = found.layers[i], arithmetic(target, loaded.graph, node)
+        assert len(layer.stages) == max(len(own.stages), 1)
+        for s, stage in enumerate(own.stages):
             events = sum(r.overflows[node.name][:, s] for r in runs)
             np.testing.assert_array_equal(layer.stages[s].overflows, events)
             assert (layer.stages[s].bits, layer.stages[s].overflow) == (stage.bits, stage.overflow)
-            if s == 0 and not target.registers.packing:
+            if s == 0 and not own.registers.packing:
                 np.testing.assert_array_equal(layer.stages[0].overflowing(stage.bits) > 0, events > 0)
         outputs = sum(r.codes[n].size for r in runs for n in r.codes) if i == 1 else 3 * 12
         assert layer.stages[-1].groups == outputs

@@ -337,7 +337,7 @@ def ort_softmax(case, machine):
     axis, dtype = case.attributes["axis"], case["x"].dtype
     x = np.moveaxis(case["x"].astype(np.int64), axis, -1)
     count, step = x.shape[-1], float(F(case["x_scale"]))
-    shift = max(0.0, float(np.log(F(np.finfo(F).max) / F(count))) - 5) / step
+    shift = max(0.0, float(F(np.log(np.float64(F(np.finfo(F).max) / F(count))))) - 5) / step
     table = np.exp((np.arange(256) - 255 + shift) * step).astype(F)
     held = table[255 - (x.max(axis=-1, keepdims=True) - x)]
     total = np.zeros(x.shape[:-1], dtype=F)

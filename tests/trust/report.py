@@ -169,6 +169,16 @@ def faults() -> str:
     )
 
 
+KERNELS = tuple(
+    f"{ROOM}/{name}.py"
+    for name in (
+        "binary32",
+        *(f"requantizers/{name}" for name in ("float64", "litert", "onnxruntime", "torch", "xnnpack")),
+    )
+)
+"""Files of the room that `tests/runtimes` tests."""
+
+
 def mutation() -> dict[str, Any]:
     """What mutmut found, by file."""
     return json.loads(MUTATION.read_text()) if MUTATION.exists() else {}
@@ -208,6 +218,11 @@ def mutants() -> str:
         lines.append(
             f"\n{len(fresh)} functions are newer than that and haven't been changed yet: {', '.join(fresh)}.\n"
         )
+    kernels = ", ".join(f"`{Path(file).stem}`" for file in KERNELS)
+    lines.append(
+        f"\nNot in it, as `tests/arithmetic` doesn't test them: {kernels}. They are compared with formulas of their "
+        "own and with the runtimes themselves ([Real runtimes](runtimes.md)).\n"
+    )
     lines.append("\nThose that live, and why:\n\n| function | line | changed to | why it lives |\n|---|---|---|---|\n")
     for file, f in found.items():
         for a in f["alive"]:

@@ -21,7 +21,7 @@ def test_every_operator_is_named_by_a_test():
 def test_mutants_are_killed_or_explained():
     found = report.mutation()
     room = {str(p.relative_to(ROOT)) for p in (ROOT / ROOM).rglob("*.py") if p.name != "__init__.py"}
-    assert room == set(found)
+    assert room == {*found, *report.KERNELS}
     total, alive = (sum(n) for n in zip(*((f["mutants"], len(f["alive"])) for f in found.values()), strict=True))
     assert total > 1000
     assert alive <= 0.05 * total

@@ -230,6 +230,14 @@ class RuyMean(LiteRTMean):
     """MEAN over height and width of the optimized kernels: a multiplier of `f(sx / f(n sy))`, the zero points apart."""
 
     scheme: ClassVar[str] = "ruy-mean"
+    takes: ClassVar[tuple[str, ...]] = ()
+
+    double_rounding: bool = False
+
+    @classmethod
+    def variants(cls) -> tuple[Self, ...]:
+        """Its one rounding."""
+        return (cls(),)
 
     def words(self) -> str:
         """In short."""
@@ -251,6 +259,14 @@ class RuyRescale(LiteRTTable):
 
     scheme: ClassVar[str] = "ruy-rescale"
     operators: ClassVar[tuple[str, ...]] = ("requantize",)
+    takes: ClassVar[tuple[str, ...]] = ()
+
+    double_rounding: bool = False
+
+    @classmethod
+    def variants(cls) -> tuple[Self, ...]:
+        """Its one rounding."""
+        return (cls(),)
 
     def words(self) -> str:
         """In short."""

@@ -239,7 +239,8 @@ class QLinearSoftmax(_Kernel):
         """Rows. An infinite share becomes the least int32, which the zero point may wrap."""
         codes = np.stack([c for c, _ in elements])
         scale = float(nearest(site.operands[0].scale))
-        shift = max(0.0, math.log(float(np.finfo(np.float32).max) / len(codes)) - 5) / scale
+        highest = np.float32(math.log(float(np.finfo(np.float32).max / np.float32(len(codes)))))
+        shift = max(0.0, float(highest) - 5) / scale
         table = np.exp((np.arange(256) - 255 + shift) * scale).astype(np.float32)
         e = table[codes + 255 - codes.max(axis=0)]
         total = np.zeros(e.shape[1:], np.float32)
