@@ -89,7 +89,8 @@ def test_every_target_has_a_golden_sum():
     loaded = {n: Target.load(n) for n in Target.names()}
     packed = {n for n, t in loaded.items() if t.registers.packing is not None or t.when}
     assert covered >= set(Target.names()) - packed
-    assert {c.rsplit("-", 1)[0] for c in covered} >= {f.name[:-2] for f in Target.families()}
+    rounded = {"hls4ml", "hls4ml-saturate"}  # their LSB needs scales; tests/runtimes has hls4ml's own sums
+    assert {c.rsplit("-", 1)[0] for c in covered} >= {f.name[:-2] for f in Target.families()} - rounded
 
 
 # --- FBGEMM: src/RefImplementations.cc, matmul_u8i8acc16_ref, from its published semantics ---

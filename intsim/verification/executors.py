@@ -235,7 +235,7 @@ def answer(kind: str, request: IO[bytes], result: IO[bytes]) -> None:
         here = sys.modules[name].__file__
         if here is None or origin is None or Path(here).resolve() != Path(origin).resolve():
             raise RuntimeError(f"the executor's process found {name} in {here}, not in {origin}")
-    wants = about["processor"]
+    wants = about.get("processor")
     if wants is not None and wants != (has := processor()):
         raise RuntimeError(f"started on a processor with {wants}, its process runs on one with {has}")
     tensors = EXECUTORS[kind](model, inputs, about["wanted"])

@@ -210,7 +210,7 @@ def test_without_a_writable_cache_directory(tmp_path):
         (package / room).mkdir(parents=True, exist_ok=True)
         (package / room / "__init__.py").touch()
         (package / room / "__pycache__").write_text("a file where the cache directory would be")
-    wings = {"registers": ("matmul", "plan", "lanes", "vectors", "kernel"), "exact": ("isa",)}
+    wings = {"registers": ("matmul", "plan", "lanes", "vectors", "kernel", "rounded"), "exact": ("isa",)}
     files = ["errors.py", "ownership.py", "jit/compile.py", "jit/cache.py", "jit/constants.py", "jit/emit.py"]
     files += [f"engine/{wing}/{name}.py" for wing, names in wings.items() for name in names]
     for file in (*(source / f for f in files), *(source / "arithmetic").glob("[a-z]*.py")):

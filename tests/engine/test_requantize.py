@@ -112,7 +112,8 @@ def test_a_dead_channel(name, scale, offset):
     chosen = Target.load(name)
     acc = np.arange(-3, 4)
     node = made((1,), [[(None, scale, offset)]])
-    if chosen.requantize.scheme == "shift" or (chosen.requantize.scheme == "tosa" and scale < 0):
+    apart = chosen.requantize.reads != "sum"  # of sums and bias apart, for which this node has no layer
+    if apart or chosen.requantize.scheme == "shift" or (chosen.requantize.scheme == "tosa" and scale < 0):
         with pytest.raises(IntsimError, match=f"target {name}: "):
             run_requantize(node, [acc], [tensor(acc)], chosen)
         return

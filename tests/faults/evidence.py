@@ -71,8 +71,8 @@ _VERDICTS = [
         "first-divergence-blame",
         "the first divergence of an accumulator is blamed on a requantizer",
         "first_difference",
-        '"overflow" if accumulates else "requantizer"',
-        '"requantizer" if accumulates else "overflow"',
+        '"overflow" if counts.any() else "rounding"',
+        '"requantizer" if counts.any() else "rounding"',
         "tests/verification/test_verify.py::test_three_products_into_16_bits",
     ),
     Fault(

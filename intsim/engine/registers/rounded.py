@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.arithmetic.accumulate import Stage
-from intsim.graph import IntArray
+from intsim.arithmetic.accumulate import Integers, Stage
 
 BLOCK = 1 << 20
 """Most products at a time."""
@@ -23,10 +22,10 @@ BLOCK = 1 << 20
 class Totals(NamedTuple):
     """What `register_matmul` returns, without its name."""
 
-    out: IntArray
-    events: IntArray
-    low: IntArray
-    high: IntArray
+    out: Integers
+    events: Integers
+    low: Integers
+    high: Integers
 
 
 def rounded_products(a: NDArray[Any], w: NDArray[Any], stage: Stage) -> NDArray[Any]:
@@ -44,8 +43,8 @@ def rounded_matmul(
     a: NDArray[Any],
     w: NDArray[Any],
     stages: Sequence[Stage],
-    start: IntArray | None,
-    bias: IntArray | None,
+    start: Integers | None,
+    bias: Integers | None,
     extremes: bool,
     added: Callable[..., Any],
 ) -> Totals:
@@ -91,7 +90,7 @@ def _kept(values: NDArray[Any], stage: Stage) -> NDArray[Any]:
     return (values << spare) >> spare if stage.overflow == "wrap" else np.clip(values, stage.min, stage.max)
 
 
-def _of(values: IntArray | None, channels: slice) -> IntArray | None:
+def _of(values: Integers | None, channels: slice) -> Integers | None:
     return None if values is None else values[channels]
 
 
