@@ -31,20 +31,18 @@ from intsim.arithmetic.requantizers.fixed_point import (
     saturating_rounding_doubling_high_mul,
 )
 from intsim.arithmetic.requantizers.float64 import away
-from intsim.arithmetic.requantizers.requantizer import Reads, Requantizer, Site
+from intsim.arithmetic.requantizers.requantizer import ADD_LEFT_SHIFT, OperatorKernel, Reads, Site
 from intsim.arithmetic.requantizers.ruy import Ruy
 from intsim.arithmetic.rounding import Rounding
 from intsim.errors import IntsimError
 
 RUY = Ruy()
-LEFT_SHIFT = 20
-"""Of both operands of an Add, in front of their multipliers (kernels/add.cc, int8)."""
 Elements = Sequence[tuple[Integers, NDArray[np.bool_] | None]]
 
 
 @dataclass(frozen=True)
-class Kernel(Requantizer):
-    """What schemes of operators share: no accumulator to multiply. `double_rounding`: how R rounds."""
+class _Rescaled(OperatorKernel):
+    """What schemes with R share. `double_rounding`: how R rounds."""
 
     double_rounding: bool = True
 
@@ -55,20 +53,15 @@ class Kernel(Requantizer):
         """Both roundings."""
         return cls(), cls(double_rounding=False)
 
-    def channel(self, scale: Fraction) -> Any:
-        """Refuses: there is no multiplier."""
-        raise IntsimError(f"scheme {self.scheme} computes {' and '.join(self.operators)}, and has no multiplier")
-
-    def multiply(self, values: Integers, scale: Fraction) -> Integers:
-        """Refuses likewise."""
-        return self.channel(scale)
-
-    def rounded(self, values: Integers, real: Fraction) -> Integers:
-        """R: times the multiplier of a float64."""
-        multiplier, shift = quantize_multiplier(Fraction(float(real)))
+    def times(self, values: Integers, multiplier: int, shift: int) -> Integers:
+        """Times a 32-bit multiplier, shifted right."""
         if self.double_rounding:
             return np.asarray(multiply_high_double_rounding(values, multiplier, shift))
         return np.asarray(multiply_single_rounding(values, multiplier, shift, Rounding.HALF_UP))
+
+    def rounded(self, values: Integers, real: Fraction) -> Integers:
+        """R: times the multiplier of a float64."""
+        return self.times(values, *quantize_multiplier(double(real)))
 
 
 def double(value: Fraction) -> Fraction:
@@ -77,7 +70,7 @@ def double(value: Fraction) -> Fraction:
 
 
 @dataclass(frozen=True)
-class LiteRTAdd(Kernel):
+class LiteRTAdd(_Rescaled):
     """`R((a - za) << 20, sa / 2m) + R((b - zb) << 20, sb / 2m)`, times `2m / (2^20 sy)` by R; m is the larger scale.
 
     SUB has a minus.
@@ -97,14 +90,14 @@ class LiteRTAdd(Kernel):
             raise IntsimError(f"adds {len(operands)} tensors; {self.scheme} adds two")
         twice = 2 * max(o.scale for o in site.operands)
         parts = [
-            o.sign * self.rounded((x - o.zero) << LEFT_SHIFT, double(o.scale) / twice)
+            o.sign * self.rounded((x - o.zero) << ADD_LEFT_SHIFT, double(o.scale) / twice)
             for x, o in zip(operands, site.operands, strict=True)
         ]
-        return self.rounded(parts[0] + parts[1], twice / ((1 << LEFT_SHIFT) * site.step)) + site.zero
+        return self.rounded(parts[0] + parts[1], twice / ((1 << ADD_LEFT_SHIFT) * site.step)) + site.zero
 
 
 @dataclass(frozen=True)
-class LiteRTMul(Kernel):
+class LiteRTMul(_Rescaled):
     """`R((a - za)(b - zb), f(f(sa sb) / sy))`; f is one rounding to float32."""
 
     scheme: ClassVar[str] = "litert-mul"
@@ -122,20 +115,12 @@ class LiteRTMul(Kernel):
 
 
 @dataclass(frozen=True)
-class LiteRTAveragePool(Kernel):
+class LiteRTAveragePool(OperatorKernel):
     """`(sum + n / 2) / n` of the codes themselves, truncated, and `(sum - n / 2) / n` where the sum isn't positive."""
 
     scheme: ClassVar[str] = "litert-average-pool"
-    takes: ClassVar[tuple[str, ...]] = ()
     reads: ClassVar[Reads] = "elements"
     operators: ClassVar[tuple[str, ...]] = ("average_pool", "global_average_pool")
-
-    double_rounding: bool = False
-
-    @classmethod
-    def variants(cls) -> tuple[Self, ...]:
-        """One."""
-        return (cls(),)
 
     def words(self) -> str:
         """The formula."""
@@ -157,7 +142,7 @@ class LiteRTAveragePool(Kernel):
 
 
 @dataclass(frozen=True)
-class LiteRTMean(Kernel):
+class LiteRTMean(_Rescaled):
     """`R` of the sum without zero points, with the multiplier of `sx / sy` divided by the count in integers."""
 
     scheme: ClassVar[str] = "litert-mean"
@@ -174,14 +159,11 @@ class LiteRTMean(Kernel):
         exponent, count = 31 - shift, site.elements
         more = min(count.bit_length() - 1, 32, 31 + exponent)
         narrow, shift = (multiplier << more) // count, shift + more
-        acc = operands[0] - int(site.origin)
-        if self.double_rounding:
-            return np.asarray(multiply_high_double_rounding(acc, narrow, shift)) + site.zero
-        return np.asarray(multiply_single_rounding(acc, narrow, shift, Rounding.HALF_UP)) + site.zero
+        return self.times(operands[0] - int(site.origin), narrow, shift) + site.zero
 
 
 @dataclass(frozen=True)
-class LiteRTTable(Kernel):
+class LiteRTTable(_Rescaled):
     """QUANTIZE of codes, `R(x - zx, sx / sy)`, and LEAKY_RELU, with a multiplier of its own for negative codes."""
 
     scheme: ClassVar[str] = "litert-rescale"
@@ -226,18 +208,12 @@ class RuyMul(LiteRTMul):
 
 
 @dataclass(frozen=True)
-class RuyMean(LiteRTMean):
+class RuyMean(OperatorKernel):
     """MEAN over height and width of the optimized kernels: a multiplier of `f(sx / f(n sy))`, the zero points apart."""
 
     scheme: ClassVar[str] = "ruy-mean"
-    takes: ClassVar[tuple[str, ...]] = ()
-
-    double_rounding: bool = False
-
-    @classmethod
-    def variants(cls) -> tuple[Self, ...]:
-        """Its one rounding."""
-        return (cls(),)
+    reads: ClassVar[Reads] = "codes"
+    operators: ClassVar[tuple[str, ...]] = LiteRTMean.operators
 
     def words(self) -> str:
         """In short."""
@@ -254,19 +230,12 @@ class RuyMean(LiteRTMean):
 
 
 @dataclass(frozen=True)
-class RuyRescale(LiteRTTable):
+class RuyRescale(OperatorKernel):
     """QUANTIZE of the optimized kernels: ties of the second rounding go up."""
 
     scheme: ClassVar[str] = "ruy-rescale"
+    reads: ClassVar[Reads] = "codes"
     operators: ClassVar[tuple[str, ...]] = ("requantize",)
-    takes: ClassVar[tuple[str, ...]] = ()
-
-    double_rounding: bool = False
-
-    @classmethod
-    def variants(cls) -> tuple[Self, ...]:
-        """Its one rounding."""
-        return (cls(),)
 
     def words(self) -> str:
         """In short."""
@@ -279,20 +248,12 @@ class RuyRescale(LiteRTTable):
 
 
 @dataclass(frozen=True)
-class LiteRTLookup(Kernel):
+class LiteRTLookup(OperatorKernel):
     """LOGISTIC and TANH: `away(f(t f(1 / sy))) + zy` with t the float32 function of `f(sx (x - zx))`."""
 
     scheme: ClassVar[str] = "litert-lookup"
-    takes: ClassVar[tuple[str, ...]] = ()
     reads: ClassVar[Reads] = "table"
     operators: ClassVar[tuple[str, ...]] = ("table",)
-
-    double_rounding: bool = False
-
-    @classmethod
-    def variants(cls) -> tuple[Self, ...]:
-        """One."""
-        return (cls(),)
 
     def words(self) -> str:
         """In short."""
@@ -326,23 +287,15 @@ FUNCTIONS: dict[str, Callable[[Floats], Floats]] = {
 
 
 @dataclass(frozen=True)
-class LiteRTSoftmax(Kernel):
+class LiteRTSoftmax(OperatorKernel):
     """SOFTMAX in fixed point: exponentials of differences (Q5.26), their sum (Q12.19), one reciprocal a row.
 
     gemmlowp/fixedpoint.h has exp_on_negative_values and one_over_one_plus_x_for_x_in_0_1, in Q0.31.
     """
 
     scheme: ClassVar[str] = "litert-softmax"
-    takes: ClassVar[tuple[str, ...]] = ()
     reads: ClassVar[Reads] = "elements"
     operators: ClassVar[tuple[str, ...]] = ("softmax",)
-
-    double_rounding: bool = False
-
-    @classmethod
-    def variants(cls) -> tuple[Self, ...]:
-        """One."""
-        return (cls(),)
 
     def words(self) -> str:
         """In short."""
@@ -370,21 +323,13 @@ class LiteRTSoftmax(Kernel):
 
 
 @dataclass(frozen=True)
-class LiteRTFloatSoftmax(Kernel):
+class LiteRTFloatSoftmax(OperatorKernel):
     """The optimized SOFTMAX: `t[d] = expf(f(f(-sx) d))` of d = max - x, summed in order; `away(f(t f(1 / f(sum sy))))
     + zy`."""
 
     scheme: ClassVar[str] = "litert-float-softmax"
-    takes: ClassVar[tuple[str, ...]] = ()
     reads: ClassVar[Reads] = "elements"
     operators: ClassVar[tuple[str, ...]] = ("softmax",)
-
-    double_rounding: bool = False
-
-    @classmethod
-    def variants(cls) -> tuple[Self, ...]:
-        """One."""
-        return (cls(),)
 
     def words(self) -> str:
         """In short."""

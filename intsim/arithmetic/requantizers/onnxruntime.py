@@ -12,15 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from intsim.arithmetic.binary32 import Floats, fma, nearest, quotient
 from intsim.arithmetic.pieces import Integers
-from intsim.arithmetic.requantizers.requantizer import Operand, Reads, Requantizer, Site
+from intsim.arithmetic.requantizers.requantizer import Operand, OperatorKernel, Reads, Site
 from intsim.errors import IntsimError
 
 FARTHEST = 18.0
@@ -32,19 +31,6 @@ EVEN = (
 )
 """Coefficients of its rational approximation, of the numerator (an odd polynomial) and the denominator (an even
 one)."""
-
-
-@dataclass(frozen=True)
-class _Kernel(Requantizer):
-    """What they share: no keys, and no accumulator to multiply."""
-
-    def channel(self, scale: Fraction) -> Any:
-        """Refuses: there is no multiplier."""
-        raise IntsimError(f"scheme {self.scheme} computes {' and '.join(self.operators)}, and has no multiplier")
-
-    def multiply(self, values: Integers, scale: Fraction) -> Integers:
-        """Refuses likewise."""
-        return self.channel(scale)
 
 
 def dequantized(codes: Integers, operand: Operand) -> Floats:
@@ -60,7 +46,7 @@ def quantized(values: Floats, site: Site) -> Integers:
 
 
 @dataclass(frozen=True)
-class QLinearAdd(_Kernel):
+class QLinearAdd(OperatorKernel):
     """`rint(fma(a, rA, fma(b, rB, c)))` with `rA = f(sa / sy)`, `c = f(zy - fma(rA, za, f(rB zb)))`.
 
     b is the operand that is broadcast, if one is. Ties go to even codes after the zero point was added.
@@ -91,7 +77,7 @@ class QLinearAdd(_Kernel):
 
 
 @dataclass(frozen=True)
-class QLinearMul(_Kernel):
+class QLinearMul(OperatorKernel):
     """`rint(f(f(f(acc) * S) + zy))`, `S = f(f(sa sb) / sy)`: ties go to even codes after the zero point was added."""
 
     scheme: ClassVar[str] = "qlinear-mul"
@@ -111,7 +97,7 @@ class QLinearMul(_Kernel):
 
 
 @dataclass(frozen=True)
-class QLinearSquare(_Kernel):
+class QLinearSquare(OperatorKernel):
     """QLinearMul of a tensor with itself, which is a function of its codes."""
 
     scheme: ClassVar[str] = "qlinear-square"
@@ -134,7 +120,7 @@ class QLinearSquare(_Kernel):
 
 
 @dataclass(frozen=True)
-class QLinearTable(_Kernel):
+class QLinearTable(OperatorKernel):
     """A table of `rint(f(x / sy)) + zy` with `x = f(sx (q - zx))`: QLinearConcat, QLinearLeakyRelu, a lone requantizer.
 
     Codes are copied where scale and zero point are equal.
@@ -160,7 +146,7 @@ class QLinearTable(_Kernel):
 
 
 @dataclass(frozen=True)
-class QLinearAveragePool(_Kernel):
+class QLinearAveragePool(OperatorKernel):
     """The float32 mean of dequantized codes, added one after another; `rint(f(f(m / sy) + zy))`."""
 
     scheme: ClassVar[str] = "qlinear-average-pool"
@@ -184,7 +170,7 @@ class QLinearAveragePool(_Kernel):
 
 
 @dataclass(frozen=True)
-class QLinearGlobalAveragePool(_Kernel):
+class QLinearGlobalAveragePool(OperatorKernel):
     """`rint(f(f(acc) * S)) + zy` of the integer sum, `S = f(sx / f(sy f(n)))`."""
 
     scheme: ClassVar[str] = "qlinear-global-average-pool"
@@ -204,7 +190,7 @@ class QLinearGlobalAveragePool(_Kernel):
 
 
 @dataclass(frozen=True)
-class QLinearSigmoid(_Kernel):
+class QLinearSigmoid(OperatorKernel):
     """A table of MLAS's rational approximation of the logistic function, with fused multiply-adds."""
 
     scheme: ClassVar[str] = "qlinear-sigmoid"
@@ -223,7 +209,7 @@ class QLinearSigmoid(_Kernel):
 
 
 @dataclass(frozen=True)
-class QLinearSoftmax(_Kernel):
+class QLinearSoftmax(OperatorKernel):
     """A table of exponentials, their float32 sum in order, `rint(f(f(e * Y) / sum)) + zy` with `Y = floor(f(1 /
     sy))`."""
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from functools import partial
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, NoReturn, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -344,6 +344,19 @@ class Requantizer:
                     count += 1
             if count > MOST_BREAKS:
                 raise StepLimitError(WRAPS)
+
+
+@dataclass(frozen=True)
+class OperatorKernel(Requantizer):
+    """A scheme of whole operators, which has no accumulator to multiply: it computes from what they read."""
+
+    def channel(self, scale: Fraction) -> NoReturn:
+        """Refuses: there is no multiplier."""
+        raise IntsimError(f"scheme {self.scheme} computes {' and '.join(self.operators)}, and has no multiplier")
+
+    def multiply(self, values: Integers, scale: Fraction) -> Integers:
+        """Refuses likewise."""
+        self.channel(scale)
 
 
 def schemes() -> list[type[Requantizer]]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -19,27 +18,18 @@ import numpy as np
 from intsim.arithmetic.binary32 import nearest, quotient
 from intsim.arithmetic.keys import Key, check
 from intsim.arithmetic.pieces import Integers
-from intsim.arithmetic.requantizers.requantizer import Reads, Requantizer, Site
-from intsim.errors import IntsimError
+from intsim.arithmetic.requantizers.requantizer import OperatorKernel, Reads, Site
 
 BOOLEAN = Key(lambda v: type(v) is bool, "true, false")
 
 
 @dataclass(frozen=True)
-class _FloatBias(Requantizer):
+class _FloatBias(OperatorKernel):
     """What they share: sums and bias apart."""
 
     takes_bias: ClassVar[bool] = True
     reads: ClassVar[Reads] = "codes"
     operators: ClassVar[tuple[str, ...]] = ("conv", "depthwise", "conv_transpose", "dense", "matmul")
-
-    def channel(self, scale: Fraction) -> Any:
-        """Refuses: sum and bias have no common multiplier."""
-        raise IntsimError(f"scheme {self.scheme} computes {' and '.join(self.operators)}, sums and bias apart")
-
-    def multiply(self, values: Integers, scale: Fraction) -> Integers:
-        """Refuses likewise."""
-        return self.channel(scale)
 
 
 def float_bias(site: Site) -> np.float32:

@@ -9,28 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from intsim.arithmetic.binary32 import Floats, nearest, quotient
 from intsim.arithmetic.pieces import Integers
-from intsim.arithmetic.requantizers.requantizer import Reads, Requantizer, Site
+from intsim.arithmetic.requantizers.requantizer import OperatorKernel, Reads, Site
 from intsim.errors import IntsimError
-
-
-@dataclass(frozen=True)
-class _Kernel(Requantizer):
-    """What they share: no keys, and no accumulator to multiply."""
-
-    def channel(self, scale: Fraction) -> Any:
-        """Refuses: there is no multiplier."""
-        raise IntsimError(f"scheme {self.scheme} computes {' and '.join(self.operators)}, and has no multiplier")
-
-    def multiply(self, values: Integers, scale: Fraction) -> Integers:
-        """Refuses likewise."""
-        return self.channel(scale)
 
 
 def _within(what: str, ratio: np.float32, least: float, most: float) -> None:
@@ -40,7 +26,7 @@ def _within(what: str, ratio: np.float32, least: float, most: float) -> None:
 
 
 @dataclass(frozen=True)
-class XnnpackAdd(_Kernel):
+class XnnpackAdd(OperatorKernel):
     """`(a ma +- b mb + c) >> shift`, with multipliers of 21 bits: `shift = 20 - floor(log2(max(f(sa / sy), f(sb /
     sy))))`."""
 
@@ -66,7 +52,7 @@ class XnnpackAdd(_Kernel):
 
 
 @dataclass(frozen=True)
-class XnnpackMul(_Kernel):
+class XnnpackMul(OperatorKernel):
     """`rint(f(f(product) * f(f(sa sb) / sy)))`, plus the zero point."""
 
     scheme: ClassVar[str] = "xnnpack-mul"
@@ -86,7 +72,7 @@ class XnnpackMul(_Kernel):
 
 
 @dataclass(frozen=True)
-class XnnpackMean(_Kernel):
+class XnnpackMean(OperatorKernel):
     """`rint(f(f(f(sum) S) + z))`, `S = f(f(sx / sy) f(1 / n))`, `z = f(zy - f(f(n zx) S))`."""
 
     scheme: ClassVar[str] = "xnnpack-mean"
@@ -105,7 +91,7 @@ class XnnpackMean(_Kernel):
 
 
 @dataclass(frozen=True)
-class XnnpackRescale(_Kernel):
+class XnnpackRescale(OperatorKernel):
     """QUANTIZE of codes and LEAKY_RELU: `((x - zx) m + 128) >> 8` with `m = rint(f(256 f(sx / sy)))`: 8 fraction
     bits."""
 
@@ -136,7 +122,7 @@ def _in_256(ratio: np.float32) -> int:
 
 
 @dataclass(frozen=True)
-class XnnpackLookup(_Kernel):
+class XnnpackLookup(OperatorKernel):
     """LOGISTIC and TANH: a table of `rint(f(f(t f(1 / sy)) + zy))`, the zero point inside."""
 
     scheme: ClassVar[str] = "xnnpack-lookup"
