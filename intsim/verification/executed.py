@@ -20,7 +20,7 @@ from intsim.verification.executors import GRAPH, Executor
 from intsim.verification.standard import CUSTOM_DOMAINS
 
 RUNTIMES = ("onnxruntime",)
-"""Those whose graphs can be taken."""
+"""Those that can be run here, and whose graphs can be taken, by the name that a target's `runtime` gives."""
 SECONDS = 120.0
 """After which an optimizer is given up."""
 
@@ -68,16 +68,10 @@ def load_executed(
     for initializer in proto.graph.initializer:
         if initializer.data_location == onnx.TensorProto.EXTERNAL:  # the process has no file beside it
             initializer.CopyFrom(onnx.numpy_helper.from_array(source.constants[initializer.name], initializer.name))
-    executor = Executor(GRAPH, proto, {}, [])
-    try:
-        outcome = executor.result(SECONDS)
-    finally:
-        executor.stop()
-    if outcome.reason is not None:
-        raise IntsimError(f"{source.path}: {runtime}: {outcome.reason}")
+    optimized = Executor(GRAPH, proto, {}, []).tensors(SECONDS, source.path, runtime)["model"]
     name = f"{source.path} as {runtime} executes it"
     try:
-        loaded = load(onnx.load_from_string(outcome.tensors["model"].tobytes()))
+        loaded = load(onnx.load_from_string(optimized.tobytes()))
     except IntsimError as error:
         raise IntsimError(f"{name}: {str(error).removeprefix('<model>: ')}") from None
     loaded.lowered.source.path = name

@@ -21,6 +21,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from intsim.errors import IntsimError
 from intsim.verification.process import start
 from intsim.verification.processor import processor
 from intsim.verification.standard import CUSTOM_DOMAINS, refill, standard_model
@@ -114,6 +115,16 @@ class Executor:
             return Execution(tensors, None, seconds)
         finally:
             self.stop()
+
+    def tensors(self, timeout: float, model: str, runtime: str) -> dict[str, NDArray[Any]]:
+        """Tensors after at most `timeout` seconds; raises IntsimError with the reason why there are none."""
+        try:
+            outcome = self.result(timeout)
+        finally:
+            self.stop()
+        if outcome.reason is not None:
+            raise IntsimError(f"{model}: {runtime}: {outcome.reason}")
+        return outcome.tensors
 
     def stop(self) -> None:
         """End the process and remove its files."""

@@ -23,16 +23,14 @@ from intsim.inputs import Inputs, samples_of
 from intsim.model import Model, opened
 from intsim.notebook import Shown
 from intsim.targets import Target
-from intsim.verification.compare import difference, place
+from intsim.verification.compare import difference, first_apart
 from intsim.verification.exact_file import bound_inputs, sorted_proto
-from intsim.verification.executed import refuse_foreign
+from intsim.verification.executed import RUNTIMES, refuse_foreign
 from intsim.verification.executors import Executor
 from intsim.verification.layers import Layer, layers
 from intsim.verification.processor import processor
 
 FORMAT = "intsim-witness-1"
-RUNTIMES = ("onnxruntime",)
-"""Those that can be run from here, by the name that a target's `runtime` gives."""
 Report = Callable[[str], None]
 
 
@@ -183,13 +181,7 @@ def _run(
     }
     names = [*dict.fromkeys([*wanted, *model.lowered.source.outputs])]
     executor = Executor(runtime, proto, typed, names, same_processor=True)
-    try:
-        outcome = executor.result(timeout)
-    finally:
-        executor.stop()
-    if outcome.reason is not None:
-        raise IntsimError(f"{model.path}: {runtime}: {outcome.reason}")
-    return outcome.tensors
+    return executor.tensors(timeout, model.path, runtime)
 
 
 def _compare(
@@ -223,9 +215,8 @@ def _compare(
             line.max_lsb = max(line.max_lsb, lsb)
             line.inexact += difference(right, had)[0]
             if count and line.first is None:
-                flat = int(np.flatnonzero((mine != had).reshape(-1))[0])
-                predicted, got = (int(a.reshape(-1)[flat]) for a in (mine, had))
-                line.first = {"position": place(had.shape, flat)[1], "predicted": predicted, "got": got}
+                at = first_apart(mine, had)[1]
+                line.first = {"position": at["position"], "predicted": at["expected"], "got": at["got"]}
             mine = right = had
         values[node.output], ideal[node.output] = mine, right
     run = model.run(sample, target)
