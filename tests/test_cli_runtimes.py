@@ -76,6 +76,22 @@ def test_advise_on_quiet_inputs(as_json):
     assert (line["standing"], line["mismatches"], line["layer"], line["blame"]) == ("exact here", 0, None, None)
 
 
+@pytest.mark.parametrize("within", [0, 1])
+def test_a_runtime_near_its_target(folder, intsim_, as_json, within):
+    """What holds for a target doesn't hold for a library whose codes lie up to an LSB from it."""
+    Path("own.toml").write_text(
+        'title = "Own"\nsource = ["by hand"]\n[accumulate]\nstages = []\n[requantize]\nscheme = "exact"\n'
+        f'[runtime]\nname = "lib"\nversion = "1"\nwithin_lsb = {within}\n'
+    )
+    (line,) = as_json("advise", "m.onnx", "-t", "own.toml", "-i", "x.npy")["runtimes"]
+    assert (line["standing"], line["mismatches"]) == ("near exact" if within else "certified", 0)
+    assert ("differ" in line["remedy"]) == bool(within)
+    noted = (
+        "codes of lib 1 may lie 1 LSB from its codes in a layer" in intsim_("certify", "m.onnx", "-t", "own.toml")[1]
+    )
+    assert noted == bool(within)
+
+
 def test_advise_says_what_is_not_predicted(folder, intsim_, as_json):
     Path("own.toml").write_text(
         'title = "Own"\nsource = ["by hand"]\nothers = "refused"\n[accumulate]\nstages = []\n'
@@ -89,7 +105,8 @@ def test_advise_says_what_is_not_predicted(folder, intsim_, as_json):
     )
     out = intsim_("advise", "m.onnx", "-t", "own.toml", "-t", "onnxruntime-avx2", "-t", "fbgemm-avx2", "-i", "x.npy")[1]
     assert f"own: {line['reason'].replace('target own: ', '')}" in out
-    assert "onnxruntime-avx2, fbgemm-avx2: pairs of products saturate" in out
+    assert "onnxruntime-avx2: pairs of products saturate: 7-bit weights (reduce_range), signed activations or a" in out
+    assert "fbgemm-avx2: pairs of products saturate: 7-bit weights (reduce_range) or a CPU with VNNI" in out
 
 
 def test_advise_asks_every_runtime_in_python(folder):
@@ -98,7 +115,9 @@ def test_advise_asks_every_runtime_in_python(folder):
     standings = {x.target: x.standing for x in found.runtimes}
     saturating = {n for n, s in standings.items() if s == "differs"}
     assert saturating == {"fbgemm-avx2", "onednn-avx2", "onnxruntime-avx2"}
-    assert "not predicted" not in standings.values()
+    unsigned = {"cmsis-nn", "cmsis-nn-single", "litert-reference", "litert-ruy", "xnnpack"}
+    assert {n for n, s in standings.items() if s == "not predicted"} == unsigned
+    assert all("int8" in x.reason for x in found.runtimes if x.target in unsigned)
     assert not found.holds
 
 

@@ -24,8 +24,9 @@ from intsim.verification.verify import verify
 
 FORMAT = "intsim-advice-1"
 Report = Callable[[str], None]
-Standing = Literal["certified", "exact here", "differs", "not predicted"]
-"""Proven exact for every input; exact on the samples; not exact on them; the target refuses a node."""
+Standing = Literal["certified", "exact here", "near exact", "differs", "not predicted"]
+"""Proven exact for every input; exact on the samples; the same of a target from which the library's codes may lie an
+LSB or so away (`within_lsb`); not exact on them; the target refuses a node."""
 
 
 @dataclass
@@ -107,10 +108,12 @@ def advise(
 
 def _one(model: Model, target: Target, inputs: Inputs | None, samples: int | None, seed: int) -> RuntimeAdvice:
     runtime = str(target.runtime) if target.runtime is not None else target.title
+    within = 0 if target.runtime is None else target.runtime.within_lsb
     try:
         on = machine(model.graph, target)
         layers, requantizers, _, _ = claims(model.graph, target)
-        if all(x.holds for x in layers) and all(x.equal and not x.undecided for x in requantizers):
+        proven = all(x.holds for x in layers) and all(x.equal and not x.undecided for x in requantizers)
+        if proven and not within:
             return RuntimeAdvice(target.name, runtime, "certified")
         verdict = verify(model, target, inputs, samples, seed, references=False)
     except IntsimError as error:
@@ -121,7 +124,7 @@ def _one(model: Model, target: Target, inputs: Inputs | None, samples: int | Non
     advice = RuntimeAdvice(
         target.name,
         runtime,
-        "differs" if wrong else "exact here",
+        "differs" if wrong else "near exact" if within else "exact here",
         sum(x.elements for x in verdict.layers),
         wrong,
         sum(x.elements for x in last),
@@ -131,16 +134,23 @@ def _one(model: Model, target: Target, inputs: Inputs | None, samples: int | Non
     )
     if (at := verdict.first_divergence) is not None:
         advice.layer, advice.blame = at["name"], at["blame"]
-    advice.remedy = _remedy(advice)
+    advice.remedy = _remedy(advice, target)
     return advice
 
 
-def _remedy(advice: RuntimeAdvice) -> str:
-    """What helps, by what makes the codes differ."""
+def _remedy(advice: RuntimeAdvice, target: Target) -> str:
+    """What helps, by what makes the codes differ, on this target."""
+    if advice.standing == "near exact":
+        return "kernels of the library differ from its target in some codes, by what its notes say (intsim targets)"
     if advice.standing == "exact here":
         return "" if not advice.overflows else "registers overflow without effect here; see intsim bounds"
     if advice.blame == "rounding":
         return "registers round products: give them an lsb as fine as the products' own"
     if advice.overflows:
-        return "pairs of products saturate: 7-bit weights (reduce_range), signed activations, or a CPU with VNNI"
+        ways = ["7-bit weights (reduce_range)"]
+        if any(rule.operands == "any" and "conv" in (rule.op or ()) for rule in target.when):
+            ways.append("signed activations")
+        if target.runtime is not None and target.runtime.cpu == "avx2":
+            ways.append("a CPU with VNNI")
+        return "pairs of products saturate: " + " or ".join(filter(None, [", ".join(ways[:-1]), ways[-1]]))
     return f"the kernels round otherwise, by at most {advice.max_lsb} LSB: train or calibrate with this in mind"

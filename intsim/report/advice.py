@@ -10,7 +10,13 @@ from intsim.report.table import Column, note, say, show_table
 from intsim.report.text import number
 from intsim.report.verdict import inputs
 
-STYLES = {"certified": "green", "exact here": "green", "differs": "red", "not predicted": "yellow"}
+STYLES = {
+    "certified": "green",
+    "exact here": "green",
+    "near exact": "yellow",
+    "differs": "red",
+    "not predicted": "yellow",
+}
 
 
 def show_advice(console: Console, told: Advice) -> None:

@@ -43,6 +43,13 @@ def show_certificate(console: Console, certificate: Certificate) -> None:
     for part in ("prologue", "epilogue"):
         if certificate.host.get(part):
             note(console, f"outside: host {part} (float64): {', '.join(certificate.host[part])}")
+    runtime = certificate.target["content"].get("runtime", {})
+    if runtime.get("within_lsb"):
+        note(
+            console,
+            f"of the target: codes of {runtime['name']} {runtime['version']} may lie {runtime['within_lsb']} LSB from "
+            "its codes in a layer, as its notes say",
+        )
     if certificate.verdict not in ("certified", certificate.reading.status):
         say(console, agreement(certificate))
     verdict = certificate.verdict

@@ -47,6 +47,7 @@ ALLOWED = {
     "name": "one printable line of text",
     "version": "one printable line of text",
     "engine": "one printable line of text",
+    "within_lsb": "0..255",
     "others": '"own", "refused"',
     "when": "up to 64 tables [[when]]",
     "refused": "one printable line of text: why",
@@ -138,19 +139,21 @@ class Runtime(Table):
     """The library that a target predicts: its package's name, the version it was tested with, and the processor.
 
     `cpu` is "vnni" or "avx2" where the library's kernels depend on it; `engine` one of the library's backends.
+    `within_lsb`: how far codes of the library may lie from those of the target, in each layer; 0: they are the same.
     """
 
     name: Line
     version: Line
     cpu: Literal["vnni", "avx2"] | None = None
     engine: Line | None = None
+    within_lsb: Annotated[int, Field(ge=0, le=255)] = 0
 
     def __str__(self) -> str:
         """In words."""
         engine = "" if self.engine is None else f" ({self.engine})"
-        return f"{self.name} {self.version}{engine}" + (
-            "" if self.cpu is None else f" on a CPU with {self.cpu.upper()}"
-        )
+        processor = "" if self.cpu is None else f" on a CPU with {self.cpu.upper()}"
+        within = f", within {self.within_lsb} LSB in a layer" if self.within_lsb else ""
+        return f"{self.name} {self.version}{engine}{processor}{within}"
 
 
 TABLES: dict[Any, type[Table]] = {"operands": Operands, "accumulate": Accumulate, "runtime": Runtime}

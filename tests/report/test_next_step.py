@@ -46,6 +46,7 @@ def intsim_(tmp_path, monkeypatch, capfd):
     onnx.save(network(), "m.onnx")
     onnx.save(network(signed=True, depth=8), "a model.onnx")
     onnx.save(network(scale=300.7), "odd.onnx")
+    onnx.save(network(signed=True, scale=300.7), "odd-s8.onnx")
     np.save("x.npy", np.full((1, 2, 4, 4), 255, np.float32))
 
     def run(*args: object) -> tuple[int, dict]:
@@ -221,20 +222,20 @@ def test_requantizers_that_differ(intsim_):
 
 
 @pytest.mark.parametrize(
-    ("verb", "target", "blame"),
+    ("verb", "model", "target", "blame"),
     [
-        ("verify", "onnxruntime-avx2", "conv needs 17 bits in stage 1 and has 16; narrow its weights"),
-        ("certify", "litert-reference", "ai-edge-litert makes other codes of"),
+        ("verify", "odd.onnx", "onnxruntime-avx2", "conv needs 17 bits in stage 1 and has 16; narrow its weights"),
+        ("certify", "odd-s8.onnx", "litert-reference", "ai-edge-litert makes other codes of"),
     ],
 )
-def test_a_runtime_is_what_it_is(intsim_, verb, target, blame):
+def test_a_runtime_is_what_it_is(intsim_, verb, model, target, blame):
     """Nobody widens a library's registers or multipliers; the other runtimes are asked, on the same inputs."""
-    status, found = intsim_(verb, "odd.onnx", "-t", target, "-i", "x.npy", "--json")
+    status, found = intsim_(verb, model, "-t", target, "-i", "x.npy", "--json")
     assert status == 1
     step = found["next_step"]
     assert step["text"].startswith(blame)
     assert step["text"].endswith("see on which runtimes it is exact")
-    assert step["command"] == "intsim advise odd.onnx --inputs x.npy"
+    assert step["command"] == f"intsim advise {model} --inputs x.npy"
     status, found = intsim_(*words(step), "-t", target, "-t", "onnxruntime-vnni")
     standings = [x["standing"] for x in found["runtimes"]]
     assert standings == [{"verify": "differs", "certify": "exact here"}[verb], "certified"]
