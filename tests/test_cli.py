@@ -15,7 +15,6 @@ from frontend.build import Net
 from onnx import TensorProto
 
 import intsim
-from intsim import cli
 from intsim.graph import IntegerGraph
 from intsim.verification.verdict import BLAMES
 
@@ -55,32 +54,6 @@ def folder(request, tmp_path, monkeypatch):
         'stages = [{ sum = "rest", bits = 12, overflow = "wrap" }]\n[requantize]\nscheme = "exact"\n'
     )
     return tmp_path
-
-
-def command(capfd, monkeypatch, *args: object) -> tuple[int, str, str]:
-    """Exit code, standard output, standard error."""
-    monkeypatch.setattr(sys, "argv", ["intsim", *map(str, args)])
-    with pytest.raises(SystemExit) as left:
-        cli.main()
-    out, err = capfd.readouterr()
-    return int(left.value.code or 0), out, err
-
-
-@pytest.fixture
-def intsim_(capfd, monkeypatch, folder):
-    return lambda *args: command(capfd, monkeypatch, *args)
-
-
-@pytest.fixture
-def as_json(intsim_):
-    """Run with --json; standard output must hold JSON and nothing else."""
-
-    def run(*args: object, code: int = 0) -> dict:
-        status, out, err = intsim_(*args, "--json")
-        assert (status, err) == (code, "")
-        return json.loads(out)
-
-    return run
 
 
 def test_inspect(intsim_, as_json):

@@ -1,7 +1,6 @@
 """`intsim certify`: tables, JSON, files, exit codes, and checking what was written."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 from frontend.build import Net
 
 import intsim
-from intsim import cli
 from intsim.report import certificate as shown
 
 
@@ -42,15 +40,8 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def intsim_(capfd, monkeypatch, folder):
-    def run(*args: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["intsim", "certify", *map(str, args)])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        out, err = capfd.readouterr()
-        return int(left.value.code or 0), out, err
-
-    return run
+def intsim_(intsim_):
+    return lambda *args: intsim_("certify", *args)
 
 
 def test_certified(intsim_):

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from frontend.build import Net
-from test_cli import X, command, network
+from test_cli import X, network
 
 import intsim
 from intsim.verification import executors, witness
@@ -32,21 +32,6 @@ def folder(tmp_path, monkeypatch):
     onnx.save(network(False), "qonnx.onnx")
     np.save("x.npy", X)
     return tmp_path
-
-
-@pytest.fixture
-def intsim_(capfd, monkeypatch, folder):
-    return lambda *args: command(capfd, monkeypatch, *args)
-
-
-@pytest.fixture
-def as_json(intsim_):
-    def run(*args: object, code: int = 0) -> dict:
-        status, out, err = intsim_(*args, "--json")
-        assert (status, err) == (code, "")
-        return json.loads(out)
-
-    return run
 
 
 def test_advise(intsim_, as_json):
