@@ -10,6 +10,7 @@ FAULTS = (
         "code * self.position_max + (1 << (self.code_bits - 1))",
         "code * self.position_max",
         "tests/hilbert/test_guided_decoder.py::test_aim_covers_the_curve",
+        slow=True,
     ),
     Fault(
         "window-one-too-wide",
@@ -18,6 +19,7 @@ FAULTS = (
         "min(base + spacing, high)",
         "min(base + spacing, high + 1)",
         "tests/hilbert/test_guided_decoder.py::test_guided_codes_of_any_width_equal_the_twin",
+        slow=True,
     ),
     Fault(
         "blend-never-trusts-the-curve",
@@ -26,5 +28,6 @@ FAULTS = (
         "np.clip(reach * reach - squared, 0, 1 << bits)",
         "np.clip(reach * reach - squared, 0, (1 << bits) - 1)",
         "tests/hilbert/test_blended.py::test_blended_positions_equal_python_integers",
+        slow=True,
     ),
 )

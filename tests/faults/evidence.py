@@ -365,6 +365,7 @@ _CERTIFICATES = [
         "obstacle.node in found",
         "obstacle.node in found and not found",
         "tests/proofs/test_certify.py::test_few_inputs_are_all_tried",
+        slow=True,
     ),
     Fault(
         "misread-file-certified",
@@ -381,6 +382,7 @@ _CERTIFICATES = [
         said = {"certified", *(o.status for o in obstacles)}
         """,
         "tests/proofs/test_reading.py::test_exit_code_and_line",
+        slow=True,
     ),
     Fault(
         "limits-of-a-quantizer-unread",
@@ -389,6 +391,7 @@ _CERTIFICATES = [
         '(mine < limit) if what == "least" else (mine > limit)',
         "False",
         "tests/proofs/test_reading.py::test_a_limit_that_no_input_shows",
+        slow=True,
     ),
     Fault(
         "zero-point-lost-beside-a-code",
@@ -397,6 +400,7 @@ _CERTIFICATES = [
         "2 * ROUNDOFF",
         "0 * ROUNDOFF",
         "tests/verification/reference/test_tiny_parameters.py::test_what_flows_on_is_exact[1e-38]",
+        slow=True,
     ),
     Fault(
         "certify-exit-code",

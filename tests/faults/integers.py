@@ -12,6 +12,7 @@ FAULTS = (
         "out.append((at if out else None, s, b - turn * period))",
         "out.append((at if out else None, s, b))",
         "tests/frontend/test_integers.py::test_wrapping_pieces",
+        slow=True,
     ),
     Fault(
         "host-divides-down",

@@ -83,6 +83,7 @@ _FRONTEND = [
         "(position - HALF).__ceil__",
         "(position + HALF).__floor__",
         "tests/frontend/test_movement.py::test_resize_nearest",
+        slow=True,
     ),
     Fault(
         "resize-linear-weights-swapped",
@@ -229,6 +230,7 @@ _OPERATORS = [
         "compress(rest.reshape(channels))",
         "compress((rest * 0).reshape(channels))",
         "tests/frontend/test_bias.py::test_every_form_has_its_bias_in_the_register[gemm-float32-True]",
+        slow=True,
     ),
     Fault(
         "bias-ties-away",
@@ -237,6 +239,7 @@ _OPERATORS = [
         "Rounding.HALF_EVEN",
         "Rounding.HALF_AWAY",
         "tests/frontend/test_bias.py::test_ties_go_to_even",
+        slow=True,
     ),
     Fault(
         "bias-of-a-shared-sum",
@@ -245,6 +248,7 @@ _OPERATORS = [
         "len(context.model.readers.get(name, ())) != 1",
         "len(context.model.readers.get(name, ())) < 1",
         "tests/frontend/test_bias.py::test_what_stays_in_the_requantizer[read_twice]",
+        slow=True,
     ),
     Fault(
         "bias-by-element",
@@ -253,6 +257,7 @@ _OPERATORS = [
         "out[channel] != values[place]",
         "out[channel] is values",
         "tests/frontend/test_bias.py::test_what_stays_in_the_requantizer[by_row]",
+        slow=True,
     ),
     Fault(
         "bias-behind-the-range",
@@ -261,6 +266,7 @@ _OPERATORS = [
         "replace(graph.tensors[node.output], low=low, high=high)",
         "replace(graph.tensors[node.output])",
         "tests/frontend/test_bias.py::test_every_form_has_its_bias_in_the_register[matmul_add-float32-True]",
+        slow=True,
     ),
     Fault(
         "bias-of-two-activations-dropped",
@@ -269,6 +275,7 @@ _OPERATORS = [
         "[min(corners) * depth + b for b in bias], [max(corners) * depth + b for b in bias]",
         "[min(corners) * depth for b in bias], [max(corners) * depth for b in bias]",
         "tests/frontend/test_bias.py::test_a_bias_of_two_activations[Add]",
+        slow=True,
     ),
     Fault(
         "held-exact-requantizer",
@@ -277,6 +284,7 @@ _OPERATORS = [
         'node.op == "requantize" and not target.requantize.exact',
         'node.op == "requantize" and False',
         "tests/proofs/test_held.py::test_a_requantizer_that_is_not_exact_reaches_the_next_register",
+        slow=True,
     ),
     Fault(
         "held-exact-sums",

@@ -204,6 +204,7 @@ _ARITHMETIC = [
         "Rounding.HALF_EVEN",
         "Rounding.HALF_AWAY",
         "tests/ops/test_scheme_offsets.py::test_half_an_lsb_goes_to_even",
+        slow=True,
     ),
     Fault(
         "operands-one-bit-further-left",
@@ -212,6 +213,7 @@ _ARITHMETIC = [
         "30 - widest.bit_length()",
         "31 - widest.bit_length()",
         "tests/ops/test_scheme_offsets.py::test_how_far_operands_are_shifted_left",
+        slow=True,
     ),
 ]
 

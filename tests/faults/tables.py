@@ -10,6 +10,7 @@ FAULTS = (
         "_bounds(total, total + slack, width)",
         "_bounds(total, total, width)",
         "tests/reals/test_elementary.py::test_bounds_enclose_and_are_close[erf]",
+        slow=True,
     ),
     Fault(
         "celu-rate",
@@ -18,6 +19,7 @@ FAULTS = (
         '1 / alpha if node.op == "Celu" else Fraction(1)',
         "Fraction(1)",
         "tests/frontend/test_tables.py::test_every_code_of_qcdq[Celu]",
+        slow=True,
     ),
     Fault(
         "table-wraps-around",
@@ -26,5 +28,6 @@ FAULTS = (
         'np.clip(arrays[0] - node.attributes["low"], 0, table.shape[1] - 1)',
         '(arrays[0] - node.attributes["low"]) % table.shape[1]',
         "tests/ops/test_table.py::test_codes_outside_read_the_nearest_end",
+        slow=True,
     ),
 )

@@ -1,0 +1,96 @@
+"""Faults in what is predicted of runtimes: which kernel runs a layer, and the float32 steps of its requantizer."""
+
+from .planting import Fault
+
+TARGETS = "tests/runtimes/test_targets.py"
+
+FAULTS = (
+    Fault(
+        "depthwise-pairs-on-onnxruntime",
+        "depthwise layers saturate on ONNX Runtime's AVX2 kernels, which they don't",
+        "hardware/targets/onnxruntime-avx2.toml",
+        "multiplier = 1\n",
+        "multiplier = 1024\n",
+        f"{TARGETS}::test_onnxruntime_by_formula[conv-Haswell]",
+        slow=True,
+    ),
+    Fault(
+        "depthwise-kernel-unknown-on-vnni",
+        "FBGEMM's depthwise layers don't saturate on machines with VNNI, which they do",
+        "hardware/targets/fbgemm-vnni.toml",
+        '"saturate" },  # vpmaddubsw',
+        '"wrap" },  # vpmaddubsw',
+        f"{TARGETS}::test_torch_by_formula[fbgemm-depthwise-native]",
+        slow=True,
+    ),
+    Fault(
+        "shorter-kernel-fits-a-rule",
+        "a rule for kernels of two axes holds of one and of three",
+        "_of_size",
+        "len(own) == len(sizes) and all(a in ('*', b) for a, b in zip(sizes, own, strict=True))",
+        "all(a in ('*', b) for a, b in zip(sizes, own))",
+        "tests/test_targets_rules.py::test_sizes",
+    ),
+    Fault(
+        "later-rule-decides",
+        "the last rule that holds decides, not the first",
+        "Target.of",
+        "zip(self.when, self.arithmetics, strict=True)",
+        "reversed([*zip(self.when, self.arithmetics, strict=True)])",
+        "tests/test_targets_rules.py::test_rules_decide_each_layer",
+    ),
+    Fault(
+        "broadcast-operand-keeps-its-place",
+        "a sum with a tensor that is broadcast adds it first, which rounds otherwise",
+        "QLinearAdd.of_codes",
+        "1 - site.still",
+        "0",
+        f"{TARGETS}::test_onnxruntime_by_formula[add-native]",
+        slow=True,
+    ),
+    Fault(
+        "zero-point-behind-the-rounding",
+        "ties of products go to even numbers before the zero point is added",
+        "QLinearMul.of_codes",
+        "np.rint(np.clip(scaled, -(2.0**24), 2.0**24)).astype(np.int64)",
+        "np.rint(np.clip(scaled - site.zero, -(2.0**24), 2.0**24)).astype(np.int64) + site.zero",
+        f"{TARGETS}::test_onnxruntime_by_formula[mul-native]",
+        slow=True,
+    ),
+    Fault(
+        "average-counts-the-border",
+        "an average pool divides by the window's size where padding doesn't count",
+        "QLinearAveragePool.of_elements",
+        "np.float32(site.elements) if site.elements else count",
+        "np.float32(len(elements))",
+        f"{TARGETS}::test_onnxruntime_by_formula[average_pool-native]",
+        slow=True,
+    ),
+    Fault(
+        "slope-on-both-sides",
+        "a LeakyRelu's slope multiplies positive numbers too",
+        "QLinearTable.of_codes",
+        "x < 0",
+        "x == x",
+        f"{TARGETS}::test_onnxruntime_by_formula[leaky_relu-native]",
+        slow=True,
+    ),
+    Fault(
+        "float-bias-in-the-register",
+        "FBGEMM's bias is added to the integer sum",
+        "Fbgemm.of_codes",
+        "(operands[0] - site.bias).astype(np.float32) + bias",
+        "(operands[0] - site.bias + np.int64(np.rint(bias))).astype(np.float32)",
+        f"{TARGETS}::test_torch_by_formula[fbgemm-linear-native]",
+        slow=True,
+    ),
+    Fault(
+        "scales-multiplied-first",
+        "oneDNN's kernels for VNNI multiply a sum by the product of its scales",
+        "OneDnn.of_codes",
+        "self.scales_apart",
+        "False",
+        f"{TARGETS}::test_torch_by_formula[onednn-conv-native]",
+        slow=True,
+    ),
+)
