@@ -27,14 +27,16 @@ from intsim.arithmetic.accumulate import Stage, restarted, with_lsb
 from intsim.arithmetic.integers import IntegerType
 from intsim.arithmetic.pieces import Formula
 from intsim.arithmetic.requantizers.requantizer import Operand, Requantizer, Site, listed
+from intsim.arithmetic.rounding import Rounding, round_fraction
 from intsim.errors import IntsimError
 from intsim.graph import LIMIT, IntArray, IntegerGraph, Node, Rationals, Tensor
 from intsim.ops import LAYER_ENDS, OPS, Mac
-from intsim.ops.fused import clipped
+from intsim.ops.fused import clipped, ends
 from intsim.ops.pieces import pieces_json
 from intsim.ops.pool import SumPool
 from intsim.ops.requantize import formulas
 from intsim.ops.table import MOST_CODES
+from intsim.reals.interval import FUNCTIONS, exactly
 from intsim.targets import Target
 from intsim.targets.rules import Facts
 
@@ -51,6 +53,11 @@ SOURCES = {
 }
 """Operators by the node whose integers a requantizer takes."""
 GLOBAL = ("GlobalAveragePool", "QLinearGlobalAveragePool")
+ALONE = {"Sigmoid": "sigmoid", "Tanh": "tanh", "HardSwish": "hard_swish"}
+"""Functions of tables that kernels compute of codes alone, as `intsim.reals` has them."""
+CLAMPED = "a Relu or Clip in front of its quantizer cuts its codes, with which it runs in float32"
+MOST_ENTRIES = 1 << 26
+"""Most entries of the tables of one node (512 MiB)."""
 MOST_MACHINES = 4
 """Machines of a graph that are kept."""
 
@@ -129,7 +136,8 @@ def _machine(graph: IntegerGraph, target: Target) -> Machine:
     for node in graph.nodes:
         runs, chosen = node, target.plain
         if isinstance(OPS[node.op], Mac) or node.op in LAYER_ENDS:
-            source = node if isinstance(OPS[node.op], Mac) else _source(makers, node)
+            own_kernel = isinstance(OPS[node.op], Mac) or "operation" in node.attributes
+            source = node if own_kernel else _source(makers, node)
             try:
                 facts = _facts(graph, node, source)
                 chosen = _resolved(graph, source, target.of(facts))
@@ -246,6 +254,9 @@ def _facts(graph: IntegerGraph, node: Node, source: Node) -> Facts:
     if source is not node:
         op = "global_average_pool" if source.source_op in GLOBAL else SOURCES[source.op]
         return Facts(op, source.source_op or None, **_window(graph, source), **same)
+    if "operation" in node.attributes:
+        function = node.attributes["operation"]["op"]
+        return Facts(_two_sided(node) or node.op, function, **same)
     if node.op == "table":
         functions = node.attributes.get("functions", [])
         return Facts("table", functions[0] if len(functions) == 1 else node.source_op or None, **same)
@@ -253,6 +264,14 @@ def _facts(graph: IntegerGraph, node: Node, source: Node) -> Facts:
         return Facts("add", node.source_op or None, **same)
     bent = any(sum(1 for _, scale, _ in pieces if Fraction(scale)) > 1 for pieces in node.attributes["pieces"])
     return Facts("leaky_relu" if bent else "requantize", node.source_op or None, **same)
+
+
+def _two_sided(node: Node) -> str | None:
+    """What rules call a sum or product of codes and constant codes; None for another operator or a float constant."""
+    about = node.attributes["operation"]
+    if not all("codes" in o for o in about["operands"]):
+        return None
+    return {"Add": "add", "Sub": "add", "Mul": "mul"}.get(about["op"])
 
 
 def _window(graph: IntegerGraph, node: Node) -> dict[str, Any]:
@@ -294,8 +313,10 @@ def _check(read: Tensors, node: Node, source: Node, facts: Facts, requantizer: R
 
 def _exchanged(graph: IntegerGraph, read: Tensors, node: Node, source: Node, requantizer: Requantizer) -> Node:
     """What runs in the place of a requantizer or a table; raises IntsimError where the scheme has no such kernel."""
+    if requantizer.reads in ("codes", "floats") and _runs_whole(node, requantizer):
+        return _of_operation(graph, node, requantizer)
     if node.op == "table":
-        if requantizer.reads != "table":
+        if requantizer.reads not in ("table", "floats"):
             return node
         return _table(graph, node, [None], [_site(graph, read, node, node, None, ())], requantizer)
     if isinstance(OPS[source.op], Mac) and requantizer.takes_bias and requantizer.reads == "codes":
@@ -306,6 +327,8 @@ def _exchanged(graph: IntegerGraph, read: Tensors, node: Node, source: Node, req
     if requantizer.reads != "sum":
         for f, s, index in zip(own, sites, np.ndindex(*cells), strict=True):
             _check_plain(graph, read, node, f, s, index)
+            if not requantizer.clamps and ends(f) != (f.low, f.high):
+                raise IntsimError(CLAMPED)
     if requantizer.reads == "sum":
         if len(node.inputs) > 1:
             raise IntsimError(f"adds tensors, which {requantizer.summary} does not; name add in a rule")
@@ -383,6 +406,8 @@ def _table(
         kind = graph.tensors[node.output].type
         if kind is None:
             raise IntsimError("makes no codes of a declared type")
+        if function in ALONE:
+            _check_alone(node, codes, function, sites[0])
         entries = np.clip(requantizer.of_table(codes, function, sites[0]), kind.min, kind.max)[None]
         return replace(node, attributes={**node.attributes, "machine": True}, arrays={**node.arrays, "table": entries})
     reach = _codes(graph, node)
@@ -397,6 +422,65 @@ def _table(
     table = np.stack([done[key] for key in zip(own, sites, strict=True)])
     at = {"low": reach[0], "cells": node.attributes["cells"], "functions": [requantizer.scheme], "machine": True}
     return replace(node, op="table", attributes=at, arrays={"table": table})
+
+
+def _runs_whole(node: Node, requantizer: Requantizer) -> bool:
+    """Whether a kernel computes the file's operator with its constants as the file has them."""
+    return "operation" in node.attributes and (requantizer.reads == "floats" or _two_sided(node) is not None)
+
+
+def _of_operation(graph: IntegerGraph, node: Node, requantizer: Requantizer) -> Node:
+    """A table of what a kernel makes of each code and the constant of each cell."""
+    about, out, reach, cells = node.attributes["operation"], graph.tensors[node.output], _codes(graph, node), node.attributes["cells"]
+    if about["cut"] and not requantizer.clamps:
+        raise IntsimError(CLAMPED)
+    types = [o["type"] for o in about["operands"] if "type" in o]
+    types += [{"bits": out.type.bits, "signed": out.type.signed}] if out.type is not None else []
+    if any(t != types[0] for t in types):
+        raise IntsimError("its operands and its result are of different types, which no such kernel takes")
+    if reach is None or prod(cells) * (reach[1] - reach[0] + 1) > MOST_ENTRIES:
+        raise IntsimError("has more constants and codes than a table may list")
+    codes = np.arange(reach[0], reach[1] + 1)[None]
+    constants = np.broadcast_to(node.arrays.get("constant", np.zeros(1, np.int64)), cells)
+    distinct, row = np.unique(constants, return_inverse=True)
+    operands: list[Any] = []
+    sides: list[Operand] = []
+    for i, o in enumerate(about["operands"]):
+        scale, zero = o.get("codes", ("1/1", 0))
+        sides.append(Operand(Fraction(scale), zero, -1 if i and about["op"] == "Sub" else 1))
+        own = codes if i == about["tensor"] else distinct[:, None]
+        operands.append(own if "codes" in o else own.astype(np.int32).view(np.float32))
+    shapes = [tuple(o["shape"]) for o in about["operands"]]
+    site = Site(
+        tuple(sides),
+        math.prod(s.scale for s in sides),
+        Fraction(0),
+        Fraction(about["result"][0]),
+        about["result"][1],
+        signed=out.type is not None and out.type.signed,
+        still=_still(shapes) if len(shapes) > 1 else 1,
+        single=prod(out.shape) == 1,
+    )
+    if requantizer.reads == "floats":
+        table = requantizer.of_operator(about["op"], operands, about.get("parameters", ()), site)
+    elif about["op"] == "Mul":
+        (a, b), (left, right) = operands, sides
+        table = requantizer.of_codes([(a - left.zero) * (b - right.zero)], site)
+    else:
+        table = requantizer.of_codes(operands, site)
+    table = np.clip(np.broadcast_to(table, (len(distinct), codes.size)), *about["ends"])[row.reshape(-1)]
+    at = {"low": reach[0], "cells": cells, "functions": [requantizer.scheme], "machine": True}
+    return replace(node, op="table", attributes=at, arrays={"table": table})
+
+
+def _check_alone(node: Node, codes: IntArray, function: str, site: Site) -> None:
+    """Raise IntsimError where a table is not of that function alone: a constant in front of it is in its entries."""
+    (operand,), table = site.operands, node.arrays["table"][0]
+    for code, entry in zip(codes.tolist(), table.tolist(), strict=True):
+        y = FUNCTIONS[ALONE[function]](64, [exactly(operand.scale * (code - operand.zero))], ())
+        ends = [round_fraction(v / site.step, Rounding.HALF_EVEN) + site.zero for v in y]
+        if entry not in np.clip(ends, table.min(), table.max()):
+            raise IntsimError(f"is a table of more than {function}; quantize what stands in front of it")
 
 
 def _site(
@@ -419,7 +503,7 @@ def _site(
             o._replace(sign=1 if int(_cell_value(c, index, node)) * formula.pieces[-1][1] >= 0 else -1)
             for o, c in zip(operands, node.arrays["coefficients"], strict=True)
         )
-    still = _still(read, node) if len(node.inputs) > 1 else 1
+    still = _still([read[i].shape for i in node.inputs[:2]]) if len(node.inputs) > 1 else 1
     single = prod(out.shape) == 1
     unit, slope = _at(acc.scale, index, node, graph), Fraction(0)
     bias, elements, stored = 0, 1, source.arrays.get("bias")
@@ -457,10 +541,9 @@ def _pooled(pool: Node, shape: tuple[int, ...]) -> int:
     return size if (inside == size).all() else 0
 
 
-def _still(read: Tensors, node: Node) -> int:
+def _still(shapes: Sequence[tuple[int, ...]]) -> int:
     """Which of two operands holds still along the innermost axis along which they are treated alike; else the
     second."""
-    shapes = [read[i].shape for i in node.inputs[:2]]
     rank = max(map(len, shapes))
     left, right = ((1,) * (rank - len(s)) + tuple(s) for s in shapes)
     for x, y in zip(reversed(left), reversed(right), strict=True):

@@ -13,6 +13,7 @@ from intsim.frontend.context import Context, Meaning, Quantizer
 from intsim.frontend.expression import ZERO, Const, Curve, Expr, Fixed, Host, Value, compress, spread
 from intsim.frontend.parameters import check_fit
 from intsim.frontend.reader import Operation
+from intsim.frontend.single import before, remember
 from intsim.frontend.tables import tabulate
 from intsim.graph import rationals
 
@@ -33,7 +34,9 @@ def quantized(context: Context, node: Operation, quantizer: Quantizer, output: s
         scale, offset = (compress(spread(m, codes.ndim)) for m in quantizer.meaning)
         return Fixed(codes, scale, offset, quantizer.kind)
     assert isinstance(value, Expr | Curve)
-    return requantized(context, value, quantizer, output)
+    made = requantized(context, value, quantizer, output)
+    remember(context, made, quantizer, before(context, node))
+    return made
 
 
 def requantized(

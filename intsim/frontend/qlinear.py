@@ -24,6 +24,7 @@ from intsim.frontend.qoperator import dequantized
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import CURVES, HANDLERS, QUANTIZERS, lowers
 from intsim.frontend.rowwise import softmax_of
+from intsim.frontend.single import Single, remember
 from intsim.frontend.types import type_name
 from intsim.frontend.where import chosen
 from intsim.graph import Rationals, rationals
@@ -94,7 +95,15 @@ def _operator(context: Context, node: Operation, op: str, values: Sequence[Value
     return made
 
 
-def _result(context: Context, node: Operation, value: Expr | Curve, scale_at: int, zero_at: int, like: int) -> Expr:
+def _result(
+    context: Context,
+    node: Operation,
+    value: Expr | Curve,
+    scale_at: int,
+    zero_at: int,
+    like: int,
+    single: Single | None = None,
+) -> Expr:
     """The codes of the output; its type is that of its zero point, or of input `like` where it has none."""
     scale = positive_scale(_one(context, node, scale_at, "output scale")).reshape(())
     if node.optional(zero_at):
@@ -107,7 +116,9 @@ def _result(context: Context, node: Operation, value: Expr | Curve, scale_at: in
     if kind is None:
         raise Refused("its output's zero point is not an integer")
     quantizer = Quantizer(spread(scale, len(value.shape)), ZERO, zero, "half_even", (kind.min, kind.max), kind)
-    return as_codes(requantized(context, value, quantizer, node.outputs[0]).tensor, value.shape)
+    made = requantized(context, value, quantizer, node.outputs[0])
+    remember(context, made, quantizer, single)
+    return as_codes(made.tensor, value.shape)
 
 
 def _kind_of(context: Context, node: Operation, position: int) -> IntegerType | None:
@@ -123,8 +134,8 @@ def _kind_of(context: Context, node: Operation, position: int) -> IntegerType | 
 @lowers("QLinearAdd", "QLinearMul", kind=QUANTIZERS)
 def qlinear_binary(context: Context, node: Operation) -> Value:
     """Sum or product, broadcast; one of both may be a constant."""
-    values = [_operand(context, node, i) for i in (0, 3)]
-    return _result(context, node, _operator(context, node, node.op.removeprefix("QLinear"), values), 6, 7, 0)
+    values, op = [_operand(context, node, i) for i in (0, 3)], node.op.removeprefix("QLinear")
+    return _result(context, node, _operator(context, node, op, values), 6, 7, 0, Single(op, values))
 
 
 @lowers("QLinearLeakyRelu", "QLinearSigmoid", "QLinearReduceMean", kind=QUANTIZERS)

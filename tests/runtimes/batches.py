@@ -10,7 +10,7 @@ U8, S8 = draw.U8, draw.S8
 
 
 def either(rng):
-    return rng.choice([U8, S8])
+    return (U8, S8)[rng.integers(2)]
 
 
 def kind(rng):
@@ -55,6 +55,13 @@ QDQ = {
     "conv": lambda rng: draw.conv(rng, rng.choice(["u8s8", "u8u8"]), rank=rank(rng)),
     "matmul": lambda rng: draw.matmul(rng, rng.choice(["u8s8", "u8u8"])),
 } | {name: one for name, one in ORT.items() if name not in ("conv", "matmul", "gemm", "weight zero points")}
+
+FLOAT = {
+    name: lambda rng, name=name: draw.in_float(rng, name, either(rng))
+    for name in ("sub", "div", "square", "clip", "hard_sigmoid", "hard_swish")
+}
+"""Operators that a QDQ file leaves in float32."""
+QDQ |= FLOAT
 
 TORCH = {
     "conv": lambda rng, **fixed: draw.torch_conv(rng, rank=rank(rng), **fixed),

@@ -48,7 +48,7 @@ class Network:
 def codes(rng, dtype, shape):
     """Codes over the whole range; one draw in three is mostly of its ends."""
     low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
-    drawn = rng.integers(low, high + 1, size=shape)
+    drawn = np.asarray(rng.integers(low, high + 1, size=shape))
     if rng.integers(3) == 0:
         drawn = np.where(rng.random(shape) < 0.6, rng.choice([low, high], size=shape), drawn)
     return drawn.astype(dtype)
@@ -221,27 +221,28 @@ def gemm(rng, kind="u8s8", **sizes):
 
 
 def shapes_that_broadcast(rng):
-    full = [int(n) for n in rng.integers(1, 12, 4)]
-    kinds = ["same", "scalar a", "scalar b", "row", "channel", "cross", "long"]
+    """Two shapes of up to five axes, either of which may be the one that is broadcast."""
+    rank = int(rng.integers(1, 6))
+    full = [int(n) for n in rng.integers(1, 12 if rank < 5 else 6, rank)]
+    kinds = ["same", "scalar", "no axes", "row", "channel", "cross", "long", "whole"]
     kind = kinds[rng.integers(len(kinds))]
-    if kind == "same":
-        return full, full
     if kind == "long":
-        n = int(rng.integers(1, 300))
-        return [n], [n]
-    if kind == "scalar a":
-        return [1], full
-    if kind == "scalar b":
-        return full, [1]
-    if kind == "row":
-        return full, full[-1:]
-    if kind == "channel":
-        return [full[0], full[1], 1, 1], full
-    return [full[0], 1, full[2], 1], [1, full[1], 1, full[3]]
+        full = [int(rng.integers(1, 300))]
+    axis = int(rng.integers(rank))
+    pairs = {
+        "scalar": ([1] * int(rng.integers(1, rank + 1)), full),
+        "no axes": ([], full),
+        "row": (full[-1:], full),
+        "channel": ([n if a == axis else 1 for a, n in enumerate(full)], full),
+        "cross": ([n if a % 2 else 1 for a, n in enumerate(full)], [1 if a % 2 else n for a, n in enumerate(full)]),
+        "whole": (full[1:], full),
+    }
+    left, right = pairs.get(kind, (full, full))
+    return (right, left) if rng.integers(2) else (left, right)
 
 
 def binary(rng, op, dtype, constant=None, shapes=None):
-    """An addition or a multiplication, with broadcasting."""
+    """An addition or a multiplication, with broadcasting; `constant` "a" or "b": that operand is one, "" none is."""
     left, right = shapes or shapes_that_broadcast(rng)
     arrays = operand(rng, "a", dtype, left) | operand(rng, "b", dtype, right)
     wide = [float(np.float32(arrays[f"{t}_scale"])) * 128 for t in "ab"]
@@ -251,8 +252,41 @@ def binary(rng, op, dtype, constant=None, shapes=None):
         arrays["a_scale"] = arrays["b_scale"] = np.float32(0.5)
         arrays["y_scale"] = np.float32(1.0 if op == "add" else 32.0)
     if constant is None:
-        constant = bool(rng.integers(3) == 0)
-    return Case(op, arrays, ("a",) if constant else ("a", "b"))
+        constant = str(rng.choice(["", "", "a", "b"]))
+    return Case(op, arrays, tuple(t for t in "ab" if t != constant))
+
+
+def in_float(rng, op, dtype):
+    """An operator that a QDQ file leaves in float32: with a float constant, one of codes, parameters, or nothing."""
+    case = table(rng, op, dtype, size=int(rng.integers(1, 300)))
+    arrays, attributes = dict(case.arrays), {}
+    arrays |= result(rng, dtype, float(arrays["x_scale"]) * float(rng.choice([0.5, 1, 1, 2])))
+    simple_ratio(rng, arrays, "x")
+    if op in ("sub", "div", "square"):
+        number = np.float32(2 if op == "square" else rng.choice([0.5, -0.75, 1 / 3, 3, rng.normal()]))
+        shape = [[], [1], arrays["x"].shape][rng.integers(3)]
+        arrays["c"] = np.full(shape, number, np.float32)
+        if op != "square" and rng.integers(2):
+            arrays["c"] *= np.float32(1) + rng.integers(4, size=shape).astype(np.float32) / 4
+        if rng.integers(2):
+            zero = zero_point(rng, dtype)
+            high = zero < np.iinfo(dtype).max
+            arrays["c"] = np.full(shape, int(zero) + (1 if high else -1), dtype)
+            arrays |= {"c_scale": np.abs(number), "c_zero_point": zero}
+            if not high and op == "square":
+                arrays["c"], arrays["c_zero_point"] = np.full(shape, 1, dtype), dtype.type(0)
+    if op == "square":
+        arrays["y_scale"] = np.float32(arrays["y_scale"] * arrays["x_scale"] * 64)
+    if op == "clip":
+        low, high = sorted(rng.normal(size=2) * 64 * float(arrays["x_scale"]))
+        attributes = dict(low=float(np.float32(low)), high=float(np.float32(high)))
+        if rng.integers(2):  # an end at half a code
+            attributes["high"] = float(np.float32(arrays["y_scale"] * np.float32(rng.integers(2, 40) + 0.5)))
+    if op == "hard_sigmoid":
+        attributes = dict(alpha=float(np.float32(rng.choice([1 / 6, 0.2, 0.3]))), beta=0.5)
+        arrays["y_scale"] = scale(rng, 1 / 256)
+    left = op in ("sub",) and bool(rng.integers(2))
+    return Case(op, arrays, ("x",), attributes | ({"left": 1} if left else {}))
 
 
 def concat(rng, dtype):
@@ -382,6 +416,13 @@ def network(rng, kind="u8s8", depth=7, size=12):
             convolution(x, int(rng.choice([1, 3])), int(rng.integers(2, 24)))
         elif op == "depthwise":
             convolution(x, int(rng.choice([3, 5])), x.shape[1], x.shape[1])
+        elif op in ("add", "mul") and rng.integers(2):
+            shape = [[], [x.shape[1], 1, 1], x.shape][rng.integers(3)]
+            side, fed = ("a", "b") if rng.integers(2) else ("b", "a")
+            constant = operand(rng, side, dtype, shape)
+            step = float(constant[f"{side}_scale"])
+            step = max(float(x.scale), step) * 1.3 if op == "add" else float(x.scale) * step * 60
+            add_layer(op, constant, {fed: x}, x.shape, step)
         elif op in ("add", "mul"):
             if other.shape != x.shape:
                 other = x
@@ -526,20 +567,28 @@ FLOAT = {
     "leaky_relu": "LeakyRelu",
     "sigmoid": "Sigmoid",
     "softmax": "Softmax",
+    "sub": "Sub",
+    "div": "Div",
+    "square": "Pow",
+    "clip": "Clip",
+    "hard_sigmoid": "HardSigmoid",
+    "hard_swish": "HardSwish",
 }
 
 
 def operands(case):
-    """Names of the quantized operands in the order in which the operator takes them."""
+    """Names of the operands in the order in which the operator takes them; those without a scale are floats."""
     if case.op == "concat":
         return [name for name in case.feeds]
+    if "c" in case.arrays:
+        return ["c", "x"] if case.attributes.get("left") else ["x", "c"]
     return {"conv": ["x", "w"], "matmul": ["a", "b"], "gemm": ["a", "b"], "add": ["a", "b"], "mul": ["a", "b"]}.get(
         case.op, ["x"]
     )
 
 
 def _attributes(case, fused):
-    kept = dict(case.attributes)
+    kept = {name: value for name, value in case.attributes.items() if name not in ("left", "low", "high")}
     if not fused:
         kept.pop("opset", None)
     elif case.op == "global_average_pool":
@@ -596,6 +645,9 @@ def _place(graph, case, names, output, fused):
         return
     floats = []
     for name in operands(case):
+        if f"{name}_scale" not in case.arrays:
+            floats.append(tensor(name))
+            continue
         axis = {"w": 0, "b": 1}.get(name, 0) if case.arrays[f"{name}_scale"].ndim else None
         if case.op == "gemm" and name == "b" and case.attributes["transB"]:
             axis = 0 if axis is not None else None
@@ -617,6 +669,9 @@ def _place(graph, case, names, output, fused):
             **extra,
         )
         floats.append(f"{output}.bias.float")
+    for end in ("low", "high"):
+        if end in case.attributes:
+            floats.append(graph.constant(f"{output}.{end}", np.float32(case.attributes[end])))
     behind = [floats.pop()] if case.op == "matmul" and len(floats) > 2 else []
     graph.node(FLOAT[case.op], floats, f"{output}.{'sums' if behind else 'float'}", **_attributes(case, False))
     if behind:

@@ -354,7 +354,31 @@ def ort_softmax(case, machine):
     return np.moveaxis(saturate(q, dtype), -1, axis)
 
 
+def ort_in_float(case, machine):
+    """What no kernel of codes computes: the operator of IEEE float32 between the float quantizers."""
+    del machine
+    at = case.attributes
+    x = dequantize(case["x"], case["x_scale"], case["x_zero_point"])
+    c = case.get("c")
+    if c is not None and "c_scale" in case.arrays:
+        c = dequantize(c, case["c_scale"], case["c_zero_point"])
+    if case.op == "sub":
+        v = c - x if at.get("left") else x - c
+    elif case.op == "div":
+        v = x / c
+    elif case.op == "square":
+        v = x * x
+    elif case.op == "clip":
+        v = np.minimum(np.maximum(x, F(at["low"])), F(at["high"]))
+    else:
+        alpha, beta = (F(at["alpha"]), F(at["beta"])) if at else (F(1) / F(6), F(0.5))
+        v = np.maximum(F(0), np.minimum(F(1), alpha * x + beta))
+        v = v if at else x * v
+    return quantize_linear(v, case["y_scale"], case["y_zero_point"], case["x"].dtype)
+
+
 ORT = {
+    **dict.fromkeys(("sub", "div", "square", "clip", "hard_sigmoid", "hard_swish"), ort_in_float),
     "conv": ort_conv,
     "matmul": ort_matmul,
     "gemm": ort_matmul,

@@ -10,7 +10,7 @@ qlmul.cpp, quantize.cpp, logistic.cpp and its FMA3 kernel), on x86-64 with AVX2 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -55,6 +55,7 @@ class QLinearAdd(OperatorKernel):
     scheme: ClassVar[str] = "qlinear-add"
     reads: ClassVar[Reads] = "codes"
     operators: ClassVar[tuple[str, ...]] = ("add",)
+    clamps: ClassVar[bool] = False
 
     def words(self) -> str:
         """The formula."""
@@ -83,6 +84,7 @@ class QLinearMul(OperatorKernel):
     scheme: ClassVar[str] = "qlinear-mul"
     reads: ClassVar[Reads] = "codes"
     operators: ClassVar[tuple[str, ...]] = ("mul",)
+    clamps: ClassVar[bool] = False
 
     def words(self) -> str:
         """The formula."""
@@ -146,12 +148,45 @@ class QLinearTable(OperatorKernel):
 
 
 @dataclass(frozen=True)
+class Binary32Operator(OperatorKernel):
+    """One operator that ONNX Runtime leaves in float32 between DequantizeLinear and QuantizeLinear, a table of codes.
+
+    `rint(f(y / sy)) + zy` with y by IEEE 754: each of its operations is one rounding, in the order of `OPERATORS`. A
+    square is a product; HardSwish runs as HardSigmoid and Mul.
+    """
+
+    scheme: ClassVar[str] = "binary32-operator"
+    reads: ClassVar[Reads] = "floats"
+    operators: ClassVar[tuple[str, ...]] = ("add", "requantize", "table")
+    clamps: ClassVar[bool] = False
+
+    def words(self) -> str:
+        """The formula."""
+        return "binary32-operator: a table of rint(float32(y / sy)) + zy, y the float32 operator of sx (q - zx)"
+
+    def of_operator(
+        self, name: str, operands: Sequence[Integers | Floats], parameters: Sequence[float | None], site: Site
+    ) -> Integers:
+        """Of codes, and a constant or parameters."""
+        if name not in OPERATORS:
+            raise IntsimError(f"is a table of {name}; {self.scheme} computes {', '.join(OPERATORS)}")
+        pairs = zip(operands, site.operands, strict=True)
+        x = [np.asarray(v, np.float32) if v.dtype == np.float32 else dequantized(v, o) for v, o in pairs]
+        return quantized(np.asarray(OPERATORS[name](*x, *parameters), np.float32), site)
+
+    def of_table(self, codes: Integers, function: str, site: Site) -> Integers:
+        """Of codes alone."""
+        return self.of_operator(function, [codes], (), site)
+
+
+@dataclass(frozen=True)
 class QLinearAveragePool(OperatorKernel):
     """The float32 mean of dequantized codes, added one after another; `rint(f(f(m / sy) + zy))`."""
 
     scheme: ClassVar[str] = "qlinear-average-pool"
     reads: ClassVar[Reads] = "elements"
     operators: ClassVar[tuple[str, ...]] = ("average_pool",)
+    clamps: ClassVar[bool] = False
 
     def words(self) -> str:
         """The formula."""
@@ -176,6 +211,7 @@ class QLinearGlobalAveragePool(OperatorKernel):
     scheme: ClassVar[str] = "qlinear-global-average-pool"
     reads: ClassVar[Reads] = "codes"
     operators: ClassVar[tuple[str, ...]] = ("global_average_pool", "average_pool", "reduce")
+    clamps: ClassVar[bool] = False
 
     def words(self) -> str:
         """The formula."""
@@ -254,3 +290,28 @@ def logistic(x: Floats) -> Floats:
     p = np.asarray(parts[0] * x, np.float32)
     out = np.asarray(p / parts[1], np.float32) + np.float32(0.5)
     return np.asarray(np.clip(out, np.float32(0), np.float32(1)))
+
+
+def _power(x: Floats, exponent: Floats) -> Floats:
+    if (exponent != 2).any():
+        raise IntsimError("raises to another power than 2, for which there is a function of the C library")
+    return np.asarray(x * x)
+
+
+def _clip(x: Floats, low: float | None, high: float | None) -> Floats:
+    return np.clip(x, None if low is None else np.float32(low), None if high is None else np.float32(high))
+
+
+def _hard_sigmoid(x: Floats, alpha: float, beta: float) -> Floats:
+    return np.clip(np.float32(alpha) * x + np.float32(beta), np.float32(0), np.float32(1))
+
+
+OPERATORS: dict[str, Callable[..., Floats]] = {
+    "Sub": np.subtract,
+    "Div": np.divide,
+    "Pow": _power,
+    "Clip": _clip,
+    "HardSigmoid": _hard_sigmoid,
+    "HardSwish": lambda x: np.asarray(x * _hard_sigmoid(x, 1 / 6, 0.5)),
+}
+"""float32 operators by the file's names: operands, then parameters."""

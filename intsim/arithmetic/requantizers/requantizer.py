@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.arithmetic.accumulate import Stage
+from intsim.arithmetic.binary32 import Floats
 from intsim.arithmetic.integers import saturate, wrap
 from intsim.arithmetic.keys import Key, check, integer, one_of, optional, read
 from intsim.arithmetic.pieces import Formula, Integers, apply_pieces
@@ -126,7 +127,7 @@ class Site(NamedTuple):
     single: bool = False
 
 
-Reads = Literal["sum", "codes", "elements", "table"]
+Reads = Literal["sum", "codes", "elements", "table", "floats"]
 """What a scheme computes from: accumulators; the codes of one or two tensors; the elements that a window or a row
 holds, one after another; the codes of a tensor and the function of a table."""
 
@@ -162,6 +163,9 @@ class Requantizer:
     operators: ClassVar[tuple[str, ...]] = ()
     """Of a scheme that doesn't read sums: the operators that it computes, as rules name them."""
 
+    clamps: ClassVar[bool] = True
+    """Of a scheme of operators: whether its kernels end with the Relu or Clip in front of the quantizer."""
+
     @property
     def converts(self) -> bool:
         """Whether its constants are made from scales apart (`converted`), not from their exact ratio."""
@@ -185,6 +189,15 @@ class Requantizer:
     def of_table(self, codes: Integers, function: str, site: Site) -> Integers:
         """Output codes, not clipped, of a function of codes by the name of the file's operator, for schemes of
         tables."""
+        raise NotImplementedError
+
+    def of_operator(
+        self, name: str, operands: Sequence[Integers | Floats], parameters: Sequence[float | None], site: Site
+    ) -> Integers:
+        """Output codes, not clipped, of the file's operator `name`, for schemes that read floats.
+
+        Operands broadcast: codes with `site.operands`, or constants, float32; `parameters` are the operator's own.
+        """
         raise NotImplementedError
 
     def __post_init__(self) -> None:
