@@ -431,7 +431,12 @@ def _runs_whole(node: Node, requantizer: Requantizer) -> bool:
 
 def _of_operation(graph: IntegerGraph, node: Node, requantizer: Requantizer) -> Node:
     """A table of what a kernel makes of each code and the constant of each cell."""
-    about, out, reach, cells = node.attributes["operation"], graph.tensors[node.output], _codes(graph, node), node.attributes["cells"]
+    about, out, reach, cells = (
+        node.attributes["operation"],
+        graph.tensors[node.output],
+        _codes(graph, node),
+        node.attributes["cells"],
+    )
     if about["cut"] and not requantizer.clamps:
         raise IntsimError(CLAMPED)
     types = [o["type"] for o in about["operands"] if "type" in o]
@@ -453,7 +458,7 @@ def _of_operation(graph: IntegerGraph, node: Node, requantizer: Requantizer) -> 
     shapes = [tuple(o["shape"]) for o in about["operands"]]
     site = Site(
         tuple(sides),
-        math.prod(s.scale for s in sides),
+        math.prod((s.scale for s in sides), start=Fraction(1)),
         Fraction(0),
         Fraction(about["result"][0]),
         about["result"][1],

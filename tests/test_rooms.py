@@ -27,7 +27,7 @@ ROOMS = {
     "mac": "arithmetic errors graph ops | numpy",
     "frontend": "arithmetic errors graph jit ops reals | google numpy onnx tflite",
     "targets": "arithmetic arithmetic.requantizers errors | pydantic pydantic_core",
-    "dispatch": "arithmetic arithmetic.requantizers errors graph ops targets | numpy",
+    "dispatch": "arithmetic arithmetic.requantizers errors graph ops reals targets | numpy",
     "engine": "",
     "engine.threads": "errors",
     "engine.requantize": "arithmetic arithmetic.requantizers errors graph jit ops targets | numpy",

@@ -72,10 +72,11 @@ def remember(context: Context, made: Expr, quantizer: Quantizer, single: Single 
 
 def before(context: Context, node: Operation) -> Single | None:
     """The operator in front of a quantizer, if it is a single one that reads codes and constants."""
-    name, behind = node.inputs[0], []
+    name = node.inputs[0]
+    behind: list[Edges] = []
     while (maker := _only_maker(context, name)) is not None:
         codes = [i for i, n in enumerate(maker.inputs) if n and _stands_for_codes(context, n)]
-        values = [context.values.get(n) for n in maker.inputs if n]
+        values = [context.values[n] for n in maker.inputs if n]
         if maker.op in BINARY and len(values) == 2:
             sides = [v for v in values if isinstance(v, Const | Fixed | Expr)]
             known = all(isinstance(v, Const) or i in codes for i, v in enumerate(values))

@@ -547,7 +547,10 @@ def quantize16(rng):
 
 
 def broadcast(rng, code, formula, ratio):
-    """A tensor and what is broadcast to it: one row of channels, one a sample, one number, one number a pixel."""
+    """A tensor and what is broadcast to it: one row of channels, one a sample, one number, one number a pixel.
+
+    Half of the latter are constants; either stands left.
+    """
     n, h, w, c = shape = shape4(rng, 60)
     qa, qb = (scale(rng), zero_point(rng)), (scale(rng), zero_point(rng))
     if rng.integers(2):  # far apart: what vectors drop shows
@@ -557,7 +560,10 @@ def broadcast(rng, code, formula, ratio):
     y, act = (ratio(qa[0], qb[0]), zero_point(rng)), activation(rng)
     net = Net()
     other = net.tensor(b.shape, "int8", *qb, 0, b) if rng.integers(2) else net.given(b, *qb)
-    given = [net.given(a, *qa), other]
+    given, sides = [net.given(a, *qa), other], ((a, qa), (b, qb))
+    if rng.integers(2):
+        given, sides = given[::-1], sides[::-1]
+    (a, qa), (b, qb) = sides
     out = net.tensor(shape, "int8", *y)
     net.operator(code, given, out, 2, code.title(), fusedActivationFunction=formulas.ACTIVATION_CODES[act])
     return Case(net, out, by_kind(lambda k: formula(a, b, qa, qb, y, act, k)), None, f"{shape} and {small} {act}")

@@ -43,7 +43,8 @@ BATCH = 60
 LEFT = "leftover channels or codes of a vector round ties otherwise"
 ENDS = "an end of a fused activation at half a code"
 CAUSES: dict[tuple[str, str], str] = {
-    **{("litert-ruy", op): LEFT for op in ("DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "MEAN", "QUANTIZE", "ADD")},
+    **{("litert-ruy", op): LEFT for op in ("DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "MEAN", "QUANTIZE")},
+    **{("litert-ruy", op): LEFT for op in ("ADD", "ADD broadcast")},
     **{("xnnpack", op): ENDS for op in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "ADD")},
     **{("xnnpack", op): ENDS for op in ("SUB", "MUL", "MAX_POOL_2D")},
 }

@@ -170,8 +170,10 @@ class Binary32Operator(OperatorKernel):
         """Of codes, and a constant or parameters."""
         if name not in OPERATORS:
             raise IntsimError(f"is a table of {name}; {self.scheme} computes {', '.join(OPERATORS)}")
-        pairs = zip(operands, site.operands, strict=True)
-        x = [np.asarray(v, np.float32) if v.dtype == np.float32 else dequantized(v, o) for v, o in pairs]
+        x = [
+            v.astype(np.float32) if v.dtype == np.float32 else dequantized(v.astype(np.int64), o)
+            for v, o in zip(operands, site.operands, strict=True)
+        ]
         return quantized(np.asarray(OPERATORS[name](*x, *parameters), np.float32), site)
 
     def of_table(self, codes: Integers, function: str, site: Site) -> Integers:
