@@ -44,11 +44,12 @@ class Single:
 def remember(context: Context, made: Expr, quantizer: Quantizer, single: Single | None) -> None:
     """Keep the operator on the node that made these codes; nothing where it can't be said in full.
 
-    Zero points are integers, scales one a tensor, and constants have the scale and type of their codes or are float32.
+    Zero points are integers, scales one a tensor, ties go to even, and constants are codes of a type or float32.
     """
     node = context.producer(made.tensor)
     result = _line(quantizer.scale, quantizer.meaning[1])
-    if single is None or node is None or result is None or quantizer.bounds is None:
+    usual = quantizer.rounding == "half_even" and quantizer.bounds is not None
+    if single is None or node is None or result is None or not usual:
         return
     operands = [_operand(context, v) for v in single.operands]
     ends = _ends(quantizer, single.behind)
@@ -57,7 +58,7 @@ def remember(context: Context, made: Expr, quantizer: Quantizer, single: Single 
         return
     about: dict[str, Any] = {"op": single.op, "operands": operands, "result": result, "ends": ends}
     about["tensor"] = next(i for i, v in enumerate(single.operands) if isinstance(v, Expr))
-    about["cut"] = ends != list(quantizer.bounds)
+    about["cut"] = ends != list(quantizer.bounds or ())
     if single.parameters:
         about["parameters"] = list(single.parameters)
     arrays = dict(node.arrays)
@@ -75,6 +76,8 @@ def before(context: Context, node: Operation) -> Single | None:
     name = node.inputs[0]
     behind: list[Edges] = []
     while (maker := _only_maker(context, name)) is not None:
+        if any(n and n not in context.values for n in maker.inputs):
+            return None  # of nodes that were lowered together as something else
         codes = [i for i, n in enumerate(maker.inputs) if n and _stands_for_codes(context, n)]
         values = [context.values[n] for n in maker.inputs if n]
         if maker.op in BINARY and len(values) == 2:
@@ -117,13 +120,13 @@ def _edges(context: Context, node: Operation) -> Edges | None:
         return None
     edges: list[float | None] = []
     for position, name in ((1, "min"), (2, "max")):
-        value = context.values.get(node.inputs[position]) if node.optional(position) else None
-        if isinstance(value, Const) and value.array.size == 1:
-            edges.append(float(np.float32(value.array.item())))
-        elif node.optional(position):
-            return None
-        else:
-            edges.append(float(np.float32(node.attributes[name])) if name in node.attributes else None)
+        given = node.attributes.get(name)
+        if node.optional(position):
+            value = context.values.get(node.inputs[position])
+            if not isinstance(value, Const) or value.array.size != 1:
+                return None
+            given = value.array.item()
+        edges.append(float(np.float32(given)) if given is not None and np.isfinite(given) else None)
     return edges[0], edges[1]
 
 
@@ -135,9 +138,9 @@ def _ends(quantizer: Quantizer, behind: Sequence[Edges]) -> list[int] | None:
     if step is None or shift is None:
         return None
     for least, most in behind:
-        if least is not None and np.isfinite(least):
+        if least is not None:
             low = min(max(low, quantizer.code(Fraction(least) / step + shift)), high)
-        if most is not None and np.isfinite(most):
+        if most is not None:
             high = max(min(high, quantizer.code(Fraction(most) / step + shift)), low)
     return [low, high]
 
