@@ -464,7 +464,6 @@ def _of_operation(graph: IntegerGraph, node: Node, requantizer: Requantizer) -> 
         about["result"][1],
         signed=out.type is not None and out.type.signed,
         still=_still(shapes) if len(shapes) > 1 else 1,
-        single=prod(out.shape) == 1,
     )
     if requantizer.reads == "floats":
         table = requantizer.of_operator(about["op"], operands, about.get("parameters", ()), site)
@@ -509,7 +508,6 @@ def _site(
             for o, c in zip(operands, node.arrays["coefficients"], strict=True)
         )
     still = _still([read[i].shape for i in node.inputs[:2]]) if len(node.inputs) > 1 else 1
-    single = prod(out.shape) == 1
     unit, slope = _at(acc.scale, index, node, graph), Fraction(0)
     bias, elements, stored = 0, 1, source.arrays.get("bias")
     if isinstance(OPS[source.op], Mac) and stored is not None and stored.size == prod(node.attributes["cells"]):
@@ -523,9 +521,7 @@ def _site(
         slope = scales[0] / scales[-1] if len(scales) == 2 else slope
     signed = out.type is not None and out.type.signed
     origin = -_at(acc.offset, index, node, graph) / unit
-    return Site(
-        operands, unit, origin, step, int(zero), bias, elements, slope, signed, acc.scale.size == 1, still, single
-    )
+    return Site(operands, unit, origin, step, int(zero), bias, elements, slope, signed, acc.scale.size == 1, still)
 
 
 def _check_softmax(node: Node, x: Tensor) -> None:
@@ -547,11 +543,13 @@ def _pooled(pool: Node, shape: tuple[int, ...]) -> int:
 
 
 def _still(shapes: Sequence[tuple[int, ...]]) -> int:
-    """Which of two operands holds still along the innermost axis along which they are treated alike; else the
-    second."""
+    """Which of two operands is broadcast along the innermost axis that isn't 1 in both; the first without such an axis.
+
+    Axes that one of them lacks count for nothing, but where it has none at all.
+    """
     rank = max(map(len, shapes))
     left, right = ((1,) * (rank - len(s)) + tuple(s) for s in shapes)
-    for x, y in zip(reversed(left), reversed(right), strict=True):
+    for x, y in list(zip(reversed(left), reversed(right), strict=True))[: max(1, min(map(len, shapes)))]:
         if x != 1 or y != 1:
             return 1 if x == y or y == 1 else 0
     return 0

@@ -224,7 +224,7 @@ def shapes_that_broadcast(rng):
     """Two shapes of up to five axes, either of which may be the one that is broadcast."""
     rank = int(rng.integers(1, 6))
     full = [int(n) for n in rng.integers(1, 12 if rank < 5 else 6, rank)]
-    kinds = ["same", "scalar", "no axes", "row", "channel", "cross", "long", "whole"]
+    kinds = ["same", "scalar", "no axes", "row", "channel", "cross", "long", "whole", "columns"]
     kind = kinds[rng.integers(len(kinds))]
     if kind == "long":
         full = [int(rng.integers(1, 300))]
@@ -236,6 +236,7 @@ def shapes_that_broadcast(rng):
         "channel": ([n if a == axis else 1 for a, n in enumerate(full)], full),
         "cross": ([n if a % 2 else 1 for a, n in enumerate(full)], [1 if a % 2 else n for a, n in enumerate(full)]),
         "whole": (full[1:], full),
+        "columns": ([1] * axis, [*full[: rank - axis], *[1] * axis]),
     }
     left, right = pairs.get(kind, (full, full))
     return (right, left) if rng.integers(2) else (left, right)

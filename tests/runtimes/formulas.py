@@ -201,18 +201,18 @@ def ort_add(case, machine):
     if scalar_side(a.shape, b.shape) == "a":
         a, ra, za, b, rb, zb = b, rb, zb, a, ra, za
     constant = zy - fma(ra, za, rb * zb)
-    if np.broadcast(a, b).size == 1:
-        v = fma(b.astype(F), rb, fma(a.astype(F), ra, constant))
-    else:
-        v = fma(a.astype(F), ra, fma(b.astype(F), rb, constant))
+    v = fma(a.astype(F), ra, fma(b.astype(F), rb, constant))
     return saturate(rint(v), a.dtype)
 
 
 def scalar_side(left, right):
-    """Which operand of a broadcast holds still along the innermost run of equal treatment: "a", "b" or None."""
-    rank = max(len(left), len(right))
-    left, right = ([1] * (rank - len(s)) + list(s) for s in (left, right))
-    for x, y in zip(reversed(left), reversed(right), strict=True):
+    """Which operand of a broadcast holds still along the innermost run of equal treatment: "a", "b" or None.
+
+    Broadcaster looks at the axes that both have; where all of those are 1 a run is one element, and "a" a scalar.
+    """
+    common = max(1, min(len(left), len(right)))
+    left, right = ([1] * common + list(s) for s in (left, right))
+    for x, y in zip(left[: -common - 1 : -1], right[: -common - 1 : -1], strict=True):
         if x == y == 1:
             continue
         return None if x == y else "a" if x == 1 else "b"

@@ -49,7 +49,7 @@ def quantized(values: Floats, site: Site) -> Integers:
 class QLinearAdd(OperatorKernel):
     """`rint(fma(a, rA, fma(b, rB, c)))` with `rA = f(sa / sy)`, `c = f(zy - fma(rA, za, f(rB zb)))`.
 
-    b is the operand that is broadcast, if one is. Ties go to even codes after the zero point was added.
+    b is the operand that holds still along a row, if one does. Ties go to even codes after the zero point was added.
     """
 
     scheme: ClassVar[str] = "qlinear-add"
@@ -72,9 +72,7 @@ class QLinearAdd(OperatorKernel):
         by_a, by_b = quotient(left.scale, site.step), quotient(right.scale, site.step)
         zeros = fma(np.array([by_a]), np.float32(left.zero), np.float32(by_b * np.float32(right.zero)))[0]
         start = np.float32(np.float32(site.zero) - zeros)
-        parts = [(b.astype(np.float32), by_b), (a.astype(np.float32), by_a)]
-        (x, by_x), (y, by_y) = reversed(parts) if site.single else parts
-        return np.rint(fma(y, by_y, fma(x, by_x, start))).astype(np.int64)
+        return np.rint(fma(a, by_a, fma(b, by_b, start))).astype(np.int64)
 
 
 @dataclass(frozen=True)

@@ -108,9 +108,8 @@ class Site(NamedTuple):
         elements: of a window or a reduction; 0 where padding doesn't count, so that it depends on the position.
         slope: of a LeakyRelu, what it multiplies negative numbers by; 0 elsewhere.
         signed: whether output codes are; per_tensor: whether all channels have one weight scale.
-        still: of an operator with two operands, which one is broadcast along the innermost axis, else 1; single:
-        whether
-            the result has one element.
+        still: of an operator with two operands, which one is broadcast along the innermost axis that isn't 1 in both,
+            else 1; 0 where there is no such axis.
     """
 
     operands: tuple[Operand, ...]
@@ -124,7 +123,6 @@ class Site(NamedTuple):
     signed: bool = False
     per_tensor: bool = False
     still: int = 1
-    single: bool = False
 
 
 Reads = Literal["sum", "codes", "elements", "table", "floats"]
