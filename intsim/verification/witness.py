@@ -1,7 +1,8 @@
 """A target of a runtime against the runtime itself, run here: every code that both make, on the same inputs.
 
 Each layer is predicted on the runtime's own inputs of it, so that one difference is counted once; the network's outputs
-are predicted from the network's inputs.
+are predicted from the network's inputs. What quantizes an input of the network is exact here on every target: it is
+listed only where the runtime has other codes.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from intsim.verification.compare import difference, first_apart
 from intsim.verification.exact_file import bound_inputs, sorted_proto
 from intsim.verification.executed import RUNTIMES, refuse_foreign
 from intsim.verification.executors import Executor
-from intsim.verification.layers import Layer, layers
+from intsim.verification.layers import layers
 from intsim.verification.processor import processor
 
 FORMAT = "intsim-witness-1"
@@ -129,9 +130,7 @@ def witness_runtime(
     data = samples_of(loaded, inputs, samples, seed)
     graph = loaded.graph
     known = {t: graph.tensors[t].onnx for t in graph.tensors}
-    found = [
-        x for x in layers(graph, loaded.lowered.boundaries) if known.get(x.tensor) and x.tensor not in graph.inputs
-    ]
+    found = [x for x in layers(graph, loaded.lowered.boundaries) if known.get(x.tensor)]
     told = Witnessed(
         loaded.path, chosen.name, runtime, version(runtime), len(data), None if inputs is not None else int(seed)
     )
@@ -142,9 +141,9 @@ def witness_runtime(
         say(f"sample {i + 1}/{len(data)}: {runtime}")
         tensors = _run(loaded, runtime, sample, [str(known[x.tensor]) for x in found], timeout)
         say(f"sample {i + 1}/{len(data)}: comparing")
-        _compare(loaded, chosen, sample, tensors, found, lines, ends)
-    told.hidden = [x.name for x in told.layers if not x.elements]
-    told.layers = [x for x in told.layers if x.elements]
+        _compare(loaded, chosen, sample, tensors, lines, ends)
+    told.hidden = [x.name for x in told.layers if not x.elements and x.tensor not in graph.inputs]
+    told.layers = [x for x in told.layers if x.elements and (x.mismatches or x.tensor not in graph.inputs)]
     told.seconds = time.monotonic() - began
     return told
 
@@ -189,7 +188,6 @@ def _compare(
     target: Target,
     sample: Mapping[str, NDArray[Any]],
     tensors: Mapping[str, NDArray[Any]],
-    found: list[Layer],
     lines: dict[str, WitnessedLayer],
     ends: dict[str, WitnessedOutput],
 ) -> None:
@@ -198,27 +196,30 @@ def _compare(
     graph, exact = model.graph, Target.load("exact")
     values: dict[str, IntArray] = dict(model.integer_inputs(sample))
     ideal = dict(values)
+
+    def shown(tensor: str, mine: IntArray, right: IntArray) -> tuple[IntArray, IntArray]:
+        """What layers behind read of a tensor: the runtime's codes, after they were compared; else both as given."""
+        name, line = graph.tensors[tensor].onnx or "", lines.get(tensor)
+        got = tensors.get(name)
+        if line is None or got is None or got.dtype.kind not in "iu" or got.size != mine.size:
+            return mine, right
+        had = got.astype(np.int64).reshape(mine.shape)
+        count, lsb = difference(mine, had)
+        line.elements += had.size
+        line.mismatches += count
+        line.max_lsb = max(line.max_lsb, lsb)
+        line.inexact += difference(right, had)[0]
+        if count and line.first is None:
+            at = first_apart(mine, had)[1]
+            line.first = {"position": at["position"], "predicted": at["expected"], "got": at["got"]}
+        return had, had
+
+    for tensor in graph.inputs:
+        values[tensor], ideal[tensor] = shown(tensor, values[tensor], ideal[tensor])
     for node in graph.nodes:
         mine, _ = run_among(graph, node, values, target)
         right, _ = run_among(graph, node, ideal, exact)
-        name, line = graph.tensors[node.output].onnx or "", lines.get(node.output)
-        if (
-            line is not None
-            and name in tensors
-            and tensors[name].dtype.kind in "iu"
-            and tensors[name].size == mine.size
-        ):
-            had = tensors[name].astype(np.int64).reshape(mine.shape)
-            count, lsb = difference(mine, had)
-            line.elements += had.size
-            line.mismatches += count
-            line.max_lsb = max(line.max_lsb, lsb)
-            line.inexact += difference(right, had)[0]
-            if count and line.first is None:
-                at = first_apart(mine, had)[1]
-                line.first = {"position": at["position"], "predicted": at["expected"], "got": at["got"]}
-            mine = right = had
-        values[node.output], ideal[node.output] = mine, right
+        values[node.output], ideal[node.output] = shown(node.output, mine, right)
     run = model.run(sample, target)
     for name, end in ends.items():
         if name in tensors:
