@@ -30,4 +30,20 @@ FAULTS = (
         "tests/ops/test_table.py::test_codes_outside_read_the_nearest_end",
         slow=True,
     ),
+    Fault(
+        "constant-on-the-other-side",
+        "a kernel gets a constant operand in the place of the codes",
+        "_of_operation",
+        'own = codes if i == about["tensor"] else distinct[:, None]',
+        "own = codes if i == 0 else distinct[:, None]",
+        "tests/runtimes/test_single.py::test_predicted",
+    ),
+    Fault(
+        "relu-taken-for-a-clip-of-codes",
+        "a Relu that cuts codes is taken into a kernel that has none",
+        "_of_operation",
+        'about["cut"] and not requantizer.clamps',
+        'about["cut"] and not requantizer.reads',
+        "tests/runtimes/test_single.py::test_refused",
+    ),
 )
