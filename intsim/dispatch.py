@@ -94,8 +94,15 @@ def machine(graph: IntegerGraph, target: Target) -> Machine:
     """A graph as a target runs it, kept while its nodes and tensors are the same ones.
 
     Raises:
-        IntsimError: the target refuses a node; one line that names both.
+        IntsimError: the target refuses a node; one line that names both. Or it is of a runtime that rewrites files, and
+            the graph is the file's.
     """
+    by = target.rewriter
+    if target.when and by is not None and graph.executed_by != by:
+        raise IntsimError(
+            f"target {target.name}: {by} rewrites a file when it loads it, and only its own graph is predicted; read "
+            f"that one (--as {by}, intsim.load_executed)"
+        )
     own = bool(target.stages) and (isinstance(target.stages[0].restart, str) or target.stages[0].lsb is not None)
     if not target.when and not own and not _exchanges(target.requantize):
         return Machine(graph, target)

@@ -57,9 +57,13 @@ class Run(Shown):
 
 @dataclass
 class Model(Shown):
-    """A quantized network as integers. Made by `load`."""
+    """A quantized network as integers. Made by `load`.
+
+    `file` is what a runtime was given, of a model that is the graph which it executes (`load_executed`).
+    """
 
     lowered: LoweredModel
+    file: onnx.ModelProto | None = None
 
     @property
     def path(self) -> str:
@@ -71,16 +75,18 @@ class Model(Shown):
         """The integer graph."""
         return self.lowered.graph
 
-    def integer_inputs(self, inputs: Sample) -> dict[str, IntArray]:
-        """Codes for the integer graph: the prologue in float64, then the first quantizers."""
-        return {n: a.astype(np.int64) for n, a in self.narrow_inputs(inputs).items()}
+    def integer_inputs(self, inputs: Sample, target: Target | None = None) -> dict[str, IntArray]:
+        """Codes for the integer graph: the prologue in float64, then the first quantizers, exact or as a target's
+        runtime has them."""
+        return {n: a.astype(np.int64) for n, a in self.narrow_inputs(inputs, target).items()}
 
-    def narrow_inputs(self, inputs: Sample) -> dict[str, NDArray[Any]]:
+    def narrow_inputs(self, inputs: Sample, target: Target | None = None) -> dict[str, NDArray[Any]]:
         """The same codes, those of 8 bits in a type of 8 bits."""
+        of = quantize_boundary if target is None or target.rewriter is None else quantize_in_float32
         arrays = checked(self, inputs)
         # without work of its own the prologue would only widen them to float64, which changes no code
         host = self.lowered.prologue.run(arrays) if self.lowered.prologue.operations else arrays
-        codes = {b.tensor: quantize_boundary(b, host[b.host]) for b in self.lowered.boundaries}
+        codes = {b.tensor: of(b, host[b.host]) for b in self.lowered.boundaries}
         return {n: codes[n] if n in codes else arrays[n] for n in self.graph.inputs}
 
     def real(self, value: Expr, tensors: Mapping[str, IntArray]) -> NDArray[np.float64]:
@@ -148,7 +154,7 @@ class Model(Shown):
         from intsim.engine.run import run_graph  # the compiler comes with it: not needed to read or prove a model
 
         chosen = Target.load(target)
-        codes = self.narrow_inputs(inputs)
+        codes = self.narrow_inputs(inputs, chosen)
         with using(threads):
             ran = run_graph(
                 self.graph, codes, chosen, keep, progress, counts=counts, profile=profile, overflow_check=overflow_check
@@ -163,6 +169,23 @@ def quantize_boundary(boundary: Boundary, value: NDArray[Any]) -> NDArray[Any]:
     low, high = boundary.quantizer.bounds
     kind = np.uint8 if low >= 0 and high <= 255 else np.int8 if low >= -128 and high <= 127 else np.int64
     return quantize_constant(value, boundary.quantizer, kind).reshape(value.shape)
+
+
+def quantize_in_float32(boundary: Boundary, value: NDArray[Any]) -> NDArray[Any]:
+    """The same as ONNX Runtime's QuantizeLinear: `rint(f(x / scale)) + zero`, f being one rounding to binary32.
+
+    Source: microsoft/onnxruntime 1.31.1, onnxruntime/core/mlas/lib/quantize.cpp (MlasQuantizeLinear).
+    """
+    quantizer = boundary.quantizer
+    exact = quantize_boundary(boundary, value)
+    if any(v != 0 for v in quantizer.before.reshape(-1)) or quantizer.rounding != "half_even" or quantizer.bipolar:
+        return exact
+    assert quantizer.bounds is not None
+    low, high = (bound - quantizer.after for bound in quantizer.bounds)
+    with np.errstate(all="ignore"):
+        scaled = np.asarray(value, np.float32) / np.asarray(quantizer.scale, np.float64).astype(np.float32)
+    codes = np.rint(np.clip(scaled, low, high)).astype(np.int64) + quantizer.after
+    return codes.astype(exact.dtype).reshape(exact.shape)
 
 
 def load(
@@ -186,13 +209,28 @@ def load(
     return Model(lower(model, constants, shapes))
 
 
-def opened(model: str | Path | onnx.ModelProto | Model, inputs: Inputs | None = None) -> Model:
-    """A loaded model; graph inputs that are parameters of an operator (scales, weights) are bound from `inputs`."""
+def opened(
+    model: str | Path | onnx.ModelProto | Model, inputs: Inputs | None = None, target: Target | None = None
+) -> Model:
+    """A loaded model; graph inputs that are parameters of an operator (scales, weights) are bound from `inputs`.
+
+    For a target of a runtime that rewrites files it is the graph which that runtime executes.
+    """
+    by = None if target is None else target.rewriter
     if isinstance(model, Model):
-        return model
-    given = first_sample(inputs)
-    names = parameter_inputs(model) if given and isinstance(model, str | Path | onnx.ModelProto) else set()
-    return load(model, {n: np.asarray(v) for n, v in given.items() if n in names})
+        if by is None or model.graph.executed_by == by:
+            return model
+        constants = None
+    else:
+        given = first_sample(inputs)
+        names = parameter_inputs(model) if given and isinstance(model, str | Path | onnx.ModelProto) else set()
+        constants = {n: np.asarray(v) for n, v in given.items() if n in names}
+    if by is None:
+        assert not isinstance(model, Model)
+        return load(model, constants)
+    from intsim.verification.executed import load_executed  # which reads models
+
+    return load_executed(model, by, constants)
 
 
 def run(
@@ -226,7 +264,8 @@ def run(
     Raises:
         IntsimError: inputs that don't fit the model, or a layer that doesn't fit the target.
     """
-    loaded, chosen = opened(model, inputs), Target.load(target)
+    chosen = Target.load(target)
+    loaded = opened(model, inputs, chosen)
     data = samples_of(loaded, inputs, samples, seed)
     runs = [loaded.run(sample, chosen, keep, counts=counts, threads=threads) for sample in data]
     return runs[0] if len(runs) == 1 else _stacked(runs)

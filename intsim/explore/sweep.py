@@ -176,7 +176,7 @@ def sweep(
     chosen = Target.load(target)
     points = configurations(accumulator, overflow, multiplier, grid)
     index = checked_stage(chosen, stage)
-    loaded = opened(model, inputs)
+    loaded = opened(model, inputs, chosen)
     data = list(samples_of(loaded, inputs, samples, seed))
     subject, content = identity(loaded), target_content(chosen)["content"]
     head = {

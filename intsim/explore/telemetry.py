@@ -235,12 +235,13 @@ def telemetry(
     Raises:
         IntsimError: bad model, target or inputs, or a layer that doesn't fit the target.
     """
-    loaded, chosen = opened(model, inputs), Target.load(target)
+    chosen = Target.load(target)
+    loaded = opened(model, inputs, chosen)
     data = samples_of(loaded, inputs, samples, seed)
     seen = Seen(loaded.graph, chosen)
     events: dict[str, IntArray] = {}
     for sample in data:
-        codes = loaded.integer_inputs(sample)
+        codes = loaded.integer_inputs(sample, chosen)
         ran = run_graph(loaded.graph, codes, chosen, progress=progress, watch=seen.watch)
         for name, counts in ran.events.items():
             events[name] = events[name] + counts if name in events else counts

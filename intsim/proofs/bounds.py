@@ -107,7 +107,8 @@ def bounds(model: str | Path | onnx.ModelProto | Model, target: str | Path | Tar
     Holds for every input of the network: layers see what the target's own registers and requantizers can make (`held`).
     Raises IntsimError for a bad model or target, or a layer that doesn't fit the target's multiplier.
     """
-    loaded, chosen = opened(model), Target.load(target)
+    chosen = Target.load(target)
+    loaded = opened(model, target=chosen)
     tensors, on = held(loaded.graph, chosen), machine(loaded.graph, chosen)
     layers = [
         layer_bound(node, op, [tensors[i] for i in node.inputs], on.arithmetic(node))

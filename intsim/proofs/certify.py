@@ -80,7 +80,8 @@ def certify(
         IntsimError: a bad model, target or inputs, a model without a layer to prove, a node that does not fit the
             target, or a target that is called like a built-in one and is another.
     """
-    loaded, chosen = opened(model, inputs), Target.load(target)
+    chosen = Target.load(target)
+    loaded = opened(model, inputs, chosen)
     check_name(chosen)
     data = samples_of(loaded, inputs, samples, seed, least=0)
     return prove(loaded, chosen, enumerate(data), int(seed) if inputs is None else None, multipliers, progress)

@@ -140,6 +140,7 @@ class Runtime(Table):
 
     `cpu` is "vnni" or "avx2" where the library's kernels depend on it; `engine` one of the library's backends.
     `within_lsb`: how far codes of the library may lie from those of the target, in each layer; 0: they are the same.
+    `rewrites`: it executes another graph than the file's, and only that one is predicted.
     """
 
     name: Line
@@ -147,6 +148,7 @@ class Runtime(Table):
     cpu: Literal["vnni", "avx2"] | None = None
     engine: Line | None = None
     within_lsb: Annotated[int, Field(ge=0, le=255)] = 0
+    rewrites: bool = False
 
     def __str__(self) -> str:
         """In words."""

@@ -86,6 +86,11 @@ class Target(Table):
         return self.plain.model_copy(update=given)
 
     @property
+    def rewriter(self) -> str | None:
+        """The runtime that executes another graph than the file's, if the target predicts such a one."""
+        return None if self.runtime is None or not self.runtime.rewrites else self.runtime.name
+
+    @property
     def exact_codes(self) -> bool:
         """Whether every requantizer of it makes the codes of the exact formula."""
         return all(t.requantize.exact for t in (self, *self.arithmetics))

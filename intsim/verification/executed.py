@@ -36,18 +36,18 @@ def refuse_foreign(path: str, proto: onnx.ModelProto, runtime: str) -> None:
 
 
 def load_executed(
-    model: str | Path | onnx.ModelProto,
+    model: str | Path | onnx.ModelProto | Model,
     runtime: str = "onnxruntime",
     constants: Mapping[str, Any] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Model:
     """Read a model as `load` does, but the graph that a runtime executes instead of the one in the file.
 
-    ONNX Runtime optimizes the file (level "extended") in a process of its own, for the processor here, and executes
+    ONNX Runtime optimizes the file (level "extended") in a process of its own, as it does on x86-64, and executes
     nothing. What reports call the model says so.
 
     Args:
-        model: path or ModelProto; QCDQ or QOperator.
+        model: path, ModelProto or what `load` returned; QCDQ or QOperator.
         runtime: "onnxruntime".
         constants, shapes: as `load` takes them.
 
@@ -57,9 +57,9 @@ def load_executed(
     """
     if runtime not in RUNTIMES:
         raise IntsimError(f"no graph can be taken as {runtime!r} executes it; allowed: {', '.join(RUNTIMES)}")
-    if not isinstance(model, str | Path | onnx.ModelProto):
-        raise IntsimError(f"model of type {type(model).__name__}; give a path or a ModelProto")
-    source = read(model, constants, shapes)
+    if not isinstance(model, str | Path | onnx.ModelProto | Model):
+        raise IntsimError(f"model of type {type(model).__name__}; give a path, a ModelProto or what intsim.load returned")
+    source = model.lowered.source if isinstance(model, Model) else read(model, constants, shapes)
     proto = needed_of(source)
     refuse_foreign(source.path, proto, runtime)
     fixed = {n: a for n, a in source.constants.items() if n not in {i.name for i in proto.graph.initializer}}
@@ -75,4 +75,5 @@ def load_executed(
     except IntsimError as error:
         raise IntsimError(f"{name}: {str(error).removeprefix('<model>: ')}") from None
     loaded.lowered.source.path = name
+    loaded.graph.executed_by, loaded.file = runtime, proto
     return loaded

@@ -65,7 +65,8 @@ def verify(
     began = time.monotonic()
     if not 0 < reference_timeout < math.inf:
         raise IntsimError(f"--reference-timeout {reference_timeout}: give a number of seconds above zero")
-    loaded, chosen = opened(model, inputs), Target.load(target)
+    chosen = Target.load(target)
+    loaded = opened(model, inputs, chosen)
     say = progress or (lambda text: None)
     data = samples_of(loaded, inputs, samples, seed)
     verdict = Verdict(loaded.path, chosen.name, samples=len(data), seed=None if inputs is not None else int(seed))
@@ -206,7 +207,7 @@ class _Comparison:
         """Add what an executor returned: each quantizer, accumulators that nothing quantizes, and the ends in all."""
         graph = self.model.graph
         local = self.file.run(sample, tensors)
-        mine = judge(report, local, graph, self.model.integer_inputs(sample), self.target, self.causes)
+        mine = judge(report, local, graph, self.model.integer_inputs(sample, self.target), self.target, self.causes)
         for name, value in self.model.lowered.ends.items():
             # a row function's integers are what no float has
             if name not in tensors or not is_plain(value) or value.terms[0][0] in self.inexact.errors:
