@@ -262,15 +262,21 @@ def _facts(graph: IntegerGraph, node: Node, source: Node) -> Facts:
         op = "global_average_pool" if source.source_op in GLOBAL else SOURCES[source.op]
         return Facts(op, source.source_op or None, **_window(graph, source), **same)
     if "operation" in node.attributes:
-        function = node.attributes["operation"]["op"]
-        return Facts(_two_sided(node) or node.op, function, **same)
+        kernel = node.source_op if node.source_op.startswith("QLinear") else node.attributes["operation"]["op"]
+        return Facts(_two_sided(node) or node.op, kernel, **same)
     if node.op == "table":
-        functions = node.attributes.get("functions", [])
-        return Facts("table", functions[0] if len(functions) == 1 else node.source_op or None, **same)
+        kernel = node.source_op if node.source_op.startswith("QLinear") else _function(node)
+        return Facts("table", kernel or None, **same)
     if len(node.inputs) > 1:
         return Facts("add", node.source_op or None, **same)
     bent = any(sum(1 for _, scale, _ in pieces if Fraction(scale)) > 1 for pieces in node.attributes["pieces"])
     return Facts("leaky_relu" if bent else "requantize", node.source_op or None, **same)
+
+
+def _function(node: Node) -> str:
+    """The file's operator behind a table; of several, that of its quantizer."""
+    functions = node.attributes.get("functions", [])
+    return functions[0] if len(functions) == 1 else node.source_op
 
 
 def _two_sided(node: Node) -> str | None:
@@ -409,7 +415,7 @@ def _table(
         codes = np.arange(low, low + count)
         if len(node.arrays["table"]) != 1:
             raise IntsimError(f"has tables of its own for each channel; scheme {requantizer.scheme} makes one")
-        function = _facts(graph, node, node).function or ""
+        function = _function(node)
         kind = graph.tensors[node.output].type
         if kind is None:
             raise IntsimError("makes no codes of a declared type")

@@ -105,7 +105,7 @@ def answers():
 @pytest.mark.parametrize("name", PREDICTED)
 def test_predicted(name):
     file = model(*PREDICTED[name])
-    run = intsim.load(file).run(feeds(file), "onnxruntime-vnni")
+    run = runtimes.executed(file).run(feeds(file), "onnxruntime-vnni")
     assert np.array_equal(run.outputs["y"], answers()[name]["y"])
 
 
@@ -116,7 +116,7 @@ def test_refused(name):
     file = model(*drawn)
     for target in ("onnxruntime-vnni", "onnxruntime-avx2"):
         with pytest.raises(IntsimError, match=rf"^node \S+: target {target}: .*{reason}") as error:
-            intsim.load(file).run(feeds(file), target)
+            runtimes.executed(file).run(feeds(file), target)
         assert "\n" not in str(error.value)
 
 
@@ -140,7 +140,7 @@ def test_the_kernel_is_not_exact_arithmetic():
     constants = ONE | {"c_scale": np.float32(0.5), "c_zero": U8(128), "c": ROWS}
     half = {"x_scale": np.float32(0.5), "x_zero": U8(128), "y_scale": np.float32(1), "y_zero": U8(101)}
     file = model([DQ, *op("Add", "xf", "cf")], constants, half)
-    loaded = intsim.load(file)
+    loaded = runtimes.executed(file)
     exact, machine = (loaded.run(feeds(file), target).outputs["y"] for target in ("exact", "onnxruntime-vnni"))
     assert (exact != machine).mean() > 0.1
     arrays = {"a": CODES, "b": ROWS, "a_scale": half["x_scale"], "a_zero_point": U8(128), "b_scale": half["x_scale"]}
