@@ -55,6 +55,8 @@ SOURCES = {
 GLOBAL = ("GlobalAveragePool", "QLinearGlobalAveragePool")
 ALONE = {"Sigmoid": "sigmoid", "Tanh": "tanh", "HardSwish": "hard_swish"}
 """Functions of tables that kernels compute of codes alone, as `intsim.reals` has them."""
+MOVED = "is moved in front of its requantizer; such a kernel is one piece"
+CONSTANTS = "adds or multiplies by constants in front of its quantizer, which no such kernel does"
 CLAMPED = "a Relu or Clip in front of its quantizer cuts its codes, with which it runs in float32"
 MOST_ENTRIES = 1 << 26
 """Most entries of the tables of one node (512 MiB)."""
@@ -135,7 +137,7 @@ def _machine(graph: IntegerGraph, target: Target) -> Machine:
     for node in graph.nodes:
         moved = graph.tensors[node.output]
         bare = moved.scale.size == 1 and moved.scale.item() == 1 and not moved.offset.any()
-        if node.op in MOVES and len(node.inputs) == 1 and bare:
+        if node.op in MOVES and len(node.inputs) == 1 and bare and not node.attributes.get("renamed"):
             read[node.output] = read[node.inputs[0]]
     made = IntegerGraph(graph.name, {n: graph.tensors[n] for n in graph.inputs}, [], graph.inputs, graph.outputs)
     own: dict[str, Target] = {}
@@ -150,6 +152,7 @@ def _machine(graph: IntegerGraph, target: Target) -> Machine:
                 chosen = _resolved(graph, source, target.of(facts))
                 if node.op in LAYER_ENDS and _exchanges(chosen.requantize):
                     _check(read, node, source, facts, chosen.requantize)
+                    _check_unmoved(makers, node, source, chosen.requantize)
                     runs = _exchanged(graph, read, node, source, chosen.requantize)
             except IntsimError as error:
                 raise IntsimError(f"node {node.shown}: target {target.name}: {error}") from None
@@ -324,6 +327,22 @@ def _check(read: Tensors, node: Node, source: Node, facts: Facts, requantizer: R
         raise IntsimError(f"reads integers that no quantizer made; scheme {requantizer.scheme} takes codes")
 
 
+def _check_unmoved(makers: dict[str, Node], node: Node, source: Node, requantizer: Requantizer) -> None:
+    """Raise IntsimError where the file moves what an operator makes in front of its quantizer: these are two kernels.
+
+    A node of the file may end with a movement of its own (a mean without the axes that it takes); a kernel that reads
+    elements makes them in their order, so that only shapes may change.
+    """
+    if source is node or requantizer.reads == "sum":
+        return
+    before = makers[node.inputs[0]]
+    while before is not source:
+        own = before.source in (source.source, node.source)
+        if not own or (requantizer.reads == "elements" and before.op != "reshape"):
+            raise IntsimError(MOVED)
+        before = makers[before.inputs[0]]
+
+
 def _exchanged(graph: IntegerGraph, read: Tensors, node: Node, source: Node, requantizer: Requantizer) -> Node:
     """What runs in the place of a requantizer or a table; raises IntsimError where the scheme has no such kernel."""
     if requantizer.reads in ("codes", "floats") and _runs_whole(node, requantizer):
@@ -340,6 +359,7 @@ def _exchanged(graph: IntegerGraph, read: Tensors, node: Node, source: Node, req
     if requantizer.reads != "sum":
         for f, s, index in zip(own, sites, np.ndindex(*cells), strict=True):
             _check_plain(graph, read, node, f, s, index)
+            _check_operands(graph, read, source, s)
             if not requantizer.clamps and ends(f) != (f.low, f.high):
                 raise IntsimError(CLAMPED)
     if requantizer.reads == "sum":
@@ -381,7 +401,7 @@ def _exchanged(graph: IntegerGraph, read: Tensors, node: Node, source: Node, req
 def _by_channel(graph: IntegerGraph, node: Node, source: Node) -> Node:
     """The requantizer of a layer with a cell for each channel, each of which has a bias of its own."""
     if node.inputs != (source.output,):
-        raise IntsimError("is moved in front of its requantizer; such a kernel is one piece")
+        raise IntsimError(MOVED)
     shape, cells = graph.tensors[source.output].shape, node.attributes["cells"]
     axis = len(shape) - 1 if source.op == "matmul" else 1
     wanted = [size if i == axis else 1 for i, size in enumerate(shape)]
@@ -545,6 +565,42 @@ def _check_softmax(node: Node, x: Tensor) -> None:
         raise IntsimError("multiplies by a constant in front of its softmax, which no such kernel does")
 
 
+def _check_operands(graph: IntegerGraph, read: Tensors, source: Node, site: Site) -> None:
+    """Raise IntsimError where an operator reads numbers that aren't those of its codes: constants stand in front."""
+    if source.op == "concat":
+        axis, start = source.attributes["axis"], 0
+        joined = graph.tensors[source.output]
+        meanings = [np.broadcast_to(v, joined.shape) for v in (joined.scale, joined.offset)]
+        for part in (read[i] for i in source.inputs):
+            end = start + part.shape[axis]
+            mine = [v.take(range(start, end), axis=axis) for v in meanings]
+            if not all(np.all(m == v) for m, v in zip(mine, (part.scale, part.offset), strict=True)):
+                raise IntsimError(CONSTANTS)
+            start = end
+        return
+    if source.op not in ("sum_pool", "reduce_sum", "mul"):
+        return
+    scale, zeros = prod((o.scale for o in site.operands), start=Fraction(1)), [o.zero for o in site.operands]
+    if source.op == "mul":
+        same = site.unit == scale and list(source.attributes["zero_points"]) == zeros
+    elif source.op == "reduce_sum":
+        same = site.unit * site.elements == scale and site.origin == zeros[0] * site.elements
+    else:
+        same = scale / site.unit == _divisor(graph, source) and source.attributes["zero_point"] == zeros[0]
+    if not same:
+        raise IntsimError("sums up, and the scheme averages" if source.source_op == "ReduceSum" else CONSTANTS)
+
+
+def _divisor(graph: IntegerGraph, pool: Node) -> int:
+    """What a pool's weighted sums are divided by."""
+    weight = pool.arrays["weight"]
+    if pool.attributes.get("include_pad"):
+        return int(weight.flat[0]) * prod(pool.attributes["kernel"])
+    whole = replace(pool, attributes={**pool.attributes, "zero_point": 0})
+    shape = graph.tensors[pool.inputs[0]].shape
+    return int(SumPool().evaluate(whole, np.ones((1, 1, *shape[2:]), np.int64)).flat[0])
+
+
 def _pooled(pool: Node, shape: tuple[int, ...]) -> int:
     """Elements by which kernels divide a window's sum; 0 where that is how many of them are no padding."""
     size = prod(pool.attributes["kernel"])
@@ -591,7 +647,7 @@ def _check_plain(
             f * scale for f in factors
         ] == wanted and constant + formula.zero == bend * shift / site.step + site.zero
         if scale and not right:
-            raise IntsimError("adds or multiplies by constants in front of its quantizer, which no such kernel does")
+            raise IntsimError(CONSTANTS)
 
 
 def _cell_value(values: IntArray, index: tuple[int, ...], node: Node) -> int:

@@ -38,6 +38,13 @@ def nearest(value: Fraction) -> np.float32:
     return np.float32(np.ldexp(np.float64(significand), unit) * (1 if value > 0 else -1))
 
 
+def int32(values: Any) -> NDArray[np.int64]:
+    """To the nearest integer, ties to even, as cvtps2dq: what int32 doesn't hold, and NaN, becomes -2^31."""
+    values = np.asarray(values, np.float32)
+    inside = np.abs(values) < np.float32(1 << 31)
+    return np.where(inside, np.rint(np.where(inside, values, 0)).astype(np.int64), -(1 << 31))
+
+
 def product(*factors: Any) -> np.float32:
     """Factors multiplied from the left, rounded after each; Fractions are rounded first."""
     total = as_float32(factors[0])

@@ -103,8 +103,12 @@ def _result(
     zero_at: int,
     like: int,
     single: Single | None = None,
+    last: bool = False,
 ) -> Expr:
-    """The codes of the output; its type is that of its zero point, or of input `like` where it has none."""
+    """The codes of the output; its type is that of its zero point, or of input `like` where it has none.
+
+    With `last` they are brought from (N, C, *spatial) to (N, *spatial, C).
+    """
     scale = positive_scale(_one(context, node, scale_at, "output scale")).reshape(())
     if node.optional(zero_at):
         array = _one(context, node, zero_at, "output zero point")
@@ -116,9 +120,12 @@ def _result(
     if kind is None:
         raise Refused("its output's zero point is not an integer")
     quantizer = Quantizer(spread(scale, len(value.shape)), ZERO, zero, "half_even", (kind.min, kind.max), kind)
-    made = requantized(context, value, quantizer, node.outputs[0])
+    made = requantized(context, value, quantizer, None if last else node.outputs[0])
     remember(context, made, quantizer, single)
-    return as_codes(made.tensor, value.shape)
+    if last:
+        made = to_channels_last(context, made)
+        context.graph.tensors[made.tensor] = replace(context.graph.tensors[made.tensor], onnx=node.outputs[0])
+    return as_codes(made.tensor, made.shape)
 
 
 def _kind_of(context: Context, node: Operation, position: int) -> IntegerType | None:
@@ -159,7 +166,7 @@ def qlinear_pool(context: Context, node: Operation) -> Value:
     x = to_channels_first(context, x) if last else x
     y = _operator(context, node, node.op.removeprefix("QLinear"), [x])
     assert isinstance(y, Expr)
-    return _result(context, node, to_channels_last(context, y) if last else y, 3, 4, 0)
+    return _result(context, node, y, 3, 4, 0, last=last)
 
 
 @lowers("QLinearSoftmax", kind=QUANTIZERS)
