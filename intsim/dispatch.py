@@ -240,12 +240,14 @@ def _facts(graph: IntegerGraph, node: Node, source: Node) -> Facts:
     """What rules ask of a multiply-accumulate, a requantizer or a table."""
     layer = tuple(dict.fromkeys(n for x in (source, node) for n in (x.shown, x.source, x.module, x.name) if n))
     activation = _name(graph.tensors[source.inputs[0]].type) if source.inputs else None
-    same: dict[str, Any] = {"activation": activation, "layer": layer}
+    output = None if isinstance(OPS[node.op], Mac) else _name(graph.tensors[node.output].type)
+    same: dict[str, Any] = {"activation": activation, "output": output, "layer": layer}
     if source.op == "matmul":
         constant = len(source.inputs) == 1
         weight = _weight(source) if constant else _name(graph.tensors[source.inputs[1]].type)
         depth = graph.tensors[source.inputs[0]].shape[-1]
         named = "dense" if constant else "matmul"
+        same["weight_zero"] = "weight_zero" in source.arrays
         return Facts(named, source.source_op, weight=weight, channels=depth, depth=depth, **same)
     if isinstance(OPS[source.op], Mac):
         shape, groups = source.arrays["weight"].shape, source.attributes.get("groups", 1)
@@ -255,6 +257,7 @@ def _facts(graph: IntegerGraph, node: Node, source: Node) -> Facts:
             op = "depthwise"
         more = {
             "weight": _weight(source),
+            "weight_zero": "weight_zero" in source.arrays,
             "channels": graph.tensors[source.inputs[0]].shape[1],
             "multiplier": channels // groups,
             "grouped": groups > 1,
@@ -299,12 +302,20 @@ def _window(graph: IntegerGraph, node: Node) -> dict[str, Any]:
     dilations, pads = at.get("dilations", [1] * len(kernel)), at["pads"]
     half = [d * (k - 1) // 2 for k, d in zip(kernel, dilations, strict=True)] * 2
     return {
-        "padded": "no" if not any(pads) else "half" if list(pads) == half else "other",
+        "padded": _padding(list(pads), half),
         "kernel": "x".join(map(str, kernel)),
         "stride": "x".join(map(str, at["strides"])),
         "dilation": "x".join(map(str, dilations)),
         "whole": not any(pads) and tuple(kernel) == tuple(graph.tensors[node.inputs[0]].shape[2:]),
     }
+
+
+def _padding(pads: list[int], half: list[int]) -> str:
+    """As `Facts.padded` says it."""
+    rank = len(pads) // 2
+    if not any(pads):
+        return "no"
+    return "half" if pads == half else "uneven" if pads[:rank] != pads[rank:] else "other"
 
 
 def _weight(node: Node) -> str | None:
@@ -360,6 +371,7 @@ def _exchanged(graph: IntegerGraph, read: Tensors, node: Node, source: Node, req
         for f, s, index in zip(own, sites, np.ndindex(*cells), strict=True):
             _check_plain(graph, read, node, f, s, index)
             _check_operands(graph, read, source, s)
+            requantizer.suits(s)
             if not requantizer.clamps and ends(f) != (f.low, f.high):
                 raise IntsimError(CLAMPED)
     if requantizer.reads == "sum":

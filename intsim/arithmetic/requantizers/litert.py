@@ -31,7 +31,7 @@ from intsim.arithmetic.requantizers.fixed_point import (
     saturating_rounding_doubling_high_mul,
 )
 from intsim.arithmetic.requantizers.float64 import away
-from intsim.arithmetic.requantizers.requantizer import ADD_LEFT_SHIFT, OperatorKernel, Reads, Site
+from intsim.arithmetic.requantizers.requantizer import ADD_LEFT_SHIFT, Operand, OperatorKernel, Reads, Site
 from intsim.arithmetic.requantizers.ruy import Ruy
 from intsim.arithmetic.rounding import Rounding
 from intsim.errors import IntsimError
@@ -191,20 +191,49 @@ def _up(values: Integers, real: Fraction) -> Integers:
     return RUY.multiply(values, double(real))
 
 
+def _farthest(operand: Operand) -> int:
+    """How far an int8 code may be from its zero point."""
+    return max(127 - operand.zero, 128 + operand.zero)
+
+
+def _within_16_bits(reach: Fraction, zero: int) -> None:
+    """Raise IntsimError where a result can leave 16 bits: vectors wrap or saturate it there, what is left over of them
+    and broadcast operands don't."""
+    if reach + abs(zero) + 1 >= 1 << 15:
+        raise IntsimError(
+            f"its results reach {float(reach):.3g} codes before they are clipped; beyond 16 bits the kernels for vectors "
+            "and for the rest of them differ"
+        )
+
+
+@dataclass(frozen=True)
+class RuyAdd(LiteRTAdd):
+    """ADD of the optimized kernels, as `litert-add`, of results that 16 bits hold."""
+
+    scheme: ClassVar[str] = "ruy-add"
+
+    def words(self) -> str:
+        """In short."""
+        return "ruy-add: litert-add in vectors, of results that 16 bits hold"
+
+    def suits(self, site: Site) -> None:
+        """Refuse results beyond 16 bits."""
+        _within_16_bits(sum((_farthest(o) * o.scale for o in site.operands), Fraction(0)) / site.step, site.zero)
+
+
 @dataclass(frozen=True)
 class RuyMul(LiteRTMul):
-    """MUL of the optimized kernels: the product saturates at 16 bits, and its sum with the zero point wraps there."""
+    """MUL of the optimized kernels, as `litert-mul`, of results that 16 bits hold."""
 
     scheme: ClassVar[str] = "ruy-mul"
 
     def words(self) -> str:
         """In short."""
-        return "ruy-mul: litert-mul in vectors: saturated to 16 bits, where adding the zero point wraps"
+        return "ruy-mul: litert-mul in vectors, of results that 16 bits hold"
 
-    def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
-        """Of products of codes without their zero points."""
-        narrow = np.clip(super().of_codes(operands, site) - site.zero, -(1 << 15), (1 << 15) - 1)
-        return np.asarray(wrap(narrow + site.zero, 16))
+    def suits(self, site: Site) -> None:
+        """Refuse results beyond 16 bits."""
+        _within_16_bits(math.prod(_farthest(o) for o in site.operands) * site.unit / site.step, site.zero)
 
 
 @dataclass(frozen=True)

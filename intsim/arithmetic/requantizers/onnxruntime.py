@@ -221,18 +221,24 @@ class QLinearGlobalAveragePool(OperatorKernel):
         """The formula."""
         return "qlinear-global-average-pool: rint(float32(acc) * float32(sx / float32(sy n))) + zy"
 
+    def suits(self, site: Site) -> None:
+        """Refuse what MLAS does (CheckQLinearGlobalAveragePoolScaleAndSize)."""
+        factor = self._factor(site)
+        if site.elements >= 1 << 24 or not 2.0**-32 <= factor < 256:
+            raise IntsimError(
+                f"averages {site.elements} elements with a factor of {factor:g}; ONNX Runtime takes fewer than 2^24 "
+                "elements and factors from 2^-32 to below 256"
+            )
+
     def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
         """Of sums of codes without their zero points."""
         acc = operands[0] - int(site.origin)
+        return int32(np.asarray(acc.astype(np.float32) * self._factor(site))) + site.zero
+
+    def _factor(self, site: Site) -> np.float32:
         with np.errstate(over="ignore"):
             below = np.float32(nearest(site.step) * np.float32(site.elements))
-        factor = quotient(site.operands[0].scale, below)
-        if site.elements >= 1 << 24 or not 2.0**-32 <= factor < 256:
-            raise IntsimError(
-                f"averages {site.elements} elements by a factor of {factor:g}; ONNX Runtime takes fewer than 2^24, and "
-                "factors from 2^-32 to below 256"
-            )
-        return int32(np.asarray(acc.astype(np.float32) * factor)) + site.zero
+        return quotient(site.operands[0].scale, below)
 
 
 @dataclass(frozen=True)
