@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,10 +35,12 @@ LSB or so away (`within_lsb`); not exact on them; the target refuses a node."""
 
 @dataclass
 class RuntimeAdvice:
-    """The network on one runtime. `elements` codes were compared; `mismatches` differ from exact ones, by `max_lsb` at
-    most; `layer` is where the first of them is made, `blame` "overflow", "rounding" or "requantizer". `rewritten` values of outputs
-    differ because the runtime executes another graph than the file's. `reason` says why nothing is predicted. `remedy`
-    is what helps, empty where nothing need be done.
+    """The network on one runtime.
+
+    `elements` codes were compared; `mismatches` differ from exact ones, by `max_lsb` at most; `layer` is where the
+    first of them is made, `blame` "overflow", "rounding" or "requantizer". `rewritten` values of outputs differ because
+    the runtime executes another graph than the file's. `reason` says why nothing is predicted. `remedy` is what helps,
+    empty where nothing need be done.
     """
 
     target: str
@@ -113,7 +116,7 @@ def advise(
                 read[target.rewriter] = opened(loaded, target=target)
             except IntsimError as error:
                 read[target.rewriter] = error
-        told.runtimes.append(_one(loaded, read[target.rewriter], target, data))
+        told.runtimes.append(_one(loaded, read[target.rewriter], target, list(data)))
     return told
 
 
@@ -171,8 +174,22 @@ def _nameless(graph: IntegerGraph) -> list[Any]:
         told.append((t.shape, t.type, t.low, t.high, t.scale.tolist(), t.offset.tolist()))
     for node in graph.nodes:
         arrays = {key: (a.shape, a.dtype, a.tobytes()) for key, a in node.arrays.items()}
-        told.append((node.op, [number[i] for i in node.inputs], node.attributes, arrays))
+        attributes = node.attributes
+        if node.op == "requantize" and attributes["low"] is not None:
+            least = Fraction(attributes["low"] - attributes["zero"])
+            attributes = attributes | {"pieces": [_without_floor(p, least) for p in attributes["pieces"]]}
+        told.append((node.op, [number[i] for i in node.inputs], attributes, arrays))
     return told
+
+
+def _without_floor(pieces: list[Any], least: Fraction) -> list[Any]:
+    """Without a first piece, a Relu's, where all codes are the least one with it and would be without it."""
+    if len(pieces) == 2:
+        (_, flat, level), (start, slope, offset) = pieces
+        ends = Fraction(level), Fraction(slope) * start + Fraction(offset)
+        if not Fraction(flat) and Fraction(slope) > 0 and max(ends) <= least:
+            return [[None, slope, offset]]
+    return pieces
 
 
 def _rewritten(model: Model, executed: Model, data: Sequence[Mapping[str, NDArray[Any]]]) -> int:
@@ -196,5 +213,6 @@ def _remedy(advice: RuntimeAdvice, target: Target) -> str:
         cpu = " or a CPU with VNNI" if target.runtime is not None and target.runtime.cpu == "avx2" else ""
         return f"pairs of products saturate: 7-bit weights (reduce_range){cpu}"
     if advice.rewritten and not advice.mismatches:
-        return f"{target.rewriter} executes another graph, with other outputs; intsim verify --as {target.rewriter} shows it"
+        by = target.rewriter
+        return f"{by} executes another graph, with other outputs; intsim verify --as {by} shows it"
     return f"the kernels round otherwise, by at most {advice.max_lsb} LSB: train or calibrate with this in mind"

@@ -103,7 +103,12 @@ def _switched(context: Context, product: Operation) -> str | None:
     """The codes of a HardSwish that a file has as a HardSigmoid and a Mul, as ONNX Runtime writes it."""
     for name, other in (product.inputs[:2], product.inputs[1::-1]) if product.op == "Mul" else ():
         gate = _only_maker(context, other)
-        if gate is not None and gate.op == "HardSigmoid" and gate.inputs[0] == name and _stands_for_codes(context, name):
+        if (
+            gate is not None
+            and gate.op == "HardSigmoid"
+            and gate.inputs[0] == name
+            and _stands_for_codes(context, name)
+        ):
             alpha, beta = gate.attributes.get("alpha", 0.2), gate.attributes.get("beta", 0.5)
             return name if (np.float32(alpha), beta) == (np.float32(1 / 6), 0.5) else None
     return None

@@ -58,7 +58,9 @@ def load_executed(
     if runtime not in RUNTIMES:
         raise IntsimError(f"no graph can be taken as {runtime!r} executes it; allowed: {', '.join(RUNTIMES)}")
     if not isinstance(model, str | Path | onnx.ModelProto | Model):
-        raise IntsimError(f"model of type {type(model).__name__}; give a path, a ModelProto or what intsim.load returned")
+        raise IntsimError(
+            f"model of type {type(model).__name__}; give a path, a ModelProto or what intsim.load returned"
+        )
     source = model.lowered.source if isinstance(model, Model) else read(model, constants, shapes)
     proto = needed_of(source)
     refuse_foreign(source.path, proto, runtime)

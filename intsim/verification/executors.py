@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -238,7 +238,7 @@ def graph_of_onnxruntime(
     return {"model": _packed(Path(written).read_bytes())}
 
 
-EXECUTORS = {
+EXECUTORS: dict[str, Callable[..., dict[str, NDArray[Any]]]] = {
     "qonnx": by_qonnx,
     "onnxruntime": by_onnxruntime,
     AS_IT_IS: partial(by_onnxruntime, as_it_is=True),

@@ -20,7 +20,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-import intsim
 from intsim.errors import IntsimError
 
 from . import batches, draw, litert, runtimes
