@@ -510,6 +510,7 @@ def _of_operation(graph: IntegerGraph, node: Node, requantizer: Requantizer) -> 
         signed=out.type is not None and out.type.signed,
         still=_still(shapes) if len(shapes) > 1 else 1,
     )
+    requantizer.suits(site)
     if requantizer.reads == "floats":
         table = requantizer.of_operator(about["op"], operands, about.get("parameters", ()), site)
     elif about["op"] == "Mul":
@@ -664,7 +665,8 @@ def _check_plain(
 
 def _cell_value(values: IntArray, index: tuple[int, ...], node: Node) -> int:
     """The coefficient of a cell."""
-    return int(np.broadcast_to(values, tuple(node.attributes["cells"]))[index])
+    cells = tuple(node.attributes["cells"])
+    return int(np.broadcast_to(values if cells else values.reshape(()), cells)[index])
 
 
 def _zero(offset: Fraction, scale: Fraction) -> int:

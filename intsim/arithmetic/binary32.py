@@ -59,6 +59,14 @@ def quotient(a: Any, b: Any) -> np.float32:
         return np.float32(as_float32(a) / as_float32(b))
 
 
+def ratio(a: Any, b: Any) -> Fraction:
+    """a / b as `quotient` makes it. Raises IntsimError where it is infinite."""
+    found = quotient(a, b)
+    if not np.isfinite(found):
+        raise IntsimError(f"its scales {float(a):g} and {float(b):g} have a ratio beyond the range of float32")
+    return Fraction(float(found))
+
+
 def as_float32(value: Any) -> np.float32:
     """A Fraction rounded, a float32 as it is."""
     return nearest(Fraction(value)) if isinstance(value, (Fraction, int)) else np.float32(value)

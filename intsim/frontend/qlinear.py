@@ -33,9 +33,32 @@ from intsim.ops.table import MOST_CODES
 Number = Fixed | Expr
 
 
+MOST_INPUTS = {"QLinearAdd": 8, "QLinearMul": 8, "QLinearWhere": 9, "QGemm": 9}
+"""Inputs that a node may have, if not 5 (QLinearConcat: any number)."""
+
+
+def _check_node(context: Context, node: Operation) -> None:
+    """Refuse what ONNX Runtime's schemas do: another version of the domain, more inputs, QGemm's beta."""
+    version, most = context.model.opsets.get("com.microsoft", 1), MOST_INPUTS.get(node.op, 5)
+    if version != 1:
+        raise Refused(f"the file imports com.microsoft in version {version}; ONNX Runtime has version 1")
+    if node.op != "QLinearConcat" and len(node.inputs) > most:
+        raise Refused(f"it has {len(node.inputs)} inputs; {node.op} takes {most} at most")
+    if node.op == "QGemm" and "beta" in node.attributes:
+        raise Refused("it has an attribute beta, which QGemm doesn't")
+
+
+def _scale(context: Context, node: Operation, position: int, what: str = "scale") -> np.ndarray:
+    """A float32 parameter."""
+    array = constant(context, node, position, what)
+    if array.dtype != np.float32:
+        raise Refused(f"its {what} ({node.inputs[position]}) is {array.dtype.name}; {node.op} takes float")
+    return array
+
+
 def _one(context: Context, node: Operation, position: int, what: str) -> np.ndarray:
     """A parameter of the whole tensor."""
-    array = constant(context, node, position, what)
+    array = (_scale if what.endswith("scale") else constant)(context, node, position, what)
     if array.size != 1:
         raise Refused(f"its {what} ({node.inputs[position]}) has {array.size} values; {node.op} takes one")
     return array
@@ -52,6 +75,7 @@ def _check_type(context: Context, node: Operation, position: int, zero_at: int, 
 
 def _operand(context: Context, node: Operation, position: int) -> Number:
     """The numbers of an integer input, by the scale and zero point that follow it."""
+    _check_node(context, node)
     _check_type(context, node, position, position + 2)
     scale = positive_scale(_one(context, node, position + 1, "scale"))
     if node.optional(position + 2):
@@ -209,7 +233,7 @@ def qgemm(context: Context, node: Operation) -> Value:
         raise Refused("its input A is a constant")
     columns = 0 if at.get("transB") else 1
     _check_type(context, node, 3, 5)
-    scale = positive_scale(constant(context, node, 4, "scale"))
+    scale = positive_scale(_scale(context, node, 4))
     b = dequantized(context, node, 3, 5, scale, columns)
     if len(a.shape) != 2 or len(b.shape) != 2:
         raise Refused(f"its inputs have shapes {a.shape} and {b.shape}, not two axes each")

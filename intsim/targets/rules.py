@@ -162,7 +162,7 @@ class When(Table):
             and _one_of(facts.activation, self.activation)
             and _one_of(facts.weight, self.weight)
             and (self.weight_zero is None or facts.weight_zero == self.weight_zero)
-            and (facts.output is None or _one_of(facts.output, self.output))
+            and self._makes(facts.output)
             and self._padded(facts.padded)
             and _of_size(facts.kernel, self.kernel)
             and _of_size(facts.stride, self.stride)
@@ -174,6 +174,12 @@ class When(Table):
             and (self.whole is None or facts.whole == self.whole)
             and (self.layer is None or any(fnmatchcase(name, p) for name in facts.layer for p in self.layer))
         )
+
+    def _makes(self, fact: str | None) -> bool:
+        """Whether the codes are of these types; sums alone have none, and only a refusal needs to know."""
+        if self.output is None or fact is None:
+            return self.output is None or self.refused is None
+        return fact in self.output
 
     def _padded(self, fact: str | None) -> bool:
         if self.padded is None:

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.arithmetic.binary32 import Floats, nearest, quotient
+from intsim.arithmetic.binary32 import Floats, nearest, product, quotient, ratio
 from intsim.arithmetic.integers import wrap
 from intsim.arithmetic.pieces import Integers
 from intsim.arithmetic.requantizers.fixed_point import (
@@ -110,8 +110,7 @@ class LiteRTMul(_Rescaled):
 
     def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
         """Of products of codes without their zero points."""
-        factor = Fraction(float(quotient(nearest(site.unit), site.step)))
-        return self.rounded(operands[0], factor) + site.zero
+        return self.rounded(operands[0], ratio(nearest(site.unit), site.step)) + site.zero
 
 
 @dataclass(frozen=True)
@@ -180,8 +179,8 @@ class LiteRTTable(_Rescaled):
         x = operands[0] - operand.zero
         if not site.slope:
             return self.rounded(x, double(operand.scale / site.step)) + site.zero
-        above = Fraction(float(quotient(operand.scale, site.step)))
-        steep = Fraction(float(quotient(np.float32(nearest(operand.scale) * nearest(abs(site.slope))), site.step)))
+        above = ratio(operand.scale, site.step)
+        steep = ratio(product(operand.scale, abs(site.slope)), site.step)
         below = self.rounded(x, steep) * (1 if site.slope > 0 else -1)
         return np.where(x >= 0, self.rounded(x, above), below) + site.zero
 
@@ -254,7 +253,7 @@ class RuyMean(OperatorKernel):
         at = quotient(np.float32(np.float32(operand.zero) * nearest(operand.scale)), site.step)
         zero = int(np.float32(at + np.float32(0.5)) if at > 0 else np.float32(at - np.float32(0.5)))
         below = np.float32(np.float32(site.elements) * nearest(site.step))
-        scaled = _up(operands[0], Fraction(float(quotient(operand.scale, below))))
+        scaled = _up(operands[0], ratio(operand.scale, below))
         return scaled + site.zero - zero
 
 

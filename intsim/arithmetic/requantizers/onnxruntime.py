@@ -18,7 +18,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.arithmetic.binary32 import Floats, fma, int32, nearest, quotient
+from intsim.arithmetic.binary32 import Floats, fma, int32, nearest, quotient, ratio
 from intsim.arithmetic.pieces import Integers
 from intsim.arithmetic.requantizers.requantizer import Operand, OperatorKernel, Reads, Site
 from intsim.errors import IntsimError
@@ -47,8 +47,8 @@ def quantized(values: Floats, site: Site) -> Integers:
 
 
 def _product(acc: Integers, factor: np.float32, site: Site) -> Integers:
-    """`int32(f(f(f(acc) factor) + zy))`; an infinite factor makes a NaN of 0."""
-    with np.errstate(over="ignore", invalid="ignore"):
+    """`int32(f(f(f(acc) factor) + zy))`."""
+    with np.errstate(over="ignore"):
         return int32(np.asarray(acc.astype(np.float32) * factor) + np.float32(site.zero))
 
 
@@ -67,6 +67,11 @@ class QLinearAdd(OperatorKernel):
     def words(self) -> str:
         """The formula."""
         return "qlinear-add: rint(fma(a, sa/sy, fma(b, sb/sy, c))) in binary32, the zero point inside"
+
+    def suits(self, site: Site) -> None:
+        """Refuse ratios of scales that are infinite."""
+        for operand in site.operands:
+            ratio(operand.scale, site.step)
 
     def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
         """Of two tensors."""
@@ -95,6 +100,10 @@ class QLinearMul(OperatorKernel):
         """The formula."""
         return "qlinear-mul: rint(float32(acc) * float32(float32(sa sb) / sy) + zy), the zero point inside"
 
+    def suits(self, site: Site) -> None:
+        """Refuse a ratio of scales that is infinite."""
+        ratio(nearest(site.unit), site.step)
+
     def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
         """Of products of codes without their zero points."""
         (acc,) = operands
@@ -119,8 +128,8 @@ class QLinearSquare(OperatorKernel):
         if function not in ("Mul", "QLinearMul"):
             raise IntsimError(f"is a table of {function or 'several functions'}; {self.scheme} multiplies")
         square = (codes - operand.zero) ** 2
-        scale = np.float32(nearest(operand.scale) * nearest(operand.scale))
-        return _product(square, quotient(scale, site.step), site)
+        scale = nearest(operand.scale * operand.scale)
+        return _product(square, np.float32(float(ratio(scale, site.step))), site)
 
 
 @dataclass(frozen=True)
