@@ -49,7 +49,8 @@ def product(*factors: Any) -> np.float32:
     """Factors multiplied from the left, rounded after each; Fractions are rounded first."""
     total = as_float32(factors[0])
     for factor in factors[1:]:
-        total = np.float32(total * as_float32(factor))
+        with np.errstate(over="ignore"):
+            total = np.float32(total * as_float32(factor))
     return total
 
 

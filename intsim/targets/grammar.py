@@ -52,7 +52,9 @@ ALLOWED = {
     "when": "up to 64 tables [[when]]",
     "refused": "one printable line of text: why",
     "function": "operators of the file, one or a list",
-    "padded": 'true, false, "half"',
+    "padded": 'true, false, "half", "uneven"',
+    "weight_zero": "true, false",
+    "output": 'types as in "u8", one or a list',
     "kernel": 'sizes as in "3x3" or "3x*", one or a list',
     "stride": 'sizes as in "1x1", one or a list',
     "dilation": 'sizes as in "1x1", one or a list',
@@ -60,7 +62,7 @@ ALLOWED = {
     "multiplier": "output channels of a group, one or a list",
     "whole": "true, false",
     "grouped": "true, false",
-    "depth": "[least, greatest] number of products",
+    "depth": "[least, greatest] number of products, the least first",
     "layer": 'names or patterns as in "head_*", one or a list',
 }
 

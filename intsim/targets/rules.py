@@ -10,7 +10,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
 from pydantic_core import PydanticCustomError
 
 from intsim.targets.grammar import ALLOWED, TABLES, Accumulate, Line, Operands, Requantize, Table
@@ -103,6 +103,18 @@ def _several(value: Any) -> Any:
     return (value,) if isinstance(value, (str, int)) else tuple(value) if isinstance(value, list) else value
 
 
+def _no_number(value: Any) -> Any:
+    if isinstance(value, (bool, str)):
+        return value
+    raise ValueError("a number is no boolean")
+
+
+def _rising(value: tuple[int, int]) -> tuple[int, int]:
+    if value[0] > value[1]:
+        raise ValueError("the greatest is first")
+    return value
+
+
 def _operands(value: Any) -> Any:
     if value == "any" or isinstance(value, (dict, Operands)):
         return value
@@ -130,7 +142,7 @@ class When(Table):
     weight: Types | None = None
     weight_zero: bool | None = None
     output: Types | None = None
-    padded: Literal[True, False, "half", "uneven"] | None = None
+    padded: Annotated[Literal[True, False, "half", "uneven"], BeforeValidator(_no_number)] | None = None
     kernel: EachSize | None = None
     stride: EachSize | None = None
     dilation: EachSize | None = None
@@ -140,7 +152,7 @@ class When(Table):
     ) = None
     whole: bool | None = None
     grouped: bool | None = None
-    depth: Annotated[tuple[PositiveInt, PositiveInt], Field(strict=False)] | None = None
+    depth: Annotated[tuple[PositiveInt, PositiveInt], Field(strict=False), AfterValidator(_rising)] | None = None
     layer: Names | None = None
     operands: Annotated[Operands | Literal["any"], BeforeValidator(_operands)] | None = None
     accumulate: Accumulate | None = None

@@ -221,6 +221,16 @@ def test_requantizers_that_differ(intsim_):
     assert intsim_("certify", "odd.onnx", "-t", f"fixed-point-{swept['multiplier_widths'][0]}")[0] == 0
 
 
+def test_the_requantizer_that_is_named_is_the_layers_own(intsim_):
+    """A rule has another than the target's own."""
+    text = TARGET.format(operands="", stages='{ sum = "rest", bits = 32, overflow = "wrap" }')
+    rule = '[[when]]\nop = "conv"\nrequantize = { scheme = "fixed-point", multiplier_bits = 4, rounding = "floor" }\n'
+    Path("own.toml").write_text(text + rule)
+    code, found = intsim_("certify", "odd.onnx", "-t", "./own.toml", "--json")
+    assert code == 1
+    assert "(fixed-point) makes other codes than exact arithmetic" in found["next_step"]["text"]
+
+
 @pytest.mark.parametrize(
     ("verb", "model", "target", "blame"),
     [

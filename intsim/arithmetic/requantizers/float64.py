@@ -16,7 +16,6 @@ from intsim.arithmetic.pieces import Integers
 from intsim.arithmetic.requantizers.requantizer import Channel, Requantizer
 from intsim.errors import IntsimError
 
-
 MOST = (1 << 31) - 1
 
 
@@ -52,8 +51,8 @@ class Float64(Requantizer):
         low, high = self.channel(scale).limits or (0, 0)
         if values.size and not low <= int(values.min()) <= int(values.max()) <= high:
             raise IntsimError(
-                f"float64 multiplies {values.min()}..{values.max()} by {float(scale):g}; a result must fit int32, which "
-                f"it does from {low} to {high}"
+                f"float64 multiplies {values.min()}..{values.max()} by {float(scale):g}; a result must fit int32, as "
+                f"it does within {low}..{high}"
             )
         limited = np.clip(values, -(1 << 62), 1 << 62).astype(np.float64)
         return away(limited * float(scale))

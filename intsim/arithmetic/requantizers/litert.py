@@ -200,8 +200,8 @@ def _within_16_bits(reach: Fraction, zero: int) -> None:
     and broadcast operands don't."""
     if reach + abs(zero) + 1 >= 1 << 15:
         raise IntsimError(
-            f"its results reach {float(reach):.3g} codes before they are clipped; beyond 16 bits the kernels for vectors "
-            "and for the rest of them differ"
+            f"its results reach {float(reach):.3g} before they are clipped; beyond 16 bits its kernels for vectors and "
+            "for what is left of them differ"
         )
 
 

@@ -18,7 +18,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.arithmetic.binary32 import Floats, fma, int32, nearest, quotient, ratio
+from intsim.arithmetic.binary32 import Floats, fma, int32, nearest, product, quotient, ratio
 from intsim.arithmetic.pieces import Integers
 from intsim.arithmetic.requantizers.requantizer import Operand, OperatorKernel, Reads, Site
 from intsim.errors import IntsimError
@@ -128,8 +128,8 @@ class QLinearSquare(OperatorKernel):
         if function not in ("Mul", "QLinearMul"):
             raise IntsimError(f"is a table of {function or 'several functions'}; {self.scheme} multiplies")
         square = (codes - operand.zero) ** 2
-        scale = nearest(operand.scale * operand.scale)
-        return _product(square, np.float32(float(ratio(scale, site.step))), site)
+        factor = np.float32(float(ratio(product(operand.scale, operand.scale), site.step)))
+        return _product(square, factor, site)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from intsim.frontend.tflite.activations import bounds
 from intsim.frontend.tflite.elementwise import inner_layout, layout_of
 from intsim.frontend.tflite.file import FileTensor
 from intsim.frontend.tflite.network import Network, Unsupported
