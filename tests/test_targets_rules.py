@@ -205,7 +205,7 @@ WRONG = [
     (
         "[when.accumulate]\nstages = [{ sum = 2, bits = 16,",
         '[when.accumulate]\norder = "cin kh kw"\nstages = [{ sum = 2, restart = "tap", bits = 16,',
-        'rule 1: accumulate.stages, stage 1: restart is "tap" with order "cin kh kw", in which the products of a tap are',
+        'rule 1: accumulate.stages, stage 1: restart is "tap" with order "cin kh kw", in which the products of a',
     ),
     ('layer = "head*"', "multiple_of = 1", "rule 2: multiple_of is 1; allowed: 2..65536"),
     ('layer = "head*"', 'kernel = "3by3"', "rule 2: kernel"),
