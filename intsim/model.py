@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,9 +20,8 @@ from intsim.frontend.expression import Expr, is_codes
 from intsim.frontend.lower import LoweredModel
 from intsim.frontend.lower import load as lower
 from intsim.frontend.parameters import ONNX_INTEGERS
-from intsim.frontend.reader import parameter_inputs
 from intsim.graph import IntArray, IntegerGraph
-from intsim.inputs import Inputs, Sample, checked, first_sample, samples_of
+from intsim.inputs import Sample, checked
 from intsim.notebook import Shown
 from intsim.targets import Target
 
@@ -207,75 +206,3 @@ def load(
         kind = type(model).__name__
         raise IntsimError(f"model of type {kind}; give a path, a ModelProto or what intsim.load returned")
     return Model(lower(model, constants, shapes))
-
-
-def opened(
-    model: str | Path | onnx.ModelProto | Model, inputs: Inputs | None = None, target: Target | None = None
-) -> Model:
-    """A loaded model; graph inputs that are parameters of an operator (scales, weights) are bound from `inputs`.
-
-    For a target of a runtime that rewrites files it is the graph which that runtime executes.
-    """
-    by = None if target is None else target.rewriter
-    if isinstance(model, Model):
-        if by is None or model.graph.executed_by == by:
-            return model
-        constants = None
-    else:
-        given = first_sample(inputs)
-        names = parameter_inputs(model) if given and isinstance(model, str | Path | onnx.ModelProto) else set()
-        constants = {n: np.asarray(v) for n, v in given.items() if n in names}
-    if by is None:
-        assert not isinstance(model, Model)
-        return load(model, constants)
-    from intsim.verification.executed import load_executed  # which reads models
-
-    return load_executed(model, by, constants)
-
-
-def run(
-    model: str | Path | onnx.ModelProto | Model,
-    target: str | Path | Target = "exact",
-    inputs: Inputs | None = None,
-    samples: int | None = None,
-    seed: int = 0,
-    *,
-    keep: bool = False,
-    counts: bool = True,
-    threads: int | None = None,
-) -> Run:
-    """Run a model as integers on a target.
-
-    Args:
-        model: path, ModelProto or what `load` returned.
-        target: a built-in name, a TOML file or a `Target`.
-        inputs: one array for each graph input, in the file's shapes: real values for float inputs, codes for integer
-            inputs. Scales, zero points and weights that the file leaves as inputs may be among them. An array alone
-            where the model has one input. Arrays with one more leading axis hold one sample each, and so do arrays of N
-            where the file's shape begins with 1; or a list of samples.
-        samples: how many samples to draw where no inputs are given; 1 if None.
-        seed: seed of the first drawn sample; the next ones have `seed + 1` and so on.
-        keep: keep every integer tensor, not only those behind the outputs.
-        counts: count overflow events. Without, `overflows` holds 1 where a register overflowed at all, else 0, and
-            some layers run faster.
-        threads: how many to use; None for the default (INTSIM_THREADS, else all processors that may be used). The
-            result does not depend on it.
-
-    Raises:
-        IntsimError: inputs that don't fit the model, or a layer that doesn't fit the target.
-    """
-    chosen = Target.load(target)
-    loaded = opened(model, inputs, chosen)
-    data = samples_of(loaded, inputs, samples, seed)
-    runs = [loaded.run(sample, chosen, keep, counts=counts, threads=threads) for sample in data]
-    return runs[0] if len(runs) == 1 else _stacked(runs)
-
-
-def _stacked(runs: Sequence[Run]) -> Run:
-    """Several samples as one."""
-    outputs, codes, tensors, given = (
-        {name: np.stack([getattr(run, part)[name] for run in runs]) for name in getattr(runs[0], part)}
-        for part in ("outputs", "codes", "tensors", "given")
-    )
-    overflows = {name: np.sum([run.overflows[name] for run in runs], axis=0) for name in runs[0].overflows}
-    return Run(outputs, codes, tensors, overflows, given, max(run.live_bytes for run in runs))

@@ -20,10 +20,11 @@ from intsim.dispatch import machine
 from intsim.errors import IntsimError
 from intsim.graph import IntegerGraph
 from intsim.inputs import Inputs, samples_of
-from intsim.model import Model, opened
+from intsim.model import Model
 from intsim.notebook import Shown
 from intsim.proofs.certify import claims
 from intsim.targets import Target
+from intsim.verification.executed import opened
 from intsim.verification.verify import verify
 
 FORMAT = "intsim-advice-1"

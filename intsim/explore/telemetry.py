@@ -17,10 +17,11 @@ from intsim.engine.run import run_graph
 from intsim.engine.telemetry.demand import BINS, Demand, above, clipped, mac_demand, nothing
 from intsim.graph import IntArray, IntegerGraph, Node, without_module
 from intsim.inputs import Inputs, samples_of
-from intsim.model import Model, opened
+from intsim.model import Model
 from intsim.notebook import Shown
 from intsim.ops import OPS, Mac
 from intsim.targets import Target
+from intsim.verification.executed import opened
 from intsim.verification.layers import layers
 
 FORMAT = "intsim-telemetry-1"

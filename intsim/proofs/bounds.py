@@ -17,12 +17,13 @@ from intsim.graph import Node, Tensor, without_module
 from intsim.mac.any_order import Addends, Reach, addends
 from intsim.mac.partial_sums import Flags, PartialSums
 from intsim.mac.plan import plan
-from intsim.model import Model, opened
+from intsim.model import Model
 from intsim.notebook import Shown
 from intsim.ops import OPS, Mac
 from intsim.proofs.budgets import Budget, budget, declared
 from intsim.proofs.held import held
 from intsim.targets import Target
+from intsim.verification.executed import opened
 
 FORMAT = "intsim-bounds-1"
 

@@ -10,11 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 
 from intsim.errors import IntsimError
-from intsim.frontend.reader import read
+from intsim.frontend.reader import parameter_inputs, read
+from intsim.inputs import Inputs, first_sample
 from intsim.model import Model, load
+from intsim.targets import Target
 from intsim.verification.exact_file import needed_of
 from intsim.verification.executors import GRAPH, Executor
 from intsim.verification.standard import CUSTOM_DOMAINS
@@ -79,3 +82,25 @@ def load_executed(
     loaded.lowered.source.path = name
     loaded.graph.executed_by, loaded.file = runtime, proto
     return loaded
+
+
+def opened(
+    model: str | Path | onnx.ModelProto | Model, inputs: Inputs | None = None, target: Target | None = None
+) -> Model:
+    """A loaded model; graph inputs that are parameters of an operator (scales, weights) are bound from `inputs`.
+
+    For a target of a runtime that rewrites files it is the graph which that runtime executes.
+    """
+    by = None if target is None else target.rewriter
+    if isinstance(model, Model):
+        if by is None or model.graph.executed_by == by:
+            return model
+        constants = None
+    else:
+        given = first_sample(inputs)
+        names = parameter_inputs(model) if given and isinstance(model, str | Path | onnx.ModelProto) else set()
+        constants = {n: np.asarray(v) for n, v in given.items() if n in names}
+    if by is None:
+        assert not isinstance(model, Model)
+        return load(model, constants)
+    return load_executed(model, by, constants)

@@ -17,11 +17,12 @@ from intsim.dispatch import arithmetic
 from intsim.errors import IntsimError
 from intsim.graph import without_module
 from intsim.inputs import Inputs, samples_of
-from intsim.model import Model, Run, opened
+from intsim.model import Model, Run
 from intsim.targets import Target
 from intsim.verification.causes import Causes
 from intsim.verification.compare import born_here, difference, first_apart, first_difference
 from intsim.verification.exact_file import ExactFile, bound_inputs, sorted_proto
+from intsim.verification.executed import opened
 from intsim.verification.executors import FAMILIES, Executor
 from intsim.verification.expected import accumulator_codes, expected_codes, is_plain, lowering_fault
 from intsim.verification.inexact import Inexact

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from intsim.errors import IntsimError
 from intsim.graph import IntArray, without_module
 from intsim.inputs import Inputs, samples_of
-from intsim.model import Model, opened
+from intsim.model import Model
 from intsim.notebook import Shown
 from intsim.targets import Target
 from intsim.verification.compare import difference, first_apart
-from intsim.verification.executed import RUNTIMES
+from intsim.verification.executed import RUNTIMES, opened
 from intsim.verification.executors import AS_IT_IS, Executor
 from intsim.verification.layers import layers
 from intsim.verification.processor import processor

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from frontend.build import Net
+from test_cli import network as qdq
 
 from intsim import cli
 from intsim.cli.options import OnSamples
@@ -47,6 +48,7 @@ def intsim_(tmp_path, monkeypatch, capfd):
     onnx.save(network(signed=True, depth=8), "a model.onnx")
     onnx.save(network(scale=300.7), "odd.onnx")
     onnx.save(network(signed=True, scale=300.7), "odd-s8.onnx")
+    onnx.save(qdq(True), "qdq.onnx")
     np.save("x.npy", np.full((1, 2, 4, 4), 255, np.float32))
 
     def run(*args: object) -> tuple[int, dict]:
@@ -234,7 +236,7 @@ def test_the_requantizer_that_is_named_is_the_layers_own(intsim_):
 @pytest.mark.parametrize(
     ("verb", "model", "target", "other", "blame"),
     [
-        ("verify", "odd.onnx", "onednn-avx2", "onednn-vnni", "conv needs 17 bits in stage 1 and has 16; narrow its "),
+        ("verify", "qdq.onnx", "onnxruntime-avx2", "onnxruntime-vnni", "conv needs 17 bits in stage 1 and has 16; "),
         ("certify", "odd-s8.onnx", "litert-reference", "cmsis-nn-single", "ai-edge-litert makes other codes of"),
     ],
 )
