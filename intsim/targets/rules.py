@@ -94,7 +94,9 @@ class Facts(NamedTuple):
         """In words: `depthwise, activation s8, weight s8, kernel 3x3`."""
         words = [self.op if self.function is None else f"{self.op} ({self.function})"]
         for key in ("activation", "weight", "output", "kernel"):
-            words += [f"{key} {value}"] if (value := getattr(self, key)) is not None else []
+            value = getattr(self, key)
+            told = value is not None and (key != "output" or value != self.activation)
+            words += [f"{key} {value}"] if told else []
         return ", ".join(words)
 
 

@@ -174,6 +174,17 @@ def test_a_constant_in_front_of_an_operator_is_refused(front):
         loaded.run(feeds, of_rules(OF_ELEMENTS))
 
 
+def test_a_mean_over_axes_is_no_kernel_of_onnxruntime():
+    """It has none for QLinearReduceMean, and leaves ReduceMean in float32."""
+    net, u8 = Net(13), np.uint8
+    x = net.input(1, 3, 4, 4, kind=TensorProto.UINT8)
+    model = node(net, "QLinearReduceMean", x, 0.05, u8(7), 0.03, u8(9), axes=[2], keepdims=1)
+    with pytest.raises(Exception, match="Could not find an implementation for QLinearReduceMean"):
+        runtime(model, {"x": np.ones((1, 3, 4, 4), u8)})
+    with pytest.raises(IntsimError, match="not predicted: ONNX Runtime leaves it in float32"):
+        predicted(model, {"x": np.ones((1, 3, 4, 4), u8)})
+
+
 def test_a_sum_is_no_mean():
     net, u8 = Net(11), np.uint8
     v = net.node("ReduceSum", net.qdq(net.input(1, 3, 4, 4), 0.05, u8(7)), axes=[2], keepdims=1)
@@ -203,6 +214,16 @@ def test_results_beyond_int32_are_those_of_the_runtime(op, exponent, kind):
     if exponent == 20:
         assert (exact != wanted).any()
         assert intsim.certify(intsim.load(model), KERNELS, samples=0).verdict != "certified"
+
+
+def test_ties_of_a_product_are_broken_behind_the_zero_point():
+    net, u8 = Net(13), np.uint8
+    x, z = (net.input(1, 64, name=name, kind=TensorProto.UINT8) for name in "xz")
+    model = node(net, "QLinearMul", x, 1, u8(0), 1, u8(7), (z, F(0.5), u8(0)))
+    feeds = {"x": np.arange(64, dtype=u8)[None], "z": np.ones((1, 64), u8)}
+    wanted = runtime(model, feeds)
+    np.testing.assert_array_equal(predicted(model, feeds), wanted)
+    np.testing.assert_array_equal(wanted[0, :4], [7, 8, 8, 8])  # 7, 7.5, 8, 8.5
 
 
 def test_factors_that_the_global_pool_refuses():
