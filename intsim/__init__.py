@@ -29,10 +29,11 @@ from typing import TYPE_CHECKING, Any
 from intsim.errors import IntsimError
 
 if TYPE_CHECKING:
+    from intsim.execution import run
     from intsim.explore.advice import advise
     from intsim.explore.sweep import sweep
     from intsim.explore.telemetry import telemetry
-    from intsim.model import Model, Run, load, run
+    from intsim.model import Model, Run, load
     from intsim.proofs.bounds import bounds
     from intsim.proofs.certificate import Certificate
     from intsim.proofs.certify import certify
@@ -83,7 +84,7 @@ _HOMES = {
     "load": "intsim.model",
     "load_executed": "intsim.verification.executed",
     "multiplier_widths": "intsim.proofs.requantizers",
-    "run": "intsim.model",
+    "run": "intsim.execution",
     "sweep": "intsim.explore.sweep",
     "telemetry": "intsim.explore.telemetry",
     "verify": "intsim.verification.verify",

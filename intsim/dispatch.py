@@ -55,6 +55,8 @@ SOURCES = {
 GLOBAL = ("GlobalAveragePool", "QLinearGlobalAveragePool")
 ALONE = {"Sigmoid": "sigmoid", "Tanh": "tanh", "HardSwish": "hard_swish"}
 """Functions of tables that kernels compute of codes alone, as `intsim.reals` has them."""
+MOVED = "is moved in front of its requantizer; such a kernel is one piece"
+CONSTANTS = "adds or multiplies by constants in front of its quantizer, which no such kernel does"
 CLAMPED = "a Relu or Clip in front of its quantizer cuts its codes, with which it runs in float32"
 MOST_ENTRIES = 1 << 26
 """Most entries of the tables of one node (512 MiB)."""
@@ -94,8 +96,15 @@ def machine(graph: IntegerGraph, target: Target) -> Machine:
     """A graph as a target runs it, kept while its nodes and tensors are the same ones.
 
     Raises:
-        IntsimError: the target refuses a node; one line that names both.
+        IntsimError: the target refuses a node; one line that names both. Or it is of a runtime that rewrites files, and
+            the graph is the file's.
     """
+    by = target.rewriter
+    if target.when and by is not None and graph.executed_by != by:
+        raise IntsimError(
+            f"target {target.name}: {by} rewrites a file when it loads it, and only its own graph is predicted; read "
+            f"that one (--as {by}, intsim.load_executed)"
+        )
     own = bool(target.stages) and (isinstance(target.stages[0].restart, str) or target.stages[0].lsb is not None)
     if not target.when and not own and not _exchanges(target.requantize):
         return Machine(graph, target)
@@ -128,7 +137,7 @@ def _machine(graph: IntegerGraph, target: Target) -> Machine:
     for node in graph.nodes:
         moved = graph.tensors[node.output]
         bare = moved.scale.size == 1 and moved.scale.item() == 1 and not moved.offset.any()
-        if node.op in MOVES and len(node.inputs) == 1 and bare:
+        if node.op in MOVES and len(node.inputs) == 1 and bare and not node.attributes.get("renamed"):
             read[node.output] = read[node.inputs[0]]
     made = IntegerGraph(graph.name, {n: graph.tensors[n] for n in graph.inputs}, [], graph.inputs, graph.outputs)
     own: dict[str, Target] = {}
@@ -143,6 +152,7 @@ def _machine(graph: IntegerGraph, target: Target) -> Machine:
                 chosen = _resolved(graph, source, target.of(facts))
                 if node.op in LAYER_ENDS and _exchanges(chosen.requantize):
                     _check(read, node, source, facts, chosen.requantize)
+                    _check_unmoved(makers, node, source, chosen.requantize)
                     runs = _exchanged(graph, read, node, source, chosen.requantize)
             except IntsimError as error:
                 raise IntsimError(f"node {node.shown}: target {target.name}: {error}") from None
@@ -230,12 +240,14 @@ def _facts(graph: IntegerGraph, node: Node, source: Node) -> Facts:
     """What rules ask of a multiply-accumulate, a requantizer or a table."""
     layer = tuple(dict.fromkeys(n for x in (source, node) for n in (x.shown, x.source, x.module, x.name) if n))
     activation = _name(graph.tensors[source.inputs[0]].type) if source.inputs else None
-    same: dict[str, Any] = {"activation": activation, "layer": layer}
+    output = None if isinstance(OPS[node.op], Mac) else _name(graph.tensors[node.output].type)
+    same: dict[str, Any] = {"activation": activation, "output": output, "layer": layer}
     if source.op == "matmul":
         constant = len(source.inputs) == 1
         weight = _weight(source) if constant else _name(graph.tensors[source.inputs[1]].type)
         depth = graph.tensors[source.inputs[0]].shape[-1]
         named = "dense" if constant else "matmul"
+        same["weight_zero"] = "weight_zero" in source.arrays
         return Facts(named, source.source_op, weight=weight, channels=depth, depth=depth, **same)
     if isinstance(OPS[source.op], Mac):
         shape, groups = source.arrays["weight"].shape, source.attributes.get("groups", 1)
@@ -245,6 +257,7 @@ def _facts(graph: IntegerGraph, node: Node, source: Node) -> Facts:
             op = "depthwise"
         more = {
             "weight": _weight(source),
+            "weight_zero": "weight_zero" in source.arrays,
             "channels": graph.tensors[source.inputs[0]].shape[1],
             "multiplier": channels // groups,
             "grouped": groups > 1,
@@ -255,15 +268,21 @@ def _facts(graph: IntegerGraph, node: Node, source: Node) -> Facts:
         op = "global_average_pool" if source.source_op in GLOBAL else SOURCES[source.op]
         return Facts(op, source.source_op or None, **_window(graph, source), **same)
     if "operation" in node.attributes:
-        function = node.attributes["operation"]["op"]
-        return Facts(_two_sided(node) or node.op, function, **same)
+        kernel = node.source_op if node.source_op.startswith("QLinear") else node.attributes["operation"]["op"]
+        return Facts(_two_sided(node) or node.op, kernel, **same)
     if node.op == "table":
-        functions = node.attributes.get("functions", [])
-        return Facts("table", functions[0] if len(functions) == 1 else node.source_op or None, **same)
+        kernel = node.source_op if node.source_op.startswith("QLinear") else _function(node)
+        return Facts("table", kernel or None, **same)
     if len(node.inputs) > 1:
         return Facts("add", node.source_op or None, **same)
     bent = any(sum(1 for _, scale, _ in pieces if Fraction(scale)) > 1 for pieces in node.attributes["pieces"])
     return Facts("leaky_relu" if bent else "requantize", node.source_op or None, **same)
+
+
+def _function(node: Node) -> str:
+    """The file's operator behind a table; of several, that of its quantizer."""
+    functions = node.attributes.get("functions", [])
+    return functions[0] if len(functions) == 1 else node.source_op
 
 
 def _two_sided(node: Node) -> str | None:
@@ -283,12 +302,20 @@ def _window(graph: IntegerGraph, node: Node) -> dict[str, Any]:
     dilations, pads = at.get("dilations", [1] * len(kernel)), at["pads"]
     half = [d * (k - 1) // 2 for k, d in zip(kernel, dilations, strict=True)] * 2
     return {
-        "padded": "no" if not any(pads) else "half" if list(pads) == half else "other",
+        "padded": _padding(list(pads), half),
         "kernel": "x".join(map(str, kernel)),
         "stride": "x".join(map(str, at["strides"])),
         "dilation": "x".join(map(str, dilations)),
         "whole": not any(pads) and tuple(kernel) == tuple(graph.tensors[node.inputs[0]].shape[2:]),
     }
+
+
+def _padding(pads: list[int], half: list[int]) -> str:
+    """As `Facts.padded` says it."""
+    rank = len(pads) // 2
+    if not any(pads):
+        return "no"
+    return "half" if pads == half else "uneven" if pads[:rank] != pads[rank:] else "other"
 
 
 def _weight(node: Node) -> str | None:
@@ -311,6 +338,22 @@ def _check(read: Tensors, node: Node, source: Node, facts: Facts, requantizer: R
         raise IntsimError(f"reads integers that no quantizer made; scheme {requantizer.scheme} takes codes")
 
 
+def _check_unmoved(makers: dict[str, Node], node: Node, source: Node, requantizer: Requantizer) -> None:
+    """Raise IntsimError where the file moves what an operator makes in front of its quantizer: these are two kernels.
+
+    A node of the file may end with a movement of its own (a mean without the axes that it takes); a kernel that reads
+    elements makes them in their order, so that only shapes may change.
+    """
+    if source is node or requantizer.reads == "sum":
+        return
+    before = makers[node.inputs[0]]
+    while before is not source:
+        own = before.source in (source.source, node.source)
+        if not own or (requantizer.reads == "elements" and before.op != "reshape"):
+            raise IntsimError(MOVED)
+        before = makers[before.inputs[0]]
+
+
 def _exchanged(graph: IntegerGraph, read: Tensors, node: Node, source: Node, requantizer: Requantizer) -> Node:
     """What runs in the place of a requantizer or a table; raises IntsimError where the scheme has no such kernel."""
     if requantizer.reads in ("codes", "floats") and _runs_whole(node, requantizer):
@@ -327,6 +370,8 @@ def _exchanged(graph: IntegerGraph, read: Tensors, node: Node, source: Node, req
     if requantizer.reads != "sum":
         for f, s, index in zip(own, sites, np.ndindex(*cells), strict=True):
             _check_plain(graph, read, node, f, s, index)
+            _check_operands(graph, read, source, s)
+            requantizer.suits(s)
             if not requantizer.clamps and ends(f) != (f.low, f.high):
                 raise IntsimError(CLAMPED)
     if requantizer.reads == "sum":
@@ -368,7 +413,7 @@ def _exchanged(graph: IntegerGraph, read: Tensors, node: Node, source: Node, req
 def _by_channel(graph: IntegerGraph, node: Node, source: Node) -> Node:
     """The requantizer of a layer with a cell for each channel, each of which has a bias of its own."""
     if node.inputs != (source.output,):
-        raise IntsimError("is moved in front of its requantizer; such a kernel is one piece")
+        raise IntsimError(MOVED)
     shape, cells = graph.tensors[source.output].shape, node.attributes["cells"]
     axis = len(shape) - 1 if source.op == "matmul" else 1
     wanted = [size if i == axis else 1 for i, size in enumerate(shape)]
@@ -402,7 +447,7 @@ def _table(
         codes = np.arange(low, low + count)
         if len(node.arrays["table"]) != 1:
             raise IntsimError(f"has tables of its own for each channel; scheme {requantizer.scheme} makes one")
-        function = _facts(graph, node, node).function or ""
+        function = _function(node)
         kind = graph.tensors[node.output].type
         if kind is None:
             raise IntsimError("makes no codes of a declared type")
@@ -465,6 +510,7 @@ def _of_operation(graph: IntegerGraph, node: Node, requantizer: Requantizer) -> 
         signed=out.type is not None and out.type.signed,
         still=_still(shapes) if len(shapes) > 1 else 1,
     )
+    requantizer.suits(site)
     if requantizer.reads == "floats":
         table = requantizer.of_operator(about["op"], operands, about.get("parameters", ()), site)
     elif about["op"] == "Mul":
@@ -532,6 +578,42 @@ def _check_softmax(node: Node, x: Tensor) -> None:
         raise IntsimError("multiplies by a constant in front of its softmax, which no such kernel does")
 
 
+def _check_operands(graph: IntegerGraph, read: Tensors, source: Node, site: Site) -> None:
+    """Raise IntsimError where an operator reads numbers that aren't those of its codes: constants stand in front."""
+    if source.op == "concat":
+        axis, start = source.attributes["axis"], 0
+        joined = graph.tensors[source.output]
+        meanings = [np.broadcast_to(v, joined.shape) for v in (joined.scale, joined.offset)]
+        for part in (read[i] for i in source.inputs):
+            end = start + part.shape[axis]
+            mine = [v.take(range(start, end), axis=axis) for v in meanings]
+            if not all(np.all(m == v) for m, v in zip(mine, (part.scale, part.offset), strict=True)):
+                raise IntsimError(CONSTANTS)
+            start = end
+        return
+    if source.op not in ("sum_pool", "reduce_sum", "mul"):
+        return
+    scale, zeros = prod((o.scale for o in site.operands), start=Fraction(1)), [o.zero for o in site.operands]
+    if source.op == "mul":
+        same = site.unit == scale and list(source.attributes["zero_points"]) == zeros
+    elif source.op == "reduce_sum":
+        same = site.unit * site.elements == scale and site.origin == zeros[0] * site.elements
+    else:
+        same = scale / site.unit == _divisor(graph, source) and source.attributes["zero_point"] == zeros[0]
+    if not same:
+        raise IntsimError("sums up, and the scheme averages" if source.source_op == "ReduceSum" else CONSTANTS)
+
+
+def _divisor(graph: IntegerGraph, pool: Node) -> int:
+    """What a pool's weighted sums are divided by."""
+    weight = pool.arrays["weight"]
+    if pool.attributes.get("include_pad"):
+        return int(weight.flat[0]) * prod(pool.attributes["kernel"])
+    whole = replace(pool, attributes={**pool.attributes, "zero_point": 0})
+    shape = graph.tensors[pool.inputs[0]].shape
+    return int(SumPool().evaluate(whole, np.ones((1, 1, *shape[2:]), np.int64)).flat[0])
+
+
 def _pooled(pool: Node, shape: tuple[int, ...]) -> int:
     """Elements by which kernels divide a window's sum; 0 where that is how many of them are no padding."""
     size = prod(pool.attributes["kernel"])
@@ -578,12 +660,13 @@ def _check_plain(
             f * scale for f in factors
         ] == wanted and constant + formula.zero == bend * shift / site.step + site.zero
         if scale and not right:
-            raise IntsimError("adds or multiplies by constants in front of its quantizer, which no such kernel does")
+            raise IntsimError(CONSTANTS)
 
 
 def _cell_value(values: IntArray, index: tuple[int, ...], node: Node) -> int:
     """The coefficient of a cell."""
-    return int(np.broadcast_to(values, tuple(node.attributes["cells"]))[index])
+    cells = tuple(node.attributes["cells"])
+    return int(np.broadcast_to(values if cells else values.reshape(()), cells)[index])
 
 
 def _zero(offset: Fraction, scale: Fraction) -> int:

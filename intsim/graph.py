@@ -122,13 +122,17 @@ class Node:
 
 @dataclass
 class IntegerGraph:
-    """Integer-only graph: nodes in topological order, descriptions of all tensors, graph inputs and outputs."""
+    """Integer-only graph: nodes in topological order, descriptions of all tensors, graph inputs and outputs.
+
+    `executed_by` names the runtime whose own graph of a file it is; None: it is the file's.
+    """
 
     name: str
     tensors: dict[str, Tensor] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     inputs: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
+    executed_by: str | None = None
 
     def add(self, node: Node, tensor: Tensor) -> str:
         """Append `node`, which makes `tensor`; returns the tensor's name. Names must be new."""

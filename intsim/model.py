@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,9 +20,8 @@ from intsim.frontend.expression import Expr, is_codes
 from intsim.frontend.lower import LoweredModel
 from intsim.frontend.lower import load as lower
 from intsim.frontend.parameters import ONNX_INTEGERS
-from intsim.frontend.reader import parameter_inputs
 from intsim.graph import IntArray, IntegerGraph
-from intsim.inputs import Inputs, Sample, checked, first_sample, samples_of
+from intsim.inputs import Sample, checked
 from intsim.notebook import Shown
 from intsim.targets import Target
 
@@ -57,9 +56,13 @@ class Run(Shown):
 
 @dataclass
 class Model(Shown):
-    """A quantized network as integers. Made by `load`."""
+    """A quantized network as integers. Made by `load`.
+
+    `file` is what a runtime was given, of a model that is the graph which it executes (`load_executed`).
+    """
 
     lowered: LoweredModel
+    file: onnx.ModelProto | None = None
 
     @property
     def path(self) -> str:
@@ -71,16 +74,18 @@ class Model(Shown):
         """The integer graph."""
         return self.lowered.graph
 
-    def integer_inputs(self, inputs: Sample) -> dict[str, IntArray]:
-        """Codes for the integer graph: the prologue in float64, then the first quantizers."""
-        return {n: a.astype(np.int64) for n, a in self.narrow_inputs(inputs).items()}
+    def integer_inputs(self, inputs: Sample, target: Target | None = None) -> dict[str, IntArray]:
+        """Codes for the integer graph: the prologue in float64, then the first quantizers, exact or as a target's
+        runtime has them."""
+        return {n: a.astype(np.int64) for n, a in self.narrow_inputs(inputs, target).items()}
 
-    def narrow_inputs(self, inputs: Sample) -> dict[str, NDArray[Any]]:
+    def narrow_inputs(self, inputs: Sample, target: Target | None = None) -> dict[str, NDArray[Any]]:
         """The same codes, those of 8 bits in a type of 8 bits."""
+        of = quantize_boundary if target is None or target.rewriter is None else quantize_in_float32
         arrays = checked(self, inputs)
         # without work of its own the prologue would only widen them to float64, which changes no code
         host = self.lowered.prologue.run(arrays) if self.lowered.prologue.operations else arrays
-        codes = {b.tensor: quantize_boundary(b, host[b.host]) for b in self.lowered.boundaries}
+        codes = {b.tensor: of(b, host[b.host]) for b in self.lowered.boundaries}
         return {n: codes[n] if n in codes else arrays[n] for n in self.graph.inputs}
 
     def real(self, value: Expr, tensors: Mapping[str, IntArray]) -> NDArray[np.float64]:
@@ -148,7 +153,7 @@ class Model(Shown):
         from intsim.engine.run import run_graph  # the compiler comes with it: not needed to read or prove a model
 
         chosen = Target.load(target)
-        codes = self.narrow_inputs(inputs)
+        codes = self.narrow_inputs(inputs, chosen)
         with using(threads):
             ran = run_graph(
                 self.graph, codes, chosen, keep, progress, counts=counts, profile=profile, overflow_check=overflow_check
@@ -163,6 +168,23 @@ def quantize_boundary(boundary: Boundary, value: NDArray[Any]) -> NDArray[Any]:
     low, high = boundary.quantizer.bounds
     kind = np.uint8 if low >= 0 and high <= 255 else np.int8 if low >= -128 and high <= 127 else np.int64
     return quantize_constant(value, boundary.quantizer, kind).reshape(value.shape)
+
+
+def quantize_in_float32(boundary: Boundary, value: NDArray[Any]) -> NDArray[Any]:
+    """The same as ONNX Runtime's QuantizeLinear: `rint(f(x / scale)) + zero`, f being one rounding to binary32.
+
+    Source: microsoft/onnxruntime 1.31.1, onnxruntime/core/mlas/lib/quantize.cpp (MlasQuantizeLinear).
+    """
+    quantizer = boundary.quantizer
+    exact = quantize_boundary(boundary, value)
+    if any(v != 0 for v in quantizer.before.reshape(-1)) or quantizer.rounding != "half_even" or quantizer.bipolar:
+        return exact
+    assert quantizer.bounds is not None
+    low, high = (bound - quantizer.after for bound in quantizer.bounds)
+    with np.errstate(all="ignore"):
+        scaled = np.asarray(value, np.float32) / np.asarray(quantizer.scale, np.float64).astype(np.float32)
+    codes = np.rint(np.clip(scaled, low, high)).astype(np.int64) + quantizer.after
+    return codes.astype(exact.dtype).reshape(exact.shape)
 
 
 def load(
@@ -184,59 +206,3 @@ def load(
         kind = type(model).__name__
         raise IntsimError(f"model of type {kind}; give a path, a ModelProto or what intsim.load returned")
     return Model(lower(model, constants, shapes))
-
-
-def opened(model: str | Path | onnx.ModelProto | Model, inputs: Inputs | None = None) -> Model:
-    """A loaded model; graph inputs that are parameters of an operator (scales, weights) are bound from `inputs`."""
-    if isinstance(model, Model):
-        return model
-    given = first_sample(inputs)
-    names = parameter_inputs(model) if given and isinstance(model, str | Path | onnx.ModelProto) else set()
-    return load(model, {n: np.asarray(v) for n, v in given.items() if n in names})
-
-
-def run(
-    model: str | Path | onnx.ModelProto | Model,
-    target: str | Path | Target = "exact",
-    inputs: Inputs | None = None,
-    samples: int | None = None,
-    seed: int = 0,
-    *,
-    keep: bool = False,
-    counts: bool = True,
-    threads: int | None = None,
-) -> Run:
-    """Run a model as integers on a target.
-
-    Args:
-        model: path, ModelProto or what `load` returned.
-        target: a built-in name, a TOML file or a `Target`.
-        inputs: one array for each graph input, in the file's shapes: real values for float inputs, codes for integer
-            inputs. Scales, zero points and weights that the file leaves as inputs may be among them. An array alone
-            where the model has one input. Arrays with one more leading axis hold one sample each, and so do arrays of N
-            where the file's shape begins with 1; or a list of samples.
-        samples: how many samples to draw where no inputs are given; 1 if None.
-        seed: seed of the first drawn sample; the next ones have `seed + 1` and so on.
-        keep: keep every integer tensor, not only those behind the outputs.
-        counts: count overflow events. Without, `overflows` holds 1 where a register overflowed at all, else 0, and
-            some layers run faster.
-        threads: how many to use; None for the default (INTSIM_THREADS, else all processors that may be used). The
-            result does not depend on it.
-
-    Raises:
-        IntsimError: inputs that don't fit the model, or a layer that doesn't fit the target.
-    """
-    loaded, chosen = opened(model, inputs), Target.load(target)
-    data = samples_of(loaded, inputs, samples, seed)
-    runs = [loaded.run(sample, chosen, keep, counts=counts, threads=threads) for sample in data]
-    return runs[0] if len(runs) == 1 else _stacked(runs)
-
-
-def _stacked(runs: Sequence[Run]) -> Run:
-    """Several samples as one."""
-    outputs, codes, tensors, given = (
-        {name: np.stack([getattr(run, part)[name] for run in runs]) for name in getattr(runs[0], part)}
-        for part in ("outputs", "codes", "tensors", "given")
-    )
-    overflows = {name: np.sum([run.overflows[name] for run in runs], axis=0) for name in runs[0].overflows}
-    return Run(outputs, codes, tensors, overflows, given, max(run.live_bytes for run in runs))

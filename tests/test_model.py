@@ -7,7 +7,7 @@ from frontend.build import Net
 from onnx import TensorProto
 
 import intsim
-from intsim.model import opened
+from intsim.verification.executed import opened
 
 
 def small(kind: int = TensorProto.FLOAT, **kinds: int) -> onnx.ModelProto:

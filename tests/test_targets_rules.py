@@ -195,6 +195,18 @@ WRONG = [
     ("scale_roundings = 2", "scale_roundings = 4", "requantize.scale_roundings is 4; allowed: 1..2"),
     ('layer = "head*"', 'layer = "head*"\nrefused = "no"', "rule 2: refused is given beside tables"),
     ('layer = "head*"', 'padded = "some"', "rule 2: padded is 'some'; allowed: true, false, \"half\""),
+    ('layer = "head*"', "padded = 1", "rule 2: padded is 1; allowed: true, false"),
+    (
+        'layer = "head*"',
+        "depth = [50, 2]",
+        "rule 2: depth is [50, 2]; allowed: [least, greatest] number of products, the",
+    ),
+    ('layer = "head*"', 'output = "int8"', "rule 2: output"),
+    (
+        "[when.accumulate]\nstages = [{ sum = 2, bits = 16,",
+        '[when.accumulate]\norder = "cin kh kw"\nstages = [{ sum = 2, restart = "tap", bits = 16,',
+        'rule 1: accumulate.stages, stage 1: restart is "tap" with order "cin kh kw", in which the products of a',
+    ),
     ('layer = "head*"', "multiple_of = 1", "rule 2: multiple_of is 1; allowed: 2..65536"),
     ('layer = "head*"', 'kernel = "3by3"', "rule 2: kernel"),
     ("[operands]", 'others = "maybe"\n[operands]', 'others is \'maybe\'; allowed: "own", "refused"'),
@@ -208,6 +220,97 @@ def test_wrong_rules_get_one_line(old, new, message):
         Target.from_toml(MACHINE.replace(old, new), "own")
     assert str(error.value).startswith(f"target own: {message}"), str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_others_are_refused_by_rules_only():
+    text = MACHINE[: MACHINE.index("[[when]]")].replace("[operands]", 'others = "refused"\n[operands]')
+    with pytest.raises(IntsimError, match=r'^target own: others is "refused" without rules, which refuses nothing'):
+        Target.from_toml(text, "own")
+
+
+def test_a_rule_shows_its_own_order():
+    text = MACHINE.replace("[when.accumulate]\n", '[when.accumulate]\norder = "cin kh kw"\n')
+    assert "  order       cin kh kw\n" in Target.from_toml(text, "own").describe()
+    assert Target.from_toml(MACHINE, "own").describe().count("order") == 2  # of the target, and of trying rules
+
+
+CODES = """
+[[when]]
+op = ["conv", "depthwise"]
+output = "s8"
+refused = "it makes no s8 codes"
+[[when]]
+padded = "uneven"
+refused = "it pads evenly"
+[[when]]
+weight_zero = true
+refused = "its weights are centred"
+"""
+
+
+@pytest.mark.parametrize(
+    ("zero", "out", "pads", "why"),
+    [
+        (0, np.uint8, [1] * 4, None),
+        (0, np.int8, [1] * 4, "it makes no s8 codes"),
+        (0, np.uint8, [0, 1, 1, 1], "it pads evenly"),
+        (0, np.uint8, [2] * 4, None),
+        (3, np.uint8, [1] * 4, "its weights are centred"),
+    ],
+)
+def test_rules_ask_for_codes_pads_and_zero_points(zero, out, pads, why):
+    """PyTorch's backends take what the first of these is, and nothing else."""
+    net, rng = Net(17), np.random.default_rng(0)
+    codes = rng.integers(-90, 90, (4, 2, 3, 3)).astype(np.int8)
+    w = net.node("DequantizeLinear", codes, np.float32(0.01), np.int8(zero))
+    v = net.node("Conv", net.qdq(net.input(1, 2, 5, 5), 0.05, np.uint8(3)), w, pads=pads)
+    y = net.node("QuantizeLinear", v, np.float32(0.3), out(10))
+    kind = TensorProto.UINT8 if out is np.uint8 else TensorProto.INT8
+    model, feeds = intsim.load(net.model(y, kinds={y: kind})), {"x": np.ones((1, 2, 5, 5), np.float32)}
+    targets = [Target.from_toml(MACHINE[: MACHINE.index("[[when]]")] + CODES, "own")]
+    targets += ["onednn-vnni", "onednn-avx2", *(["fbgemm-vnni", "fbgemm-avx2", "qnnpack"] if not zero else [])]
+    for target in targets:
+        if why is None:
+            model.run(feeds, target)
+            continue
+        text = f"not predicted: {why}" if target is targets[0] else "target .*: (not predicted|has no rule)"
+        with pytest.raises(IntsimError, match=text):
+            model.run(feeds, target)
+
+
+@pytest.mark.parametrize("engine", ["fbgemm-vnni", "onednn-vnni", "qnnpack"])
+@pytest.mark.parametrize(("activation", "weight"), [(np.int8, np.int8), (np.uint8, np.uint8)])
+def test_torch_takes_u8_activations_and_s8_weights(engine, activation, weight):
+    """torch.ops.quantized.conv2d refuses other types in every engine."""
+    net = Net(17)
+    w = net.node("DequantizeLinear", np.ones((4, 2, 3, 3), weight), np.float32(0.01), weight(0))
+    v = net.node("Conv", net.qdq(net.input(1, 2, 5, 5), 0.05, activation(3)), w)
+    y = net.node("QuantizeLinear", v, np.float32(0.3), activation(10))
+    kind = TensorProto.UINT8 if activation is np.uint8 else TensorProto.INT8
+    with pytest.raises(IntsimError, match="has no rule for conv"):
+        intsim.load(net.model(y, kinds={y: kind})).run({"x": np.ones((1, 2, 5, 5), np.float32)}, engine)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "pads", "dilation", "held"),
+    [(3, 1, 1, "half"), (4, 1, 1, "half"), (3, 1, 2, "other"), (3, 2, 2, "half"), (1, 0, 1, "no")],
+)
+def test_padding_by_half_the_kernel(kernel, pads, dilation, held):
+    """As docs/targets.md has it: floor(dilation (kernel - 1) / 2), and not none; depthwise layers are in groups."""
+    net = Net(17)
+    x = net.input(1, 4, 9, 9, kind=TensorProto.UINT8)
+    w = np.ones((4, 1, kernel, kernel), np.int8)
+    y = net.node("ConvInteger", x, w, group=4, pads=[pads] * 4, dilations=[dilation] * 2)
+    model = intsim.load(net.model(y, kinds={y: TensorProto.INT32}))
+    base = MACHINE[: MACHINE.index("[[when]]")]
+    rules = {'padded = "half"': held == "half", "padded = false": held == "no", "grouped = true": True}
+    for rule, holds in rules.items():
+        target = Target.from_toml(f'{base}[[when]]\n{rule}\nrefused = "found"\n', "own")
+        if not holds:
+            model.run({"x": np.ones((1, 4, 9, 9), np.uint8)}, target)
+            continue
+        with pytest.raises(IntsimError, match="not predicted: found"):
+            model.run({"x": np.ones((1, 4, 9, 9), np.uint8)}, target)
 
 
 def test_rules_count_as_content():

@@ -38,11 +38,19 @@ def nearest(value: Fraction) -> np.float32:
     return np.float32(np.ldexp(np.float64(significand), unit) * (1 if value > 0 else -1))
 
 
+def int32(values: Any) -> NDArray[np.int64]:
+    """To the nearest integer, ties to even, as cvtps2dq: what int32 doesn't hold, and NaN, becomes -2^31."""
+    values = np.asarray(values, np.float32)
+    inside = np.abs(values) < np.float32(1 << 31)
+    return np.where(inside, np.rint(np.where(inside, values, 0)).astype(np.int64), -(1 << 31))
+
+
 def product(*factors: Any) -> np.float32:
     """Factors multiplied from the left, rounded after each; Fractions are rounded first."""
     total = as_float32(factors[0])
     for factor in factors[1:]:
-        total = np.float32(total * as_float32(factor))
+        with np.errstate(over="ignore"):
+            total = np.float32(total * as_float32(factor))
     return total
 
 
@@ -50,6 +58,14 @@ def quotient(a: Any, b: Any) -> np.float32:
     """a / b, both rounded first."""
     with np.errstate(over="ignore", divide="ignore"):
         return np.float32(as_float32(a) / as_float32(b))
+
+
+def ratio(a: Any, b: Any) -> Fraction:
+    """a / b as `quotient` makes it. Raises IntsimError where it is infinite."""
+    found = quotient(a, b)
+    if not np.isfinite(found):
+        raise IntsimError(f"its scales {float(a):g} and {float(b):g} have a ratio beyond the range of float32")
+    return Fraction(float(found))
 
 
 def as_float32(value: Any) -> np.float32:

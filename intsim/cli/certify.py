@@ -115,6 +115,7 @@ def _check(path: Path, given: str | None, asked: OnTarget) -> None:
     from intsim.inputs import draw
     from intsim.proofs.check import check as check_again
     from intsim.proofs.check import read, sample_numbers
+    from intsim.proofs.subject import target_from
     from intsim.report.certificate import show_check
     from intsim.report.next_step import after_check
 
@@ -124,7 +125,7 @@ def _check(path: Path, given: str | None, asked: OnTarget) -> None:
     source = given or next(near, None)
     if source is None:
         raise IntsimError(f"{path}: its model {name!r} is neither beside it nor here; give the MODEL")
-    asked.model, asked.target = source, content["target"]["name"]
+    asked.model, asked.target, asked.chosen = source, content["target"]["name"], target_from(content["target"])
     loaded = asked.loaded
     beside = path.with_suffix(".npz")
     samples = _samples(beside, loaded) if sample_numbers(content) and beside.is_file() else {}

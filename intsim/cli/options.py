@@ -86,6 +86,11 @@ class OnModel:
     constants: Constants = None
     as_: As = None
 
+    @property
+    def read_as(self) -> str | None:
+        """The runtime whose graph is read instead of the file's."""
+        return self.as_
+
     @cached_property
     def loaded(self) -> Model:
         """The lowered model; of `--inputs`, arrays that are parameters of an operator become constants."""
@@ -104,10 +109,10 @@ class OnModel:
         if inputs is not None and inputs.endswith(".npz"):
             wanted = parameter_inputs(self.model)
             fixed |= {n: a for n, a in arrays(inputs, []).items() if n in wanted}
-        if self.as_ is not None:
+        if self.read_as is not None:
             from intsim.verification.executed import load_executed
 
-            return load_executed(self.model, self.as_, fixed, shapes)
+            return load_executed(self.model, self.read_as, fixed, shapes)
         return load(self.model, fixed, shapes)
 
 
@@ -123,6 +128,11 @@ class OnTarget(OnModel):
         from intsim.targets import Target
 
         return Target.load(self.target)
+
+    @property
+    def read_as(self) -> str | None:
+        """As above; what the target predicts where nothing else is asked for."""
+        return self.as_ or self.chosen.rewriter
 
     def command(self, verb: str, *more: object, target: str | None = None, data: bool = False) -> str:
         """What to type for another verb on the same model, opened the same way; `data`: on the same samples."""

@@ -139,7 +139,7 @@ class Evaluation:
         """The exact run of a sample."""
         if i in self._exact:
             return self._exact[i]
-        codes = self.model.integer_inputs(self.data[i])
+        codes = self.model.integer_inputs(self.data[i], self.target)
         tensors = run_graph(self.graph, codes, self.exact_target, keep=True).tensors
         return self._kept(self._exact, i, Known(tensors, _size(tensors)))
 

@@ -24,10 +24,11 @@ from intsim.explore.evaluation import Evaluation
 from intsim.explore.ledger import Ledger
 from intsim.explore.row import Row
 from intsim.inputs import Inputs, Sample, samples_of
-from intsim.model import Model, opened
+from intsim.model import Model
 from intsim.notebook import Shown
 from intsim.proofs.subject import identity, sha256_of, target_content
 from intsim.targets import Target
+from intsim.verification.executed import opened
 
 FORMAT = "intsim-sweep-1"
 ARITHMETIC = ("operands", "accumulate", "requantize")
@@ -176,7 +177,7 @@ def sweep(
     chosen = Target.load(target)
     points = configurations(accumulator, overflow, multiplier, grid)
     index = checked_stage(chosen, stage)
-    loaded = opened(model, inputs)
+    loaded = opened(model, inputs, chosen)
     data = list(samples_of(loaded, inputs, samples, seed))
     subject, content = identity(loaded), target_content(chosen)["content"]
     head = {

@@ -17,10 +17,11 @@ from intsim.engine.run import run_graph
 from intsim.engine.telemetry.demand import BINS, Demand, above, clipped, mac_demand, nothing
 from intsim.graph import IntArray, IntegerGraph, Node, without_module
 from intsim.inputs import Inputs, samples_of
-from intsim.model import Model, opened
+from intsim.model import Model
 from intsim.notebook import Shown
 from intsim.ops import OPS, Mac
 from intsim.targets import Target
+from intsim.verification.executed import opened
 from intsim.verification.layers import layers
 
 FORMAT = "intsim-telemetry-1"
@@ -235,12 +236,13 @@ def telemetry(
     Raises:
         IntsimError: bad model, target or inputs, or a layer that doesn't fit the target.
     """
-    loaded, chosen = opened(model, inputs), Target.load(target)
+    chosen = Target.load(target)
+    loaded = opened(model, inputs, chosen)
     data = samples_of(loaded, inputs, samples, seed)
     seen = Seen(loaded.graph, chosen)
     events: dict[str, IntArray] = {}
     for sample in data:
-        codes = loaded.integer_inputs(sample)
+        codes = loaded.integer_inputs(sample, chosen)
         ran = run_graph(loaded.graph, codes, chosen, progress=progress, watch=seen.watch)
         for name, counts in ran.events.items():
             events[name] = events[name] + counts if name in events else counts

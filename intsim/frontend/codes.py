@@ -44,7 +44,9 @@ def requantized(
 ) -> Expr:
     """Codes of integers: a requantizer, or a table of a function; arguments as of `Context.quantize`."""
     if isinstance(value, Curve):
-        return tabulate(context, value, quantizer, onnx, meaning)
+        made = tabulate(context, value, quantizer, onnx, meaning)
+        context.stated.add(made.tensor)
+        return made
     return context.quantize(value, quantizer, onnx, meaning)
 
 

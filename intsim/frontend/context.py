@@ -110,6 +110,7 @@ class Context:
     host_shape: Callable[[str], Shape] = lambda name: ()
     types: dict[str, int] = field(default_factory=dict)
     positions: dict[str, int] = field(default_factory=dict)
+    stated: set[str] = field(default_factory=set)
 
     @property
     def source(self) -> Operation:
@@ -249,6 +250,31 @@ class Context:
         """Set what a tensor's integers mean."""
         self.graph.tensors[tensor] = replace(self.graph.tensors[tensor], scale=scale, offset=offset)
 
+    def dequantized(self, value: Expr, scale: Rationals, offset: Rationals) -> Expr:
+        """The numbers that codes stand for by a scale and offset that a node of the file names.
+
+        A tensor is described by what makes it, or else by the first that reads it so. Codes read in another way are a
+        tensor of their own: kernels of runtimes compute with the scales that a node names.
+        """
+        out = value.affine(scale, offset, value.shape)
+        if not out.linear:
+            return out
+        known = self.graph.tensors[out.tensor]
+        own = spread(known.scale, len(out.shape)), spread(known.offset, len(out.shape))
+        if all(np.all(mine == named) for mine, named in zip(own, (out.scale, out.offset), strict=True)):
+            self.stated.add(out.tensor)
+            return out
+        bare = scalar(known.scale) == 1 and scalar(known.offset) == 0
+        name = out.tensor
+        if out.tensor in self.stated or not bare:
+            shape = {"shape": list(known.shape), "renamed": True}
+            meaning = compress(out.scale), compress(out.offset)
+            name = self.emit("reshape", [name], *meaning, shape, kind=known.type, stem=f"{name}~read").tensor
+        else:
+            self.describe(name, out.scale, out.offset)
+        self.stated.add(name)
+        return Expr(out.shape, ((name, out.scale),), out.offset)
+
     def broadcast(self, tensor: str, shape: Shape) -> str:
         """The tensor itself, or repeated along axes so that it has `shape`."""
         info = self.graph.tensors[tensor]
@@ -306,7 +332,9 @@ class Context:
         low, high = q.bounds or (None, None)
         attributes = {"rounding": q.rounding, "zero": q.after, "low": low, "high": high}
         scale, offset = (compress(spread(m, rank)) for m in meaning or q.meaning)
-        return self.emit_pieces("requantize", value, resolve(value, steps), (scale, offset), attributes, q.kind, onnx)
+        made = self.emit_pieces("requantize", value, resolve(value, steps), (scale, offset), attributes, q.kind, onnx)
+        self.stated.add(made.tensor)
+        return made
 
     def host_input(self, host: str, q: Quantizer, tensor: str, meaning: Meaning | None = None) -> Expr:
         """Make the integer graph input `tensor` of a host value; `meaning` as of `quantize`."""
@@ -315,6 +343,7 @@ class Context:
         assert q.bounds is not None
         self.graph.tensors[tensor] = Tensor(tensor, shape, *q.bounds, scale, offset, q.kind, tensor)
         self.graph.inputs.append(tensor)
+        self.stated.add(tensor)
         self.boundaries.append(Boundary(tensor, host, q, self.source.name, self.source.module))
         return Expr(shape, ((tensor, scale),), offset)
 

@@ -95,6 +95,8 @@ def unsqueeze(context: Context, node: Operation) -> Value:
     axes = integers(context, node, "axes", 1) or []
     rank = len(x.shape) + len(axes)
     new, old = {axis_of(a, rank) for a in axes}, iter(x.shape)
+    if len(new) != len(axes):
+        raise Refused(f"its axes {axes} name one twice")
     return reshape_to(context, x, [1 if i in new else next(old) for i in range(rank)])
 
 

@@ -126,7 +126,10 @@ def reduce(context: Context, node: Operation) -> Value:
         if node.attributes.get("noop_with_empty_axes"):
             return x
         axes = list(range(len(x.shape)))
-    axes = sorted(axis_of(int(a), len(x.shape)) for a in axes)
+    named = [axis_of(int(a), len(x.shape)) for a in axes]
+    axes = sorted(set(named))
+    if len(axes) != len(named):
+        raise Refused(f"its axes {named} name one twice")
     return _reduced(context, x, axes, node.op == "ReduceMean", bool(node.attributes.get("keepdims", 1)))
 
 

@@ -110,7 +110,4 @@ def dequantize_linear(context: Context, node: Operation) -> Value:
     if isinstance(value, Fixed):
         return Fixed(value.codes, compress(value.scale * scale), compress(value.offset * scale + offset), value.type)
     assert isinstance(value, Expr)
-    result = value.affine(scale, offset, shape)
-    if result.linear:
-        context.describe(result.tensor, result.scale, result.offset)
-    return result
+    return context.dequantized(value, scale, offset)

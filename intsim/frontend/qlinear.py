@@ -33,9 +33,32 @@ from intsim.ops.table import MOST_CODES
 Number = Fixed | Expr
 
 
+MOST_INPUTS = {"QLinearAdd": 8, "QLinearMul": 8, "QLinearWhere": 9, "QGemm": 9}
+"""Inputs that a node may have, if not 5 (QLinearConcat: any number)."""
+
+
+def _check_node(context: Context, node: Operation) -> None:
+    """Refuse what ONNX Runtime's schemas do: another version of the domain, more inputs, QGemm's beta."""
+    version, most = context.model.opsets.get("com.microsoft", 1), MOST_INPUTS.get(node.op, 5)
+    if version != 1:
+        raise Refused(f"the file imports com.microsoft in version {version}; ONNX Runtime has version 1")
+    if node.op != "QLinearConcat" and len(node.inputs) > most:
+        raise Refused(f"it has {len(node.inputs)} inputs; {node.op} takes {most} at most")
+    if node.op == "QGemm" and "beta" in node.attributes:
+        raise Refused("it has an attribute beta, which QGemm doesn't")
+
+
+def _scale(context: Context, node: Operation, position: int, what: str = "scale") -> np.ndarray:
+    """A float32 parameter."""
+    array = constant(context, node, position, what)
+    if array.dtype != np.float32:
+        raise Refused(f"its {what} ({node.inputs[position]}) is {array.dtype.name}; {node.op} takes float")
+    return array
+
+
 def _one(context: Context, node: Operation, position: int, what: str) -> np.ndarray:
     """A parameter of the whole tensor."""
-    array = constant(context, node, position, what)
+    array = (_scale if what.endswith("scale") else constant)(context, node, position, what)
     if array.size != 1:
         raise Refused(f"its {what} ({node.inputs[position]}) has {array.size} values; {node.op} takes one")
     return array
@@ -52,6 +75,7 @@ def _check_type(context: Context, node: Operation, position: int, zero_at: int, 
 
 def _operand(context: Context, node: Operation, position: int) -> Number:
     """The numbers of an integer input, by the scale and zero point that follow it."""
+    _check_node(context, node)
     _check_type(context, node, position, position + 2)
     scale = positive_scale(_one(context, node, position + 1, "scale"))
     if node.optional(position + 2):
@@ -103,8 +127,12 @@ def _result(
     zero_at: int,
     like: int,
     single: Single | None = None,
+    last: bool = False,
 ) -> Expr:
-    """The codes of the output; its type is that of its zero point, or of input `like` where it has none."""
+    """The codes of the output; its type is that of its zero point, or of input `like` where it has none.
+
+    With `last` they are brought from (N, C, *spatial) to (N, *spatial, C).
+    """
     scale = positive_scale(_one(context, node, scale_at, "output scale")).reshape(())
     if node.optional(zero_at):
         array = _one(context, node, zero_at, "output zero point")
@@ -116,9 +144,12 @@ def _result(
     if kind is None:
         raise Refused("its output's zero point is not an integer")
     quantizer = Quantizer(spread(scale, len(value.shape)), ZERO, zero, "half_even", (kind.min, kind.max), kind)
-    made = requantized(context, value, quantizer, node.outputs[0])
+    made = requantized(context, value, quantizer, None if last else node.outputs[0])
     remember(context, made, quantizer, single)
-    return as_codes(made.tensor, value.shape)
+    if last:
+        made = to_channels_last(context, made)
+        context.graph.tensors[made.tensor] = replace(context.graph.tensors[made.tensor], onnx=node.outputs[0])
+    return as_codes(made.tensor, made.shape)
 
 
 def _kind_of(context: Context, node: Operation, position: int) -> IntegerType | None:
@@ -159,7 +190,7 @@ def qlinear_pool(context: Context, node: Operation) -> Value:
     x = to_channels_first(context, x) if last else x
     y = _operator(context, node, node.op.removeprefix("QLinear"), [x])
     assert isinstance(y, Expr)
-    return _result(context, node, to_channels_last(context, y) if last else y, 3, 4, 0)
+    return _result(context, node, y, 3, 4, 0, last=last)
 
 
 @lowers("QLinearSoftmax", kind=QUANTIZERS)
@@ -202,7 +233,7 @@ def qgemm(context: Context, node: Operation) -> Value:
         raise Refused("its input A is a constant")
     columns = 0 if at.get("transB") else 1
     _check_type(context, node, 3, 5)
-    scale = positive_scale(constant(context, node, 4, "scale"))
+    scale = positive_scale(_scale(context, node, 4))
     b = dequantized(context, node, 3, 5, scale, columns)
     if len(a.shape) != 2 or len(b.shape) != 2:
         raise Refused(f"its inputs have shapes {a.shape} and {b.shape}, not two axes each")

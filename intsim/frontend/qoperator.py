@@ -38,7 +38,8 @@ def dequantized(
     s = placed(scale)
     offset = np.asarray(-placed(rationals(zero)) * s, dtype=object)
     if isinstance(value, Expr):
-        return value.affine(s, offset, value.shape)
+        named = not node.op.endswith("Integer")  # those name no scale
+        return context.dequantized(value, s, offset) if named else value.affine(s, offset, value.shape)
     codes = value.codes if isinstance(value, Fixed) else value.array.astype(np.int64)
     return Fixed(codes, s, offset, kind)
 

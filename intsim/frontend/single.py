@@ -80,6 +80,8 @@ def before(context: Context, node: Operation) -> Single | None:
             return None  # of nodes that were lowered together as something else
         codes = [i for i, n in enumerate(maker.inputs) if n and _stands_for_codes(context, n)]
         values = [context.values[n] for n in maker.inputs if n]
+        if (switched := _switched(context, maker)) is not None:
+            return Single("HardSwish", [context.values[switched]], behind=tuple(behind))
         if maker.op in BINARY and len(values) == 2:
             sides = [v for v in values if isinstance(v, Const | Fixed | Expr)]
             known = all(isinstance(v, Const) or i in codes for i, v in enumerate(values))
@@ -94,6 +96,21 @@ def before(context: Context, node: Operation) -> Single | None:
             return Single("Clip", values[:1], edges, tuple(behind)) if maker.op == "Clip" else None
         behind.append(edges)
         name = maker.inputs[0]
+    return None
+
+
+def _switched(context: Context, product: Operation) -> str | None:
+    """The codes of a HardSwish that a file has as a HardSigmoid and a Mul, as ONNX Runtime writes it."""
+    for name, other in (product.inputs[:2], product.inputs[1::-1]) if product.op == "Mul" else ():
+        gate = _only_maker(context, other)
+        if (
+            gate is not None
+            and gate.op == "HardSigmoid"
+            and gate.inputs[0] == name
+            and _stands_for_codes(context, name)
+        ):
+            alpha, beta = gate.attributes.get("alpha", 0.2), gate.attributes.get("beta", 0.5)
+            return name if (np.float32(alpha), beta) == (np.float32(1 / 6), 0.5) else None
     return None
 
 

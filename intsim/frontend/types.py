@@ -78,7 +78,7 @@ def _of_qoperator(op: Operation, types: dict[str, int]) -> int | None:
     at = OUTPUT_ZERO.get(op.op, 4)
     if len(op.inputs) > at and op.inputs[at]:
         return types.get(op.inputs[at])
-    return int(TensorProto.FLOAT) if op.op == "QGemm" else types.get(op.inputs[0])
+    return int(TensorProto.FLOAT) if op.op == "QGemm" else types.get(op.inputs[0]) if op.inputs else None
 
 
 @cache

@@ -17,12 +17,13 @@ from intsim.graph import Node, Tensor, without_module
 from intsim.mac.any_order import Addends, Reach, addends
 from intsim.mac.partial_sums import Flags, PartialSums
 from intsim.mac.plan import plan
-from intsim.model import Model, opened
+from intsim.model import Model
 from intsim.notebook import Shown
 from intsim.ops import OPS, Mac
 from intsim.proofs.budgets import Budget, budget, declared
 from intsim.proofs.held import held
 from intsim.targets import Target
+from intsim.verification.executed import opened
 
 FORMAT = "intsim-bounds-1"
 
@@ -107,7 +108,8 @@ def bounds(model: str | Path | onnx.ModelProto | Model, target: str | Path | Tar
     Holds for every input of the network: layers see what the target's own registers and requantizers can make (`held`).
     Raises IntsimError for a bad model or target, or a layer that doesn't fit the target's multiplier.
     """
-    loaded, chosen = opened(model), Target.load(target)
+    chosen = Target.load(target)
+    loaded = opened(model, target=chosen)
     tensors, on = held(loaded.graph, chosen), machine(loaded.graph, chosen)
     layers = [
         layer_bound(node, op, [tensors[i] for i in node.inputs], on.arithmetic(node))

@@ -25,7 +25,7 @@ from intsim.dispatch import machine
 from intsim.errors import IntsimError
 from intsim.graph import IntegerGraph, Node
 from intsim.inputs import Inputs, Sample, samples_of
-from intsim.model import Model, opened
+from intsim.model import Model
 from intsim.ops import OPS, Mac
 from intsim.proofs.bounds import by_channel, stage_bounds
 from intsim.proofs.certificate import (
@@ -48,6 +48,7 @@ from intsim.proofs.requantizers import CellCertificate, RequantizeNode, certify_
 from intsim.proofs.subject import check_name, check_subject, identity, target_content
 from intsim.proofs.wrong_sums import WrongSum, wrong_sums
 from intsim.targets import Target
+from intsim.verification.executed import opened
 
 Progress = Callable[[str], None]
 MOST_INPUTS = 1024
@@ -80,7 +81,8 @@ def certify(
         IntsimError: a bad model, target or inputs, a model without a layer to prove, a node that does not fit the
             target, or a target that is called like a built-in one and is another.
     """
-    loaded, chosen = opened(model, inputs), Target.load(target)
+    chosen = Target.load(target)
+    loaded = opened(model, inputs, chosen)
     check_name(chosen)
     data = samples_of(loaded, inputs, samples, seed, least=0)
     return prove(loaded, chosen, enumerate(data), int(seed) if inputs is None else None, multipliers, progress)

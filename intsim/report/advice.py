@@ -7,7 +7,7 @@ from rich.text import Text
 
 from intsim.explore.advice import Advice
 from intsim.report.table import Column, note, say, show_table
-from intsim.report.text import number
+from intsim.report.text import number, percent
 from intsim.report.verdict import inputs
 
 STYLES = {
@@ -46,4 +46,4 @@ def show_advice(console: Console, told: Advice) -> None:
 def _share(count: int, total: int) -> str:
     if not total:
         return "-"
-    return "0" if not count else f"{number(count)} ({100 * count / total:.2g} %)"
+    return "0" if not count else f"{number(count)} ({percent(count, total)})"

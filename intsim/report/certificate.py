@@ -44,6 +44,8 @@ def show_certificate(console: Console, certificate: Certificate) -> None:
         if certificate.host.get(part):
             note(console, f"outside: host {part} (float64): {', '.join(certificate.host[part])}")
     runtime = certificate.target["content"].get("runtime", {})
+    if runtime.get("rewrites"):
+        note(console, f"outside: real inputs, whose codes {runtime['name']} makes in float32")
     if runtime.get("within_lsb"):
         note(
             console,

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 
+from intsim.dispatch import arithmetic
 from intsim.errors import IntsimError
 from intsim.explore.configuration import Configuration, configured
 from intsim.model import Model
+from intsim.ops import LAYER_ENDS
 from intsim.proofs.bounds import Bounds, LayerBound, bounds
 from intsim.report.table import say
 from intsim.report.text import counted
@@ -235,19 +237,26 @@ def _requantizer(asked: Asked, layer: str, widths: Sequence[set[int]] | None = N
     if (runtime := asked.chosen.runtime) is not None:
         text = f"{runtime.name} makes other codes of {layer} than exact arithmetic, and has no other kernel; "
         return NextStep(f"{text}see on which runtimes it is exact", asked.command("advise", data=True), layer)
-    scheme = asked.chosen.requantize.scheme
-    text = f"the requantizer of {layer} ({scheme}) makes other codes than exact arithmetic; "
+    requantizer = _of_layer(asked, layer).requantize
+    text = f"the requantizer of {layer} ({requantizer.scheme}) makes other codes than exact arithmetic; "
     if widths is None:
         command = asked.command("certify", "--multipliers")
         return NextStep(f"{text}see which multipliers are wide enough to be exact", command, layer)
     common = set.intersection(*widths) if widths else set()
     if common:
-        own = asked.chosen.requantize.with_width(min(common))
+        own = requantizer.with_width(min(common))
         rounded = "rounded once, half_up" if own is None else "rounded as it is"
         text += f"a fixed-point multiplier of {min(common)} bits, {rounded}, is exact in every layer"
         return NextStep(text, _sweep(asked, "-m", min(common)), layer)
     text += 'no fixed-point multiplier is exact in every layer, thresholds are: scheme = "thresholds"'
     return NextStep(text, asked.command("certify", target="finn-mvau"), layer)
+
+
+def _of_layer(asked: Asked, layer: str) -> Target:
+    """The arithmetic of the layer with this name, which a rule may have chosen."""
+    graph = asked.loaded.graph
+    named = [n for n in graph.nodes if n.shown == layer and n.op in LAYER_ENDS]
+    return arithmetic(asked.chosen, graph, named[-1]) if named else asked.chosen
 
 
 def after_certify(asked: Asked, certificate: Certificate) -> NextStep | None:

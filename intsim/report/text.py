@@ -23,3 +23,9 @@ def size(count: int) -> str:
 def printable(text: str) -> str:
     """Names in a file may hold what moves a terminal's cursor, and what XML can't hold."""
     return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def percent(count: int, total: int) -> str:
+    """A share in two digits: `32 %`; `100 %` is said of all only."""
+    share = 100 * count / total
+    return f"{share:.2g} %" if share < 99.5 else f"{100 if count == total else min(share, 99.9):.3g} %"

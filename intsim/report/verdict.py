@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from intsim.report.table import Column, note, say, show_table
-from intsim.report.text import counted, number
+from intsim.report.text import counted, number, percent
 from intsim.verification.verdict import BLAMES, LayerVerdict, ReferenceVerdict, Verdict
 
 ALWAYS = ("float_rounding", "requantizer", "overflow")
@@ -75,7 +75,7 @@ def _predicted(verdict: Verdict) -> str:
     if not wrong:
         return f"predicted for {verdict.predicts}: every code as in exact arithmetic, on these inputs"
     first = "" if verdict.first_divergence is None else f", first in {verdict.first_divergence['name']}"
-    return f"predicted for {verdict.predicts}: {100 * wrong / total:.2g} % of codes differ from exact{first}"
+    return f"predicted for {verdict.predicts}: {percent(wrong, total)} of codes differ from exact{first}"
 
 
 def inputs(samples: int, seed: int | None) -> str:

@@ -67,6 +67,8 @@ def _rule(rule: When, own: Target, base: Target) -> list[str]:
     if rule.accumulate is not None:
         anew = "".join(f", anew {_anew(s)}" for s in own.stages if s.restart is not None)
         lines.append(f"  registers   {chain(own)}{anew}")
+        if rule.accumulate.order != base.accumulate.order:
+            lines.append(f"  order       {' '.join(rule.accumulate.order)}")
         if rule.accumulate.bias != base.accumulate.bias:
             lines.append(f"  bias        {BIAS[rule.accumulate.bias]}")
         if rule.accumulate.padding != base.accumulate.padding:

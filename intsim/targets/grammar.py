@@ -52,7 +52,9 @@ ALLOWED = {
     "when": "up to 64 tables [[when]]",
     "refused": "one printable line of text: why",
     "function": "operators of the file, one or a list",
-    "padded": 'true, false, "half"',
+    "padded": 'true, false, "half", "uneven"',
+    "weight_zero": "true, false",
+    "output": 'types as in "u8", one or a list',
     "kernel": 'sizes as in "3x3" or "3x*", one or a list',
     "stride": 'sizes as in "1x1", one or a list',
     "dilation": 'sizes as in "1x1", one or a list',
@@ -60,7 +62,7 @@ ALLOWED = {
     "multiplier": "output channels of a group, one or a list",
     "whole": "true, false",
     "grouped": "true, false",
-    "depth": "[least, greatest] number of products",
+    "depth": "[least, greatest] number of products, the least first",
     "layer": 'names or patterns as in "head_*", one or a list',
 }
 
@@ -140,6 +142,7 @@ class Runtime(Table):
 
     `cpu` is "vnni" or "avx2" where the library's kernels depend on it; `engine` one of the library's backends.
     `within_lsb`: how far codes of the library may lie from those of the target, in each layer; 0: they are the same.
+    `rewrites`: it executes another graph than the file's, and only that one is predicted.
     """
 
     name: Line
@@ -147,6 +150,7 @@ class Runtime(Table):
     cpu: Literal["vnni", "avx2"] | None = None
     engine: Line | None = None
     within_lsb: Annotated[int, Field(ge=0, le=255)] = 0
+    rewrites: bool = False
 
     def __str__(self) -> str:
         """In words."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
 from pydantic_core import PydanticCustomError
 
 from intsim.targets.grammar import ALLOWED, TABLES, Accumulate, Line, Operands, Requantize, Table
@@ -43,6 +43,8 @@ CONDITIONS = (
     "function",
     "activation",
     "weight",
+    "weight_zero",
+    "output",
     "padded",
     "kernel",
     "stride",
@@ -56,11 +58,17 @@ CONDITIONS = (
 )
 
 
+PADDED = {True: "padded", False: "not padded", "half": "padded by half the kernel", "uneven": "padded unevenly"}
+"""In words."""
+
+
 class Facts(NamedTuple):
     """What rules ask of a node; what has no meaning for its operator is None.
 
     `function` is the file's operator behind a table ("Sigmoid"); `activation`, `weight` the declared types of its
-    operands ("u8"); `padded` "no", "half" ((kernel - 1) / 2 on every side) or "other"; `kernel`, `stride`, `dilation`
+    operands ("u8"), `output` that of its codes, which a sum alone has none of; `weight_zero`: weights have zero points
+    other than 0; `padded` "no", "half" (floor(dilation (kernel - 1) / 2) on every side), "uneven" (more on one side
+    than on the other) or "other"; `kernel`, `stride`, `dilation`
     one number an axis, as in "3x3"; `channels` of the input, `depth` products of one, `multiplier` of them a group;
     `whole`: the window is the whole input; `layer` the names of the layer.
     """
@@ -69,6 +77,8 @@ class Facts(NamedTuple):
     function: str | None = None
     activation: str | None = None
     weight: str | None = None
+    weight_zero: bool | None = None
+    output: str | None = None
     padded: str | None = None
     kernel: str | None = None
     stride: str | None = None
@@ -83,14 +93,28 @@ class Facts(NamedTuple):
     def __str__(self) -> str:
         """In words: `depthwise, activation s8, weight s8, kernel 3x3`."""
         words = [self.op if self.function is None else f"{self.op} ({self.function})"]
-        for key in ("activation", "weight", "kernel"):
-            words += [f"{key} {value}"] if (value := getattr(self, key)) is not None else []
+        for key in ("activation", "weight", "output", "kernel"):
+            value = getattr(self, key)
+            told = value is not None and (key != "output" or value != self.activation)
+            words += [f"{key} {value}"] if told else []
         return ", ".join(words)
 
 
 def _several(value: Any) -> Any:
     """One word as a list of one."""
     return (value,) if isinstance(value, (str, int)) else tuple(value) if isinstance(value, list) else value
+
+
+def _no_number(value: Any) -> Any:
+    if isinstance(value, (bool, str)):
+        return value
+    raise ValueError("a number is no boolean")
+
+
+def _rising(value: tuple[int, int]) -> tuple[int, int]:
+    if value[0] > value[1]:
+        raise ValueError("the greatest is first")
+    return value
 
 
 def _operands(value: Any) -> Any:
@@ -118,7 +142,9 @@ class When(Table):
     function: Names | None = None
     activation: Types | None = None
     weight: Types | None = None
-    padded: Literal[True, False, "half"] | None = None
+    weight_zero: bool | None = None
+    output: Types | None = None
+    padded: Annotated[Literal[True, False, "half", "uneven"], BeforeValidator(_no_number)] | None = None
     kernel: EachSize | None = None
     stride: EachSize | None = None
     dilation: EachSize | None = None
@@ -128,7 +154,7 @@ class When(Table):
     ) = None
     whole: bool | None = None
     grouped: bool | None = None
-    depth: Annotated[tuple[PositiveInt, PositiveInt], Field(strict=False)] | None = None
+    depth: Annotated[tuple[PositiveInt, PositiveInt], Field(strict=False), AfterValidator(_rising)] | None = None
     layer: Names | None = None
     operands: Annotated[Operands | Literal["any"], BeforeValidator(_operands)] | None = None
     accumulate: Accumulate | None = None
@@ -149,6 +175,8 @@ class When(Table):
             and _one_of(facts.function, self.function)
             and _one_of(facts.activation, self.activation)
             and _one_of(facts.weight, self.weight)
+            and (self.weight_zero is None or facts.weight_zero == self.weight_zero)
+            and self._makes(facts.output)
             and self._padded(facts.padded)
             and _of_size(facts.kernel, self.kernel)
             and _of_size(facts.stride, self.stride)
@@ -161,12 +189,18 @@ class When(Table):
             and (self.layer is None or any(fnmatchcase(name, p) for name in facts.layer for p in self.layer))
         )
 
+    def _makes(self, fact: str | None) -> bool:
+        """Whether the codes are of these types; sums alone have none, and only a refusal needs to know."""
+        if self.output is None or fact is None:
+            return self.output is None or self.refused is None
+        return fact in self.output
+
     def _padded(self, fact: str | None) -> bool:
         if self.padded is None:
             return True
         if fact is None:
             return False
-        return fact == "half" if self.padded == "half" else (fact != "no") == self.padded
+        return fact == self.padded if isinstance(self.padded, str) else (fact != "no") == self.padded
 
     def conditions(self) -> str:
         """In words: `depthwise, activation u8, kernel 3x3 or 5x5`."""
@@ -177,9 +211,11 @@ class When(Table):
                 continue
             words = " or ".join(map(str, value)) if isinstance(value, tuple) else str(value)
             if key == "padded":
-                words = {True: "padded", False: "not padded", "half": "padded by half the kernel"}[value]
+                words = PADDED[value]
             elif key == "depth":
                 words = f"depth {value[0]}..{value[1]}"
+            elif key == "weight_zero":
+                words = "zero points of weights" if value else "no zero points of weights"
             elif key == "grouped":
                 words = "in groups" if value else "not in groups"
             elif key == "whole":

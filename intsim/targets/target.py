@@ -86,6 +86,11 @@ class Target(Table):
         return self.plain.model_copy(update=given)
 
     @property
+    def rewriter(self) -> str | None:
+        """The runtime that executes another graph than the file's, if the target predicts such a one."""
+        return None if self.runtime is None or not self.runtime.rewrites else self.runtime.name
+
+    @property
     def exact_codes(self) -> bool:
         """Whether every requantizer of it makes the codes of the exact formula."""
         return all(t.requantize.exact for t in (self, *self.arithmetics))
@@ -185,6 +190,8 @@ class Target(Table):
             target = cls.model_validate({**content, "name": name})
         except ValidationError as error:
             raise IntsimError(f"{called}: {explain(error, cls)}") from None
+        if target.others == "refused" and not target.when:
+            raise IntsimError(f'{called}: others is "refused" without rules, which refuses nothing; add a [[when]]')
         rules = [(f"rule {number}: ", arithmetic) for number, arithmetic in enumerate(target.arithmetics, 1)]
         for ahead, each in (("", target), *rules):
             try:
@@ -200,6 +207,12 @@ class Target(Table):
         else:
             check_packing(packing, self.stages)
         self._check_bias()
+        order = self.accumulate.order
+        if self.stages and self.stages[0].restart == "tap" and order[-1] != "cin":
+            raise IntsimError(
+                f'stages, stage 1: restart is "tap" with order "{" ".join(order)}", in which the products of a tap are '
+                "not together; use an order that ends in cin"
+            )
         if self.stages and self.stages[0].rounding is not None and not self.requantize.exact:
             raise IntsimError(
                 f'stages, stage 1: lsb and drop are beside an exact requantizer only, not scheme "'

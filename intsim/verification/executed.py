@@ -10,11 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 
 from intsim.errors import IntsimError
-from intsim.frontend.reader import read
+from intsim.frontend.reader import parameter_inputs, read
+from intsim.inputs import Inputs, first_sample
 from intsim.model import Model, load
+from intsim.targets import Target
 from intsim.verification.exact_file import needed_of
 from intsim.verification.executors import GRAPH, Executor
 from intsim.verification.standard import CUSTOM_DOMAINS
@@ -36,18 +39,18 @@ def refuse_foreign(path: str, proto: onnx.ModelProto, runtime: str) -> None:
 
 
 def load_executed(
-    model: str | Path | onnx.ModelProto,
+    model: str | Path | onnx.ModelProto | Model,
     runtime: str = "onnxruntime",
     constants: Mapping[str, Any] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Model:
     """Read a model as `load` does, but the graph that a runtime executes instead of the one in the file.
 
-    ONNX Runtime optimizes the file (level "extended") in a process of its own, for the processor here, and executes
+    ONNX Runtime optimizes the file (level "extended") in a process of its own, as it does on x86-64, and executes
     nothing. What reports call the model says so.
 
     Args:
-        model: path or ModelProto; QCDQ or QOperator.
+        model: path, ModelProto or what `load` returned; QCDQ or QOperator.
         runtime: "onnxruntime".
         constants, shapes: as `load` takes them.
 
@@ -57,9 +60,11 @@ def load_executed(
     """
     if runtime not in RUNTIMES:
         raise IntsimError(f"no graph can be taken as {runtime!r} executes it; allowed: {', '.join(RUNTIMES)}")
-    if not isinstance(model, str | Path | onnx.ModelProto):
-        raise IntsimError(f"model of type {type(model).__name__}; give a path or a ModelProto")
-    source = read(model, constants, shapes)
+    if not isinstance(model, str | Path | onnx.ModelProto | Model):
+        raise IntsimError(
+            f"model of type {type(model).__name__}; give a path, a ModelProto or what intsim.load returned"
+        )
+    source = model.lowered.source if isinstance(model, Model) else read(model, constants, shapes)
     proto = needed_of(source)
     refuse_foreign(source.path, proto, runtime)
     fixed = {n: a for n, a in source.constants.items() if n not in {i.name for i in proto.graph.initializer}}
@@ -75,4 +80,27 @@ def load_executed(
     except IntsimError as error:
         raise IntsimError(f"{name}: {str(error).removeprefix('<model>: ')}") from None
     loaded.lowered.source.path = name
+    loaded.graph.executed_by, loaded.file = runtime, proto
     return loaded
+
+
+def opened(
+    model: str | Path | onnx.ModelProto | Model, inputs: Inputs | None = None, target: Target | None = None
+) -> Model:
+    """A loaded model; graph inputs that are parameters of an operator (scales, weights) are bound from `inputs`.
+
+    For a target of a runtime that rewrites files it is the graph which that runtime executes.
+    """
+    by = None if target is None else target.rewriter
+    if isinstance(model, Model):
+        if by is None or model.graph.executed_by == by:
+            return model
+        constants = None
+    else:
+        given = first_sample(inputs)
+        names = parameter_inputs(model) if given and isinstance(model, str | Path | onnx.ModelProto) else set()
+        constants = {n: np.asarray(v) for n, v in given.items() if n in names}
+    if by is None:
+        assert not isinstance(model, Model)
+        return load(model, constants)
+    return load_executed(model, by, constants)

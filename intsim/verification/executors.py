@@ -11,8 +11,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, Any
@@ -27,6 +28,8 @@ from intsim.verification.processor import processor
 from intsim.verification.standard import CUSTOM_DOMAINS, refill, standard_model
 
 FAMILIES = ("qonnx", "onnxruntime")
+AS_IT_IS = "onnxruntime as it is"
+"""A process of ONNX Runtime that optimizes nothing."""
 GRAPH = "onnxruntime graph"
 """A process of ONNX Runtime that hands back the graph it would execute, and executes nothing."""
 DOMAINS = ("", "ai.onnx", "com.microsoft", *CUSTOM_DOMAINS)
@@ -198,9 +201,9 @@ def by_qonnx(model: onnx.ModelProto, inputs: dict[str, NDArray[Any]], wanted: li
 
 
 def by_onnxruntime(
-    model: onnx.ModelProto, inputs: dict[str, NDArray[Any]], wanted: list[str]
+    model: onnx.ModelProto, inputs: dict[str, NDArray[Any]], wanted: list[str], *, as_it_is: bool = False
 ) -> dict[str, NDArray[Any]]:
-    """The same by ONNX Runtime."""
+    """The same by ONNX Runtime; a graph of its own it runs `as_it_is`."""
     import onnxruntime
 
     model = standard_model(model)
@@ -210,6 +213,8 @@ def by_onnxruntime(
     model.graph.output.extend(onnx.ValueInfoProto(name=n) for n in shown if n not in have)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    if as_it_is:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     results = session.run(shown, inputs)
     return dict(zip(shown, results, strict=True))
@@ -227,12 +232,18 @@ def graph_of_onnxruntime(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.add_session_config_entry("session.qdqisint8allowed", "0")  # as on x86-64, whatever this processor is
     options.optimized_model_filepath = written = str(Path("optimized.onnx").absolute())
     onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return {"model": _packed(Path(written).read_bytes())}
 
 
-EXECUTORS = {"qonnx": by_qonnx, "onnxruntime": by_onnxruntime, GRAPH: graph_of_onnxruntime}
+EXECUTORS: dict[str, Callable[..., dict[str, NDArray[Any]]]] = {
+    "qonnx": by_qonnx,
+    "onnxruntime": by_onnxruntime,
+    AS_IT_IS: partial(by_onnxruntime, as_it_is=True),
+    GRAPH: graph_of_onnxruntime,
+}
 """What a process does, by kind."""
 
 

@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from intsim.dispatch import arithmetic
 from intsim.errors import IntsimError
+from intsim.graph import without_module
 from intsim.inputs import Inputs, samples_of
-from intsim.model import Model, Run, opened
+from intsim.model import Model, Run
 from intsim.targets import Target
 from intsim.verification.causes import Causes
-from intsim.verification.compare import born_here, difference, first_difference
+from intsim.verification.compare import born_here, difference, first_apart, first_difference
 from intsim.verification.exact_file import ExactFile, bound_inputs, sorted_proto
+from intsim.verification.executed import opened
 from intsim.verification.executors import FAMILIES, Executor
 from intsim.verification.expected import accumulator_codes, expected_codes, is_plain, lowering_fault
 from intsim.verification.inexact import Inexact
@@ -65,7 +67,8 @@ def verify(
     began = time.monotonic()
     if not 0 < reference_timeout < math.inf:
         raise IntsimError(f"--reference-timeout {reference_timeout}: give a number of seconds above zero")
-    loaded, chosen = opened(model, inputs), Target.load(target)
+    chosen = Target.load(target)
+    loaded = opened(model, inputs, chosen)
     say = progress or (lambda text: None)
     data = samples_of(loaded, inputs, samples, seed)
     verdict = Verdict(loaded.path, chosen.name, samples=len(data), seed=None if inputs is not None else int(seed))
@@ -161,6 +164,7 @@ class _Comparison:
             say("the file a second time")
             fault = self.second.compare(self.model, sample, exact, set(inexact.requantizers))
         accumulators = {node.name: node.output for node in graph.nodes}
+        entered = None
         for layer, line in zip(self.layers, self.verdict.layers, strict=True):
             got = run.tensors[layer.tensor]
             expected, ties, _ = expected_codes(self.model, layer, truth, exact, inexact)
@@ -175,6 +179,10 @@ class _Comparison:
             line.near_ties += ties if layer.tensor not in graph.inputs else 0
             line.mismatches += count
             line.max_lsb = max(line.max_lsb, lsb)
+            if count and layer.tensor in graph.inputs and entered is None:
+                origin = without_module({"node": layer.node, "module": layer.module})
+                where = {"name": layer.name, **origin, "op": layer.op, "tensor": layer.tensor}
+                entered = {**where, **first_apart(expected, got)[1], "blame": "requantizer"}
             if count:
                 local = born_here(graph, self.exact_target, layer.tensor, run.tensors)
                 line.born += difference(local, got)[0] if local is not None else count
@@ -188,7 +196,9 @@ class _Comparison:
                         channels[channel] = channels.get(channel, 0) + int(events[channel])
         if self.verdict.first_divergence is None:
             # a fault of the lowering goes first: what the target does to a wrong program means little
-            self.verdict.first_divergence = fault or first_difference(graph, exact.tensors, run.tensors, run.overflows)
+            self.verdict.first_divergence = (
+                fault or entered or first_difference(graph, exact.tensors, run.tensors, run.overflows)
+            )
         return run
 
     def _unusable(self, tensors: Arrays) -> str | None:
@@ -206,7 +216,7 @@ class _Comparison:
         """Add what an executor returned: each quantizer, accumulators that nothing quantizes, and the ends in all."""
         graph = self.model.graph
         local = self.file.run(sample, tensors)
-        mine = judge(report, local, graph, self.model.integer_inputs(sample), self.target, self.causes)
+        mine = judge(report, local, graph, self.model.integer_inputs(sample, self.target), self.target, self.causes)
         for name, value in self.model.lowered.ends.items():
             # a row function's integers are what no float has
             if name not in tensors or not is_plain(value) or value.terms[0][0] in self.inexact.errors:

@@ -1,8 +1,8 @@
 """A target of a runtime against the runtime itself, run here: every code that both make, on the same inputs.
 
 Each layer is predicted on the runtime's own inputs of it, so that one difference is counted once; the network's outputs
-are predicted from the network's inputs. What quantizes an input of the network is exact here on every target: it is
-listed only where the runtime has other codes.
+are predicted from the network's inputs, and compared with those of the file as it is: a tensor that is shown may keep a
+runtime from fusing what makes it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ from numpy.typing import NDArray
 from intsim.errors import IntsimError
 from intsim.graph import IntArray, without_module
 from intsim.inputs import Inputs, samples_of
-from intsim.model import Model, opened
+from intsim.model import Model
 from intsim.notebook import Shown
 from intsim.targets import Target
 from intsim.verification.compare import difference, first_apart
-from intsim.verification.exact_file import bound_inputs, sorted_proto
-from intsim.verification.executed import RUNTIMES, refuse_foreign
-from intsim.verification.executors import Executor
+from intsim.verification.executed import RUNTIMES, opened
+from intsim.verification.executors import AS_IT_IS, Executor
 from intsim.verification.layers import layers
 from intsim.verification.processor import processor
 
@@ -124,8 +123,9 @@ def witness_runtime(
             processor.
     """
     began = time.monotonic()
-    loaded, chosen = opened(model, inputs), Target.load(target)
+    chosen = Target.load(target)
     runtime = runnable(chosen)
+    loaded = opened(model, inputs, chosen)
     say = progress or (lambda text: None)
     data = samples_of(loaded, inputs, samples, seed)
     graph = loaded.graph
@@ -142,8 +142,8 @@ def witness_runtime(
         tensors = _run(loaded, runtime, sample, [str(known[x.tensor]) for x in found], timeout)
         say(f"sample {i + 1}/{len(data)}: comparing")
         _compare(loaded, chosen, sample, tensors, lines, ends)
-    told.hidden = [x.name for x in told.layers if not x.elements and x.tensor not in graph.inputs]
-    told.layers = [x for x in told.layers if x.elements and (x.mismatches or x.tensor not in graph.inputs)]
+    told.hidden = [x.name for x in told.layers if not x.elements]
+    told.layers = [x for x in told.layers if x.elements]
     told.seconds = time.monotonic() - began
     return told
 
@@ -170,17 +170,22 @@ def runnable(target: Target) -> str:
 def _run(
     model: Model, runtime: str, sample: Mapping[str, NDArray[Any]], wanted: list[str], timeout: float
 ) -> dict[str, NDArray[Any]]:
-    proto = sorted_proto(model)
-    refuse_foreign(model.path, proto, runtime)
-    for name, array in bound_inputs(model, proto).items():
-        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    """Tensors of the graph that the runtime made of the file, and outputs of the file as it is."""
+    assert model.file is not None
     typed = {
         name: np.asarray(sample[name]).astype(onnx.helper.tensor_dtype_to_np_dtype(element))
         for name, (_, element) in model.lowered.source.inputs.items()
     }
-    names = [*dict.fromkeys([*wanted, *model.lowered.source.outputs])]
-    executor = Executor(runtime, proto, typed, names, same_processor=True)
-    return executor.tensors(timeout, model.path, runtime)
+    ends = list(model.lowered.source.outputs)
+    runs = [
+        Executor(kind, proto, typed, names, same_processor=True)
+        for kind, proto, names in ((AS_IT_IS, model.lowered.source.proto, wanted), (runtime, model.file, ends))
+    ]
+    try:
+        return {k: v for run in runs for k, v in run.tensors(timeout, model.path, runtime).items()}
+    finally:
+        for run in runs:
+            run.stop()
 
 
 def _compare(
@@ -194,8 +199,8 @@ def _compare(
     from intsim.engine.run import run_among  # the compiler comes with it; the executor was started before
 
     graph, exact = model.graph, Target.load("exact")
-    values: dict[str, IntArray] = dict(model.integer_inputs(sample))
-    ideal = dict(values)
+    values: dict[str, IntArray] = dict(model.integer_inputs(sample, target))
+    ideal: dict[str, IntArray] = dict(model.integer_inputs(sample))
 
     def shown(tensor: str, mine: IntArray, right: IntArray) -> tuple[IntArray, IntArray]:
         """What layers behind read of a tensor: the runtime's codes, after they were compared; else both as given."""

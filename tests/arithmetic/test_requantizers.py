@@ -284,8 +284,8 @@ LISTED = (
     '"tosa"; in rules also kernels of other operators (docs/requantizers.md)'
 )
 TWICE = (
-    'is for schemes "fixed-point", "litert-add", "litert-mean", "litert-mul", "litert-rescale", "ruy-mul" and "tosa" '
-    "only, not"
+    'is for schemes "fixed-point", "litert-add", "litert-mean", "litert-mul", "litert-rescale", "ruy-add", "ruy-mul" '
+    'and "tosa" only, not'
 )
 ONLY = 'is for schemes "fixed-point" and "tosa" only, not'
 REFUSED = {
@@ -328,7 +328,7 @@ def test_refusals(call):
 def test_keys_are_read_as_they_are_written(scheme):
     variants = named(scheme).variants()
     counts = {"fixed-point": 29 * 9, "shift": 8, "tosa": 3, "float32": 2, "onednn": 4}
-    twice = ("litert-add", "litert-mean", "litert-mul", "litert-rescale", "ruy-mul")
+    twice = ("litert-add", "litert-mean", "litert-mul", "litert-rescale", "ruy-add", "ruy-mul")
     assert len(set(variants)) == len(variants) == counts.get(scheme, 2 if scheme in twice else 1)
     for chosen in variants:
         keys = chosen.keys()

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
+import intsim
+
 from .build import CHANNELS_LAST, Net, check, halves
 
 RNG = np.random.default_rng(2)
@@ -299,3 +301,16 @@ def test_matmul_integer_of_activations():
     y = net.node("MatMulInteger", x, z, np.int8(-4), np.uint8(100))
     inputs = {"x": RNG.integers(-128, 128, (3, 5)).astype(np.int8), "y": RNG.integers(0, 256, (5, 4)).astype(np.uint8)}
     check(net.model(y, kinds={y: TensorProto.INT32}), inputs, 1)
+
+
+@pytest.mark.parametrize("target", ["exact", "wrap-12", "cpu-int32"])
+@pytest.mark.parametrize("strides", [[1 << 40, 1], [1, 1 << 40], [7, 6], [5, 4]])
+def test_strides_beyond_the_input(strides, target):
+    """One position along an axis; memory doesn't grow with the stride."""
+    rng, net = np.random.default_rng(0), Net()
+    x = net.quant(net.input(1, 2, 4, 4), 1, 0, 4, signed=0)
+    w = net.quant(rng.integers(-3, 4, (3, 2, 2, 3)).astype(np.float32), 1, 0, 4)
+    y = net.quant(net.node("Conv", x, w, strides=strides, pads=[0, 1, 1, 1]), 1, 0, 8)
+    model, feeds = net.model(y), {"x": rng.integers(0, 16, (1, 2, 4, 4)).astype(np.float32)}
+    wanted = check(model, feeds).outputs[y]
+    np.testing.assert_array_equal(intsim.load(model).run(feeds, target).outputs[y], wanted)

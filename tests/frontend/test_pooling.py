@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 
+import intsim
+from intsim.errors import IntsimError
+
 from .build import Net, check, halves
 
 RNG = np.random.default_rng(4)
@@ -88,3 +91,14 @@ def test_reductions_by_input(op, axes, keep):
 
 def test_reduce_sum_by_attribute():
     run((2, 3, 5), lambda net, v: net.node("ReduceSum", v, axes=[1, -1]), 2.0, opset=11)
+
+
+@pytest.mark.parametrize(
+    ("op", "axes"), [("ReduceMean", [1, 1]), ("ReduceMean", [1, -2]), ("ReduceSum", [0, 2, 0]), ("Unsqueeze", [1, 1])]
+)
+def test_an_axis_twice_is_refused(op, axes):
+    net = Net(11)
+    x = net.quant(net.input(2, 4, 3))
+    y = net.quant(net.node(op, x, axes=axes))
+    with pytest.raises(IntsimError, match=r"its axes \[.*\] name one twice"):
+        intsim.load(net.model(y))

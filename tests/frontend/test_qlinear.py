@@ -6,6 +6,7 @@ import math
 from fractions import Fraction
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto
@@ -72,7 +73,7 @@ def run(made, name, inputs, wanted, ties=0):
     np.testing.assert_array_equal(got.astype(object), wanted, err_msg="the integer graph")
     truth = Reference(made).run(inputs)
     np.testing.assert_array_equal(truth.codes[name].astype(object), wanted, err_msg="the reference")
-    last = loaded.graph.nodes[-1]
+    last = [n for n in loaded.graph.nodes if n.op != "transpose"][-1]
     assert {(n.source, n.source_op) for n in loaded.graph.nodes} == {("the_node", made.graph.node[-1].op_type)}
     assert last.op in ("requantize", "table")
     return loaded
@@ -627,6 +628,21 @@ REFUSED = {
     "constants alone": ("QLinearAdd", [np.uint8([1]), S, Z, np.uint8([2]), S, Z, S, Z], {}, "constants"),
     "no opset": ("QLinearSoftmax", ["x0", S, Z, S, Z], {}, "no attribute opset"),
     "dilations": ("QLinearAveragePool", ["x0", S, Z, S, Z], {"kernel_shape": [1], "dilations": [2]}, "dilations"),
+    "a scale of int64": (
+        "QLinearAdd",
+        ["x0", np.int64(1), Z, "x1", S, Z, S, Z],
+        {},
+        "int64; QLinearAdd takes float",
+    ),
+    "beta": (
+        "QGemm",
+        ["x0", S, Z, np.uint8([[1], [2]]), S, Z],
+        {"beta": 1.0},
+        "beta, which QGemm doesn't",
+    ),
+    "more inputs": ("QLinearMul", ["x0", S, Z, "x1", S, Z, S, Z, Z], {}, "it has 9 inputs; QLinearMul takes 8 at most"),
+    "no inputs": ("QLinearAdd", [], {}, "has no scale"),
+    "an axis twice": ("QLinearReduceMean", ["x0", S, Z, S, Z], {"axes": [1, -1]}, "its axes [1, 1] name one twice"),
     "no spatial axes": ("QLinearGlobalAveragePool", ["x0", S, Z, S, Z], {}, "no spatial axes"),
     "half a triple": ("QLinearConcat", [S, Z, "x0", S, Z, "x1", S], {"axis": 0}, "7 inputs"),
     "no axis": ("QLinearConcat", [S, Z, "x0", S, Z], {}, "no axis"),
@@ -642,6 +658,26 @@ def test_refusals(case):
     op, args, at, text = REFUSED[case]
     made, _ = model(op, [np.uint8] * 2, [(2, 2)] * 2, args, np.uint8, **at)
     assert text in message(made)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float16])
+@pytest.mark.parametrize(("op", "at"), [("QLinearMul", 0), ("QLinearMul", 4), ("QGemm", 3)])
+def test_scales_of_other_float_types_are_refused(op, at, kind):
+    """ONNX Runtime takes float alone."""
+    args = {"QLinearMul": ["x0", S, Z, "x1", S, Z, S, Z], "QGemm": ["x0", S, Z, np.uint8([[1], [2]]), S, Z, None, S, Z]}
+    made, _ = model(op, [np.uint8] * 2, [(2, 2)] * 2, args[op], np.uint8)
+    scale = made.graph.initializer[at]
+    scale.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(scale).astype(kind), scale.name))
+    assert f"is {np.dtype(kind).name}; {op} takes float" in message(made)
+
+
+@pytest.mark.parametrize("version", [0, 2, 99])
+def test_another_version_of_the_domain_is_refused(version):
+    made, _ = model("QLinearAdd", [np.uint8] * 2, [(2, 2)] * 2, ["x0", S, Z, "x1", S, Z, S, Z], np.uint8)
+    next(o for o in made.opset_import if o.domain == MICROSOFT).version = version
+    assert f"imports com.microsoft in version {version}; ONNX Runtime has version 1" in message(made)
+    with pytest.raises(Exception, match=r"com\.microsoft|model_load_utils"):
+        runtime(made, {f"x{i}": np.ones((2, 2), np.uint8) for i in range(2)})
 
 
 def test_a_float_input_is_refused():

@@ -78,6 +78,10 @@ REFUSED = {
     "reshape": (chain("RESHAPE", constants=[[3, -1]]), "its shape [3, -1] doesn't hold the elements of [1, 4]"),
     "transpose": (chain("TRANSPOSE", constants=[[0, 0]]), "its permutation [0, 0] doesn't fit 2 axes"),
     "mean": (chain("MEAN", "ReducerOptions", constants=[[5]]), "its axes [5] are outside of 2 axes"),
+    "concatenation": (
+        chain("CONCATENATION", "ConcatenationOptions", Axis=1, FusedActivationFunction=1),
+        "it has a fused activation, with which TensorFlow Lite refuses it; put a RELU behind it",
+    ),
     "pads": (chain("PAD", constants=[[[1, 1]]]), "its paddings [1, 1] don't fit 2 axes"),
     "slice": (chain("SLICE", constants=[[0, 3], [1, 2]]), "leave its input's shape [1, 4]"),
     "ellipsis": (

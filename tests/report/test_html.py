@@ -32,8 +32,8 @@ RESULTS = {
     "Telemetry": (lambda: intsim.telemetry(MODEL, "wrap-16", X), ["16 overflow events", "bits 11..17"]),
     "Sweep": (lambda: intsim.sweep(MODEL, inputs=X, accumulator=[16, 17]), ["accumulators that wrap", "proven"]),
     "Advice": (
-        lambda: intsim.advise(MODEL, X, targets=["onnxruntime-avx2", "onnxruntime-vnni"]),
-        ["certified", "differs", "16 (25 %)", "onnxruntime-avx2: pairs of products saturate"],
+        lambda: intsim.advise(MODEL, X, targets=["onednn-avx2", "onednn-vnni"]),
+        ["certified", "differs", "16 (25 %)", "onednn-avx2: pairs of products saturate"],
     ),
     "Witnessed": (
         lambda: Witnessed(

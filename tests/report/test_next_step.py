@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from frontend.build import Net
+from test_cli import network as qdq
 
 from intsim import cli
 from intsim.cli.options import OnSamples
@@ -47,6 +48,7 @@ def intsim_(tmp_path, monkeypatch, capfd):
     onnx.save(network(signed=True, depth=8), "a model.onnx")
     onnx.save(network(scale=300.7), "odd.onnx")
     onnx.save(network(signed=True, scale=300.7), "odd-s8.onnx")
+    onnx.save(qdq(True), "qdq.onnx")
     np.save("x.npy", np.full((1, 2, 4, 4), 255, np.float32))
 
     def run(*args: object) -> tuple[int, dict]:
@@ -221,14 +223,24 @@ def test_requantizers_that_differ(intsim_):
     assert intsim_("certify", "odd.onnx", "-t", f"fixed-point-{swept['multiplier_widths'][0]}")[0] == 0
 
 
+def test_the_requantizer_that_is_named_is_the_layers_own(intsim_):
+    """A rule has another than the target's own."""
+    text = TARGET.format(operands="", stages='{ sum = "rest", bits = 32, overflow = "wrap" }')
+    rule = '[[when]]\nop = "conv"\nrequantize = { scheme = "fixed-point", multiplier_bits = 4, rounding = "floor" }\n'
+    Path("own.toml").write_text(text + rule)
+    code, found = intsim_("certify", "odd.onnx", "-t", "./own.toml", "--json")
+    assert code == 1
+    assert "(fixed-point) makes other codes than exact arithmetic" in found["next_step"]["text"]
+
+
 @pytest.mark.parametrize(
-    ("verb", "model", "target", "blame"),
+    ("verb", "model", "target", "other", "blame"),
     [
-        ("verify", "odd.onnx", "onnxruntime-avx2", "conv needs 17 bits in stage 1 and has 16; narrow its weights"),
-        ("certify", "odd-s8.onnx", "litert-reference", "ai-edge-litert makes other codes of"),
+        ("verify", "qdq.onnx", "onnxruntime-avx2", "onnxruntime-vnni", "conv needs 17 bits in stage 1 and has 16; "),
+        ("certify", "odd-s8.onnx", "litert-reference", "cmsis-nn-single", "ai-edge-litert makes other codes of"),
     ],
 )
-def test_a_runtime_is_what_it_is(intsim_, verb, model, target, blame):
+def test_a_runtime_is_what_it_is(intsim_, verb, model, target, other, blame):
     """Nobody widens a library's registers or multipliers; the other runtimes are asked, on the same inputs."""
     status, found = intsim_(verb, model, "-t", target, "-i", "x.npy", "--json")
     assert status == 1
@@ -236,7 +248,7 @@ def test_a_runtime_is_what_it_is(intsim_, verb, model, target, blame):
     assert step["text"].startswith(blame)
     assert step["text"].endswith("see on which runtimes it is exact")
     assert step["command"] == f"intsim advise {model} --inputs x.npy"
-    status, found = intsim_(*words(step), "-t", target, "-t", "onnxruntime-vnni")
+    status, found = intsim_(*words(step), "-t", target, "-t", other)
     standings = [x["standing"] for x in found["runtimes"]]
     assert standings == [{"verify": "differs", "certify": "exact here"}[verb], "certified"]
     assert status == (verb == "verify")

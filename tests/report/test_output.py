@@ -16,6 +16,8 @@ import onnx
 import pytest
 from frontend.build import Net
 
+from intsim.report.text import percent
+
 ROOT = Path(__file__).resolve().parents[2]
 CALLS = """
 import contextlib, io, json, sys
@@ -178,3 +180,18 @@ def test_verbs_end_with_the_next_step(narrow):
         words = shlex.split(texts[verb].rstrip().splitlines()[-1])
         assert words[0] == "intsim"
         assert "m.onnx" in words
+
+
+@pytest.mark.parametrize(
+    ("count", "total", "text"),
+    [
+        (1, 3, "33 %"),
+        (3, 3, "100 %"),
+        (32, 32, "100 %"),
+        (9999, 10000, "99.9 %"),
+        (996, 1000, "99.6 %"),
+        (1, 1000, "0.1 %"),
+    ],
+)
+def test_shares(count, total, text):
+    assert percent(count, total) == text

@@ -20,7 +20,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-import intsim
 from intsim.errors import IntsimError
 
 from . import batches, draw, litert, runtimes
@@ -148,7 +147,7 @@ def onnxruntime(machine: str, codes: int) -> Iterable[Line]:
         for one in some:
             line.layers += 1
             try:
-                model = intsim.load(draw.model(one, "qdq", every_tensor=True))
+                model = runtimes.executed(draw.model(one, "qdq", every_tensor=True))
                 mine.append(model.run(draw.network_feeds(one), target).outputs)
                 kept.append(one)
             except IntsimError as error:

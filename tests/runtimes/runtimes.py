@@ -6,6 +6,7 @@ Starting onnxruntime takes seconds under qemu and torch half a minute, so cases 
 takes other kernels, which multiply scales in another order.
 """
 
+import contextlib
 import os
 import pickle
 import shutil
@@ -13,6 +14,11 @@ import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+import onnx
+
+import intsim
+from intsim.verification.executors import graph_of_onnxruntime
 
 from . import draw
 
@@ -52,6 +58,15 @@ def answer(jobs, machine=NATIVE, timeout=1800):
         if done.returncode or not target.exists():
             raise RuntimeError(f"{machine}: worker ended with {done.returncode}: {done.stderr[-2000:]}")
         return pickle.loads(target.read_bytes())
+
+
+def executed(model):
+    """What `intsim.load_executed` returns, without a process for each file."""
+    with TemporaryDirectory() as folder, contextlib.chdir(folder):
+        made = graph_of_onnxruntime(model, {}, [])["model"]
+    loaded = intsim.load(onnx.load_from_string(made.tobytes()))
+    loaded.graph.executed_by = "onnxruntime"
+    return loaded
 
 
 def onnxruntime(drawn, machine=NATIVE, form="qoperator", every_tensor=False, level="ORT_ENABLE_ALL"):

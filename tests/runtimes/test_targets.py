@@ -24,7 +24,8 @@ WHOLE += ["leaky_relu", "sigmoid", "softmax", *batches.FLOAT]
 
 def predicted(drawn, target):
     """The codes of a case's or network's output on a target, by intsim, from its QDQ file."""
-    model = intsim.load(draw.model(drawn, "qdq"))
+    read = runtimes.executed if target.startswith("onnxruntime") else intsim.load
+    model = read(draw.model(drawn, "qdq"))
     run = model.run(draw.network_feeds(drawn), target)
     (output,) = run.outputs
     return run.outputs[output]
@@ -80,7 +81,7 @@ def test_networks(machine):
     drawn = [draw.network(np.random.default_rng(seed), kind) for seed, kind in ((2, "u8s8"), (3, "u8u8"))]
     compared = 0
     for one in drawn:
-        model = intsim.load(draw.model(one, "qdq", every_tensor=True))
+        model = runtimes.executed(draw.model(one, "qdq", every_tensor=True))
         run = model.run(draw.network_feeds(one), f"onnxruntime-{TARGETS[machine]}")
         wanted = formulas.network(one, machine)
         for name, codes in run.outputs.items():
@@ -102,7 +103,7 @@ def test_networks_in_onnxruntime(machine):
         answers = runtimes.onnxruntime(drawn, machine, "qdq", every)
         for one, answer in zip(drawn, answers, strict=True):
             assert not isinstance(answer, str), answer
-            model = intsim.load(draw.model(one, "qdq", every_tensor=every))
+            model = runtimes.executed(draw.model(one, "qdq", every_tensor=every))
             run = model.run(draw.network_feeds(one), f"onnxruntime-{TARGETS[machine]}")
             for name, codes in answer.items():
                 assert np.array_equal(codes, run.outputs[name]), name

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.arithmetic.binary32 import nearest, quotient
+from intsim.arithmetic.binary32 import nearest, ratio
 from intsim.arithmetic.integers import as_integers
 from intsim.arithmetic.keys import check, integer
 from intsim.arithmetic.pieces import Formula, Integers
@@ -112,7 +112,7 @@ class Float32(Requantizer):
     def converted(self, formula: Formula, site: Site) -> Formula:
         """The factor rounded twice, the zero point apart; refuses what stands between accumulator and codes
         otherwise."""
-        return with_factor(formula, site, Fraction(float(quotient(nearest(site.unit), site.step))))
+        return with_factor(formula, site, ratio(nearest(site.unit), site.step))
 
     def channel(self, scale: Fraction) -> Channel:
         """The binary32 factor."""

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.arithmetic.binary32 import Floats, nearest, quotient
+from intsim.arithmetic.binary32 import Floats, nearest, product, quotient, ratio
 from intsim.arithmetic.integers import wrap
 from intsim.arithmetic.pieces import Integers
 from intsim.arithmetic.requantizers.fixed_point import (
@@ -31,7 +31,7 @@ from intsim.arithmetic.requantizers.fixed_point import (
     saturating_rounding_doubling_high_mul,
 )
 from intsim.arithmetic.requantizers.float64 import away
-from intsim.arithmetic.requantizers.requantizer import ADD_LEFT_SHIFT, OperatorKernel, Reads, Site
+from intsim.arithmetic.requantizers.requantizer import ADD_LEFT_SHIFT, Operand, OperatorKernel, Reads, Site
 from intsim.arithmetic.requantizers.ruy import Ruy
 from intsim.arithmetic.rounding import Rounding
 from intsim.errors import IntsimError
@@ -110,8 +110,7 @@ class LiteRTMul(_Rescaled):
 
     def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
         """Of products of codes without their zero points."""
-        factor = Fraction(float(quotient(nearest(site.unit), site.step)))
-        return self.rounded(operands[0], factor) + site.zero
+        return self.rounded(operands[0], ratio(nearest(site.unit), site.step)) + site.zero
 
 
 @dataclass(frozen=True)
@@ -180,8 +179,8 @@ class LiteRTTable(_Rescaled):
         x = operands[0] - operand.zero
         if not site.slope:
             return self.rounded(x, double(operand.scale / site.step)) + site.zero
-        above = Fraction(float(quotient(operand.scale, site.step)))
-        steep = Fraction(float(quotient(np.float32(nearest(operand.scale) * nearest(abs(site.slope))), site.step)))
+        above = ratio(operand.scale, site.step)
+        steep = ratio(product(operand.scale, abs(site.slope)), site.step)
         below = self.rounded(x, steep) * (1 if site.slope > 0 else -1)
         return np.where(x >= 0, self.rounded(x, above), below) + site.zero
 
@@ -191,20 +190,49 @@ def _up(values: Integers, real: Fraction) -> Integers:
     return RUY.multiply(values, double(real))
 
 
+def _farthest(operand: Operand) -> int:
+    """How far an int8 code may be from its zero point."""
+    return max(127 - operand.zero, 128 + operand.zero)
+
+
+def _within_16_bits(reach: Fraction, zero: int) -> None:
+    """Raise IntsimError where a result can leave 16 bits: vectors wrap or saturate it there, what is left over of them
+    and broadcast operands don't."""
+    if reach + abs(zero) + 1 >= 1 << 15:
+        raise IntsimError(
+            f"its results reach {float(reach):.3g} before they are clipped; beyond 16 bits its kernels for vectors and "
+            "for what is left of them differ"
+        )
+
+
+@dataclass(frozen=True)
+class RuyAdd(LiteRTAdd):
+    """ADD of the optimized kernels, as `litert-add`, of results that 16 bits hold."""
+
+    scheme: ClassVar[str] = "ruy-add"
+
+    def words(self) -> str:
+        """In short."""
+        return "ruy-add: litert-add in vectors, of results that 16 bits hold"
+
+    def suits(self, site: Site) -> None:
+        """Refuse results beyond 16 bits."""
+        _within_16_bits(sum((_farthest(o) * o.scale for o in site.operands), Fraction(0)) / site.step, site.zero)
+
+
 @dataclass(frozen=True)
 class RuyMul(LiteRTMul):
-    """MUL of the optimized kernels: the product saturates at 16 bits, and its sum with the zero point wraps there."""
+    """MUL of the optimized kernels, as `litert-mul`, of results that 16 bits hold."""
 
     scheme: ClassVar[str] = "ruy-mul"
 
     def words(self) -> str:
         """In short."""
-        return "ruy-mul: litert-mul in vectors: saturated to 16 bits, where adding the zero point wraps"
+        return "ruy-mul: litert-mul in vectors, of results that 16 bits hold"
 
-    def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
-        """Of products of codes without their zero points."""
-        narrow = np.clip(super().of_codes(operands, site) - site.zero, -(1 << 15), (1 << 15) - 1)
-        return np.asarray(wrap(narrow + site.zero, 16))
+    def suits(self, site: Site) -> None:
+        """Refuse results beyond 16 bits."""
+        _within_16_bits(math.prod(_farthest(o) for o in site.operands) * site.unit / site.step, site.zero)
 
 
 @dataclass(frozen=True)
@@ -225,7 +253,7 @@ class RuyMean(OperatorKernel):
         at = quotient(np.float32(np.float32(operand.zero) * nearest(operand.scale)), site.step)
         zero = int(np.float32(at + np.float32(0.5)) if at > 0 else np.float32(at - np.float32(0.5)))
         below = np.float32(np.float32(site.elements) * nearest(site.step))
-        scaled = _up(operands[0], Fraction(float(quotient(operand.scale, below))))
+        scaled = _up(operands[0], ratio(operand.scale, below))
         return scaled + site.zero - zero
 
 

@@ -1,7 +1,8 @@
 """Operators of ONNX Runtime's quantized kernels that aren't multiply-accumulates, in IEEE 754 binary32.
 
 Each is a scheme of its own, named after the operator of com.microsoft that computes it; a QDQ pattern that ONNX Runtime
-fuses runs the same kernels. `f(.)` below is one rounding to binary32.
+fuses runs the same kernels. `f(.)` below is one rounding to binary32; where a kernel rounds before it clips, numbers of
+2^31 and more become -2^31 (`binary32.int32`).
 
 Source: microsoft/onnxruntime 1.31.1, onnxruntime/contrib_ops/cpu/quantization and onnxruntime/core/mlas/lib (qladd.cpp,
 qlmul.cpp, quantize.cpp, logistic.cpp and its FMA3 kernel), on x86-64 with AVX2 and FMA.
@@ -17,7 +18,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.arithmetic.binary32 import Floats, fma, nearest, quotient
+from intsim.arithmetic.binary32 import Floats, fma, int32, nearest, product, quotient, ratio
 from intsim.arithmetic.pieces import Integers
 from intsim.arithmetic.requantizers.requantizer import Operand, OperatorKernel, Reads, Site
 from intsim.errors import IntsimError
@@ -45,6 +46,12 @@ def quantized(values: Floats, site: Site) -> Integers:
     return np.rint(np.clip(scaled, -(2.0**24), 2.0**24)).astype(np.int64) + site.zero
 
 
+def _product(acc: Integers, factor: np.float32, site: Site) -> Integers:
+    """`int32(f(f(f(acc) factor) + zy))`."""
+    with np.errstate(over="ignore"):
+        return int32(np.asarray(acc.astype(np.float32) * factor) + np.float32(site.zero))
+
+
 @dataclass(frozen=True)
 class QLinearAdd(OperatorKernel):
     """`rint(fma(a, rA, fma(b, rB, c)))` with `rA = f(sa / sy)`, `c = f(zy - fma(rA, za, f(rB zb)))`.
@@ -61,6 +68,11 @@ class QLinearAdd(OperatorKernel):
         """The formula."""
         return "qlinear-add: rint(fma(a, sa/sy, fma(b, sb/sy, c))) in binary32, the zero point inside"
 
+    def suits(self, site: Site) -> None:
+        """Refuse ratios of scales that are infinite."""
+        for operand in site.operands:
+            ratio(operand.scale, site.step)
+
     def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
         """Of two tensors."""
         if len(operands) != 2:
@@ -72,7 +84,7 @@ class QLinearAdd(OperatorKernel):
         by_a, by_b = quotient(left.scale, site.step), quotient(right.scale, site.step)
         zeros = fma(np.array([by_a]), np.float32(left.zero), np.float32(by_b * np.float32(right.zero)))[0]
         start = np.float32(np.float32(site.zero) - zeros)
-        return np.rint(fma(a, by_a, fma(b, by_b, start))).astype(np.int64)
+        return int32(fma(a, by_a, fma(b, by_b, start)))
 
 
 @dataclass(frozen=True)
@@ -88,12 +100,14 @@ class QLinearMul(OperatorKernel):
         """The formula."""
         return "qlinear-mul: rint(float32(acc) * float32(float32(sa sb) / sy) + zy), the zero point inside"
 
+    def suits(self, site: Site) -> None:
+        """Refuse a ratio of scales that is infinite."""
+        ratio(nearest(site.unit), site.step)
+
     def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
         """Of products of codes without their zero points."""
         (acc,) = operands
-        factor = quotient(nearest(site.unit), site.step)
-        scaled = np.asarray(acc.astype(np.float32) * factor) + np.float32(site.zero)
-        return np.rint(np.clip(scaled, -(2.0**24), 2.0**24)).astype(np.int64)
+        return _product(acc, quotient(nearest(site.unit), site.step), site)
 
 
 @dataclass(frozen=True)
@@ -114,9 +128,8 @@ class QLinearSquare(OperatorKernel):
         if function not in ("Mul", "QLinearMul"):
             raise IntsimError(f"is a table of {function or 'several functions'}; {self.scheme} multiplies")
         square = (codes - operand.zero) ** 2
-        scale = np.float32(nearest(operand.scale) * nearest(operand.scale))
-        scaled = np.asarray(square.astype(np.float32) * quotient(scale, site.step)) + np.float32(site.zero)
-        return np.rint(np.clip(scaled, -(2.0**24), 2.0**24)).astype(np.int64)
+        factor = np.float32(float(ratio(product(operand.scale, operand.scale), site.step)))
+        return _product(square, factor, site)
 
 
 @dataclass(frozen=True)
@@ -200,8 +213,8 @@ class QLinearAveragePool(OperatorKernel):
             total = np.asarray(total + (x if inside is None else np.where(inside, x, np.float32(0))), np.float32)
             count += 1 if inside is None else inside
         mean = np.asarray(total / (np.float32(site.elements) if site.elements else count), np.float32)
-        scaled = np.asarray(mean / nearest(site.step), np.float32) + np.float32(site.zero)
-        return np.rint(scaled).astype(np.int64)
+        with np.errstate(over="ignore"):
+            return int32(np.asarray(mean / nearest(site.step), np.float32) + np.float32(site.zero))
 
 
 @dataclass(frozen=True)
@@ -217,12 +230,24 @@ class QLinearGlobalAveragePool(OperatorKernel):
         """The formula."""
         return "qlinear-global-average-pool: rint(float32(acc) * float32(sx / float32(sy n))) + zy"
 
+    def suits(self, site: Site) -> None:
+        """Refuse what MLAS does (CheckQLinearGlobalAveragePoolScaleAndSize)."""
+        factor = self._factor(site)
+        if site.elements >= 1 << 24 or not 2.0**-32 <= factor < 256:
+            raise IntsimError(
+                f"averages {site.elements} elements with a factor of {factor:g}; ONNX Runtime takes fewer than 2^24 "
+                "elements and factors from 2^-32 to below 256"
+            )
+
     def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
         """Of sums of codes without their zero points."""
         acc = operands[0] - int(site.origin)
-        below = np.float32(nearest(site.step) * np.float32(site.elements))
-        scaled = np.asarray(acc.astype(np.float32) * quotient(site.operands[0].scale, below))
-        return np.rint(np.clip(scaled, -(2.0**24), 2.0**24)).astype(np.int64) + site.zero
+        return int32(np.asarray(acc.astype(np.float32) * self._factor(site))) + site.zero
+
+    def _factor(self, site: Site) -> np.float32:
+        with np.errstate(over="ignore"):
+            below = np.float32(nearest(site.step) * np.float32(site.elements))
+        return quotient(site.operands[0].scale, below)
 
 
 @dataclass(frozen=True)

@@ -173,6 +173,9 @@ class Requantizer:
         """The formula with the constants that the machine has instead. Raises IntsimError where it has none such."""
         return formula
 
+    def suits(self, site: Site) -> None:
+        """Raise IntsimError for scales with which no such kernel runs, or with which nobody says what it makes."""
+
     def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
         """Output codes of the operands' codes, not clipped, for schemes that read codes."""
         raise NotImplementedError

@@ -80,7 +80,12 @@ def window(node: Node, x: Shape, y: Shape) -> Window | None:
     pads = (0, p[0], 0, p[1]) if rank == 1 else tuple(p)
     insert = pair(at["insert"]) if node.op == "conv_transpose" else (1, 1)
     strides, dilations = pair(at["strides"]), pair(at["dilations"])
-    return Window(pair(kernel), strides, dilations, pads, insert, at["groups"], maps(x)[2:], maps(y)[2:])
+    # one beyond the padded input reaches no second position, and would have phases without any
+    down, right = (
+        max(1, min(s, (n - 1) * i + 1 + before + behind))
+        for s, n, i, before, behind in zip(strides, maps(x)[2:], insert, pads[:2], pads[2:], strict=True)
+    )
+    return Window(pair(kernel), (down, right), dilations, pads, insert, at["groups"], maps(x)[2:], maps(y)[2:])
 
 
 def grids(w: Window) -> list[Grid]:

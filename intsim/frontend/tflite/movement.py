@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from intsim.frontend.tflite.activations import bounds
 from intsim.frontend.tflite.elementwise import inner_layout, layout_of
 from intsim.frontend.tflite.file import FileTensor
 from intsim.frontend.tflite.network import Network, Unsupported
@@ -140,14 +139,12 @@ def concatenation(net: Network) -> None:
     shape = (*parts[0].shape[:axis], sum(p.shape[axis] for p in parts), *parts[0].shape[axis + 1 :])
     inner = rank == 4 and inner_layout(net, parts)
     at = NCHW.index(axis) if inner else axis
-    limits = bounds(net.option("FusedActivationFunction"), y)
+    if net.option("FusedActivationFunction"):
+        raise Unsupported("it has a fused activation, with which TensorFlow Lite refuses it; put a RELU behind it")
     if not all(p.same_codes(y) for p in parts):
-        net.quantize(net.node("Concat", [net.real(p, inner) for p in parts], axis=at), shape, inner, limits)
-    elif limits is None:
-        net.move("Concat", [net.codes(p, inner) for p in parts], shape, inner, axis=at)
+        net.quantize(net.node("Concat", [net.real(p, inner) for p in parts], axis=at), shape, inner)
     else:
-        net.check_shape(y, shape)
-        net.clip(net.node("Concat", [net.codes(p, inner) for p in parts], axis=at), y, inner, limits)
+        net.move("Concat", [net.codes(p, inner) for p in parts], shape, inner, axis=at)
 
 
 @translates("SPLIT", "SPLIT_V")
