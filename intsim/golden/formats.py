@@ -121,7 +121,7 @@ class Sink:
         return f"{bus // bits} elements a word of {bus} bits, the first in the lowest bits{more}"
 
     def _file(self, kind: str, mode: str) -> IO[bytes]:
-        return (self.root / self.files[kind]).open(mode)  # type: ignore[return-value]
+        return (self.root / self.files[kind]).open(mode)
 
     def _put(self, kind: str, file: IO[bytes], data: bytes) -> None:
         file.write(data)

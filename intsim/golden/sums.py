@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import repeat
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from intsim.errors import IntsimError
 from intsim.graph import IntArray, Node
 from intsim.mac.operands import channel_zeros
 from intsim.mac.plan import Plan, plan
+from intsim.notebook import Shown
 from intsim.ops import OPS, Mac, Panel
 from intsim.targets import Target
 
@@ -171,7 +172,7 @@ class Addition:
     Attributes:
         stage: from 1; 0 of what is added behind the registers.
         lane: the register, from 0.
-        what: "product", "register" (handed on by the stage before), "bias" (preloaded), "late", "read" (of a field of
+        adds: "product", "register" (handed on by the stage before), "bias" (preloaded), "late", "read" (of a field of
             a packed register), "behind".
         activation, weight: of a product, as the multiplier sees them.
         added: what is added; `value`: what the register holds then; `overflow`: whether it is not their sum.
@@ -179,7 +180,7 @@ class Addition:
 
     stage: int
     lane: int
-    what: str
+    adds: str
     activation: int | None
     weight: int | None
     added: int
@@ -188,13 +189,18 @@ class Addition:
 
 
 @dataclass(frozen=True)
-class Trace:
-    """One output's additions one after another, and the accumulator that they make."""
+class Trace(Shown):
+    """One output's additions one after another, and `result`, the accumulator that they make."""
 
     layer: str
     position: tuple[int, ...]
     additions: list[Addition]
-    accumulator: int
+    result: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionaries, lists and numbers."""
+        own = {"layer": self.layer, "position": list(self.position), "result": self.result}
+        return {"format": "intsim-trace-1", **own, "additions": [asdict(a) for a in self.additions]}
 
 
 def trace(sums: Sums, name: str, position: Sequence[int]) -> Trace:

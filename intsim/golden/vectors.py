@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 
 from intsim.dispatch import Machine, machine
@@ -19,6 +21,7 @@ from intsim.golden.layers import Layer, chosen, layers
 from intsim.golden.layout import ORDERS
 from intsim.golden.manifest import sealed
 from intsim.golden.sums import Sums, Trace, trace
+from intsim.golden.words import MOST_BUS
 from intsim.golden.writer import Step, Writer
 from intsim.inputs import Drawn, Inputs, samples_of
 from intsim.model import Model, opened
@@ -28,8 +31,6 @@ from intsim.proofs.subject import identity, target_content
 from intsim.targets import Target
 
 Report = Callable[[str], None]
-MOST_BUS = 1 << 16
-"""Bits of the widest bus."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class Vectors(Shown):
     manifest: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """The manifest, and the folder's path."""
-        return {**self.manifest, "path": str(self.path)}
+        """The manifest."""
+        return self.manifest
 
 
 def vectors(
@@ -57,6 +58,7 @@ def vectors(
     formats: Sequence[str] = ("npy", "hex"),
     bus_bits: int = 32,
     order: str = "NCHW",
+    source: str | None = None,
     progress: Report | None = None,
 ) -> Vectors:
     """Write what each layer reads, holds and makes on a target, with a manifest: docs/guides/golden-vectors.md.
@@ -73,6 +75,7 @@ def vectors(
         formats: of "npy", "hex", "words" and "c".
         bus_bits: of the words of "words", 1..65536.
         order: of elements: "NCHW", "NHWC", "finn" or "hls4ml".
+        source: where the inputs come from, for the manifest.
         progress: called with a line of text before each node.
 
     Raises:
@@ -96,6 +99,8 @@ def vectors(
                 "target": target_content(on),
                 "samples": len(data),
                 "seed": int(data.seed) if isinstance(data, Drawn) else None,
+                "inputs": source,
+                "input_sha256": _hashes(data),
                 "options": {
                     "formats": list(formats),
                     "bus_bits": bus_bits,
@@ -159,6 +164,17 @@ def steps(model: Model, runs: Machine, wanted: Sequence[Layer], data: Any, progr
             for name in {*node.inputs, node.output}:
                 if last_reader.get(name, -1) <= i:
                     values.pop(name, None)
+
+
+def _hashes(data: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """SHA-256 of each input's bytes, little-endian, of all samples one after another."""
+    made: dict[str, hashlib._Hash] = {}
+    for sample in data:
+        for name, value in sample.items():
+            array = np.ascontiguousarray(value)
+            little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+            made.setdefault(name, hashlib.sha256()).update(little.tobytes())
+    return {name: digest.hexdigest() for name, digest in made.items()}
 
 
 def _check_options(formats: Sequence[str], bus: int, order: str) -> None:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 Patterns = NDArray[np.uint64]
 Bits = NDArray[np.uint8]
 """(words, bus) of 0 and 1, the lowest bit first."""
+MOST_BUS = 1 << 16
+"""Bits of the widest bus."""
 
 
 def words_of(elements: int, bits: int, bus: int) -> int:
