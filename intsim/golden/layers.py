@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from intsim.dispatch import MOVES
 from intsim.errors import IntsimError
 from intsim.graph import IntegerGraph, Node
+from intsim.verification.layers import layers as named_layers
 
 ROUTES = (*MOVES, "concat", "pad")
 """Operators that move codes and make none."""
@@ -20,11 +21,13 @@ class Layer:
 
     Attributes:
         name: what a reader calls it; of several of one name the second ends with #2.
+        op: of the file.
         names: every name it is known by.
         nodes: the operator, and the requantizer that reads it, if one does.
     """
 
     name: str
+    op: str
     names: frozenset[str]
     nodes: tuple[Node, ...]
 
@@ -39,9 +42,13 @@ class Layer:
         return self.nodes[-1]
 
 
-def layers(graph: IntegerGraph) -> list[Layer]:
-    """Of a graph as a target runs it, in its order; nodes that nothing reads are left out."""
+def layers(graph: IntegerGraph, network: IntegerGraph) -> list[Layer]:
+    """Of a graph as a target runs it, in its order, named as in the `network` that it is made of.
+
+    Nodes that nothing reads are left out.
+    """
     live = list(_live(graph))
+    known = {x.tensor: x for x in named_layers(network)}
     makers = {n.output: n for n in live}
     claimed: dict[str, Node] = {}
     for node in live:
@@ -56,10 +63,12 @@ def layers(graph: IntegerGraph) -> list[Layer]:
         if node.op in ROUTES or node.output in ends:
             continue
         nodes = (node, claimed[node.output]) if node.output in claimed else (node,)
-        seen[node.shown] = count = seen.get(node.shown, 0) + 1
-        name = node.shown if count == 1 else f"{node.shown}#{count}"
+        same = known.get(nodes[-1].output)
+        shown, op = (node.shown, node.kind) if same is None else (same.name, same.op)
+        seen[shown] = count = seen.get(shown, 0) + 1
+        name = shown if count == 1 else f"{shown}#{count}"
         names = {name, *(t for n in nodes for t in (n.shown, n.source, n.module, n.name, n.output) if t)}
-        found.append(Layer(name, frozenset(names), nodes))
+        found.append(Layer(name, op, frozenset(names), nodes))
     return found
 
 

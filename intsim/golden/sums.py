@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -12,6 +13,7 @@ import numpy as np
 
 from intsim.arithmetic.accumulate import Stage, Watch, accumulate_telemetry
 from intsim.arithmetic.packing import accumulate_packed
+from intsim.arithmetic.schedule import schedule
 from intsim.dispatch import Machine
 from intsim.engine.node import whole_sets
 from intsim.errors import IntsimError
@@ -237,15 +239,16 @@ class _Story:
     channel: int
     shape: tuple[int, int]
     picked: tuple[int, int]
-    additions: list[Addition] = field(default_factory=list)
-    group: dict[int, range] = field(default_factory=dict)
+    seen: list[tuple[int, int | None, int, Addition]] = field(default_factory=list)  # stage, value, group, addition
+    groups: dict[int, list[range]] = field(default_factory=dict)
     held: dict[int, int] = field(default_factory=dict)
 
     def __call__(self, stage: int, values: range, k: int | None, added: IntArray, register: IntArray) -> None:
         """Note an addition; that of no preloaded bias is none."""
         value, new = (int(apart(np.broadcast_to(v, added.shape), self.shape)[self.picked]) for v in (added, register))
-        begins = self.group.get(stage) != values
-        self.group[stage] = values
+        own = self.groups.setdefault(stage, [])
+        begins = own[-1:] != [values]
+        own += [values] * begins
         before = 0 if begins else self.held[stage]
         self.held[stage] = new
         wide = stage == 0 and self.sums.target.registers.packing is not None
@@ -265,7 +268,20 @@ class _Story:
             if begins and self.block.start is None:
                 return
         number = lane(self.sums.stages[stage], values)
-        self.additions.append(Addition(stage + 1, number, what, x, w, value, new, overflow))
+        self.seen.append((stage, k, len(own) - 1, Addition(stage + 1, number, what, x, w, value, new, overflow)))
+
+    def told(self) -> list[Addition]:
+        """The additions in the order in which they happen (`schedule`)."""
+        by_value = {(stage, k): addition for stage, k, _, addition in self.seen if k is not None}
+        reads = {group: addition for stage, k, group, addition in self.seen if k is None and addition.adds == "read"}
+        out = [addition for *_, addition in self.seen if addition.adds == "bias"]
+        count: Counter[int] = Counter()
+        for stage in schedule(self.block.panel.a.shape[1], self.sums.stages).stage.tolist():
+            number = count[stage]  # values of a stage arrive in the order in which they are handed on
+            count[stage] += 1
+            out += [reads[number]] if stage == 1 and reads else []
+            out.append(by_value[stage, number])
+        return [*out, *(addition for *_, addition in self.seen if addition.adds == "late")]
 
 
 def _traced(sums: Sums, block: Block, row: int, channel: int, name: str, at: tuple[int, ...]) -> Trace:
@@ -279,5 +295,5 @@ def _traced(sums: Sums, block: Block, row: int, channel: int, name: str, at: tup
     if block.behind is not None:
         behind = int(np.broadcast_to(block.behind, (len(panel.a), len(panel.w)))[own, mine])
         total += behind
-        story.additions.append(Addition(0, 0, "behind", None, None, behind, total, False))
-    return Trace(name, at, story.additions, total)
+        return Trace(name, at, [*story.told(), Addition(0, 0, "behind", None, None, behind, total, False)], total)
+    return Trace(name, at, story.told(), total)

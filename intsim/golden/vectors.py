@@ -86,7 +86,7 @@ def vectors(
     _check_options(formats, bus_bits, order)
     data = samples_of(loaded, inputs, samples, seed)
     runs = machine(loaded.graph, on)
-    wanted = chosen(layers(runs.graph), layer, loaded.path)
+    wanted = chosen(layers(runs.graph, loaded.graph), layer, loaded.path)
     with written(Path(out)) as draft:
         writer = Writer(draft, runs, tuple(formats), bus_bits, order, partial, len(data))
         for step in steps(loaded, runs, wanted, data, progress):
@@ -135,7 +135,7 @@ def trace_output(
     loaded, on = opened(model, inputs), Target.load(target)
     data = samples_of(loaded, inputs, None, seed)
     runs = machine(loaded.graph, on)
-    wanted = chosen(layers(runs.graph), [layer], loaded.path)
+    wanted = chosen(layers(runs.graph, loaded.graph), [layer], loaded.path)
     macs = [x for x in wanted if isinstance(OPS[x.head.op], Mac)]
     if not macs:
         raise IntsimError(f"{loaded.path}: layer {layer} adds up no products; trace a convolution or a matrix product")

@@ -74,7 +74,7 @@ class Writer:
         if layer.name not in self.written:
             self.written[layer.name] = Written(layer, f"{len(self.written):02d}_{identifier(layer.name)}")
         to = self.written[layer.name]
-        first = not to.about if node is layer.head else "requantizer" not in to.about
+        first = not to.about if node is layer.head else to.about["requantizer"] is None
         if node is layer.head:
             if first:
                 to.about = self._about(layer)
@@ -109,7 +109,8 @@ class Writer:
 
     def _about(self, layer: Layer) -> dict[str, Any]:
         head = layer.head
-        window = {k: head.attributes[k] for k in WINDOW if k in head.attributes}
+        at = (head.attributes.get("source") or head).attributes  # of a kernel, those of the operator that it is
+        window = {k: at[k] for k in WINDOW if k in at}
         if window and "weight" in head.arrays and "kernel" not in window:
             window = {"kernel": list(head.arrays["weight"].shape[2:]), **window}
         hidden = {*WINDOW, *SAID} - ({"low"} if head.op == "table" else set())
@@ -117,11 +118,12 @@ class Writer:
             "name": layer.name,
             "node": head.source,
             "module": head.module,
-            "op": head.kind,
+            "op": layer.op,
             "operator": head.op,
             "window": window or None,
-            "attributes": {k: v for k, v in head.attributes.items() if k not in hidden},
+            "attributes": {k: v for k, v in at.items() if k not in hidden},
             "products": None,
+            "requantizer": None,
         }
 
     def _products(self, to: Written, step: Step, first: bool) -> None:
