@@ -110,7 +110,7 @@ class Manifest:
     def layer(self, name: str) -> dict[str, Any]:
         """By its name, its node's or its module's. Raises IntsimError for none or several."""
         found = [x for x in self.layers if x["name"] == name]
-        found = found or [x for x in self.layers if name in (x["node"], x["module"])]
+        found = found or [x for x in self.layers if name in (x.get("node"), x.get("module"))]
         if len(found) != 1:
             names = ", ".join(x["name"] for x in (found or self.layers)[:12])
             what = "no layer" if not found else "several layers"

@@ -192,16 +192,16 @@ class Addition:
 
 @dataclass(frozen=True)
 class Trace(Shown):
-    """One output's additions one after another, and `result`, the accumulator that they make."""
+    """One output's additions one after another, and `total`, the accumulator that they make."""
 
     layer: str
     position: tuple[int, ...]
     additions: list[Addition]
-    result: int
+    total: int
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries, lists and numbers."""
-        own = {"layer": self.layer, "position": list(self.position), "result": self.result}
+        own = {"layer": self.layer, "position": list(self.position), "total": self.total}
         return {"format": "intsim-trace-1", **own, "additions": [asdict(a) for a in self.additions]}
 
 

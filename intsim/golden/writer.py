@@ -17,7 +17,7 @@ from intsim.golden.formats import Sink, identifier
 from intsim.golden.layers import ENDS, ROUTES, Layer
 from intsim.golden.layout import POSITIONS, Layout, as_is, of_data, of_weights
 from intsim.golden.sums import Sums, registers_at_end
-from intsim.graph import IntArray, IntegerGraph, Node, Tensor, rationals
+from intsim.graph import IntArray, IntegerGraph, Node, Tensor, rationals, without_module
 from intsim.mac.operands import channel_zeros
 from intsim.ops import OPS, Mac
 
@@ -116,8 +116,7 @@ class Writer:
         hidden = {*WINDOW, *SAID} - ({"low"} if head.op == "table" else set())
         return {
             "name": layer.name,
-            "node": head.source,
-            "module": head.module,
+            **without_module(head.origin),
             "op": layer.op,
             "operator": head.op,
             "window": window or None,

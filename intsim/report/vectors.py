@@ -61,7 +61,7 @@ def show_trace(console: Console, told: Trace) -> None:
     )
     note(console, "value: what the register holds after the addition, in its own LSBs")
     over = sum(a.overflow for a in rows)
-    say(console, f"accumulator {told.result}, {counted(over, 'overflow')}")
+    say(console, f"accumulator {told.total}, {counted(over, 'overflow')}")
 
 
 def show_comparison(console: Console, found: Comparison) -> None:

@@ -167,7 +167,7 @@ def test_samples_and_registers(tmp_path):
     assert (tensor.elements, tensor.mismatches, first.sample) == (240, 1, 1)
     assert (first.channel, first.position) == (2, (0, 2, 0, 3))
     told_ = intsim.trace_output(networks.mixed(), "first", (2, 0, 3), "x86-avx2", seed=1)
-    assert first.before == told_.result
+    assert first.before == told_.total
     last = {a.stage: a.value for a in told_.additions}
     assert first.registers == [[last[1]], [last[2]], [last[3]]]
     (tmp_path / "d.hex").write_text("\n".join(lines[:121]))
@@ -302,7 +302,7 @@ def test_vectors_that_are_none(tmp_path, golden):
 
 
 def vcd(codes, per=1, bits=8, unknown=False):
-    """A stream of `per` codes a beat as a simulator dumps it: registers change at the edge, every third beat is empty."""
+    """A stream of `per` codes a beat: registers change at the edge, as in a simulator; each third beat is empty."""
     mask, beats = (1 << bits) - 1, []
     for k in range(0, len(codes), per):
         word = sum((int(v) & mask) << (i * bits) for i, v in enumerate(codes[k : k + per]))

@@ -74,7 +74,7 @@ def test_registers_and_traces(tmp_path, target):
     rng = np.random.default_rng(0)
     for at in [(0, 0, 0, 0), tuple(n - 1 for n in acc.shape), *(tuple(rng.integers(0, acc.shape)) for _ in range(3))]:
         told = intsim.trace_output(network, name, at[1:], target, seed=2)
-        assert told.result == acc[at]
+        assert told.total == acc[at]
         assert told.position == at
         products = [a for a in told.additions if a.adds == "product"]
         assert all(a.added == a.activation * a.weight or "hls4ml" in target for a in products)
