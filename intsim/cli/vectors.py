@@ -29,7 +29,7 @@ def vectors(
     """Write golden vectors: operands, weights, accumulators, requantizer constants and codes of every layer."""
     if (out is None) == (trace is None):
         raise IntsimError("give one of --out, a folder for the vectors, and --trace LAYER:c,y,x")
-    target, model = asked.chosen, asked.loaded
+    target, model = asked.target, asked.loaded
     from intsim.golden.vectors import position, trace_output
     from intsim.golden.vectors import vectors as write
     from intsim.report.vectors import show_trace, show_vectors

@@ -29,6 +29,7 @@ from intsim.notebook import Shown
 from intsim.ops import OPS, Mac
 from intsim.proofs.subject import identity, target_content
 from intsim.targets import Target
+from intsim.targets.library import is_path
 
 Report = Callable[[str], None]
 
@@ -96,7 +97,7 @@ def vectors(
             {
                 "format": FORMAT,
                 "model": {"path": loaded.path, **identity(loaded)},
-                "target": target_content(on),
+                "target": {"path": str(target) if _is_file(target) else None, **target_content(on)},
                 "samples": len(data),
                 "seed": int(data.seed) if isinstance(data, Drawn) else None,
                 "inputs": source,
@@ -164,6 +165,11 @@ def steps(model: Model, runs: Machine, wanted: Sequence[Layer], data: Any, progr
             for name in {*node.inputs, node.output}:
                 if last_reader.get(name, -1) <= i:
                     values.pop(name, None)
+
+
+def _is_file(target: str | Path | Target) -> bool:
+    """Whether a target was given by its file."""
+    return not isinstance(target, Target) and is_path(str(target))
 
 
 def _hashes(data: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -115,7 +115,8 @@ def after_comparison(found: Comparison, words: list[str]) -> NextStep | None:
     traced = layer["products"] is not None and wrong.tensor in ("output", "accumulator")
     if traced and (not first.sample or content["seed"] is not None):
         at = f"{wrong.layer}:{','.join(map(str, first.position))}"
-        command: list[Any] = ["intsim", "vectors", content["model"]["path"], "-t", content["target"]["name"]]
+        command: list[Any] = ["intsim", "vectors", content["model"]["path"]]
+        command += ["-t", content["target"]["path"] or content["target"]["name"]]
         if content["seed"] is not None:
             command += ["--seed", content["seed"] + first.sample]
         elif content["inputs"] is not None:
