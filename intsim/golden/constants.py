@@ -15,6 +15,7 @@ from intsim.arithmetic.requantizers.requantizer import Requantizer, Site
 from intsim.golden.element import Element, Values
 from intsim.graph import IntArray, Node, Tensor, rational_text
 from intsim.ops.fused import ends
+from intsim.ops.pieces import combined_range
 from intsim.ops.requantize import accumulator
 from intsim.targets import Target
 
@@ -28,12 +29,13 @@ class Constants(NamedTuple):
     """Of one layer.
 
     `about` is what a manifest says of them; `arrays` are integers or floats by name, (cells, entries), or (cells,) of
-    one entry; `sums` is what the requantizer multiplies where it adds several inputs, else None.
+    one entry; `sums` is what the requantizer multiplies where it adds several inputs, else None; `reach` its ends.
     """
 
     about: dict[str, Any]
     arrays: dict[str, tuple[Element, Values]]
     sums: IntArray | None = None
+    reach: tuple[int, int] = (0, 0)
 
 
 def of_requantizer(
@@ -63,7 +65,9 @@ def of_requantizer(
         about["left_shift"] = shares[0][0]
         told = [_side_by_side([chosen.operand_constants(s) if s else {} for s in each]) for _, each, _ in shares]
         made |= {f"operand_{name}": value for name, value in _arrays(told, about, "operand_").items()}
-    return Constants(about, made, sums)
+    # rescaled inputs are added in 32 bits
+    reach = combined_range(node, *tensors) if chosen.adds_exactly else (-(1 << 31), (1 << 31) - 1)
+    return Constants(about, made, sums, reach)
 
 
 def of_kernel(node: Node) -> Constants:

@@ -92,7 +92,7 @@ class Writer:
                 for name, (element, array) in constants.arrays.items():
                     self._constant(to, "requantize_" + identifier(name), array, element)
             if constants.sums is not None:
-                self._data(to, "accumulator", constants.sums, self.graph.tensors[node.output], scaled=False)
+                self._data(to, "accumulator", constants.sums, self.graph.tensors[node.output], constants.reach)
         role = "output" if node.op in ENDS else "accumulator"
         self._data(to, role, sums, self.graph.tensors[node.output])
 
@@ -198,19 +198,21 @@ class Writer:
         sink = self._sink(to, role, element, array.shape, layout, False, more)
         sink.append(layout.stored(array))
 
-    def _data(self, to: Written, role: str, array: IntArray, tensor: Tensor, scaled: bool = True) -> None:
-        """A sample's part of a tensor."""
+    def _data(
+        self, to: Written, role: str, array: IntArray, tensor: Tensor, sums: tuple[int, int] | None = None
+    ) -> None:
+        """A sample's part of a tensor; `sums` are the ends of what a requantizer adds up, which has no scale."""
         if role not in to.sinks:
             more = {"scale": _rationals(tensor.scale), "zero_point": _rationals(-tensor.offset / tensor.scale)}
             kind = tensor.type
             if kind is not None and role not in ("accumulator",):
                 element = Element("s" if kind.signed else "u", kind.bits)
             else:
-                reach = self._reached(tensor.name) if scaled else (-(1 << 31), (1 << 31) - 1)
+                reach = sums or self._reached(tensor.name)
                 low = min(reach[0], -1) if role == "accumulator" else reach[0]
                 element = Element.holding(low, reach[1])
             layout = of_data(array.ndim, _channels_first(to.layer, array.ndim), self.order)
-            self._sink(to, role, element, array.shape, layout, self.samples > 1, more if scaled else {})
+            self._sink(to, role, element, array.shape, layout, self.samples > 1, {} if sums else more)
         to.sinks[role].append(self._layout(to, role).stored(array))
 
     def _partial(self, to: Written, role: str, held: IntArray, bits: int, lanes: int) -> None:

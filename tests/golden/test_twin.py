@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from frontend.build import Net
 
 import intsim
 from intsim.targets import Target
@@ -86,6 +87,17 @@ def test_narrow_registers_with_a_bias(tmp_path, rule, bias):
 def test_packed_multipliers(tmp_path, target):
     intsim.vectors(networks.packed(), target, samples=1, seed=1, out=tmp_path / "v", formats=["npy"])
     assert twin.check(tmp_path / "v") == {"conv": ["sums", "codes"]}
+
+
+def test_sums_of_wide_codes(tmp_path):
+    """Added exactly, on the common grid of two scales that have none: far beyond 32 bits."""
+    net = Net()
+    parts = [net.quant(net.input(1, 3, 2, 2, name=n), s, 0, 16) for n, s in (("a", 0.1), ("b", 0.3))]
+    model = net.model(net.quant(net.node("Add", *parts), 0.7, 0, 8))
+    made = intsim.vectors(model, out=tmp_path / "v", formats=["npy"])
+    types = {t["role"]: t["type"] for t in made.manifest["layers"][0]["tensors"]}
+    assert int(types["accumulator"][1:]) > 33
+    assert list(twin.check(tmp_path / "v").values()) == [["add"]]
 
 
 def test_the_twin_sees_a_changed_constant(tmp_path):
