@@ -81,7 +81,10 @@ def of_kernel(node: Node) -> Constants:
         about["low"], about["high"] = both[0]
     else:
         about["low"] = about["high"] = None
-    told = [{name: [value] for name, value in chosen.site_constants(s).items()} for s in at["sites"]]
+    told = [
+        {name: list(value) if isinstance(value, tuple) else [value] for name, value in chosen.site_constants(s).items()}
+        for s in at["sites"]
+    ]
     made = _arrays(told, about)
     if len(set(both)) > 1:
         made |= {name: _integers(column) for name, column in zip(("low", "high"), np.array(both).T, strict=True)}

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,12 +67,18 @@ class QLinearAdd(OperatorKernel):
             raise IntsimError(f"adds {len(operands)} tensors; {self.scheme} adds two")
         if any(o.sign < 0 for o in site.operands):
             raise IntsimError(f"subtracts; {self.scheme} adds")
-        other = 1 - site.still
-        a, b, left, right = operands[other], operands[site.still], site.operands[other], site.operands[site.still]
+        told, other = self.site_constants(site), 1 - site.still
+        a, b = operands[other], operands[site.still]
+        by_a, by_b = told["operand_factor"][other], told["operand_factor"][site.still]
+        return np.rint(fma(a, by_a, fma(b, by_b, told["added"]))).astype(np.int64)
+
+    def site_constants(self, site: Site) -> dict[str, Any]:
+        """`operand_factor` of each operand, and `added`, c: binary32."""
+        left, right = site.operands[1 - site.still], site.operands[site.still]
         by_a, by_b = quotient(left.scale, site.step), quotient(right.scale, site.step)
         zeros = fma(np.array([by_a]), np.float32(left.zero), np.float32(by_b * np.float32(right.zero)))[0]
-        start = np.float32(np.float32(site.zero) - zeros)
-        return np.rint(fma(a, by_a, fma(b, by_b, start))).astype(np.int64)
+        factors = (by_a, by_b) if site.still else (by_b, by_a)
+        return {"operand_factor": factors, "added": np.float32(np.float32(site.zero) - zeros)}
 
 
 @dataclass(frozen=True)
@@ -91,9 +97,12 @@ class QLinearMul(OperatorKernel):
     def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
         """Of products of codes without their zero points."""
         (acc,) = operands
-        factor = quotient(nearest(site.unit), site.step)
-        scaled = np.asarray(acc.astype(np.float32) * factor) + np.float32(site.zero)
+        scaled = np.asarray(acc.astype(np.float32) * self.site_constants(site)["factor"]) + np.float32(site.zero)
         return np.rint(np.clip(scaled, -(2.0**24), 2.0**24)).astype(np.int64)
+
+    def site_constants(self, site: Site) -> dict[str, Any]:
+        """`factor`, S, binary32."""
+        return {"factor": quotient(nearest(site.unit), site.step)}
 
 
 @dataclass(frozen=True)
@@ -220,9 +229,13 @@ class QLinearGlobalAveragePool(OperatorKernel):
     def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
         """Of sums of codes without their zero points."""
         acc = operands[0] - int(site.origin)
-        below = np.float32(nearest(site.step) * np.float32(site.elements))
-        scaled = np.asarray(acc.astype(np.float32) * quotient(site.operands[0].scale, below))
+        scaled = np.asarray(acc.astype(np.float32) * self.site_constants(site)["factor"])
         return np.rint(np.clip(scaled, -(2.0**24), 2.0**24)).astype(np.int64) + site.zero
+
+    def site_constants(self, site: Site) -> dict[str, Any]:
+        """`factor`, S, binary32."""
+        below = np.float32(nearest(site.step) * np.float32(site.elements))
+        return {"factor": quotient(site.operands[0].scale, below)}
 
 
 @dataclass(frozen=True)

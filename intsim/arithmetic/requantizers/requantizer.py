@@ -360,7 +360,10 @@ class Requantizer:
         return self.told(scale)
 
     def site_constants(self, site: Site) -> dict[str, Any]:
-        """Of a scheme that reads codes or elements: the constants it makes of a site, by name, where it names any."""
+        """Of a scheme that reads codes or elements: the constants it makes of a site, by name, where it names any.
+
+        Integers or floats of 32 bits; a tuple has one for each operand.
+        """
         return {}
 
     def segments(
