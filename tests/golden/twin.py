@@ -388,6 +388,52 @@ def qlinear_average_pool(folder, layer):
     return np.array([out[at] for at in np.ndindex(*shape)], object).reshape(shape)
 
 
+def litert_add(folder, layer):
+    """Both operands shifted left by 20 and rescaled, their sum rescaled: R of gemmlowp, or rounded once."""
+    about, (cell,) = layer["requantizer"], constants(folder, layer)
+    (site,) = about["sites"]
+    inputs = [folder.tensor(layer, role) for role in ("operand", "operand_2")]
+    out = np.zeros(inputs[0].shape, object)
+
+    def times(value, multiplier, shift):
+        twice = about.get("double_rounding")
+        return gemmlowp(value, multiplier, shift) if twice else shifted(value * multiplier, shift, "half_up")
+
+    for at in np.ndindex(*out.shape):
+        total = 0
+        for i, (x, operand) in enumerate(zip(inputs, site["operands"], strict=True)):
+            value = int(x[at]) - operand["zero_point"]
+            total += operand["sign"] * times(
+                value << 20, int(cell["operand_multiplier"][i]), int(cell["operand_shift"][i])
+            )
+        made = times(total, int(cell["multiplier"][0]), int(cell["shift"][0])) + site["zero"]
+        out[at] = min(max(made, about["low"]), about["high"])
+    return out
+
+
+def litert_average_pool(folder, layer):
+    """Codes added and divided, halves away from zero."""
+    out = {}
+    for at, values in windows(layer, folder.tensor(layer, "operand")):
+        total, count = sum(values), len(values)
+        out[at] = (total + count // 2) // count if total > 0 else -((count // 2 - total) // count)
+    shape = [max(k[i] for k in out) + 1 for i in range(4)]
+    return np.array([out[at] for at in np.ndindex(*shape)], object).reshape(shape)
+
+
+def xnnpack_add(folder, layer):
+    """(a ma + b mb) >> shift, rounded up at ties."""
+    about, (cell,) = layer["requantizer"], constants(folder, layer)
+    (site,) = about["sites"]
+    out = np.zeros(folder.tensor(layer, "operand").shape, object)
+    for i, role in enumerate(("operand", "operand_2")):
+        zero = site["operands"][i]["zero_point"]
+        out += (folder.tensor(layer, role).astype(object) - zero) * int(cell["operand_multiplier"][i])
+    shift = int(cell["shift"][0])
+    made = (out + (1 << (shift - 1))) // (1 << shift) + site["zero"]
+    return np.minimum(np.maximum(made, about["low"]), about["high"])
+
+
 def fbgemm(folder, layer):
     """rint(float32(float32(acc) + bias) * factor) + zero, the integer bias taken off the accumulator."""
     about, acc = layer["requantizer"], folder.tensor(layer, "accumulator")
@@ -402,4 +448,11 @@ def fbgemm(folder, layer):
     return out
 
 
-KERNELS = {"qlinear-add": qlinear_add, "qlinear-average-pool": qlinear_average_pool, "fbgemm": fbgemm}
+KERNELS = {
+    "qlinear-add": qlinear_add,
+    "qlinear-average-pool": qlinear_average_pool,
+    "litert-add": litert_add,
+    "litert-average-pool": litert_average_pool,
+    "xnnpack-add": xnnpack_add,
+    "fbgemm": fbgemm,
+}
