@@ -265,6 +265,7 @@ def accumulate_telemetry(
         return Accumulation(total if after is None else total + after, *telemetry)
     drop, cast = stages[0].drop, stages[0].cast
     values, first, after = cast(values), cast(first), None if after is None else cast(after)
+    seen = watch or _unseen
 
     for index, stage in enumerate(stages):
         last = index == len(stages) - 1
@@ -273,18 +274,22 @@ def accumulate_telemetry(
         handed_on = np.zeros((*shape, len(groups)), np.int64)
         for place, arrivals in enumerate(groups):
             register = np.zeros(shape, np.int64)
-            additions: list[tuple[int | None, Integers]] = [(k, values[..., k]) for k in arrivals]
             if last and start is not None:
-                additions.insert(0, (None, first))
+                register = _add(register, first, stage, index, telemetry)
+                seen(index, arrivals, None, first, register)
+            for arrival in arrivals:
+                register = _add(register, values[..., arrival], stage, index, telemetry)
+                seen(index, arrivals, arrival, values[..., arrival], register)
             if last and after is not None:
-                additions.append((None, after))
-            for k, value in additions:
-                register = _add(register, value, stage, index, telemetry)
-                if watch is not None:
-                    watch(index, arrivals, k, value, register)
+                register = _add(register, after, stage, index, telemetry)
+                seen(index, arrivals, None, after, register)
             handed_on[..., place] = register
         values = handed_on
     return Accumulation(values[..., 0] << drop, *telemetry)
+
+
+def _unseen(*_: Any) -> None:
+    """A `Watch` that doesn't look."""
 
 
 def _groups(count: int, stage: Stage) -> list[range]:

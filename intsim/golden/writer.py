@@ -24,7 +24,7 @@ from intsim.ops import OPS, Mac
 WINDOW = ("kernel", "strides", "pads", "dilations", "groups", "insert")
 SAID = (
     *("pieces", "cells", "formulas", "sites", "source", "requantizer", "roundings", "rounding", "output"),
-    *("weight_type", "zero", "low", "high"),
+    *("weight_type", "zero", "low", "high", "operation"),
 )
 """Attributes of nodes that a manifest says in other words."""
 
@@ -182,6 +182,8 @@ class Writer:
     def _arrays(self, to: Written, node: Node) -> None:
         """Constant arrays of other operators: a table, the weights of positions."""
         for name, array in node.arrays.items():
+            if node.op == "table" and name != "table":
+                continue  # a constant of the file's, which is in the entries
             element = Element.holding(int(array.min(initial=0)), int(array.max(initial=0)))
             self._constant(to, identifier(name), array, element)
 
