@@ -15,7 +15,7 @@ from intsim.errors import IntsimError
 from intsim.golden.dump import arrays_of, elements, format_of, integers, named, ordered
 from intsim.golden.element import Values
 from intsim.golden.grammar import Dump, read_map
-from intsim.golden.layout import ORDERS, POSITIONS, of_data, of_weights
+from intsim.golden.layout import ORDERS, POSITIONS, Layout, of_data, of_weights
 from intsim.golden.manifest import Golden, Manifest
 from intsim.notebook import Shown
 
@@ -177,7 +177,7 @@ def _held(manifest: Manifest, golden: Golden, path: Path, told: Dump, array: NDA
     wanted, places = _wanted(golden, expected, order, told.fold)
     row = len(wanted) // golden.samples
     if order == "finn" and golden.shape:
-        row = golden.shape[_permutation(golden, order)[-1]]
+        row = golden.shape[_layout(golden, order).permutation[-1]]
     if array is not None and told.bus is None:
         got = integers(array, str(path))
     else:
@@ -205,7 +205,7 @@ def _held(manifest: Manifest, golden: Golden, path: Path, told: Dump, array: NDA
 
 def _wanted(golden: Golden, expected: Values, order: str, fold: int | None) -> tuple[Values, NDArray[np.int64]]:
     """What a dump in an order holds, and of each element its place in the golden tensor."""
-    permutation = _permutation(golden, order)
+    permutation = _layout(golden, order).permutation
     if fold is not None and expected.ndim < 3:
         raise IntsimError(
             f"layer {golden.layer['name']}: fold = {fold}, but {golden.entry['role']} has no channels to fold"
@@ -213,22 +213,22 @@ def _wanted(golden: Golden, expected: Values, order: str, fold: int | None) -> t
     return ordered(expected, permutation, fold)
 
 
-def _permutation(golden: Golden, order: str) -> tuple[int, ...]:
-    rank, role = len(golden.shape), golden.entry["role"]
-    own = tuple(golden.entry["permutation"])
+def _layout(golden: Golden, order: str) -> Layout:
+    """How a dump in an order has a tensor."""
+    rank, role, axes = len(golden.shape), golden.entry["role"], golden.entry["axes"]
     if role == "weight" and golden.layer["products"] is not None:
-        return of_weights(rank, golden.layer["operator"] != "matmul", order).permutation
-    lanes = golden.entry["axes"].endswith("R")
-    if sorted(golden.entry["axes"].rstrip("R")) != sorted("NC" + POSITIONS.get(rank - lanes, "?")):
-        return own  # channels are last already, whatever the order
-    return (*of_data(rank - lanes, True, order).permutation, *([rank - 1] if lanes else []))
+        return of_weights(rank, golden.layer["operator"] != "matmul", order)
+    lanes = axes.endswith("R")
+    if sorted(axes.rstrip("R")) != sorted("NC" + POSITIONS.get(rank - lanes, "?")):
+        return Layout("", tuple(golden.entry["permutation"]))  # channels are last already, whatever the order
+    return Layout("", (*of_data(rank - lanes, True, order).permutation, *([rank - 1] if lanes else [])))
 
 
 def _check_shape(golden: Golden, got: Values, order: str, told: Dump, path: Path) -> None:
     """Raise IntsimError for an array of another shape than the order's, leading axes of 1 left out or added."""
     if told.fold is not None:
         return
-    stored = tuple(golden.shape[i] for i in _permutation(golden, order))
+    stored = _layout(golden, order).shape(golden.shape)
     full = (golden.samples, *stored) if golden.samples > 1 else stored
     bare = tuple(s for s in full if s != 1)
     if tuple(s for s in got.shape if s != 1) == bare:

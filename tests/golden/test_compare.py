@@ -175,6 +175,25 @@ def test_samples_and_registers(tmp_path):
         intsim.compare(tmp_path / "v", tmp_path / "d.hex", layer="first")
 
 
+@pytest.mark.parametrize("order", ["NCHW", "finn"])
+@pytest.mark.parametrize("bus", [5, 24, 64])
+def test_vectors_that_hold_words_alone(tmp_path, order, bus):
+    """Read back from packed words, of several samples, every layer."""
+    at = {"samples": 2, "order": order}
+    made = intsim.vectors(networks.mixed(), out=tmp_path / "v", formats=["words"], bus_bits=bus, **at)
+    plain = intsim.vectors(networks.mixed(), out=tmp_path / "p", formats=["npy"], **at)
+    arrays = {
+        f"{x['name']}.{t['role']}": np.load(tmp_path / "p" / t["files"]["npy"])
+        for x in plain.manifest["layers"]
+        for t in x["tensors"]
+        if t["type"][0] != "f"
+    }
+    np.savez(tmp_path / "d.npz", **arrays)
+    found = intsim.compare(tmp_path / "v", tmp_path / "d.npz")
+    assert found.same
+    assert len(found.tensors) == sum(len(x["tensors"]) for x in made.manifest["layers"]) > 20
+
+
 def test_lanes(tmp_path):
     """Registers that take turns are told one by one."""
     made = intsim.vectors(

@@ -77,6 +77,23 @@ def test_fixed_point_with_every_rule_for_ties(tmp_path, mode):
     assert all(twin.check(tmp_path / "v").values())
 
 
+@pytest.mark.parametrize(
+    "requantize",
+    [
+        'scheme = "fixed-point"\nmultiplier_bits = 9\ndouble_rounding = true',
+        'scheme = "ruy"',
+        'scheme = "float64"',
+        'scheme = "float32"',
+        'scheme = "thresholds"',
+    ],
+)
+def test_other_schemes(tmp_path, requantize):
+    """Of convolutions, with a register in front that saturates."""
+    target = machine(tmp_path, requantize)
+    intsim.vectors(networks.mixed(convolutions=True), target, out=tmp_path / "v", formats=["npy"])
+    assert twin.check(tmp_path / "v") == {"first": ["sums", "codes"], "each": ["sums", "codes"]}
+
+
 @pytest.mark.parametrize(("rule", "bias"), [("wrap", "preload"), ("saturate", "preload"), ("wrap", "after")])
 def test_narrow_registers_with_a_bias(tmp_path, rule, bias):
     """Registers overflow, and the twin says when; rounded twice as gemmlowp does."""

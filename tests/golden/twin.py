@@ -185,11 +185,11 @@ def shifted(value, shift, mode):
     return value << -shift if shift < 0 else divided(value, 1 << shift, mode)
 
 
-def gemmlowp(value, multiplier, shift):
-    """32 bits: high product, ties up; then a division, ties away from zero."""
-    left, right = max(0, 31 - shift), max(0, shift - 31)
-    high = divided(wrap(value << left, 32) * multiplier, 1 << 31, "half_up")
-    return divided(high, 1 << right, "half_away")
+def gemmlowp(value, multiplier, shift, bits=32, second="half_away"):
+    """High product, ties up; then a division, ties away from zero."""
+    left, right = max(0, bits - 1 - shift), max(0, shift - bits + 1)
+    high = divided(wrap(value << left, 32) * multiplier, 1 << (bits - 1), "half_up")
+    return divided(high, 1 << right, second)
 
 
 def cell_of(layer, position):
@@ -243,7 +243,10 @@ def code(about, cell, acc):
         if about["register"] is not None:
             acc = held(acc, about["register"])
         if scheme == "fixed-point" and about.get("double_rounding"):
-            made = gemmlowp(acc, int(of("multiplier")), int(of("shift"))) if int(of("multiplier")) else 0
+            multiplier, bits = int(of("multiplier")), about["multiplier_bits"]
+            made = gemmlowp(acc, multiplier, int(of("shift")), bits) if multiplier else 0
+        elif scheme == "ruy":
+            made = gemmlowp(acc, int(of("multiplier")), int(of("shift")), 32, "half_up") if int(of("multiplier")) else 0
         elif scheme == "fixed-point":
             made = shifted(acc * int(of("multiplier")), int(of("shift")), about["rounding"])
         elif scheme == "tosa":
@@ -253,6 +256,9 @@ def code(about, cell, acc):
             made = shifted(acc * int(of("sign")), int(of("shift")), about["rounding"])
         elif scheme == "float32":
             made = int(np.rint(np.float32(acc) * np.float32(of("factor"))))
+        elif scheme == "float64":
+            product = float(acc) * float(of("factor"))
+            made = divided(*product.as_integer_ratio(), "half_away")
         else:
             raise AssertionError(scheme)
         made += int(of("constant"))
