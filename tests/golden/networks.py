@@ -62,6 +62,17 @@ def mixed(signed: bool = False, zero: bool = True, scale: float = 1.0, convoluti
     return named(net, y, ("first", "each", "sum", "mean", "most", "last"))
 
 
+def unsigned_weights() -> onnx.ModelProto:
+    """One convolution whose weights are u8 with a zero point, and so are its activations."""
+    rng, net = np.random.default_rng(13), Net(opset=17)
+    x = net.qdq(net.input(1, 2, 4, 4), 0.05, np.uint8(9))
+    w = net.const(rng.integers(0, 256, (3, 2, 3, 3)).astype(np.uint8))
+    w = net.node("DequantizeLinear", w, net.const(np.float32(0.02)), net.const(np.uint8(117)))
+    y = net.node("Conv", x, w, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    net.nodes[-1].name = "conv"
+    return net.model(net.qdq(y, 0.3, np.uint8(100)))
+
+
 def named(net: Net, end: str, names: tuple[str, ...]) -> onnx.ModelProto:
     """The model, its operators called by these names."""
     operators = [n for n in net.nodes if n.op_type in ("Conv", "Add", "AveragePool", "MaxPool", "Gemm")]

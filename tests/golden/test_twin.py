@@ -109,6 +109,17 @@ def test_packed_multipliers(tmp_path, target):
     assert twin.check(tmp_path / "v") == {"conv": ["sums", "codes"]}
 
 
+@pytest.mark.parametrize("target", ["exact", "x86-avx2", "wrap-12", "x86-vnni"])
+def test_weights_with_a_zero_point(tmp_path, target):
+    """Behind a multiplier that sees codes the sum of the activations is taken off again, for each output."""
+    made = intsim.vectors(networks.unsigned_weights(), target, out=tmp_path / "v", formats=["npy"])
+    assert twin.check(tmp_path / "v") == {"conv": ["sums", "codes"]}
+    about = made.manifest["layers"][0]["products"]
+    assert about["sum_of_operands"] == target.startswith("x86")
+    acc = twin.Folder(tmp_path / "v").tensor(made.manifest["layers"][0], "accumulator")
+    assert intsim.trace_output(networks.unsigned_weights(), "conv", (2, 0, 3), target).total == acc[0, 2, 0, 3]
+
+
 def test_sums_of_wide_codes(tmp_path):
     """Added exactly, on the common grid of two scales that have none: far beyond 32 bits."""
     net = Net()

@@ -95,8 +95,6 @@ def accumulators(folder, layer):
     x, w = folder.tensor(layer, "operand"), folder.tensor(layer, "weight")
     bias, compensation = folder.tensor(layer, "bias"), folder.tensor(layer, "compensation")
     weight_zero = folder.tensor(layer, "weight_zero")
-    assert weight_zero is None
-    assert not about["sum_of_operands"]
     assert not about["padding_paid_back"]
     shift_x, shift_w = about["activation_shift"], about["weight_shift"]
     if window is None:
@@ -134,9 +132,11 @@ def accumulators(folder, layer):
         out = np.zeros(shape, object)
     stages = about["stages"]
 
-    def late(c):
+    def late(place, c):
         parts = 0 if compensation is None else int(compensation[c])
         parts += int(bias[c]) if bias is not None and about["bias"] == "after" else 0
+        if about["sum_of_operands"]:
+            parts -= (int(weight_zero[c]) + shift_w) * sum(taken[place, c])
         return [parts] if parts or about["bias"] == "after" else []
 
     first = [int(b) if about["bias"] == "preload" else 0 for b in (bias if bias is not None else [0] * len(weights))]
@@ -148,7 +148,7 @@ def accumulators(folder, layer):
     products = {(p, c): [a * b for a, b in zip(v, weights[c], strict=True)] for (p, c), v in taken.items()}
     if about["packing"] is None:
         for (place, c), values in products.items():
-            put(place, c, accumulate(values, stages, first[c], late(c)))
+            put(place, c, accumulate(values, stages, first[c], late(place, c)))
         return out.reshape(shape)
     pixels, together = len(about["packing"]["pixels"]), len(about["packing"]["channels"])
     for at in range(0, len(places), pixels):
@@ -157,7 +157,7 @@ def accumulators(folder, layer):
             for p, c in itertools.product(range(pixels), range(together)):
                 if at + p < len(places) and begin + c < len(weights):
                     where[c, p] = places[at + p][0], begin + c
-                    lists[c, p], more[c, p] = products[where[c, p]], late(begin + c)
+                    lists[c, p], more[c, p] = products[where[c, p]], late(*where[c, p])
             for key, value in packed(lists, stages, about["packing"], more).items():
                 put(*where[key], value)
     return out.reshape(shape)
