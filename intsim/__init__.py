@@ -8,6 +8,8 @@ telemetry  see what the accumulators held, and what they would have needed
 sweep      compare register and multiplier widths with the exact run
 certify    prove a target exact for every input, or find what stands between
 advise     say for each runtime that is predicted whether the model is exact there
+vectors    write what each layer reads, holds and makes, for those who build or check hardware
+compare    hold a dump of a simulation or a board against such vectors
 
 load_executed    read the graph that a runtime makes of a file
 witness_runtime  run the runtime that a target predicts, and compare every code
@@ -16,7 +18,7 @@ html       a result as a notebook shows it
 Target     a machine's integer arithmetic, from a built-in name or a TOML file
 
 They take `(model, target, inputs, samples, seed, ...)`, as far as they need it. For parts of a proof: `witness`,
-`certify_requantizer`, `multiplier_widths`.
+`certify_requantizer`, `multiplier_widths`; for one output's additions `trace_output`.
 
 Each is imported when it is first asked for, with what it needs.
 """
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from intsim.explore.advice import advise
     from intsim.explore.sweep import sweep
     from intsim.explore.telemetry import telemetry
+    from intsim.golden.compare import compare
+    from intsim.golden.vectors import trace_output, vectors
     from intsim.model import Model, Run, load
     from intsim.proofs.bounds import bounds
     from intsim.proofs.certificate import Certificate
@@ -57,6 +61,7 @@ __all__ = [
     "bounds",
     "certify",
     "certify_requantizer",
+    "compare",
     "html",
     "load",
     "load_executed",
@@ -64,6 +69,8 @@ __all__ = [
     "run",
     "sweep",
     "telemetry",
+    "trace_output",
+    "vectors",
     "verify",
     "witness",
     "witness_runtime",
@@ -80,6 +87,7 @@ _HOMES = {
     "bounds": "intsim.proofs.bounds",
     "certify": "intsim.proofs.certify",
     "certify_requantizer": "intsim.proofs.requantizers",
+    "compare": "intsim.golden.compare",
     "html": "intsim.report.html",
     "load": "intsim.model",
     "load_executed": "intsim.verification.executed",
@@ -87,6 +95,8 @@ _HOMES = {
     "run": "intsim.execution",
     "sweep": "intsim.explore.sweep",
     "telemetry": "intsim.explore.telemetry",
+    "trace_output": "intsim.golden.vectors",
+    "vectors": "intsim.golden.vectors",
     "verify": "intsim.verification.verify",
     "witness": "intsim.proofs.witness",
     "witness_runtime": "intsim.verification.witness",

@@ -27,6 +27,8 @@ VERBS = [
     (0, "certify", "--check", "certificate.json", MODEL),
     (1, "telemetry", MODEL, "-t", "wrap-12"),
     (0, "sweep", MODEL, "-a", "16:20", "-m", "8,16", "-o", "sweep"),
+    (0, "vectors", MODEL, "-t", "x86-avx2", "-o", "vectors", "--layer", "/conv1/Conv"),
+    (0, "compare", "vectors", "vectors/00_conv1_Conv/output.npy"),
     (2, "run", "nowhere.onnx"),
 ]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from proofs.test_forgeries import network
@@ -31,6 +32,10 @@ VERBS: dict[str, tuple[str, ...]] = {
     "certify": ("certify", "m.onnx", "--target", "x86-avx2", "-n", "2", "--multipliers", "--out", "certificate.json"),
     "open": ("certify", "m.onnx", "--target", "saturate-16", "-n", "0"),
     "check": ("certify", "--check", "certificate.json"),
+    "vectors": ("vectors", "m.onnx", "--target", "x86-avx2", "--out", "vectors", "--partial"),
+    "one layer": ("vectors", "m.onnx", "--target", "fixed-point-16", "--out", "more", "--layer", "Gemm_gemm10"),
+    "trace": ("vectors", "m.onnx", "--target", "arm-neon-int8", "--trace", "Gemm_gemm10:1"),
+    "compare": ("compare", "vectors", "wrong.npz"),
     "advise": ("advise", "m.onnx", "--target", "onnxruntime-vnni", "--target", "x86-avx2"),
     "targets": ("targets",),
 }
@@ -150,8 +155,16 @@ def heads(monkeypatch) -> set[str]:
 def printed(name: str, *options: str) -> None:
     """Have a verb print."""
     sys.argv = ["intsim", *VERBS[name], *options]
+    if name == "compare":
+        np.savez("wrong.npz", **{n: 1 - np.load(p) for n, p in _outputs()})
     with pytest.raises(SystemExit):
         cli.main()
+
+
+def _outputs() -> list[tuple[str, str]]:
+    """The layers of the folder `vectors`, and their codes."""
+    layers = json.loads(Path("vectors/manifest.json").read_text())["layers"]
+    return [(x["name"], f"vectors/{x['tensors'][-1]['files']['npy']}") for x in layers]
 
 
 def test_every_document_is_on_the_page(folder, monkeypatch, capfd):

@@ -51,10 +51,13 @@ ROOMS = {
     " ops targets verification verification.reference | numpy onnx pydantic",
     "explore": "arithmetic arithmetic.requantizers dispatch engine.run engine.telemetry errors graph inputs mac model"
     " notebook ops proofs targets verification | numpy onnx",
+    "golden": "arithmetic arithmetic.requantizers dispatch engine.node errors graph inputs mac model notebook ops"
+    " proofs targets verification | numpy onnx pydantic vcd",
     "testing": "arithmetic arithmetic.requantizers errors frontend model targets | hypothesis numpy onnx",
     "inspect": "arithmetic graph model ops verification | numpy",
-    "report": "dispatch errors explore graph inspect model ops proofs targets verification | matplotlib numpy rich",
-    "cli": "dispatch engine.threads engine.warmup errors explore frontend inputs inspect jit mac model ops"
+    "report": "dispatch errors explore golden graph inspect model ops proofs targets verification"
+    " | matplotlib numpy rich",
+    "cli": "dispatch engine.threads engine.warmup errors explore frontend golden inputs inspect jit mac model ops"
     " proofs report"
     " search_path targets verification | numpy onnx rich typer",
 }

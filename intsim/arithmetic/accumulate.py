@@ -15,7 +15,7 @@ This file is written to be read; `engine/registers/` computes the same, fast.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -166,6 +166,11 @@ def handed_on(stages: Sequence[Stage]) -> tuple[int, int]:
     return last.min << drop, last.max << drop
 
 
+Watch = Callable[[int, range, int | None, Integers, Integers], None]
+"""Sees each addition of an accumulation: the stage, from 0; which values of the stage before its register takes;
+which of them was added (None: a bias); what was added; what the register holds then."""
+
+
 class Accumulation(NamedTuple):
     """Result and telemetry of `accumulate_telemetry`; `...` is the shape of the products without their last axis."""
 
@@ -227,7 +232,9 @@ def accumulate(products: Any, stages: Sequence[Stage], start: Any = 0, bias: Any
     return accumulate_telemetry(products, stages, start, bias)[:2]
 
 
-def accumulate_telemetry(products: Any, stages: Sequence[Stage], start: Any = 0, bias: Any = None) -> Accumulation:
+def accumulate_telemetry(
+    products: Any, stages: Sequence[Stage], start: Any = 0, bias: Any = None, watch: Watch | None = None
+) -> Accumulation:
     """Add products through the stages, counting overflow and keeping the extremes.
 
     Args:
@@ -235,6 +242,7 @@ def accumulate_telemetry(products: Any, stages: Sequence[Stage], start: Any = 0,
         stages: see `check_stages`; empty is a plain sum, which the caller guarantees to fit int64.
         start: broadcasts to (...): a bias preloaded into the last register. Loading it is an addition to 0.
         bias: broadcasts to (...), or None: a bias added into the last register after everything else.
+        watch: sees every addition.
 
     Returns:
         Accumulation, the extremes in LSBs of the registers. They count every true sum, before the overflow rule, and
@@ -257,6 +265,7 @@ def accumulate_telemetry(products: Any, stages: Sequence[Stage], start: Any = 0,
         return Accumulation(total if after is None else total + after, *telemetry)
     drop, cast = stages[0].drop, stages[0].cast
     values, first, after = cast(values), cast(first), None if after is None else cast(after)
+    seen = watch or _unseen
 
     for index, stage in enumerate(stages):
         last = index == len(stages) - 1
@@ -267,13 +276,20 @@ def accumulate_telemetry(products: Any, stages: Sequence[Stage], start: Any = 0,
             register = np.zeros(shape, np.int64)
             if last and start is not None:
                 register = _add(register, first, stage, index, telemetry)
+                seen(index, arrivals, None, first, register)
             for arrival in arrivals:
                 register = _add(register, values[..., arrival], stage, index, telemetry)
+                seen(index, arrivals, arrival, values[..., arrival], register)
             if last and after is not None:
                 register = _add(register, after, stage, index, telemetry)
+                seen(index, arrivals, None, after, register)
             handed_on[..., place] = register
         values = handed_on
     return Accumulation(values[..., 0] << drop, *telemetry)
+
+
+def _unseen(*_: Any) -> None:
+    """A `Watch` that doesn't look."""
 
 
 def _groups(count: int, stage: Stage) -> list[range]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from intsim.arithmetic.accumulate import Accumulation, Stage, accumulate_telemetry, check_stages
+from intsim.arithmetic.accumulate import Accumulation, Stage, Watch, accumulate_telemetry, check_stages
 from intsim.arithmetic.integers import as_integers, wrap
 from intsim.arithmetic.keys import Key, check, integer, one_of, read
 from intsim.errors import IntsimError
@@ -107,7 +108,12 @@ def check_packing(packing: Packing, stages: Sequence[Stage]) -> tuple[Stage, ...
 
 
 def accumulate_packed(
-    products: Any, stages: Sequence[Stage], packing: Packing, start: Any = 0, bias: Any = None
+    products: Any,
+    stages: Sequence[Stage],
+    packing: Packing,
+    start: Any = 0,
+    bias: Any = None,
+    watch: Watch | None = None,
 ) -> Accumulation:
     """Add products in the fields of one wide register, read the fields of each group, and add those up as usual.
 
@@ -120,6 +126,8 @@ def accumulate_packed(
         packing: where the fields are, and how they are read.
         start: broadcasts to (..., channels, pixels): a bias preloaded into each output's last register.
         bias: broadcasts likewise, or None: a bias added into each output's last register after everything else.
+        watch: sees every addition; of the first stage each product of a field with the wide register, then (None) the
+            true sum with what is read.
 
     Returns:
         Accumulation with `...` = (..., channels, pixels). Of the first stage, an event is a group whose value read is
@@ -143,22 +151,33 @@ def accumulate_packed(
     for begin in range(0, depth, max(size, 1)):
         wide = np.zeros(shape[:-2], np.int64)  # modulo 2^64, hence modulo 2^bits too
         true = np.zeros(shape, np.int64)
-        for k in range(begin, min(depth, begin + size)):
+        group = range(begin, min(depth, begin + size))
+        for k in group:
             true = true + values[..., k]
             low, high = np.minimum(low, true), np.maximum(high, true)
             with np.errstate(over="ignore"):
                 wide = wrap(wide + (values[..., k] << offsets).sum(axis=(-2, -1)), packing.bits)
+            if watch is not None:
+                watch(0, group, k, values[..., k], np.broadcast_to(wide[..., None, None], shape))
         field = wrap(wide[..., None, None] >> offsets, stages[0].bits)
         if packing.correction == "borrow":
             below = (wide[..., None, None] >> np.maximum(offsets - 1, 0)) & 1
             field = field + np.where(offsets > 0, below, 0)
         events = events + (field != true)
+        if watch is not None:
+            watch(0, group, None, true, field)
         handed_on.append(field)
     read = np.stack(handed_on, axis=-1) if handed_on else np.zeros((*shape, 0), np.int64)
-    rest = accumulate_telemetry(read, stages[1:], start, bias)
+    behind = None if watch is None else partial(_one_stage_on, watch)
+    rest = accumulate_telemetry(read, stages[1:], start, bias, behind)
     first = (events, low, high)
     telemetry = (np.concatenate([a[..., None], b], axis=-1) for a, b in zip(first, rest[1:], strict=True))
     return Accumulation(rest.result, *telemetry)
+
+
+def _one_stage_on(watch: Watch, stage: int, *addition: Any) -> None:
+    """Tell of an addition behind the wide register."""
+    watch(stage + 1, *addition)
 
 
 def check_group_sums(product: int, size: int) -> None:

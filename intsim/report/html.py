@@ -11,6 +11,9 @@ from rich.console import Console
 from intsim.explore.advice import Advice
 from intsim.explore.sweep import Sweep
 from intsim.explore.telemetry import Telemetry
+from intsim.golden.compare import Comparison
+from intsim.golden.sums import Trace
+from intsim.golden.vectors import Vectors
 from intsim.inspect import inspect
 from intsim.model import Model, Run
 from intsim.proofs.bounds import Bounds
@@ -22,6 +25,7 @@ from intsim.report.inspection import show_inspection
 from intsim.report.run import show_run
 from intsim.report.sweep import show_sweep
 from intsim.report.telemetry import show_telemetry
+from intsim.report.vectors import show_comparison, show_trace, show_vectors
 from intsim.report.verdict import show_verdict
 from intsim.report.witness import show_witness
 from intsim.verification.verdict import Verdict
@@ -40,10 +44,13 @@ SHOW: dict[type, Callable[[Console, Any], None]] = {
     Advice: show_advice,
     Bounds: show_bounds,
     Certificate: show_certificate,
+    Comparison: show_comparison,
     Model: show_model,
     Run: show_run,
     Sweep: show_sweep,
     Telemetry: show_telemetry,
+    Trace: show_trace,
+    Vectors: show_vectors,
     Verdict: show_verdict,
     Witnessed: show_witness,
 }

@@ -6,6 +6,7 @@ integers than the file means. Its own graph, taken here, holds exactly the quant
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from intsim.verification.standard import CUSTOM_DOMAINS
 
 RUNTIMES = ("onnxruntime",)
 """Those that can be run here, and whose graphs can be taken, by the name that a target's `runtime` gives."""
+KERNEL = re.compile(r"(node \S+) \(com\.microsoft\.\w+\): com\.microsoft\.\w+ is not supported; .*")
+"""What a reader says of an operator that only its optimizer makes."""
 SECONDS = 120.0
 """After which an optimizer is given up."""
 
@@ -78,7 +81,8 @@ def load_executed(
     try:
         loaded = load(onnx.load_from_string(optimized.tobytes()))
     except IntsimError as error:
-        raise IntsimError(f"{name}: {str(error).removeprefix('<model>: ')}") from None
+        said = KERNEL.sub(r"\1: {} runs it in float32, or by a kernel that isn't predicted", str(error)).format(runtime)
+        raise IntsimError(f"{name}: {said.removeprefix('<model>: ')}") from None
     loaded.lowered.source.path = name
     loaded.graph.executed_by, loaded.file = runtime, proto
     return loaded

@@ -209,7 +209,7 @@ _ARITHMETIC = [
     Fault(
         "operands-one-bit-further-left",
         "operands of more than 8 bits are shifted one bit too far before they are added",
-        "Requantizer.added",
+        "Requantizer.shares",
         "30 - widest.bit_length()",
         "31 - widest.bit_length()",
         "tests/ops/test_scheme_offsets.py::test_how_far_operands_are_shifted_left",

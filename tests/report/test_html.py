@@ -1,7 +1,9 @@
 """Results as notebooks show them."""
 
 import re
+import tempfile
 from html import unescape
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -9,6 +11,8 @@ import pytest
 from frontend.build import Net
 
 import intsim
+from intsim.golden.compare import Comparison
+from intsim.golden.vectors import Vectors
 from intsim.report.html import SHOW
 from intsim.verification.witness import Witnessed, WitnessedLayer
 
@@ -24,6 +28,20 @@ def network() -> onnx.ModelProto:
 
 MODEL = intsim.load(network())
 X = {"x": np.full((1, 2, 4, 4), 255, np.float32)}
+HOME = tempfile.TemporaryDirectory(prefix="html-", ignore_cleanup_errors=True)
+
+
+def written() -> Vectors:
+    return intsim.vectors(MODEL, "wrap-16", X, out=Path(HOME.name) / "v", formats=["npy"])
+
+
+def compared() -> Comparison:
+    made = written()
+    codes = np.load(made.path / made.manifest["layers"][0]["tensors"][-1]["files"]["npy"])
+    np.save(Path(HOME.name) / "dump.npy", codes ^ 1)
+    return intsim.compare(made.path, Path(HOME.name) / "dump.npy")
+
+
 RESULTS = {
     "Model": (lambda: MODEL, ["4 weights"]),
     "Run": (lambda: intsim.run(MODEL, "wrap-16", X), ["overflows", "16 overflow events"]),
@@ -44,6 +62,12 @@ RESULTS = {
             hidden=["[b]"],
         ),
         ["predicted 4, onnxruntime has 6", "not shown by the runtime: 1 layer ([b])", "not as predicted"],
+    ),
+    "Vectors": (written, ["1 layer, 5 files and manifest.json in", "1x2x4x4"]),
+    "Trace": (lambda: intsim.trace_output(MODEL, "<script>&[red]", (1, 0, 0), "wrap-16", X), ["overflow", "32385"]),
+    "Comparison": (
+        compared,
+        ["first wrong: <script>&[red], output, channel 0, position 0,0,0,0", "verdict: different"],
     ),
     "Certificate": (lambda: intsim.certify(MODEL, "wrap-16"), ["verdict:", "refuted"]),
 }

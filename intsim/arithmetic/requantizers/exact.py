@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.integers import as_integers
-from intsim.arithmetic.pieces import Integers
+from intsim.arithmetic.pieces import Formula, Integers
 from intsim.arithmetic.requantizers.requantizer import LARGEST, Channel, Requantizer, Segment
 from intsim.arithmetic.rounding import Rounding, round_divide, rounding, steps_up
 
@@ -167,6 +167,12 @@ class Exact(Requantizer):
     ) -> Integers:
         """The definition; no register takes a bias."""
         return np.asarray(exact_requantize(acc, scale, offset, rounding))
+
+    def constants(self, formula: Formula, stages: Sequence[Stage], low: int, high: int) -> dict[str, list[Any]]:
+        """`start` of each piece, and `scale` and `offset` as rationals: of `S * acc + B`."""
+        starts = [low if start is None else start for start, _, _ in formula.pieces]
+        scales, offsets = [list(column) for column in zip(*(p[1:] for p in formula.pieces), strict=True)]
+        return {"start": starts, "scale": scales, "offset": offsets}
 
     def segments(
         self, first: int, last: int, scale: Fraction, offset: Fraction, stages: Sequence[Stage]

@@ -88,12 +88,22 @@ class LiteRTAdd(_Rescaled):
         """Of two tensors."""
         if len(operands) != 2:
             raise IntsimError(f"adds {len(operands)} tensors; {self.scheme} adds two")
-        twice = 2 * max(o.scale for o in site.operands)
+        told = self.site_constants(site)
         parts = [
-            o.sign * self.rounded((x - o.zero) << ADD_LEFT_SHIFT, double(o.scale) / twice)
-            for x, o in zip(operands, site.operands, strict=True)
+            o.sign * self.times((x - o.zero) << ADD_LEFT_SHIFT, multiplier, shift)
+            for x, o, multiplier, shift in zip(
+                operands, site.operands, told["operand_multiplier"], told["operand_shift"], strict=True
+            )
         ]
-        return self.rounded(parts[0] + parts[1], twice / ((1 << ADD_LEFT_SHIFT) * site.step)) + site.zero
+        return self.times(parts[0] + parts[1], told["multiplier"], told["shift"]) + site.zero
+
+    def site_constants(self, site: Site) -> dict[str, Any]:
+        """`operand_multiplier` and `operand_shift` of each operand; `multiplier` and `shift` of their sum."""
+        twice = 2 * max(o.scale for o in site.operands)
+        each = [quantize_multiplier(double(double(o.scale) / twice)) for o in site.operands]
+        multiplier, shift = quantize_multiplier(double(twice / ((1 << ADD_LEFT_SHIFT) * site.step)))
+        multipliers, shifts = zip(*each, strict=True)
+        return {"operand_multiplier": multipliers, "operand_shift": shifts, "multiplier": multiplier, "shift": shift}
 
 
 @dataclass(frozen=True)
@@ -110,7 +120,12 @@ class LiteRTMul(_Rescaled):
 
     def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
         """Of products of codes without their zero points."""
-        return self.rounded(operands[0], ratio(nearest(site.unit), site.step)) + site.zero
+        return self.times(operands[0], **self.site_constants(site)) + site.zero
+
+    def site_constants(self, site: Site) -> dict[str, Any]:
+        """`multiplier` and `shift`."""
+        factor = double(ratio(nearest(site.unit), site.step))
+        return dict(zip(("multiplier", "shift"), quantize_multiplier(factor), strict=True))
 
 
 @dataclass(frozen=True)
@@ -154,11 +169,14 @@ class LiteRTMean(_Rescaled):
 
     def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
         """Of sums of codes."""
+        return self.times(operands[0] - int(site.origin), **self.site_constants(site)) + site.zero
+
+    def site_constants(self, site: Site) -> dict[str, Any]:
+        """`multiplier`, divided by the count already, and `shift`."""
         multiplier, shift = quantize_multiplier(double(site.operands[0].scale / site.step))
         exponent, count = 31 - shift, site.elements
         more = min(count.bit_length() - 1, 32, 31 + exponent)
-        narrow, shift = (multiplier << more) // count, shift + more
-        return self.times(operands[0] - int(site.origin), narrow, shift) + site.zero
+        return {"multiplier": (multiplier << more) // count, "shift": shift + more}
 
 
 @dataclass(frozen=True)

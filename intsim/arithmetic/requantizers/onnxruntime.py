@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,12 +79,18 @@ class QLinearAdd(OperatorKernel):
             raise IntsimError(f"adds {len(operands)} tensors; {self.scheme} adds two")
         if any(o.sign < 0 for o in site.operands):
             raise IntsimError(f"subtracts; {self.scheme} adds")
-        other = 1 - site.still
-        a, b, left, right = operands[other], operands[site.still], site.operands[other], site.operands[site.still]
+        told, other = self.site_constants(site), 1 - site.still
+        a, b = operands[other], operands[site.still]
+        by_a, by_b = told["operand_factor"][other], told["operand_factor"][site.still]
+        return int32(fma(a, by_a, fma(b, by_b, told["added"])))
+
+    def site_constants(self, site: Site) -> dict[str, Any]:
+        """`operand_factor` of each operand, and `added`, c: binary32."""
+        left, right = site.operands[1 - site.still], site.operands[site.still]
         by_a, by_b = quotient(left.scale, site.step), quotient(right.scale, site.step)
         zeros = fma(np.array([by_a]), np.float32(left.zero), np.float32(by_b * np.float32(right.zero)))[0]
-        start = np.float32(np.float32(site.zero) - zeros)
-        return int32(fma(a, by_a, fma(b, by_b, start)))
+        factors = (by_a, by_b) if site.still else (by_b, by_a)
+        return {"operand_factor": factors, "added": np.float32(np.float32(site.zero) - zeros)}
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,11 @@ class QLinearMul(OperatorKernel):
     def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
         """Of products of codes without their zero points."""
         (acc,) = operands
-        return _product(acc, quotient(nearest(site.unit), site.step), site)
+        return _product(acc, self.site_constants(site)["factor"], site)
+
+    def site_constants(self, site: Site) -> dict[str, Any]:
+        """`factor`, S, binary32."""
+        return {"factor": quotient(nearest(site.unit), site.step)}
 
 
 @dataclass(frozen=True)
@@ -232,7 +242,7 @@ class QLinearGlobalAveragePool(OperatorKernel):
 
     def suits(self, site: Site) -> None:
         """Refuse what MLAS does (CheckQLinearGlobalAveragePoolScaleAndSize)."""
-        factor = self._factor(site)
+        factor = self.site_constants(site)["factor"]
         if site.elements >= 1 << 24 or not 2.0**-32 <= factor < 256:
             raise IntsimError(
                 f"averages {site.elements} elements with a factor of {factor:g}; ONNX Runtime takes fewer than 2^24 "
@@ -242,12 +252,13 @@ class QLinearGlobalAveragePool(OperatorKernel):
     def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
         """Of sums of codes without their zero points."""
         acc = operands[0] - int(site.origin)
-        return int32(np.asarray(acc.astype(np.float32) * self._factor(site))) + site.zero
+        return int32(np.asarray(acc.astype(np.float32) * self.site_constants(site)["factor"])) + site.zero
 
-    def _factor(self, site: Site) -> np.float32:
+    def site_constants(self, site: Site) -> dict[str, Any]:
+        """`factor`, S, binary32."""
         with np.errstate(over="ignore"):
             below = np.float32(nearest(site.step) * np.float32(site.elements))
-        return quotient(site.operands[0].scale, below)
+        return {"factor": quotient(site.operands[0].scale, below)}
 
 
 @dataclass(frozen=True)

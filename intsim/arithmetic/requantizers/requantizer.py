@@ -301,6 +301,25 @@ class Requantizer:
         """One operand of a sum, shifted left, times its share of the common scale."""
         return self.multiply(values, scale)
 
+    def shares(self, factors: Sequence[int], widest: int) -> tuple[int, list[Fraction], Fraction]:
+        """Of inputs that are brought to one scale: their left shift, what each is multiplied by, the unit of the sum.
+
+        Args:
+            factors: their integer coefficients a_i, not all 0.
+            widest: greatest magnitude that an input may have; it chooses the left shift.
+
+        Raises:
+            IntsimError: inputs too wide for a 32-bit sum.
+        """
+        left = min(ADD_LEFT_SHIFT, 30 - widest.bit_length() - (len(factors) - 1).bit_length())
+        if left < 0:
+            raise IntsimError(
+                f"adds tensors of {widest.bit_length() + 1} bits; its rescaling takes 32-bit values; "
+                "quantize the inputs"
+            )
+        twice = 2 * max(abs(f) for f in factors)
+        return left, [Fraction(f, twice) for f in factors], Fraction(twice, 1 << left)
+
     def added(self, arrays: Sequence[Integers], factors: Sequence[int], widest: int) -> tuple[Integers, Fraction]:
         """The sum of several inputs brought to one scale, as TFLite's Add does it, and its unit.
 
@@ -308,21 +327,47 @@ class Requantizer:
 
         Args:
             arrays: the inputs of one cell, int64, of one shape.
-            factors: their integer coefficients a_i, not all 0.
-            widest: greatest magnitude that an input may have; it chooses the left shift.
+            factors: as `shares` takes them, and `widest` too. Raises as that does.
+        """
+        left, shares, unit = self.shares(factors, widest)
+        parts = [self.operand(x << left, share) for x, share in zip(arrays, shares, strict=True)]
+        return sum(parts[1:], parts[0]), unit
+
+    def constants(self, formula: Formula, stages: Sequence[Stage], low: int, high: int) -> dict[str, list[Any]]:
+        """What hardware holds of one cell, for accumulators low..high: by name, an entry a piece.
+
+        `start` is the first accumulator of a piece, `bias` what is added to accumulators, into the last register;
+        then what `channel` tells. `constant` is added to what is made of that: of a piece of scale 0, whose other
+        constants are 0, all of its code but the zero point. Integers, floats of 32 or 64 bits, or rationals.
 
         Raises:
-            IntsimError: inputs too wide for a 32-bit sum.
+            IntsimError: a scale that it doesn't take.
         """
-        left = min(ADD_LEFT_SHIFT, 30 - widest.bit_length() - (len(arrays) - 1).bit_length())
-        if left < 0:
-            raise IntsimError(
-                f"adds tensors of {widest.bit_length() + 1} bits; its rescaling takes 32-bit values; "
-                "quantize the inputs"
-            )
-        twice = 2 * max(abs(f) for f in factors)
-        shares = [self.operand(x << left, Fraction(f, twice)) for x, f in zip(arrays, factors, strict=True)]
-        return sum(shares[1:], shares[0]), Fraction(twice, 1 << left)
+        pieces: list[dict[str, Any]] = []
+        for start, scale, offset in formula.pieces:
+            first, own = low if start is None else start, {"start": 0, "bias": 0, "constant": 0}
+            if scale:
+                own |= self.told(scale) | ({"bias": bias_in_accumulator(scale, offset)} if offset else {})
+            else:
+                own["constant"] = round_fraction(offset, self.rounding or formula.rounding)
+            pieces.append(own | {"start": first})
+        names = dict.fromkeys(name for piece in pieces for name in piece)
+        return {name: [piece.get(name, 0) for piece in pieces] for name in names}
+
+    def told(self, scale: Fraction) -> dict[str, Any]:
+        """Constants of a scale other than 0, as `constants` says them. Raises IntsimError as `channel` does."""
+        return self.channel(scale).told
+
+    def operand_constants(self, scale: Fraction) -> dict[str, Any]:
+        """Constants of a share of a common scale (`operand`) other than 0. Raises IntsimError as `channel` does."""
+        return self.told(scale)
+
+    def site_constants(self, site: Site) -> dict[str, Any]:
+        """Of a scheme that reads codes or elements: the constants it makes of a site, by name, where it names any.
+
+        Integers or floats of 32 bits; a tuple has one for each operand.
+        """
+        return {}
 
     def segments(
         self, first: int, last: int, scale: Fraction, offset: Fraction, stages: Sequence[Stage]

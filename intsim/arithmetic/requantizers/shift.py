@@ -62,6 +62,10 @@ class Shift(Requantizer):
         """The shift."""
         return Channel(scale, told={"shift": power_of_two_shift(abs(scale))})
 
+    def told(self, scale: Fraction) -> dict[str, Any]:
+        """The shift, and the sign by which accumulators are multiplied before it."""
+        return {"sign": 1 if scale > 0 else -1, **self.channel(scale).told}
+
     def multiply(self, values: Integers, scale: Fraction) -> Integers:
         """The definition."""
         assert self.rounding is not None

@@ -157,3 +157,9 @@ class Thresholds(Exact):
     def prepared(self, formula: Formula, stages: Sequence[Stage], low: int, high: int) -> CellFunction:
         """Thresholds made once."""
         return staircase(formula, low, high).count
+
+    def constants(self, formula: Formula, stages: Sequence[Stage], low: int, high: int) -> dict[str, list[Any]]:
+        """`threshold`, ascending, the first one `low`, and `code`: that of the last threshold <= the accumulator."""
+        made = staircase(formula, low, high)
+        codes = np.concatenate([[0], np.cumsum(made.steps)]) + made.base
+        return {"threshold": [low, *made.thresholds.tolist()], "code": codes.tolist()}

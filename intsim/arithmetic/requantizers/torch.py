@@ -52,12 +52,17 @@ class Fbgemm(_FloatBias):
 
     def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
         """Of sums with their bias, which is taken off again."""
+        told = self.site_constants(site)
+        added = np.asarray((operands[0] - site.bias).astype(np.float32) + told["bias"], np.float32)
+        scaled = np.asarray(added * told["factor"], np.float32)
+        return np.rint(np.clip(scaled, -(2.0**24), 2.0**24)).astype(np.int64) + site.zero
+
+    def site_constants(self, site: Site) -> dict[str, Any]:
+        """`bias`, b in LSBs of the sum, and `factor`, M: both binary32."""
         unit = nearest(site.unit)
         bias = float_bias(site)
         bias = np.float32(bias * quotient(1, unit)) if site.per_tensor else quotient(bias, unit)
-        added = np.asarray((operands[0] - site.bias).astype(np.float32) + bias, np.float32)
-        scaled = np.asarray(added * quotient(unit, site.step), np.float32)
-        return np.rint(np.clip(scaled, -(2.0**24), 2.0**24)).astype(np.int64) + site.zero
+        return {"bias": bias, "factor": quotient(unit, site.step)}
 
 
 @dataclass(frozen=True)
@@ -72,11 +77,16 @@ class QnnPack(_FloatBias):
 
     def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
         """Of sums with their bias, which is taken off again and rounded anew."""
+        told = self.site_constants(site)
+        acc = (operands[0] - site.bias + told["bias"]).astype(np.float32)
+        scaled = np.asarray(acc * told["factor"], np.float32)
+        return np.rint(np.clip(scaled, -(2.0**24), 2.0**24)).astype(np.int64) + site.zero
+
+    def site_constants(self, site: Site) -> dict[str, Any]:
+        """`bias`, b, an integer, and `factor`, M, binary32."""
         unit = nearest(site.unit)
         bias = int(np.rint(np.float32(float_bias(site) * quotient(1, unit))))
-        acc = (operands[0] - site.bias + bias).astype(np.float32)
-        scaled = np.asarray(acc * np.float32(unit * quotient(1, site.step)), np.float32)
-        return np.rint(np.clip(scaled, -(2.0**24), 2.0**24)).astype(np.int64) + site.zero
+        return {"bias": bias, "factor": np.float32(unit * quotient(1, site.step))}
 
 
 @dataclass(frozen=True)
@@ -109,16 +119,20 @@ class OneDnn(_FloatBias):
 
     def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
         """Of sums with their bias, which is taken off again."""
+        told = self.site_constants(site)
+        scaled = np.asarray((operands[0] - site.bias).astype(np.float32) * told["factor"], np.float32)
+        if self.scales_apart:
+            scaled = np.asarray(scaled * told["weight_factor"], np.float32)
+        added = np.asarray(scaled + told["bias"], np.float32)
+        out = np.asarray(added * told["step_factor"], np.float32) + np.float32(site.zero)
+        return np.rint(np.clip(out, -(2.0**24), 2.0**24)).astype(np.int64)
+
+    def site_constants(self, site: Site) -> dict[str, Any]:
+        """`factor`, f(sx sw), or sx alone and `weight_factor`, sw, apart; `bias`; `step_factor`: f(1 / sy)."""
         sx, sw = site.operands[0].scale, nearest(site.unit / site.operands[0].scale)
         sx_, sw_ = twice_inverted(sx), twice_inverted(sw) if self.weight_reciprocal else sw
-        acc = (operands[0] - site.bias).astype(np.float32)
-        if self.scales_apart:
-            scaled = np.asarray(np.asarray(acc * sx_, np.float32) * sw_, np.float32)
-        else:
-            scaled = np.asarray(acc * np.float32(sx_ * sw_), np.float32)
-        added = np.asarray(scaled + float_bias(site), np.float32)
-        out = np.asarray(added * quotient(1, twice_inverted(site.step)), np.float32) + np.float32(site.zero)
-        return np.rint(np.clip(out, -(2.0**24), 2.0**24)).astype(np.int64)
+        apart = {"factor": sx_, "weight_factor": sw_} if self.scales_apart else {"factor": np.float32(sx_ * sw_)}
+        return {**apart, "bias": float_bias(site), "step_factor": quotient(1, twice_inverted(site.step))}
 
 
 def twice_inverted(scale: Any) -> np.float32:

@@ -213,3 +213,7 @@ class Tosa(Requantizer):
     def operand(self, values: Integers, scale: Fraction) -> Integers:
         """Of a sum: what has a negative scale is subtracted; TOSA has SUB beside ADD."""
         return -self.multiply(values, -scale) if scale < 0 else self.multiply(values, scale)
+
+    def operand_constants(self, scale: Fraction) -> dict[str, Any]:
+        """Of the scale without its sign, and `sign`, by which the product is multiplied."""
+        return {"sign": 1 if scale > 0 else -1, **self.told(abs(scale))}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -42,13 +42,19 @@ class XnnpackAdd(OperatorKernel):
         """Of two tensors."""
         if len(operands) != 2:
             raise IntsimError(f"adds {len(operands)} tensors; {self.scheme} adds two")
+        told = self.site_constants(site)
+        factors, shift = told["operand_multiplier"], told["shift"]
+        parts = [o.sign * m * (x - o.zero) for x, m, o in zip(operands, factors, site.operands, strict=True)]
+        return ((parts[0] + parts[1] + (1 << (shift - 1))) >> shift) + site.zero
+
+    def site_constants(self, site: Site) -> dict[str, Any]:
+        """`operand_multiplier` of each operand, and `shift` of their sum. Raises IntsimError for other scales."""
         ratios = [quotient(o.scale, site.step) for o in site.operands]
         for ratio in ratios:
             _within("scale over that of its result", ratio, 2.0**-10, 2.0**8)
         shift = 20 - (math.frexp(float(max(ratios)))[1] - 1)
-        factors = [int(np.rint(np.ldexp(np.float64(r), shift))) for r in ratios]
-        parts = [o.sign * m * (x - o.zero) for x, m, o in zip(operands, factors, site.operands, strict=True)]
-        return ((parts[0] + parts[1] + (1 << (shift - 1))) >> shift) + site.zero
+        factors = tuple(int(np.rint(np.ldexp(np.float64(r), shift))) for r in ratios)
+        return {"operand_multiplier": factors, "shift": shift}
 
 
 @dataclass(frozen=True)
@@ -65,10 +71,14 @@ class XnnpackMul(OperatorKernel):
 
     def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
         """Of products of codes without their zero points."""
+        scaled = np.asarray(operands[0].astype(np.float32) * self.site_constants(site)["factor"], np.float32)
+        return np.rint(np.clip(scaled, -32768, 32767)).astype(np.int64) + site.zero
+
+    def site_constants(self, site: Site) -> dict[str, Any]:
+        """`factor`, binary32. Raises IntsimError for other scales."""
         factor = quotient(nearest(site.unit), site.step)
         _within("scale over that of its result", factor, 2.0**-16, 2.0**8)
-        scaled = np.asarray(operands[0].astype(np.float32) * factor, np.float32)
-        return np.rint(np.clip(scaled, -32768, 32767)).astype(np.int64) + site.zero
+        return {"factor": factor}
 
 
 @dataclass(frozen=True)
@@ -85,9 +95,15 @@ class XnnpackMean(OperatorKernel):
 
     def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
         """Of sums of codes."""
+        told = self.site_constants(site)
+        scaled = np.asarray(operands[0].astype(np.float32) * told["factor"], np.float32)
+        return np.rint(scaled + told["added"]).astype(np.int64)
+
+    def site_constants(self, site: Site) -> dict[str, Any]:
+        """`factor`, S, and `added`, z: both binary32."""
         scale = np.float32(quotient(site.operands[0].scale, site.step) * quotient(1, site.elements))
         zero = np.float32(np.float32(site.zero) - np.float32(np.float32(int(site.origin)) * scale))
-        return np.rint(np.asarray(operands[0].astype(np.float32) * scale, np.float32) + zero).astype(np.int64)
+        return {"factor": scale, "added": zero}
 
 
 @dataclass(frozen=True)

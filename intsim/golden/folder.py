@@ -1,0 +1,85 @@
+"""A folder of vectors: written beside its place and moved there when complete; no other folder is ever replaced."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from intsim.errors import IntsimError
+
+MANIFEST = "manifest.json"
+FORMAT = "intsim-vectors-1"
+
+
+@contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """A temporary folder that takes the place of `path` when the block ends well, and is gone when it doesn't.
+
+    Raises:
+        IntsimError: before the block, if `path` is anything but new, empty or vectors of before, or can't be written.
+    """
+    with _reported(path):
+        refuse_foreign(path)
+        ground = next(p for p in path.absolute().parents if p.exists())
+        draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=ground))
+    try:
+        yield draft
+        with _reported(path):
+            mask = os.umask(0)
+            os.umask(mask)
+            draft.chmod(0o777 & ~mask)  # temporary folders are private, results are not
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                old = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+                os.replace(path, old / "before")
+                try:
+                    os.replace(draft, path)
+                except BaseException:
+                    os.replace(old / "before", path)
+                    raise
+                finally:
+                    shutil.rmtree(old, ignore_errors=True)
+            else:
+                os.replace(draft, path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def refuse_foreign(path: Path) -> None:
+    """Raise IntsimError for what is there and isn't vectors."""
+    if path.exists() and not path.is_dir():
+        raise IntsimError(f"{path}: is a file; give a folder")
+    if path.is_dir() and any(path.iterdir()):
+        try:
+            read_manifest(path)
+        except IntsimError:
+            raise IntsimError(f"{path}: holds files that intsim vectors did not write; give a new folder") from None
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a folder of vectors. Raises IntsimError where there is none, or another document."""
+    try:
+        content = json.loads((path / MANIFEST).read_text())
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not JSON"
+        raise IntsimError(f"{path / MANIFEST}: {reason}; give a folder that intsim vectors wrote") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise IntsimError(f"{path / MANIFEST}: is not {FORMAT}; give a folder that intsim vectors wrote")
+    return content
+
+
+@contextmanager
+def _reported(path: Path) -> Iterator[None]:
+    """Failures of the file system as one line that names `path`."""
+    try:
+        yield
+    except IntsimError:
+        raise
+    except (OSError, ValueError) as error:
+        raise IntsimError(f"{path}: can't be written: {getattr(error, 'strerror', None) or error}") from error
