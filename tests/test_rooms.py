@@ -52,10 +52,11 @@ ROOMS = {
     "explore": "arithmetic arithmetic.requantizers dispatch engine.run engine.telemetry errors graph inputs mac model"
     " notebook ops proofs targets verification | numpy onnx",
     "testing": "arithmetic arithmetic.requantizers errors frontend model targets | hypothesis numpy onnx",
+    "rtl": "arithmetic arithmetic.requantizers dispatch errors graph hilbert ops targets | numpy",
     "inspect": "arithmetic graph model ops verification | numpy",
     "report": "dispatch errors explore graph inspect model ops proofs targets verification | matplotlib numpy rich",
-    "cli": "dispatch engine.threads engine.warmup errors explore frontend inputs inspect jit mac model ops"
-    " proofs report"
+    "cli": "arithmetic dispatch engine.threads engine.warmup errors explore frontend hilbert inputs inspect jit mac"
+    " model ops proofs report rtl"
     " search_path targets verification | numpy onnx rich typer",
 }
 """Every room and wing, lowest first: what it imports of the rooms above it, and of other packages."""

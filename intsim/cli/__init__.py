@@ -19,6 +19,8 @@ from intsim.cli import (  # noqa: E402, F401 (each registers its verb)
     advise,
     bounds,
     certify,
+    cosim,
+    emit,
     inspect,
     lower,
     run,

@@ -106,7 +106,8 @@ def simulate(design: Design, folder: Path, vcd: Path | None) -> Trace:
         "DRIVE": " ".join(drive),
         "ANSWER": " ".join(f"{own} = out(top.p_{own})[0];" for _, own in out),
         "GIVE": " ".join(
-            f"std::fwrite(out(top.p_o{number}), 4, {_chunks(port)}, result);" for number, port in enumerate(design.outputs)
+            f"std::fwrite(out(top.p_o{number}), 4, {_chunks(port)}, result);"
+            for number, port in enumerate(design.outputs)
         ),
         "EDGE": edge,
     }
@@ -115,7 +116,9 @@ def simulate(design: Design, folder: Path, vcd: Path | None) -> Trace:
         code = code.replace(f"    {name}\n", f"    {words}\n").replace(f"      {name}\n", f"      {words}\n")
     defines = "".join(f"#define {k} {v}\n" for k, v in numbers.items()) + ("#define VCD\n" if vcd else "")
     (folder / "main.cc").write_text(defines + code)
-    (folder / "in.bin").write_bytes(np.concatenate([_packed(design.vectors[p.name], p) for p in design.driven], axis=1).tobytes())
+    (folder / "in.bin").write_bytes(
+        np.concatenate([_packed(design.vectors[p.name], p) for p in design.driven], axis=1).tobytes()
+    )
     headers = str(package("pyosys")) + "/share/include/backends/cxxrtl/runtime"
     run(["g++", "-std=c++17", OPTIMIZE, "-w", "-I", headers, "-o", "simulation", "main.cc"], folder)
     ran = int(run([folder / "simulation"], folder))

@@ -136,7 +136,9 @@ class Design:
                 raise IntsimError(f"{path}: larger than {MAX_FILE_BYTES} bytes; this is no description of a design")
             content = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise IntsimError(f"{path}: can't be read: {error.strerror}; give a folder that emit wrote, or a TOML file") from None
+            raise IntsimError(
+                f"{path}: can't be read: {error.strerror}; give a folder that emit wrote, or a TOML file"
+            ) from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise IntsimError(f"{path}: not TOML: {' '.join(str(error).split())}") from None
         try:
@@ -150,7 +152,7 @@ class Design:
         missing = [k for k in ("top", "sources", "inputs", "outputs") if k not in content]
         if missing:
             raise IntsimError(f"{missing[0]} is missing; allowed: {KEYS[missing[0]].allowed}")
-        given = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
         given["inputs"] = tuple(_port("inputs", n, p) for n, p in content["inputs"].items())
         given["outputs"] = tuple(_port("outputs", n, p) for n, p in content["outputs"].items())
         design = cls(folder, **given)
@@ -170,7 +172,7 @@ class Design:
             raise IntsimError(f"port {twice[0]} is named twice")
         if all(not p.file for p in design.inputs):
             raise IntsimError("no input has a file of vectors")
-        if (still := [p.name for p in design.outputs if not p.file]):
+        if still := [p.name for p in design.outputs if not p.file]:
             raise IntsimError(f"outputs.{still[0]}: file is missing")
         return design
 
@@ -191,7 +193,7 @@ class Design:
         for side in (self.driven, self.outputs) if self.handshake else ((*self.driven, *self.outputs),):
             rows = {p.name: len(read[p.name]) for p in side}
             if len(set(rows.values())) > 1:
-                (one, n), (other, m) = next(((a, b) for a in rows.items() for b in rows.items() if a[1] != b[1]))
+                (one, n), (other, m) = next((a, b) for a in rows.items() for b in rows.items() if a[1] != b[1])
                 raise IntsimError(f"{self.folder / 'cosim.toml'}: port {one} has {n} rows of vectors, port {other} {m}")
         return read
 
@@ -239,7 +241,7 @@ def _known(content: dict[str, Any], keys: dict[str, Key], where: str) -> None:
 def _port(side: str, name: str, content: Any) -> Port:
     where = f"{side}.{name}"
     if not isinstance(content, dict):
-        raise IntsimError(f"{where} is {shown(content)}; allowed: a table, e.g. {{ file = \"{name}.hex\", bits = 8 }}")
+        raise IntsimError(f'{where} is {shown(content)}; allowed: a table, e.g. {{ file = "{name}.hex", bits = 8 }}')
     _known(content, PORT, where + ".")
     if "bits" not in content:
         raise IntsimError(f"{where}.bits is missing; allowed: {PORT['bits'].allowed}")
@@ -252,7 +254,11 @@ def _port(side: str, name: str, content: Any) -> Port:
 
 
 def read_hex(path: Path, port: Port) -> Words:
-    """Elements of a port, one hexadecimal number a line: uint64 (rows, count). Raises IntsimError with file and line."""
+    """Elements of a port, one hexadecimal number a line: uint64 (rows, count).
+
+    Raises:
+        IntsimError: one line with file and line.
+    """
     try:
         lines = path.read_text(encoding="ascii").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -261,8 +267,8 @@ def read_hex(path: Path, port: Port) -> Words:
         lines.pop()
     if not lines or len(lines) % port.count or len(lines) > MOST_ELEMENTS:
         raise IntsimError(
-            f"{path}: {len(lines)} lines; port {port.name} takes rows of {port.count}, at least one and {MOST_ELEMENTS} "
-            "elements at most"
+            f"{path}: {len(lines)} lines; port {port.name} takes rows of {port.count}, "
+            f"at least one and {MOST_ELEMENTS} elements at most"
         )
     values = np.empty(len(lines), np.uint64)
     for number, line in enumerate(lines):

@@ -12,8 +12,8 @@ from intsim.rtl.testbench import control, wrapper
 from intsim.rtl.tools import yosys
 
 GATES = (
-    "flatten; chformal -remove; delete t:$print t:$scopeinfo; async2sync; opt; memory -nomap; memory_map; opt -fast; dffunmap; "
-    "simplemap; techmap; opt -fast; dffunmap; clean"
+    "flatten; chformal -remove; delete t:$print t:$scopeinfo; async2sync; opt; memory -nomap; memory_map; "
+    "opt -fast; dffunmap; simplemap; techmap; opt -fast; dffunmap; clean"
 )
 """From a hierarchy to gates of one bit and D flip-flops without reset or enable."""
 
@@ -22,7 +22,7 @@ def read_commands(design: Design, folder: Path) -> list[str]:
     """Yosys commands that read a design under the module `wrapper`, which is written to `folder`."""
     (folder / "wrapper.sv").write_text(wrapper(design))
     files = " ".join((*design.sources, str(folder / "wrapper.sv")))
-    return [f"read_verilog -sv {files}", "hierarchy -check -top wrapper", "proc", f"write_json {folder / 'ports.json'}"]
+    return [f"read_verilog -sv -defer {files}", "hierarchy -check -top wrapper", "proc", f"write_json {folder / 'ports.json'}"]
 
 
 def elaborate(design: Design, folder: Path, more: list[str]) -> None:
@@ -54,8 +54,8 @@ def check_ports(design: Design, ports: dict[str, Any]) -> None:
         real = ports[name]
         if real["direction"] != direction or len(real["bits"]) != width:
             raise IntsimError(
-                f"port {name} of module {design.top} is an {real['direction']} of {len(real['bits'])} bits; the file says "
-                f"{direction}, {width} bits"
+                f"port {name} of module {design.top} is an {real['direction']} of {len(real['bits'])} bits; "
+                f"the file says {direction}, {width} bits"
             )
     for name, real in ports.items():
         if name not in said and real["direction"] != "output":

@@ -46,14 +46,23 @@ def verilator(design: Design, folder: Path, vcd: Path | None) -> Found:
     bench, home = folder / "testbench.sv", design.folder.resolve()
     bench.write_text(testbench(design))
     (folder / "main.cc").write_text(MAIN)
-    command = [root / "bin" / "verilator_bin", "--cc", "--top-module", "bench", "-Wno-fatal", "--Mdir", folder]
-    command += ["-DVERILATOR", *(["--trace"] if vcd else []), *design.sources, bench]
-    _refuse(run(command, home, extra={"VERILATOR_ROOT": str(root)}), str(bench))
+    traced, waves = (["--trace"], 1) if vcd else ([], 0)
+    command = [
+        str(root / "bin" / "verilator_bin"),
+        "--cc",
+        "--top-module",
+        "bench",
+        "-Wno-fatal",
+        "--Mdir",
+        str(folder),
+    ]
+    said = run([*command, *traced, *design.sources, str(bench)], home, extra={"VERILATOR_ROOT": str(root)})
+    _refuse(said, str(bench))
     include = root / "include"
+    flags = ["-std=c++17", "-O0", "-w", "-pthread", f"-DVM_TRACE={waves}", f"-DVM_TRACE_VCD={waves}"]
+    flags += [f"-I{x}" for x in (include, include / "vltstd", folder)]
     runtime = [include / f"verilated{x}.cpp" for x in ("", "_threads", *(["_vcd_c"] if vcd else []))]
-    flags = ["-std=c++17", "-w", "-pthread", "-I", include, "-I", include / "vltstd", "-I", folder, "-DVM_TRACE=" + str(int(bool(vcd)))]
-    flags += ["-DVM_TRACE_VCD=" + str(int(bool(vcd))), "-DVL_IGNORE_UNKNOWN_ARCH"]
-    run(["g++", "-O0", *flags, "-o", "simulation", *sorted(folder.glob("Vbench*.cpp")), "main.cc", *runtime], folder)
+    run(["g++", *flags, "-o", "simulation", *sorted(folder.glob("Vbench*.cpp")), "main.cc", *runtime], folder)
     return read_report(design, run([folder / "simulation", *_waves(vcd)], home))
 
 
@@ -83,4 +92,3 @@ def read_report(design: Design, printed: str) -> Found:
 
         first = Mismatch(cast(Any, kind), int(cycle), name, int(element), number(expected), number(got))
     return Found(int(end[2]), first, int(end[3]))
-

@@ -6,9 +6,10 @@ definitions say. Files are the same bytes whenever the arguments are the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,13 +22,15 @@ from intsim.hilbert import Decoder
 from intsim.rtl import modules
 from intsim.rtl.design import Design, Port, write_hex
 from intsim.rtl.testbench import testbench
-from intsim.rtl.vectors import Integers, corners, drawn
+from intsim.rtl.vectors import Integers, drawn
 from intsim.targets import Target
 
 SCRIPT = """\
 #!/bin/sh
 # Simulate {top} with Icarus: prints PASS or FAIL.
-cd "$(dirname "$0")" && iverilog -g2012 -s testbench -o simulation {files} testbench.sv && vvp -n simulation | tee result.txt
+cd "$(dirname "$0")" || exit 2
+iverilog -g2012 -s testbench -o simulation {files} testbench.sv || exit 2
+vvp -n simulation | tee result.txt
 grep -q ^PASS result.txt
 """
 TABLE_FILE = "table.hex"
@@ -40,7 +43,7 @@ class Kind(NamedTuple):
     top: str
     design: Design
     vectors: dict[str, Any]
-    tables: dict[str, tuple[Any, int]] = {}
+    tables: Mapping[str, tuple[Any, int]] = MappingProxyType({})
 
 
 def emit(kind: Kind, folder: Path) -> list[str]:
@@ -71,9 +74,13 @@ def port(name: str, bits: int, signed: bool = False) -> Port:
     return Port(name, bits, 1, signed, f"{name}.hex")
 
 
-def wrapped(module: str, parameters: dict[str, Any], inputs: Iterable[tuple[str, int]], outputs: Iterable[tuple[str, int]]) -> str:
+def wrapped(
+    module: str, parameters: dict[str, Any], inputs: Iterable[tuple[str, int]], outputs: Iterable[tuple[str, int]]
+) -> str:
     """A module `intsim_MODULE` that is the module with parameters; ports with their widths, of width 0 a single bit."""
-    declared = [f"  input  wire {_range(w)}{n}" for n, w in inputs] + [f"  output wire {_range(w)}{n}" for n, w in outputs]
+    declared = [f"  input  wire {_range(w)}{n}" for n, w in inputs] + [
+        f"  output wire {_range(w)}{n}" for n, w in outputs
+    ]
     given = ",\n".join(f"      .{k}({v})" for k, v in parameters.items())
     joined = ",\n".join(f"      .{n}({n})" for n, _ in (*inputs, *outputs))
     return (
@@ -138,7 +145,9 @@ def dot(target: Target, activation: IntegerType, weight: IntegerType, depth: int
     """
     stages = _registers(target)
     if isinstance(stages[0].restart, str):
-        raise IntsimError(f'target {target.name}: its groups restart at "{stages[0].restart}", which depends on a layer')
+        raise IntsimError(
+            f'target {target.name}: its groups restart at "{stages[0].restart}", which depends on a layer'
+        )
     if target.accumulate.packing is not None:
         raise IntsimError(f"target {target.name}: packed multipliers have no module; emit another target's")
     check_stages(stages)
@@ -201,7 +210,9 @@ def hilbert(decoder: Decoder, table: bool, vectors: int, seed: int) -> Kind:
     if decoder != Decoder.lattice_aligned(p, None, n, decoder.output_bits, decoder.signed):
         raise IntsimError("the Hilbert modules are for lattice-aligned decoders of the plane with a spacing of 2^(n-p)")
     if table and n > 10:
-        raise IntsimError(f"a table of all pairs of {n}-bit codes has 2^{2 * n} entries; emit the decoder, without --table")
+        raise IntsimError(
+            f"a table of all pairs of {n}-bit codes has 2^{2 * n} entries; emit the decoder, without --lookup"
+        )
     out = decoder.output_bits or n + p
     if 1 << 2 * n <= vectors:
         pairs = np.stack(np.divmod(np.arange(1 << 2 * n), 1 << n), axis=-1) + decoder.lowest_code
@@ -227,13 +238,17 @@ def hilbert(decoder: Decoder, table: bool, vectors: int, seed: int) -> Kind:
 def _registers(target: Target) -> tuple[Stage, ...]:
     stages = target.stages
     if not stages:
-        raise IntsimError(f"target {target.name} has no registers, its sums are unbounded; give one that has, e.g. wrap-32")
+        raise IntsimError(
+            f"target {target.name} has no registers, its sums are unbounded; give one that has, e.g. wrap-32"
+        )
     if min(s.bits for s in stages) < 2:
         raise IntsimError(f"target {target.name} has a register of one bit; the modules take 2 bits and more")
     return stages
 
 
-def _operands(generator: np.random.Generator, activation: IntegerType, weight: IntegerType, count: int) -> tuple[Integers, Integers]:
+def _operands(
+    generator: np.random.Generator, activation: IntegerType, weight: IntegerType, count: int
+) -> tuple[Integers, Integers]:
     """Operands of products; now and then all at one end, so that registers overflow."""
     a, b = (drawn(generator, t.min, t.max, count) for t in (activation, weight))
     if generator.integers(0, 3) == 0:
@@ -249,4 +264,3 @@ def _vector(values: Sequence[int]) -> str:
 def mode_number(rounding: Any) -> int:
     """Of a rounding mode, what round_shift.sv calls it."""
     return list(Rounding).index(Rounding(rounding))
-

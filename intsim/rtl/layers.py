@@ -127,14 +127,18 @@ def _multiplies(chosen: Requantizer) -> Multiplies:
             return Multiplies(chosen.multiplier_bits or 32, False, Rounding.HALF_UP)
         case "exact" | "thresholds":
             raise IntsimError(f'scheme "{chosen.scheme}" has no multiplier; emit the kind threshold')
-    raise IntsimError(f'scheme "{chosen.scheme}" has no module; those of fixed-point, ruy, shift and tosa with one rounding have')
+    raise IntsimError(
+        f'scheme "{chosen.scheme}" has no module; those of fixed-point, ruy, shift and tosa with one rounding have'
+    )
 
 
-def _constants(chosen: Requantizer, how: Multiplies, cells: Cells, formula: Formula, scale: Fraction, offset: Fraction) -> Constants:
+def _constants(
+    chosen: Requantizer, how: Multiplies, cells: Cells, formula: Formula, scale: Fraction, offset: Fraction
+) -> Constants:
     if scale == 0:
         return Constants(0, 0, 0, 0, formula.zero + round_fraction(offset, chosen.rounding or formula.rounding))
     told = chosen.channel(scale).told
-    multiplier = told.get("multiplier", 1 if scale > 0 else -1)
+    multiplier: int = told.get("multiplier", 1 if scale > 0 else -1)
     shift = told["shift"] - (how.bits - 1 if how.twice else 0)
     bias = bias_in_accumulator(scale, offset) if offset else 0
     if cells.stages:
@@ -144,7 +148,9 @@ def _constants(chosen: Requantizer, how: Multiplies, cells: Cells, formula: Form
     if not multiplier:
         return Constants(bias, 0, 0, 0, formula.zero)
     if abs(shift) > 62:
-        raise IntsimError(f"node {cells.node.shown}: scale {float(scale):g} needs a shift by {abs(shift)} bits, the module takes 62")
+        raise IntsimError(
+            f"node {cells.node.shown}: scale {float(scale):g} needs a shift by {abs(shift)} bits, the module takes 62"
+        )
     return Constants(bias, multiplier, max(0, -shift), max(0, shift), formula.zero)
 
 
@@ -161,7 +167,8 @@ def requantize(graph: IntegerGraph, node: Node, target: Target, vectors: int, se
     chosen = own.requantize
     how, cells = _multiplies(chosen), _cells(graph, node, own.stages)
     pieces = [
-        [(at, _constants(chosen, how, cells, f, scale, offset)) for at, scale, offset in f.pieces] for f in cells.formulas
+        [(at, _constants(chosen, how, cells, f, scale, offset)) for at, scale, offset in f.pieces]
+        for f in cells.formulas
     ]
     every = [c for cell in pieces for _, c in cell]
     if cells.stages:
@@ -170,7 +177,7 @@ def requantize(graph: IntegerGraph, node: Node, target: Target, vectors: int, se
         acc = _bits(*(end + b for c in every for end in (cells.low, cells.high) for b in (0, c.bias)))
     if acc < 2 or (how.twice and acc > 32):
         raise IntsimError(f"node {node.shown}: its accumulator has {acc} bits, two roundings take 2..32")
-    parameters = {
+    parameters: dict[str, Any] = {
         "ACC": acc,
         "SATURATE": int(bool(cells.stages) and cells.stages[-1].overflow == "saturate"),
         "MUL": max(how.bits, 3),
@@ -188,7 +195,10 @@ def requantize(graph: IntegerGraph, node: Node, target: Target, vectors: int, se
     widths = Constants(acc + 1, parameters["MUL"], 6, 6, parameters["ZERO"])
 
     def choose(cell: list[tuple[int | None, Constants]]) -> str:
-        assigned = ["; ".join(f"{n} = {_literal(v, w)}" for n, v, w in zip(Constants._fields, c, widths, strict=True)) for _, c in cell]
+        assigned = [
+            "; ".join(f"{n} = {_literal(v, w)}" for n, v, w in zip(Constants._fields, c, widths, strict=True))
+            for _, c in cell
+        ]
         text = f"begin {assigned[0]}; end"
         for (at, _), then in zip(cell[1:], assigned[1:], strict=True):
             assert at is not None
@@ -197,7 +207,10 @@ def requantize(graph: IntegerGraph, node: Node, target: Target, vectors: int, se
             text = f"if (acc >= {_literal(max(at, cells.low), acc, True)}) begin {then}; end else {text}"
         return text
 
-    declared = [f"  reg {'' if n in ('left', 'right') else 'signed '}[{w - 1}:0] {n};" for n, w in zip(Constants._fields, widths, strict=True)]
+    declared = [
+        f"  reg {'' if n in ('left', 'right') else 'signed '}[{w - 1}:0] {n};"
+        for n, w in zip(Constants._fields, widths, strict=True)
+    ]
     joined = ["acc", *Constants._fields, "code"]
     text = _top("requantize", len(pieces), acc, cells.out, declared, [choose(c) for c in pieces], parameters, joined)
 
@@ -223,7 +236,9 @@ def threshold(graph: IntegerGraph, node: Node, target: Target, vectors: int, see
     """
     own = machine(graph, target).arithmetic(node)
     if not own.requantize.exact:
-        raise IntsimError(f'target {target.name}: scheme "{own.requantize.scheme}" counts no thresholds; emit the kind requantize')
+        raise IntsimError(
+            f'target {target.name}: scheme "{own.requantize.scheme}" counts no thresholds; emit the kind requantize'
+        )
     cells = _cells(graph, node, own.stages)
     if cells.stages and cells.stages[0].drop:
         raise IntsimError(f"target {target.name}: registers with an LSB of their own have no threshold module")
@@ -287,7 +302,7 @@ def table(graph: IntegerGraph, node: Node, target: Target, vectors: int, seed: i
             f"  input  wire [{bits - 1}:0] x,",
             f"  output wire [{out - 1}:0] y",
             ");",
-            f"  lookup #(.IN({wide + bits}), .OUT({out}), .FILE(\"{TABLE_FILE}\")) made (.x({address}), .y(y));",
+            f'  lookup #(.IN({wide + bits}), .OUT({out}), .FILE("{TABLE_FILE}")) made (.x({address}), .y(y));',
             "endmodule\n",
         ]
     )
@@ -340,14 +355,26 @@ def _accumulators(generator: np.random.Generator, formula: Formula, low: int, hi
 
 
 def _top(
-    module: str, cells: int, acc: int, out: int, declared: Sequence[str], chosen: Sequence[str], parameters: dict[str, Any], joined: Sequence[str]
+    module: str,
+    cells: int,
+    acc: int,
+    out: int,
+    declared: Sequence[str],
+    chosen: Sequence[str],
+    parameters: dict[str, Any],
+    joined: Sequence[str],
 ) -> str:
     """A module with ports channel (where there are several), acc and code, that chooses constants."""
     wide = (cells - 1).bit_length()
     given = ",\n".join(f"      .{k}({v})" for k, v in parameters.items())
     ports = ([f"  input  wire [{wide - 1}:0] channel"] if wide else []) + [f"  input  wire signed [{acc - 1}:0] acc"]
     ports.append(f"  output wire [{out - 1}:0] code")
-    lines = [f"// Made by intsim: {module}.sv with the constants of a layer.", f"module intsim_{module} (", ",\n".join(ports), ");"]
+    lines = [
+        f"// Made by intsim: {module}.sv with the constants of a layer.",
+        f"module intsim_{module} (",
+        ",\n".join(ports),
+        ");",
+    ]
     lines += [*declared, "  always @* begin"]
     if wide:
         lines.append("    case (channel)")
@@ -355,7 +382,13 @@ def _top(
         lines += [f"      default: {chosen[-1]}", "    endcase"]
     else:
         lines.append(f"    {chosen[0]}")
-    lines += ["  end", f"  {module} #(\n{given}\n  ) made (", ",\n".join(f"      .{n}({n})" for n in joined), "  );", "endmodule\n"]
+    lines += [
+        "  end",
+        f"  {module} #(\n{given}\n  ) made (",
+        ",\n".join(f"      .{n}({n})" for n in joined),
+        "  );",
+        "endmodule\n",
+    ]
     return "\n".join(lines)
 
 
@@ -367,4 +400,3 @@ def _literal(value: int, bits: int, signed: bool = False) -> str:
     """Verilog of a number, by its bits."""
     text = f"{bits}'h{value & ((1 << bits) - 1):x}"
     return f"$signed({text})" if signed else text
-

@@ -39,8 +39,8 @@ Bits = NDArray[np.uint8]
 class Gates:
     """A netlist that can be called: `step(inputs, state, M)` gives outputs and the next state.
 
-    Inputs, outputs and state are lists of integers, one a bit, in the order of `inputs`, `outputs` (names of ports, their
-    bits from the lowest) and of the flip-flops. A bit that Yosys says is undefined is 0.
+    Inputs, outputs and state are lists of integers, one a bit, in the order of `inputs`, `outputs` (names of ports,
+    their bits from the lowest) and of the flip-flops. A bit that Yosys says is undefined is 0.
 
     Raises:
         IntsimError: a latch, a clock that isn't the design's, a falling edge, a loop of gates.
@@ -61,7 +61,7 @@ class Gates:
                     f"cell {name} is a {kind}, which this simulator doesn't take: only gates, and registers on the "
                     "rising edge of the clock; use --simulator cxxrtl, icarus or verilator"
                 )
-        initial = {}
+        initial: dict[int | str, int] = {}
         for net in module["netnames"].values():
             values = reversed(net["attributes"].get("init", ""))
             initial |= {b: int(v == "1") for b, v in zip(net["bits"], values, strict=False)}
@@ -75,7 +75,7 @@ class Gates:
             lines.append(f"{_net(net)}=" + GATES[kind].format(**{k: _net(v) for k, v in pins.items()}))
         result = f"return [{','.join(map(_net, given))}],[{','.join(_net(d) for _, d in flops)}]"
         names: dict[str, Any] = {}
-        exec("def step(I,S,M):\n " + "\n ".join([*lines, result]), names)  # noqa: S102 (text made above, of numbers alone)
+        exec("def step(I,S,M):\n " + "\n ".join([*lines, result]), names)  # text made above, of gates and numbers alone
         self.step: Callable[[list[int], list[int], int], tuple[list[int], list[int]]] = names["step"]
 
 
@@ -96,7 +96,9 @@ def _ordered(made: dict[Any, tuple[str, dict[str, Any]]], wanted: list[Any], kno
                 done.add(bit)
                 order.append(bit)
         elif bit in open_:
-            raise IntsimError("the design has a loop of gates, which this simulator doesn't take; use --simulator icarus")
+            raise IntsimError(
+                "the design has a loop of gates, which this simulator doesn't take; use --simulator icarus"
+            )
         elif bit not in done:
             if bit not in made:
                 done.add(bit)
@@ -110,7 +112,9 @@ def _ordered(made: dict[Any, tuple[str, dict[str, Any]]], wanted: list[Any], kno
 def simulate(design: Design, folder: Path, vcd: Path | None) -> Trace:
     """Rows that come out; see `cosim`. Raises IntsimError for what `Gates` refuses, and for a waveform."""
     if vcd is not None:
-        raise IntsimError("the simulator netlist writes no waveform; use --simulator icarus, verilator or cxxrtl with --vcd")
+        raise IntsimError(
+            "the simulator netlist writes no waveform; use --simulator icarus, verilator or cxxrtl with --vcd"
+        )
     module = netlist(design, folder)
     controls = [n for n in ("rst", "ivalid", "oready") if n in module["ports"]]
     answers = [n for n in ("iready", "ovalid") if n in module["ports"]]

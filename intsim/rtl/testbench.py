@@ -63,115 +63,128 @@ def wrapper(design: Design) -> str:
     return "module wrapper (\n" + ",\n".join(ports) + "\n);\n" + instance(design, nets) + "endmodule\n"
 
 
+BENCH = """\
+// Made by intsim: drives @TOP@ with its vectors and compares what comes out.
+// The first mismatch is shown, then PASS or FAIL. +vcd=FILE writes a waveform.
+module bench (input wire clk);
+  localparam integer IN = @IN@, OUT = @OUT@;
+@DECLARED@
+  reg rst, ivalid, oready;
+  wire iready, ovalid;
+@TIED@
+  integer cycle, taken, given, wrong, quiet, k;
+  reg shown, pending, started;  // a design sees no edge before the first cycle
+  reg [8*256-1:0] vcd;
+@DUT@
+  initial begin
+@READ@
+    started = 0; cycle = @FIRST@ - 1;
+    taken = 0; given = 0; wrong = 0; quiet = 0; shown = 0; pending = 0; rst = 0; ivalid = 0; oready = 0;
+@ZERO@
+    if ($value$plusargs("vcd=%s", vcd)) begin $dumpfile(vcd); $dumpvars(0, bench); end
+  end
+  task finish; begin
+    if (given < OUT) begin
+      wrong = wrong + (OUT - given) * @ELEMENTS@;
+      if (!shown) $display("FIRST missing %0d @LEAD@ %0d - -", cycle, given * @COUNT@);
+    end
+    $display("%s: %0d mismatches in %0d rows, %0d cycles", wrong == 0 ? "PASS" : "FAIL", wrong, OUT, cycle + 1);
+    $finish;
+  end endtask
+  task compare; begin
+    if (given >= OUT) begin
+      if (!shown) $display("FIRST extra %0d @LEAD@ %0d - -", cycle, given * @COUNT@);
+      shown = 1; wrong = wrong + 1; finish;
+    end else begin
+@COMPARED@
+      given = given + 1; quiet = 0;
+    end
+  end endtask
+  always @(negedge clk) begin
+    started = 1; cycle = cycle + 1;
+    rst = cycle < 0;
+    ivalid = @OFFERED@;
+    oready = cycle >= 0 && cycle % 5 != 2;
+@DRIVEN@
+  end
+  always @(posedge clk) if (cycle >= 0) begin
+    quiet = quiet + 1;
+@EDGE@
+  end
+endmodule
+`ifndef VERILATOR
+module testbench;
+  reg clk;
+  initial clk = 1'b1;
+  always #1 clk = !clk;
+  bench bench (.clk(clk));
+endmodule
+`endif
+"""
+SHAKES = f"""\
+    if (@READY@ovalid !== 1'b0) compare;
+    pending = ivalid && iready !== 1'b1;
+    if (ivalid && !pending) begin taken = taken + 1; quiet = 0; end
+    if (quiet > ((taken == IN && given == OUT) ? {DRAIN} : {QUIET})) finish;"""
+COUNTS = """\
+    if (cycle >= @LATENCY@) compare;
+    if (taken < IN) taken = taken + 1;
+    if (given == OUT) finish;"""
+COMPARE = """\
+      for (k = 0; k < @COUNT@; k = k + 1) if (@PART@ !== v_@NAME@[given*@COUNT@+k]) begin
+        if (!shown) $display("FIRST differs %0d @NAME@ %0d %h %h", cycle, given * @COUNT@ + k,
+                             v_@NAME@[given*@COUNT@+k], @PART@);
+        shown = 1; wrong = wrong + 1;
+      end"""
+DRIVE = "    for (k = 0; k < @COUNT@; k = k + 1) @PART@ = v_@NAME@[(taken < IN ? taken : IN - 1) * @COUNT@ + k];"
+
+
 def testbench(design: Design) -> str:
     """The text of modules `bench`, clocked from outside, and, but for Verilator, `testbench`, which clocks it."""
-    rows_in, rows_out = design.rows
     into, out = control(design)
     nets = {name: own for name, own in (*into, *out)}
-    if design.reset:
-        nets[design.reset.lstrip("!")] = "!rst" if design.reset.startswith("!") else "rst"
-    text = [
-        f"// Made by intsim: drives {design.top} with its vectors and compares what comes out.",
-        "// The first mismatch is shown, then PASS or FAIL. +vcd=FILE writes a waveform.",
-        "module bench (input wire clk);",
-        f"  localparam integer IN = {rows_in}, OUT = {rows_out};",
-    ]
-    for port in (*design.driven, *design.outputs):
-        text.append(f"  reg [{port.bits - 1}:0] v_{port.name}[0:{'IN' if port in design.driven else 'OUT'}*{port.count}-1];")
-    for port in design.driven:
-        text.append(f"  reg [{port.width - 1}:0] p_{port.name};")
-        nets[port.name] = f"p_{port.name}"
-    for port in design.outputs:
-        text.append(f"  wire [{port.width - 1}:0] p_{port.name};")
-        nets[port.name] = f"p_{port.name}"
-    nets |= {p.name: f"{p.width}'d{p.value}" for p in design.inputs if not p.file}
-    text += ["  reg rst, ivalid, oready;", "  wire iready, ovalid;"]
-    for own, there in (("iready", design.ready[0]), ("ovalid", design.valid[1])):
-        if not there:
-            text.append(f"  assign {own} = 1'b1;")
-    text += [
-        "  integer cycle, taken, given, wrong, quiet, k;",
-        "  reg shown, pending;",
-        "  reg [8*256-1:0] vcd;",
-        instance(design, nets).rstrip("\n"),
-        "  initial begin",
-        *(f'    $readmemh("{p.file}", v_{p.name});' for p in (*design.driven, *design.outputs)),
-        f"    cycle = {-RESET_CYCLES if design.reset else 0} - 1;",
-        "    taken = 0; given = 0; wrong = 0; quiet = 0; shown = 0; pending = 0; rst = 0; ivalid = 0; oready = 0;",
-        *(f"    p_{p.name} = 0;" for p in design.driven),
-        '    if ($value$plusargs("vcd=%s", vcd)) begin $dumpfile(vcd); $dumpvars(0, bench); end',
-        "  end",
-        "  task finish; begin",
-        '    if (given < OUT) begin',
-        f"      wrong = wrong + (OUT - given) * {sum(p.count for p in design.outputs)};",
-        f'      if (!shown) $display("FIRST missing %0d {design.outputs[0].name} %0d - -", cycle, given * {design.outputs[0].count});',
-        "    end",
-        '    $display("%s: %0d mismatches in %0d rows, %0d cycles", wrong == 0 ? "PASS" : "FAIL", wrong, OUT, cycle + 1);',
-        "    $finish;",
-        "  end endtask",
-        "  task compare; begin",
-        "    if (given >= OUT) begin",
-        f'      if (!shown) $display("FIRST extra %0d {design.outputs[0].name} %0d - -", cycle, given * {design.outputs[0].count});',
-        "      shown = 1; wrong = wrong + 1; finish;",
-        "    end else begin",
-        *_comparisons(design),
-        "      given = given + 1; quiet = 0;",
-        "    end",
-        "  end endtask",
-        "  always @(negedge clk) begin",
-        "    cycle = cycle + 1;",
-        f"    rst = cycle < 0;",
-        f"    ivalid = cycle >= 0 && taken < IN && (pending || cycle % 7 != 3);" if design.handshake else "    ivalid = cycle >= 0;",
-        "    oready = cycle >= 0 && cycle % 5 != 2;",
-        *(_driven(p) for p in design.driven),
-        "  end",
-        "  always @(posedge clk) if (cycle >= 0) begin",
-        "    quiet = quiet + 1;",
-    ]
-    if design.handshake:
-        oready = "oready && " if design.ready[1] else ""
-        text += [
-            f"    if ({oready}ovalid !== 1'b0) compare;",
-            "    pending = ivalid && iready !== 1'b1;",
-            "    if (ivalid && !pending) begin taken = taken + 1; quiet = 0; end",
-            f"    if (quiet > ((taken == IN && given == OUT) ? {DRAIN} : {QUIET})) finish;",
-        ]
-    else:
-        text += [
-            f"    if (cycle >= {design.latency}) compare;",
-            "    if (taken < IN) taken = taken + 1;",
-            "    if (given == OUT) finish;",
-        ]
-    text += [
-        "  end",
-        "endmodule",
-        "`ifndef VERILATOR",
-        "module testbench;",
-        "  reg clk;",
-        "  initial clk = 1'b1;",
-        "  always #1 clk = !clk;",
-        "  bench bench (.clk(clk));",
-        "endmodule",
-        "`endif",
-    ]
-    return "\n".join(text) + "\n"
+    if design.clock:
+        nets[design.clock] = "clk && started"
+    if design.reset.startswith("!"):
+        nets[design.reset[1:]] = "!rst"
+    nets |= {p.name: f"p_{p.name}" if p.file else f"{p.width}'d{p.value}" for p in (*design.inputs, *design.outputs)}
+    declared = []
+    for ports, size, kind in ((design.driven, "IN", "reg"), (design.outputs, "OUT", "wire")):
+        declared += [f"  reg [{p.bits - 1}:0] v_{p.name}[0:{size}*{p.count}-1];" for p in ports]
+        declared += [f"  {kind} [{p.width - 1}:0] p_{p.name};" for p in ports]
+    ties = (("iready", design.ready[0]), ("ovalid", design.valid[1]))
+    rows_in, rows_out = design.rows
+    lead = design.outputs[0]
+    return _filled(
+        BENCH,
+        TOP=design.top,
+        IN=rows_in,
+        OUT=rows_out,
+        DECLARED="\n".join(declared),
+        TIED="\n".join(f"  assign {own} = 1'b1;" for own, port in ties if not port),
+        DUT=instance(design, nets).rstrip("\n"),
+        READ="\n".join(f'    $readmemh("{p.file}", v_{p.name});' for p in (*design.driven, *design.outputs)),
+        FIRST=-RESET_CYCLES if design.reset else 0,
+        ZERO="\n".join(f"    p_{p.name} = 0;" for p in design.driven),
+        ELEMENTS=sum(p.count for p in design.outputs),
+        LEAD=lead.name,
+        COUNT=lead.count,
+        COMPARED="\n".join(_of_port(COMPARE, p) for p in design.outputs),
+        OFFERED="cycle >= 0" + (" && taken < IN && (pending || cycle % 7 != 3)" if design.handshake else ""),
+        DRIVEN="\n".join(_of_port(DRIVE, p) for p in design.driven),
+        EDGE=_filled(SHAKES, READY="oready && " if design.ready[1] else "")
+        if design.handshake
+        else _filled(COUNTS, LATENCY=design.latency),
+    )
 
 
-def _driven(port: Port) -> str:
+def _of_port(text: str, port: Port) -> str:
     part = f"p_{port.name}[{port.bits}*k+:{port.bits}]" if port.count > 1 else f"p_{port.name}"
-    row = f"{part} = v_{port.name}[(taken < IN ? taken : IN - 1) * {port.count} + k];"
-    return f"    for (k = 0; k < {port.count}; k = k + 1) {row}"
+    return _filled(text, COUNT=port.count, NAME=port.name, PART=part)
 
 
-def _comparisons(design: Design) -> list[str]:
-    lines = []
-    for port in design.outputs:
-        part = f"p_{port.name}[{port.bits}*k+:{port.bits}]" if port.count > 1 else f"p_{port.name}"
-        there = f"v_{port.name}[given*{port.count}+k]"
-        lines += [
-            f"      for (k = 0; k < {port.count}; k = k + 1) if ({part} !== {there}) begin",
-            f'        if (!shown) $display("FIRST differs %0d {port.name} %0d %h %h", cycle, given * {port.count} + k, {there}, {part});',
-            "        shown = 1; wrong = wrong + 1;",
-            "      end",
-        ]
-    return lines
+def _filled(text: str, **words: object) -> str:
+    """A text with words in the place of their marks; a line that is nothing but an empty word is left out."""
+    for mark, word in words.items():
+        text = text.replace(f"@{mark}@\n", f"{word}\n" if str(word) else "").replace(f"@{mark}@", str(word))
+    return text

@@ -15,7 +15,12 @@ from intsim.errors import IntsimError
 
 SECONDS = 600
 """That a program may take."""
-YOSYS = "import sys\nfrom pyosys import libyosys as y\nd = y.Design()\nfor line in sys.stdin.read().splitlines():\n    y.run_pass(line, d)\n"
+YOSYS = """import sys
+from pyosys import libyosys
+design = libyosys.Design()
+for line in sys.stdin.read().splitlines():
+    libyosys.run_pass(line, design)
+"""
 """An error ends the whole process, so Yosys has one of its own."""
 INSTALL = {
     "yosys": "pip install 'intsim[rtl]'",
@@ -60,7 +65,13 @@ def run(command: Sequence[str | Path], folder: Path, given: str = "", extra: dic
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")} | (extra or {})
     try:
         done = subprocess.run(
-            command, cwd=folder, input=given, capture_output=True, text=True, errors="replace", timeout=SECONDS,
+            command,
+            cwd=folder,
+            input=given,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=SECONDS,
             env=environment,
         )
     except subprocess.TimeoutExpired:
