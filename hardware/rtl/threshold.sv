@@ -21,7 +21,7 @@ module threshold #(
     end
   endgenerate
   integer i;
-  always @* begin
+  always_comb begin
     code = base;
     for (i = 0; i < COUNT; i = i + 1) begin
       if (reached[i]) code = down[i] ? code - OUT'(1) : code + OUT'(1);

@@ -375,7 +375,7 @@ def _top(
         ",\n".join(ports),
         ");",
     ]
-    lines += [*declared, "  always @* begin"]
+    lines += [*declared, "  always_comb begin"]
     if wide:
         lines.append("    case (channel)")
         lines += [f"      {wide}'d{n}: {text}" for n, text in enumerate(chosen[:-1])]
