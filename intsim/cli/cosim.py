@@ -33,7 +33,7 @@ def cosim(
             found.write_junit(draft)
 
     def show(console: "Console") -> None:
-        say(console, f"{found.design} on {found.simulator}: {found.rows} rows in {found.cycles} cycles")
+        say(console, f"{found.design} on {found.simulator}: {found.vectors} rows in {found.cycles} cycles")
         wrong = f"{found.mismatches} wrong elements; the first in {found.words()}"
         say(console, f"verdict: {'as expected' if found.holds else wrong}")
 

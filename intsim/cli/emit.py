@@ -75,7 +75,7 @@ def emit(
         names = kinds.emit(made, draft)
     rows = len(next(iter(made.vectors.values())))
     if json_:
-        content = {"kind": kind, "target": machine.name, "design": made.design.top, "rows": rows}
+        content = {"target": None if kind == "hilbert" else machine.name, "design": made.design.top, "vectors": rows}
         emit_json({"format": "intsim-emit-1", **content, "files": [str(out / n) for n in names]})
     else:
         say(console(), f"{made.design.top}: {rows} rows of vectors; wrote {', '.join(names)} to {out}")

@@ -29,14 +29,14 @@ class Cosimulation:
 
     Attributes:
         design: its top module; simulator: which ran it.
-        rows: of the outputs; cycles: that were run, without those of the reset.
+        vectors: rows of the outputs; cycles: that were run, without those of the reset.
         mismatches: wrong elements; an element of a row that never came is one.
         first: the first wrong one, None where nothing is wrong.
     """
 
     design: str
     simulator: str
-    rows: int
+    vectors: int
     cycles: int
     mismatches: int
     first: Mismatch | None
@@ -56,9 +56,9 @@ class Cosimulation:
             return ""
         f = self.first
         place = f"cycle {f.cycle}, port {f.port}, element {f.element}"
-        if f.kind == "missing":
+        if f.how == "missing":
             return f"{place}: never came"
-        return f"{place}: a row too many" if f.kind == "extra" else f"{place}: expected {f.expected}, got {f.got}"
+        return f"{place}: a row too many" if f.how == "extra" else f"{place}: expected {f.expected}, got {f.got}"
 
     def write_junit(self, path: Path) -> None:
         """One test case, for continuous integration."""

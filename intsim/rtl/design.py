@@ -278,8 +278,8 @@ def read_hex(path: Path, port: Port) -> Words:
     return values.reshape(-1, port.count)
 
 
-def write_hex(path: Path, values: Any, bits: int) -> None:
+def write_hex(path: str | Path, values: Any, bits: int) -> None:
     """Integers, signed or not, as `read_hex` reads them, in their order; they must fit `bits`."""
     mask, digits = (1 << bits) - 1, (bits + 3) // 4
     flat = np.asarray(values).reshape(-1)
-    path.write_text("".join(f"{int(v) & mask:0{digits}x}\n" for v in flat), encoding="ascii")
+    Path(path).write_text("".join(f"{int(v) & mask:0{digits}x}\n" for v in flat), encoding="ascii")

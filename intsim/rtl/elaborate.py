@@ -22,7 +22,12 @@ def read_commands(design: Design, folder: Path) -> list[str]:
     """Yosys commands that read a design under the module `wrapper`, which is written to `folder`."""
     (folder / "wrapper.sv").write_text(wrapper(design))
     files = " ".join((*design.sources, str(folder / "wrapper.sv")))
-    return [f"read_verilog -sv -defer {files}", "hierarchy -check -top wrapper", "proc", f"write_json {folder / 'ports.json'}"]
+    return [
+        f"read_verilog -sv -defer {files}",
+        "hierarchy -check -top wrapper",
+        "proc",
+        f"write_json {folder / 'ports.json'}",
+    ]
 
 
 def elaborate(design: Design, folder: Path, more: list[str]) -> None:

@@ -24,7 +24,7 @@ class Mismatch:
     """The first wrong element.
 
     Attributes:
-        kind: "differs"; "missing": the design gave fewer rows; "extra": it gave more.
+        how: "differs"; "missing": the design gave fewer rows; "extra": it gave more.
         cycle: in which it came out; without a clock, the row. Of missing ones the last cycle.
         port: of the design.
         element: number of the element in the port's file, from 0.
@@ -32,7 +32,7 @@ class Mismatch:
             None where there is none.
     """
 
-    kind: Literal["differs", "missing", "extra"]
+    how: Literal["differs", "missing", "extra"]
     cycle: int
     port: str
     element: int

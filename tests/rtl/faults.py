@@ -16,7 +16,9 @@ class Fault(NamedTuple):
 FAULTS = {
     "rounding constant": Fault("requantize", "FULL'(2) <<< (MUL - 3)", "FULL'(2) <<< (MUL - 4)"),
     "sign bit": Fault("mac", "{B_SIGNED != 0 && b[B-1], b}", "{1'b0, b}"),
-    "saturation bound": Fault("overflow_add", "{negative, {(ACC - 1) {!negative}}}", "{negative, {(ACC - 2) {!negative}}, 1'b1}"),
+    "saturation bound": Fault(
+        "overflow_add", "{negative, {(ACC - 1) {!negative}}}", "{negative, {(ACC - 2) {!negative}}, 1'b1}"
+    ),
     "tie rule": Fault("round_shift", "ROUNDING == 1 ? above || (tie && !negative)", "ROUNDING == 1 ? above || tie"),
     "lane order": Fault("stage", "out_value <= held[flush]", "out_value <= held[flush ^ LW'(1)]"),
 }

@@ -13,7 +13,9 @@ from intsim.rtl.tools import INSTALL, missing
 def needs(*simulators):
     """A mark that skips a test where one of the simulators isn't installed."""
     lacking = [t for s in simulators for t in SIMULATORS[s] if missing(t)]
-    return pytest.mark.skipif(bool(lacking), reason=f"needs {', '.join(lacking)}: {INSTALL[lacking[0]] if lacking else ''}")
+    return pytest.mark.skipif(
+        bool(lacking), reason=f"needs {', '.join(lacking)}: {INSTALL[lacking[0]] if lacking else ''}"
+    )
 
 
 def each(*simulators):
@@ -52,4 +54,4 @@ def holds(made, *simulators):
     for simulator in simulators:
         found = cosim(made, simulator)
         assert found.holds, (simulator, found.words())
-    return found.rows
+    return found.vectors

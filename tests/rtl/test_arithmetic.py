@@ -20,7 +20,9 @@ def test_every_rounding_of_every_12_bit_number(tmp_path, simulator):
     x, shift = (v.reshape(-1) for v in np.meshgrid(np.arange(-2048, 2048), np.arange(12)))
     if simulator == "icarus":  # an eighth of them
         x, shift = x[::8] + 1, shift[::8]
-    parts = [f"round_shift #(.IN(12), .SHIFT(4), .ROUNDING({k})) r{k} (.x(x), .shift(shift), .y(y{k}));" for k in range(8)]
+    parts = [
+        f"round_shift #(.IN(12), .SHIFT(4), .ROUNDING({k})) r{k} (.x(x), .shift(shift), .y(y{k}));" for k in range(8)
+    ]
     ports = "".join(f", output [11:0] y{k}" for k in range(8))
     top = f"module top(input signed [11:0] x, input [3:0] shift{ports}); {' '.join(parts)} endmodule"
     outputs = {f"y{k}": (round_divide(x, 1 << shift, mode), 12) for k, mode in enumerate(Rounding)}
@@ -33,7 +35,8 @@ def test_every_addition_in_5_bits_of_7(tmp_path, simulator):
     held, value = (v.reshape(-1) for v in np.meshgrid(np.arange(-16, 16), np.arange(-64, 64)))
     rules = ("wrap", "saturate")
     parts = [f"overflow_add #(.ACC(5), .IN(7), .SATURATE({k})) a{k} (held, value, y{k});" for k in range(2)]
-    top = f"module top(input signed [4:0] held, input signed [6:0] value, output [4:0] y0, y1); {' '.join(parts)} endmodule"
+    ports = "input signed [4:0] held, input signed [6:0] value, output [4:0] y0, y1"
+    top = f"module top({ports}); {' '.join(parts)} endmodule"
     outputs = {
         f"y{k}": (accumulate(value[:, None], [Stage(None, 5, rule)], held)[0], 5) for k, rule in enumerate(rules)
     }
@@ -73,7 +76,9 @@ def test_bias_of_a_requantizer_meets_the_rule_of_the_register(tmp_path):
     top = "module top(input signed [7:0] acc, input signed [8:0] bias, output [7:0] y0, y1);"
     outputs = {}
     for k, rule in enumerate(("wrap", "saturate")):
-        top += f"requantize #(.ACC(8), .SATURATE({k}), .MUL(4), .RIGHT(3)) r{k} (acc, bias, 4'd5, 6'd0, 6'd3, 9'd0, y{k});"
+        top += (
+            f"requantize #(.ACC(8), .SATURATE({k}), .MUL(4), .RIGHT(3)) r{k} (acc, bias, 4'd5, 6'd0, 6'd3, 9'd0, y{k});"
+        )
         register = accumulate(bias[:, None], [Stage(None, 8, rule)], acc)[0]
         outputs[f"y{k}"] = (round_divide(register * 5, 8, Rounding.HALF_UP), 8)
     made = design(tmp_path, "requantize", top + "endmodule", {"acc": (acc, 8), "bias": (bias, 9)}, outputs)

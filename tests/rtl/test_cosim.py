@@ -11,7 +11,8 @@ from intsim.rtl.design import write_hex
 from .simulators import each, needs
 
 PIPELINE = """
-module scaler #(parameter FACTOR = 3) (input wire ck, input wire nrst, input wire signed [15:0] d_in, output wire [11:0] d_out);
+module scaler #(parameter FACTOR = 3) (input wire ck, input wire nrst, input wire signed [15:0] d_in,
+                                       output wire [11:0] d_out);
   reg signed [15:0] one, two; reg [11:0] three;
   always @(posedge ck or negedge nrst)
     if (!nrst) begin one <= 0; two <= 0; three <= 0; end
@@ -103,14 +104,14 @@ def stream_cycles(words):
 @pytest.mark.parametrize("simulator", ALL)
 def test_latency_three_and_other_names(tmp_path, simulator):
     found = cosim(scaler(tmp_path), simulator)
-    assert (found.design, found.mismatches, found.rows, found.cycles) == ("scaler", 0, 200, 203)
+    assert (found.design, found.mismatches, found.vectors, found.cycles) == ("scaler", 0, 200, 203)
 
 
 @pytest.mark.parametrize("simulator", ALL)
 def test_valid_ready_and_rows_of_several_elements(tmp_path, simulator):
     """All simulators pause in the same cycles, so they end in the same one."""
     found = cosim(stream(tmp_path), simulator)
-    assert (found.mismatches, found.rows, found.cycles) == (0, 60, stream_cycles(120)[-1] + 66)
+    assert (found.mismatches, found.vectors, found.cycles) == (0, 60, stream_cycles(120)[-1] + 66)
 
 
 @pytest.mark.slow
@@ -138,7 +139,7 @@ def test_the_first_of_several_wrong_elements(tmp_path, simulator):
     change(tmp_path / "sums.hex", 90, "1ff")
     found = cosim(tmp_path, simulator)
     first = found.first
-    assert (found.mismatches, first.kind, first.port, first.element) == (2, "differs", "m_data", 51)
+    assert (found.mismatches, first.how, first.port, first.element) == (2, "differs", "m_data", 51)
     assert (first.expected, first.got, first.cycle) == (real ^ 1, real, stream_cycles(120)[25])
 
 
@@ -162,7 +163,7 @@ def test_rows_that_are_missing_or_too_many(tmp_path, simulator, more):
     (tmp_path / "sums.hex").write_text("\n".join(lines[:more] if more < 0 else [*lines, "0", "0"]) + "\n")
     found = cosim(tmp_path, simulator)
     kind, count = ("extra", 1) if more < 0 else ("missing", 2)
-    assert (found.mismatches, found.first.kind, found.first.element) == (count, kind, 118 if more < 0 else 120)
+    assert (found.mismatches, found.first.how, found.first.element) == (count, kind, 118 if more < 0 else 120)
 
 
 @needs("icarus")
@@ -190,7 +191,11 @@ def refusal(*arguments):
 @pytest.mark.parametrize("simulator", ALL)
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("bits = 16", "bits = 8"), ("d_in  ", "din  "), ("inputs.d_in", "inputs.more = { value = 1, bits = 1 }\ninputs.d_in")],
+    [
+        ("bits = 16", "bits = 8"),
+        ("d_in  ", "din  "),
+        ("inputs.d_in", "inputs.more = { value = 1, bits = 1 }\ninputs.d_in"),
+    ],
 )
 def test_ports_that_do_not_fit(tmp_path, simulator, old, new):
     text = SCALER.replace(old, new)

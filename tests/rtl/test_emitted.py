@@ -43,7 +43,9 @@ def drawn_chain(number):
         mode = generator.choice(["half_even", "half_away", "floor", "half_up", "toward_zero"])
         first = [stage(1, 1, f', drop = {int(generator.integers(1, 9))}, rounding = "{mode}"')]
     else:
-        first = [stage(int(generator.integers(1, 5)), int(generator.integers(1, 6)), ", restart = 7" if number % 2 else "")]
+        first = [
+            stage(int(generator.integers(1, 5)), int(generator.integers(1, 6)), ", restart = 7" if number % 2 else "")
+        ]
         first += [stage(int(generator.integers(1, 4)), int(generator.integers(1, 5)))] if number % 3 else []
     rest = [stage('"rest"', int(generator.integers(1, 4)))] if number % 5 else []
     return chain([*first, *rest, stage('"rest"', 1)], ["after", "preload", "requantizer"][number % 3])
@@ -55,7 +57,7 @@ def test_registers_of_all_kinds(tmp_path, number):
     target = drawn_chain(number)
     found = cosim(emitted(tmp_path, kinds.dot(target, S8, S8, 40, 600, number)), "icarus")
     assert found.holds, (target.stages, found.words())
-    assert found.rows >= 15
+    assert found.vectors >= 15
 
 
 @pytest.mark.parametrize("simulator", each("netlist", "icarus"))
@@ -177,7 +179,9 @@ def test_files_are_the_same_bytes_and_the_script_runs(tmp_path):
         folder.mkdir()
         names = kinds.emit(kinds.mac(Target.load("wrap-16"), S8, S8, 100, 5), folder)
     assert names == sorted(p.name for p in folders[0].iterdir())
-    assert [p.read_bytes() for p in sorted(folders[0].iterdir())] == [p.read_bytes() for p in sorted(folders[1].iterdir())]
+    assert [p.read_bytes() for p in sorted(folders[0].iterdir())] == [
+        p.read_bytes() for p in sorted(folders[1].iterdir())
+    ]
     done = subprocess.run(["sh", folders[0] / "run.sh"], capture_output=True, text=True)
     assert (done.returncode, done.stdout[:20]) == (0, "PASS: 0 mismatches i")
     lines = (folders[0] / "acc.hex").read_text().splitlines()
@@ -201,7 +205,18 @@ def test_what_has_no_module_is_refused():
     assert "has no registers" in refusal(kinds.mac, Target.load("exact"), S8, S8, 10, 0)
     assert "packed multipliers" in refusal(kinds.dot, Target.load("dsp48e2-int8"), S8, S8, 4, 10, 0)
     assert 'restart at "tap"' in refusal(
-        kinds.dot, chain(['{ sum = 2, bits = 16, overflow = "wrap", restart = "tap" }', '{ sum = "rest", bits = 32, overflow = "wrap" }']), S8, S8, 4, 10, 0
+        kinds.dot,
+        chain(
+            [
+                '{ sum = 2, bits = 16, overflow = "wrap", restart = "tap" }',
+                '{ sum = "rest", bits = 32, overflow = "wrap" }',
+            ]
+        ),
+        S8,
+        S8,
+        4,
+        10,
+        0,
     )
     assert "emit the kind threshold" in refusal(layers.requantize, graph, node, Target.load("wrap-16"), 10, 0)
     assert "has no module; those of fixed-point" in refusal(

@@ -62,7 +62,13 @@ def saturation_bound():
 
 def lane_order():
     """Two lanes, handed on the wrong way round, into a register that saturates."""
-    target = chain(['{ sum = "rest", bits = 20, overflow = "wrap", lanes = 2 }', '{ sum = "rest", bits = 17, overflow = "saturate" }'], "preload")
+    target = chain(
+        [
+            '{ sum = "rest", bits = 20, overflow = "wrap", lanes = 2 }',
+            '{ sum = "rest", bits = 17, overflow = "saturate" }',
+        ],
+        "preload",
+    )
     kind = kinds.dot(target, S8, S8, 40, 1500, 0)
     v, start, out = kind.vectors, 0, []
     for end in np.flatnonzero(v["in_last"]) + 1:
@@ -96,7 +102,7 @@ def test_each_is_found_where_it_is(tmp_path, name, simulator):
     assert 0 < len(wrong) < len(expected)
     found = cosim(tmp_path, simulator)
     first = found.first
-    assert (first.kind, first.port, first.element) == ("differs", port.name, wrong[0])
+    assert (first.how, first.port, first.element) == ("differs", port.name, wrong[0])
     assert (first.expected, first.got) == (expected[wrong[0]], mistaken[wrong[0]])
     assert found.mismatches == len(wrong)
     if not kind.design.handshake:

@@ -42,14 +42,21 @@ def test_requantizing_of_32_bits_shifted_by_9(tmp_path, twice):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("twice", [{"TWICE": 1, "ROUNDING": 1, "LEFT": 8}, {"ROUNDING": 3}, {"ROUNDING": 0, "SATURATE": 1}])
+@pytest.mark.parametrize(
+    "twice", [{"TWICE": 1, "ROUNDING": 1, "LEFT": 8}, {"ROUNDING": 3}, {"ROUNDING": 0, "SATURATE": 1}]
+)
 def test_requantizing_of_32_bits(tmp_path, twice):
     parameters = {"ACC": 32, "MUL": 32, "RIGHT": 63, **twice}
     assert equivalent("requantize", REQUANTIZE, tmp_path, parameters, seconds=300) == "proved"
 
 
 PROOFS = {
-    "rounding constant": ("requantize", REQUANTIZE, {"ACC": 32, "MUL": 32, "RIGHT": 63, "TWICE": 1, "ROUNDING": 1}, None),
+    "rounding constant": (
+        "requantize",
+        REQUANTIZE,
+        {"ACC": 32, "MUL": 32, "RIGHT": 63, "TWICE": 1, "ROUNDING": 1},
+        None,
+    ),
     "sign bit": ("mac", ["other_mac"], MAC, 4),
     "saturation bound": ("mac", ["other_mac"], MAC, 4),
     "tie rule": ("round_shift", ["other_round_shift"], {"IN": 24, "SHIFT": 4, "ROUNDING": 1}, None),
