@@ -23,8 +23,8 @@ MAX_FILE_BYTES = 1 << 16
 MOST_LATENCY = 1 << 16
 MOST_ELEMENTS = 1 << 24
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
-PATH = re.compile(r"[A-Za-z0-9_./+-]+")
-"""Names of files that every simulator's command line and script takes as they are."""
+PATH = re.compile(r"[A-Za-z0-9_./+][A-Za-z0-9_./+-]*")
+"""Names of files that every simulator's command line and script takes as they are, and none as an option."""
 Words = NDArray[np.uint64]
 
 

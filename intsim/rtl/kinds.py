@@ -236,6 +236,10 @@ def hilbert(decoder: Decoder, table: bool, vectors: int, seed: int) -> Kind:
 
 
 def _registers(target: Target) -> tuple[Stage, ...]:
+    if target.when:
+        raise IntsimError(
+            f"target {target.name} has rules: which registers it has depends on the layer; give one without"
+        )
     stages = target.stages
     if not stages:
         raise IntsimError(

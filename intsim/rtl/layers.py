@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,19 +67,42 @@ class Cells:
     signed: bool
 
 
-def _cells(graph: IntegerGraph, node: Node, stages: tuple[Stage, ...]) -> Cells:
-    """Raises IntsimError for a node that no module computes."""
+def _cells(graph: IntegerGraph, node: Node, own: Target) -> Cells:
+    """Of a node and the target's arithmetic for it. Raises IntsimError for a node that no module computes."""
+    stages = own.stages
+    if node.op != "requantize":
+        raise IntsimError(f"node {node.shown}: the target runs it as {node.op}, which has no module")
     if len(node.inputs) != 1:
         raise IntsimError(f"node {node.shown}: it adds tensors before it requantizes, which no module does")
-    own = formulas(node)
-    if len(own) > MOST_CELLS:
-        raise IntsimError(f"node {node.shown}: {len(own)} channels, more than {MOST_CELLS}")
-    low, high = own[0].low, own[0].high
+    channels = formulas(node)
+    if stages and own.accumulate.bias == "requantizer":
+        channels = _with_bias(graph, node, channels)
+    if len(channels) > MOST_CELLS:
+        raise IntsimError(f"node {node.shown}: {len(channels)} channels, more than {MOST_CELLS}")
+    low, high = channels[0].low, channels[0].high
     if low is None or high is None:
         raise IntsimError(f"node {node.shown}: its codes aren't clipped, so they have no width")
     arriving = graph.tensors[node.inputs[0]]
     ends = (stages[-1].min, stages[-1].max) if stages else (arriving.low, arriving.high)
-    return Cells(node, own, stages, *ends, *_code_type(graph.tensors[node.output], low, high))
+    return Cells(node, channels, stages, *ends, *_code_type(graph.tensors[node.output], low, high))
+
+
+def _with_bias(graph: IntegerGraph, node: Node, channels: list[Formula]) -> list[Formula]:
+    """Formulas of what registers hand on where they hold no bias: of r, what was of r + b."""
+    maker = graph.producer(node.inputs[0])
+    if maker is None or not isinstance(OPS[maker.op], Mac):
+        raise IntsimError(
+            f"node {node.shown}: it holds the bias of a layer that isn't next to it, which no module does"
+        )
+    if (bias := maker.arrays.get("bias")) is None:
+        return channels
+    if len(channels) not in (1, len(bias)):
+        raise IntsimError(f"node {node.shown}: {len(channels)} formulas don't fit the bias of {len(bias)} channels")
+    channels = channels * (len(bias) // len(channels))
+    return [
+        replace(f, pieces=tuple((None if at is None else at - b, s, o + s * b) for at, s, o in f.pieces))
+        for f, b in zip(channels, map(int, bias), strict=True)
+    ]
 
 
 def _code_type(tensor: Tensor, low: int, high: int) -> tuple[int, bool]:
@@ -163,9 +186,10 @@ def requantize(graph: IntegerGraph, node: Node, target: Target, vectors: int, se
     Raises:
         IntsimError: a node or a scheme without a module, or a scale that the scheme refuses.
     """
-    own = machine(graph, target).arithmetic(node)
+    runs = machine(graph, target)
+    own = runs.arithmetic(node)
     chosen = own.requantize
-    how, cells = _multiplies(chosen), _cells(graph, node, own.stages)
+    how, cells = _multiplies(chosen), _cells(graph, runs.node(node), own)
     pieces = [
         [(at, _constants(chosen, how, cells, f, scale, offset)) for at, scale, offset in f.pieces]
         for f in cells.formulas
@@ -229,17 +253,18 @@ def requantize(graph: IntegerGraph, node: Node, target: Target, vectors: int, se
 
 def threshold(graph: IntegerGraph, node: Node, target: Target, vectors: int, seed: int) -> Kind:
     """A layer's exact codes by counting thresholds, over the accumulators that a target's register holds, or, of an
-    unbounded one, that can arrive.
+    unbounded one, that can arrive. A bias that no register holds is in the thresholds.
 
     Raises:
         IntsimError: a node without a module, a target that requantizes otherwise, more than 2^12 thresholds.
     """
-    own = machine(graph, target).arithmetic(node)
+    runs = machine(graph, target)
+    own = runs.arithmetic(node)
     if not own.requantize.exact:
         raise IntsimError(
             f'target {target.name}: scheme "{own.requantize.scheme}" counts no thresholds; emit the kind requantize'
         )
-    cells = _cells(graph, node, own.stages)
+    cells = _cells(graph, runs.node(node), own)
     if cells.stages and cells.stages[0].drop:
         raise IntsimError(f"target {target.name}: registers with an LSB of their own have no threshold module")
     stairs = [staircase(f, cells.low, cells.high) for f in cells.formulas]

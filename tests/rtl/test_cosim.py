@@ -232,6 +232,7 @@ BAD = {
     "top is missing": ('top        = "scaler"', ""),
     "top is 'a b'; allowed: a Verilog name": ('top        = "scaler"', 'top = "a b"'),
     "sources is": ('["scaler.v"]', '["a b.v; rm"]'),
+    "sources is ['-o']": ('["scaler.v"]', '["-o"]'),
     "parameters is": ("FACTOR = 5", "FACTOR = 1.5"),
     "latency is given without clock": ('clock      = "ck"\nreset      = "!nrst"', ""),
     "give one of them": ("latency    = 3", 'latency = 3\nvalid = ["a", "b"]'),

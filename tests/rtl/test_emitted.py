@@ -143,6 +143,18 @@ def test_thresholds_of_a_layer(tmp_path, simulator):
     assert found.holds, found.words()
 
 
+def test_thresholds_hold_the_bias_that_no_register_does():
+    """As FINN's do: a register's value and the layer's bias make the code of their sum."""
+    graph = intsim.load(DIGITS).graph
+    node, target = layers.layer(graph, "/conv2/Conv", "requantize"), Target.load("finn-mvau")
+    columns = layers.threshold(graph, node, target, 800, 0).vectors
+    bias = graph.producer(node.inputs[0]).arrays["bias"]
+    assert len(set(bias.tolist())) > 10
+    formulas = intsim.ops.requantize.formulas(node)
+    for channel, acc, code in zip(*(columns[n].tolist() for n in ("channel", "acc", "code")), strict=True):
+        assert target.requantize.codes(formulas[channel], np.array([acc + bias[channel]]))[0] == code
+
+
 @pytest.mark.parametrize("simulator", each("netlist", "icarus"))
 def test_tables_of_a_layer(tmp_path, simulator):
     entries = np.random.default_rng(0).integers(-8, 8, (3, 40))
@@ -203,6 +215,7 @@ def test_what_has_no_module_is_refused():
     graph, node = one_layer(PIECES)
     digits = intsim.load(DIGITS).graph
     assert "has no registers" in refusal(kinds.mac, Target.load("exact"), S8, S8, 10, 0)
+    assert "depends on the layer" in refusal(kinds.mac, Target.load("onnxruntime-avx2"), S8, S8, 10, 0)
     assert "packed multipliers" in refusal(kinds.dot, Target.load("dsp48e2-int8"), S8, S8, 4, 10, 0)
     assert 'restart at "tap"' in refusal(
         kinds.dot,
