@@ -16,7 +16,7 @@ from intsim import cli
 from intsim.proofs.certificate import Disagreement
 from intsim.report.html import html
 from intsim.report.table import Column
-from intsim.rtl import Cosimulation
+from intsim.rtl import Area, Cosimulation
 from intsim.rtl.trace import Mismatch
 from intsim.verification.witness import Witnessed, WitnessedLayer, WitnessedOutput
 
@@ -184,6 +184,7 @@ def test_every_document_is_on_the_page(folder, monkeypatch, capfd):
     check(replace(proven, reading=replace(proven.reading, disagreement=wrong)).to_json(), "disputed")
     check(WITNESSED.to_json(), "witness")
     check(COSIMULATED.to_json(), "cosim")
+    check(Area("top", "ice40", "0.70", 9, 8, 1, 0, 4, 3).to_json(), "area")
     check({"format": "intsim-warmup-1", "compiled": 1, "loaded": 2, "seconds": 0.5, "folder": None}, "warmup")
     assert seen == page.keys()
 
