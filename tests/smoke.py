@@ -27,6 +27,7 @@ VERBS = [
     (0, "certify", "--check", "certificate.json", MODEL),
     (1, "telemetry", MODEL, "-t", "wrap-12"),
     (0, "sweep", MODEL, "-a", "16:20", "-m", "8,16", "-o", "sweep"),
+    (0, "emit", "mac", "-t", "wrap-16", "-n", "10", "-o", "mac"),
     (2, "run", "nowhere.onnx"),
 ]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from intsim.rtl.design import Design, Port, Words
 from intsim.rtl.elaborate import elaborate
-from intsim.rtl.testbench import DRAIN, QUIET, RESET_CYCLES, control
+from intsim.rtl.testbench import QUIET, RESET_CYCLES, control, drain
 from intsim.rtl.tools import need, package, run
 from intsim.rtl.trace import Trace
 
@@ -49,7 +49,7 @@ int main() {
 #endif
   for (;; cycle++) {
     bool run = cycle >= 0, oready = run && cycle % 5 != 2, ovalid = true, iready = true;
-    bool ivalid = run && (!HANDSHAKE || (taken < ROWS_IN && (pending || cycle % 7 != 3)));
+    bool ivalid = run && (!HANDSHAKE || (taken < ROWS_IN && (pending || !PAUSES || cycle % 7 != 3)));
     const uint32_t *row = rows.data() + (taken < ROWS_IN ? taken : ROWS_IN - 1) * CHUNKS_IN;
     DRIVE
     top.step();
@@ -92,7 +92,8 @@ def simulate(design: Design, folder: Path, vcd: Path | None) -> Trace:
         "LATENCY": design.latency,
         "HANDSHAKE": int(design.handshake),
         "OREADY": int(bool(design.ready[1])),
-        "DRAIN": DRAIN,
+        "DRAIN": drain(design),
+        "PAUSES": int(bool(design.valid[0])),
         "QUIET": QUIET,
     }
     source = {"rst": "!run", "ivalid": "ivalid", "oready": "oready"}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from intsim.errors import IntsimError
 from intsim.rtl.design import Design, Words
 from intsim.rtl.elaborate import netlist
-from intsim.rtl.testbench import DRAIN, QUIET, RESET_CYCLES, accepts, offers
+from intsim.rtl.testbench import QUIET, RESET_CYCLES, accepts, drain, offers
 from intsim.rtl.trace import Trace
 
 GATES = {
@@ -151,7 +151,7 @@ def _cycles(design: Design, gates: Gates, rows: Bits, controls: list[str], answe
     while True:
         now = {"rst": int(cycle < 0), "oready": int(cycle >= 0 and accepts(cycle)), "ivalid": int(cycle >= 0)}
         if design.handshake:
-            now["ivalid"] = int(cycle >= 0 and taken < total_in and (pending or offers(cycle)))
+            now["ivalid"] = int(cycle >= 0 and taken < total_in and (pending or offers(design, cycle)))
         row = data[min(taken, total_in - 1)]
         outputs, state = gates.step([0, *(now[n] for n in controls), *row], state, 1)
         if cycle >= 0:
@@ -169,7 +169,7 @@ def _cycles(design: Design, gates: Gates, rows: Bits, controls: list[str], answe
                 given, quiet = given + 1, 0
             if take:
                 taken, quiet = taken + 1, 0
-            done = given == total_out and (not design.handshake or (taken == total_in and quiet > DRAIN))
+            done = given == total_out and (not design.handshake or (taken == total_in and quiet > drain(design)))
             if done or given > total_out or quiet > QUIET:
                 break
         cycle += 1

@@ -15,14 +15,20 @@ DRAIN = 64
 """Cycles that are looked at behind the last row, for outputs too many."""
 
 
-def offers(cycle: int) -> bool:
-    """Whether a row may begin to be offered in a cycle; one that wasn't taken stays."""
-    return cycle % 7 != 3
+def offers(design: Design, cycle: int) -> bool:
+    """Whether a row may begin to be offered in a cycle; one that wasn't taken stays. Without a port that says so rows
+    follow each other."""
+    return not design.valid[0] or cycle % 7 != 3
 
 
 def accepts(cycle: int) -> bool:
     """Whether the output side is ready in a cycle."""
     return cycle % 5 != 2
+
+
+def drain(design: Design) -> int:
+    """Quiet cycles behind the last row that must pass; -1: none, of a design that can't be told that rows are over."""
+    return DRAIN if design.valid[0] else -1
 
 
 def instance(design: Design, nets: dict[str, str]) -> str:
@@ -125,7 +131,7 @@ SHAKES = f"""\
     if (@READY@ovalid !== 1'b0) compare;
     pending = ivalid && iready !== 1'b1;
     if (ivalid && !pending) begin taken = taken + 1; quiet = 0; end
-    if (quiet > ((taken == IN && given == OUT) ? {DRAIN} : {QUIET})) finish;"""
+    if (quiet > ((taken == IN && given == OUT) ? @DRAIN@ : {QUIET})) finish;"""
 COUNTS = """\
     if (cycle >= @LATENCY@) compare;
     if (taken < IN) taken = taken + 1;
@@ -153,6 +159,7 @@ def testbench(design: Design) -> str:
         declared += [f"  reg [{p.bits - 1}:0] v_{p.name}[0:{size}*{p.count}-1];" for p in ports]
         declared += [f"  {kind} [{p.width - 1}:0] p_{p.name};" for p in ports]
     ties = (("iready", design.ready[0]), ("ovalid", design.valid[1]))
+    pauses = " && (pending || cycle % 7 != 3)" if design.valid[0] else ""
     rows_in, rows_out = design.rows
     lead = design.outputs[0]
     return _filled(
@@ -170,9 +177,9 @@ def testbench(design: Design) -> str:
         LEAD=lead.name,
         COUNT=lead.count,
         COMPARED="\n".join(_of_port(COMPARE, p) for p in design.outputs),
-        OFFERED="cycle >= 0" + (" && taken < IN && (pending || cycle % 7 != 3)" if design.handshake else ""),
+        OFFERED="cycle >= 0" + (" && taken < IN" + pauses if design.handshake else ""),
         DRIVEN="\n".join(_of_port(DRIVE, p) for p in design.driven),
-        EDGE=_filled(SHAKES, READY="oready && " if design.ready[1] else "")
+        EDGE=_filled(SHAKES, READY="oready && " if design.ready[1] else "", DRAIN=drain(design))
         if design.handshake
         else _filled(COUNTS, LATENCY=design.latency),
     )

@@ -1,4 +1,4 @@
-"""`python -m tests.rtl.report`: the page docs/measured/hardware.md, areas of emitted modules and their co-simulation."""
+"""`python -m tests.rtl.report`: docs/measured/hardware.md, areas of emitted modules and their co-simulation."""
 
 import tempfile
 from pathlib import Path
@@ -18,10 +18,11 @@ VECTORS = 20_000
 HEAD = """\
 # Modules in hardware
 
-Made by `python -m tests.rtl.report`. Cells of [modules](../guides/hardware.md) that `intsim emit` wrote, mapped by Yosys {version}:
-lookup tables (of whatever width) / flip-flops / DSPs, and lookup tables one behind the other between ports, registers and DSPs. Counts
-are those before packing and placement, and change with Yosys. Requantizers are those of `/conv2/Conv` of `examples/digits.onnx`, their
-constants chosen by a channel's number. Each was run on its vectors in {simulators}.
+Made by `python -m tests.rtl.report`. Cells of [modules](../guides/hardware.md) that `intsim emit` wrote, as Yosys
+{version} maps them: lookup tables (of whatever width) / flip-flops / DSPs, then lookup tables one behind the other
+between ports, registers and DSPs. These are counts before packing and placement; other versions of Yosys have others.
+Requantizers are those of `/conv2/Conv` of `examples/digits.onnx`, whose constants a channel's number chooses. Each
+module was run on its vectors in {simulators}.
 
 | module | {families} | rows | mismatches |
 |---|{bars}---|---|

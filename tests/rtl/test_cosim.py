@@ -114,6 +114,28 @@ def test_valid_ready_and_rows_of_several_elements(tmp_path, simulator):
     assert (found.mismatches, found.vectors, found.cycles) == (0, 60, stream_cycles(120)[-1] + 66)
 
 
+EVERY_THIRD = """
+module third (input wire clk, input wire rst, input wire [7:0] x, output wire valid, output wire [9:0] y);
+  reg [1:0] n; reg [9:0] sum;
+  assign valid = n == 2; assign y = sum + x;
+  always @(posedge clk) if (rst || valid) begin n <= 0; sum <= 0; end else begin n <= n + 1; sum <= y; end
+endmodule
+"""
+
+
+@pytest.mark.parametrize("simulator", ALL)
+def test_a_stream_that_only_its_output_interrupts(tmp_path, simulator):
+    x = np.random.default_rng(2).integers(0, 256, (50, 3))
+    write_hex(tmp_path / "x.hex", x, 8)
+    write_hex(tmp_path / "y.hex", x.sum(axis=1), 10)
+    (tmp_path / "third.v").write_text(EVERY_THIRD)
+    text = 'top = "third"\nsources = ["third.v"]\nclock = "clk"\nreset = "rst"\nvalid = ["", "valid"]\n'
+    text += 'inputs.x = { file = "x.hex", bits = 8 }\noutputs.y = { file = "y.hex", bits = 10 }\n'
+    (tmp_path / "cosim.toml").write_text(text)
+    found = cosim(tmp_path, simulator)
+    assert (found.mismatches, found.vectors, found.cycles) == (0, 50, 150)
+
+
 @pytest.mark.slow
 @needs("verilator")
 def test_verilator(tmp_path):
