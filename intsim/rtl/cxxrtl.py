@@ -28,7 +28,7 @@ template <size_t N> uint32_t *out(cxxrtl::value<N> &v) { return v.data; }
 template <size_t N> uint32_t *out(cxxrtl::wire<N> &w) { return w.curr.data; }
 static std::vector<uint32_t> rows;
 int main() {
-  cxxrtl_design::p_wrapper top;
+  cxxrtl_design::p_intsim__wrapper top;
   long cycle = -RESET, taken = 0, given = 0, quiet = 0;
   bool pending = false;
   std::ifstream file("in.bin", std::ios::binary);

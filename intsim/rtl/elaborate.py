@@ -19,12 +19,12 @@ GATES = (
 
 
 def read_commands(design: Design, folder: Path) -> list[str]:
-    """Yosys commands that read a design under the module `wrapper`, which is written to `folder`."""
+    """Yosys commands that read a design under the module `intsim_wrapper`, which is written to `folder`."""
     (folder / "wrapper.sv").write_text(wrapper(design))
     files = " ".join((*design.sources, str(folder / "wrapper.sv")))
     return [
         f"read_verilog -sv -defer {files}",
-        "hierarchy -check -top wrapper",
+        "hierarchy -check -top intsim_wrapper",
         "proc",
         f"write_json {folder / 'ports.json'}",
     ]
@@ -37,15 +37,15 @@ def elaborate(design: Design, folder: Path, more: list[str]) -> None:
     """
     yosys([*read_commands(design, folder), *more], design.folder.resolve())
     modules = json.loads((folder / "ports.json").read_text())["modules"]
-    kind = modules["wrapper"]["cells"]["dut"]["type"]
+    kind = modules["intsim_wrapper"]["cells"]["dut"]["type"]
     check_ports(design, modules[kind]["ports"])
 
 
 def netlist(design: Design, folder: Path) -> dict[str, Any]:
-    """The design's gates, Yosys's JSON of the module `wrapper`."""
+    """The design's gates, Yosys's JSON of the module `intsim_wrapper`."""
     written = folder / "gates.json"
     elaborate(design, folder, [GATES, f"write_json {written}"])
-    return dict(json.loads(written.read_text())["modules"]["wrapper"])
+    return dict(json.loads(written.read_text())["modules"]["intsim_wrapper"])
 
 
 def check_ports(design: Design, ports: dict[str, Any]) -> None:

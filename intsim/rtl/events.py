@@ -13,12 +13,12 @@ from intsim.rtl.tools import need, run, verilator_root
 from intsim.rtl.trace import Found, Mismatch
 
 MAIN = """\
-#include "Vbench.h"
+#include "Vintsim_bench.h"
 #include "verilated.h"
 int main(int argc, char **argv) {
   Verilated::commandArgs(argc, argv);
   Verilated::traceEverOn(true);
-  Vbench top;
+  Vintsim_bench top;
   for (top.clk = 1; !Verilated::gotFinish(); top.clk = !top.clk) { top.eval(); Verilated::timeInc(1); }
   top.final();
 }
@@ -33,7 +33,7 @@ def icarus(design: Design, folder: Path, vcd: Path | None) -> Found:
     bench, home = folder / "testbench.sv", design.folder.resolve()
     bench.write_text(testbench(design))
     files = [*design.sources, str(bench)]
-    said = run(["iverilog", "-g2012", "-Wall", "-s", "testbench", "-o", folder / "simulation", *files], home)
+    said = run(["iverilog", "-g2012", "-Wall", "-s", "intsim_testbench", "-o", folder / "simulation", *files], home)
     _refuse(said, str(bench))
     return read_report(design, run(["vvp", "-n", folder / "simulation", *_waves(vcd)], home))
 
@@ -62,7 +62,7 @@ def verilator(design: Design, folder: Path, vcd: Path | None) -> Found:
     flags = ["-std=c++17", "-O0", "-w", "-pthread", f"-DVM_TRACE={waves}", f"-DVM_TRACE_VCD={waves}"]
     flags += [f"-I{x}" for x in (include, include / "vltstd", folder)]
     runtime = [include / f"verilated{x}.cpp" for x in ("", "_threads", *(["_vcd_c"] if vcd else []))]
-    run(["g++", *flags, "-o", "simulation", *sorted(folder.glob("Vbench*.cpp")), "main.cc", *runtime], folder)
+    run(["g++", *flags, "-o", "simulation", *sorted(folder.glob("Vintsim_bench*.cpp")), "main.cc", *runtime], folder)
     return read_report(design, run([folder / "simulation", *_waves(vcd)], home))
 
 

@@ -29,7 +29,7 @@ SCRIPT = """\
 #!/bin/sh
 # Simulate {top} with Icarus: prints PASS or FAIL.
 cd "$(dirname "$0")" || exit 2
-iverilog -g2012 -s testbench -o simulation {files} testbench.sv || exit 2
+iverilog -g2012 -s intsim_testbench -o simulation {files} testbench.sv || exit 2
 vvp -n simulation | tee result.txt
 grep -q ^PASS result.txt
 """

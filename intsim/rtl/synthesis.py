@@ -85,9 +85,9 @@ def area(design: Design | str | Path, fpga: str = "xilinx") -> Area:
         folder = Path(name)
         mapped = FAMILIES[fpga]
         written = folder / "mapped.json"
-        elaborate(design, folder, [f"{mapped.command} -top wrapper", f"write_json {written}"])
+        elaborate(design, folder, [f"{mapped.command} -top intsim_wrapper", f"write_json {written}"])
         found = json.loads(written.read_text())
-    cells = found["modules"]["wrapper"]["cells"].values()
+    cells = found["modules"]["intsim_wrapper"]["cells"].values()
     version = re.match(r"Yosys (\S+)", found["creator"])
     kinds = {k: sum(_is(c, getattr(mapped, k)) for c in cells) for k in KINDS}
     return Area(design.top, fpga, version[1] if version else "", **kinds, logic_depth=_depth(list(cells), mapped))

@@ -52,7 +52,7 @@ def control(design: Design) -> tuple[list[tuple[str, str]], list[tuple[str, str]
 
 
 def wrapper(design: Design) -> str:
-    """A module `wrapper` whose ports have names of their own: clk, rst (active high), i0.., o0.. and handshakes."""
+    """A module `intsim_wrapper` whose ports have names of its own: clk, rst (active high), i0, o0, ...."""
     into, out = control(design)
     nets = {name: own for name, own in (*into, *out)}
     if design.reset.startswith("!"):
@@ -66,13 +66,13 @@ def wrapper(design: Design) -> str:
         ports.append(f"  output wire [{port.width - 1}:0] o{number}")
         nets[port.name] = f"o{number}"
     nets |= {p.name: f"{p.width}'d{p.value}" for p in design.inputs if not p.file}
-    return "module wrapper (\n" + ",\n".join(ports) + "\n);\n" + instance(design, nets) + "endmodule\n"
+    return "module intsim_wrapper (\n" + ",\n".join(ports) + "\n);\n" + instance(design, nets) + "endmodule\n"
 
 
 BENCH = """\
 // Made by intsim: drives @TOP@ with its vectors and compares what comes out.
 // The first mismatch is shown, then PASS or FAIL. +vcd=FILE writes a waveform.
-module bench (input wire clk);
+module intsim_bench (input wire clk);
   localparam integer IN = @IN@, OUT = @OUT@;
 @DECLARED@
   reg rst, ivalid, oready;
@@ -87,7 +87,7 @@ module bench (input wire clk);
     started = 0; cycle = @FIRST@ - 1;
     taken = 0; given = 0; wrong = 0; quiet = 0; shown = 0; pending = 0; rst = 0; ivalid = 0; oready = 0;
 @ZERO@
-    if ($value$plusargs("vcd=%s", vcd)) begin $dumpfile(vcd); $dumpvars(0, bench); end
+    if ($value$plusargs("vcd=%s", vcd)) begin $dumpfile(vcd); $dumpvars(0, intsim_bench); end
   end
   task finish; begin
     if (given < OUT) begin
@@ -119,11 +119,11 @@ module bench (input wire clk);
   end
 endmodule
 `ifndef VERILATOR
-module testbench;
+module intsim_testbench;
   reg clk;
   initial clk = 1'b1;
   always #1 clk = !clk;
-  bench bench (.clk(clk));
+  intsim_bench bench (.clk(clk));
 endmodule
 `endif
 """
@@ -146,7 +146,8 @@ DRIVE = "    for (k = 0; k < @COUNT@; k = k + 1) @PART@ = v_@NAME@[(taken < IN ?
 
 
 def testbench(design: Design) -> str:
-    """The text of modules `bench`, clocked from outside, and, but for Verilator, `testbench`, which clocks it."""
+    """The text of modules `intsim_bench`, clocked from outside, and, but for Verilator, `intsim_testbench`, which
+    clocks it."""
     into, out = control(design)
     nets = {name: own for name, own in (*into, *out)}
     if design.clock:

@@ -82,6 +82,7 @@ def stream(folder):
 
 
 ALL = each("netlist", "icarus", "cxxrtl")
+TWO = each("netlist", "icarus")
 
 
 def stream_cycles(words):
@@ -165,7 +166,7 @@ def test_the_first_of_several_wrong_elements(tmp_path, simulator):
     assert (first.expected, first.got, first.cycle) == (real ^ 1, real, stream_cycles(120)[25])
 
 
-@pytest.mark.parametrize("simulator", ALL)
+@pytest.mark.parametrize("simulator", TWO)
 def test_signs_of_what_is_shown(tmp_path, simulator):
     path = scaler(tmp_path)
     lines = (tmp_path / "y.hex").read_text().splitlines()
@@ -176,7 +177,7 @@ def test_signs_of_what_is_shown(tmp_path, simulator):
     assert first.cycle == place + 3
 
 
-@pytest.mark.parametrize("simulator", ALL)
+@pytest.mark.parametrize("simulator", TWO)
 @pytest.mark.parametrize("more", [-2, 2])
 def test_rows_that_are_missing_or_too_many(tmp_path, simulator, more):
     """Rows of two elements: two lines are one."""
@@ -210,7 +211,7 @@ def refusal(*arguments):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("simulator", ALL)
+@pytest.mark.parametrize("simulator", TWO)
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -233,7 +234,7 @@ def test_an_input_that_the_file_leaves_out(tmp_path, simulator):
     assert "enable" in refusal(path, simulator)
 
 
-@pytest.mark.parametrize("simulator", ALL)
+@pytest.mark.parametrize("simulator", TWO)
 def test_errors_of_the_source(tmp_path, simulator):
     path = scaler(tmp_path)
     (tmp_path / "scaler.v").write_text("module scaler(;")
