@@ -98,6 +98,8 @@ def cosim(design: Design | str | Path, simulator: str | None = None, vcd: str | 
     design = design if isinstance(design, Design) else Design.load(design)
     simulator = chosen(simulator)
     waves = None if vcd is None else Path(vcd)
+    if waves is not None and not waves.absolute().parent.is_dir():
+        raise IntsimError(f"{waves}: there is no folder {waves.absolute().parent} for a waveform")
     rows = design.rows[1]
     with tempfile.TemporaryDirectory(prefix="intsim-cosim-") as name:
         folder = Path(name)

@@ -1,7 +1,5 @@
 """Two simulators with front ends of their own where both are installed, and designs made in a test."""
 
-from dataclasses import replace
-
 import pytest
 
 from intsim.rtl import cosim, modules
@@ -39,14 +37,6 @@ def design(folder, module, top, inputs, outputs, **more):
             made.append(Port(name, bits, *(count or [1]), signed=True, file=f"{name}.hex"))
         ports.append(tuple(made))
     return Design(folder, "top", (*modules.sources(module), "top.sv"), *ports, **more)
-
-
-def replaced(made, folder, name, old, new):
-    """A design whose file `name` has another text in one place."""
-    text = (folder / name).read_text()
-    assert text.count(old) == 1
-    (folder / name).write_text(text.replace(old, new))
-    return replace(made)
 
 
 def holds(made, *simulators):

@@ -200,7 +200,9 @@ def test_undefined_bits_are_no_match(tmp_path):
 
 @needs("icarus")
 def test_a_waveform(tmp_path):
-    cosim(scaler(tmp_path), "icarus", vcd=tmp_path / "a.vcd")
+    path = scaler(tmp_path)
+    assert "there is no folder" in refusal(path, "icarus", tmp_path / "no" / "a.vcd")
+    cosim(path, "icarus", vcd=tmp_path / "a.vcd")
     assert "d_out" in (tmp_path / "a.vcd").read_text()
 
 
