@@ -253,7 +253,13 @@ def _registers(target: Target) -> tuple[Stage, ...]:
 def _operands(
     generator: np.random.Generator, activation: IntegerType, weight: IntegerType, count: int
 ) -> tuple[Integers, Integers]:
-    """Operands of products; now and then all at one end, so that registers overflow."""
+    """Operands of products; now and then all at one end, so that registers overflow.
+
+    Raises:
+        IntsimError: types whose products leave the 64 bits that intsim carries.
+    """
+    if max(abs(x * y) for x in (activation.min, activation.max) for y in (weight.min, weight.max)) >= 1 << 63:
+        raise IntsimError(f"products of {activation} and {weight} leave 64 bits; give narrower types")
     a, b = (drawn(generator, t.min, t.max, count) for t in (activation, weight))
     if generator.integers(0, 3) == 0:
         a[:] = generator.choice([activation.min, activation.max])

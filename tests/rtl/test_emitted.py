@@ -85,6 +85,19 @@ def test_mac(tmp_path, simulator, name, types):
     assert {rails.min, rails.max} <= set(kind.vectors["acc"].tolist()) or name == "wrap-14"
 
 
+@needs("icarus")
+@pytest.mark.parametrize("name", ["wrap-64", "saturate-64"])
+def test_the_widest_registers_and_products(tmp_path, name):
+    wide = IntegerType(32, True)
+    for kind in (kinds.mac(Target.load(name), wide, wide, 300, 0), kinds.dot(Target.load(name), wide, wide, 9, 300, 0)):
+        folder = tmp_path / kind.module
+        folder.mkdir()
+        found = cosim(emitted(folder, kind), "icarus")
+        assert found.holds, found.words()
+    with pytest.raises(IntsimError, match="products of UINT32 and UINT32 leave 64 bits"):
+        kinds.mac(Target.load(name), IntegerType(32, False), IntegerType(32, False), 300, 0)
+
+
 def one_layer(pieces, low=-2000, high=2000, ends=(0, 15), zero=0, rounding="half_even"):
     """A graph of one requantizer, a channel a list of pieces."""
     cells = [[(at, Fraction(s), Fraction(b)) for at, s, b in cell] for cell in pieces]
