@@ -5,8 +5,8 @@ a design, or the user's own, on its vectors.
 """
 
 from intsim.rtl.cosimulation import Cosimulation, cosim
-from intsim.rtl.design import Design
+from intsim.rtl.design import Design, write_hex
 from intsim.rtl.kinds import emit
 from intsim.rtl.synthesis import Area, area
 
-__all__ = ["Area", "Cosimulation", "Design", "area", "cosim", "emit"]
+__all__ = ["Area", "Cosimulation", "Design", "area", "cosim", "emit", "write_hex"]
