@@ -47,15 +47,8 @@ def verilator(design: Design, folder: Path, vcd: Path | None) -> Found:
     bench.write_text(testbench(design))
     (folder / "main.cc").write_text(MAIN)
     traced, waves = (["--trace"], 1) if vcd else ([], 0)
-    command = [
-        str(root / "bin" / "verilator_bin"),
-        "--cc",
-        "--top-module",
-        "bench",
-        "-Wno-fatal",
-        "--Mdir",
-        str(folder),
-    ]
+    command = [str(root / "bin" / "verilator_bin"), "--cc", "--top-module", "intsim_bench", "-Wno-fatal"]
+    command += ["--Mdir", str(folder)]
     said = run([*command, *traced, *design.sources, str(bench)], home, extra={"VERILATOR_ROOT": str(root)})
     _refuse(said, str(bench))
     include = root / "include"
