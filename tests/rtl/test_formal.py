@@ -35,7 +35,9 @@ def test_mac_for_ever(tmp_path, saturate):
     assert equivalent("mac", ["other_mac"], tmp_path, MAC | {"SATURATE": saturate}, steps=4) == "proved"
 
 
-@pytest.mark.parametrize("twice", [{"TWICE": 1, "ROUNDING": 3, "LEFT": 8}, {"ROUNDING": 0}])
+@pytest.mark.parametrize(
+    "twice", [pytest.param({"TWICE": 1, "ROUNDING": 3, "LEFT": 8}, marks=pytest.mark.slow), {"ROUNDING": 0}]
+)
 def test_requantizing_of_32_bits_shifted_by_9(tmp_path, twice):
     parameters = {"ACC": 32, "MUL": 32, "RIGHT": 63, **twice}
     assert equivalent("requantize", REQUANTIZE, tmp_path, parameters, assume="-set in_right 6'd9") == "proved"
