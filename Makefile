@@ -53,7 +53,7 @@ $(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
 
 # torch is pinned by constraints.txt: an unpinned one may pull gigabytes of GPU libraries
 $(VENV)/.test: $(VENV)/.run
-	$(PIP) --editable ".[report,train,dev]"
+	$(PIP) --editable ".[report,rtl,train,dev]"
 	touch $@
 
 clean:

@@ -17,6 +17,8 @@ from intsim import cli
 from intsim.proofs.certificate import Disagreement
 from intsim.report.html import html
 from intsim.report.table import Column
+from intsim.rtl import Area, Cosimulation
+from intsim.rtl.trace import Mismatch
 from intsim.verification.witness import Witnessed, WitnessedLayer, WitnessedOutput
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -38,6 +40,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "compare": ("compare", "vectors", "wrong.npz"),
     "advise": ("advise", "m.onnx", "--target", "onnxruntime-vnni", "--target", "x86-avx2"),
     "targets": ("targets",),
+    "emit": ("emit", "hilbert", "--order", "1", "--code-bits", "4", "-o", "decoder"),
 }
 WITNESSED = Witnessed(
     *("m.onnx", "onnxruntime-vnni", "onnxruntime", "1.31.1", 1, 0),
@@ -46,6 +49,9 @@ WITNESSED = Witnessed(
     hidden=["relu"],
 )
 """What `witness` makes where the runtime can be run; tests/test_cli_runtimes.py runs it."""
+
+COSIMULATED = Cosimulation("top", "icarus", 9, 12, 1, Mismatch("differs", 7, "y", 4, -3, "x5"))
+"""What `cosim` makes where a simulator is installed; tests/rtl runs it."""
 
 
 @dataclass
@@ -190,6 +196,8 @@ def test_every_document_is_on_the_page(folder, monkeypatch, capfd):
     wrong = Disagreement(0, "conv", "Conv", "y", [0, 1], 1.5, 2)
     check(replace(proven, reading=replace(proven.reading, disagreement=wrong)).to_json(), "disputed")
     check(WITNESSED.to_json(), "witness")
+    check(COSIMULATED.to_json(), "cosim")
+    check(Area("top", "ice40", "0.70", 9, 8, 1, 0, 4, 3).to_json(), "area")
     check({"format": "intsim-warmup-1", "compiled": 1, "loaded": 2, "seconds": 0.5, "folder": None}, "warmup")
     assert seen == page.keys()
 

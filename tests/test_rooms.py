@@ -54,11 +54,12 @@ ROOMS = {
     "golden": "arithmetic arithmetic.requantizers dispatch engine.node errors graph inputs mac model notebook ops"
     " proofs targets verification | numpy onnx pydantic vcd",
     "testing": "arithmetic arithmetic.requantizers errors frontend model targets | hypothesis numpy onnx",
+    "rtl": "arithmetic arithmetic.requantizers dispatch errors graph hilbert ops targets | numpy",
     "inspect": "arithmetic graph model ops verification | numpy",
     "report": "dispatch errors explore golden graph inspect model ops proofs targets verification"
     " | matplotlib numpy rich",
-    "cli": "dispatch engine.threads engine.warmup errors explore frontend golden inputs inspect jit mac model ops"
-    " proofs report"
+    "cli": "arithmetic dispatch engine.threads engine.warmup errors explore frontend golden hilbert inputs inspect jit"
+    " mac model ops proofs report rtl"
     " search_path targets verification | numpy onnx rich typer",
 }
 """Every room and wing, lowest first: what it imports of the rooms above it, and of other packages."""

@@ -17,9 +17,12 @@ import typer  # noqa: E402
 from intsim import __version__  # noqa: E402
 from intsim.cli import (  # noqa: E402, F401 (each registers its verb)
     advise,
+    area,
     bounds,
     certify,
     compare,
+    cosim,
+    emit,
     inspect,
     lower,
     run,

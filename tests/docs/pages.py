@@ -36,8 +36,8 @@ from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-LANGUAGES = ("python", "console", "sh", "toml", "c")
-FILE = re.compile(r"(?:#|//|/\*) ([\w-]+\.(?:py|toml|c))\b")
+LANGUAGES = ("python", "console", "sh", "toml", "c", "systemverilog")
+FILE = re.compile(r"(?:#|//|/\*) ([\w-]+\.(?:py|toml|c|sv))\b")
 LEFT_OUT = re.compile(r"# not run here: (.+)")
 GOES_ON = re.compile(r"<!-- goes on from: ([\w./-]+) -->")
 

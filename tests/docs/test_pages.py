@@ -21,6 +21,8 @@ def test_the_code_of_a_page_runs(page):
     for package in ("brevitas", "hypothesis", "matplotlib"):
         if f"import {package}" in sources:
             pytest.importorskip(package)
+    if "$ intsim cosim" in sources:
+        pytest.importorskip("pyosys")
     wrong = [f"{one.what}\n{one.complaint}" for one in run_page(page) if one.complaint]
     assert not wrong, "\n\n".join(wrong)
 

@@ -25,6 +25,7 @@ VERBS = {
     **{verb: [verb, "m.onnx"] for verb in RUN_IT},
     "sweep": ["sweep", "m.onnx", "-a", "12:13", "-o", "swept"],
     "targets": ["targets"],
+    "emit": ["emit", "mac", "-t", "wrap-16", "-n", "10", "-o", "made"],
     "warmup": ["warmup"],
 }
 

@@ -1,0 +1,103 @@
+"""The verb `emit`: a module in SystemVerilog with its parameters and vectors."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from intsim.cli.options import Json, Seed, TargetName, app, console
+from intsim.cli.options import emit as emit_json
+from intsim.errors import IntsimError
+
+if TYPE_CHECKING:
+    from intsim.arithmetic.integers import IntegerType
+    from intsim.rtl.kinds import Kind
+    from intsim.targets import Target
+
+KINDS = ("mac", "dot", "requantize", "threshold", "hilbert", "table")
+OF_LAYERS = ("requantize", "threshold", "table")
+MOST_VECTORS, MOST_DEPTH = 1_000_000, 1 << 16
+
+
+@app.command()
+def emit(
+    kind: Annotated[str, typer.Argument(help=", ".join(KINDS))],
+    model: Annotated[str | None, typer.Argument(help="of requantize, threshold, table: the network's file")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="folder to write")] = None,
+    target: TargetName = "exact",
+    layer: Annotated[str | None, typer.Option("--layer", help="of a model: the layer whose constants it takes")] = None,
+    activation: Annotated[
+        str | None, typer.Option("--activation", help="of mac, dot: type, else the target's or s8")
+    ] = None,
+    weight: Annotated[str | None, typer.Option("--weight", help="of mac, dot: type, else the target's or s8")] = None,
+    depth: Annotated[int, typer.Option("--depth", min=1, max=MOST_DEPTH, help="of dot: most products of a sum")] = 64,
+    order: Annotated[int, typer.Option("--order", help="of hilbert: of the curve")] = 3,
+    code_bits: Annotated[int, typer.Option("--code-bits", help="of hilbert: of a coordinate")] = 8,
+    output_bits: Annotated[int | None, typer.Option("--output-bits", help="of hilbert: else positions")] = None,
+    unsigned: Annotated[bool, typer.Option("--unsigned", help="of hilbert: codes are")] = False,
+    lookup: Annotated[bool, typer.Option("--lookup", help="of hilbert: a table of all pairs of codes")] = False,
+    vectors: Annotated[int, typer.Option("--vectors", "-n", min=1, max=MOST_VECTORS, help="rows, about")] = 4096,
+    seed: Seed = 0,
+    json_: Json = False,
+) -> None:
+    """Write a module in SystemVerilog: top, vectors, cosim.toml, a self-checking testbench and run.sh for Icarus."""
+    from intsim.report import files
+    from intsim.report.table import say
+    from intsim.rtl import kinds
+    from intsim.targets import Target
+
+    if kind not in KINDS:
+        raise IntsimError(f"emit {kind}: no such kind; there are {', '.join(KINDS)}")
+    if out is None:
+        raise IntsimError(f"emit {kind}: give the folder to write, -o DIR")
+    machine = Target.load(target)
+    if kind in OF_LAYERS:
+        made = _of_layer(kind, model, layer, machine, vectors, seed)
+    elif model is not None or layer is not None:
+        raise IntsimError(f"emit {kind}: takes no model and no layer")
+    elif kind == "hilbert":
+        from intsim.hilbert import Decoder
+
+        decoder = Decoder.lattice_aligned(order, None, code_bits, output_bits, signed=not unsigned)
+        made = kinds.hilbert(decoder, lookup, vectors, seed)
+    else:
+        own = machine.operands
+        types = _type(activation, own.activation if own else None), _type(weight, own.weight if own else None)
+        made = (
+            kinds.mac(machine, *types, vectors, seed)
+            if kind == "mac"
+            else kinds.dot(machine, *types, depth, vectors, seed)
+        )
+    with files.folder(out) as draft:
+        names = kinds.emit(made, draft)
+    rows = len(next(iter(made.vectors.values())))
+    if json_:
+        content = {"target": None if kind == "hilbert" else machine.name, "design": made.design.top, "vectors": rows}
+        emit_json({"format": "intsim-emit-1", **content, "files": [str(out / n) for n in names]})
+    else:
+        say(console(), f"{made.design.top}: {rows} rows of vectors; wrote {', '.join(names)} to {out}")
+        say(console(), f"next: intsim cosim {out}")
+
+
+def _of_layer(kind: str, model: str | None, layer: str | None, machine: Target, vectors: int, seed: int) -> Kind:
+    from intsim.model import load
+    from intsim.rtl import layers
+
+    if model is None or layer is None:
+        raise IntsimError(f"emit {kind}: give a network's file, and the layer whose constants it takes, --layer NAME")
+    graph = load(model).graph
+    node = layers.layer(graph, layer, kind)
+    return getattr(layers, kind)(graph, node, machine, vectors, seed)
+
+
+def _type(text: str | None, own: IntegerType | None) -> IntegerType:
+    from intsim.arithmetic.integers import IntegerType
+
+    if text is None:
+        return own or IntegerType(8, True)
+    if not re.fullmatch("[su]([1-9]|[12][0-9]|3[0-2])", text):
+        raise IntsimError(f"type {text!r}; allowed: s1..s32, u1..u32")
+    return IntegerType(int(text[1:]), text[0] == "s")

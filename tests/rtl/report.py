@@ -1,0 +1,67 @@
+"""`python -m tests.rtl.report`: docs/measured/hardware.md, areas of emitted modules and their co-simulation."""
+
+import tempfile
+from pathlib import Path
+
+import intsim
+from intsim.arithmetic.integers import IntegerType
+from intsim.hilbert import Decoder
+from intsim.rtl import area, cosim, kinds, layers
+from intsim.rtl.synthesis import FAMILIES
+from intsim.targets import Target
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "measured" / "hardware.md"
+S8, U8 = IntegerType(8, True), IntegerType(8, False)
+SIMULATORS = ("cxxrtl", "icarus")
+VECTORS = 20_000
+HEAD = """\
+# Modules in hardware
+
+Made by `python -m tests.rtl.report`. Cells of [modules](../guides/hardware.md) that `intsim emit` wrote, as Yosys
+{version} maps them: lookup tables (of whatever width) / flip-flops / DSPs / memories, then lookup tables one behind the
+other between ports, registers, DSPs and memories. These are counts before packing and placement; other versions of
+Yosys have others. Requantizers are those of layer `enc0.1.conv` of `models/zoo/dispnet_w8a8.qonnx.onnx`, whose
+multipliers and shifts a channel's number chooses. Each module was run on its vectors in {simulators}.
+
+| module | {families} | rows | mismatches |
+|---|{bars}---|---|
+"""
+
+
+def made():
+    """Kinds by what the page calls them."""
+    graph = intsim.load(str(ROOT / "models" / "zoo" / "dispnet_w8a8.qonnx.onnx")).graph
+    node = layers.layer(graph, "enc0.1.conv", "requantize")
+    for name in ("wrap-32", "saturate-24"):
+        yield f"mac, s8 x s8, `{name}`", kinds.mac(Target.load(name), S8, S8, VECTORS, 0)
+    for name, types in (("cpu-int32", (S8, S8)), ("x86-avx2", (U8, S8)), ("ruy-neon", (S8, S8))):
+        shown = " x ".join(f"{'us'[t.signed]}8" for t in types)
+        yield f"dot, {shown}, `{name}`", kinds.dot(Target.load(name), *types, 64, VECTORS, 0)
+    for name in ("cpu-int32", "tflite-single", "fixed-point-8"):
+        yield f"requantize, 24 channels, `{name}`", layers.requantize(graph, node, Target.load(name), VECTORS, 0)
+    for order in (1, 2, 3, 4):
+        decoder = Decoder.lattice_aligned(order, signed=True)
+        yield f"hilbert, order {order}, 8-bit codes", kinds.hilbert(decoder, False, 1 << 16, 0)
+
+
+def main():
+    rows, version = [], ""
+    for name, kind in made():
+        with tempfile.TemporaryDirectory() as folder:
+            kinds.emit(kind, Path(folder))
+            counted = [area(folder, f) for f in FAMILIES]
+            runs = [cosim(folder, s) for s in SIMULATORS]
+        version = counted[0].version
+        cells = [f"{a.luts} / {a.flip_flops} / {a.dsps} / {a.rams}, {a.logic_depth}" for a in counted]
+        rows.append(f"| {name} | {' | '.join(cells)} | {runs[0].vectors} | {max(r.mismatches for r in runs)} |")
+        print(rows[-1], flush=True)
+    families = " | ".join(FAMILIES)
+    head = HEAD.format(
+        version=version, simulators=" and ".join(SIMULATORS), families=families, bars="---|" * len(FAMILIES)
+    )
+    PAGE.write_text(head + "\n".join(rows) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The verbs `emit` and `cosim`: what they write and print, and their exit codes."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from intsim import cli
+
+from .simulators import needs
+
+DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits.onnx"
+
+
+@pytest.fixture
+def called(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["intsim", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return (end.value.code or 0, *capsys.readouterr())
+
+    return call
+
+
+KINDS = {
+    "mac": ("-t", "wrap-16", "--activation", "u4", "--weight", "s3"),
+    "dot": ("-t", "x86-avx2", "--depth", 9),
+    "requantize": (DIGITS, "--layer", "/conv1/Conv", "-t", "tflite-single"),
+    "hilbert": ("--order", 1, "--code-bits", 4, "--lookup"),
+}
+
+
+@needs("icarus")
+@pytest.mark.parametrize("kind", KINDS)
+def test_emitted_and_simulated(called, kind):
+    code, out, err = called("emit", kind, *KINDS[kind], "-n", 200, "-o", "made", "--json")
+    assert (code, err) == (0, "")
+    written = json.loads(out)
+    assert sorted(written["files"]) == sorted(str(p) for p in Path("made").iterdir())
+    assert written["vectors"] >= 100
+    code, out, err = called("cosim", "made", "-s", "icarus")
+    assert (code, err) == (0, "")
+    assert out.endswith("verdict: as expected\n")
+
+
+@needs("icarus")
+def test_a_wrong_element(called):
+    assert called("emit", "mac", "-t", "wrap-16", "-n", 50, "-o", "made")[0] == 0
+    lines = Path("made/acc.hex").read_text().splitlines()
+    Path("made/acc.hex").write_text("\n".join([*lines[:-1], f"{int(lines[-1], 16) ^ 1:x}"]) + "\n")
+    code, out, err = called("cosim", "made/cosim.toml", "-s", "icarus", "--json", "--junit", "a.xml", "--vcd", "a.vcd")
+    found = json.loads(out)
+    assert (code, err, found["mismatches"]) == (1, "", 1)
+    assert found["first"]["element"] == len(lines) - 1 == found["vectors"] - 1
+    assert found["first"]["expected"] ^ 1 == found["first"]["got"]
+    assert 'failures="1"' in Path("a.xml").read_text()
+    assert Path("a.vcd").stat().st_size > 1000
+
+
+REFUSED = {
+    ("emit", "adder", "-o", "x"): "emit adder: no such kind; there are mac, dot,",
+    ("emit", "mac"): "emit mac: give the folder to write, -o DIR",
+    ("emit", "mac", "-o", "x"): "target exact has no registers",
+    ("emit", "mac", "m.onnx", "-o", "x"): "emit mac: takes no model and no layer",
+    ("emit", "mac", "-t", "wrap-16", "--weight", "s99", "-o", "x"): "type 's99'; allowed: s1..s32, u1..u32",
+    ("emit", "table", "-o", "x"): "emit table: give a network's file, and the layer",
+    ("emit", "hilbert", "--order", "9", "-o", "x"): "Hilbert order 9 is out of range",
+    ("cosim", "nowhere"): "nowhere: can't be read",
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_refusals_are_one_line(called, words):
+    code, out, err = called(*words)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"intsim: {REFUSED[words]}")
+    assert err.count("\n") == 1
+    assert not Path("x").exists()

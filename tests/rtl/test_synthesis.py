@@ -1,0 +1,61 @@
+"""Areas: counts that follow from a design's own text, and what is refused."""
+
+import numpy as np
+import pytest
+
+from intsim.arithmetic.integers import IntegerType
+from intsim.errors import IntsimError
+from intsim.rtl import area, kinds
+from intsim.targets import Target
+
+from .simulators import design, needs
+
+pytestmark = needs("netlist")
+S8 = IntegerType(8, True)
+TOP = """module top(input clk, input [3:0] a, b, input signed [7:0] x, y, output reg [3:0] p, output reg [15:0] q);
+  reg [3:0] r;
+  always @(posedge clk) begin r <= a ^ b; p <= {3'd0, ^(r & a) & ^b}; q <= x * y; end
+endmodule"""
+
+
+def counted(folder, family):
+    values = {
+        "a": (np.zeros(1, int), 4),
+        "b": (np.zeros(1, int), 4),
+        "x": (np.zeros(1, int), 8),
+        "y": (np.zeros(1, int), 8),
+    }
+    outputs = {"p": (np.zeros(1, int), 4), "q": (np.zeros(1, int), 16)}
+    return area(design(folder, "mac", TOP, values, outputs, clock="clk", latency=2), family)
+
+
+@pytest.mark.parametrize("family", ["ice40", "ecp5", pytest.param("xilinx", marks=pytest.mark.slow)])
+def test_what_a_small_design_must_have(tmp_path, family):
+    """r needs a table a bit. p's one bit is a function of 12: eight inputs are one table more than four allow."""
+    found = counted(tmp_path, family)
+    assert found.dsps == 1
+    assert 5 <= found.flip_flops <= 21  # a multiplier block may hold q
+    assert 4 + 2 <= found.luts <= 4 + 6
+    assert found.logic_depth in (2, 3)
+    assert (found.rams, found.version) == (0, "0.70")
+
+
+def test_an_emitted_mac_has_one_multiplier_and_its_register(tmp_path):
+    kinds.emit(kinds.mac(Target.load("saturate-24"), S8, S8, 10, 0), tmp_path)
+    found = area(tmp_path, "ice40")
+    assert (found.dsps, found.flip_flops, found.rams) == (1, 24, 0)
+    assert found.design == "intsim_mac"
+
+
+def test_a_decoder_has_no_multiplier(tmp_path):
+    from intsim.hilbert import Decoder
+
+    kinds.emit(kinds.hilbert(Decoder.lattice_aligned(1, None, 5, signed=True), False, 10, 0), tmp_path)
+    found = area(tmp_path, "ice40")
+    assert (found.dsps, found.flip_flops, found.rams) == (0, 0, 0)
+    assert 20 < found.luts < 1000
+
+
+def test_families(tmp_path):
+    with pytest.raises(IntsimError, match="FPGA 'asic'; allowed: ecp5, ice40, xilinx"):
+        area(tmp_path, "asic")
