@@ -21,6 +21,8 @@ from intsim.rtl import Area, Cosimulation
 from intsim.rtl.trace import Mismatch
 from intsim.verification.witness import Witnessed, WitnessedLayer, WitnessedOutput
 
+pytestmark = pytest.mark.xdist_group("glossary")  # what its tests share is made once
+
 DOCS = Path(__file__).parent.parent / "docs"
 VERBS: dict[str, tuple[str, ...]] = {
     "inspect": ("inspect", "m.onnx"),

@@ -27,7 +27,7 @@ from .machines import FAMILIES, PLAIN
 
 HERE = Path(__file__).resolve().parent
 ORACLE = ("__init__", "numbers", "machine", "requantizer", "layer", "oracle", "generate", "machines", "qoperator")
-EVERYDAY, LONG = range(100), range(10_000, 15_000)
+EVERYDAY, LONG = range(60), range(10_000, 15_000)
 OPEN = 0.077
 """How often certify may stay open on a network that no input makes wrong."""
 
@@ -67,15 +67,15 @@ def test_every_shipped_target_is_drawn():
 
 
 def test_no_verb_is_contradicted(capsys):
-    """Every input of 100 networks, on at least 12 targets."""
+    """Every input of 60 networks, on at least 12 targets."""
     table = campaign(EVERYDAY)
     with capsys.disabled():
         print("\n" + table.text())
     assert not table.contradicted, told(table)
     assert sum(row["compared"] > 0 for row in table.rows.values()) >= 12
-    assert table.biased > 25
-    assert table.overflowing > 15
-    assert min(table.certified, table.refuted) > 10
+    assert table.biased > 15
+    assert table.overflowing > 9
+    assert min(table.certified, table.refuted) > 6
 
 
 @pytest.mark.slow

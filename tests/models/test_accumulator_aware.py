@@ -19,6 +19,8 @@ from models.schemes import Scheme
 from models.train import make_network, make_optimizer
 from tests.models.test_train import RECIPE
 
+pytestmark = pytest.mark.xdist_group("accumulator_aware")  # what its tests share is made once
+
 SIZE = (2, 33, 16, 24)
 CASES = [
     ("a2q", 16),

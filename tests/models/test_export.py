@@ -19,6 +19,8 @@ from models.networks import DispNet, fold
 from models.quantize import quantize
 from models.stereo import INPUT_CHANNELS, generate
 
+pytestmark = pytest.mark.xdist_group("export")  # what its tests share is made once
+
 KINDS = ("fp32", "w8a8.qonnx", "w8a8.qcdq")
 ZOO_NAMES = ("dispnet", "h3dispnet")
 AWARE = ("h3dispnet_a2q", "h3dispnet_a2qplus")

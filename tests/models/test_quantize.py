@@ -17,6 +17,8 @@ from models.quantize import SHARED, quantize, with_quantizers
 from models.quantizers import spread_table
 from models.schemes import AWARE, Scheme
 
+pytestmark = pytest.mark.xdist_group("quantize")  # what its tests share is made once
+
 SIZE = (2, 33, 16, 24)
 
 

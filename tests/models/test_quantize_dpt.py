@@ -20,6 +20,8 @@ from models.quantize import quantize
 from models.quantize_dpt import ADDED, Residual, with_quantizers
 from models.schemes import Scheme
 
+pytestmark = pytest.mark.xdist_group("quantize_dpt")  # what its tests share is made once
+
 META = Network("tiny", 2, 32, 48)
 
 

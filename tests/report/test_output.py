@@ -18,6 +18,8 @@ from frontend.build import Net
 
 from intsim.report.text import percent
 
+pytestmark = pytest.mark.xdist_group("output")  # what its tests share is made once
+
 ROOT = Path(__file__).resolve().parents[2]
 CALLS = """
 import contextlib, io, json, sys
