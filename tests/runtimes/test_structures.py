@@ -137,7 +137,7 @@ def test_what_is_predicted_of_a_file_is_what_it_gives(machine, count):
             if not nothing:
                 continue
             certified = False
-        for feed, own, their in zip(feeds, mine, theirs, strict=True):
+        for own, their in zip(mine, theirs, strict=True):
             for name, codes in own.items():
                 assert np.array_equal(codes, their[name]), (key, name, int((codes != their[name]).sum()))
         for feed, own in zip(feeds[:4], mine, strict=False) if certified else ():
