@@ -410,3 +410,13 @@ def test_multiple_of_counts_input_channels(channels, held, multiplier):
     graph = intsim.load(net.model(y)).graph
     (node,) = (n for n in graph.nodes if isinstance(OPS[n.op], Mac))
     assert (arithmetic(Target.load("fbgemm-vnni"), graph, node).stages[0].overflow == "saturate") == held
+
+
+def test_the_first_rule_that_holds_decides():
+    text = MACHINE.partition("[[when]]")[0]
+    for bits, kernel in ((17, "3x3"), (18, "*x*")):
+        text += f'[[when]]\nop = "conv"\nkernel = "{kernel}"\n'
+        text += f'accumulate = {{ stages = [{{ sum = "rest", bits = {bits}, overflow = "wrap" }}] }}\n'
+    target = Target.from_toml(text, "own")
+    chosen = {kernel: target.of(Facts("conv", kernel=kernel)).stages[0].bits for kernel in ("3x3", "1x1")}
+    assert chosen == {"3x3": 17, "1x1": 18}

@@ -37,7 +37,7 @@ FAULTS = (
         "Target.of",
         "zip(self.when, self.arithmetics, strict=True)",
         "reversed([*zip(self.when, self.arithmetics, strict=True)])",
-        "tests/test_targets_rules.py::test_rules_decide_each_layer",
+        "tests/test_targets_rules.py::test_the_first_rule_that_holds_decides",
     ),
     Fault(
         "broadcast-operand-keeps-its-place",
