@@ -13,9 +13,9 @@ import numpy as np
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.integers import wrap
 from intsim.arithmetic.pieces import Formula, spans
-from intsim.arithmetic.requantizers.requantizer import Requantizer, bias_in_accumulator, biased
+from intsim.arithmetic.requantizers.requantizer import Multiplies, Requantizer, bias_in_accumulator, biased
 from intsim.arithmetic.requantizers.thresholds import Staircase, staircase
-from intsim.arithmetic.rounding import Rounding, round_fraction
+from intsim.arithmetic.rounding import round_fraction
 from intsim.dispatch import machine
 from intsim.errors import IntsimError
 from intsim.graph import IntegerGraph, Node, Tensor
@@ -127,29 +127,12 @@ class Constants(NamedTuple):
     zero: int
 
 
-class Multiplies(NamedTuple):
-    """How a scheme maps to requantize.sv: bits of the multiplier, whether it rounds twice, how it rounds last."""
-
-    bits: int
-    twice: bool
-    rounding: Rounding
-
-
 def _multiplies(chosen: Requantizer) -> Multiplies:
     """Raises IntsimError for a scheme without a module."""
-    match chosen.scheme:
-        case "fixed-point":
-            assert chosen.multiplier_bits is not None
-            return Multiplies(chosen.multiplier_bits, chosen.double_rounding, chosen.rounding or Rounding.HALF_AWAY)
-        case "ruy":
-            return Multiplies(32, True, Rounding.HALF_UP)
-        case "shift":
-            assert chosen.rounding is not None
-            return Multiplies(2, False, chosen.rounding)
-        case "tosa" if not chosen.double_rounding:
-            return Multiplies(chosen.multiplier_bits or 32, False, Rounding.HALF_UP)
-        case "exact" | "thresholds":
-            raise IntsimError(f'scheme "{chosen.scheme}" has no multiplier; emit the kind threshold')
+    if chosen.multiplies is not None:
+        return chosen.multiplies
+    if chosen.exact:
+        raise IntsimError(f'scheme "{chosen.scheme}" has no multiplier; emit the kind threshold')
     raise IntsimError(
         f'scheme "{chosen.scheme}" has no module; those of fixed-point, ruy, shift and tosa with one rounding have'
     )
@@ -273,13 +256,13 @@ def threshold(graph: IntegerGraph, node: Node, target: Target, vectors: int, see
         raise IntsimError(f"node {node.shown}: {count} thresholds a channel, more than {MOST_COUNT}")
     filled = any(len(s.steps) < count for s in stairs)
     acc = _bits(cells.low, cells.high + filled)
-    widths = {"thresholds": acc * count, "down": count, "base": cells.out}
+    widths = dict(thresholds=acc * count, down=count, base=cells.out)
 
     def choose(stair: Staircase) -> str:
         places = [*map(int, stair.thresholds), *[cells.high + 1] * (count - len(stair.steps))]
         down = sum(1 << i for i, step in enumerate(stair.steps) if step < 0)
         packed = sum((place & ((1 << acc) - 1)) << (acc * i) for i, place in enumerate(places))
-        values = {"thresholds": packed, "down": down, "base": stair.base}
+        values = dict(thresholds=packed, down=down, base=stair.base)
         return f"begin {'; '.join(f'{n} = {_literal(v, widths[n])}' for n, v in values.items())}; end"
 
     declared = [f"  reg [{w - 1}:0] {n};" for n, w in widths.items()]

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import intsim
 from intsim.errors import IntsimError
 from intsim.graph import IntegerGraph
+from intsim.targets import Target
 
 from . import formulas, runtimes
 from .test_formulas import needs
@@ -160,3 +161,16 @@ def test_a_graph_keeps_the_constant(tmp_path):
     assert IntegerGraph.load(tmp_path / "graph").nodes == loaded.graph.nodes
     both = intsim.load(model(op("Add", "xf", "x2f"), {}, {}))
     assert all("operation" not in n.attributes and "constant" not in n.arrays for n in both.graph.nodes)
+
+
+def test_a_relu_that_cuts_codes_is_no_kernel():
+    """Of a machine that takes files as they stand, and has ONNX Runtime's kernel of sums."""
+    text = 'title = "own"\nsource = ["by hand"]\n[accumulate]\nstages = []\n[requantize]\nscheme = "exact"\n'
+    own = Target.from_toml(text + '[[when]]\nop = "add"\nrequantize = { scheme = "qlinear-add" }\n', "own")
+    for name, cut in (("Relu inside the codes", True), ("sum", False)):
+        file = model(*(REFUSED if cut else PREDICTED)[name][:3])
+        if not cut:
+            assert np.array_equal(intsim.load(file).run(feeds(file), own).outputs["y"], answers()[name]["y"])
+            continue
+        with pytest.raises(IntsimError, match="a Relu or Clip in front of its quantizer cuts its codes"):
+            intsim.load(file).run(feeds(file), own)

@@ -110,7 +110,7 @@ def test_no_event_means_the_exact_sum(data, target):
     start, late = (case.bias if target.registers.bias == place else None for place in ("preload", "after"))
     value, events, _, _ = twins.accumulate(products, target.stages, start, late)
     held = 0 if target.registers.bias == "requantizer" else case.bias
-    assert any(events) or value == sum(products) + held
+    assert any(events) or any(s.drop for s in target.stages) or value == sum(products) + held
 
 
 @given(st.data(), integer_types(max_bits=63, narrow=None))

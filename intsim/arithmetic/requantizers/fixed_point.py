@@ -14,7 +14,7 @@ import numpy as np
 
 from intsim.arithmetic.integers import as_integers, wrap
 from intsim.arithmetic.pieces import Integers
-from intsim.arithmetic.requantizers.requantizer import Channel, Requantizer, in_int64
+from intsim.arithmetic.requantizers.requantizer import Channel, Multiplies, Requantizer, in_int64
 from intsim.arithmetic.rounding import Rounding, round_divide, round_fraction, rounding
 from intsim.errors import IntsimError
 
@@ -201,6 +201,12 @@ class FixedPoint(Requantizer):
     def summary(self) -> str:
         """How many roundings."""
         return f"fixed-point, {'two roundings' if self.double_rounding else f'rounded once, {self.rounding}'}"
+
+    @property
+    def multiplies(self) -> Multiplies | None:
+        """In one piece."""
+        assert self.multiplier_bits is not None
+        return Multiplies(self.multiplier_bits, self.double_rounding, self.rounding or Rounding.HALF_AWAY)
 
     def words(self) -> str:
         """Width and roundings."""

@@ -130,6 +130,14 @@ Reads = Literal["sum", "codes", "elements", "table", "floats"]
 holds, one after another; the codes of a tensor and the function of a table."""
 
 
+class Multiplies(NamedTuple):
+    """A scheme as an integer multiplier with a shift: its bits, whether it rounds twice, how it rounds last."""
+
+    bits: int
+    twice: bool
+    rounding: Rounding
+
+
 @dataclass(frozen=True)
 class Requantizer:
     """A machine's requantizer. Keys that a scheme doesn't use are None or False.
@@ -246,6 +254,11 @@ class Requantizer:
     def summary(self) -> str:
         """A few words: the scheme and how it rounds."""
         return self.scheme
+
+    @property
+    def multiplies(self) -> Multiplies | None:
+        """As an integer multiplier with a shift; None for another machine."""
+        return None
 
     def words(self) -> str:
         """What it computes, in a line of at most 108 characters."""

@@ -22,7 +22,7 @@ import numpy as np
 from intsim.arithmetic.integers import wrap
 from intsim.arithmetic.pieces import Integers
 from intsim.arithmetic.requantizers.fixed_point import FixedPoint, saturating_rounding_doubling_high_mul
-from intsim.arithmetic.requantizers.requantizer import Channel, Requantizer
+from intsim.arithmetic.requantizers.requantizer import Channel, Multiplies, Requantizer
 from intsim.arithmetic.rounding import Rounding, round_divide
 from intsim.errors import IntsimError
 
@@ -37,6 +37,11 @@ class Ruy(Requantizer):
     """
 
     scheme: ClassVar[str] = "ruy"
+
+    @property
+    def multiplies(self) -> Multiplies | None:
+        """In one piece."""
+        return Multiplies(32, True, Rounding.HALF_UP)
 
     def words(self) -> str:
         """Both roundings."""

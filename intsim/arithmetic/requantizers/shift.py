@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from intsim.arithmetic.pieces import Integers
 from intsim.arithmetic.requantizers.fixed_point import multiply_single_rounding
-from intsim.arithmetic.requantizers.requantizer import Channel, Requantizer, in_int64
+from intsim.arithmetic.requantizers.requantizer import Channel, Multiplies, Requantizer, in_int64
 from intsim.arithmetic.rounding import Rounding
 from intsim.errors import IntsimError
 
@@ -53,6 +53,12 @@ class Shift(Requantizer):
     def variants(cls) -> tuple[Self, ...]:
         """Every mode."""
         return tuple(cls(rounding=mode) for mode in Rounding)
+
+    @property
+    def multiplies(self) -> Multiplies | None:
+        """In one piece."""
+        assert self.rounding is not None
+        return Multiplies(2, False, self.rounding)
 
     def words(self) -> str:
         """The mode."""

@@ -16,7 +16,8 @@ import numpy as np
 from intsim.arithmetic.integers import as_integers
 from intsim.arithmetic.pieces import Integers
 from intsim.arithmetic.requantizers.fixed_point import quantize_multiplier
-from intsim.arithmetic.requantizers.requantizer import Channel, Requantizer
+from intsim.arithmetic.requantizers.requantizer import Channel, Multiplies, Requantizer
+from intsim.arithmetic.rounding import Rounding
 from intsim.errors import IntsimError
 
 LEAST_SHIFT, MOST_SHIFT = 2, 62
@@ -188,6 +189,11 @@ class Tosa(Requantizer):
     def variants(cls) -> tuple[Self, ...]:
         """All three."""
         return cls(32), cls(16), cls(32, None, True)
+
+    @property
+    def multiplies(self) -> Multiplies | None:
+        """In one piece."""
+        return None if self.double_rounding else Multiplies(self.multiplier_bits or 32, False, Rounding.HALF_UP)
 
     def words(self) -> str:
         """Width and roundings."""
