@@ -7,7 +7,17 @@ from .refresh import renewed
 
 WITH_CODE = [p for p in pages() if any(b.language in LANGUAGES for b in blocks(p.read_text()))]
 MOST_LEFT_OUT = 8
-LONG = ("tutorial", "bounds", "certify", "own-kernel", "before-synthesis", "widths", "requantizers")
+LONG = (
+    "tutorial",
+    "bounds",
+    "certify",
+    "own-kernel",
+    "before-synthesis",
+    "widths",
+    "requantizers",
+    "sweep",
+    "telemetry",
+)
 """Pages that take more than 15 seconds, beside the tutorial and the README: left to the long suite."""
 
 
