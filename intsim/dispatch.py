@@ -99,12 +99,8 @@ def machine(graph: IntegerGraph, target: Target) -> Machine:
         IntsimError: the target refuses a node; one line that names both. Or it is of a runtime that rewrites files, and
             the graph is the file's.
     """
-    by = target.rewriter
-    if target.when and by is not None and graph.executed_by != by:
-        raise IntsimError(
-            f"target {target.name}: {by} rewrites a file when it loads it, and only its own graph is predicted; read "
-            f"that one (--as {by}, intsim.load_executed)"
-        )
+    if target.when:
+        _check_executed(graph, target)
     own = bool(target.stages) and (isinstance(target.stages[0].restart, str) or target.stages[0].lsb is not None)
     if not target.when and not own and not _exchanges(target.requantize):
         return Machine(graph, target)
@@ -119,6 +115,23 @@ def machine(graph: IntegerGraph, target: Target) -> Machine:
     while len(kept) > MOST_MACHINES:
         kept.popitem(last=False)
     return kept[key][1]
+
+
+def _check_executed(graph: IntegerGraph, target: Target) -> None:
+    """Raise IntsimError for a graph that isn't the runtime's own, of the version that the target predicts."""
+    if target.runtime is None or not target.runtime.rewrites:
+        return
+    by, version = target.runtime.name, target.runtime.version
+    if graph.executed_by is None:
+        raise IntsimError(
+            f"target {target.name}: {by} rewrites a file when it loads it, and only its own graph is predicted; read "
+            f"that one (--as {by}, intsim.load_executed)"
+        )
+    if graph.executed_by != f"{by} {version}":
+        raise IntsimError(
+            f"target {target.name}: predicts {by} {version}, and the graph is that of {graph.executed_by}; pip install "
+            f"{by}=={version}"
+        )
 
 
 def arithmetic(target: Target, graph: IntegerGraph, node: Node) -> Target:

@@ -124,7 +124,7 @@ class Node:
 class IntegerGraph:
     """Integer-only graph: nodes in topological order, descriptions of all tensors, graph inputs and outputs.
 
-    `executed_by` names the runtime whose own graph of a file it is; None: it is the file's.
+    `executed_by`: the runtime whose own graph of a file it is, and its version; None: it is the file's.
     """
 
     name: str

@@ -165,9 +165,12 @@ class Model(Shown):
 def quantize_boundary(boundary: Boundary, value: NDArray[Any]) -> NDArray[Any]:
     """Integer codes of a host value, decided exactly from its float64; uint8 or int8 if the range allows."""
     assert boundary.quantizer.bounds is not None
-    low, high = boundary.quantizer.bounds
-    kind = np.uint8 if low >= 0 and high <= 255 else np.int8 if low >= -128 and high <= 127 else np.int64
-    return quantize_constant(value, boundary.quantizer, kind).reshape(value.shape)
+    return quantize_constant(value, boundary.quantizer, _narrow(*boundary.quantizer.bounds)).reshape(value.shape)
+
+
+def _narrow(low: int, high: int) -> type[np.integer[Any]]:
+    """uint8 or int8 if it holds a range, else int64."""
+    return np.uint8 if low >= 0 and high <= 255 else np.int8 if low >= -128 and high <= 127 else np.int64
 
 
 def quantize_in_float32(boundary: Boundary, value: NDArray[Any]) -> NDArray[Any]:
@@ -176,15 +179,14 @@ def quantize_in_float32(boundary: Boundary, value: NDArray[Any]) -> NDArray[Any]
     Source: microsoft/onnxruntime 1.31.1, onnxruntime/core/mlas/lib/quantize.cpp (MlasQuantizeLinear).
     """
     quantizer = boundary.quantizer
-    exact = quantize_boundary(boundary, value)
     if any(v != 0 for v in quantizer.before.reshape(-1)) or quantizer.rounding != "half_even" or quantizer.bipolar:
-        return exact
+        return quantize_boundary(boundary, value)
     assert quantizer.bounds is not None
     low, high = (bound - quantizer.after for bound in quantizer.bounds)
     with np.errstate(all="ignore"):
         scaled = np.asarray(value, np.float32) / np.asarray(quantizer.scale, np.float64).astype(np.float32)
     codes = np.rint(np.clip(scaled, low, high)).astype(np.int64) + quantizer.after
-    return codes.astype(exact.dtype).reshape(exact.shape)
+    return codes.astype(_narrow(*quantizer.bounds)).reshape(value.shape)
 
 
 def load(

@@ -15,7 +15,6 @@ import pytest
 from frontend.build import Net
 
 import intsim
-from intsim import cli
 from intsim.explore import evaluation
 
 X = np.full((1, 2, 4, 4), 255, np.float32)
@@ -32,20 +31,12 @@ def network() -> onnx.ModelProto:
 
 
 @pytest.fixture
-def intsim_(tmp_path, monkeypatch, capfd):
-    """Run the command line in a folder with m.onnx and x.npy: exit code, standard output, standard error."""
+def folder(tmp_path, monkeypatch):
+    """A working folder with m.onnx and x.npy."""
     monkeypatch.chdir(tmp_path)
     onnx.save(network(), "m.onnx")
     np.save("x.npy", X)
-
-    def run(*args: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["intsim", *map(str, args)])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        out, err = capfd.readouterr()
-        return int(left.value.code or 0), out, err
-
-    return run
+    return tmp_path
 
 
 def test_telemetry(intsim_):

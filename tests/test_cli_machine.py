@@ -12,7 +12,6 @@ import onnx
 import pytest
 from frontend.build import Net
 
-from intsim import cli
 from intsim.engine import warmup as warm
 from intsim.engine.threads import set_threads, threads
 from intsim.jit import compile
@@ -35,21 +34,13 @@ def network() -> onnx.ModelProto:
 
 
 @pytest.fixture
-def intsim_(tmp_path, monkeypatch, capfd):
-    """Run the command line in a folder with m.onnx and x.npy: exit code, standard output, standard error."""
+def folder(tmp_path, monkeypatch):
+    """A working folder with m.onnx and x.npy."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("INTSIM_THREADS", raising=False)
     onnx.save(network(), "m.onnx")
     np.save("x.npy", X)
-
-    def run(*args: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["intsim", *map(str, args)])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        out, err = capfd.readouterr()
-        return int(left.value.code or 0), out, err
-
-    yield run
+    yield tmp_path
     set_threads(None)
 
 

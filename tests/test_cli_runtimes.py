@@ -231,6 +231,27 @@ def test_the_graph_that_onnx_runtime_executes(intsim_, as_json):
 
 
 @RUNS
+def test_the_graph_of_another_version_is_not_predicted(folder):
+    executed = intsim.load_executed("m.onnx")
+    executed.graph.executed_by = "onnxruntime 1.2.3"
+    with pytest.raises(
+        intsim.IntsimError, match="predicts onnxruntime 1.31.1, and the graph is that of onnxruntime 1.2"
+    ):
+        executed.run({"x": X}, "onnxruntime-vnni")
+    (line,) = intsim.advise(executed, X, targets=["onnxruntime-vnni"]).runtimes
+    assert (line.standing, "pip install onnxruntime==1.31.1" in line.reason) == ("not predicted", True)
+
+
+@RUNS
+def test_a_certificate_of_a_runtime_is_of_codes(intsim_):
+    on = ("certify", "m.onnx", "-t", "onnxruntime-vnni")
+    code, out, _ = intsim_(*on, "-o", "c.json")
+    assert (code, "is exact for all codes of the inputs, and" in " ".join(out.split())) == (0, True)
+    assert "outside: real inputs, whose codes onnxruntime makes in float32" in out
+    assert intsim_("certify", "--check", "c.json", "m.onnx")[0] == 0
+
+
+@RUNS
 def test_a_graph_whose_operators_are_fused(folder):
     """Two layers whose sum is quantized anew: ONNX Runtime makes a QLinearAdd of it, which the same target predicts."""
     net = Net()

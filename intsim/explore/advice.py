@@ -106,7 +106,7 @@ def advise(
     """
     loaded = opened(model, inputs)
     chosen = runtime_targets() if targets is None else [Target.load(t) for t in targets]
-    data = samples_of(loaded, inputs, samples, seed)
+    data = list(samples_of(loaded, inputs, samples, seed))
     told = Advice(loaded.path, len(data), None if inputs is not None else int(seed))
     say = progress or (lambda text: None)
     read: dict[str | None, Model | IntsimError] = {}
@@ -117,7 +117,7 @@ def advise(
                 read[target.rewriter] = opened(loaded, target=target)
             except IntsimError as error:
                 read[target.rewriter] = error
-        told.runtimes.append(_one(loaded, read[target.rewriter], target, list(data)))
+        told.runtimes.append(_one(loaded, read[target.rewriter], target, data))
     return told
 
 
@@ -133,10 +133,10 @@ def _one(
         on = machine(executed.graph, target)
         layers, requantizers, _, _ = claims(executed.graph, target)
         proven = all(x.holds for x in layers) and all(x.equal and not x.undecided for x in requantizers)
-        if proven and not within and same_program(model.graph, executed.graph):
-            return RuntimeAdvice(target.name, runtime, "certified")
-        verdict = verify(executed, target, list(data), references=False)
         rewritten = 0 if executed is model else _rewritten(model, executed, data)
+        if proven and not within and not rewritten and same_program(model.graph, executed.graph):
+            return RuntimeAdvice(target.name, runtime, "certified")
+        verdict = verify(executed, target, data, references=False)
     except IntsimError as error:
         return RuntimeAdvice(target.name, runtime, "not predicted", reason=str(error))
     ends = {on.graph.tensors[n].name for n in executed.graph.outputs}

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from intsim.errors import IntsimError
+from intsim.errors import IntsimError, writing
 
 MANIFEST = "manifest.json"
 FORMAT = "intsim-vectors-1"
@@ -24,13 +24,13 @@ def written(path: Path) -> Iterator[Path]:
     Raises:
         IntsimError: before the block, if `path` is anything but new, empty or vectors of before, or can't be written.
     """
-    with _reported(path):
+    with writing(path):
         refuse_foreign(path)
         ground = next(p for p in path.absolute().parents if p.exists())
         draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=ground))
     try:
         yield draft
-        with _reported(path):
+        with writing(path):
             mask = os.umask(0)
             os.umask(mask)
             draft.chmod(0o777 & ~mask)  # temporary folders are private, results are not
@@ -72,14 +72,3 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise IntsimError(f"{path / MANIFEST}: is not {FORMAT}; give a folder that intsim vectors wrote")
     return content
-
-
-@contextmanager
-def _reported(path: Path) -> Iterator[None]:
-    """Failures of the file system as one line that names `path`."""
-    try:
-        yield
-    except IntsimError:
-        raise
-    except (OSError, ValueError) as error:
-        raise IntsimError(f"{path}: can't be written: {getattr(error, 'strerror', None) or error}") from error

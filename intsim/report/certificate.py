@@ -35,7 +35,7 @@ def show_certificate(console: Console, certificate: Certificate) -> None:
     if certificate.multipliers:
         columns.append(Column("multiplier\nbits", [bits(after) for _, after in pairs]))
     state = [_state([states[n.node] for n in pair if n is not None and n.node in states]) for pair in pairs]
-    title = f"{certificate.model['file']} on {certificate.target['name']}, for every input"
+    title = f"{certificate.model['file']} on {certificate.target['name']}, {scope(certificate)}"
     show_table(console, [*columns, Column("status", state, "text")], title)
     for obstacle in certificate.obstacles:
         for line in lines(obstacle):
@@ -119,7 +119,8 @@ def sentence(certificate: Certificate) -> str:
     by = {s: [o for o in certificate.obstacles if o.status == s] for s in ("refuted", "open", "undecided")}
     counts = ", ".join(f"{len(v)} {s}" for s, v in by.items() if v)
     if certificate.verdict == "certified":
-        return f"Every integer of the graph lowered from {what} is exact for every input, and {agreement(certificate)}"
+        exact = f"Every integer of the graph lowered from {what} is exact {scope(certificate)}"
+        return f"{exact}, and {agreement(certificate)}"
     if certificate.verdict in ("disputed", "unread"):
         return agreement(certificate)
     first = by[certificate.verdict][0]
@@ -132,6 +133,12 @@ def sentence(certificate: Certificate) -> str:
             f"no network input is known that gets there ({counts}; {searched})."
         )
     return f"Nothing wrong was found in {what}; at {first.name} the proof gave up ({counts})."
+
+
+def scope(certificate: Certificate) -> str:
+    """What the certificate is of: a runtime that makes the codes of real inputs by itself rounds some otherwise."""
+    rewrites = certificate.target["content"].get("runtime", {}).get("rewrites")
+    return "for all codes of the inputs" if rewrites else "for every input"
 
 
 def agreement(certificate: Certificate) -> str:

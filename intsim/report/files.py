@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from intsim.errors import IntsimError
+from intsim.errors import IntsimError, writing
 from intsim.report.text import printable
 from intsim.verification.verdict import Verdict
 
@@ -23,13 +23,13 @@ def folder(path: Path) -> Iterator[Path]:
 
     Nothing is left behind when it doesn't. Raises IntsimError, before the block, if `path` can't be written.
     """
-    with _reported(path):
+    with writing(path):
         if path.exists() and not path.is_dir():
             raise IntsimError(f"{path}: is a file; give a folder")
         draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=_ground(path)))
     try:
         yield draft
-        with _reported(path):
+        with writing(path):
             path.mkdir(parents=True, exist_ok=True)
             for item in draft.iterdir():
                 os.replace(item, path / item.name)
@@ -40,7 +40,7 @@ def folder(path: Path) -> Iterator[Path]:
 @contextmanager
 def file(path: Path) -> Iterator[Path]:
     """A temporary file that becomes `path` when the block ends well. Raises as `folder` does."""
-    with _reported(path):
+    with writing(path):
         if path.is_dir():
             raise IntsimError(f"{path}: is a folder; give a file")
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=_ground(path))
@@ -51,7 +51,7 @@ def file(path: Path) -> Iterator[Path]:
     draft = Path(name)
     try:
         yield draft
-        with _reported(path):
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             os.replace(draft, path)
     finally:
@@ -61,17 +61,6 @@ def file(path: Path) -> Iterator[Path]:
 def _ground(path: Path) -> Path:
     """The nearest folder above `path` that exists."""
     return next(p for p in path.absolute().parents if p.exists())
-
-
-@contextmanager
-def _reported(path: Path) -> Iterator[None]:
-    """Failures of the file system as one line that names `path`."""
-    try:
-        yield
-    except IntsimError:
-        raise
-    except (OSError, ValueError) as error:
-        raise IntsimError(f"{path}: can't be written: {getattr(error, 'strerror', None) or error}") from error
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def load_executed(
         said = KERNEL.sub(r"\1: {} runs it in float32, or by a kernel that isn't predicted", str(error)).format(runtime)
         raise IntsimError(f"{name}: {said.removeprefix('<model>: ')}") from None
     loaded.lowered.source.path = name
-    loaded.graph.executed_by, loaded.file = runtime, proto
+    loaded.graph.executed_by, loaded.file = f"{runtime} {version(runtime)}", proto
     return loaded
 
 
@@ -97,7 +98,7 @@ def opened(
     """
     by = None if target is None else target.rewriter
     if isinstance(model, Model):
-        if by is None or model.graph.executed_by == by:
+        if by is None or model.graph.executed_by is not None:
             return model
         constants = None
     else:

@@ -12,6 +12,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -65,7 +66,7 @@ def executed(model):
     with TemporaryDirectory() as folder, contextlib.chdir(folder):
         made = graph_of_onnxruntime(model, {}, [])["model"]
     loaded = intsim.load(onnx.load_from_string(made.tobytes()))
-    loaded.graph.executed_by = "onnxruntime"
+    loaded.graph.executed_by = f"onnxruntime {version('onnxruntime')}"
     return loaded
 
 
