@@ -234,9 +234,7 @@ def test_the_graph_that_onnx_runtime_executes(intsim_, as_json):
 def test_the_graph_of_another_version_is_not_predicted(folder):
     executed = intsim.load_executed("m.onnx")
     executed.graph.executed_by = "onnxruntime 1.2.3"
-    with pytest.raises(
-        intsim.IntsimError, match="predicts onnxruntime 1.31.1, and the graph is that of onnxruntime 1.2"
-    ):
+    with pytest.raises(intsim.IntsimError, match=r"predicts onnxruntime 1\.31\.1, and the graph is that of"):
         executed.run({"x": X}, "onnxruntime-vnni")
     (line,) = intsim.advise(executed, X, targets=["onnxruntime-vnni"]).runtimes
     assert (line.standing, "pip install onnxruntime==1.31.1" in line.reason) == ("not predicted", True)
