@@ -31,6 +31,8 @@ from typing import TYPE_CHECKING, Any
 from intsim.errors import IntsimError
 
 if TYPE_CHECKING:
+    from intsim.diagnosis.discriminate import discriminate
+    from intsim.diagnosis.identify import identify
     from intsim.execution import run
     from intsim.explore.advice import advise
     from intsim.explore.sweep import sweep
@@ -62,7 +64,9 @@ __all__ = [
     "certify",
     "certify_requantizer",
     "compare",
+    "discriminate",
     "html",
+    "identify",
     "load",
     "load_executed",
     "multiplier_widths",
@@ -88,7 +92,9 @@ _HOMES = {
     "certify": "intsim.proofs.certify",
     "certify_requantizer": "intsim.proofs.requantizers",
     "compare": "intsim.golden.compare",
+    "discriminate": "intsim.diagnosis.discriminate",
     "html": "intsim.report.html",
+    "identify": "intsim.diagnosis.identify",
     "load": "intsim.model",
     "load_executed": "intsim.verification.executed",
     "multiplier_widths": "intsim.proofs.requantizers",

@@ -40,6 +40,8 @@ VERBS: dict[str, tuple[str, ...]] = {
     "one layer": ("vectors", "m.onnx", "--target", "fixed-point-16", "--out", "more", "--layer", "Gemm_gemm10"),
     "trace": ("vectors", "m.onnx", "--target", "arm-neon-int8", "--trace", "Gemm_gemm10:1"),
     "compare": ("compare", "vectors", "wrong.npz"),
+    "identify": ("identify", "more", "one.npz", "--next", "1", "next.npz"),
+    "discriminate": ("vectors", "m.onnx", "--out", "probes", "--layer", "Gemm_gemm10", "--discriminate", "2"),
     "advise": ("advise", "m.onnx", "--target", "onnxruntime-vnni", "--target", "x86-avx2"),
     "targets": ("targets",),
     "emit": ("emit", "hilbert", "--order", "1", "--code-bits", "4", "-o", "decoder"),
@@ -164,15 +166,17 @@ def printed(name: str, *options: str) -> None:
     """Have a verb print."""
     sys.argv = ["intsim", *VERBS[name], *options]
     if name == "compare":
-        np.savez("wrong.npz", **{n: 1 - np.load(p) for n, p in _outputs()})
+        np.savez("wrong.npz", **{n: 1 - np.load(p) for n, p in _outputs("vectors")})
+    if name == "identify":
+        np.savez("one.npz", **{n: np.load(p) for n, p in _outputs("more")})
     with pytest.raises(SystemExit):
         cli.main()
 
 
-def _outputs() -> list[tuple[str, str]]:
-    """The layers of the folder `vectors`, and their codes."""
-    layers = json.loads(Path("vectors/manifest.json").read_text())["layers"]
-    return [(x["name"], f"vectors/{x['tensors'][-1]['files']['npy']}") for x in layers]
+def _outputs(folder: str) -> list[tuple[str, str]]:
+    """The layers of a folder of vectors, and their codes."""
+    layers = json.loads(Path(folder, "manifest.json").read_text())["layers"]
+    return [(x["name"], f"{folder}/{x['tensors'][-1]['files']['npy']}") for x in layers]
 
 
 def test_every_document_is_on_the_page(folder, monkeypatch, capfd):

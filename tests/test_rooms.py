@@ -53,12 +53,15 @@ ROOMS = {
     " notebook ops proofs targets verification | numpy onnx",
     "golden": "arithmetic arithmetic.requantizers dispatch engine.node errors graph inputs mac model notebook ops"
     " proofs targets verification | numpy onnx pydantic vcd",
+    "diagnosis": "arithmetic arithmetic.requantizers dispatch errors golden graph inputs jit mac model notebook"
+    " ops proofs targets verification | numpy onnx tomli_w",
     "testing": "arithmetic arithmetic.requantizers errors frontend model targets | hypothesis numpy onnx",
     "rtl": "arithmetic arithmetic.requantizers dispatch errors graph hilbert ops targets | numpy",
     "inspect": "arithmetic graph model ops verification | numpy",
-    "report": "dispatch errors explore golden graph inspect model ops proofs targets verification"
+    "report": "diagnosis dispatch errors explore golden graph inspect model ops proofs targets verification"
     " | matplotlib numpy rich",
-    "cli": "arithmetic dispatch engine.threads engine.warmup errors explore frontend golden hilbert inputs inspect jit"
+    "cli": "arithmetic diagnosis dispatch engine.threads engine.warmup errors explore frontend golden hilbert inputs"
+    " inspect jit"
     " mac model ops proofs report rtl"
     " search_path targets verification | numpy onnx rich typer",
 }

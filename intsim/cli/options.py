@@ -261,9 +261,10 @@ def progress(total: int) -> Iterator[Any]:
 
 
 def conclude(
-    json_: bool, content: dict[str, Any], step: NextStep | None, show: Callable[[Console], None], holds: bool
+    json_: bool, content: dict[str, Any], step: NextStep | None, show: Callable[[Console], None], holds: bool | int
 ) -> NoReturn:
-    """Print a result and what to do next, as JSON or as `show` does, and leave: with 0 where it holds, else with 1."""
+    """Print a result and what to do next, as JSON or as `show` does, and leave: with 0 where it holds, else with 1, or
+    with the exit code that is given."""
     from intsim.report.next_step import show_step, with_step
 
     if json_:
@@ -271,7 +272,7 @@ def conclude(
     else:
         show(console())
         show_step(console(), step)
-    raise typer.Exit(0 if holds else 1)
+    raise typer.Exit(int(not holds) if isinstance(holds, bool) else holds)
 
 
 def emit(content: dict[str, Any]) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from intsim.cli.options import OnSamples, console, emit, progress, verb
 from intsim.errors import IntsimError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @verb
@@ -25,6 +28,14 @@ def vectors(
     trace: Annotated[
         str | None, typer.Option("--trace", help="print one output's additions instead: LAYER:c,y,x")
     ] = None,
+    operands: Annotated[
+        str | None,
+        typer.Option("--operands", help=".npy or .npz of one array: codes that --layer reads, instead of --inputs"),
+    ] = None,
+    discriminate: Annotated[
+        int | None,
+        typer.Option("--discriminate", help="construct so many operands of --layer that show plausible mistakes"),
+    ] = None,
 ) -> None:
     """Write golden vectors: operands, weights, accumulators, requantizer constants and codes of every layer."""
     if (out is None) == (trace is None):
@@ -38,13 +49,65 @@ def vectors(
         told = trace_output(model, *position(trace or ""), target, asked.arrays, asked.seed)
         emit(told.to_json()) if asked.json_ else show_trace(console(), told)
         return
+    if discriminate is not None:
+        _discriminating(asked, out, layer or [], discriminate, partial, formats, bus_bits, order)
+        return
     with progress(len(asked.data) * len(model.graph.nodes)) as step:
         made = write(
             model,
             target,
-            *asked.drawn,
+            *((None, None) if operands else asked.drawn),
+            operands=_codes(operands),
             out=out,
             layer=layer or (),
+            partial=partial,
+            formats=formats.split(","),
+            bus_bits=bus_bits,
+            order=order,
+            source=operands or asked.inputs,
+            progress=step,
+        )
+    emit(made.to_json()) if asked.json_ else show_vectors(console(), made)
+
+
+def _codes(path: str | None) -> NDArray[Any] | None:
+    """The one array of a file."""
+    if path is None:
+        return None
+    from intsim.golden.dump import arrays_of
+
+    found = arrays_of(Path(path))
+    if len(found) != 1:
+        raise IntsimError(f"{path}: holds arrays {', '.join(found)}; give a file with one")
+    return next(iter(found.values()))
+
+
+def _discriminating(
+    asked: OnSamples,
+    out: Path,
+    layer: list[str],
+    count: int,
+    partial: bool,
+    formats: str,
+    bus_bits: int,
+    order: str,
+) -> None:
+    """Vectors of one layer on operands that are made for it."""
+    from intsim.diagnosis.discriminate import discriminate
+    from intsim.report.diagnosis import show_coverage
+    from intsim.report.vectors import show_vectors
+
+    if len(layer) != 1:
+        raise IntsimError("--discriminate constructs operands of one layer: give --layer NAME, once")
+    with progress(4) as step:
+        made, coverage = discriminate(
+            asked.loaded,
+            asked.target,
+            asked.arrays,
+            out=out,
+            layer=layer[0],
+            count=count,
+            seed=asked.seed,
             partial=partial,
             formats=formats.split(","),
             bus_bits=bus_bits,
@@ -52,4 +115,8 @@ def vectors(
             source=asked.inputs,
             progress=step,
         )
-    emit(made.to_json()) if asked.json_ else show_vectors(console(), made)
+    if asked.json_:
+        emit(made.to_json())
+    else:
+        show_vectors(console(), made)
+        show_coverage(console(), coverage)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,23 +107,63 @@ def compare(
     Raises:
         IntsimError: vectors or a dump that can't be read, or a dump of another length. One line.
     """
-    manifest, path = Manifest.read(Path(vectors)), Path(dump)
-    if order is not None and order not in ORDERS:
-        raise IntsimError(f"order {order!r}: allowed: {', '.join(ORDERS)}")
-    given = [Dump()] if map is None else read_map(Path(map)).each()
-    found = []
-    for told in given:
-        told = told.model_copy(
-            update={k: v for k, v in (("layer", layer), ("tensor", tensor), ("order", order)) if v is not None}
-        )
-        file = path if told.file is None else (Path(map or ".").parent / told.file)
-        found += list(_tensors(manifest, file, told))
+    manifest = Manifest.read(Path(vectors))
+    found = [
+        _compared(manifest, held)
+        for held in read_dump(manifest, Path(dump), layer=layer, tensor=tensor, order=order, map=map)
+    ]
     places = {x["name"]: i for i, x in enumerate(manifest.layers)}
     found.sort(key=lambda t: places[t.layer])
     return Comparison(str(vectors), str(dump), found)
 
 
-def _tensors(manifest: Manifest, path: Path, told: Dump) -> Iterator[TensorComparison]:
+class Held(NamedTuple):
+    """A tensor of a dump beside its golden one.
+
+    `wanted` and `got` are flat, in the dump's order; `places` is of each element its place in the golden tensor
+    (`expected`, (samples, *shape)), -1 of what only fills.
+    """
+
+    golden: Golden
+    order: str
+    expected: Values
+    wanted: Values
+    got: Values
+    places: NDArray[np.int64]
+    folded: bool
+
+    def values(self) -> Values:
+        """What the dump holds, (samples, *shape) in the network's order."""
+        inside = self.places >= 0
+        out = np.empty(self.expected.size, self.got.dtype)
+        out[self.places[inside]] = self.got[inside]
+        return out.reshape(self.expected.shape)
+
+
+def read_dump(
+    manifest: Manifest,
+    path: Path,
+    *,
+    layer: str | None = None,
+    tensor: str | None = None,
+    order: str | None = None,
+    map: str | Path | None = None,
+) -> list[Held]:
+    """A dump's tensors beside golden ones, read as `compare` reads them. Raises as it does."""
+    if order is not None and order not in ORDERS:
+        raise IntsimError(f"order {order!r}: allowed: {', '.join(ORDERS)}")
+    given = [Dump()] if map is None else read_map(Path(map)).each()
+    found: list[Held] = []
+    for told in given:
+        told = told.model_copy(
+            update={k: v for k, v in (("layer", layer), ("tensor", tensor), ("order", order)) if v is not None}
+        )
+        file = path if told.file is None else (Path(map or ".").parent / told.file)
+        found += _tensors(manifest, file, told)
+    return found
+
+
+def _tensors(manifest: Manifest, path: Path, told: Dump) -> Iterator[Held]:
     """The tensors of one file."""
     if format_of(path, told) == "npy":
         arrays = arrays_of(path)
@@ -143,7 +183,7 @@ def _layer(manifest: Manifest, path: Path, told: Dump) -> dict[str, Any]:
     raise IntsimError(f"{path}: say with --layer whose integers it holds: {names}")
 
 
-def _archive(manifest: Manifest, path: Path, told: Dump, arrays: dict[str, NDArray[Any]]) -> Iterator[TensorComparison]:
+def _archive(manifest: Manifest, path: Path, told: Dump, arrays: dict[str, NDArray[Any]]) -> Iterator[Held]:
     """The arrays of an .npz: those named after layers; a lone one is what --layer says."""
     asked = [manifest.layer(told.layer)] if told.layer is not None else manifest.layers
     for layer in asked:
@@ -168,8 +208,8 @@ def _archive(manifest: Manifest, path: Path, told: Dump, arrays: dict[str, NDArr
         raise IntsimError(f"{path}: no array is called {told.layer!r}; its arrays are {', '.join(list(arrays)[:12])}")
 
 
-def _held(manifest: Manifest, golden: Golden, path: Path, told: Dump, array: NDArray[Any] | None) -> TensorComparison:
-    """One tensor against its golden one."""
+def _held(manifest: Manifest, golden: Golden, path: Path, told: Dump, array: NDArray[Any] | None) -> Held:
+    """One tensor beside its golden one."""
     if golden.element.kind == "f":
         raise IntsimError(f"{path}: {golden.entry['role']} holds floats; compare integers")
     order = told.order or manifest.content["options"]["order"]
@@ -187,6 +227,12 @@ def _held(manifest: Manifest, golden: Golden, path: Path, told: Dump, array: NDA
         got = got.reshape(-1)
     if len(got) != len(wanted):
         raise IntsimError(_wrong_length(golden, order, len(got), len(wanted), path, told))
+    return Held(golden, order, expected, wanted, got, places, told.fold is not None)
+
+
+def _compared(manifest: Manifest, held: Held) -> TensorComparison:
+    """How many of a tensor's integers are wrong, and the first one."""
+    golden, order, expected, wanted, got, places, folded = held
     wrong = np.flatnonzero((got != wanted) & (places >= 0))
     layer, role = golden.layer["name"], golden.entry["role"]
     size = int((places >= 0).sum())
@@ -195,7 +241,7 @@ def _held(manifest: Manifest, golden: Golden, path: Path, told: Dump, array: NDA
     at = int(wrong[0])
     first = _first(manifest, golden, at, int(places[at]), int(wanted[at]), int(got[at]))
     also = None
-    for other in ORDERS if told.fold is None else ():
+    for other in () if folded else ORDERS:
         again = _wanted(golden, expected, other, None)[0]
         if other != order and np.array_equal(again, got):
             also = other

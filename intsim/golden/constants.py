@@ -55,6 +55,7 @@ def of_requantizer(
     about["register"] = _register(stages) if any("bias" in cell for cell in kept) else None
     made = _arrays(kept, about)
     if len(arrays) == 1:
+        about["pieces"] = node.attributes["pieces"]
         return Constants(about, made)
     about["adds"] = "exactly" if chosen.adds_exactly else "one scale"
     coefficients = node.arrays["coefficients"]

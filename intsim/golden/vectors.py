@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -23,6 +23,7 @@ from intsim.golden.manifest import sealed
 from intsim.golden.sums import Sums, Trace, trace
 from intsim.golden.words import MOST_BUS
 from intsim.golden.writer import Step, Writer
+from intsim.graph import IntArray
 from intsim.inputs import Drawn, Inputs, samples_of
 from intsim.model import Model
 from intsim.notebook import Shown
@@ -61,6 +62,7 @@ def vectors(
     bus_bits: int = 32,
     order: str = "NCHW",
     source: str | None = None,
+    operands: IntArray | None = None,
     progress: Report | None = None,
 ) -> Vectors:
     """Write what each layer reads, holds and makes on a target, with a manifest: docs/guides/golden-vectors.md.
@@ -77,7 +79,8 @@ def vectors(
         formats: of "npy", "hex", "words" and "c".
         bus_bits: of the words of "words", 1..65536.
         order: of elements: "NCHW", "NHWC", "finn" or "hls4ml".
-        source: where the inputs come from, for the manifest.
+        source: where the inputs, or the operands, come from, for the manifest.
+        operands: of one `layer`, (samples, *shape of its operand), instead of inputs of the network: integer codes.
         progress: called with a line of text before each node.
 
     Raises:
@@ -86,31 +89,64 @@ def vectors(
     """
     on = Target.load(target)
     loaded = opened(model, inputs, on)
-    _check_options(formats, bus_bits, order)
-    data = samples_of(loaded, inputs, samples, seed)
+    check_options(formats, bus_bits, order)
     runs = machine(loaded.graph, on)
     wanted = chosen(layers(runs.graph, loaded.graph), layer, loaded.path)
+    options = Options(tuple(formats), bus_bits, order, partial, tuple(layer))
+    of = str(target) if _is_file(target) else None
+    if operands is not None:
+        if inputs is not None or samples is not None:
+            raise IntsimError("both inputs of the network and operands of a layer: give one of them")
+        one = only(wanted, loaded.path, layer)
+        given = checked_operands(runs, one, operands)
+        origin: dict[str, Any] = {"seed": None, "inputs": source, "input_sha256": _hashes([{"operand": given}])}
+        return write_steps(out, loaded, runs, of, options, steps_of(runs, one, given), wanted, len(given), origin)
+    data = samples_of(loaded, inputs, samples, seed)
+    origin = {
+        "seed": int(data.seed) if isinstance(data, Drawn) else None,
+        "inputs": source,
+        "input_sha256": _hashes(data),
+    }
+    return write_steps(
+        out, loaded, runs, of, options, steps(loaded, runs, wanted, data, progress), wanted, len(data), origin
+    )
+
+
+class Options(NamedTuple):
+    """How files are written, and which layers were asked for."""
+
+    formats: tuple[str, ...] = ("npy", "hex")
+    bus_bits: int = 32
+    order: str = "NCHW"
+    partial: bool = False
+    layers: tuple[str, ...] = ()
+
+
+def write_steps(
+    out: str | Path,
+    model: Model,
+    runs: Machine,
+    target_file: str | None,
+    options: Options,
+    taken: Iterable[Step],
+    wanted: Sequence[Layer],
+    samples: int,
+    origin: Mapping[str, Any],
+) -> Vectors:
+    """Vectors of nodes that have run; `origin` says for the manifest where the layers' operands come from."""
     with written(Path(out)) as draft:
-        writer = Writer(draft, runs, tuple(formats), bus_bits, order, partial, len(data))
-        for step in steps(loaded, runs, wanted, data, progress):
+        writer = Writer(draft, runs, options.formats, options.bus_bits, options.order, options.partial, samples)
+        for step in taken:
             writer.write(step)
         manifest = sealed(
             draft,
             {
                 "format": FORMAT,
-                "model": {"path": loaded.path, **identity(loaded)},
-                "target": {"path": str(target) if _is_file(target) else None, **target_content(on)},
-                "samples": len(data),
-                "seed": int(data.seed) if isinstance(data, Drawn) else None,
-                "inputs": source,
-                "input_sha256": _hashes(data),
-                "options": {
-                    "formats": list(formats),
-                    "bus_bits": bus_bits,
-                    "order": order,
-                    "partial": partial,
-                    "layers": list(layer),
-                },
+                "model": {"path": model.path, **identity(model)},
+                "target": {"path": target_file, **target_content(runs.target)},
+                "samples": samples,
+                **origin,
+                "options": {k: list(v) if isinstance(v, tuple) else v for k, v in options._asdict().items()},
                 "layers": writer.finished(wanted),
             },
         )
@@ -170,6 +206,40 @@ def steps(model: Model, runs: Machine, wanted: Sequence[Layer], data: Any, progr
                     values.pop(name, None)
 
 
+def only(found: Sequence[Layer], model: str, names: Sequence[str]) -> Layer:
+    """The one layer. Raises IntsimError where names are of several, or of none in particular."""
+    if len(found) != 1:
+        what = f"{', '.join(names)} are {len(found)}" if names else "none is named"
+        raise IntsimError(f"{model}: operands are of one layer, and {what}; give --layer NAME")
+    return found[0]
+
+
+def checked_operands(runs: Machine, layer: Layer, operands: Any) -> IntArray:
+    """Codes (samples, *shape) that a layer with one operand can read; raises IntsimError for others."""
+    if len(layer.head.inputs) != 1:
+        raise IntsimError(f"layer {layer.name} reads {len(layer.head.inputs)} tensors; give a layer with one operand")
+    tensor, array = runs.graph.tensors[layer.head.inputs[0]], np.asarray(operands)
+    if array.dtype.kind not in "iu" or array.shape[1:] != tensor.shape or not array.size:
+        raise IntsimError(
+            f"layer {layer.name}: operands of type {array.dtype} and shape {array.shape}; give integers of shape "
+            f"(samples, {', '.join(map(str, tensor.shape))})"
+        )
+    low, high = (tensor.low, tensor.high) if tensor.type is None else (tensor.type.min, tensor.type.max)
+    if array.min() < low or array.max() > high:
+        raise IntsimError(f"layer {layer.name}: operands {array.min()}..{array.max()}; its codes are {low}..{high}")
+    return array.astype(np.int64)
+
+
+def steps_of(runs: Machine, layer: Layer, operands: Iterable[IntArray]) -> Iterator[Step]:
+    """The nodes of one layer on operands of its own."""
+    for codes in operands:
+        arrays = [codes]
+        for node in layer.nodes:
+            made = run_alone(runs.graph, node, arrays, runs.arithmetic(node))[0]
+            yield Step(layer, node, arrays, made)
+            arrays = [made]
+
+
 def _is_file(target: str | Path | Target) -> bool:
     """Whether a target was given by its file."""
     return not isinstance(target, Target) and is_path(str(target))
@@ -186,7 +256,8 @@ def _hashes(data: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     return {name: digest.hexdigest() for name, digest in made.items()}
 
 
-def _check_options(formats: Sequence[str], bus: int, order: str) -> None:
+def check_options(formats: Sequence[str], bus: int, order: str) -> None:
+    """Raise IntsimError for what vectors aren't written in."""
     for name in formats:
         if name not in FORMATS:
             raise IntsimError(f"format {name!r}: allowed: {', '.join(FORMATS)}")

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from intsim.diagnosis.identify import Identification
 from intsim.explore.advice import Advice
 from intsim.explore.sweep import Sweep
 from intsim.explore.telemetry import Telemetry
@@ -21,6 +22,7 @@ from intsim.proofs.certificate import Certificate
 from intsim.report.advice import show_advice
 from intsim.report.bounds import show_bounds
 from intsim.report.certificate import show_certificate
+from intsim.report.diagnosis import show_identification
 from intsim.report.inspection import show_inspection
 from intsim.report.run import show_run
 from intsim.report.sweep import show_sweep
@@ -45,6 +47,7 @@ SHOW: dict[type, Callable[[Console, Any], None]] = {
     Bounds: show_bounds,
     Certificate: show_certificate,
     Comparison: show_comparison,
+    Identification: show_identification,
     Model: show_model,
     Run: show_run,
     Sweep: show_sweep,

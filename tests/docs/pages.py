@@ -89,7 +89,7 @@ class Shown:
         if not matches(self.shown, self.real):
             return "shows\n{}\nbut the output is\n{}".format("\n".join(self.shown), real)
         refused = any(line.startswith("intsim: ") for line in self.shown)
-        return f"ended with {self.code}" if self.code > 1 and not refused else None
+        return f"ended with {self.code}" if self.code == 2 and not refused else None
 
 
 def matches(shown: list[str], real: list[str]) -> bool:

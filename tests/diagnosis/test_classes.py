@@ -1,0 +1,120 @@
+"""Proofs that machines act alike, against every input of layers that are small enough."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+import intsim
+from intsim.diagnosis import classes
+from intsim.diagnosis.classes import alike, proved_key
+from intsim.diagnosis.machine import Stand, defined
+
+from . import cases
+
+TEXT = """
+<ir_version: 8, opset_import: ["": 13, "qonnx.custom_op.general": 1]>
+small (float[{shape}] x) => (float[{out}] y)
+<float one = {{1.0}}, float zx = {{{zero}.0}}, float zero = {{0.0}}, float two = {{2.0}}, float four = {{4.0}},
+ float s = {{{scale}}}, float bits = {{{bits}.0}}, float zy = {{{zero}.0}}>
+{{
+  xq = qonnx.custom_op.general.Quant <signed = 0, narrow = 0, rounding_mode = "ROUND"> (x, one, zx, two)
+  wq = qonnx.custom_op.general.Quant <signed = 1, narrow = 0, rounding_mode = "ROUND"> (w, one, zero, four)
+  [layer] c = {op}
+  y = qonnx.custom_op.general.Quant <signed = {signed}, narrow = 0, rounding_mode = "ROUND"> (c, s, zy, bits)
+}}
+"""
+
+
+def small(kind, zero, scale, bits, signed=0, seed=0):
+    """A layer of u2 codes whose inputs can all be tried: a dense one, or a convolution with padding."""
+    rng = np.random.default_rng(seed)
+    if kind == "dense":
+        text = TEXT.format(
+            shape="1, 5", out="1, 2", op="MatMul (xq, wq)", zero=zero, scale=scale, bits=bits, signed=signed
+        )
+        w = rng.integers(-8, 8, (5, 2))
+    else:
+        op = "Conv <kernel_shape = [2, 2], pads = [1, 0, 0, 1]> (xq, wq, b)"
+        text = TEXT.format(
+            shape="1, 1, 2, 2", out="1, 2, 2, 2", op=op, zero=zero, scale=scale, bits=bits, signed=signed
+        )
+        w = rng.integers(-8, 8, (2, 1, 2, 2))
+    net = onnx.parser.parse_model(text)
+    constants = {"w": w} if kind == "dense" else {"w": w, "b": rng.integers(-9, 9, 2)}
+    net.graph.initializer.extend(numpy_helper.from_array(np.float32(a), n) for n, a in constants.items())
+    return net
+
+
+def machines(space):
+    """The specification, every single change, and some pairs."""
+    spec = space.specification
+    found = [spec, *space.singles([""])]
+    chains = [c for c in space.chains if any(s.bits < 12 for s in c.stages)]
+    found += [replace(spec, chain=c, order=o) for c in chains[::5] for o in list(space.orders)[1:]]
+    found += [replace(spec, chain=c, bias=b) for c in chains[::7] for b in list(space.biases)[1:3]]
+    found += [replace(spec, chain=c, operand=f) for c in chains[::7] for f in list(space.feeds)[1::4]]
+    found += [replace(spec, chain=c, rounder=r) for c in chains[::9] for r in space.rounders[1::40]]
+    return [h for h in found if defined(space, h)]
+
+
+def every_input(space):
+    shape = space.layer.shape
+    codes = np.array(list(itertools.product(range(4), repeat=int(np.prod(shape)))))
+    return Stand(space, codes.reshape(-1, *shape), np.arange(space.layer.extent[0]))
+
+
+def disagreeing(space):
+    """Pairs of machines with one key that make different codes of some input, and how many share a key with others."""
+    stand, groups = every_input(space), {}
+    for made in machines(space):
+        groups.setdefault(proved_key(space, made), []).append(made)
+    wrong = []
+    for members in groups.values():
+        first = stand.results(members[0])
+        wrong += [(members[0], m) for m in members[1:] if not np.array_equal(stand.results(m), first)]
+    return wrong, sum(len(m) - 1 for m in groups.values())
+
+
+ON = {
+    "wide": cases.target(operands=False),
+    "narrow": cases.target('{ sum = "rest", bits = 6, overflow = "saturate" }', operands=False),
+    "groups": cases.target('{ sum = 2, bits = 5, overflow = "saturate" }, ' + cases.STAGES, bias="after"),
+    "codes": cases.target(bias="after"),
+}
+
+
+@pytest.mark.parametrize("name", ON)
+@pytest.mark.parametrize(
+    ("kind", "zero", "scale", "bits", "signed"),
+    [("dense", 0, 0.71, 5, 1), ("dense", 1, 3.3, 3, 0), ("conv", 1, 0.6, 5, 0), ("conv", 2, 2.0, 3, 1)],
+)
+def test_what_is_proved_alike_is_alike_for_every_input(tmp_path, name, kind, zero, scale, bits, signed):
+    model = small(kind, zero if not signed else 0, scale, bits, signed)
+    intsim.vectors(model, ON[name], out=tmp_path / "v", layer=["layer"], formats=["npy"])
+    wrong, shared = disagreeing(cases.space(tmp_path / "v"))
+    assert not wrong, [(a.changes, b.changes) for a, b in wrong[:3]]
+    assert shared > 100
+
+
+@pytest.mark.parametrize("name", ["_proved_sums", "hidden"])
+def test_a_proof_that_is_none_is_seen(tmp_path, monkeypatch, name):
+    """Planted: every register is called wide enough, or every saturation hidden."""
+    intsim.vectors(small("dense", 1, 3.3, 3), ON["wide"], out=tmp_path / "v", layer=["layer"], formats=["npy"])
+    monkeypatch.setattr(classes, name, lambda space, made: (made.operand, made.bias))
+    assert disagreeing(cases.space(tmp_path / "v"))[0]
+
+
+def test_classes_are_what_samples_tell_apart(tmp_path):
+    intsim.vectors(small("conv", 1, 0.6, 5), ON["wide"], out=tmp_path / "v", layer=["layer"], formats=["npy"])
+    space = cases.space(tmp_path / "v")
+    stand, found = every_input(space), machines(space)
+    own = {}
+    for made in found:
+        own.setdefault(stand.results(made).tobytes(), []).append(made)
+    classes_ = alike(stand, found)
+    assert sorted(len(c.members) for c in classes_) == sorted(len(g) for g in own.values())
+    assert sum(c.proved for c in classes_) > len(classes_) // 2

@@ -1,0 +1,184 @@
+"""Dumps of hidden machines: the true one is among those found, the simplest first; words, codes, files and refusals."""
+
+import json
+import random
+import tomllib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import intsim
+from intsim.diagnosis import faults
+from intsim.diagnosis.machine import Stand, defined
+from intsim.diagnosis.search import Search
+from intsim.errors import IntsimError
+from intsim.targets import Target
+
+from . import cases
+
+
+@pytest.fixture(scope="module")
+def golden(tmp_path_factory):
+    """Vectors of a convolution, one sample."""
+    return cases.vectors(tmp_path_factory.mktemp("conv") / "v", cases.conv(), cases.target())
+
+
+def dumped(tmp_path, values):
+    np.save(tmp_path / "dump.npy", values)
+    return tmp_path / "dump.npy"
+
+
+@pytest.mark.parametrize(
+    ("words", "model", "on"),
+    [
+        ("the accumulator saturates at 16 bits", {}, {"stages": '{ sum = "rest", bits = 16, overflow = "saturate" }'}),
+        ("a multiplier that rounds floor", {}, {"requantize": cases.REQUANTIZE.replace("half_up", "floor")}),
+        ("the kernel is turned by 180 degrees", {"w": lambda w: w[:, :, ::-1, ::-1]}, {}),
+        ("the bias is left out", {"b": lambda b: 0 * b}, {}),
+        ("the Relu is left out", {"relu": False}, {}),
+        ("the output's zero point is left out", {"out_zero": 0}, {}),
+    ],
+)
+def test_a_mistake_is_named(tmp_path, golden, words, model, on):
+    """The dump comes from another file or another target: nothing of the search made it."""
+    wrong = cases.vectors(tmp_path / "w", cases.conv(**model), cases.target(**on))
+    found = intsim.identify(golden, dumped(tmp_path, cases.tensor(wrong)[0]))
+    assert found.mismatches > 0
+    assert words in {c for k in found.classes for c in k.changes + sum(k.alternatives, ())}
+    assert found.classes[0].changes == (words,)
+
+
+def hidden(space, readings, rng):
+    """A machine of one to three changes, without any of which it makes another dump."""
+    axes = ("reading", "operand", "bias", "order", "chain", "rounder", "scale", "code")
+    choices = {
+        "reading": readings[1:],
+        "operand": list(space.feeds)[1:],
+        "bias": list(space.biases)[1:],
+        "order": list(space.orders)[1:],
+        "chain": space.chains[1:],
+        "rounder": space.rounders[1:],
+        "scale": list(space.scales)[1:],
+        "code": space.code_faults[1:],
+    }
+    usable = [a for a in axes if choices[a]]
+    return {a: rng.choice(choices[a]) for a in rng.sample(usable, rng.choice([1, 1, 2, 2, 3]))}
+
+
+def made(space, stand, reads, shape, changes):
+    machine = replace(space.specification, **changes)
+    if not defined(space, machine):
+        return machine, None
+    rows = stand.results(machine).reshape(len(stand.codes), -1)
+    flat = np.empty_like(rows)
+    flat[:, space.layer.outputs.reshape(-1)] = rows
+    return machine, np.ascontiguousarray(reads[machine.reading](flat.reshape(shape)))
+
+
+def search(kind, seeds, count, tmp_path):
+    """How many hidden machines are among those found, of those that no simpler machine explains as well."""
+    folder = cases.vectors(tmp_path / "v", *kind, count)
+    space, codes = cases.space(folder), cases.tensor(folder, "operand")
+    layer = space.layer
+    stand, shape = Stand(space, codes, np.arange(layer.extent[0])), (len(codes), *layer.result_shape)
+    reads = faults.readings(layer.result_shape, layer.node.op != "matmul")
+    numbers = np.arange(np.prod(shape)).reshape(shape)
+    seen = []
+    for seed in seeds:
+        changes = hidden(space, list(reads), random.Random(seed))
+        machine, dump = made(space, stand, reads, shape, changes)
+        fewer = [{k: v for k, v in changes.items() if k != left} for left in changes]
+        if dump is None or any(np.array_equal(made(space, stand, reads, shape, f)[1], dump) for f in fewer):
+            continue
+        wanted = {}
+        for name, reading in reads.items():
+            values = np.empty(dump.size, np.int64)
+            values[reading(numbers).reshape(-1)] = dump.reshape(-1)
+            wanted[name] = values.reshape(len(codes), -1)[:, layer.outputs]
+        found = Search(space, codes, wanted).run()
+        simpler = bool(found) and len(found[0].changes) < len(machine.changes)
+        seen.append((machine in found, simpler, machine.changes))
+        for one in found[:3]:  # what is found makes the dump, by the definition of the machine
+            again = made(space, stand, reads, shape, vars(one))[1]
+            np.testing.assert_array_equal(again, dump)
+    return seen
+
+
+@pytest.mark.parametrize("kind", ["conv", pytest.param("dense", marks=pytest.mark.slow)])
+def test_hidden_machines_are_found(tmp_path, kind):
+    case = {"conv": ((cases.conv(), cases.target()), 1), "dense": ((cases.dense(depth=64), SIGNED), 16)}[kind]
+    seen = search(case[0], range(8), case[1], tmp_path)
+    assert len(seen) > 4
+    assert all(hit or simpler for hit, simpler, _ in seen), seen
+
+
+SIGNED = Target.from_toml(
+    'title = "t"\nsource = ["t"]\n[operands]\nactivation = "s8"\nweight = "s8"\n'
+    f"[accumulate]\nstages = [{cases.STAGES}]\n[requantize]\n{cases.REQUANTIZE}\n"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["conv", "dense"])
+def test_thirty_hidden_machines(tmp_path, kind):
+    case = {"conv": ((cases.conv(channels=16, outputs=16, size=(8, 8)), cases.target()), 1)}
+    case["dense"] = (cases.dense(depth=256, outputs=32), SIGNED), 16
+    seen = search(case[kind][0], range(100, 150), case[kind][1], tmp_path)
+    assert len(seen) >= 30
+    assert sum(hit or simpler for hit, simpler, _ in seen) >= 0.95 * len(seen), seen
+
+
+def test_the_specification_is_known_from_dumps_that_tell_it_apart(tmp_path):
+    """Operands that were asked for leave one class, which `next` narrows."""
+    folder = cases.vectors(tmp_path / "v", cases.conv(), cases.target())
+    first = intsim.identify(folder, dumped(tmp_path, cases.tensor(folder)[0]), next=(6, tmp_path / "next.npz"))
+    assert first.answer == "several classes"
+    assert first.classes[0].changes == ()
+    assert not first.mismatches
+    operands = np.load(tmp_path / "next.npz")["operand"]
+    assert 1 <= len(operands) <= 6 == max(len(first.kinds), 6)
+    intsim.vectors(cases.conv(), cases.target(), out=tmp_path / "w", layer=["conv"], operands=operands, formats=["npy"])
+    second = intsim.identify(tmp_path / "w", dumped(tmp_path, cases.tensor(tmp_path / "w")))
+    assert second.classes[0].changes == ()
+    assert len(second.classes) < len(first.classes)
+
+
+def test_accumulators_are_explained_without_requantizers(tmp_path, golden):
+    wrong = cases.vectors(tmp_path / "w", cases.conv(), cases.target('{ sum = "rest", bits = 15, overflow = "wrap" }'))
+    sums = cases.tensor(wrong, "accumulator")[0]
+    found = intsim.identify(golden, dumped(tmp_path, sums), tensor="accumulator")
+    assert found.classes[0].changes == ("the accumulator wraps at 15 bits",)
+    content = tomllib.loads(found.classes[0].toml)
+    assert content["accumulate"]["stages"][0]["bits"] == 15
+    other = Target.from_toml(found.classes[0].toml)
+    again = cases.vectors(tmp_path / "x", cases.conv(), other)
+    np.testing.assert_array_equal(cases.tensor(again, "accumulator")[0], sums)
+
+
+def test_what_no_machine_makes_has_a_nearest_one(tmp_path, golden):
+    codes = cases.tensor(golden)[0].copy()
+    codes[0, 2] ^= 3  # one channel is wrong
+    found = intsim.identify(golden, dumped(tmp_path, codes))
+    assert found.answer == "none"
+    assert not found.classes
+    assert found.nearest.changes == ()
+    assert found.nearest.wrong_channels == (2,)
+    assert found.nearest.mismatches == found.mismatches == codes[0, 2].size
+
+
+def test_json_is_plain(tmp_path, golden):
+    found = intsim.identify(golden, dumped(tmp_path, cases.tensor(golden)[0]))
+    content = json.loads(json.dumps(found.to_json()))
+    assert content["format"] == "intsim-identification-1"
+    assert content["classes"][0]["changes"] == []
+
+
+def test_refusals(tmp_path, golden):
+    with pytest.raises(IntsimError, match="explains codes and accumulators, not operand"):
+        intsim.identify(golden, golden / "00_conv" / "operand.npy", tensor="operand")
+    model, packed = cases.dense(depth=8), "dsp48e2-int8"
+    folder = tmp_path / "p"
+    intsim.vectors(model, packed, out=folder, layer=["dense"], formats=["npy"])
+    with pytest.raises(IntsimError, match="packed multipliers"):
+        intsim.identify(folder, folder / "00_dense" / "output.npy")
