@@ -221,7 +221,7 @@ def test_registers_next_to_the_width_of_a_lane(family, bits):
     net.check(y, target=Target.load(f"{family}-{bits}"), ways=[(True, True, 1), (False, False, 1)])
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4])
+@pytest.mark.parametrize("size", [1, 2, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4))])
 def test_sums_that_just_leave_a_lane_before_a_narrow_register(size):
     """One to four products of 255 x 128 and more: the group's register is wide, so its lane must be."""
     net = Build(1, 3, 5, 5)

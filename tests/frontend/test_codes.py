@@ -51,8 +51,16 @@ def test_next_to_ties(mode, dtype):
             np.testing.assert_array_equal(found, twin(x, scale, before, after, mode, low, high))
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("shape", [(2, 3, 70, 65), (3, 2, 4500), (1, 1, 5000), (5000, 3), (9000,)])
+SHAPES = [(2, 3, 70, 65), (3, 2, 4500), (1, 1, 5000), (5000, 3), (9000,)]
+SHAPED = [
+    # each mode and each shape every day, all pairs in the long suite
+    pytest.param(shape, mode, id=f"shape{i}-{mode}", marks=[pytest.mark.slow] * (j % len(SHAPES) != i))
+    for i, shape in enumerate(SHAPES)
+    for j, mode in enumerate(MODES)
+]
+
+
+@pytest.mark.parametrize(("shape", "mode"), SHAPED)
 def test_shapes(mode, shape):
     """Cells on any axis, and arrays that aren't contiguous."""
     rng = np.random.default_rng(len(shape))

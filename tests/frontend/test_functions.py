@@ -173,11 +173,20 @@ REFUSED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("case", [pytest.param(c, marks=[pytest.mark.slow] * (c == "bomb")) for c in REFUSED])
 def test_refusals(case):
     make, functions, text = REFUSED[case]
     with pytest.raises(intsim.IntsimError, match=text) as error:
         intsim.load(build(make, functions))
+    assert "\n" not in str(error.value)
+
+
+def test_a_bomb_is_refused_at_the_limit(monkeypatch):
+    """As "bomb" above, with a limit that is reached soon: 2 ** 9 nodes are within it, one more is not."""
+    monkeypatch.setattr("intsim.frontend.functions.MOST_NODES", 1 << 9)
+    assert intsim.load(build(call("F9"), deep(10))).graph.nodes
+    with pytest.raises(intsim.IntsimError, match="more than 512 nodes") as error:
+        intsim.load(build(call("F10"), deep(11)))
     assert "\n" not in str(error.value)
 
 
