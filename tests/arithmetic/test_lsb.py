@@ -18,6 +18,8 @@ from intsim.mac.partial_sums import partial_sums
 from intsim.proofs.definition import accumulator
 from tests import twins
 
+pytestmark = pytest.mark.xdist_group("registers")  # kernels that its tests share are compiled once
+
 OVERFLOW = st.sampled_from(["wrap", "saturate"])
 WIDE = 50
 """Bits of registers in which nothing here overflows."""

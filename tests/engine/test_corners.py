@@ -12,6 +12,8 @@ from intsim.targets import Target
 from .graphs import GraphCase
 from .test_agreement import EXACT, agree
 
+pytestmark = pytest.mark.xdist_group("engine")  # kernels that its tests share are compiled once
+
 RNG = np.random.default_rng(21)
 ONE_WAY = [(True, True, 1), (False, True, 1)]
 U8, S8 = IntegerType(8, False), IntegerType(8, True)

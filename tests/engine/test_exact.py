@@ -16,6 +16,8 @@ from intsim.errors import IntsimError
 from intsim.graph import Node
 from intsim.ops import OPS
 
+pytestmark = pytest.mark.xdist_group("engine")  # kernels that its tests share are compiled once
+
 AVAILABLE = isa.available()
 EVERYDAY = [
     pytest.param(name, marks=[pytest.mark.slow] * (name not in (AVAILABLE[0], AVAILABLE[-1]))) for name in AVAILABLE

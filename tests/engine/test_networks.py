@@ -23,6 +23,8 @@ from intsim.testing.graphs import qonnx_models
 from .graphs import GraphCase
 from .test_agreement import CI, EXACT, agree
 
+pytestmark = pytest.mark.xdist_group("engine")  # kernels that its tests share are compiled once
+
 ROOT = Path(__file__).resolve().parents[2]
 ZOO = sorted((ROOT / "models" / "zoo").glob("*_w8a8.*.onnx"))
 RNG = np.random.default_rng(5)

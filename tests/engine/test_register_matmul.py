@@ -18,6 +18,8 @@ from intsim.engine.registers.matmul import register_matmul
 from intsim.errors import IntsimError
 from tests import twins
 
+pytestmark = pytest.mark.xdist_group("registers")  # kernels that its tests share are compiled once
+
 BLOCK = 64  # positions: tiles are 16, 32 or 64 of them
 WIDTHS = st.one_of(st.integers(1, 64), st.sampled_from([1, 2, 8, 15, 16, 17, 30, 31, 32, 33, 48, 62, 63, 64]))
 OVERFLOW = st.sampled_from(["wrap", "saturate"])
@@ -107,7 +109,14 @@ STAGE_LISTS = {
 }
 
 
-@pytest.mark.parametrize("stages", STAGE_LISTS.values(), ids=STAGE_LISTS)
+LONG = ("wrapping", "int32", "store", "six")
+"""Of whose kind `LANES` of test_register_plan.py has some every day."""
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [pytest.param(s, id=name, marks=[pytest.mark.slow] * (name in LONG)) for name, s in STAGE_LISTS.items()],
+)
 @pytest.mark.parametrize("pixels", [1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 7])
 def test_blocks_of_pixels(stages, pixels):
     rng = np.random.default_rng(pixels)

@@ -14,6 +14,8 @@ from intsim.engine.registers.matmul import register_matmul
 from intsim.engine.registers.plan import SLACK, register_plan
 from intsim.targets import Target
 
+pytestmark = pytest.mark.xdist_group("registers")  # kernels that its tests share are compiled once
+
 REST = {bits: Stage(None, bits, "saturate") for bits in (8, 12, 16, 18, 31, 32, 40)}
 
 

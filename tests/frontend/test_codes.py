@@ -36,8 +36,15 @@ def near_ties(scale, before, low, high, dtype):
     return np.resize(x, codes.SMALL + x.size)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("dtype", "mode"),
+    [
+        # each mode every day, by turns of either width; all pairs in the long suite
+        pytest.param(dtype, mode, marks=[pytest.mark.slow] * (j % 2 != i))
+        for i, dtype in enumerate([np.float64, np.float32])
+        for j, mode in enumerate(MODES)
+    ],
+)
 def test_next_to_ties(mode, dtype):
     for scale in SCALES:
         for before, after, low, high in (

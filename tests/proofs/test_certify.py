@@ -533,7 +533,7 @@ def bar(name: str, chosen: str) -> None:
                 assert Replay(model, loaded).confirm(stated) == []
 
 
-@pytest.mark.parametrize("chosen", ["x86-vnni", "x86-avx2"])
+@pytest.mark.parametrize("chosen", [pytest.param("x86-vnni", marks=pytest.mark.slow), "x86-avx2"])
 def test_zoo(chosen):
     bar("dispnet", chosen)
 
