@@ -182,11 +182,13 @@ def test_refusals(case):
 
 
 def test_a_bomb_is_refused_at_the_limit(monkeypatch):
-    """As "bomb" above, with a limit that is reached soon: 2 ** 9 nodes are within it, one more is not."""
-    monkeypatch.setattr("intsim.frontend.functions.MOST_NODES", 1 << 9)
-    assert intsim.load(build(call("F9"), deep(10))).graph.nodes
-    with pytest.raises(intsim.IntsimError, match="more than 512 nodes") as error:
-        intsim.load(build(call("F10"), deep(11)))
+    """As "bomb" above, with a limit that is reached soon: two calls of 2 ** 8 nodes."""
+    model = build(call("F8"), deep(9))
+    monkeypatch.setattr("intsim.frontend.functions.MOST_NODES", 512)
+    assert intsim.load(model).graph.nodes
+    monkeypatch.setattr("intsim.frontend.functions.MOST_NODES", 511)
+    with pytest.raises(intsim.IntsimError, match="more than 511 nodes") as error:
+        intsim.load(model)
     assert "\n" not in str(error.value)
 
 
