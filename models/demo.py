@@ -122,6 +122,8 @@ def main() -> int:
 
 def demonstrate(out: Path, targets: list[str], console: Console, status: Console) -> int:
     """Verify, measure, draw and write."""
+    for target in targets:  # a bad one is refused before anything runs
+        intsim.Target.load(target)
     networks = {name: read_network(name) for name in NETWORKS}
     shape = networks["h3dispnet"].height, networks["h3dispnet"].width
     with status.status("fetching a real stereo pair"):

@@ -161,6 +161,7 @@ def test_what_is_compiled_is_said_on_a_terminal(intsim_, monkeypatch, capfd):
     assert "compiling" not in capfd.readouterr().err
 
 
+@pytest.mark.slow  # tests/engine/test_register_matmul.py has a product without a cache every day
 def test_no_cache_folder_at_all(tmp_path):
     """A package in a folder that can't be written, no home, a bad NUMBA_CACHE_DIR: everything works, compiled anew."""
     shutil.copytree(ROOT / "intsim", tmp_path / "intsim", ignore=shutil.ignore_patterns("__pycache__"))
@@ -215,8 +216,16 @@ def test_the_first_line_of_verify_comes_before_the_compiler():
     assert said.endswith("h3dispnet_w8a8.qonnx.onnx: 14 layers, 207 774 720 MACs, 402 696 weights")
 
 
-@pytest.mark.parametrize("options", ["", " --json"])
-@pytest.mark.parametrize("sink", ["| head -c 1", ">&-", ">&- 2>&-"])
+@pytest.mark.parametrize(
+    ("sink", "options"),
+    [
+        *[("| head -c 1", ""), (">&-", " --json"), (">&- 2>&-", "")],
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [("| head -c 1", " --json"), (">&-", ""), (">&- 2>&-", " --json")]
+        ),
+    ],
+)
 def test_a_reader_that_leaves_changes_no_exit_code(sink, options):
     """1 is for what diverges; nobody reads on, or nobody ever did."""
     command = f"set -o pipefail; {sys.executable} -m intsim.cli targets{options} {sink}"

@@ -814,8 +814,11 @@ def process(*args: object) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
+LONG = ("empty graph", "Pad before the quantizer", "linear Resize", "huge dims")
+
+
 @pytest.mark.parametrize(
-    "case", ["empty graph", "half", "Pad before the quantizer", "linear Resize", "huge dims", "cycle", "Tile bomb"]
+    "case", ["half", "cycle", "Tile bomb", *(pytest.param(c, marks=pytest.mark.slow) for c in LONG)]
 )
 def test_as_a_process(tmp_path, case):
     """The whole program, with little memory."""

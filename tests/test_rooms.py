@@ -4,6 +4,7 @@ import ast
 import graphlib
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,7 @@ def room(path: Path) -> str:
     return f"{first}.{rest[0]}" if rest and f"{first}.{rest[0]}" in ROOMS else first
 
 
+@cache
 def imports(path: Path, tree: ast.Module | None = None) -> set[str]:
     """Every module a file imports, anywhere in it; `from a import b` gives both a and a.b."""
     found: set[str] = set()

@@ -11,7 +11,8 @@
 | any other | a drawing or a quotation; nothing |
 
 In what is shown, `...` stands for anything, also for whole lines. A page that says `<!-- goes on from: PAGE -->` begins
-with the files that the code of that page made. mktestdocs, sybil and pytest-examples run code blocks too; none of them
+with the files that the code of that page made; with `<!-- goes on from: PAGE as far as FILE -->` that code is run no
+further than to the block that made FILE. mktestdocs, sybil and pytest-examples run code blocks too; none of them
 compares what commands print and writes it anew (`python -m tests.docs.refresh`).
 """
 
@@ -39,7 +40,7 @@ DOCS = ROOT / "docs"
 LANGUAGES = ("python", "console", "sh", "toml", "c", "systemverilog")
 FILE = re.compile(r"(?:#|//|/\*) ([\w-]+\.(?:py|toml|c|sv))\b")
 LEFT_OUT = re.compile(r"# not run here: (.+)")
-GOES_ON = re.compile(r"<!-- goes on from: ([\w./-]+) -->")
+GOES_ON = re.compile(r"<!-- goes on from: ([\w./-]+)(?: as far as ([\w.-]+))? -->")
 
 
 def pages() -> list[Path]:
@@ -114,24 +115,35 @@ def earlier(page: Path) -> Path | None:
     return (page.parent / found[1]).resolve() if found else None
 
 
-_folders: dict[Path, Path] = {}
+def last_file(page: Path) -> str | None:
+    """The file with which that page has done enough; None for all of it."""
+    found = GOES_ON.search(page.read_text())
+    return found[2] if found else None
+
+
+_folders: dict[tuple[Path, str | None], Path] = {}
 _home = tempfile.TemporaryDirectory(prefix="book-", ignore_cleanup_errors=True)
 
 
-def run_page(page: Path) -> list[Shown]:
+def run_page(page: Path, last: str | None = None) -> list[Shown]:
     """Run the blocks of a page in a new folder; everything that it shows, with what came out.
 
-    Raises what a Python block raises, and AssertionError for a block that is not what its language says.
+    With `last` no block is run once that file is there.
+
+    Raises what a Python block raises, and AssertionError for a block that is not what its language says or a page that
+    does not make `last`.
     """
-    before = earlier(page)
-    if before is not None and before not in _folders:
-        run_page(before)
+    before, enough = earlier(page), last_file(page)
+    if before is not None and (before, enough) not in _folders:
+        run_page(before, enough)
     folder = Path(tempfile.mkdtemp(dir=_home.name))
     if before is not None:
-        shutil.copytree(_folders[before], folder, dirs_exist_ok=True)
-    _folders[page] = folder
+        shutil.copytree(_folders[before, enough], folder, dirs_exist_ok=True)
+    _folders[page, last] = folder
     with contextlib.chdir(folder), _importing_from(folder):
-        return list(_outputs(page))
+        found = list(_outputs(page, last))
+    assert last is None or (folder / last).exists(), f"{page} makes no {last}"
+    return found
 
 
 @contextlib.contextmanager
@@ -149,11 +161,13 @@ def _importing_from(folder: Path) -> Iterator[None]:
                 del sys.modules[name]
 
 
-def _outputs(page: Path) -> Iterator[Shown]:
+def _outputs(page: Path, last: str | None) -> Iterator[Shown]:
     names: dict[str, Any] = {"__name__": "__main__"}
     printed: tuple[str, str] | None = None
     for block in blocks(page.read_text()):
-        where = f"{page.relative_to(ROOT)}:{block.start + 1}"
+        if last is not None and Path(last).exists():
+            return
+        where = f"{os.path.relpath(page, ROOT)}:{block.start + 1}"
         if block.left_out:
             continue
         if block.language == "text" and printed is not None:

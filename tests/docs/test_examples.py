@@ -28,7 +28,10 @@ def test_all_of_them_are_tried():
     assert {p.name for p in EXAMPLES.glob("*.py")} == {case.split()[0] for case in CASES}
 
 
-@pytest.mark.parametrize("case", CASES)
+LONG = ("narrowest_accumulators.py", "check_my_kernel.py")
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, marks=[pytest.mark.slow] * (c in LONG)) for c in CASES])
 def test_an_example_runs(case, tmp_path):
     arguments, code, said = CASES[case]
     script = case.split()[0]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from .pages import DOCS, LANGUAGES, ROOT, Block, Shown, blocks, earlier, matches, pages, run_page
+from .pages import DOCS, LANGUAGES, ROOT, Block, Shown, blocks, earlier, last_file, matches, pages, run_page
 from .refresh import renewed
 
 WITH_CODE = [p for p in pages() if any(b.language in LANGUAGES for b in blocks(p.read_text()))]
@@ -17,8 +17,9 @@ LONG = (
     "requantizers",
     "sweep",
     "telemetry",
+    "runtimes",
 )
-"""Pages that take more than 15 seconds, beside the tutorial and the README: left to the long suite."""
+"""Pages that take more than 15 seconds, beside the README: left to the long suite."""
 
 
 @pytest.mark.xdist_group("book")  # pages go on from each other: made once, in one process
@@ -81,6 +82,23 @@ def test_blocks():
     assert (console.language, console.start, console.end) == ("console", 3, 5)
     assert (toml.file, sh.left_out) == ("my-dsp.toml", "it installs")
     assert Block("python", "# a comment\n", 0, 1).file is None
+
+
+def test_a_page_may_need_a_part_of_another(tmp_path):
+    """Blocks behind the one that makes the file aren't run; a page that doesn't make it is a mistake."""
+    first, second = tmp_path / "first.md", tmp_path / "second.md"
+    blocks_ = ("echo 1 > a.txt", "echo 2 > b.txt", "echo 3 > c.txt")
+    first.write_text("\n\n".join(f"```sh\n{text}\n```" for text in blocks_))
+    second.write_text("<!-- goes on from: first.md as far as b.txt -->\n```console\n$ ls\na.txt\nb.txt\n```\n")
+    assert (earlier(second), last_file(second)) == (first, "b.txt")
+    (shown,) = run_page(second)
+    assert shown.real == ["a.txt", "b.txt"]
+    assert shown.complaint is None
+    second.write_text(second.read_text().replace("b.txt -->", "d.txt -->"))
+    with pytest.raises(AssertionError, match=r"makes no d\.txt"):
+        run_page(second)
+    second.write_text("<!-- goes on from: first.md -->")
+    assert (earlier(second), last_file(second)) == (first, None)
 
 
 def test_pages_are_of_the_book():

@@ -18,6 +18,8 @@ from intsim.testing.machines import packed_stages, packings, requantizers, stage
 from .definitions import defined
 from .graphs import WIDEST, GraphCase, integer_graphs
 
+pytestmark = pytest.mark.xdist_group("engine")  # kernels that its tests share are compiled once
+
 CI = int(os.environ.get("AGREEMENT_EXAMPLES", settings().max_examples))
 EXACT = Target.load("exact")
 NARROW = ["saturate-16", "saturate-12", "saturate-8", "wrap-16", "wrap-11", "wrap-7", "axe-14", "a2q-12"]

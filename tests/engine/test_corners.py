@@ -12,6 +12,8 @@ from intsim.targets import Target
 from .graphs import GraphCase
 from .test_agreement import EXACT, agree
 
+pytestmark = pytest.mark.xdist_group("engine")  # kernels that its tests share are compiled once
+
 RNG = np.random.default_rng(21)
 ONE_WAY = [(True, True, 1), (False, True, 1)]
 U8, S8 = IntegerType(8, False), IntegerType(8, True)
@@ -221,7 +223,7 @@ def test_registers_next_to_the_width_of_a_lane(family, bits):
     net.check(y, target=Target.load(f"{family}-{bits}"), ways=[(True, True, 1), (False, False, 1)])
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4])
+@pytest.mark.parametrize("size", [1, 2, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4))])
 def test_sums_that_just_leave_a_lane_before_a_narrow_register(size):
     """One to four products of 255 x 128 and more: the group's register is wide, so its lane must be."""
     net = Build(1, 3, 5, 5)

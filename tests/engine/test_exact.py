@@ -16,7 +16,13 @@ from intsim.errors import IntsimError
 from intsim.graph import Node
 from intsim.ops import OPS
 
+pytestmark = pytest.mark.xdist_group("engine")  # kernels that its tests share are compiled once
+
 AVAILABLE = isa.available()
+EVERYDAY = [
+    pytest.param(name, marks=[pytest.mark.slow] * (name not in (AVAILABLE[0], AVAILABLE[-1]))) for name in AVAILABLE
+]
+"""The quickest and the one that is everywhere every day, those between in the long suite."""
 
 
 @st.composite
@@ -90,7 +96,7 @@ def word_conv(node, x, expected, shift, dot):
     return WordConv(weight, node.arrays["bias"], spatial, zero, zero, dot), zero
 
 
-@pytest.mark.parametrize("name", AVAILABLE)
+@pytest.mark.parametrize("name", EVERYDAY)
 @given(convolutions())
 def test_sums(name, case):
     node, x, expected, shift, border, before = case
@@ -100,7 +106,7 @@ def test_sums(name, case):
     np.testing.assert_array_equal(out.reshape(expected.shape), expected)
 
 
-@pytest.mark.parametrize("name", AVAILABLE)
+@pytest.mark.parametrize("name", EVERYDAY)
 @given(convolutions(), st.sampled_from([RINT, FLOOR, CEIL]), st.integers(0, 1 << 20))
 def test_codes(name, case, kind, seed):
     """Rounded as `affine.py` says, into the middle of another buffer whose other channels and border stay."""
@@ -166,7 +172,7 @@ def test_a_table_corrects_the_formula():
                 assert codes[0, c, 0, p] == guess, (name, c, p)
 
 
-@pytest.mark.parametrize("name", AVAILABLE)
+@pytest.mark.parametrize("name", EVERYDAY)
 @given(st.integers(1, 40), st.integers(1, 70), st.integers(1, 90), st.integers(0, 1 << 20))
 def test_products(name, rows, depth, columns, seed):
     rng = np.random.default_rng(seed)
@@ -177,7 +183,7 @@ def test_products(name, rows, depth, columns, seed):
     np.testing.assert_array_equal(product.run(x.astype(np.int8), 128), wrapped)
 
 
-@pytest.mark.parametrize("name", AVAILABLE)
+@pytest.mark.parametrize("name", EVERYDAY)
 @given(convolutions(), st.integers(8, 24), st.booleans(), st.integers(0, 1 << 20))
 def test_the_overflow_check(name, case, bits, several, seed):
     """Channels that pass have their exact sum, and no order of products leaves the registers."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import intsim
 from intsim.engine.exact import isa
@@ -21,6 +22,8 @@ from intsim.testing.graphs import qonnx_models
 
 from .graphs import GraphCase
 from .test_agreement import CI, EXACT, agree
+
+pytestmark = pytest.mark.xdist_group("engine")  # kernels that its tests share are compiled once
 
 ROOT = Path(__file__).resolve().parents[2]
 ZOO = sorted((ROOT / "models" / "zoo").glob("*_w8a8.*.onnx"))
@@ -57,23 +60,38 @@ def test_a_committed_network(path):
     agree(GraphCase(graph, some_codes(graph), "byte"), EXACT, [(True, True, 1), (False, True, 2)])
 
 
-@pytest.mark.parametrize("name", ["x86-avx2", "saturate-15", "wrap-16", "cpu-int32", "dsp48e2-int8-raw"])
-@pytest.mark.parametrize("path", [p for p in ZOO if "qonnx" in p.name], ids=lambda p: p.name.removesuffix(".onnx"))
+MACHINES = ["x86-avx2", "saturate-15", "wrap-16", "cpu-int32", "dsp48e2-int8-raw"]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        pytest.param(
+            *(p, name),
+            id=f"{p.name.removesuffix('.onnx')}-{name}",
+            # one network on every machine and every network on one of them, every day
+            marks=[pytest.mark.slow] * (p.name != "dispnet_w8a8.qonnx.onnx" and name != "x86-avx2"),
+        )
+        for p in ZOO
+        for name in MACHINES
+        if "qonnx" in p.name
+    ],
+)
 def test_a_committed_network_step_by_step(path, name):
     """Cut to 8 x 16: the definitions add one product after another."""
     graph = cut(intsim.load(path).graph, 8, 16)
     agree(GraphCase(graph, some_codes(graph), "byte"), Target.load(name), [(True, True, 1), (False, False, 2)])
 
 
-@given(qonnx_models(max_elements=200))
+@given(qonnx_models(max_elements=200), st.sampled_from(["saturate-9", "wrap-10"]).map(Target.load))
 @settings(max_examples=CI)
-def test_graphs_as_the_front_end_writes_them(case):
+def test_graphs_as_the_front_end_writes_them(case, narrow):
     try:
         loaded = intsim.load(case.model)
     except IntsimError:
         return
     codes = loaded.integer_inputs(case.inputs)
-    for machine in (EXACT, Target.load("saturate-9"), Target.load("wrap-10")):
+    for machine in (EXACT, narrow):
         agree(GraphCase(loaded.graph, codes, "wide"), machine, [(True, True, 1), (False, False, 2)])
 
 

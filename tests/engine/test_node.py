@@ -19,6 +19,8 @@ from intsim.ops import OPS, conv
 from intsim.targets import Target
 from tests import twins
 
+pytestmark = pytest.mark.xdist_group("engine")  # kernels that its tests share are compiled once
+
 PLACES = ["after", "preload", "requantizer"]
 ORDERS = ["kh kw cin", "cin kh kw", "kw cin kh", "kh cin kw"]
 

@@ -11,6 +11,8 @@ from intsim.engine.registers.matmul import register_matmul
 from intsim.engine.registers.packed import BLOCK, packed_matmul
 from intsim.errors import IntsimError
 
+pytestmark = pytest.mark.xdist_group("registers")  # kernels that its tests share are compiled once
+
 REST = Stage(None, 32, "wrap")
 INT4 = {c: Packing((0, 11), (0, 22), 48, c) for c in ("none", "borrow")}
 INT8 = {c: Packing((0, 18), (0,), 48, c) for c in ("none", "borrow")}

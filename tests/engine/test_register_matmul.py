@@ -18,6 +18,8 @@ from intsim.engine.registers.matmul import register_matmul
 from intsim.errors import IntsimError
 from tests import twins
 
+pytestmark = pytest.mark.xdist_group("registers")  # kernels that its tests share are compiled once
+
 BLOCK = 64  # positions: tiles are 16, 32 or 64 of them
 WIDTHS = st.one_of(st.integers(1, 64), st.sampled_from([1, 2, 8, 15, 16, 17, 30, 31, 32, 33, 48, 62, 63, 64]))
 OVERFLOW = st.sampled_from(["wrap", "saturate"])
@@ -107,7 +109,14 @@ STAGE_LISTS = {
 }
 
 
-@pytest.mark.parametrize("stages", STAGE_LISTS.values(), ids=STAGE_LISTS)
+LONG = ("wrapping", "int32", "store", "six")
+"""Of whose kind `LANES` of test_register_plan.py has some every day."""
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [pytest.param(s, id=name, marks=[pytest.mark.slow] * (name in LONG)) for name, s in STAGE_LISTS.items()],
+)
 @pytest.mark.parametrize("pixels", [1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 7])
 def test_blocks_of_pixels(stages, pixels):
     rng = np.random.default_rng(pixels)
@@ -133,7 +142,15 @@ def test_every_small_sequence(group, lanes, overflow):
     assert ours.events[0, 0] > 0 or (group == 1 or lanes == 3)
 
 
-@pytest.mark.parametrize("bits", [*range(1, 34), 47, 48, 61, 62, 63, 64])
+EVERYDAY = (1, 2, 8, 15, 16, 17, 31, 32, 33, 48, 63, 64)
+"""Widths where lanes and registers end; those between are left to the long suite."""
+
+
+def widths(numbers):
+    return [n if n in EVERYDAY else pytest.param(n, marks=pytest.mark.slow) for n in numbers]
+
+
+@pytest.mark.parametrize("bits", widths([*range(1, 34), 47, 48, 61, 62, 63, 64]))
 @pytest.mark.parametrize("overflow", ["wrap", "saturate"])
 def test_every_width_at_its_edges(bits, overflow):
     """Sums that reach the register's ends exactly, and pass them by one; crosses from lane to lane as bits grow."""
@@ -146,7 +163,7 @@ def test_every_width_at_its_edges(bits, overflow):
     check_against_definition(a, -np.ones((1, 14), np.int64), [Stage(2, bits, overflow), Stage(None, bits, overflow)])
 
 
-@pytest.mark.parametrize("bits", range(28, 35))
+@pytest.mark.parametrize("bits", widths(range(28, 35)))
 @pytest.mark.parametrize("overflow", ["wrap", "saturate"])
 def test_where_int32_lanes_end(bits, overflow):
     """Registers and arrivals whose sum just fits int32, or just does not."""

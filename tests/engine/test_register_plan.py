@@ -14,6 +14,8 @@ from intsim.engine.registers.matmul import register_matmul
 from intsim.engine.registers.plan import SLACK, register_plan
 from intsim.targets import Target
 
+pytestmark = pytest.mark.xdist_group("registers")  # kernels that its tests share are compiled once
+
 REST = {bits: Stage(None, bits, "saturate") for bits in (8, 12, 16, 18, 31, 32, 40)}
 
 
@@ -105,8 +107,12 @@ LANES = {
 }
 
 
+LONG = {"scaled16", "scaled16-tile", "both16-pairs", "clip32-tile", "clip32-wide", "saturate32", "chain32", "chain64"}
+"""Lanes of a kind that another of `LANES` has too: left to the long suite."""
+
+
 @pytest.mark.parametrize("grid", [(1, 1, 1), (1, 200, 200), (9, 7, 9), (2, 64, 64), (3, 31, 300)], ids=str)
-@pytest.mark.parametrize("name", LANES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in LANES])
 def test_each_lane_on_grids(name, grid):
     stages, largest, kind, bits = LANES[name]
     rng = np.random.default_rng(sum(grid))
@@ -120,6 +126,10 @@ def test_each_lane_on_grids(name, grid):
     assert check(data, offsets, a, w, grid, stages).sum() or "exact" in name or largest < 4
     check(data, offsets, a, w, grid, stages, start, late)
     check(data, offsets, a[:, :], w[:1], grid, stages, start[:1], None)
+
+
+def test_every_kind_of_lane_is_tried_every_day():
+    assert {v[2:] for n, v in LANES.items() if n not in LONG} == {v[2:] for v in LANES.values()}
 
 
 SMALL = st.builds(

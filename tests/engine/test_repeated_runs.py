@@ -16,6 +16,8 @@ from .definitions import defined
 from .graphs import integer_graphs
 from .test_agreement import CI, EXACT, machines
 
+pytestmark = pytest.mark.xdist_group("engine")  # kernels that its tests share are compiled once
+
 RNG = np.random.default_rng(8)
 
 

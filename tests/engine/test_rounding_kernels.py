@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from intsim.engine.requantize.affine import CEIL, FLOOR, RINT, AffineRequantizer
 from intsim.engine.requantize.kernels import combine_dense, prepared, requantize_dense
 
+pytestmark = pytest.mark.xdist_group("engine")  # kernels that its tests share are compiled once
+
 KINDS = {RINT: round, FLOOR: math.floor, CEIL: math.ceil}
 TYPES = (np.uint8, np.int8, np.uint16, np.int16, np.int32, np.int64)
 

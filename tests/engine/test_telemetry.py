@@ -15,6 +15,8 @@ from intsim.ops import OPS
 from intsim.ops.pieces import pieces_json
 from intsim.targets import Target
 
+pytestmark = pytest.mark.xdist_group("registers")  # kernels that its tests share are compiled once
+
 RNG = np.random.default_rng(7)
 
 

@@ -12,6 +12,8 @@ from intsim.engine.threads import using
 from intsim.inputs import draw
 from intsim.targets import Target
 
+pytestmark = pytest.mark.xdist_group("engine")  # kernels that its tests share are compiled once
+
 ZOO = Path(__file__).resolve().parents[2] / "models" / "zoo"
 
 

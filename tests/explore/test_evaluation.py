@@ -167,7 +167,7 @@ def deep():
     return intsim.load(net.model(h)), [{"x": np.float32(RNG.integers(-32, 32, (1, 2, 6, 6)) / 4)} for _ in range(2)]
 
 
-@pytest.mark.parametrize("name", sorted(TARGETS))
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "lanes")) for n in sorted(TARGETS)])
 def test_every_width_of_a_network_of_all_layers(name):
     model, samples = deep()
     start = TARGETS[name]

@@ -30,6 +30,7 @@ _WORDS = [
         "words.any(axis=(1, 2))",
         "words[..., 0].any(axis=1)",
         _CORNERS + "test_groups_across_words",
+        slow=True,
     ),
     Fault(
         "words-strided-taps",
@@ -80,6 +81,7 @@ _WORDS = [
         "moved.append((place, channel))",
         "moved.append((place, channel & ~3))",
         _CORNERS + "test_operands_of_a_concatenation",
+        slow=True,
     ),
     Fault(
         "signed-rows-not-shifted",
@@ -127,6 +129,7 @@ _PROGRAM = [
         "each(part, [(i, i + 1, a, b) for i in range(images) for a, b in spans])",
         "each(part, [(i, i + 1, a, b) for i in range(images) for a, b in spans[:1]])",
         _CORNERS + "test_shares_of_threads",
+        slow=True,
     ),
     Fault(
         "share-of-rows-in-place-of-another",

@@ -10,6 +10,7 @@ _REFERENCE = [
         "rule.codes(y + e)",
         "rule.codes(y - e)",
         "tests/verification/reference/test_quantize.py::test_codes_are_those_of_the_formula_in_every_form",
+        slow=True,
     ),
     Fault(
         "reference-bound-of-products",
@@ -18,6 +19,7 @@ _REFERENCE = [
         "np.abs(vb) + (0.0 if eb is None else eb)",
         "0.0 if eb is None else eb",
         "tests/verification/reference/test_arithmetic.py::test_two_tensors_in_every_form",
+        slow=True,
     ),
     Fault(
         "reference-zero-point-before-rounding",
@@ -33,6 +35,7 @@ _REFERENCE = [
         codes, undecided, single, x = quantize(x, scale, zero, _limit(first), _limit(last), ...)
         """,
         "tests/verification/reference/test_quantizers.py::test_quantize_linear_rounds_before_it_adds_the_zero_point",
+        slow=True,
     ),
     Fault(
         "reference-transposed-kernel-not-mirrored",
@@ -41,6 +44,7 @@ _REFERENCE = [
         "slice(None, None, -1)",
         "slice(None)",
         "tests/verification/reference/test_contraction.py::test_transposed_convolution",
+        slow=True,
     ),
     Fault(
         "reference-epsilon",
@@ -66,6 +70,7 @@ _VERDICTS = [
         causes[target_left & same] = "requantizer"
         """,
         "tests/verification/test_blame.py::test_a_tie_of_gemmlowp_is_the_requantizers",
+        slow=True,
     ),
     Fault(
         "first-divergence-blame",
@@ -74,6 +79,7 @@ _VERDICTS = [
         '"overflow" if counts.any() else "rounding"',
         '"requantizer" if counts.any() else "rounding"',
         "tests/verification/test_verify.py::test_three_products_into_16_bits",
+        slow=True,
     ),
     Fault(
         "first-divergence-is-the-last",
@@ -128,6 +134,7 @@ _PROOFS_AND_FILES = [
         "bits_for(depth * min(corners), depth * max(corners))",
         "bits_for(min(corners), max(corners))",
         "tests/proofs/test_bounds.py::test_bound_by_types",
+        slow=True,
     ),
     Fault(
         "bits-without-sign",
@@ -168,6 +175,7 @@ _PROOFS_AND_FILES = [
         }
         """,
         "tests/faults/test_gaps.py::test_the_json_of_a_verdict_holds_every_field",
+        slow=True,
     ),
 ]
 
@@ -188,6 +196,7 @@ _BOUNDS = [
         "np.maximum(start + prefix, final)",
         "final",
         "tests/proofs/test_tightness.py::test_a_late_bias_of_the_other_sign",
+        slow=True,
     ),
     Fault(
         "padding-outside-the-range",
@@ -196,6 +205,7 @@ _BOUNDS = [
         "_maximal(masks) if dominated else np.ones(len(masks), bool)",
         "_maximal(masks)",
         "tests/proofs/test_tightness.py::test_padding_that_extends_the_range",
+        slow=True,
     ),
     Fault(
         "a2q-without-sign-bit",
@@ -204,6 +214,7 @@ _BOUNDS = [
         "(l1 << (input_bits - int(signed))).bit_length() + 1",
         "(l1 << (input_bits - int(signed))).bit_length()",
         "tests/proofs/test_bounds.py::test_budgets_against_their_formulas",
+        slow=True,
     ),
     Fault(
         "a2q-plus-for-all-weights",
@@ -258,6 +269,7 @@ _EXPLORE = [
         "not isinstance(head, dict) or head.get(k) != mine",
         'k != "inputs" and (not isinstance(head, dict) or head.get(k) != mine)',
         "tests/explore/test_sweep.py::test_rows_of_another_sweep_are_refused",
+        slow=True,
     ),
 ]
 
@@ -278,6 +290,7 @@ _REQUANTIZERS = [
         "1 << (32 - left) if left else 0",
         "0",
         "tests/proofs/test_requantizers.py::test_a_left_shift_that_wraps",
+        slow=True,
     ),
     Fault(
         "certificate-looks-at-one-function",
@@ -294,6 +307,7 @@ _REQUANTIZERS = [
         "stages[0].drop or low[c] - b < least or high[c] - b > most",
         "stages[0].drop or (low[c] - b < least and high[c] - b > most)",
         "tests/proofs/test_requantizers.py::test_channels_have_ranges_of_their_own",
+        slow=True,
     ),
     Fault(
         "certificate-equal-though-undecided",
@@ -302,6 +316,7 @@ _REQUANTIZERS = [
         "not open_ and not any(c.count for c in cells)",
         "not any(c.count for c in cells)",
         "tests/proofs/test_requantizers.py::test_too_many_combinations_stay_undecided",
+        slow=True,
     ),
 ]
 
@@ -340,6 +355,7 @@ _CERTIFICATES = [
         "_otherwise(vars(stated), run)",
         '_otherwise({**vars(stated), "expected": run["expected"]}, run)',
         "tests/test_cli_certify.py::test_a_changed_certificate_is_not_confirmed",
+        slow=True,
     ),
     Fault(
         "check-believes-requantizers",
@@ -348,6 +364,7 @@ _CERTIFICATES = [
         '("format", "intsim", "digest")',
         '("format", "intsim", "digest", "requantizers")',
         "tests/proofs/test_certify.py::test_removed_and_added_parts_are_noticed",
+        slow=True,
     ),
     Fault(
         "check-believes-a-target's-name",
@@ -409,6 +426,7 @@ _CERTIFICATES = [
         "0 if found.holds else 1",
         "0",
         "tests/test_cli_certify.py::test_open_and_refuted",
+        slow=True,
     ),
 ]
 
@@ -420,6 +438,7 @@ _TESTING = [
         "_fewer_terms(case, still)",
         "case",
         "tests/testing/test_checks.py::test_the_counterexample_is_small_and_whole",
+        slow=True,
     ),
     Fault(
         "one-right-lane-is-enough",
@@ -445,6 +464,7 @@ _TESTING = [
         "shift > 31",
         "shift > 32",
         "tests/trust/test_requantizers.py::test_a_requantizer_is_its_dumb_twin[tosa, 32 bits, double rounding]",
+        slow=True,
     ),
 ]
 

@@ -10,6 +10,7 @@ _FRONTEND = [
         'Quantizer(scale, ZERO, int(zeros.flat[0]), "half_even", bounds, kind)',
         'Quantizer(scale, rationals(int(zeros.flat[0])), 0, "half_even", bounds, kind)',
         "tests/frontend/test_quantizers.py::test_qdq_small_types",
+        slow=True,
     ),
     Fault(
         "trunc-rounds",
@@ -27,6 +28,7 @@ _FRONTEND = [
         '"half_away"',
         '"half_up"',
         "tests/frontend/test_quantizers.py::test_quant_of_input_then_of_accumulator",
+        slow=True,
     ),
     Fault(
         "narrow-ignored",
@@ -35,6 +37,7 @@ _FRONTEND = [
         'bool(node.attributes.get("narrow", 0))',
         "False",
         "tests/frontend/test_quantizers.py::test_quant_of_input_then_of_accumulator",
+        slow=True,
     ),
     Fault(
         "transposed-kernel-not-flipped",
@@ -58,6 +61,7 @@ _FRONTEND = [
         codes, rest = split(*(... for v in (bias, w.scale)))
         """,
         "tests/frontend/test_linear.py::test_conv",
+        slow=True,
     ),
     Fault(
         "average-pool-border",
@@ -66,6 +70,7 @@ _FRONTEND = [
         "inside[pads[i] : pads[i] + size[i]] = 1",
         "inside[:] = 1",
         "tests/frontend/test_pooling.py::test_average_pool",
+        slow=True,
     ),
     Fault(
         "ceil-mode-window",
@@ -118,6 +123,7 @@ _FRONTEND = [
         "crossing.__ceil__() if s > 0 else crossing.__floor__() + 1",
         "crossing.__floor__() + 1",
         "tests/frontend/test_quantizers.py::test_bipolar",
+        slow=True,
     ),
     Fault(
         "epsilon-dropped",
@@ -126,6 +132,7 @@ _FRONTEND = [
         "np.sqrt(variance.astype(np.float64) + epsilon)",
         "np.sqrt(variance.astype(np.float64))",
         "tests/frontend/test_elementwise.py::test_batch_normalization",
+        slow=True,
     ),
     Fault(
         "sum-of-scales",
@@ -154,6 +161,7 @@ _OPERATORS = [
         "min(x_low, 0), max(x_high, 0)",
         "x_low, x_high",
         "tests/ops/test_conv.py::test_conv",
+        slow=True,
     ),
     Fault(
         "range-of-negative-weights",
@@ -162,6 +170,7 @@ _OPERATORS = [
         "min(u * low + d * high for u, d in zip(up, down, strict=True))",
         "min(u * low + d * low for u, d in zip(up, down, strict=True))",
         "tests/ops/test_elementwise.py::test_interpolate",
+        slow=True,
     ),
     Fault(
         "prefixes-not-proved",
@@ -179,6 +188,7 @@ _OPERATORS = [
         "np.maximum(reach_high, final_high.max(axis=1))",
         "reach_high",
         "tests/faults/test_gaps.py::test_what_is_added_last_is_in_the_proof",
+        slow=True,
     ),
     Fault(
         "exact-though-it-wraps",
@@ -327,6 +337,7 @@ _OPERATORS = [
         'self.windows(node, arrays[0] - node.attributes["zero_point"], 0)',
         'self.windows(node, arrays[0], 0) - node.attributes["zero_point"]',
         "tests/ops/test_elementwise.py::test_sum_pool",
+        slow=True,
     ),
 ]
 
@@ -373,6 +384,7 @@ _ENGINE = [
         "biased(acc, scale, offset, stages)",
         "biased(acc, abs(scale), offset, stages)",
         "tests/ops/test_schemes.py::test_shift_in_every_mode[scale1-half_even]",
+        slow=True,
     ),
     Fault(
         "proof-outlives-its-range",
@@ -393,6 +405,7 @@ _PACKED = [
         "kept.w is panel.w",
         "kept.w.shape == panel.w.shape",
         "tests/engine/test_node.py::test_matrices_of_a_batch_do_not_share_multipliers",
+        slow=True,
     ),
     Fault(
         "partner-of-an-unsafe-channel-missing",

@@ -35,6 +35,7 @@ _ARITHMETIC = [
         "multiplier == 1 << (bits - 1)",
         "multiplier > 1 << (bits - 1)",
         "tests/arithmetic/test_requantize.py::test_quantize_multiplier_edges",
+        slow=True,
     ),
     Fault(
         "double-rounding-nudge",
@@ -69,6 +70,7 @@ _ARITHMETIC = [
         "np.flatnonzero(distance <= 2 * bound + 2.0**-50)",
         "np.flatnonzero(distance < 0)",
         "tests/arithmetic/test_exact.py::test_every_16_bit_accumulator_each_way[_by_estimate-1-floor]",
+        slow=True,
     ),
     Fault(
         "narrow-range-off-by-one",
@@ -77,6 +79,7 @@ _ARITHMETIC = [
         "-(1 << (self.bits - 1)) + self.narrow",
         "-(1 << (self.bits - 1))",
         "tests/arithmetic/test_integers.py::test_ranges_are_those_of_qonnx",
+        slow=True,
     ),
     Fault(
         "wrap-without-sign",
@@ -93,6 +96,7 @@ _ARITHMETIC = [
         'stage.overflow == "wrap"',
         'stage.overflow == "saturate"',
         "tests/arithmetic/test_accumulate.py::test_published_vpmaddubsw_example",
+        slow=True,
     ),
     Fault(
         "partial-group-dropped",
@@ -136,6 +140,7 @@ _ARITHMETIC = [
         "np.maximum(offsets - 1, 0)",
         "offsets",
         "tests/arithmetic/test_packing.py::test_int4_with_correction_is_exact",
+        slow=True,
     ),
     Fault(
         "packing-borrow-always-repaid",
@@ -162,6 +167,7 @@ _ARITHMETIC = [
         'np.searchsorted(self.thresholds, values, side="right")',
         'np.searchsorted(self.thresholds, values, side="left")',
         "tests/arithmetic/test_published.py::test_qonnx_multithreshold",
+        slow=True,
     ),
     Fault(
         "threshold-at-a-tie",
@@ -179,6 +185,7 @@ _ARITHMETIC = [
         "np.where(values >= 0, 1 << 30, -(1 << 30))",
         "1 << 30",
         "tests/arithmetic/test_tosa.py::test_every_16_bit_value[1073741824-33-True]",
+        slow=True,
     ),
     Fault(
         "tosa-value-rule-forgotten",
@@ -225,6 +232,7 @@ _TARGETS = [
         'read(Stage, KEYS, table, f"stages, stage {number}: ")',
         'read(Stage, KEYS, table | {"bits": min(table["bits"] + 1, 64)}, "")',
         "tests/test_targets.py::test_what_the_files_say",
+        slow=True,
     ),
     Fault(
         "avx2-pair-wraps",
@@ -241,6 +249,7 @@ _TARGETS = [
         "lanes = 8",
         "lanes = 4",
         "tests/test_targets_sums.py::test_neon_kernel",
+        slow=True,
     ),
     Fault(
         "acc16-spills-late",
@@ -249,6 +258,7 @@ _TARGETS = [
         "sum = 128",
         "sum = 256",
         "tests/test_targets_sums.py::test_fbgemm_acc16_is_its_reference",
+        slow=True,
     ),
     Fault(
         "packed-group-of-eight",
@@ -273,6 +283,7 @@ _TARGETS = [
         "path.packing",
         "None",
         "tests/test_targets_packing.py::test_lanes_packing_and_tosa",
+        slow=True,
     ),
 ]
 
@@ -420,6 +431,7 @@ _HILBERT = [
         "np.less",
         "np.less_equal",
         "tests/hilbert/test_reference.py::test_ties_take_the_lowest_q",
+        slow=True,
     ),
     Fault(
         "hilbert-projection-truncated",
@@ -428,6 +440,7 @@ _HILBERT = [
         "value * piece + carry + (1 << (width - 1))",
         "value * piece + carry",
         "tests/hilbert/test_scaling.py::test_small_fractions_exhaustively",
+        slow=True,
     ),
     Fault(
         "hilbert-shift-truncated",
@@ -436,6 +449,7 @@ _HILBERT = [
         "position + (1 << (surplus - 1))",
         "position",
         "tests/hilbert/test_decoder.py::test_all_8_bit_codes_equal_the_full_scan[aligned-1]",
+        slow=True,
     ),
     Fault(
         "hilbert-lattice-spacing",
@@ -444,6 +458,7 @@ _HILBERT = [
         "2 * k.numerator",
         "k.numerator",
         "tests/hilbert/test_decoder.py::test_worked_vectors",
+        slow=True,
     ),
     Fault(
         "hilbert-curve-turned",
@@ -455,6 +470,7 @@ _HILBERT = [
         vertices.setflags(write=False)
         """,
         "tests/hilbert/test_curve.py::test_vertices_are_those_of_the_l_system",
+        slow=True,
     ),
     Fault(
         "hilbert-index-not-flipped",

@@ -38,6 +38,7 @@ FAULTS = (
         "zip(self.when, self.arithmetics, strict=True)",
         "reversed([*zip(self.when, self.arithmetics, strict=True)])",
         "tests/test_targets_rules.py::test_the_first_rule_that_holds_decides",
+        slow=True,
     ),
     Fault(
         "broadcast-operand-keeps-its-place",
@@ -55,6 +56,7 @@ FAULTS = (
         "int32(np.asarray(acc.astype(np.float32) * factor) + np.float32(site.zero))",
         "int32(np.asarray(acc.astype(np.float32) * factor)) + site.zero",
         "tests/runtimes/test_files.py::test_ties_of_a_product_are_broken_behind_the_zero_point",
+        slow=True,
     ),
     Fault(
         "average-counts-the-border",
@@ -63,6 +65,7 @@ FAULTS = (
         "np.float32(site.elements) if site.elements else count",
         "count.max()",
         "tests/runtimes/test_files.py::test_pools_with_channels_last",
+        slow=True,
     ),
     Fault(
         "slope-on-both-sides",
@@ -98,6 +101,7 @@ FAULTS = (
         "-(1 << 31)",
         "(1 << 31) - 1",
         "tests/runtimes/test_files.py::test_results_beyond_int32_are_those_of_the_runtime",
+        slow=True,
     ),
     Fault(
         "scale-of-what-made-the-codes",
@@ -106,6 +110,7 @@ FAULTS = (
         "out.tensor in self.stated or not bare",
         "False",
         "tests/runtimes/test_files.py::test_kernels_get_the_scale_that_a_node_names",
+        slow=True,
     ),
     Fault(
         "moved-elements",
@@ -114,5 +119,6 @@ FAULTS = (
         "source is node or requantizer.reads == 'sum'",
         "True",
         "tests/runtimes/test_files.py::test_what_is_moved_in_front_of_its_quantizer_is_refused",
+        slow=True,
     ),
 )

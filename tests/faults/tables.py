@@ -37,6 +37,7 @@ FAULTS = (
         'own = codes if i == about["tensor"] else distinct[:, None]',
         "own = codes if i == 0 else distinct[:, None]",
         "tests/runtimes/test_single.py::test_predicted",
+        slow=True,
     ),
     Fault(
         "relu-taken-for-a-clip-of-codes",
@@ -45,5 +46,6 @@ FAULTS = (
         'about["cut"] and not requantizer.clamps',
         'about["cut"] and not requantizer.reads',
         "tests/runtimes/test_single.py::test_a_relu_that_cuts_codes_is_no_kernel",
+        slow=True,
     ),
 )

@@ -37,6 +37,7 @@ FAULTS = (
         "[chosen.constants(f, stages, low, high) for f in cells]",
         "[chosen.constants(cells[0], stages, low, high) for f in cells]",
         "tests/golden/test_twin.py::test_fixed_point_with_every_rule_for_ties",
+        slow=True,
     ),
     Fault(
         "trace-without-the-bias",

@@ -103,8 +103,17 @@ DIALECTS = {"qonnx": export_qonnx, "qcdq": export_onnx_qcdq}
 NO_QCDQ = {"binary"}  # Brevitas itself refuses: "Binary quant not supported"
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
-@pytest.mark.parametrize("name", NETWORKS)
+def exports():
+    """Each network in one of the two dialects every day, by turns, and in the other in the long suite."""
+    everyday = {name: "qonnx" if name in NO_QCDQ else ("qonnx", "qcdq")[i % 2] for i, name in enumerate(NETWORKS)}
+    return [
+        pytest.param(name, dialect, marks=[pytest.mark.slow] * (dialect != everyday[name]))
+        for name in NETWORKS
+        for dialect in DIALECTS
+    ]
+
+
+@pytest.mark.parametrize(("name", "dialect"), exports())
 def test_a_brevitas_export_is_exact(name, dialect, tmp_path):
     if dialect == "qcdq" and name in NO_QCDQ:
         pytest.skip("Brevitas doesn't export binary weights to QCDQ")

@@ -36,8 +36,15 @@ def near_ties(scale, before, low, high, dtype):
     return np.resize(x, codes.SMALL + x.size)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("dtype", "mode"),
+    [
+        # each mode every day, by turns of either width; all pairs in the long suite
+        pytest.param(dtype, mode, marks=[pytest.mark.slow] * (j % 2 != i))
+        for i, dtype in enumerate([np.float64, np.float32])
+        for j, mode in enumerate(MODES)
+    ],
+)
 def test_next_to_ties(mode, dtype):
     for scale in SCALES:
         for before, after, low, high in (
@@ -51,8 +58,16 @@ def test_next_to_ties(mode, dtype):
             np.testing.assert_array_equal(found, twin(x, scale, before, after, mode, low, high))
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("shape", [(2, 3, 70, 65), (3, 2, 4500), (1, 1, 5000), (5000, 3), (9000,)])
+SHAPES = [(2, 3, 70, 65), (3, 2, 4500), (1, 1, 5000), (5000, 3), (9000,)]
+SHAPED = [
+    # each mode and each shape every day, all pairs in the long suite
+    pytest.param(shape, mode, id=f"shape{i}-{mode}", marks=[pytest.mark.slow] * (j % len(SHAPES) != i))
+    for i, shape in enumerate(SHAPES)
+    for j, mode in enumerate(MODES)
+]
+
+
+@pytest.mark.parametrize(("shape", "mode"), SHAPED)
 def test_shapes(mode, shape):
     """Cells on any axis, and arrays that aren't contiguous."""
     rng = np.random.default_rng(len(shape))

@@ -65,7 +65,11 @@ def network(branch):
     return net.model(y), y
 
 
-@pytest.mark.parametrize("branch", BRANCHES)
+LONG = (dead_cumsum, dead_unknown, dead_head, dead_control)
+"""Branches beside which others of their kind are tried every day."""
+
+
+@pytest.mark.parametrize("branch", [pytest.param(b, marks=[pytest.mark.slow] * (b in LONG)) for b in BRANCHES])
 def test_a_branch_that_nothing_reads(branch):
     model, _ = network(branch)
     x = {"x": halves(RNG, (2, 4))}

@@ -173,11 +173,22 @@ REFUSED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("case", [pytest.param(c, marks=[pytest.mark.slow] * (c == "bomb")) for c in REFUSED])
 def test_refusals(case):
     make, functions, text = REFUSED[case]
     with pytest.raises(intsim.IntsimError, match=text) as error:
         intsim.load(build(make, functions))
+    assert "\n" not in str(error.value)
+
+
+def test_a_bomb_is_refused_at_the_limit(monkeypatch):
+    """As "bomb" above, with a limit that is reached soon: two calls of 2 ** 8 nodes."""
+    model = build(call("F8"), deep(9))
+    monkeypatch.setattr("intsim.frontend.functions.MOST_NODES", 512)
+    assert intsim.load(model).graph.nodes
+    monkeypatch.setattr("intsim.frontend.functions.MOST_NODES", 511)
+    with pytest.raises(intsim.IntsimError, match="more than 511 nodes") as error:
+        intsim.load(model)
     assert "\n" not in str(error.value)
 
 

@@ -131,8 +131,15 @@ def quantized(network, kind, folder):
     return path
 
 
-@pytest.mark.parametrize("kind", FORMATS)
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    ("network", "kind"),
+    [
+        # each network and each format every day, all pairs in the long suite
+        pytest.param(network, kind, marks=[pytest.mark.slow] * (i != j))
+        for i, network in enumerate(NETWORKS)
+        for j, kind in enumerate(FORMATS)
+    ],
+)
 def test_a_statically_quantized_file_is_exact(network, kind, tmp_path):
     path = quantized(network, kind, tmp_path)
     nodes = {n.name: n for n in onnx.load(path).graph.node}

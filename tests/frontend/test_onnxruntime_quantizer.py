@@ -64,8 +64,13 @@ def float_model(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("activation", ["QUInt8", "QInt8"])
-@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize(
+    ("per_channel", "activation"),
+    [
+        *[(False, "QUInt8"), (True, "QInt8")],
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in [(False, "QInt8"), (True, "QUInt8")]),
+    ],
+)
 def test_a_statically_quantized_file_is_exact(float_model, tmp_path, activation, per_channel):
     path = tmp_path / "quantized.onnx"
     logging.disable(logging.WARNING)

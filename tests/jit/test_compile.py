@@ -108,7 +108,7 @@ def test_no_folder_can_be_written(kernel, tmp_path):
     assert not kept(tmp_path)
 
 
-@pytest.mark.parametrize("folder", ["package", "given"])
+@pytest.mark.parametrize("folder", ["package", pytest.param("given", marks=pytest.mark.slow)])
 def test_a_read_only_folder_with_kernels_compiled_before(kernel, tmp_path, folder):
     """As in a container: what was compiled when it was built is read, though nothing can be written there now."""
     given = {"NUMBA_CACHE_DIR": str(tmp_path / "given")} if folder == "given" else {}
@@ -146,8 +146,8 @@ def test_without_a_compiler(kernel):
 @pytest.mark.parametrize(
     "change",
     [
-        "del c.CompileResultCacheImpl",
-        "c.Cache.__init__ = lambda self, function, more: None",
+        pytest.param("del c.CompileResultCacheImpl", marks=pytest.mark.slow),
+        pytest.param("c.Cache.__init__ = lambda self, function, more: None", marks=pytest.mark.slow),
         "c.Cache.load_overload = c.Cache.save_overload = lambda self: None",
     ],
 )

@@ -23,9 +23,8 @@ pytestmark = pytest.mark.xdist_group("accumulator_aware")  # what its tests shar
 
 SIZE = (2, 33, 16, 24)
 CASES = [
-    ("a2q", 16),
     ("a2q+", 14),
-    *(pytest.param(*case, marks=pytest.mark.slow) for case in (("a2q", 20), ("a2q+", 18))),
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in (("a2q", 16), ("a2q", 20), ("a2q+", 18))),
 ]
 
 
@@ -79,7 +78,9 @@ def test_the_exported_file_keeps_the_promise(folded, tmp_path, weights, bits):
     assert not intsim.bounds(model, f"a2q-{bits - 3}").safe
 
 
-@pytest.mark.parametrize(("name", "weights", "bits"), [("a2q", "a2q", 20), ("a2qplus", "a2q+", 18)])
+@pytest.mark.parametrize(
+    ("name", "weights", "bits"), [("a2q", "a2q", 20), pytest.param("a2qplus", "a2q+", 18, marks=pytest.mark.slow)]
+)
 def test_the_committed_networks_keep_it(name, weights, bits):
     model = intsim.load(ZOO / f"h3dispnet_{name}_w8a8.qonnx.onnx")
     assert 0.7 * largest_norm(weights, bits) < norms(model) <= largest_norm(weights, bits)

@@ -135,6 +135,7 @@ def test_widths_are_checked(widths):
         settled(0, widths)
 
 
+@pytest.mark.slow  # test_train.py and test_finetune.py interrupt smaller networks every day
 def test_training_goes_on_bit_for_bit(tmp_path, monkeypatch):
     document = tomllib.loads((RECIPES / "dpt_p2.toml").read_text())
     document["network"]["widths"] = list(WIDTHS)

@@ -1,4 +1,5 @@
 import json
+from functools import cache
 
 import numpy as np
 import onnx
@@ -26,12 +27,21 @@ ZOO_NAMES = ("dispnet", "h3dispnet")
 AWARE = ("h3dispnet_a2q", "h3dispnet_a2qplus")
 
 
-@pytest.fixture(scope="module", params=[0, 2])
-def exported(request, tmp_path_factory):
+@pytest.fixture(scope="module")
+def exported_once(tmp_path_factory):
+    """`made`, kept: pytest makes a parametrized fixture anew whenever tests of another parameter lie between."""
+    return cache(lambda order: made(order, tmp_path_factory.mktemp("zoo")))
+
+
+@pytest.fixture(params=[0, 2])
+def exported(request, exported_once):
+    return exported_once(request.param)
+
+
+def made(order, folder):
     """A tiny network, trained for two steps, quantized and exported."""
-    folder = tmp_path_factory.mktemp("zoo")
     torch.manual_seed(0)
-    network = DispNet(request.param, (4, 6, 8, 10)).train()
+    network = DispNet(order, (4, 6, 8, 10)).train()
     optimizer = torch.optim.AdamW(network.parameters(), 1e-2)
     batches = list(calibration_batches(32, 48, 4, 2))
     for codes in batches:
@@ -39,7 +49,7 @@ def exported(request, tmp_path_factory):
         optimizer.step()
     folded = fold(network)
     quantized = quantize(folded, batches)
-    meta = Network("tiny", request.param, 32, 64)
+    meta = Network("tiny", order, 32, 64)
     paths = export(folded, quantized, meta, {"step": 2}, folder)
     return folded, quantized, meta, folder, paths
 

@@ -110,14 +110,14 @@ def power_of_two(number):
 
 
 SCHEMES = [
-    Scheme(weight_bits=4, activation_bits=4, per_channel=False),
-    Scheme("ternary"),
     Scheme("binary"),
     Scheme("a2q+", 4, 4, accumulator_bits=14),
     Scheme("ternary", activation_bits=4, per_channel=False, power_of_two=True),
     *(
         pytest.param(scheme, marks=pytest.mark.slow)
         for scheme in (
+            Scheme(weight_bits=4, activation_bits=4, per_channel=False),
+            Scheme("ternary"),
             Scheme(),
             Scheme(weight_bits=4),
             Scheme(per_channel=False),

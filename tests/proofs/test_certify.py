@@ -414,7 +414,10 @@ def paths(content: dict) -> list[tuple]:
 CLAIMS = ("verdict", "layers", "requantizers", "obstacles", "host", "model", "target", "multipliers")
 
 
-@pytest.mark.parametrize("part", [0, *(pytest.param(i, marks=pytest.mark.slow) for i in range(1, 6))])
+PARTS = 18
+
+
+@pytest.mark.parametrize("part", [0, *(pytest.param(i, marks=pytest.mark.slow) for i in range(1, PARTS))])
 def test_every_changed_field_is_noticed(certified, tmp_path, monkeypatch, part):
     """Without and with a digest that was put right; the latter for everything that the model can contradict."""
     model, found, content = certified
@@ -429,7 +432,7 @@ def test_every_changed_field_is_noticed(certified, tmp_path, monkeypatch, part):
         return known[key]
 
     monkeypatch.setattr(checking_module, "prove", remembered)
-    for path in paths(content)[part::6]:
+    for path in paths(content)[part::PARTS]:
         assert noticed_in_file(tmp_path, model, found, changed(content, path, False)), path
         if path[0] in CLAIMS and path[:2] not in (("target", "name"),):
             assert noticed_in_file(tmp_path, model, found, changed(content, path, True)), path
@@ -530,7 +533,7 @@ def bar(name: str, chosen: str) -> None:
                 assert Replay(model, loaded).confirm(stated) == []
 
 
-@pytest.mark.parametrize("chosen", ["x86-vnni", "x86-avx2"])
+@pytest.mark.parametrize("chosen", [pytest.param("x86-vnni", marks=pytest.mark.slow), "x86-avx2"])
 def test_zoo(chosen):
     bar("dispnet", chosen)
 

@@ -145,8 +145,15 @@ OPERANDS = '[operands]\nactivation = "{}"\nweight = "{}"\n'
 PACKING = '[accumulate.packing]\nchannels = [0, 12]\npixels = [0, 24]\nbits = 48\ncorrection = "none"\n'
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("how", ["values", "codes", "other signs", "preload", "packed"])
+HOWS = ["values", "codes", "other signs", "preload", "packed"]
+EVERYDAY = {*((how, "conv") for how in HOWS), *(("other signs", kind) for kind in KINDS)}
+"""Each kind of layer and each kind of machine; all pairs are left to the long suite."""
+
+
+@pytest.mark.parametrize(
+    ("how", "kind"),
+    [pytest.param(*pair, marks=[pytest.mark.slow] * (pair not in EVERYDAY)) for pair in itertools.product(HOWS, KINDS)],
+)
 @settings(max_examples=max(settings().max_examples * 3 // 10, 10))
 @given(rng=RNGS, stages=chains())
 def test_prediction_is_what_the_engine_does(kind, how, rng, stages):

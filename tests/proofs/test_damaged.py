@@ -117,7 +117,7 @@ def test_a_damaged_file_gives_a_line(refuted):
     assert min(counts["refused"], counts["not confirmed"]) > 20, counts
 
 
-@pytest.mark.parametrize("odd", range(len(ODD)))
+@pytest.mark.parametrize("odd", [pytest.param(n, marks=[pytest.mark.slow] * (n % 3 > 0)) for n in range(len(ODD))])
 def test_any_value_at_the_top(refuted, odd):
     """Each of the file's parts, and each of the target's and a counterexample's, replaced by each odd value."""
     folder, model, content = refuted

@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -100,14 +101,20 @@ def printed(folder: Path, encoding: str, columns: int | None = None) -> dict[str
     return texts
 
 
-@pytest.fixture(scope="module", params=["utf-8", "cp1252", "C"])
-def narrow(request, folder):
-    return request.param, printed(folder, request.param)
-
-
 @pytest.fixture(scope="module")
-def wide(folder):
-    return printed(folder, "utf-8", 120)
+def printed_once(folder):
+    """`printed`, kept: pytest makes a parametrized fixture anew whenever tests of another parameter lie between."""
+    return cache(partial(printed, folder))
+
+
+@pytest.fixture(params=["utf-8", pytest.param("cp1252", marks=pytest.mark.slow), "C"])
+def narrow(request, printed_once):
+    return request.param, printed_once(request.param)
+
+
+@pytest.fixture
+def wide(printed_once):
+    return printed_once("utf-8", 120)
 
 
 def test_lines_fit_80_columns(narrow):

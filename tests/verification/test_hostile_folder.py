@@ -72,6 +72,29 @@ def script(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def one_after_another(script):
+    """The same for several calls, each an argument, in one process; prints their exit codes."""
+    path = script.with_name("intsim-calls")
+    path.write_text(CALLS)
+    return path
+
+
+CALLS = """
+import sys
+calls = sys.argv[1:]
+from intsim.cli import main
+codes = []
+for call in calls:
+    sys.argv[1:] = call.split()
+    try:
+        main()
+    except SystemExit as left:
+        codes.append(left.code or 0)
+print("codes", *codes)
+"""
+
+
 def called(folder: Path, command: list[str], **environment: str) -> subprocess.CompletedProcess:
     (folder / "IMPORTED").unlink(missing_ok=True)
     env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")} | environment
@@ -88,11 +111,31 @@ def test_the_modules_do_wait(folder):
     assert imported(folder) == ["numpy", "evil_mod"]
 
 
-@pytest.mark.parametrize("verb", [v if v != "warmup" else pytest.param(v, marks=pytest.mark.slow) for v in VERBS])
+ALONE = ("inspect", "verify", "targets")
+"""Verbs that have a process of their own every day."""
+
+
+def some(names, everyday):
+    return [v if v in everyday else pytest.param(v, marks=pytest.mark.slow) for v in names]
+
+
+@pytest.mark.parametrize("verb", some(VERBS, ALONE))
 def test_no_verb_imports_them(folder, script, verb):
     done = called(folder, [sys.executable, script, *VERBS[verb]])
     assert done.returncode in (0, 1), done.stderr
     assert "internal error" not in done.stderr
+    assert imported(folder) == []
+    assert not (folder / "__pycache__").exists()
+
+
+def test_no_verb_imports_them_in_one_process(folder, one_after_another):
+    calls = [" ".join(VERBS[v]) for v in VERBS if v not in (*ALONE, "warmup")]
+    done = called(folder, [sys.executable, one_after_another, *calls])
+    assert "internal error" not in done.stderr
+    word, *codes = done.stdout.splitlines()[-1].split()
+    assert word == "codes"
+    assert len(codes) == len(calls)
+    assert set(codes) <= {"0", "1"}, done.stderr
     assert imported(folder) == []
     assert not (folder / "__pycache__").exists()
 
@@ -106,7 +149,10 @@ def test_both_executors_ran(folder, script):
     assert imported(folder) == []
 
 
-@pytest.mark.parametrize("path", [":{root}", "{root}:", ".:{root}", "{root}:../{name}", "{folder}:{root}"])
+PATHS = [":{root}", "{root}:", ".:{root}", "{root}:../{name}", "{folder}:{root}"]
+
+
+@pytest.mark.parametrize("path", some(PATHS, (":{root}", "{root}:../{name}")))
 def test_a_search_path_that_names_the_working_directory(folder, script, path):
     """`PYTHONPATH=$PYTHONPATH:/my/folder` does when it was empty. Python itself imports sitecustomize there."""
     path = path.format(root=ROOT, name=folder.name, folder=folder).replace(":", os.pathsep)
@@ -122,7 +168,7 @@ def test_as_a_module(folder):
     assert imported(folder) == []
 
 
-@pytest.mark.parametrize("verb", ["inspect", *RUN_IT, "lower", "sweep"])
+@pytest.mark.parametrize("verb", some(["inspect", *RUN_IT, "lower", "sweep"], ("inspect", "verify", "sweep")))
 def test_a_model_of_a_foreign_domain(folder, script, verb):
     arguments = [a.replace("m.onnx", "evil.onnx") for a in VERBS[verb]]
     done = called(folder, [sys.executable, script, *arguments])

@@ -229,10 +229,10 @@ def test_from_a_thread(tmp_path):
     assert all(r.reason is None for r in found[0].references.values())
 
 
-LONG = [pytest.param(way, marks=pytest.mark.slow) for way in ("pth", "finder")]
+LONG = [pytest.param(way, marks=pytest.mark.slow) for way in ("path", "pth", "finder")]
 
 
-@pytest.mark.parametrize("way", ["path", *LONG, "nothing"])
+@pytest.mark.parametrize("way", [*LONG, "nothing"])
 def test_ways_to_have_intsim(tmp_path, way):
     """PYTHONPATH, an editable install by a path or by a finder, a copy in the environment: a child has the same."""
     venv.create(tmp_path / "env", system_site_packages=False, symlinks=True)
