@@ -144,6 +144,22 @@ def test_torch(engine, machine):
     check(answers, kept, lambda case: predicted(case, target), 5000)
 
 
+@pytest.mark.parametrize("machine", MACHINES)
+def test_fbgemm_adds_a_bias_in_one_rounding(machine):
+    """An fma, where all weights have one scale: -144 + 247.0001 is 103.00001, half a code and more; in two it is 103."""
+    wanted = 129
+    scales = {"a_scale": np.float32(0.022), "b_scale": np.float32(0.015027273), "y_scale": np.float32(0.068103604)}
+    zeros = {"a_zero_point": np.uint8(128), "b_zero_point": np.int8(0), "y_zero_point": np.uint8(128)}
+    arrays = {"a": np.uint8([[126]]), "b": np.int8([[72]]), "bias": np.float32([0.08165821]), **scales, **zeros}
+    case = draw.Case("matmul", arrays, ("a",))
+    assert predicted(case, torch_target("fbgemm", machine)) == wanted
+    assert formulas.torch(case, "fbgemm", machine) == wanted
+    if machine == runtimes.NATIVE:
+        needs("torch")
+        (answer,) = runtimes.torch([case], "fbgemm")
+        assert answer["y"] == wanted
+
+
 LITERT = {"reference": "litert-reference", "builtin": "litert-ruy", "xnnpack": "xnnpack"}
 LITERT_OPERATORS = [
     *("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "ADD", "SUB", "MUL", "MEAN"),

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from intsim.arithmetic.binary32 import nearest, quotient
+from intsim.arithmetic.binary32 import fma, nearest, quotient
 from intsim.arithmetic.keys import Key, check
 from intsim.arithmetic.pieces import Integers
 from intsim.arithmetic.requantizers.requantizer import OperatorKernel, Reads, Site
@@ -41,28 +41,27 @@ def float_bias(site: Site) -> np.float32:
 class Fbgemm(_FloatBias):
     """`rint(f(f(f(acc) + b) * M)) + zy`, `b = f(bias / f(sx sw))`, `M = f(f(sx sw) / sy)`.
 
-    Of weights with one scale `b = f(bias * f(1 / f(sx sw)))`.
+    Of weights with one scale `b = bias * f(1 / f(sx sw))` in full: the compiler made one fused multiply-add of it.
     """
 
     scheme: ClassVar[str] = "fbgemm"
 
     def words(self) -> str:
         """The formula."""
-        return "fbgemm: rint(float32(float32(acc) + bias) * float32(float32(sx sw) / sy)) + zy, a float bias"
+        return "fbgemm: rint(float32(float32(acc) + bias) * float32(float32(sx sw) / sy)) + zy, a float bias by fma"
 
     def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
         """Of sums with their bias, which is taken off again."""
         told = self.site_constants(site)
-        added = np.asarray((operands[0] - site.bias).astype(np.float32) + told["bias"], np.float32)
+        added = fma(told["bias"], told["bias_factor"], (operands[0] - site.bias).astype(np.float32))
         scaled = np.asarray(added * told["factor"], np.float32)
         return np.rint(np.clip(scaled, -(2.0**24), 2.0**24)).astype(np.int64) + site.zero
 
     def site_constants(self, site: Site) -> dict[str, Any]:
-        """`bias`, b in LSBs of the sum, and `factor`, M: both binary32."""
-        unit = nearest(site.unit)
-        bias = float_bias(site)
-        bias = np.float32(bias * quotient(1, unit)) if site.per_tensor else quotient(bias, unit)
-        return {"bias": bias, "factor": quotient(unit, site.step)}
+        """`bias` times `bias_factor`, b in LSBs of the sum, unrounded, and `factor`, M: all binary32."""
+        unit, bias = nearest(site.unit), float_bias(site)
+        parts = (bias, quotient(1, unit)) if site.per_tensor else (quotient(bias, unit), np.float32(1))
+        return {"bias": parts[0], "bias_factor": parts[1], "factor": quotient(unit, site.step)}
 
 
 @dataclass(frozen=True)
