@@ -159,7 +159,7 @@ def _machine(graph: IntegerGraph, target: Target) -> Machine:
         runs, chosen = node, target.plain
         if isinstance(OPS[node.op], Mac) or node.op in LAYER_ENDS:
             own_kernel = isinstance(OPS[node.op], Mac) or "operation" in node.attributes
-            source = node if own_kernel else _source(makers, node)
+            source = node if own_kernel else _source(graph, makers, node)
             try:
                 facts = _facts(graph, node, source)
                 chosen = _resolved(graph, source, target.of(facts))
@@ -239,13 +239,20 @@ def _described(graph: IntegerGraph, made: IntegerGraph, node: Node, chosen: Targ
     return before if (low, high) == (before.low, before.high) else replace(before, low=low, high=high)
 
 
-def _source(makers: dict[str, Node], node: Node) -> Node:
-    """The operator whose integers a requantizer takes; the node itself where these are codes or it has several."""
+def _source(graph: IntegerGraph, makers: dict[str, Node], node: Node) -> Node:
+    """The operator whose integers a requantizer takes; the node itself where these are codes or it has several.
+
+    A concatenation of codes of one scale only moves them: what quantizes behind it is a kernel of its own.
+    """
     if node.op != "requantize" or len(node.inputs) != 1:
         return node
     maker = makers.get(node.inputs[0])
     while maker is not None and maker.op in MOVES and len(maker.inputs) == 1:
         maker = makers.get(maker.inputs[0])
+    if maker is not None and maker.op == "concat":
+        joined = graph.tensors[maker.output]
+        if joined.scale.size == 1 and joined.offset.size == 1:
+            return node
     return maker if maker is not None and (isinstance(OPS[maker.op], Mac) or maker.op in SOURCES) else node
 
 
@@ -279,6 +286,9 @@ def _facts(graph: IntegerGraph, node: Node, source: Node) -> Facts:
         return Facts(op, source.source_op, **more, **_window(graph, source), **same)
     if source is not node:
         op = "global_average_pool" if source.source_op in GLOBAL else SOURCES[source.op]
+        if op == "reduce":
+            axes, rank = list(source.attributes["axes"]), len(graph.tensors[source.inputs[0]].shape)
+            same["whole"] = rank > 2 and axes == list(range(2, rank)) and node.inputs[0] == source.output
         return Facts(op, source.source_op or None, **_window(graph, source), **same)
     if "operation" in node.attributes:
         kernel = node.source_op if node.source_op.startswith("QLinear") else node.attributes["operation"]["op"]

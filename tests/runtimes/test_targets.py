@@ -184,15 +184,18 @@ WRAPS = {("MUL broadcast", "builtin")}
 """Vectors saturate a product at 16 bits and wrap its sum with the zero point; the last elements of a row don't."""
 
 
-def lite_cases(name, count):
-    rng = np.random.default_rng([zlib.crc32(name.encode()), 9])
-    return [litert_cases.DRAWS[name](rng) for _ in range(count)]
+def lite_cases(name, count, seed=9, size=0):
+    """Drawn files of one operator, with about `size` codes each if that is more; or of whole networks."""
+    rng = np.random.default_rng([zlib.crc32(name.encode()), seed])
+    if name == "whole networks":
+        return [litert_cases.network(rng) for _ in range(count)]
+    return [litert_cases.enlarged(rng, litert_cases.DRAWS[name](rng), size) for _ in range(count)]
 
 
-def litert_lines(names, count, folder):
+def litert_lines(names, count, folder, seed=9, size=0):
     """(operator, kind, codes, differing, largest difference, refused) of drawn files, LiteRT's codes against
     intsim's."""
-    cases = [(name, case) for name in names for case in lite_cases(name, count)]
+    cases = [(name, case) for name in names for case in lite_cases(name, count, seed, size)]
     answers = litert.answers([case.net for _, case in cases])
     for number, ((name, case), answer) in enumerate(zip(cases, answers, strict=True)):
         path = folder / f"{number}.tflite"
@@ -200,15 +203,16 @@ def litert_lines(names, count, folder):
         model = intsim.load(path)
         given = {f"t{k.split('.')[1]}": a for k, a in case.net.arrays.items() if k.startswith("input.")}
         for kind, target in LITERT.items():
-            if (name, kind) in WRAPS or (kind == "xnnpack" and not answer[kind]["taken"][0]):
+            if (name, kind) in WRAPS or (kind == "xnnpack" and not answer[kind]["taken"].all()):
                 continue
-            theirs = answer[kind][case.output].astype(np.int64)
             try:
-                (mine,) = model.run(given, target).outputs.values()
+                outputs = model.run(given, target).outputs
             except IntsimError as error:
                 yield name, kind, 0, 0, 0, str(error)
                 continue
-            gap = np.abs(mine.astype(np.int64) - theirs)
+            mine = np.concatenate([codes.ravel() for codes in outputs.values()]).astype(np.int64)
+            theirs = [answer[kind][int(tensor.removeprefix("t"))].ravel() for tensor in outputs]
+            gap = np.abs(mine - np.concatenate(theirs).astype(np.int64))
             yield name, kind, gap.size, int(np.count_nonzero(gap)), int(gap.max(initial=0)), None
 
 
