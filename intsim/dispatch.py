@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from intsim.arithmetic.accumulate import Stage, restarted, with_lsb
+from intsim.arithmetic.binary32 import nearest
 from intsim.arithmetic.integers import IntegerType
 from intsim.arithmetic.pieces import Formula
 from intsim.arithmetic.requantizers.requantizer import Operand, Requantizer, Site, listed
@@ -163,6 +164,8 @@ def _machine(graph: IntegerGraph, target: Target) -> Machine:
             try:
                 facts = _facts(graph, node, source)
                 chosen = _resolved(graph, source, target.of(facts))
+                if target.others == "refused" and node.op == "requantize" and isinstance(OPS[source.op], Mac):
+                    _check_scales(graph, read, node, source)
                 if node.op in LAYER_ENDS and _exchanges(chosen.requantize):
                     _check(read, node, source, facts, chosen.requantize)
                     _check_unmoved(makers, node, source, chosen.requantize)
@@ -359,6 +362,19 @@ def _check(read: Tensors, node: Node, source: Node, facts: Facts, requantizer: R
     inputs = (source.inputs if source is not node else node.inputs)[: 1 if isinstance(OPS[source.op], Mac) else None]
     if any(read[i].type is None for i in inputs):
         raise IntsimError(f"reads integers that no quantizer made; scheme {requantizer.scheme} takes codes")
+
+
+def _check_scales(graph: IntegerGraph, read: Tensors, node: Node, source: Node) -> None:
+    """Raise IntsimError where constants stand in front of a multiply-accumulate or behind it.
+
+    One in front is part of the weights' scale, which is no float32 then, as a kernel's is, but by chance.
+    """
+    for formula, index in zip(formulas(node), np.ndindex(*node.attributes["cells"]), strict=True):
+        site = _site(graph, read, node, source, formula, index)
+        weight = site.unit / site.operands[0].scale
+        if Fraction(float(nearest(weight))) != weight:
+            raise IntsimError("a constant multiplies its activations or its weights, which no such kernel does")
+        _check_plain(graph, read, node, formula, site, index)
 
 
 def _check_unmoved(makers: dict[str, Node], node: Node, source: Node, requantizer: Requantizer) -> None:

@@ -8,11 +8,13 @@ import zlib
 
 import numpy as np
 import pytest
+from onnx import TensorProto
 
 import intsim
 from intsim.errors import IntsimError
+from tests.frontend.build import Net
 
-from . import batches, draw, formulas, litert, litert_cases, runtimes
+from . import batches, draw, formulas, litert, litert_cases, litert_formulas, runtimes
 from .test_formulas import MACHINES, check, differing, needs
 
 pytestmark = pytest.mark.xdist_group("runtimes")
@@ -166,6 +168,7 @@ LITERT_OPERATORS = [
     *("AVERAGE_POOL_2D", "MAX_POOL_2D", "QUANTIZE", "LEAKY_RELU", "LOGISTIC", "TANH", "SOFTMAX", "CONCATENATION"),
     *("PAD", "RESIZE_NEAREST_NEIGHBOR", "ADD broadcast", "MUL broadcast"),
 ]
+NETWORKS = "whole networks"
 BOUNDED = {
     "builtin": {"DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "MEAN", "QUANTIZE", "ADD", "ADD broadcast"},
     "xnnpack": {
@@ -187,7 +190,7 @@ WRAPS = {("MUL broadcast", "builtin")}
 def lite_cases(name, count, seed=9, size=0):
     """Drawn files of one operator, with about `size` codes each if that is more; or of whole networks."""
     rng = np.random.default_rng([zlib.crc32(name.encode()), seed])
-    if name == "whole networks":
+    if name == NETWORKS:
         return [litert_cases.network(rng) for _ in range(count)]
     return [litert_cases.enlarged(rng, litert_cases.DRAWS[name](rng), size) for _ in range(count)]
 
@@ -221,11 +224,72 @@ def litert_lines(names, count, folder, seed=9, size=0):
 def test_litert(count, tmp_path):
     """Files of one operator in LiteRT itself, every kernel set."""
     compared = dict.fromkeys(LITERT, 0)
-    for name, kind, codes, wrong, largest, _ in litert_lines(LITERT_OPERATORS, count, tmp_path):
+    for name, kind, codes, wrong, largest, _ in litert_lines([*LITERT_OPERATORS, NETWORKS], count, tmp_path):
         bound = 1 if name in BOUNDED.get(kind, ()) else 0
         assert largest <= bound, (name, kind, wrong, codes)
         compared[kind] += codes
     assert min(compared.values()) > 10_000
+
+
+def first_result(net, y, feed, target):
+    """The codes of a drawn network on a target."""
+    model = intsim.load(net.model(y, kinds={y: TensorProto.INT8}))
+    return model.run({"x": feed}, target).outputs[y]
+
+
+@pytest.mark.parametrize("kind", LITERT)
+@pytest.mark.parametrize("leaky", [True, False])
+def test_what_quantizes_behind_a_concatenation_is_a_kernel_of_its_own(kind, leaky):
+    """LEAKY_RELU and QUANTIZE of codes that lie side by side; -3 / 4 of scale 8 are, rounded twice, -1 of scale 13."""
+    x = np.arange(-128, 128, dtype=np.int8).reshape(1, 2, 8, 16)
+    (sx, zx), (sy, zy) = one, other = (np.float32(8), 2), (np.float32(13.366049766540527), 7)
+    net = Net(17)
+    codes = net.node("Concat", *[net.input(*x.shape, kind=TensorProto.INT8)] * 2, axis=1)
+    v = net.node("DequantizeLinear", codes, sx, np.int8(zx))
+    v = net.node("LeakyRelu", v, alpha=0.25) if leaky else v
+    got = first_result(net, net.node("QuantizeLinear", v, sy, np.int8(zy)), x, LITERT[kind])
+    both = np.concatenate([x, x], axis=1)
+    right = litert_formulas.leaky_relu(both, one, other, np.float32(0.25), kind)
+    assert np.array_equal(got, right if leaky else litert_formulas.requantize(both, one, other, kind))
+
+
+@pytest.mark.parametrize("kind", LITERT)
+@pytest.mark.parametrize("keep", [True, False])
+def test_only_a_mean_that_keeps_its_axes_is_ruys(kind, keep):
+    rng = np.random.default_rng(4)
+    x, one, other = rng.integers(-128, 128, (8, 5, 7, 32)), (np.float32(0.05), 11), (np.float32(0.0125), -9)
+    net = Net(17)
+    v = net.qdq(net.input(8, 32, 5, 7, kind=TensorProto.FLOAT), one[0], np.int8(one[1]))
+    v = net.node("ReduceMean", v, axes=[2, 3], keepdims=int(keep))
+    y = net.node("QuantizeLinear", v, other[0], np.int8(other[1]))
+    feed = ((x.transpose(0, 3, 1, 2) - one[1]) * np.float64(one[0])).astype(np.float32)
+    got = first_result(net, y, feed, LITERT[kind])
+    means = {k: litert_formulas.mean(x.astype(np.int8), [1, 2], k, one, other, kind) for k in (True, False)}
+    assert np.array_equal(got.reshape(8, 32), means[keep].reshape(8, 32))
+    assert (means[True].reshape(8, 32) == means[False]).all() == (kind != "builtin")
+
+
+BEHIND_CODES = {
+    "in front": lambda net, x, w: net.node("Conv", net.node("Mul", x, np.float32(0.3)), w),
+    "of each channel": lambda net, x, w: net.node(
+        "Conv", net.node("Mul", x, np.float32([1, 2, 3]).reshape(3, 1, 1)), w
+    ),
+    "of the weights": lambda net, x, w: net.node("Conv", x, net.node("Mul", w, np.float32(0.3))),
+    "behind": lambda net, x, w: net.node("Mul", net.node("Conv", x, w), np.float32(0.5)),
+}
+
+
+@pytest.mark.parametrize("target", ["fbgemm-vnni", "onednn-vnni", "qnnpack", *LITERT.values(), "cmsis-nn"])
+@pytest.mark.parametrize("where", BEHIND_CODES)
+def test_constants_around_a_layer_are_no_kernels(target, where):
+    kind = np.int8 if target in LITERT.values() or target == "cmsis-nn" else np.uint8
+    net = Net(17)
+    x = net.qdq(net.input(1, 3, 6, 6), np.float32(0.05), kind(3))
+    w = net.node("DequantizeLinear", np.int8(range(-48, 60)).reshape(4, 3, 3, 3), np.float32(0.0173), np.int8(0))
+    y = net.node("QuantizeLinear", BEHIND_CODES[where](net, x, w), np.float32(0.07), kind(10))
+    model = intsim.load(net.model(y, kinds={y: TensorProto.INT8 if kind is np.int8 else TensorProto.UINT8}))
+    with pytest.raises(IntsimError, match="no such kernel does|has no rule for conv"):
+        model.run({"x": np.ones((1, 3, 6, 6), np.float32)}, target)
 
 
 def test_a_wrong_target_is_seen():
