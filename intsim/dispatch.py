@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from intsim.arithmetic.accumulate import Stage, restarted, with_lsb
-from intsim.arithmetic.binary32 import nearest
+from intsim.arithmetic.binary32 import nearest, quotient
 from intsim.arithmetic.integers import IntegerType
 from intsim.arithmetic.pieces import Formula
 from intsim.arithmetic.requantizers.requantizer import Operand, Requantizer, Site, listed
@@ -156,16 +156,21 @@ def _machine(graph: IntegerGraph, target: Target) -> Machine:
     made = IntegerGraph(graph.name, {n: graph.tensors[n] for n in graph.inputs}, [], graph.inputs, graph.outputs)
     own: dict[str, Target] = {}
     exchanged: dict[str, Node] = {}
-    for node in graph.nodes:
-        runs, chosen = node, target.plain
+    for filed in graph.nodes:
+        node, chosen = filed, target.plain
+        if target.runtime is not None and target.runtime.even_ends and "even_ends" in node.attributes:
+            node = _with_even_ends(node)
+        runs = node
         if isinstance(OPS[node.op], Mac) or node.op in LAYER_ENDS:
             own_kernel = isinstance(OPS[node.op], Mac) or "operation" in node.attributes
             source = node if own_kernel else _source(graph, makers, node)
             try:
                 facts = _facts(graph, node, source)
                 chosen = _resolved(graph, source, target.of(facts))
-                if target.others == "refused" and node.op == "requantize" and isinstance(OPS[source.op], Mac):
-                    _check_scales(graph, read, node, source)
+                if target.others == "refused" and node.op == "requantize":
+                    _check_ends(graph, node)
+                    if isinstance(OPS[source.op], Mac):
+                        _check_scales(graph, read, node, source)
                 if node.op in LAYER_ENDS and _exchanges(chosen.requantize):
                     _check(read, node, source, facts, chosen.requantize)
                     _check_unmoved(makers, node, source, chosen.requantize)
@@ -173,10 +178,20 @@ def _machine(graph: IntegerGraph, target: Target) -> Machine:
             except IntsimError as error:
                 raise IntsimError(f"node {node.shown}: target {target.name}: {error}") from None
             own[node.output] = chosen
-        if runs is not node:
+        if runs is not filed:
             exchanged[node.output] = runs
         made.add(runs, _described(graph, made, runs, chosen))
     return Machine(made, target.plain, own, exchanged)
+
+
+def _with_even_ends(node: Node) -> Node:
+    """A node that clips codes with the ends that a fused activation has where they are rounded half to even."""
+    low, high = node.attributes["even_ends"]
+    if node.op == "requantize":
+        return replace(node, attributes={**node.attributes, "low": low, "high": high})
+    inside = [[low, "1/1", "0/1"], [high, "0/1", f"{high}/1"]] if low < high else []
+    pieces = [[[None, "0/1", f"{low}/1"], *inside]] * len(node.attributes["pieces"])
+    return replace(node, attributes={**node.attributes, "pieces": pieces, "machine": True})
 
 
 def _resolved(graph: IntegerGraph, node: Node, chosen: Target) -> Target:
@@ -362,6 +377,26 @@ def _check(read: Tensors, node: Node, source: Node, facts: Facts, requantizer: R
     inputs = (source.inputs if source is not node else node.inputs)[: 1 if isinstance(OPS[source.op], Mac) else None]
     if any(read[i].type is None for i in inputs):
         raise IntsimError(f"reads integers that no quantizer made; scheme {requantizer.scheme} takes codes")
+
+
+def _check_ends(graph: IntegerGraph, node: Node) -> None:
+    """Raise IntsimError where a Relu or Clip ends at half a code: libraries make its ends codes in their own ways."""
+    if "operation" in node.attributes:  # whose kernels compute the Clip itself
+        return
+    scale = graph.tensors[node.output].scale
+    for formula, index in zip(formulas(node), np.ndindex(*node.attributes["cells"]), strict=True):
+        for constant in {c for _, slope, c in formula.pieces if c and not slope}:
+            step = _at(scale, index, node, graph)
+            ratio = quotient(nearest(constant * step), step)
+            inside = Fraction(float(np.float32(ratio + np.float32(formula.zero))))
+            codes = {round_fraction(constant, formula.rounding) + formula.zero}
+            codes.add(round_fraction(Fraction(float(ratio)), Rounding.HALF_AWAY) + formula.zero)
+            codes.add(round_fraction(inside, Rounding.HALF_EVEN))
+            if len({int(formula.clip(np.array([code]))[0]) for code in codes}) > 1:
+                raise IntsimError(
+                    "a Clip in front of its quantizer ends at half a code, which each kernel rounds in its own way; "
+                    "move the end"
+                )
 
 
 def _check_scales(graph: IntegerGraph, read: Tensors, node: Node, source: Node) -> None:

@@ -591,7 +591,11 @@ def enlarged(rng, case, size):
     net, (operator,) = case.net, case.net.operators
     out = net.tensors[case.output]["shape"]
     times = size // int(np.prod(out))
-    if operator["code"] not in ROWS or times < 2 or len(net.inputs) != len([i for i in operator["inputs"][:2] if f"input.{i}" in net.arrays]):
+    if (
+        operator["code"] not in ROWS
+        or times < 2
+        or len(net.inputs) != len([i for i in operator["inputs"][:2] if f"input.{i}" in net.arrays])
+    ):
         return case
     for i in net.inputs:
         given = net.arrays[f"input.{i}"]
