@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
-import re
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -224,6 +224,8 @@ def torch(machine: str, codes: int, wanted: Wanted) -> Iterable[Line]:
     """Convolutions and linear layers of every backend, and networks of convolutions."""
     for engine, names in TORCH.items():
         target, named = torch_target(engine, machine), f"torch {version('torch')} ({engine})"
+        if not wanted(target):
+            continue
         ask = lambda cases, engine=engine: runtimes.torch(cases, engine, machine)  # noqa: E731
         for name in filter(wanted, names):
             line = Line(target, named, machine, name)
@@ -271,16 +273,23 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all of them if none is named")
     parser.add_argument("--codes", type=int, default=1_000_000, help="codes at which a line stops")
     parser.add_argument("--operators", nargs="+", help="lines of these operators only, as they are called in the table")
+    parser.add_argument("--targets", nargs="+", help="lines of these targets of torch only")
     parser.add_argument("--machine", choices=list(TARGETS), help="one machine only")
     asked = parser.parse_args(arguments)
     known = json.loads(RECORD.read_text()) if RECORD.exists() else []
     lines = {(x["target"], x["machine"], x["operator"]): Line(**x) for x in known}
+
+    def wanted(name: str) -> bool:
+        known = asked.targets if name in torch_targets else asked.operators
+        return name in (known or [name])
+
+    torch_targets = {torch_target(engine, machine) for engine in TORCH for machine in TARGETS}
     for part in asked.parts or PARTS:
         for machine in [asked.machine] if asked.machine else TARGETS:
             if (reason := runtimes.why_not(machine)) is not None:
                 print(f"{part} on {machine}: {reason}", file=sys.stderr)
                 continue
-            for line in PARTS[part](machine, asked.codes, lambda name: name in (asked.operators or [name])):
+            for line in PARTS[part](machine, asked.codes, wanted):
                 known = json.loads(RECORD.read_text()) if RECORD.exists() else []
                 lines = {(x["target"], x["machine"], x["operator"]): Line(**x) for x in known}
                 lines[line.target, line.machine, line.operator] = line

@@ -111,7 +111,7 @@ def test_networks_in_onnxruntime(machine):
                 assert np.array_equal(codes, run.outputs[name]), name
 
 
-TORCH = {"fbgemm": ["conv", "depthwise", "linear"], "onednn": ["conv", "depthwise", "linear"]}
+TORCH = {engine: ["conv", "depthwise", "linear", "average_pool"] for engine in ("fbgemm", "onednn")}
 TORCH["qnnpack"] = ["conv", "depthwise", "linear"]
 
 
@@ -339,3 +339,22 @@ def test_a_clip_at_half_a_code_is_refused(target, end, refused):
         return
     with pytest.raises(IntsimError, match="ends at half a code"):
         model.run(feed, target)
+
+
+@pytest.mark.parametrize("kind", LITERT)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_scales_of_fully_connected_layers(kind, channels):
+    """LiteRT's built-in kernel makes a multiplier of the float32 product of two scales, where there are two."""
+    ends = np.arange(-128, 128, dtype=np.int8)
+    x = np.stack(np.meshgrid(ends, ends), axis=-1).reshape(-1, 2)
+    w, scales = np.int8([[127, 1], [-127, 1]]), [np.float32(0.02), np.float32(0.015)][:channels]
+    step = np.float32(0.4096)
+    net = Net(17)
+    v = net.qdq(net.input(*x.shape), np.float32(0.08), np.int8(0))
+    each = {"axis": 1} if channels > 1 else {}
+    b = net.node("DequantizeLinear", w.T, np.squeeze(np.array(scales)), np.zeros(channels, np.int8).squeeze(), **each)
+    y = net.node("QuantizeLinear", net.node("MatMul", v, b), step, np.int8(0))
+    got = first_result(net, y, (x * np.float64(np.float32(0.08))).astype(np.float32), LITERT[kind])
+    sums = x.astype(np.int64) @ w.T.astype(np.int64)
+    given = (np.float32(0.08), 0), scales, (step, 0), "NONE", kind, "FULLY_CONNECTED"
+    assert np.array_equal(got, litert_formulas.layer(sums, *given))
