@@ -78,8 +78,8 @@ class Ruy(Requantizer):
 
     def words(self) -> str:
         """Both roundings."""
-        of = "" if self.scale_roundings == 1 else " of float32(sx sw) / sy"
-        return f"ruy: 32-bit multiplier and shift{of}; high product half_up, then shift half_up (two roundings)"
+        of = " and shift" if self.scale_roundings == 1 else " of float32(sx sw) / sy"
+        return f"ruy: 32-bit multiplier{of}; high product half_up, then shift half_up (two roundings)"
 
     def channel(self, scale: Fraction) -> Channel:
         """Multiplier and shift of `quantize_multiplier`."""
