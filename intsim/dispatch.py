@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from intsim.arithmetic.accumulate import Stage, restarted, with_lsb
+from intsim.arithmetic.binary32 import nearest, quotient
 from intsim.arithmetic.integers import IntegerType
 from intsim.arithmetic.pieces import Formula
 from intsim.arithmetic.requantizers.requantizer import Operand, Requantizer, Site, listed
@@ -155,14 +156,21 @@ def _machine(graph: IntegerGraph, target: Target) -> Machine:
     made = IntegerGraph(graph.name, {n: graph.tensors[n] for n in graph.inputs}, [], graph.inputs, graph.outputs)
     own: dict[str, Target] = {}
     exchanged: dict[str, Node] = {}
-    for node in graph.nodes:
-        runs, chosen = node, target.plain
+    for filed in graph.nodes:
+        node, chosen = filed, target.plain
+        if target.runtime is not None and target.runtime.even_ends and "even_ends" in node.attributes:
+            node = _with_even_ends(node)
+        runs = node
         if isinstance(OPS[node.op], Mac) or node.op in LAYER_ENDS:
             own_kernel = isinstance(OPS[node.op], Mac) or "operation" in node.attributes
-            source = node if own_kernel else _source(makers, node)
+            source = node if own_kernel else _source(graph, makers, node)
             try:
                 facts = _facts(graph, node, source)
                 chosen = _resolved(graph, source, target.of(facts))
+                if target.others == "refused" and node.op == "requantize":
+                    _check_ends(graph, node)
+                    if isinstance(OPS[source.op], Mac):
+                        _check_scales(graph, read, node, source)
                 if node.op in LAYER_ENDS and _exchanges(chosen.requantize):
                     _check(read, node, source, facts, chosen.requantize)
                     _check_unmoved(makers, node, source, chosen.requantize)
@@ -170,10 +178,20 @@ def _machine(graph: IntegerGraph, target: Target) -> Machine:
             except IntsimError as error:
                 raise IntsimError(f"node {node.shown}: target {target.name}: {error}") from None
             own[node.output] = chosen
-        if runs is not node:
+        if runs is not filed:
             exchanged[node.output] = runs
         made.add(runs, _described(graph, made, runs, chosen))
     return Machine(made, target.plain, own, exchanged)
+
+
+def _with_even_ends(node: Node) -> Node:
+    """A node that clips codes with the ends that a fused activation has where they are rounded half to even."""
+    low, high = node.attributes["even_ends"]
+    if node.op == "requantize":
+        return replace(node, attributes={**node.attributes, "low": low, "high": high})
+    inside = [[low, "1/1", "0/1"], [high, "0/1", f"{high}/1"]] if low < high else []
+    pieces = [[[None, "0/1", f"{low}/1"], *inside]] * len(node.attributes["pieces"])
+    return replace(node, attributes={**node.attributes, "pieces": pieces, "machine": True})
 
 
 def _resolved(graph: IntegerGraph, node: Node, chosen: Target) -> Target:
@@ -239,13 +257,20 @@ def _described(graph: IntegerGraph, made: IntegerGraph, node: Node, chosen: Targ
     return before if (low, high) == (before.low, before.high) else replace(before, low=low, high=high)
 
 
-def _source(makers: dict[str, Node], node: Node) -> Node:
-    """The operator whose integers a requantizer takes; the node itself where these are codes or it has several."""
+def _source(graph: IntegerGraph, makers: dict[str, Node], node: Node) -> Node:
+    """The operator whose integers a requantizer takes; the node itself where these are codes or it has several.
+
+    A concatenation of codes of one scale only moves them: what quantizes behind it is a kernel of its own.
+    """
     if node.op != "requantize" or len(node.inputs) != 1:
         return node
     maker = makers.get(node.inputs[0])
     while maker is not None and maker.op in MOVES and len(maker.inputs) == 1:
         maker = makers.get(maker.inputs[0])
+    if maker is not None and maker.op == "concat":
+        joined = graph.tensors[maker.output]
+        if joined.scale.size == 1 and joined.offset.size == 1:
+            return node
     return maker if maker is not None and (isinstance(OPS[maker.op], Mac) or maker.op in SOURCES) else node
 
 
@@ -279,6 +304,9 @@ def _facts(graph: IntegerGraph, node: Node, source: Node) -> Facts:
         return Facts(op, source.source_op, **more, **_window(graph, source), **same)
     if source is not node:
         op = "global_average_pool" if source.source_op in GLOBAL else SOURCES[source.op]
+        if op == "reduce":
+            axes, rank = list(source.attributes["axes"]), len(graph.tensors[source.inputs[0]].shape)
+            same["whole"] = rank > 2 and axes == list(range(2, rank)) and node.inputs[0] == source.output
         return Facts(op, source.source_op or None, **_window(graph, source), **same)
     if "operation" in node.attributes:
         kernel = node.source_op if node.source_op.startswith("QLinear") else node.attributes["operation"]["op"]
@@ -349,6 +377,39 @@ def _check(read: Tensors, node: Node, source: Node, facts: Facts, requantizer: R
     inputs = (source.inputs if source is not node else node.inputs)[: 1 if isinstance(OPS[source.op], Mac) else None]
     if any(read[i].type is None for i in inputs):
         raise IntsimError(f"reads integers that no quantizer made; scheme {requantizer.scheme} takes codes")
+
+
+def _check_ends(graph: IntegerGraph, node: Node) -> None:
+    """Raise IntsimError where a Relu or Clip ends at half a code: libraries make its ends codes in their own ways."""
+    if "operation" in node.attributes:  # whose kernels compute the Clip itself
+        return
+    scale = graph.tensors[node.output].scale
+    for formula, index in zip(formulas(node), np.ndindex(*node.attributes["cells"]), strict=True):
+        for constant in {c for _, slope, c in formula.pieces if c and not slope}:
+            step = _at(scale, index, node, graph)
+            ratio = quotient(nearest(constant * step), step)
+            inside = Fraction(float(np.float32(ratio + np.float32(formula.zero))))
+            codes = {round_fraction(constant, formula.rounding) + formula.zero}
+            codes.add(round_fraction(Fraction(float(ratio)), Rounding.HALF_AWAY) + formula.zero)
+            codes.add(round_fraction(inside, Rounding.HALF_EVEN))
+            if len({int(formula.clip(np.array([code]))[0]) for code in codes}) > 1:
+                raise IntsimError(
+                    "a Clip in front of its quantizer ends at half a code, which each kernel rounds in its own way; "
+                    "move the end"
+                )
+
+
+def _check_scales(graph: IntegerGraph, read: Tensors, node: Node, source: Node) -> None:
+    """Raise IntsimError where constants stand in front of a multiply-accumulate or behind it.
+
+    One in front is part of the weights' scale, which is no float32 then, as a kernel's is, but by chance.
+    """
+    for formula, index in zip(formulas(node), np.ndindex(*node.attributes["cells"]), strict=True):
+        site = _site(graph, read, node, source, formula, index)
+        weight = site.unit / site.operands[0].scale
+        if Fraction(float(nearest(weight))) != weight:
+            raise IntsimError("a constant multiplies its activations or its weights, which no such kernel does")
+        _check_plain(graph, read, node, formula, site, index)
 
 
 def _check_unmoved(makers: dict[str, Node], node: Node, source: Node, requantizer: Requantizer) -> None:

@@ -36,6 +36,8 @@ from intsim.ops.pieces import pieces_json
 
 Meaning = tuple[Rationals, Rationals]
 """Scale and offset of integers."""
+ENDED = ("requantize", "affine")
+"""Nodes that clip codes, as a fused activation does."""
 M = TypeVar("M", bound=Const | Fixed | Expr)
 """What data movement keeps what it is: constants, integers as constants, or expressions."""
 
@@ -153,6 +155,8 @@ class Context:
         """Append an integer node and return the expression of its output."""
         source = self.source
         name = self.fresh(stem or (source.outputs[0] if source.outputs else source.name))
+        if source.even_ends is not None and op in ENDED:
+            attributes = {**(attributes or {}), "even_ends": list(source.even_ends)}
         node = Node(
             op, name, tuple(inputs), name, attributes or {}, arrays or {}, source.name, source.kind, source.module
         )

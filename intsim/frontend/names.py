@@ -14,6 +14,9 @@ channels first (null: none).
 """
 SOURCE_OPERATOR, SOURCE_NODE = "intsim.source_operator", "intsim.source_node"
 """Metadata of a node that was made of another format's operator: that operator, and the name of its node."""
+EVEN_ENDS = "intsim.even_ends"
+"""Metadata of a node that was made of an operator with a fused activation: its least and its greatest code, `low,high`,
+where its ends are rounded half to even and that makes other codes."""
 
 
 class Fresh:

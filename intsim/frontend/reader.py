@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from onnx import numpy_helper
 from intsim.errors import IntsimError
 from intsim.frontend.decode import decode, needed_nodes
 from intsim.frontend.functions import inlined
-from intsim.frontend.names import SOURCE_NODE, SOURCE_OPERATOR, names_of
+from intsim.frontend.names import EVEN_ENDS, SOURCE_NODE, SOURCE_OPERATOR, names_of
 from intsim.frontend.operators import CHANNELS_LAST, STANDARD, meaning, other_mode
 from intsim.graph import MOST_ELEMENTS
 
@@ -37,7 +38,8 @@ class Operation:
 
     `op` is its operator as `operators.meaning` names it; `unread` says why it is not read, "" where it is; `module` is
     the path of the module it was exported from, None where the file doesn't say; `source_op` is the operator of the
-    file where that is no ONNX file.
+    file where that is no ONNX file, and `even_ends` the ends of its codes where a fused activation's are rounded half
+    to even and are others then.
     """
 
     op: str
@@ -50,6 +52,7 @@ class Operation:
     unread: str = ""
     module: str | None = None
     source_op: str = ""
+    even_ends: tuple[int, int] | None = None
 
     @property
     def kind(self) -> str:
@@ -259,7 +262,14 @@ def _operation(model: SourceModel, node: onnx.NodeProto, position: int) -> Opera
         unread or other_mode(op, attributes, sum(map(bool, node.output)), model.opset),
         _module(node),
         held.get(SOURCE_OPERATOR, ""),
+        _ends(held.get(EVEN_ENDS, "")),
     )
+
+
+def _ends(text: str) -> tuple[int, int] | None:
+    """Two codes, as metadata has them; None for anything else."""
+    found = re.fullmatch(r"(-?[0-9]{1,3}),(-?[0-9]{1,3})", text, re.ASCII)
+    return (int(found[1]), int(found[2])) if found and int(found[1]) <= int(found[2]) else None
 
 
 def _module(node: onnx.NodeProto) -> str | None:

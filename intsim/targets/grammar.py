@@ -48,6 +48,7 @@ ALLOWED = {
     "version": "one printable line of text",
     "engine": "one printable line of text",
     "within_lsb": "0..255",
+    "even_ends": "true, false",
     "others": '"own", "refused"',
     "when": "up to 64 tables [[when]]",
     "refused": "one printable line of text: why",
@@ -142,7 +143,8 @@ class Runtime(Table):
 
     `cpu` is "vnni" or "avx2" where the library's kernels depend on it; `engine` one of the library's backends.
     `within_lsb`: how far codes of the library may lie from those of the target, in each layer; 0: they are the same.
-    `rewrites`: it executes another graph than the file's, and only that one is predicted.
+    `rewrites`: it executes another graph than the file's, and only that one is predicted. `even_ends`: it rounds the
+    ends of fused activations half to even, not away from zero.
     """
 
     name: Line
@@ -151,6 +153,7 @@ class Runtime(Table):
     engine: Line | None = None
     within_lsb: Annotated[int, Field(ge=0, le=255)] = 0
     rewrites: bool = False
+    even_ends: bool = False
 
     def __str__(self) -> str:
         """In words."""

@@ -327,7 +327,7 @@ def test_refusals(call):
 @pytest.mark.parametrize("scheme", built_in())
 def test_keys_are_read_as_they_are_written(scheme):
     variants = named(scheme).variants()
-    counts = {"fixed-point": 29 * 9, "shift": 8, "tosa": 3, "float32": 2, "onednn": 4}
+    counts = {"fixed-point": 29 * 9, "shift": 8, "tosa": 3, "float32": 2, "ruy": 2, "onednn": 4}
     twice = ("litert-add", "litert-mean", "litert-mul", "litert-rescale", "ruy-add", "ruy-mul")
     assert len(set(variants)) == len(variants) == counts.get(scheme, 2 if scheme in twice else 1)
     for chosen in variants:

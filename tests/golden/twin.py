@@ -352,6 +352,12 @@ def added(folder, layer):
     return out
 
 
+def fma(x, y, z):
+    """x * y + z, rounded to the nearest float64, which is right for float32 operands of these sizes, and to float32."""
+    exact = Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))
+    return np.float32(exact.numerator / exact.denominator)
+
+
 def qlinear_add(folder, layer):
     """ONNX Runtime's Add, for two tensors of one shape: rint(fma(a, ra, fma(b, rb, c)))."""
     about = layer["requantizer"]
@@ -364,10 +370,6 @@ def qlinear_add(folder, layer):
 
     step = f(Fraction(site["step"]))
     ra, rb = np.float32(f(sa) / step), np.float32(f(sb) / step)
-
-    def fma(x, y, z):
-        exact = Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))
-        return np.float32(exact.numerator / exact.denominator)
 
     c = np.float32(np.float32(site["zero"]) - fma(ra, np.float32(za), np.float32(rb * np.float32(zb))))
     out = np.zeros(a.shape, object)
@@ -441,13 +443,14 @@ def xnnpack_add(folder, layer):
 
 
 def fbgemm(folder, layer):
-    """rint(float32(float32(acc) + bias) * factor) + zero, the integer bias taken off the accumulator."""
+    """rint(fma(bias, bias_factor, float32(acc)) * factor) + zero, the integer bias taken off the accumulator."""
     about, acc = layer["requantizer"], folder.tensor(layer, "accumulator")
     cells, out = constants(folder, layer), np.zeros(acc.shape, object)
     for at in np.ndindex(*acc.shape):
         i = cell_of(layer, at)
         site, cell = about["sites"][i if len(about["sites"]) > 1 else 0], cells[i]
-        value = np.float32(np.float32(int(acc[at]) - site["bias"]) + np.float32(cell["bias"][0]))
+        bias, factor = (np.float32(cell[k][0]) for k in ("bias", "bias_factor"))
+        value = fma(bias, factor, np.float32(int(acc[at]) - site["bias"]))
         made = int(np.rint(np.float32(value * np.float32(cell["factor"][0])))) + site["zero"]
         low, high = (about[k] if about[k] is not None else int(cell[k][0]) for k in ("low", "high"))
         out[at] = min(max(made, low), high)

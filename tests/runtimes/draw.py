@@ -360,6 +360,47 @@ def softmax(rng, dtype):
     return Case("softmax", arrays, ("x",), dict(axis=axis, opset=13))
 
 
+def enlarged(rng, case, codes_):
+    """The same layer on more inputs, until its output has about so many codes, where one of its axes allows that.
+
+    That axis is the first of images, tables and sequences, rows of a matrix, and of a sum or product the first that
+    both operands share or that a fed one has alone; constants of an operand grow with it.
+    """
+    arrays = dict(case.arrays)
+    shapes = [arrays[name].shape for name in case.feeds]
+    size = int(sum(np.prod(shape) for shape in shapes))
+    if case.op in ("add", "mul"):
+        size = int(np.prod(np.broadcast_shapes(arrays["a"].shape, arrays["b"].shape)))
+    elif case.op in ("conv", "matmul"):
+        x, w = arrays[case.feeds[0]], arrays["w" if case.op == "conv" else "b"]
+        outputs = w.shape[0] / x.shape[1] if case.op == "conv" else w.shape[-1] / x.shape[-1]
+        size = int(x.size * outputs / np.prod(case.attributes.get("strides", [1])))
+    times = codes_ // max(size, 1)
+    if times < 2 or min(map(len, shapes)) == 0:
+        return case
+    grown = {name: 0 for name in case.feeds}
+    if case.op == "matmul":
+        if arrays["b"].ndim > 2 or arrays["a"].ndim > 2:
+            return case
+        grown = {"a": arrays["a"].ndim - 2}
+    elif case.op in ("concat", "softmax") and case.attributes["axis"] == 0:
+        return case
+    elif case.op in ("add", "mul"):
+        rank = max(arrays[name].ndim for name in "ab")
+        first = {name: arrays[name].shape[0] for name in "ab" if arrays[name].ndim == rank}
+        most = max(first.values())
+        grown = {name: 0 for name, count in first.items() if count == most}
+        if most == 1:
+            grown = {name: 0 for name in grown if name in case.feeds}
+    elif "c" in arrays and arrays["c"].ndim == arrays["x"].ndim and arrays["c"].size > 1:
+        arrays["c"] = np.concatenate([arrays["c"]] * times)
+    for name, axis in grown.items():
+        shape = list(arrays[name].shape)
+        shape[axis] *= times - 1
+        arrays[name] = np.concatenate([arrays[name], codes(rng, arrays[name].dtype, shape)], axis=axis)
+    return Case(case.op, arrays, case.feeds, case.attributes)
+
+
 # networks
 
 
@@ -489,6 +530,32 @@ def torch_depthwise(rng, rank=2, channels=None, **fixed):
     fixed["cout"] = channels * int(rng.choice([1, 1, 2]))
     fixed.setdefault("w_zero", int(rng.choice([0, 0, 0, 5])))
     return with_float_bias(rng, conv(rng, style="depthwise", rank=rank, kernel=kernel, bias=False, **fixed), "x", "w")
+
+
+def torch_network(rng, w_zero=None, depth=6, size=16):
+    """Convolutions one behind the other, most of them padded by half their kernel, as PyTorch takes them."""
+    batch, channels = int(rng.integers(1, 3)), int(rng.integers(3, 33))
+    first = operand(rng, "x", U8, [batch, channels, size, size])
+    feeds, layers = {"input": first.pop("x")}, []
+    given, shape = first, feeds["input"].shape
+    for i in range(depth):
+        kernel, depthwise = int(rng.choice([1, 3, 3, 5])), rng.integers(3) == 0
+        fixed: dict[str, Any] = dict(cin=shape[1], batch=1, strides=[1, 1], dilations=[1, 1], pads=[kernel // 2] * 4)
+        fixed |= dict(group=shape[1] if depthwise else 1, cout=shape[1] if depthwise else 8 * int(rng.integers(1, 5)))
+        style = "depthwise" if depthwise else "plain"
+        zero = int(rng.choice([0, 0, 5])) if w_zero is None else w_zero
+        case = torch_conv(rng, style=style, kernel=[kernel] * 2, w_zero=zero, **fixed)
+        arrays = {n: a for n, a in case.arrays.items() if n not in ("x", "bias")} | given
+        step = float(arrays["x_scale"]) * float(np.mean(arrays["w_scale"]))
+        spread_of_sum = 50 * float(np.sqrt(case["w"][0].size * np.mean((case["w"].astype(float) - zero) ** 2)))
+        arrays["y_scale"] = output_step(rng, step, spread_of_sum / 50)
+        arrays["y_zero_point"] = U8.type(rng.integers(*limits_inside(U8)))
+        whole = Case("conv", arrays | {"x": feeds["input"]}, ("x",), case.attributes)
+        arrays = {n: a for n, a in with_float_bias(rng, whole, "x", "w").arrays.items() if n != "x"}
+        layers.append((Case("conv", arrays, ("x",), case.attributes), {"x": f"t{i - 1}" if i else "input"}, f"t{i}"))
+        given = {"x_scale": arrays["y_scale"], "x_zero_point": arrays["y_zero_point"]}
+        shape = (batch, len(case["w"]), *shape[2:])
+    return Network(tuple(layers), feeds)
 
 
 def torch_linear(rng, **fixed):

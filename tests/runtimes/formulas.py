@@ -433,12 +433,15 @@ def fbgemm_depthwise(case):
 
 
 def fbgemm_requantize(acc, case, left, right):
-    """The bias is float, divided by the accumulator's scale, and added to the float of the sum."""
+    """The bias is float, divided by the accumulator's scale, and added to the float of the sum.
+
+    Where one reciprocal of a scale serves all channels GCC contracts product and sum to an fma.
+    """
     sx, sw, sy = F(case[f"{left}_scale"]), case[f"{right}_scale"].astype(F), F(case["y_scale"])
     v = acc.astype(np.int32).astype(F)
     if case.get("bias") is not None:
-        step = sx * sw
-        v = v + (case["bias"].astype(F) / step if np.ndim(step) else case["bias"].astype(F) * F(1 / float(step)))
+        step, bias = sx * sw, case["bias"].astype(F)
+        v = v + bias / step if np.ndim(step) else fma(bias, F(1 / float(step)), v)
     return saturate(np.clip(rint(v * (sx * sw / sy)), -32768, 32767) + int(case["y_zero_point"]), np.uint8)
 
 

@@ -579,6 +579,94 @@ def mul_broadcast(rng):
     return broadcast(rng, "MUL", formulas.mul, lambda a, b: F(a * b * F(pick(rng, 4, 16, 64, 100, 37.3, 1.1))))
 
 
+ROWS = {
+    *("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "SUB", "MUL", "MEAN", "AVERAGE_POOL_2D", "MAX_POOL_2D"),
+    *("QUANTIZE", "LEAKY_RELU", "LOGISTIC", "TANH", "SOFTMAX"),
+}
+"""Operators that do with each row of their first axis what they do with one."""
+
+
+def enlarged(rng, case, size):
+    """The net on more rows, until its output has about `size` codes; without what is expected of it."""
+    net, (operator,) = case.net, case.net.operators
+    out = net.tensors[case.output]["shape"]
+    times = size // int(np.prod(out))
+    shapes = {tuple(net.arrays[f"input.{i}"].shape) for i in net.inputs}
+    alone = operator["code"] not in ("ADD", "SUB", "MUL") or (len(net.inputs) == 2 and len(shapes) == 1)
+    if operator["code"] not in ROWS or times < 2 or not alone:
+        return case
+    for i in net.inputs:
+        given = net.arrays[f"input.{i}"]
+        more = codes(rng, (given.shape[0] * (times - 1), *given.shape[1:]), given.dtype)
+        net.arrays[f"input.{i}"] = np.concatenate([given, more])
+        net.tensors[i]["shape"][0] *= times
+    out[0] *= times
+    return Case(net, case.output, {}, case.taken, case.note)
+
+
+def network(rng, depth=8):
+    """Layers one behind the other, sums, products and concatenations of earlier tensors, to a softmax.
+
+    No fused activation ends between two codes, channels are multiples of 16: what the targets' files say differs.
+    """
+    net, size, batch = Net(), int(rng.integers(9, 17)), int(rng.integers(1, 4))
+    shape, q = (batch, size, size, 16 * int(rng.integers(1, 3))), (scale(rng, 0.02), int(rng.integers(-30, 30)))
+    known = [(net.given(codes(rng, shape), *q), shape, q)]
+
+    def made(code, inputs, about, shape, version=2, options=None, q=None, **fields):
+        q = q or (scale(rng, about), int(rng.integers(-30, 30)))
+        out = net.tensor(shape, "int8", *q)
+        net.operator(code, inputs, out, version, options, **fields)
+        known.append((out, shape, q))
+
+    def layer(code, given, w, axis, shape, options, version=3, **fields):
+        index, _, (sx, _) = given
+        count = w.shape[axis]
+        ws = [scale(rng, 0.01) for _ in range(count)] if rng.integers(2) else [scale(rng, 0.01)]
+        spread = float(sx) * float(np.mean(ws)) * 50 * float(np.sqrt(np.mean(w.astype(float) ** 2) * w.size / count))
+        bias = np.round(rng.normal(0, spread / float(sx) / float(np.mean(ws)), count))
+        k = net.tensor(w.shape, "int8", ws, 0, axis, w)
+        b = net.tensor([count], "int32", [F(sx) * s for s in ws], 0, 0, bias)
+        made(code, [index, k, b], spread / 50, shape, version, options, **fields)
+
+    for _ in range(depth):
+        last = known[-1]
+        index, shape, q = last
+        others = [one for one in known[:-1] if one[1] == shape and one[0] != index]
+        same = others[rng.integers(len(others))] if others else None
+        kind = pick(rng, "conv", "conv", "depthwise", "add", "mul", "concat", "pool", "leaky", "requantize")
+        if kind == "conv" or (kind in ("add", "mul") and same is None):
+            kernel, o = int(pick(rng, 1, 3)), 16 * int(rng.integers(1, 4))
+            w = codes(rng, (o, kernel, kernel, shape[3]))
+            layer("CONV_2D", last, w, 0, (*shape[:3], o), "Conv2D", padding=0, strideH=1, strideW=1,
+                  fusedActivationFunction=formulas.ACTIVATION_CODES[pick(rng, "NONE", "RELU")],
+                  dilationHFactor=1, dilationWFactor=1)  # fmt: skip
+        elif kind == "depthwise":
+            kernel = int(pick(rng, 3, 5))
+            layer("DEPTHWISE_CONV_2D", last, codes(rng, (1, kernel, kernel, shape[3])), 3, shape, "DepthwiseConv2D",
+                  padding=0, strideH=1, strideW=1, dilationHFactor=1, dilationWFactor=1,
+                  depthMultiplier=1)  # fmt: skip
+        elif kind == "add":
+            made("ADD", [index, same[0]], float(max(q[0], same[2][0])) * 1.3, shape, 2, "Add")
+        elif kind == "mul":
+            made("MUL", [index, same[0]], float(q[0]) * float(same[2][0]) * 60, shape, 2, "Mul")
+        elif kind == "concat":
+            wide = (*shape[:3], 2 * shape[3])
+            made("CONCATENATION", [index, index], 0, wide, 2, "Concatenation", q=q, axis=3)
+        elif kind == "pool":
+            made("MAX_POOL_2D", [index], 0, shape, 2, "Pool2D", q=q, padding=0, filterHeight=3, filterWidth=3,
+                 strideH=1, strideW=1)  # fmt: skip
+        elif kind == "leaky":
+            made("LEAKY_RELU", [index], float(q[0]) * 0.8, shape, 2, "LeakyRelu", alpha=0.25)
+        else:
+            made("QUANTIZE", [index], float(q[0]) * 0.9, shape, 2, "Quantize")
+    index, shape, q = known[-1]
+    axes = net.tensor([2], "int32", data=[1, 2])
+    made("MEAN", [index, axes], float(q[0]) * 0.3, (batch, shape[3]), 2, "Reducer", keepDims=False)
+    layer("FULLY_CONNECTED", known[-1], codes(rng, (48, shape[3])), 0, (batch, 48), "FullyConnected", 5)
+    return Case(net, known[-1][0], {})
+
+
 DRAWS = {
     "CONV_2D": conv, "DEPTHWISE_CONV_2D": depthwise, "FULLY_CONNECTED": fully_connected, "ADD": add, "SUB": sub,
     "MUL": mul, "MEAN": mean, "AVERAGE_POOL_2D": average_pool, "MAX_POOL_2D": max_pool, "QUANTIZE": quantize,

@@ -84,6 +84,19 @@ def torch(cases, engine, machine=NATIVE):
     return answer([torch_job(case, engine) for case in cases], machine)
 
 
+def torch_networks(networks, engine, machine=NATIVE):
+    """Codes of every tensor of each network of convolutions under an engine of torch."""
+    jobs = []
+    for one in networks:
+        layers = [
+            {"op": case.op, "arrays": case.arrays, "attributes": case.attributes, "feeds": case.feeds, "names": names,
+             "output": output}
+            for case, names, output in one.layers
+        ]  # fmt: skip
+        jobs.append({"library": "torch network", "engine": engine, "layers": layers, "feeds": one.feeds})
+    return answer(jobs, machine)
+
+
 def torch_job(case, engine):
     """A case as `worker.py` wants it; jobs of several engines may share a process."""
     job = {"library": "torch", "engine": engine, "op": case.op, "arrays": case.arrays}

@@ -82,6 +82,15 @@ def run_torch(job):
     return {"y": y.int_repr().contiguous().numpy()}
 
 
+def run_torch_network(job):
+    """Codes of every tensor of layers one behind the other; a quantized tensor of torch is codes, scale, zero point."""
+    tensors = dict(job["feeds"])
+    for layer in job["layers"]:
+        arrays = layer["arrays"] | {feed: tensors[name] for feed, name in layer["names"].items()}
+        tensors[layer["output"]] = run_torch(layer | {"engine": job["engine"], "arrays": arrays})["y"]
+    return {layer["output"]: tensors[layer["output"]] for layer in job["layers"]}
+
+
 def main(source, target):
     """Answer every job of a file; an error of one job doesn't stop the others."""
     with open(source, "rb") as file:
@@ -89,12 +98,14 @@ def main(source, target):
     answers = []
     for job in jobs:
         try:
-            answers.append({"ort": run_ort, "torch": run_torch}[job["library"]](job))
+            answers.append(RUN[job["library"]](job))
         except Exception as error:
             answers.append(f"{type(error).__name__}: {error}")
     with open(target, "wb") as file:
         pickle.dump(answers, file)
 
+
+RUN = {"ort": run_ort, "torch": run_torch, "torch network": run_torch_network}
 
 if __name__ == "__main__":
     main(sys.argv[1], sys.argv[2])

@@ -15,14 +15,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from intsim.arithmetic.binary32 import nearest
 from intsim.arithmetic.integers import wrap
-from intsim.arithmetic.pieces import Integers
+from intsim.arithmetic.keys import check
+from intsim.arithmetic.pieces import Formula, Integers
 from intsim.arithmetic.requantizers.fixed_point import FixedPoint, saturating_rounding_doubling_high_mul
-from intsim.arithmetic.requantizers.requantizer import Channel, Multiplies, Requantizer
+from intsim.arithmetic.requantizers.float32 import ROUNDINGS
+from intsim.arithmetic.requantizers.requantizer import Channel, Multiplies, Requantizer, Site, with_factor
 from intsim.arithmetic.rounding import Rounding, round_divide
 from intsim.errors import IntsimError
 
@@ -34,9 +37,39 @@ class Ruy(Requantizer):
     """`srshl(sqrdmulh((acc + b) << left, M), -right)` on int32; multiplier and shifts are gemmlowp's.
 
     Monotone where gemmlowp's is: the left shift wraps in int32, the high product and the rounding shift are monotone.
+
+    `scale_roundings` 2: the multiplier is of `float32(sx sw) / sy`, as fully connected layers of LiteRT have it where
+    all weights have one scale; 1: of the exact ratio.
     """
 
+    scale_roundings: int = 1
+
     scheme: ClassVar[str] = "ruy"
+
+    def __post_init__(self) -> None:
+        """Refuse other numbers of roundings."""
+        check({"scale_roundings": ROUNDINGS}, vars(self))
+        super().__post_init__()
+
+    @classmethod
+    def variants(cls) -> tuple[Self, ...]:
+        """Both."""
+        return cls(), cls(scale_roundings=2)
+
+    def keys(self) -> dict[str, Any]:
+        """Without `scale_roundings` where it is 1."""
+        return {k: v for k, v in super().keys().items() if (k, v) != ("scale_roundings", 1)}
+
+    @property
+    def converts(self) -> bool:
+        """Where the product of the scales is rounded."""
+        return self.scale_roundings == 2
+
+    def converted(self, formula: Formula, site: Site) -> Formula:
+        """The factor of the rounded product, for weights with one scale."""
+        return (
+            with_factor(formula, site, Fraction(float(nearest(site.unit))) / site.step) if site.per_tensor else formula
+        )
 
     @property
     def multiplies(self) -> Multiplies | None:
@@ -45,7 +78,8 @@ class Ruy(Requantizer):
 
     def words(self) -> str:
         """Both roundings."""
-        return "ruy: 32-bit multiplier and shift; high product half_up, then shift half_up (two roundings)"
+        of = " and shift" if self.scale_roundings == 1 else " of float32(sx sw) / sy"
+        return f"ruy: 32-bit multiplier{of}; high product half_up, then shift half_up (two roundings)"
 
     def channel(self, scale: Fraction) -> Channel:
         """Multiplier and shift of `quantize_multiplier`."""

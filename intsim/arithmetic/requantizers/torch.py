@@ -4,7 +4,8 @@ Neither fits `float32(acc + b) * float32(S)`: the bias is a float that is added 
 is one rounding to binary32. Registers hold sums without the bias (bias = "requantizer").
 
 Source: pytorch/FBGEMM 71d6f8b2, src/QuantUtilsAvx2.cc (requantizeOutputProcessingAvx2); oneDNN v3.12 (80afa710),
-src/cpu/x64/jit_uni_x8s8s32x_conv_kernel.cpp.
+src/cpu/x64/jit_uni_x8s8s32x_conv_kernel.cpp; pytorch/pytorch 2.13.0,
+aten/src/ATen/native/quantized/cpu/AveragePool2d.cpp.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from intsim.arithmetic.binary32 import nearest, quotient
+from intsim.arithmetic.binary32 import fma, nearest, quotient
 from intsim.arithmetic.keys import Key, check
 from intsim.arithmetic.pieces import Integers
 from intsim.arithmetic.requantizers.requantizer import OperatorKernel, Reads, Site
+from intsim.errors import IntsimError
 
 BOOLEAN = Key(lambda v: type(v) is bool, "true, false")
 
@@ -41,28 +44,58 @@ def float_bias(site: Site) -> np.float32:
 class Fbgemm(_FloatBias):
     """`rint(f(f(f(acc) + b) * M)) + zy`, `b = f(bias / f(sx sw))`, `M = f(f(sx sw) / sy)`.
 
-    Of weights with one scale `b = f(bias * f(1 / f(sx sw)))`.
+    Of weights with one scale `b = bias * f(1 / f(sx sw))` in full: the compiler made one fused multiply-add of it.
     """
 
     scheme: ClassVar[str] = "fbgemm"
 
     def words(self) -> str:
         """The formula."""
-        return "fbgemm: rint(float32(float32(acc) + bias) * float32(float32(sx sw) / sy)) + zy, a float bias"
+        return "fbgemm: rint(float32(float32(acc) + bias) * float32(float32(sx sw) / sy)) + zy, a float bias by fma"
 
     def of_codes(self, operands: Sequence[Integers], site: Site) -> Integers:
         """Of sums with their bias, which is taken off again."""
         told = self.site_constants(site)
-        added = np.asarray((operands[0] - site.bias).astype(np.float32) + told["bias"], np.float32)
+        added = fma(told["bias"], told["bias_factor"], (operands[0] - site.bias).astype(np.float32))
         scaled = np.asarray(added * told["factor"], np.float32)
         return np.rint(np.clip(scaled, -(2.0**24), 2.0**24)).astype(np.int64) + site.zero
 
     def site_constants(self, site: Site) -> dict[str, Any]:
-        """`bias`, b in LSBs of the sum, and `factor`, M: both binary32."""
-        unit = nearest(site.unit)
-        bias = float_bias(site)
-        bias = np.float32(bias * quotient(1, unit)) if site.per_tensor else quotient(bias, unit)
-        return {"bias": bias, "factor": quotient(unit, site.step)}
+        """`bias` times `bias_factor`, b in LSBs of the sum, unrounded, and `factor`, M: all binary32."""
+        unit, bias = nearest(site.unit), float_bias(site)
+        parts = (bias, quotient(1, unit)) if site.per_tensor else (quotient(bias, unit), np.float32(1))
+        return {"bias": parts[0], "bias_factor": parts[1], "factor": quotient(unit, site.step)}
+
+
+@dataclass(frozen=True)
+class AtenAveragePool(OperatorKernel):
+    """avg_pool2d of fbgemm and onednn: `rint(f(f(f(sum) f(1 / n)) + zx))`, sums of codes without their zero point."""
+
+    scheme: ClassVar[str] = "aten-average-pool"
+    reads: ClassVar[Reads] = "elements"
+    operators: ClassVar[tuple[str, ...]] = ("average_pool",)
+    clamps: ClassVar[bool] = False
+
+    def words(self) -> str:
+        """The formula."""
+        return "aten-average-pool: rint(float32(sum) * float32(1 / n) + zx), the zero point inside"
+
+    def suits(self, site: Site) -> None:
+        """Refuse another scale than the input's, which torch's pools keep."""
+        (operand,) = site.operands
+        if (operand.scale, operand.zero) != (site.step, site.zero):
+            raise IntsimError("averages codes to codes of another scale; torch's average pools keep the scale")
+
+    def of_elements(self, elements: Sequence[tuple[Integers, NDArray[np.bool_] | None]], site: Site) -> Integers:
+        """Padding counts only where the operator says that it does (`site.elements` other than 0)."""
+        total, count = np.zeros((2, *elements[0][0].shape), np.int64)
+        for codes, inside in elements:
+            x = codes - site.zero
+            total += x if inside is None else np.where(inside, x, 0)
+            count += 1 if inside is None else inside
+        share = np.asarray(np.float32(1) / np.asarray(site.elements or count, np.float32), np.float32)
+        mean = np.asarray(total.astype(np.float32) * share, np.float32)
+        return np.rint(mean + np.float32(site.zero)).astype(np.int64)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import onnx
 from intsim.errors import IntsimError
 from intsim.frontend.refusals import summary
 from intsim.frontend.tflite import conv, elementwise, movement, pooling, resize, slices
+from intsim.frontend.tflite.activations import even_ends
 from intsim.frontend.tflite.file import MAGIC, FileOperator, TfliteFile, parse
 from intsim.frontend.tflite.network import Network, Unsupported
 from intsim.frontend.tflite.registry import TRANSLATES
@@ -38,6 +39,7 @@ def translate(path: str, data: bytes) -> onnx.ModelProto:
         if net.broken & set(op.inputs):
             net.broken.update(op.outputs)
             continue
+        net.even_ends = even_ends(net)
         try:
             TRANSLATES[op.kind](net)
         except Unsupported as error:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from intsim.frontend.tflite.file import FileTensor
-from intsim.frontend.tflite.network import Unsupported
-from intsim.frontend.tflite.schema import names
+from intsim.frontend.tflite.network import Network, Unsupported
+from intsim.frontend.tflite.schema import ACTIVATION, names
 
 RANGES: dict[str, tuple[float | None, float | None]] = {
     "NONE": (None, None),
@@ -27,6 +27,32 @@ def code_of(value: float, tensor: FileTensor) -> int:
         raise Unsupported(f"the bound {value:g} of its activation is no code of {tensor.name}: its scale is too small")
     away = np.floor(np.abs(ratio.astype(np.float64)) + 0.5)
     return int(tensor.zeros[0]) + int(np.copysign(away, ratio))
+
+
+def even_ends(net: Network) -> tuple[int, int] | None:
+    """The bounds of the operator at work as XNNPACK has them, where they are others; None: they are the same.
+
+    It adds the zero point in float32 and rounds half to even (runtime/operator utilities, xnn_qs8_quantize).
+    """
+    assert net.at is not None
+    name = names("ActivationFunctionType").get(net.at.options.get(ACTIVATION, 0), "NONE")
+    if name not in RANGES or name == "NONE" or not net.at.outputs:
+        return None
+    tensor = net.file.tensors[net.at.outputs[0]]
+    if tensor.kind != "INT8" or not tensor.quantized or tensor.scales.size != 1:
+        return None
+    kind, found = np.iinfo(np.int8), []
+    for value, end in zip(RANGES[name], (kind.min, kind.max), strict=True):
+        with np.errstate(over="ignore"):
+            code = np.float32(end if value is None else np.float32(value) / tensor.scales[0])
+            code = code if value is None else np.float32(code + np.float32(tensor.zeros[0]))
+        found.append(int(np.rint(np.clip(code, kind.min, kind.max))))
+    even = found[0], found[1]
+    try:
+        usual = bounds(net.at.options[ACTIVATION], tensor) or (kind.min, kind.max)
+    except Unsupported:  # as the operator's own function says
+        return None
+    return None if even == usual or even[0] > even[1] else even
 
 
 def bounds(activation: int, tensor: FileTensor) -> tuple[int, int] | None:

@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from intsim.errors import IntsimError
-from intsim.frontend.names import SOURCE_FILE, SOURCE_NODE, SOURCE_OPERATOR, Fresh
+from intsim.frontend.names import EVEN_ENDS, SOURCE_FILE, SOURCE_NODE, SOURCE_OPERATOR, Fresh
 from intsim.frontend.tflite.file import ACTIVATIONS, FileOperator, FileTensor, TfliteFile
 
 OPSET = 21
@@ -57,6 +57,7 @@ class Network:
         self.known: dict[int, np.ndarray] = {}
         self.broken: set[int] = set()
         self.at: FileOperator | None = None
+        self.even_ends: tuple[int, int] | None = None
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
         self._fresh = Fresh([t.name for t in file.tensors])
@@ -76,6 +77,8 @@ class Network:
         made = helper.make_node(op, inputs, outputs, name=self._fresh(f"{self.at.name}/{op}"), **attributes)
         made.metadata_props.add(key=SOURCE_OPERATOR, value=self.at.kind)
         made.metadata_props.add(key=SOURCE_NODE, value=self.at.name)
+        if self.even_ends is not None:
+            made.metadata_props.add(key=EVEN_ENDS, value="{},{}".format(*self.even_ends))
         self._nodes.append(made)
         return outputs
 

@@ -47,7 +47,7 @@ def mean(net: Network) -> None:
     axes = sorted({a % rank for a in given})
     keep = bool(net.option("KeepDims"))
     shape = tuple(1 if a in axes else s for a, s in enumerate(x.shape) if keep or a not in axes)
-    inner = rank == 4 and net.has(x, True) and (keep or axes == [1, 2])
+    inner = rank == 4 and (keep or (net.has(x, True) and axes == [1, 2]))
     at = [first((0, 1, 2, 3)).index(a) for a in axes] if inner else axes
     if not axes:
         net.quantize(net.real(x), x.shape)
