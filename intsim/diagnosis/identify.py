@@ -30,8 +30,8 @@ MOST_CLASSED = 1024
 """Machines that are put into classes, the nearest ones."""
 TRIED = 48
 """Samples on which machines are held against each other."""
-MOST_AIMS = 192
-"""Accumulators that are aimed at."""
+MOST_KINDS, MOST_AIMS = 320, 192
+"""Requantizers that are told apart, and accumulators that are aimed at."""
 MOST_PRODUCTS = 1 << 23
 """Products of a machine on those samples."""
 Answer = Literal["specification", "one class", "several classes", "none"]
@@ -227,10 +227,10 @@ def targets(space: Space, machines: Sequence[Hypothesis]) -> list[tuple[int, int
     if space.layer.back is None:
         return []
     spec = space.specification
-    kinds = {
-        (h.rounder, h.scale, h.code): replace(spec, rounder=h.rounder, scale=h.scale, code=h.code)
-        for h in (spec, *machines)
-    }
+    kinds: dict[object, Hypothesis] = {}
+    for h in (spec, *machines):
+        if len(kinds) < MOST_KINDS:
+            kinds.setdefault((h.rounder, h.scale, h.code), replace(spec, rounder=h.rounder, scale=h.scale, code=h.code))
     channels = np.unique(np.linspace(0, space.layer.extent[1] - 1, min(space.layer.extent[1], 16)).astype(int))
     columns: list[NDArray[np.int64]] = []
     places: list[tuple[int, int]] = []
@@ -289,8 +289,11 @@ def as_toml(space: Space, made: Hypothesis, manifest: Manifest) -> str | None:
     if any(elsewhere) or made.order == faults.REVERSED or made.rounder.rounding is not None:
         return None
     own = manifest.content["target"]["content"]
+    if own.get("when"):
+        return None  # the layer's rule is one of several
     keys = [s.keys() for s in made.chain.stages]
     accumulate = {"order": " ".join(space.orders[made.order][0]), "stages": keys, "bias": made.place}
+    accumulate |= {"padding": "skipped"} if told.operands.skipped else {}
     requantize = {k: v for k, v in made.rounder.requantizer.keys().items() if v not in (None, False)}
     if told.back is not None and not made.rounder.words:
         requantize = {k: v for k, v in told.back.requantizer.keys().items() if v not in (None, False)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -16,6 +16,9 @@ from intsim.diagnosis.layer import Back, Layer
 from intsim.errors import IntsimError
 from intsim.graph import IntArray
 
+MOST_KEPT = 1 << 22
+"""Operands that are in memory at once, of one mistake."""
+
 
 class Taps(NamedTuple):
     """Outputs of some rows and channels: which codes meet which weights."""
@@ -27,8 +30,10 @@ class Taps(NamedTuple):
 
 
 class Operands(NamedTuple):
-    """Outputs of a block of rows: what the multiplier sees, and what is added behind the products, (samples, R, c)."""
+    """Outputs of some samples and rows: what the multiplier sees, and what is added behind the products,
+    (samples, R, c)."""
 
+    samples: slice
     taps: Taps
     x: IntArray  # (samples, R, K)
     w: IntArray  # (c, K)
@@ -114,13 +119,21 @@ class Stand:
         """(samples, rows, channels)."""
         return len(self.codes), len(self.rows), self.space.layer.extent[1]
 
-    def taps(self, feed: Feed, order: str) -> list[Taps]:
-        """Of all blocks."""
+    def taps(self, feed: Feed, order: str) -> Iterable[Taps]:
+        """Of all blocks; kept where they are few."""
         at = feed.node.attributes
         key = tuple(at.get("pads", ())), feed.edge, order
+        if not self._small:
+            return self._gathered(feed, order)
         if key not in self._taps:
             self._taps[key] = list(self._gathered(feed, order))
         return self._taps[key]
+
+    @cached_property
+    def _small(self) -> bool:
+        """Whether what the multiplier sees may stay in memory, for some mistakes at once."""
+        weight = self.space.layer.node.arrays["weight"]
+        return len(self.codes) * len(self.rows) * (weight.size // max(1, self.space.layer.extent[1])) <= MOST_KEPT
 
     def _gathered(self, feed: Feed, order: str) -> Iterator[Taps]:
         layer, node = self.space.layer, feed.node
@@ -140,18 +153,27 @@ class Stand:
                     x, w = x[:, ::-1], w[:, ::-1]
                 yield Taps(inside, panel.channels, x, w)
 
-    def operands(self, operand: str, order: str) -> list[Operands]:
+    def operands(self, operand: str, order: str) -> Iterable[Operands]:
         """What the multiplier sees, under a mistake of what it is fed."""
+        if not self._small:
+            return self._seen(operand, order)
         key = operand, order
         if key not in self._operands:
-            feed = self.space.feeds[operand]
-            seen = feed.seen(feed.move(self.codes)).reshape(len(self.codes), -1)
-            seen = np.concatenate([seen, np.full((len(seen), 1), feed.pad)], axis=1)
-            flat = feed.w.reshape(-1)
-            if len(self._operands) > 64:
+            if len(self._operands) > 16:
                 self._operands.clear()
-            self._operands[key] = [_operands(t, seen[:, t.x], flat[t.w], feed) for t in self.taps(feed, order)]
+            self._operands[key] = list(self._seen(operand, order))
         return self._operands[key]
+
+    def _seen(self, operand: str, order: str) -> Iterator[Operands]:
+        feed = self.space.feeds[operand]
+        flat = feed.w.reshape(-1)
+        for taps in self.taps(feed, order):
+            together = max(1, MOST_KEPT // max(1, taps.x.size))
+            for at in range(0, len(self.codes), together):
+                part = slice(at, min(at + together, len(self.codes)))
+                seen = feed.seen(feed.move(self.codes[part])).reshape(part.stop - at, -1)
+                seen = np.concatenate([seen, np.full((len(seen), 1), feed.pad)], axis=1)
+                yield _operands(part, taps, seen[:, taps.x], flat[taps.w], feed)
 
     def accumulators(self, made: Hypothesis) -> IntArray:
         """(samples, rows, channels)."""
@@ -164,7 +186,7 @@ class Stand:
             flat = np.empty((samples * rows, len(block.w)), np.int64)
             both = block.x.reshape(-1, depth), block.w
             sums(*both, chain.stages[0], chain.counts[0], first, late.reshape(flat.shape), flat)
-            out[:, block.taps.rows, block.taps.channels] = flat.reshape(late.shape) + behind
+            out[block.samples, block.taps.rows, block.taps.channels] = flat.reshape(late.shape) + behind
         return out
 
     def results(self, made: Hypothesis, accumulators: IntArray | None = None) -> IntArray:
@@ -182,7 +204,7 @@ class Stand:
         return out
 
 
-def _operands(taps: Taps, x: IntArray, w: IntArray, feed: Feed) -> Operands:
+def _operands(samples: slice, taps: Taps, x: IntArray, w: IntArray, feed: Feed) -> Operands:
     zero = feed.w_zero[taps.channels]
     shape = (*x.shape[:2], len(w))
     late, behind = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
@@ -192,7 +214,7 @@ def _operands(taps: Taps, x: IntArray, w: IntArray, feed: Feed) -> Operands:
         late -= x.sum(axis=2)[..., None] * zero
     if feed.owed:
         behind += feed.x_zero * ((taps.x < 0).astype(np.int64) @ (w - zero[:, None]).T)
-    return Operands(taps, np.ascontiguousarray(x), np.ascontiguousarray(w), late, behind)
+    return Operands(samples, taps, np.ascontiguousarray(x), np.ascontiguousarray(w), late, behind)
 
 
 def placed(block: Operands, bias: IntArray, place: str) -> tuple[IntArray, IntArray, IntArray]:

@@ -168,17 +168,17 @@ class Search:
         key = made.reading, made.operand, made.order
         if key not in self._gathered:
             stand = self.stands[made.reading]
-            count, blocks = len(outputs.rows), stand.operands(made.operand, made.order)
-            x, w = (np.zeros((count, max(b.x.shape[2] for b in blocks)), np.int64) for _ in range(2))
+            count, weight = len(outputs.rows), self.space.layer.node.arrays["weight"]
+            x, w = (np.zeros((count, weight.size // max(1, self.space.layer.extent[1])), np.int64) for _ in range(2))
             late, behind = np.zeros(count, np.int64), np.zeros(count, np.int64)
             at = np.searchsorted(stand.rows, outputs.rows)
-            for block in blocks:
+            for block in stand.operands(made.operand, made.order):
                 channels = block.taps.channels
                 places = {int(r): i for i, r in enumerate(block.taps.rows)}
                 for n in range(count):
                     c, r = outputs.channels[n], places.get(int(at[n]))
-                    if r is not None and channels.start <= c < channels.stop:
-                        s, own = outputs.samples[n], c - channels.start
+                    s, own = outputs.samples[n] - block.samples.start, c - channels.start
+                    if r is not None and 0 <= own < len(block.w) and 0 <= s < len(block.x):
                         x[n], w[n] = block.x[s, r], block.w[own]
                         late[n], behind[n] = block.late[s, r, own], block.behind[s, r, own]
             largest = int(((np.abs(x) * np.abs(w)).sum(axis=1) + np.abs(late)).max(initial=0))

@@ -3,10 +3,18 @@
 Each is a mistake that a port, a refactoring or a misread manual makes, and that leaves the program running.
 """
 
-from . import codec, engine, evidence, integers, networks, numbers, rows, runtimes, tables, vectors
+from . import codec, diagnosis, engine, evidence, integers, networks, numbers, rows, runtimes, tables, vectors
 from .planting import Fault
 
 FAULTS: tuple[Fault, ...] = (
     *(*numbers.FAULTS, *networks.FAULTS, *evidence.FAULTS, *engine.FAULTS),
-    *(*tables.FAULTS, *rows.FAULTS, *codec.FAULTS, *integers.FAULTS, *runtimes.FAULTS, *vectors.FAULTS),
+    *(
+        *tables.FAULTS,
+        *rows.FAULTS,
+        *codec.FAULTS,
+        *integers.FAULTS,
+        *runtimes.FAULTS,
+        *vectors.FAULTS,
+        *diagnosis.FAULTS,
+    ),
 )

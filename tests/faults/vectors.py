@@ -51,7 +51,7 @@ FAULTS = (
     Fault(
         "compare-position-of-the-dump",
         "a wrong integer is shown at its place in the dump, as if that were in the network's order",
-        "_held",
+        "_compared",
         "_first(manifest, golden, at, int(places[at]), int(wanted[at]), int(got[at]))",
         "_first(manifest, golden, at, at, int(wanted[at]), int(got[at]))",
         "tests/golden/test_compare.py::test_orders_and_folds",

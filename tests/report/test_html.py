@@ -11,6 +11,7 @@ import pytest
 from frontend.build import Net
 
 import intsim
+from intsim.diagnosis.identify import Identification
 from intsim.golden.compare import Comparison
 from intsim.golden.vectors import Vectors
 from intsim.report.html import SHOW
@@ -42,6 +43,13 @@ def compared() -> Comparison:
     return intsim.compare(made.path, Path(HOME.name) / "dump.npy")
 
 
+def identified() -> Identification:
+    made = written()
+    codes = np.load(made.path / made.manifest["layers"][0]["tensors"][-1]["files"]["npy"])
+    np.save(Path(HOME.name) / "other.npy", codes ^ 5)
+    return intsim.identify(made.path, Path(HOME.name) / "other.npy")
+
+
 RESULTS = {
     "Model": (lambda: MODEL, ["4 weights"]),
     "Run": (lambda: intsim.run(MODEL, "wrap-16", X), ["overflows", "16 overflow events"]),
@@ -69,6 +77,7 @@ RESULTS = {
         compared,
         ["first wrong: <script>&[red], output, channel 0, position 0,0,0,0", "verdict: different"],
     ),
+    "Identification": (identified, ["32 of 32 differ from the specification", "verdict:"]),
     "Certificate": (lambda: intsim.certify(MODEL, "wrap-16"), ["verdict:", "refuted"]),
 }
 
