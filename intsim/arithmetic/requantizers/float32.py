@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from intsim.arithmetic.binary32 import nearest, ratio
 from intsim.arithmetic.integers import as_integers
-from intsim.arithmetic.keys import check, integer
 from intsim.arithmetic.pieces import Formula, Integers
 from intsim.arithmetic.requantizers.fixed_point import power_of_two
-from intsim.arithmetic.requantizers.requantizer import Channel, Requantizer, Site, with_factor
+from intsim.arithmetic.requantizers.requantizer import Channel, RoundedScale, Site, with_factor
 from intsim.arithmetic.rounding import Rounding, round_fraction
 from intsim.errors import IntsimError
-
-ROUNDINGS = integer(1, 2)
 
 
 def float32_scale(scale: Fraction) -> np.float32:
@@ -71,7 +68,7 @@ def float32_requantize(acc: Any, scale: Any, zero_point: int, low: int, high: in
 
 
 @dataclass(frozen=True)
-class Float32(Requantizer):
+class Float32(RoundedScale):
     """`float32(acc + b) * float32(S)`, clipped, to the nearest, ties to even.
 
     Monotone everywhere: to binary32, times the scale, clip, to an integer: each is IEEE 754's nearest, ties to even, of
@@ -81,33 +78,12 @@ class Float32(Requantizer):
     XNNPACK make it of their three scales; 1: the float32 nearest to `sx * sw / sy`.
     """
 
-    scale_roundings: int = 1
-
     scheme: ClassVar[str] = "float32"
-
-    def __post_init__(self) -> None:
-        """Refuse other numbers of roundings."""
-        check({"scale_roundings": ROUNDINGS}, vars(self))
-        super().__post_init__()
 
     def words(self) -> str:
         """The formula."""
         scale = "scale" if self.scale_roundings == 1 else "float32(sx sw) / sy"
         return f"float32: float32(acc) * float32({scale}), clipped, rounded half to even"
-
-    @classmethod
-    def variants(cls) -> tuple[Self, ...]:
-        """Both."""
-        return cls(), cls(scale_roundings=2)
-
-    def keys(self) -> dict[str, Any]:
-        """Without `scale_roundings` where it is 1."""
-        return {k: v for k, v in super().keys().items() if (k, v) != ("scale_roundings", 1)}
-
-    @property
-    def converts(self) -> bool:
-        """Where the scale is rounded twice."""
-        return self.scale_roundings == 2
 
     def converted(self, formula: Formula, site: Site) -> Formula:
         """The factor rounded twice, the zero point apart; refuses what stands between accumulator and codes

@@ -419,6 +419,32 @@ class Requantizer:
 
 
 @dataclass(frozen=True)
+class RoundedScale(Requantizer):
+    """A scheme whose factor is of the exact ratio of scales (`scale_roundings` 1), or of their product rounded (2)."""
+
+    scale_roundings: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse other numbers of roundings."""
+        check({"scale_roundings": integer(1, 2)}, vars(self))
+        super().__post_init__()
+
+    @classmethod
+    def variants(cls) -> tuple[Self, ...]:
+        """Both."""
+        return cls(), cls(scale_roundings=2)
+
+    def keys(self) -> dict[str, Any]:
+        """Without `scale_roundings` where it is 1."""
+        return {k: v for k, v in super().keys().items() if (k, v) != ("scale_roundings", 1)}
+
+    @property
+    def converts(self) -> bool:
+        """Where the product of the scales is rounded."""
+        return self.scale_roundings == 2
+
+
+@dataclass(frozen=True)
 class OperatorKernel(Requantizer):
     """A scheme of whole operators, which has no accumulator to multiply: it computes from what they read."""
 

@@ -15,17 +15,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 
 from intsim.arithmetic.binary32 import nearest
 from intsim.arithmetic.integers import wrap
-from intsim.arithmetic.keys import check
 from intsim.arithmetic.pieces import Formula, Integers
 from intsim.arithmetic.requantizers.fixed_point import FixedPoint, saturating_rounding_doubling_high_mul
-from intsim.arithmetic.requantizers.float32 import ROUNDINGS
-from intsim.arithmetic.requantizers.requantizer import Channel, Multiplies, Requantizer, Site, with_factor
+from intsim.arithmetic.requantizers.requantizer import Channel, Multiplies, RoundedScale, Site, with_factor
 from intsim.arithmetic.rounding import Rounding, round_divide
 from intsim.errors import IntsimError
 
@@ -33,7 +31,7 @@ GEMMLOWP = FixedPoint(32, None, True)
 
 
 @dataclass(frozen=True)
-class Ruy(Requantizer):
+class Ruy(RoundedScale):
     """`srshl(sqrdmulh((acc + b) << left, M), -right)` on int32; multiplier and shifts are gemmlowp's.
 
     Monotone where gemmlowp's is: the left shift wraps in int32, the high product and the rounding shift are monotone.
@@ -42,28 +40,7 @@ class Ruy(Requantizer):
     all weights have one scale; 1: of the exact ratio.
     """
 
-    scale_roundings: int = 1
-
     scheme: ClassVar[str] = "ruy"
-
-    def __post_init__(self) -> None:
-        """Refuse other numbers of roundings."""
-        check({"scale_roundings": ROUNDINGS}, vars(self))
-        super().__post_init__()
-
-    @classmethod
-    def variants(cls) -> tuple[Self, ...]:
-        """Both."""
-        return cls(), cls(scale_roundings=2)
-
-    def keys(self) -> dict[str, Any]:
-        """Without `scale_roundings` where it is 1."""
-        return {k: v for k, v in super().keys().items() if (k, v) != ("scale_roundings", 1)}
-
-    @property
-    def converts(self) -> bool:
-        """Where the product of the scales is rounded."""
-        return self.scale_roundings == 2
 
     def converted(self, formula: Formula, site: Site) -> Formula:
         """The factor of the rounded product, for weights with one scale."""
