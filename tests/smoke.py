@@ -29,6 +29,8 @@ VERBS = [
     (0, "sweep", MODEL, "-a", "16:20", "-m", "8,16", "-o", "sweep"),
     (0, "vectors", MODEL, "-t", "x86-avx2", "-o", "vectors", "--layer", "/conv1/Conv"),
     (0, "compare", "vectors", "vectors/00_conv1_Conv/output.npy"),
+    (3, "identify", "vectors", "vectors/00_conv1_Conv/output.npy", "--next", "2", "next.npz"),
+    (0, "vectors", MODEL, "-t", "x86-avx2", "-o", "probes", "--layer", "/conv1/Conv", "--operands", "next.npz"),
     (0, "emit", "mac", "-t", "wrap-16", "-n", "10", "-o", "mac"),
     (2, "run", "nowhere.onnx"),
 ]
