@@ -112,11 +112,6 @@ class Hypothesis:
         return sum(map(bool, axes)) + (not self.specified_place) + self.chain.cost + self.rounder.cost
 
 
-def specification(layer: Layer) -> Hypothesis:
-    """The first choice of every axis."""
-    return Hypothesis("", "", "", layer.place, "", chains(layer)[0], rounders(layer)[0], "", "")
-
-
 # What the multiplier is fed
 
 

@@ -97,10 +97,13 @@ class Identification(Shown):
 
     @property
     def answer(self) -> Answer:
-        """Whether the specification made the dump, or one other class of machines, or several may have, or none."""
+        """Whether the specification made the dump, or one other class of machines, or several may have, or none.
+
+        One is said to be the only one only where every machine was looked at to the end.
+        """
         if not self.classes:
             return "none"
-        if len(self.classes) > 1:
+        if len(self.classes) > 1 or not self.complete:
             return "several classes"
         return "one class" if self.classes[0].changes else "specification"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
@@ -169,9 +169,3 @@ def _back(manifest: Manifest, about: dict[str, Any], where: str) -> Back | None:
     )
     element = manifest.tensor(about, "output").element
     return Back(requantizer, cells, len(cells) > 1, element)
-
-
-def with_weights(layer: Layer, weight: IntArray) -> Layer:
-    """The same layer with other weight codes."""
-    node = replace(layer.node, arrays={**layer.node.arrays, "weight": weight})
-    return replace(layer, node=node)

@@ -55,7 +55,7 @@ def show_identification(console: Console, found: Identification) -> None:
         if one.alternatives:
             note(console, f"of class 1 also: {'; or: '.join(', '.join(a) for a in one.alternatives)}")
     if not found.complete:
-        note(console, "more machines make this dump than were put into classes: there may be more")
+        note(console, "not every machine was looked at to the end: there may be more")
     if found.nearest is not None:
         near = found.nearest
         share = 100 * (1 - near.mismatches / max(1, found.elements))
@@ -71,7 +71,9 @@ def show_identification(console: Console, found: Identification) -> None:
             + (f"; all {number(near.mismatches)} mismatches are in {' and '.join(where)}" if where else ""),
         )
     text, colour = VERDICTS[found.answer]
-    if len(found.classes) > 1 and not found.classes[0].changes:
+    if found.answer == "several classes" and not found.complete and len(found.classes) == 1:
+        text = "one class of machines makes this dump, and others may"
+    elif len(found.classes) > 1 and not found.classes[0].changes:
         text = "the specification makes this dump, and so do machines that act differently elsewhere"
     say(console, "verdict: ", (text, colour))
 

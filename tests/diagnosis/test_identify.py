@@ -167,6 +167,13 @@ def test_what_no_machine_makes_has_a_nearest_one(tmp_path, golden):
     assert found.nearest.mismatches == found.mismatches == codes[0, 2].size
 
 
+def test_a_search_that_was_broken_off_names_no_single_machine(tmp_path, golden):
+    found = intsim.identify(golden, dumped(tmp_path, cases.tensor(golden)[0]))
+    alone = replace(found, classes=found.classes[:1], complete=True)
+    assert alone.answer == "specification"
+    assert replace(alone, complete=False).answer == "several classes"
+
+
 def test_json_is_plain(tmp_path, golden):
     found = intsim.identify(golden, dumped(tmp_path, cases.tensor(golden)[0]))
     content = json.loads(json.dumps(found.to_json()))
