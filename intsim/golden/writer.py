@@ -280,7 +280,9 @@ class Writer:
                 bias = node.arrays.get("bias") if target.accumulate.bias == "requantizer" else None
                 if bias is not None:
                     least, most = least + min(0, int(bias.min())), most + max(0, int(bias.max()))
-                low, high = min(low, least), max(high, most)
+                if target.accumulate.padding == "skipped":  # what padding is owed is added behind the registers
+                    least, most = min(low, least), max(high, most)
+                low, high = least, most
         self.reach[name] = low, high
         return low, high
 

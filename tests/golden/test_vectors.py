@@ -50,6 +50,17 @@ def test_orders(tmp_path, model):
         assert all(np.array_equal(stored[order]["last"][r], own["last"][r]) for r in ("operand", "weight", "output"))
 
 
+@pytest.mark.parametrize(
+    ("target", "kind"), [("saturate-12", "s12"), ("wrap-40", "s40"), ("dsp-40", "s32"), ("hls4ml-saturate-10", "s10")]
+)
+def test_accumulators_are_as_wide_as_the_last_register(tmp_path, target, kind):
+    network = networks.packed() if target.startswith("hls4ml") else networks.mixed()
+    made = intsim.vectors(network, target, out=tmp_path / "v", formats=["npy"], seed=2)
+    entries = [t for x in made.manifest["layers"] if x["products"] for t in x["tensors"] if t["role"] == "accumulator"]
+    assert entries
+    assert {t["type"] for t in entries} == {kind}
+
+
 def test_finn_folds_channels_into_words(tmp_path):
     """As npy_to_rtlsim_input packs folded inputs: SIMD channels of a pixel a word, the first in the lowest bits."""
     made = intsim.vectors(
