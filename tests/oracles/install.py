@@ -2,10 +2,11 @@
 
 "flows" has intsim itself beside hls4ml, da4ml and cocotb, for the examples that need both.
 
-finn-base 0.0.3 calls itself 0.0.0 in its metadata, so pip takes it only by address; it needs pkg_resources and
-bitstring below 4. Both are pinned: an oracle that changes is no oracle.
+finn-base 0.0.3 calls itself 0.0.0 in its metadata, so pip takes it only by address; its build finds no version unless it
+is told one, and needs pkg_resources and bitstring below 4. Both are pinned: an oracle that changes is no oracle.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,7 @@ STEPS = {
     "hls4ml": [["hls4ml==1.3.0", "qonnx==1.0.0", "onnx==1.22.0", "numpy==2.4.6"]],
     "flows": [["--constraint", str(ROOT / "constraints.txt"), "--editable", f"{ROOT}[references,rtl]", *FLOWS]],
 }
+ENVIRONMENT = {"finn-base": {"SETUPTOOLS_SCM_PRETEND_VERSION": "0.0.0"}}
 
 
 def install(name: str) -> None:
@@ -37,7 +39,7 @@ def install(name: str) -> None:
     venv.create(root, with_pip=True)
     pip = [str(root / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
     for packages in STEPS[name]:
-        subprocess.run([*pip, *packages], check=True)
+        subprocess.run([*pip, *packages], check=True, env=os.environ | ENVIRONMENT.get(name, {}))
     (root / ".installed").touch()
 
 
