@@ -8,6 +8,7 @@ import pytest
 
 import intsim
 from intsim.errors import IntsimError
+from intsim.report.vectors import after_comparison
 from intsim.golden.grammar import ALLOWED, Bus, Map, Vcd
 
 from . import networks
@@ -121,9 +122,12 @@ def test_digits_of_a_narrower_register_are_recognized(tmp_path, golden):
     dump = tmp_path / "d.hex"
     digits = [f"{v % (1 << bits):x}\n" for v in sums.reshape(-1).tolist()]
     dump.write_text("".join(digits))
-    (tensor,) = intsim.compare(folder, dump, layer="first", tensor="accumulator").tensors
-    assert tensor.mismatches == (sums < 0).sum() > 0
-    assert tensor.narrower == f"s{bits}"
+    found = intsim.compare(folder, dump, layer="first", tensor="accumulator")
+    assert found.tensors[0].mismatches == (sums < 0).sum() > 0
+    assert found.tensors[0].narrower == f"s{bits}"
+    step = after_comparison(found, ["intsim", "compare", "v", "d.hex"])
+    assert f'type = "s{bits}"' in step.text
+    assert step.command == "intsim compare v d.hex --map dump.toml"
     path = told(tmp_path, f'type = "s{bits}"')
     assert intsim.compare(folder, dump, layer="first", tensor="accumulator", map=path).same
     digits[5] = f"{(int(digits[5], 16) ^ 1):x}\n"

@@ -2,8 +2,8 @@
 
 "flows" has intsim itself beside hls4ml, da4ml and cocotb, for the examples that need both.
 
-finn-base 0.0.3 calls itself 0.0.0 in its metadata, so pip takes it only by address; its build finds no version unless it
-is told one, and needs pkg_resources and bitstring below 4. Both are pinned: an oracle that changes is no oracle.
+finn-base 0.0.3 calls itself 0.0.0 in its metadata, so pip takes it only by address; its build finds no version unless
+it is told one, and needs pkg_resources and bitstring below 4. Both are pinned: an oracle that changes is no oracle.
 """
 
 import os
