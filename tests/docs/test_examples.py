@@ -11,7 +11,7 @@ import pytest
 import intsim
 from intsim.graph import node_json
 
-from .pages import ROOT, environment
+from .pages import DOCS, ROOT, blocks, environment
 
 EXAMPLES = ROOT / "examples"
 CASES = {
@@ -72,6 +72,11 @@ def test_an_example_runs(case, tmp_path):
     assert done.returncode == code
     if script == "verify_my_brevitas_model.py":
         same_integers(tmp_path / "digits.onnx", EXAMPLES / "digits.onnx")
+
+
+def test_the_testbench_of_the_guide_is_that_of_the_example():
+    (shown,) = [b for b in blocks((DOCS / "guides/hardware.md").read_text()) if b.file == "test_dot.py"]
+    assert shown.text.split("\n", 1)[1] in (EXAMPLES / "cocotb_dot.py").read_text()
 
 
 def same_integers(made, kept):

@@ -8,8 +8,8 @@ import pytest
 
 import intsim
 from intsim.errors import IntsimError
-from intsim.report.vectors import after_comparison
 from intsim.golden.grammar import ALLOWED, Bus, Map, Vcd
+from intsim.report.vectors import after_comparison
 
 from . import networks
 
