@@ -25,6 +25,8 @@ def vectors(
     formats: Annotated[str, typer.Option("--format", help="npy, hex, words, c, with commas between")] = "npy,hex",
     bus_bits: Annotated[int, typer.Option("--bus-bits", help="bits of a word of the format words")] = 32,
     order: Annotated[str, typer.Option("--order", help="of elements: NCHW, NHWC, finn, hls4ml")] = "NCHW",
+    pe: Annotated[int | None, typer.Option("--pe", help="with --simd and --order finn: also weight memories")] = None,
+    simd: Annotated[int | None, typer.Option("--simd", help="columns of a fold; --pe are its rows")] = None,
     trace: Annotated[
         str | None, typer.Option("--trace", help="print one output's additions instead: LAYER:c,y,x")
     ] = None,
@@ -40,6 +42,8 @@ def vectors(
     """Write golden vectors: operands, weights, accumulators, requantizer constants and codes of every layer."""
     if (out is None) == (trace is None):
         raise IntsimError("give one of --out, a folder for the vectors, and --trace LAYER:c,y,x")
+    if (pe is None) != (simd is None) or (pe is not None and discriminate is not None):
+        raise IntsimError("--pe and --simd fold weights together, and not of --discriminate")
     target, model = asked.target, asked.loaded
     from intsim.golden.vectors import position, trace_output
     from intsim.golden.vectors import vectors as write
@@ -64,6 +68,7 @@ def vectors(
             formats=formats.split(","),
             bus_bits=bus_bits,
             order=order,
+            fold=None if pe is None or simd is None else (pe, simd),
             source=operands or asked.inputs,
             progress=step,
         )

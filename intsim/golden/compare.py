@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from intsim.errors import IntsimError
 from intsim.golden.dump import arrays_of, elements, format_of, integers, named, ordered
-from intsim.golden.element import Values
+from intsim.golden.element import Element, Values
 from intsim.golden.grammar import Dump, read_map
 from intsim.golden.layout import ORDERS, POSITIONS, Layout, of_data, of_weights
 from intsim.golden.manifest import Golden, Manifest
@@ -56,6 +56,7 @@ class TensorComparison:
     mismatches: int
     first: FirstWrong | None = None
     also: str | None = None  # an order in which all integers are right
+    narrower: str | None = None  # a type of the dump's elements with which all integers are right
 
 
 @dataclass(frozen=True)
@@ -246,7 +247,16 @@ def _compared(manifest: Manifest, held: Held) -> TensorComparison:
         if other != order and np.array_equal(again, got):
             also = other
             break
-    return TensorComparison(layer, role, order, size, len(wrong), first, also)
+    return TensorComparison(layer, role, order, size, len(wrong), first, also, _narrower(wanted, got, places >= 0))
+
+
+def _narrower(wanted: Values, got: Values, inside: NDArray[np.bool_]) -> str | None:
+    """The signed type of a register whose digits were read without their sign, where all integers are right with it."""
+    bits = int(got.max()).bit_length()
+    if got.min() < 0 or not 0 < bits < 64:
+        return None
+    signed = Element("s", bits).from_patterns(got.astype(np.uint64))
+    return f"s{bits}" if np.array_equal(signed[inside], wanted[inside]) else None
 
 
 def _wanted(golden: Golden, expected: Values, order: str, fold: int | None) -> tuple[Values, NDArray[np.int64]]:

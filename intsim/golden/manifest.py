@@ -127,7 +127,8 @@ class Manifest:
             more = "; write the vectors with --partial" if chosen.startswith("partial") else ""
             have = ", ".join(entries)
             raise IntsimError(f"{self.folder}: layer {layer['name']} has no tensor {chosen!r}; it has {have}{more}")
-        return Golden(self.folder, layer, entries[chosen], self.content["options"]["bus_bits"])
+        bus = entries[chosen].get("bus_bits", self.content["options"]["bus_bits"])
+        return Golden(self.folder, layer, entries[chosen], bus)
 
     def roles(self, layer: dict[str, Any]) -> Sequence[str]:
         """Of a layer's tensors."""

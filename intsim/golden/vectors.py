@@ -63,6 +63,7 @@ def vectors(
     order: str = "NCHW",
     source: str | None = None,
     operands: IntArray | None = None,
+    fold: tuple[int, int] | None = None,
     progress: Report | None = None,
 ) -> Vectors:
     """Write what each layer reads, holds and makes on a target, with a manifest: docs/guides/golden-vectors.md.
@@ -81,6 +82,7 @@ def vectors(
         order: of elements: "NCHW", "NHWC", "finn" or "hls4ml".
         source: where the inputs, or the operands, come from, for the manifest.
         operands: of one `layer`, (samples, *shape of its operand), instead of inputs of the network: integer codes.
+        fold: PE and SIMD of FINN's MVAUs: with order "finn", weights also as words of their memory.
         progress: called with a line of text before each node.
 
     Raises:
@@ -89,10 +91,10 @@ def vectors(
     """
     on = Target.load(target)
     loaded = opened(model, inputs, on)
-    check_options(formats, bus_bits, order)
+    check_options(formats, bus_bits, order, fold)
     runs = machine(loaded.graph, on)
     wanted = chosen(layers(runs.graph, loaded.graph), layer, loaded.path)
-    options = Options(tuple(formats), bus_bits, order, partial, tuple(layer))
+    options = Options(tuple(formats), bus_bits, order, partial, tuple(layer), fold)
     of = str(target) if _is_file(target) else None
     if operands is not None:
         if inputs is not None or samples is not None:
@@ -120,6 +122,7 @@ class Options(NamedTuple):
     order: str = "NCHW"
     partial: bool = False
     layers: tuple[str, ...] = ()
+    fold: tuple[int, int] | None = None
 
 
 def write_steps(
@@ -135,7 +138,9 @@ def write_steps(
 ) -> Vectors:
     """Vectors of nodes that have run; `origin` says for the manifest where the layers' operands come from."""
     with written(Path(out)) as draft:
-        writer = Writer(draft, runs, options.formats, options.bus_bits, options.order, options.partial, samples)
+        writer = Writer(
+            *(draft, runs, options.formats, options.bus_bits, options.order, options.partial, samples, options.fold)
+        )
         for step in taken:
             writer.write(step)
         manifest = sealed(
@@ -256,7 +261,7 @@ def _hashes(data: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     return {name: digest.hexdigest() for name, digest in made.items()}
 
 
-def check_options(formats: Sequence[str], bus: int, order: str) -> None:
+def check_options(formats: Sequence[str], bus: int, order: str, fold: tuple[int, int] | None = None) -> None:
     """Raise IntsimError for what vectors aren't written in."""
     for name in formats:
         if name not in FORMATS:
@@ -267,6 +272,8 @@ def check_options(formats: Sequence[str], bus: int, order: str) -> None:
         raise IntsimError(f"bus of {bus!r} bits; allowed: 1..{MOST_BUS}")
     if order not in ORDERS:
         raise IntsimError(f"order {order!r}: allowed: {', '.join(ORDERS)}")
+    if fold is not None and (order != "finn" or min(fold) < 1 or fold[0] * fold[1] > MOST_BUS // 32):
+        raise IntsimError(f"PE = {fold[0]}, SIMD = {fold[1]}: PE * SIMD is 1..{MOST_BUS // 32}, with order finn alone")
 
 
 def position(text: str) -> tuple[str, tuple[int, ...]]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from intsim.arithmetic.accumulate import handed_on
 from intsim.dispatch import Machine
+from intsim.errors import IntsimError
 from intsim.golden.constants import Constants, of_kernel, of_requantizer, products_about
 from intsim.golden.element import Element, Values
 from intsim.golden.formats import Sink, identifier
@@ -60,6 +61,7 @@ class Writer:
     order: str
     partial: bool
     samples: int
+    fold: tuple[int, int] | None = None  # PE and SIMD of an MVAU
     written: dict[str, Written] = field(default_factory=dict)
     reach: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -165,6 +167,15 @@ class Writer:
         zero = np.asarray(zeros, np.int64).reshape(-1)
         more["zero_point"] = _rationals(rationals(zero if len(zero) else np.zeros(1, np.int64)))
         self._constant(to, "weight", weight, element, layout, **more)
+        if self.fold is not None:
+            if (
+                node.op not in ("conv", "matmul")
+                or node.attributes.get("groups", 1) != 1
+                or layout.stored(weight).ndim != 2
+            ):
+                raise IntsimError(f"layer {to.layer.name}: not a matrix of an MVAU; choose others with --layer")
+            words = folded(layout.stored(weight), *self.fold, to.layer.name)
+            self._constant(to, "weight_memory", words, element, bus_bits=words.shape[1] * element.bits)
         channels = op.extent(node, *(a.shape for a in sums.arrays))[1]
         self._optional(to, "weight_zero", channel_zeros(zeros, channels) if zero.any() else None)
         shifts = np.asarray(operands.w_shift, np.int64)
@@ -241,7 +252,9 @@ class Writer:
         more: Mapping[str, Any],
     ) -> Sink:
         stored = layout.shape(shape)
-        row = stored[-1] if self.order == "finn" and stored and "C" in layout.axes[-1:] else None
+        bus = more.get("bus_bits", self.bus)
+        words = "bus_bits" in more or (self.order == "finn" and stored and "C" in layout.axes[-1:])
+        row = stored[-1] if words else None
         full = (self.samples, *stored) if many else stored
         name = to.layer.name if to.layer.name.isprintable() else ascii(to.layer.name)
         axes = f", order {' '.join(layout.axes)}" if layout.axes else ""
@@ -249,7 +262,7 @@ class Writer:
         about = f"{name.replace('*/', '* /')}, {role}: {element.name}, shape {size}{axes}, last axis fastest"
         sink = Sink(
             *(self.root, f"{to.folder}/{role}", f"l{to.folder}_{role}", element, full, about),
-            *(self.formats, self.bus, row),
+            *(self.formats, bus, row),
         )
         to.sinks[role] = sink
         to.tensors[role] = {
@@ -280,9 +293,28 @@ class Writer:
                 bias = node.arrays.get("bias") if target.accumulate.bias == "requantizer" else None
                 if bias is not None:
                     least, most = least + min(0, int(bias.min())), most + max(0, int(bias.max()))
-                low, high = min(low, least), max(high, most)
+                if target.accumulate.padding == "skipped":  # what padding is owed is added behind the registers
+                    least, most = min(low, least), max(high, most)
+                low, high = least, most
         self.reach[name] = low, high
         return low, high
+
+
+def folded(matrix: Values, pe: int, simd: int, name: str) -> Values:
+    """The weight memory of FINN's MVAU, (MH / PE * MW / SIMD, PE * SIMD), of its matrix MW x MH.
+
+    Word nf * MW / SIMD + sf holds of each PE p row nf * PE + p, of each SIMD lane s column sf * SIMD + s; PE 0, lane 0
+    are first. Source: FINN, custom_op/fpgadataflow/matrixvectoractivation.py, get_hw_compatible_weight_tensor and
+    make_weight_file (decoupled_verilog_dat, which has the first in the lowest bits).
+
+    Raises IntsimError where PE doesn't divide MH, or SIMD MW.
+    """
+    depth, channels = matrix.shape
+    if channels % pe or depth % simd:
+        sizes = f"PE = {pe} must divide MH = {channels}, SIMD = {simd} MW = {depth}"
+        raise IntsimError(f"layer {name}: {sizes}; choose others with --layer")
+    parts = matrix.T.reshape(channels // pe, pe, depth // simd, simd)
+    return np.ascontiguousarray(parts.transpose(0, 2, 1, 3)).reshape(-1, pe * simd)
 
 
 def _channels_first(layer: Layer, rank: int) -> bool:

@@ -109,6 +109,10 @@ def after_comparison(found: Comparison, words: list[str]) -> NextStep | None:
     if wrong.also is not None:
         text = f"every integer of {wrong.layer} is right in order {wrong.also}; say so"
         return NextStep(text, shlex.join([*words, "--order", wrong.also]), wrong.layer)
+    if wrong.narrower is not None:
+        kind = wrong.narrower
+        text = f'every integer of {wrong.layer} is right as {kind}; say so in a map: type = "{kind}"'
+        return NextStep(text, shlex.join([*words, "--map", "dump.toml"]), wrong.layer)
     manifest = Manifest.read(Path(found.vectors))
     layer = manifest.layer(wrong.layer)
     content, first = manifest.content, wrong.first

@@ -97,6 +97,7 @@ def test_given_inputs(as_json, folder):
     [
         (["vectors", "m.onnx"], "give one of --out"),
         (["vectors", "m.onnx", "-o", "v", "--trace", "first:1,1,1"], "give one of --out"),
+        (["vectors", "m.onnx", "-o", "v", "--order", "finn", "--pe", "2"], "--pe and --simd fold weights together"),
         (["vectors", "m.onnx", "--trace", "first"], "not of the form LAYER:c,y,x"),
         (["vectors", "m.onnx", "--trace", "first:9,0,0"], "has no output 9,0,0; its result has shape"),
         (["vectors", "m.onnx", "--trace", "most:0,0,0"], "adds up no products"),

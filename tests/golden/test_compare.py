@@ -9,6 +9,7 @@ import pytest
 import intsim
 from intsim.errors import IntsimError
 from intsim.golden.grammar import ALLOWED, Bus, Map, Vcd
+from intsim.report.vectors import after_comparison
 
 from . import networks
 
@@ -111,6 +112,28 @@ def test_the_wrong_order_is_recognized(tmp_path, golden):
     (tensor,) = intsim.compare(folder, tmp_path / "flat.npy", layer="first").tensors
     assert tensor.mismatches > 20
     assert tensor.also == "NHWC"
+
+
+def test_digits_of_a_narrower_register_are_recognized(tmp_path, golden):
+    """As $fdisplay("%h") writes a register that has fewer bits than the golden type: without its sign."""
+    folder, tensors = golden
+    sums = tensors["accumulator"]
+    bits = 1 + int(max(sums.max(), -sums.min())).bit_length()
+    dump = tmp_path / "d.hex"
+    digits = [f"{v % (1 << bits):x}\n" for v in sums.reshape(-1).tolist()]
+    dump.write_text("".join(digits))
+    found = intsim.compare(folder, dump, layer="first", tensor="accumulator")
+    assert found.tensors[0].mismatches == (sums < 0).sum() > 0
+    assert found.tensors[0].narrower == f"s{bits}"
+    step = after_comparison(found, ["intsim", "compare", "v", "d.hex"])
+    assert f'type = "s{bits}"' in step.text
+    assert step.command == "intsim compare v d.hex --map dump.toml"
+    path = told(tmp_path, f'type = "s{bits}"')
+    assert intsim.compare(folder, dump, layer="first", tensor="accumulator", map=path).same
+    digits[5] = f"{(int(digits[5], 16) ^ 1):x}\n"
+    dump.write_text("".join(digits))
+    (tensor,) = intsim.compare(folder, dump, layer="first", tensor="accumulator").tensors
+    assert tensor.narrower is None
 
 
 def test_the_wrong_packing_is_seen(tmp_path, golden):

@@ -50,6 +50,17 @@ def test_orders(tmp_path, model):
         assert all(np.array_equal(stored[order]["last"][r], own["last"][r]) for r in ("operand", "weight", "output"))
 
 
+@pytest.mark.parametrize(
+    ("target", "kind"), [("saturate-12", "s12"), ("wrap-40", "s40"), ("dsp-40", "s32"), ("hls4ml-saturate-10", "s10")]
+)
+def test_accumulators_are_as_wide_as_the_last_register(tmp_path, target, kind):
+    network = networks.packed() if target.startswith("hls4ml") else networks.mixed()
+    made = intsim.vectors(network, target, out=tmp_path / "v", formats=["npy"], seed=2)
+    entries = [t for x in made.manifest["layers"] if x["products"] for t in x["tensors"] if t["role"] == "accumulator"]
+    assert entries
+    assert {t["type"] for t in entries} == {kind}
+
+
 def test_finn_folds_channels_into_words(tmp_path):
     """As npy_to_rtlsim_input packs folded inputs: SIMD channels of a pixel a word, the first in the lowest bits."""
     made = intsim.vectors(
@@ -195,3 +206,53 @@ def test_memory_follows_the_largest_layer(model):
         alive.append(sum(r() is not None for r in made))
     assert len(made) == sum(len(x.nodes) for x in found) > 8
     assert max(alive) <= 3  # what was made, and what is added later
+
+
+@pytest.mark.parametrize(("layer", "pe", "simd"), [("first", 2, 3), ("first", 4, 9), ("first", 1, 27), ("last", 5, 4)])
+def test_weight_memories_of_finn(tmp_path, layer, pe, simd):
+    """As FINN makes memblock.dat: its steps with QONNX's function, and its packing with the first element on top."""
+    basic = pytest.importorskip("qonnx.util.basic")
+    at = {"order": "finn", "layer": [layer], "formats": ["npy", "words", "hex"], "fold": (pe, simd)}
+    made = intsim.vectors(networks.mixed(), out=tmp_path / "v", **at)
+    entries = {t["role"]: t for t in made.manifest["layers"][0]["tensors"]}
+    matrix = np.load(tmp_path / "v" / entries["weight"]["files"]["npy"])
+    memory, bits = entries["weight_memory"], int(entries["weight_memory"]["type"][1:])
+    tensor = basic.interleave_matrix_outer_dim_from_partitions(matrix.T, pe).reshape(1, pe, -1, simd)
+    tensor = np.flip(tensor, axis=-1)  # get_hw_compatible_weight_tensor
+    tensor = np.flip(np.transpose(tensor, (0, 2, 1, 3)), axis=-2)  # make_weight_file
+    stream = tensor.reshape(-1, pe * simd).astype(np.int64)
+    wanted = [int("".join(f"{v % (1 << bits):0{bits}b}" for v in row), 2) for row in stream.tolist()]
+    lines = (tmp_path / "v" / memory["files"]["words"]).read_text().split("\n")[1:-1]
+    assert [int(line, 16) for line in lines] == wanted
+    assert {len(line) for line in lines} == {-(-pe * simd * bits // 4)}
+    assert len(set(wanted)) > 1
+    assert memory["shape"] == [matrix.size // (pe * simd), pe * simd]
+    for kind in ("npy", "hex", "words"):
+        path = tmp_path / "v" / memory["files"][kind]
+        if kind != "words":
+            assert intsim.compare(tmp_path / "v", path, layer=layer, tensor="weight_memory").same
+
+
+def test_weight_memories_are_read_back_from_words_alone(tmp_path):
+    at = {"order": "finn", "layer": ["first"], "fold": (4, 3)}
+    intsim.vectors(networks.mixed(), out=tmp_path / "v", formats=["words"], bus_bits=24, **at)
+    made = intsim.vectors(networks.mixed(), out=tmp_path / "p", formats=["npy"], **at)
+    entry = next(t for t in made.manifest["layers"][0]["tensors"] if t["role"] == "weight_memory")
+    path = tmp_path / "p" / entry["files"]["npy"]
+    assert intsim.compare(tmp_path / "v", path, layer="first", tensor="weight_memory").same
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"fold": (2, 3)}, "PE = 2, SIMD = 3: PE \\* SIMD is 1..2048, with order finn alone"),
+        ({"fold": (0, 3), "order": "finn"}, "PE = 0, SIMD = 3"),
+        ({"fold": (64, 64), "order": "finn"}, "PE = 64, SIMD = 64"),
+        ({"fold": (3, 1), "order": "finn", "layer": ["first"]}, "layer first: PE = 3 must divide MH = 4"),
+        ({"fold": (1, 1), "order": "finn", "layer": ["each"]}, "layer each: not a matrix of an MVAU"),
+    ],
+)
+def test_folds_that_are_refused(tmp_path, options, said):
+    with pytest.raises(IntsimError, match=said):
+        intsim.vectors(networks.mixed(), out=tmp_path / "v", **options)
+    assert not (tmp_path / "v").exists()
