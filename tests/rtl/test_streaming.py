@@ -218,7 +218,9 @@ def test_embedding(tmp_path, low, values, elements):
     assert (found.vectors, kind.vectors["y"].tolist()) == (values, table.tolist())
 
 
-@pytest.mark.parametrize("entries", [np.zeros((1, 3), int), np.zeros((4, 3)), np.zeros(4, int), np.full((2, 1), 1 << 40)])
+@pytest.mark.parametrize(
+    "entries", [np.zeros((1, 3), int), np.zeros((4, 3)), np.zeros(4, int), np.full((2, 1), 1 << 40)]
+)
 def test_other_tables_are_refused(entries):
     with pytest.raises(IntsimError, match="an embedding of"):
         kinds.embedding(entries, 10, 0)
