@@ -46,6 +46,7 @@ module requantize #(
       wire signed [FULL-1:0] product = FULL'(shifted) * FULL'(multiplier);
       wire signed [FULL-1:0] high = (product + HALF) >>> (MUL - 1);
       assign scaled = P'(high);
+      wire unused = &{1'b0, high};
     end else begin : g_once
       wire signed [FULL-1:0] product = FULL'(biased) * FULL'(multiplier);
       wire signed [FULL-1:0] shifted = LEFT != 0 ? product <<< left : product;

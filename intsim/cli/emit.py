@@ -8,24 +8,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from intsim.cli.options import Json, Seed, TargetName, app, console
+from intsim.cli.options import Json, Seed, TargetName, app, arrays, console, one_array
 from intsim.cli.options import emit as emit_json
 from intsim.errors import IntsimError
 
 if TYPE_CHECKING:
     from intsim.arithmetic.integers import IntegerType
+    from intsim.model import Model
     from intsim.rtl.kinds import Kind
     from intsim.targets import Target
 
-KINDS = ("mac", "dot", "requantize", "threshold", "hilbert", "table")
-OF_LAYERS = ("requantize", "threshold", "table")
+KINDS = ("mac", "dot", "requantize", "threshold", "hilbert", "table", "layer", "embedding")
+OF_LAYERS = ("requantize", "threshold", "table", "layer")
 MOST_VECTORS, MOST_DEPTH = 1_000_000, 1 << 16
 
 
 @app.command()
 def emit(
     kind: Annotated[str, typer.Argument(help=", ".join(KINDS))],
-    model: Annotated[str | None, typer.Argument(help="of requantize, threshold, table: the network's file")] = None,
+    model: Annotated[
+        str | None, typer.Argument(help="of requantize, threshold, table, layer: the network's file")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="folder to write")] = None,
     target: TargetName = "exact",
     layer: Annotated[str | None, typer.Option("--layer", help="of a model: the layer whose constants it takes")] = None,
@@ -39,6 +42,13 @@ def emit(
     output_bits: Annotated[int | None, typer.Option("--output-bits", help="of hilbert: else positions")] = None,
     unsigned: Annotated[bool, typer.Option("--unsigned", help="of hilbert: codes are")] = False,
     lookup: Annotated[bool, typer.Option("--lookup", help="of hilbert: a table of all pairs of codes")] = False,
+    pe: Annotated[int | None, typer.Option("--pe", help="of layer: output channels that are added at once")] = None,
+    inputs: Annotated[
+        str | None, typer.Option("--inputs", "-i", help="of layer: .npz or .npy that the network reads, else drawn")
+    ] = None,
+    entries: Annotated[
+        str | None, typer.Option("--entries", help="of embedding: .npy of integers (values, elements)")
+    ] = None,
     vectors: Annotated[int, typer.Option("--vectors", "-n", min=1, max=MOST_VECTORS, help="rows, about")] = 4096,
     seed: Seed = 0,
     json_: Json = False,
@@ -54,10 +64,18 @@ def emit(
     if out is None:
         raise IntsimError(f"emit {kind}: give the folder to write, -o DIR")
     machine = Target.load(target)
-    if kind in OF_LAYERS:
+    if kind != "layer" and (pe is not None or inputs is not None):
+        raise IntsimError(f"emit {kind}: --pe and --inputs are of the kind layer")
+    if (kind == "embedding") != (entries is not None):
+        raise IntsimError(f"emit {kind}: the kind embedding, and no other, takes --entries FILE.npy")
+    if kind == "layer":
+        made = _layer(model, layer, machine, inputs, pe, vectors, seed)
+    elif kind in OF_LAYERS:
         made = _of_layer(kind, model, layer, machine, vectors, seed)
     elif model is not None or layer is not None:
         raise IntsimError(f"emit {kind}: takes no model and no layer")
+    elif kind == "embedding":
+        made = kinds.embedding(one_array(entries or ""), vectors, seed)
     elif kind == "hilbert":
         from intsim.hilbert import Decoder
 
@@ -75,7 +93,11 @@ def emit(
         names = kinds.emit(made, draft)
     rows = len(next(iter(made.vectors.values())))
     if json_:
-        content = {"target": None if kind == "hilbert" else machine.name, "design": made.design.top, "vectors": rows}
+        content = {
+            "target": None if kind in ("hilbert", "embedding") else machine.name,
+            "design": made.design.top,
+            "vectors": rows,
+        }
         emit_json({"format": "intsim-emit-1", **content, "files": [str(out / n) for n in names]})
     else:
         say(console(), f"{made.design.top}: {rows} rows of vectors; wrote {', '.join(names)} to {out}")
@@ -83,14 +105,29 @@ def emit(
 
 
 def _of_layer(kind: str, model: str | None, layer: str | None, machine: Target, vectors: int, seed: int) -> Kind:
-    from intsim.model import load
     from intsim.rtl import layers
+
+    opened, name = _opened(kind, model, layer)
+    node = layers.layer(opened.graph, name, kind)
+    return getattr(layers, kind)(opened.graph, node, machine, vectors, seed)
+
+
+def _layer(
+    model: str | None, layer: str | None, machine: Target, inputs: str | None, pe: int | None, vectors: int, seed: int
+) -> Kind:
+    from intsim.rtl.streaming import stream
+
+    opened, name = _opened("layer", model, layer)
+    given = None if inputs is None else arrays(inputs, list(opened.lowered.source.inputs))
+    return stream(opened, name, machine, given, pe, vectors, seed)
+
+
+def _opened(kind: str, model: str | None, layer: str | None) -> tuple[Model, str]:
+    from intsim.model import load
 
     if model is None or layer is None:
         raise IntsimError(f"emit {kind}: give a network's file, and the layer whose constants it takes, --layer NAME")
-    graph = load(model).graph
-    node = layers.layer(graph, layer, kind)
-    return getattr(layers, kind)(graph, node, machine, vectors, seed)
+    return load(model), layer
 
 
 def _type(text: str | None, own: IntegerType | None) -> IntegerType:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields
 from functools import cached_property, wraps
 from inspect import Parameter
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_type_hints
 
 import typer
@@ -220,6 +221,16 @@ def console() -> Console:
 
     fixed = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     return Output(width=WIDTH if fixed else None, highlight=False)
+
+
+def one_array(path: str) -> NDArray[Any]:
+    """The one array of an .npy or .npz file."""
+    from intsim.golden.dump import arrays_of
+
+    found = arrays_of(Path(path))
+    if len(found) != 1:
+        raise IntsimError(f"{path}: holds arrays {', '.join(found)}; give a file with one")
+    return next(iter(found.values()))
 
 
 def arrays(path: str, names: list[str]) -> dict[str, NDArray[Any]]:

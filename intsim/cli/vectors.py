@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from intsim.cli.options import OnSamples, console, emit, progress, verb
+from intsim.cli.options import OnSamples, console, emit, one_array, progress, verb
 from intsim.errors import IntsimError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    pass
 
 
 @verb
@@ -61,7 +61,7 @@ def vectors(
             model,
             target,
             *((None, None) if operands else asked.drawn),
-            operands=_codes(operands),
+            operands=one_array(operands) if operands else None,
             out=out,
             layer=layer or (),
             partial=partial,
@@ -73,18 +73,6 @@ def vectors(
             progress=step,
         )
     emit(made.to_json()) if asked.json_ else show_vectors(console(), made)
-
-
-def _codes(path: str | None) -> NDArray[Any] | None:
-    """The one array of a file."""
-    if path is None:
-        return None
-    from intsim.golden.dump import arrays_of
-
-    found = arrays_of(Path(path))
-    if len(found) != 1:
-        raise IntsimError(f"{path}: holds arrays {', '.join(found)}; give a file with one")
-    return next(iter(found.values()))
 
 
 def _discriminating(

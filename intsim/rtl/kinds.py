@@ -1,7 +1,7 @@
 """Write a module with its parameters, its vectors, and all that is needed to simulate it.
 
-Every kind makes a `Kind`: the text of `top.sv`, what its ports are, and vectors, of which the outputs are what intsim's
-definitions say. Files are the same bytes whenever the arguments are the same.
+Every kind makes a `Kind`: the text of its top module, what its ports are, and vectors, of which the outputs are what
+intsim's definitions say. Files are the same bytes whenever the arguments are the same.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from intsim.hilbert import Decoder
 from intsim.rtl import modules
 from intsim.rtl.design import Design, Port, write_hex
 from intsim.rtl.testbench import testbench
-from intsim.rtl.vectors import Integers, drawn
+from intsim.rtl.vectors import Integers, drawn, packed
 from intsim.targets import Target
 
 SCRIPT = """\
@@ -34,25 +34,32 @@ vvp -n simulation | tee result.txt
 grep -q ^PASS result.txt
 """
 TABLE_FILE = "table.hex"
+BIAS_MODES = {"requantizer": 0, "preload": 1, "after": 2}
+"""Of dot.sv, by where a target adds the bias."""
 
 
 class Kind(NamedTuple):
-    """What is written: `module` of hardware/rtl, `top` the text of its wrapper, `design` without vectors, and these."""
+    """What is written: `module` of hardware/rtl, `top` the text of its wrapper, `design` without vectors, and these.
+
+    `tables` are files that modules read, values and their bits; `parts` texts of modules that the wrapper has besides.
+    """
 
     module: str
     top: str
     design: Design
     vectors: dict[str, Any]
     tables: Mapping[str, tuple[Any, int]] = MappingProxyType({})
+    parts: Mapping[str, str] = MappingProxyType({})
 
 
 def emit(kind: Kind, folder: Path) -> list[str]:
     """Write a kind's files; their names.
 
-    `top.sv` and what it is made of, a file of vectors a port, `cosim.toml`, `testbench.sv` and `run.sh` for Icarus.
+    The top module and what it is made of, a file of vectors a port, `cosim.toml`, `testbench.sv`, `run.sh` for Icarus.
     """
     design = replace(kind.design, folder=folder)
-    texts = modules.sources(kind.module) | {"top.sv": kind.top, "cosim.toml": design.toml()}
+    texts = {**kind.parts, f"{design.top}.sv": kind.top, "cosim.toml": design.toml()}
+    texts |= {name: modules.source(Path(name).stem) for name in design.sources if name not in texts}
     for port in (*design.driven, *design.outputs):
         write_hex(folder / port.file, kind.vectors[port.name], port.bits)
     for name, (values, bits) in kind.tables.items():
@@ -65,7 +72,7 @@ def emit(kind: Kind, folder: Path) -> list[str]:
 
 
 def _design(module: str, ports: Sequence[Port], outputs: Sequence[Port], **more: Any) -> Design:
-    files = (*modules.sources(module), "top.sv")
+    files = (*modules.sources(module), f"intsim_{module}.sv")
     return Design(Path(), f"intsim_{module}", files, tuple(ports), tuple(outputs), **more)
 
 
@@ -151,7 +158,7 @@ def dot(target: Target, activation: IntegerType, weight: IntegerType, depth: int
     if target.accumulate.packing is not None:
         raise IntsimError(f"target {target.name}: packed multipliers have no module; emit another target's")
     check_stages(stages)
-    mode = {"requantizer": 0, "preload": 1, "after": 2}[target.accumulate.bias]
+    mode = BIAS_MODES[target.accumulate.bias]
     drop, last = stages[0].drop, stages[-1]
     bias_bits = min(last.bits + drop, 64)
     generator = np.random.default_rng(seed)
@@ -168,9 +175,24 @@ def dot(target: Target, activation: IntegerType, weight: IntegerType, depth: int
         columns["bias"].append(np.repeat(bias, length))
         columns["acc"].append(np.atleast_1d(accumulate(a * b, stages, start, after)[0]))
         count += length
-    widest = max(s.bits for s in stages)
     acc = last.bits + drop
-    parameters = {
+    parameters = chain(stages, activation, weight, bias_bits, mode)
+    inputs = [("clk", 0), ("rst", 0), ("in_valid", 0), ("in_last", 0), ("a", activation.bits), ("b", weight.bits)]
+    inputs.append(("bias", bias_bits))
+    ports = [port("in_last", 1), port("a", activation.bits, activation.signed), port("b", weight.bits, weight.signed)]
+    ports.append(port("bias", bias_bits, True))
+    more = {"clock": "clk", "reset": "rst", "valid": ("in_valid", "out_valid"), "ready": ("in_ready", "")}
+    design = _design("dot", ports, [port("acc", acc, True)], **more)
+    text = wrapped("dot", parameters, inputs, [("in_ready", 0), ("out_valid", 0), ("acc", acc)])
+    return Kind("dot", text, design, {k: np.concatenate(v) for k, v in columns.items()})
+
+
+def chain(
+    stages: Sequence[Stage], activation: IntegerType, weight: IntegerType, bias_bits: int, mode: int
+) -> dict[str, Any]:
+    """Parameters of dot.sv for registers, operands, and a bias added as `mode` of BIAS_MODES says."""
+    drop = stages[0].drop
+    return {
         "A": activation.bits,
         "A_SIGNED": int(activation.signed),
         "B": weight.bits,
@@ -185,17 +207,9 @@ def dot(target: Target, activation: IntegerType, weight: IntegerType, depth: int
         "BIAS_MODE": mode,
         "DROP": drop,
         "ROUNDING": mode_number(stages[0].rounding) if drop else 4,
-        "WIDE": max(widest, activation.bits + weight.bits + 2),
-        "ACC": acc,
+        "WIDE": max(*(s.bits for s in stages), activation.bits + weight.bits + 2),
+        "ACC": stages[-1].bits + drop,
     }
-    inputs = [("clk", 0), ("rst", 0), ("in_valid", 0), ("in_last", 0), ("a", activation.bits), ("b", weight.bits)]
-    inputs.append(("bias", bias_bits))
-    ports = [port("in_last", 1), port("a", activation.bits, activation.signed), port("b", weight.bits, weight.signed)]
-    ports.append(port("bias", bias_bits, True))
-    more = {"clock": "clk", "reset": "rst", "valid": ("in_valid", "out_valid"), "ready": ("in_ready", "")}
-    design = _design("dot", ports, [port("acc", acc, True)], **more)
-    text = wrapped("dot", parameters, inputs, [("in_ready", 0), ("out_valid", 0), ("acc", acc)])
-    return Kind("dot", text, design, {k: np.concatenate(v) for k, v in columns.items()})
 
 
 def hilbert(decoder: Decoder, table: bool, vectors: int, seed: int) -> Kind:
@@ -235,6 +249,49 @@ def hilbert(decoder: Decoder, table: bool, vectors: int, seed: int) -> Kind:
     return Kind("hilbert_table", text, design, columns, {TABLE_FILE: (entries, out)})
 
 
+def embedding(entries: Any, vectors: int, seed: int) -> Kind:
+    """A pixel embedding (arXiv 2407.16174): a vector of codes for each value of a pixel, in one word of a table.
+
+    Rows are all values where there are no more than `vectors`, else that many.
+
+    Args:
+        entries: integers (values, elements), 2..65536 values of 1..4096 elements within 32 bits.
+
+    Raises:
+        IntsimError: another array.
+    """
+    table = np.asarray(entries)
+    if (
+        table.dtype.kind not in "iu"
+        or table.ndim != 2
+        or not 2 <= len(table) <= 1 << 16
+        or not 0 < table.shape[1] <= 4096
+    ):
+        raise IntsimError(
+            f"an embedding of type {table.dtype} and shape {table.shape}; give integers of shape (values, elements), "
+            "2..65536 values of 1..4096 elements"
+        )
+    low, high = int(table.min()), int(table.max())
+    if max(-low, high) >> 32:
+        raise IntsimError(f"an embedding of {low}..{high}; its elements have 32 bits at most")
+    bits = max(1, high.bit_length()) if low >= 0 else smallest(low, high)
+    into, count = (len(table) - 1).bit_length(), table.shape[1]
+    values = np.arange(len(table))
+    if len(table) > vectors:
+        values = np.random.default_rng(seed).choice(values, vectors)
+    text = wrapped(
+        "lookup", {"IN": into, "OUT": bits * count, "FILE": f'"{TABLE_FILE}"'}, [("x", into)], [("y", bits * count)]
+    )
+    design = _design("lookup", [port("x", into)], [replace(port("y", bits, low < 0), count=count)])
+    words = packed(np.resize(table, (1 << into, count)), bits)
+    return Kind("lookup", text, design, {"x": values, "y": table[values]}, {TABLE_FILE: (words, bits * count)})
+
+
+def smallest(*values: int) -> int:
+    """Bits of the narrowest two's complement that holds all, at least 2."""
+    return max(2, *(v.bit_length() + 1 if v >= 0 else (-v - 1).bit_length() + 1 for v in values))
+
+
 def _registers(target: Target) -> tuple[Stage, ...]:
     if target.when:
         raise IntsimError(
@@ -245,9 +302,14 @@ def _registers(target: Target) -> tuple[Stage, ...]:
         raise IntsimError(
             f"target {target.name} has no registers, its sums are unbounded; give one that has, e.g. wrap-32"
         )
-    if min(s.bits for s in stages) < 2:
-        raise IntsimError(f"target {target.name} has a register of one bit; the modules take 2 bits and more")
+    check_registers(target.name, stages)
     return stages
+
+
+def check_registers(target: str, stages: Sequence[Stage]) -> None:
+    """Raise IntsimError for registers that the modules don't take."""
+    if min(s.bits for s in stages) < 2:
+        raise IntsimError(f"target {target} has a register of one bit; the modules take 2 bits and more")
 
 
 def _operands(

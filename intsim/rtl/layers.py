@@ -23,7 +23,7 @@ from intsim.ops import OPS, Mac
 from intsim.ops.requantize import formulas
 from intsim.rtl import modules
 from intsim.rtl.design import Design, Port
-from intsim.rtl.kinds import TABLE_FILE, Kind, mode_number, port
+from intsim.rtl.kinds import TABLE_FILE, Kind, mode_number, port, smallest
 from intsim.rtl.vectors import Integers, corners, drawn
 from intsim.targets import Target
 
@@ -109,12 +109,7 @@ def _code_type(tensor: Tensor, low: int, high: int) -> tuple[int, bool]:
     """Bits of codes, and whether they are signed."""
     if tensor.type is not None and tensor.type.min <= low and high <= tensor.type.max:
         return tensor.type.bits, tensor.type.signed
-    return _bits(low, high) - (low >= 0), low < 0
-
-
-def _bits(*values: int) -> int:
-    """Of the narrowest two's complement that holds all, at least 2."""
-    return max(2, *(v.bit_length() + 1 if v >= 0 else (-v - 1).bit_length() + 1 for v in values))
+    return smallest(low, high) - (low >= 0), low < 0
 
 
 class Constants(NamedTuple):
@@ -178,10 +173,13 @@ def requantize(graph: IntegerGraph, node: Node, target: Target, vectors: int, se
         for f in cells.formulas
     ]
     every = [c for cell in pieces for _, c in cell]
+    low, high = cells.formulas[0].low, cells.formulas[0].high
+    assert low is not None
+    assert high is not None
     if cells.stages:
         acc = cells.stages[-1].bits
     else:  # an unbounded register: wide enough for every sum with every bias
-        acc = _bits(*(end + b for c in every for end in (cells.low, cells.high) for b in (0, c.bias)))
+        acc = smallest(*(end + b for c in every for end in (cells.low, cells.high) for b in (0, c.bias)))
     if acc < 2 or (how.twice and acc > 32):
         raise IntsimError(f"node {node.shown}: its accumulator has {acc} bits, two roundings take 2..32")
     parameters: dict[str, Any] = {
@@ -192,10 +190,10 @@ def requantize(graph: IntegerGraph, node: Node, target: Target, vectors: int, se
         "ROUNDING": mode_number(how.rounding),
         "LEFT": max(c.left for c in every),
         "RIGHT": max(c.right for c in every),
-        "ZERO": _bits(*(c.zero for c in every)),
+        "ZERO": smallest(*(c.zero for c in every)),
         "OUT": cells.out,
-        "LOW": cells.formulas[0].low,
-        "HIGH": cells.formulas[0].high,
+        "LOW": _literal(low, cells.out + 1, True),
+        "HIGH": _literal(high, cells.out + 1, True),
     }
     if how.twice:
         parameters["MUL"] = how.bits
@@ -255,7 +253,7 @@ def threshold(graph: IntegerGraph, node: Node, target: Target, vectors: int, see
     if count > MOST_COUNT:
         raise IntsimError(f"node {node.shown}: {count} thresholds a channel, more than {MOST_COUNT}")
     filled = any(len(s.steps) < count for s in stairs)
-    acc = _bits(cells.low, cells.high + filled)
+    acc = smallest(cells.low, cells.high + filled)
     widths = dict(thresholds=acc * count, down=count, base=cells.out)
 
     def choose(stair: Staircase) -> str:
@@ -401,7 +399,8 @@ def _top(
 
 
 def _design(module: str, inputs: list[Port], output: Port) -> Design:
-    return Design(Path(), f"intsim_{module}", (*modules.sources(module), "top.sv"), tuple(inputs), (output,))
+    files = (*modules.sources(module), f"intsim_{module}.sv")
+    return Design(Path(), f"intsim_{module}", files, tuple(inputs), (output,))
 
 
 def _literal(value: int, bits: int, signed: bool = False) -> str:

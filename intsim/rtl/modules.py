@@ -13,6 +13,7 @@ NEEDS = {
     "mac": ("overflow_add",),
     "stage": ("overflow_add",),
     "dot": ("overflow_add", "round_shift", "stage"),
+    "convolve": ("overflow_add", "round_shift", "stage", "dot"),
     "requantize": ("overflow_add", "round_shift"),
     "threshold": (),
     "lookup": (),

@@ -70,6 +70,11 @@ class Gates:
         given = [b for n in outputs for b in ports[n]["bits"]]
         known = {*read, *(q for q, _ in flops), "0", "1", "x", "z"}
         lines = [f"[{','.join(map(_net, read))}]=I", f"[{','.join(_net(q) for q, _ in flops)}]=S"]
+        # places behind a memory's last entry, which Yosys leaves without a driver
+        beyond = {b for n, net in module["netnames"].items() if "$rdmux[" in n for b in net["bits"]} - known - {*made}
+        if beyond:
+            lines.append("=".join(map(_net, sorted(beyond))) + "=0")
+            known |= beyond
         for net in _ordered(made, [*given, *(d for _, d in flops)], known):
             kind, pins = made[net]
             lines.append(f"{_net(net)}=" + GATES[kind].format(**{k: _net(v) for k, v in pins.items()}))

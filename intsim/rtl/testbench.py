@@ -9,7 +9,7 @@ from __future__ import annotations
 from intsim.rtl.design import Design, Port
 
 RESET_CYCLES = 2
-QUIET = 10_000
+QUIET = 100_000
 """Cycles without a row taken or given after which a design is taken to have stopped."""
 DRAIN = 64
 """Cycles that are looked at behind the last row, for outputs too many."""

@@ -22,3 +22,9 @@ def drawn(generator: np.random.Generator, low: int, high: int, count: int) -> In
     edge = generator.choice(corners(low, high), count)
     picked = generator.integers(0, 4, count)
     return np.select([picked < 2, picked == 2], [spread, np.clip(small, low, high)], edge)
+
+
+def packed(values: Integers, bits: int) -> NDArray[np.object_]:
+    """Rows (n, count) of integers as one word each, (n,) Python integers, the first in the lowest bits."""
+    mask = (1 << bits) - 1
+    return np.array([sum((v & mask) << (bits * i) for i, v in enumerate(row)) for row in values.tolist()], object)

@@ -31,6 +31,7 @@ KINDS = {
     "dot": ("-t", "x86-avx2", "--depth", 9),
     "requantize": (DIGITS, "--layer", "/conv1/Conv", "-t", "tflite-single"),
     "hilbert": ("--order", 1, "--code-bits", 4, "--lookup"),
+    "layer": (DIGITS, "--layer", "/conv2/Conv", "-t", "saturate-16", "--pe", 4),
 }
 
 

@@ -8,7 +8,7 @@ import pytest
 from intsim.rtl.modules import source
 
 from .faults import FAULTS
-from .formal import equivalent
+from .formal import equivalent, never
 from .simulators import needs
 
 pytestmark = needs("netlist")
@@ -73,3 +73,25 @@ def test_planted_faults_are_refuted(tmp_path, name):
     assume = "-set in_right 6'd9" if module == "requantize" else ""
     found = equivalent(module, other, tmp_path, parameters, assume, steps, texts={f"{fault.module}.sv": text})
     assert found == "refuted"
+
+
+NARROW = {"A": 2, "FIRST": 3, "LAST": 4, "MOST": 3}
+CHAINS = {
+    "pairs that saturate": {},
+    "two lanes that wrap": {"LANES": 2, "SUM": 0, "FIRST_SATURATES": 0},
+    "groups that restart": {"SUM": 0, "RESTART": 2, "LAST_SATURATES": 0},
+    "two lanes": {"LANES": 2, "SUM": 0},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHAINS)
+def test_sums_of_three_products(tmp_path, name):
+    """All operands, biases and pauses of 8 cycles: sums one after another too, as far as these go."""
+    assert never("dot", "other_dot", tmp_path, NARROW | CHAINS[name], 8) == "proved"
+
+
+def test_lanes_in_another_order_are_refuted(tmp_path):
+    fault = FAULTS["lane order"]
+    text = {f"{fault.module}.sv": fault.planted(source(fault.module))}
+    assert never("dot", "other_dot", tmp_path, NARROW | CHAINS["two lanes"], 8, texts=text) == "refuted"
