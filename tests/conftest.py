@@ -16,7 +16,7 @@ from intsim import cli
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=30, suppress_health_check=SLOW)
-settings.register_profile("thorough", deadline=None, max_examples=100, suppress_health_check=SLOW)
+settings.register_profile("thorough", deadline=None, max_examples=60, suppress_health_check=SLOW)
 settings.register_profile("night", deadline=None, max_examples=1000, suppress_health_check=SLOW)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
