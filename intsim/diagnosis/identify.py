@@ -289,13 +289,18 @@ def as_toml(space: Space, made: Hypothesis, manifest: Manifest) -> str | None:
     """A target file that describes a machine; None where what differs isn't a target's to say."""
     told = space.layer
     elsewhere = made.reading, made.operand, made.bias, made.scale, made.code
-    if any(elsewhere) or made.order == faults.REVERSED or made.rounder.rounding is not None:
+    if any(elsewhere) or made.rounder.rounding is not None or isinstance(made.rounder.requantizer, faults.Constants):
+        return None
+    axes, turn = space.orders[made.order]
+    if made.order == faults.REVERSED or not isinstance(turn, slice):
+        return None
+    if any(isinstance(s, faults.Symmetric) for s in made.chain.stages):
         return None
     own = manifest.content["target"]["content"]
     if own.get("when"):
         return None  # the layer's rule is one of several
     keys = [s.keys() for s in made.chain.stages]
-    accumulate = {"order": " ".join(space.orders[made.order][0]), "stages": keys, "bias": made.place}
+    accumulate = {"order": " ".join(axes), "stages": keys, "bias": made.place}
     accumulate |= {"padding": "skipped"} if told.operands.skipped else {}
     requantize = {k: v for k, v in made.rounder.requantizer.keys().items() if v not in (None, False)}
     if told.back is not None and not made.rounder.words:

@@ -25,7 +25,9 @@ class Chains(NamedTuple):
     """Several chains of registers as arrays."""
 
     stages: (
-        IntArray  # (chains, most stages, 7): sum (0: the rest), bits, saturates, lanes, restart (0: none), drop, mode
+        # (chains, most stages, 7): sum (0: the rest), bits, saturates (0: wraps; 1; 2: one above the least value of its
+        # bits), lanes, restart (0: none), drop, mode
+        IntArray
     )
     counts: IntArray  # (chains,)
 
@@ -37,7 +39,9 @@ class Chains(NamedTuple):
             for j, s in enumerate(chain):
                 restart = s.restart if isinstance(s.restart, int) else 0
                 mode = 0 if s.rounding is None else ROUNDINGS.index(Rounding(s.rounding))
-                stages[i, j] = s.sum or 0, s.bits, s.overflow == "saturate", s.lanes, restart, s.drop, mode
+                least = s.min + (1 << (s.bits - 1))
+                saturates = 1 + least if s.overflow == "saturate" else 0
+                stages[i, j] = s.sum or 0, s.bits, saturates, s.lanes, restart, s.drop, mode
         return cls(stages, np.array([len(c) for c in chains], np.int64))
 
 
@@ -60,7 +64,7 @@ def _fit(value, bits, saturates):  # type: ignore[no-untyped-def]
         return value
     top = np.int64(1) << np.int64(bits - 1)
     if saturates:
-        return min(max(value, -top), top - 1)
+        return min(max(value, saturates - 1 - top), top - 1)
     return ((value + top) & (2 * top - 1)) - top
 
 

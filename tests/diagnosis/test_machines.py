@@ -122,7 +122,7 @@ def test_mistakes_of_the_bias_are_those_of_another_file(tmp_path, words, other):
     ("what", "other"),
     [
         ({"place": "after"}, {"bias": "after"}),
-        ({"order": "cin kh kw"}, {"order": "cin kh kw"}),
+        ({"order": "products arrive cin kh kw"}, {"order": "cin kh kw"}),
         ("the accumulator saturates at 17 bits", {"stages": '{ sum = "rest", bits = 17, overflow = "saturate" }'}),
         (
             "2 products at a time add up in 14 bits that saturate first",
