@@ -15,6 +15,8 @@ from intsim.jit.compile import compiled
 
 WIDEST = 62
 """Bits from which on a register can't overflow here."""
+ROUNDED = 1.26
+"""Within which two roundings in any direction leave a code."""
 NEAR = 1e-5
 """Within which an offset is taken for a whole code: scales of files are float32."""
 ROUNDINGS = tuple(Rounding)
@@ -46,7 +48,7 @@ class Chains(NamedTuple):
 
 
 class Backs(NamedTuple):
-    """What roughly becomes of accumulators under each of several mistakes behind them (at most 64)."""
+    """What roughly becomes of accumulators under each of several mistakes behind them."""
 
     starts: IntArray  # (channels, pieces) from which accumulator on a piece holds
     slopes: NDArray[np.float64]  # (backs, channels, pieces)
@@ -56,6 +58,14 @@ class Backs(NamedTuple):
     after: NDArray[np.float64]  # (backs,) what is added behind the clip
     width: NDArray[np.float64]  # (backs,) codes wrap modulo this; 0: they don't
     slack: float  # relative error that a multiplier may make
+
+    def parts(self) -> list[Backs]:
+        """64 mistakes at a time."""
+        each = [slice(at, at + 64) for at in range(0, len(self.low), 64)]
+        return [
+            Backs(self.starts, *(a[s] for a in self[1:7]), self.slack)  # type: ignore[index]
+            for s in each
+        ]
 
 
 @compiled
@@ -145,7 +155,8 @@ def same_sums(x, w, chains, first, late, behind, wanted, possible):  # type: ign
 def may_make(x, w, chains, first, late, behind, channels, codes, backs, alive):  # type: ignore[no-untyped-def]
     """Of each chain the set of backs, a bit each, that may have made `codes` (N,) of x and w (N, K).
 
-    Outputs of a channel stand together. A back that wraps nothing is monotone in a piece, whatever it rounds.
+    At most 64 backs. Outputs of a channel stand together. A back that wraps nothing is monotone in
+    a piece, whatever it rounds.
     """
     depth, count = x.shape[1], codes.shape[0]
     before, after, spare = np.empty(depth, np.int64), np.empty(depth, np.int64), np.empty(depth, np.int64)
@@ -170,7 +181,7 @@ def may_make(x, w, chains, first, late, behind, channels, codes, backs, alive): 
                     continue
                 step = backs.slopes[b, c, piece] * acc
                 value = step + backs.offsets[b, c, piece]
-                error = 1.01 + backs.slack * abs(step)
+                error = ROUNDED + abs(backs.slopes[b, c, piece]) + backs.slack * abs(step)
                 if backs.slopes[b, c, piece] == 0 and abs(value - np.rint(value)) < NEAR:
                     error = 0.01  # nothing is multiplied
                 least = min(max(value - error, backs.low[b]), backs.high[b]) - 0.5

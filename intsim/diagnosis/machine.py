@@ -241,8 +241,9 @@ class RoughBacks(NamedTuple):
 
 
 def rough_backs(space: Space) -> RoughBacks:
-    """Of every choice of scales and of what is done with codes."""
-    names = [(s, c) for s in space.scales for c in space.code_faults][:64]
+    """Of every choice of scales and of what is done with codes; single mistakes in front."""
+    pairs = [(s, c) for s in space.scales for c in space.code_faults]
+    names = sorted(pairs, key=lambda n: bool(n[0]) + bool(n[1]))
     channels = space.layer.extent[1]
     pieces = max(len(f.pieces) for b in space.scales.values() for f in b.formulas)
     starts = np.zeros((channels, pieces), np.int64)
@@ -275,7 +276,7 @@ ZEROS = {faults.UNZEROED: 0, faults.TWICE: 2, faults.TAKEN_OFF: -1, faults.LATE:
 """How many times the zero point is added before the clip, where not once."""
 FAR = 1 << 40
 """Beyond every code."""
-SLACK = 0.07
+SLACK = 0.112
 """Relative error of a multiplier of 4 bits."""
 
 

@@ -107,6 +107,25 @@ def search(kind, first, machines, count, tmp_path):
     return seen
 
 
+def test_two_mistakes_behind_the_registers_are_found(tmp_path, golden):
+    """The last ones of their axes, of a layer that has more than 64 pairs of them."""
+    space, codes = cases.space(golden), cases.tensor(golden, "operand")
+    changes = {"scale": list(space.scales)[-1], "code": space.code_faults[-1]}
+    assert len(space.scales) * len(space.code_faults) > 64
+    stand = Stand(space, codes, np.arange(space.layer.extent[0]))
+    machine = replace(space.specification, **changes)
+    assert machine in Search(space, codes, {"": stand.results(machine)}).run()
+
+
+def test_a_multiplier_that_is_off_by_a_tenth_is_found(tmp_path):
+    """4 bits leave a scale 11 % too large."""
+    model, coarse = cases.conv(scale=0.03, relu=False, out_zero=100), cases.REQUANTIZE.replace("32", "4")
+    golden = cases.vectors(tmp_path / "v", model, cases.target())
+    wrong = cases.vectors(tmp_path / "w", model, cases.target(requantize=coarse))
+    found = intsim.identify(golden, dumped(tmp_path, cases.tensor(wrong)[0]))
+    assert found.classes[0].changes == ("a multiplier of 4 bits",)
+
+
 @pytest.mark.parametrize("kind", ["conv", pytest.param("dense", marks=pytest.mark.slow)])
 def test_hidden_machines_are_found(tmp_path, kind):
     case = {"conv": ((cases.conv(), cases.target()), 1), "dense": ((cases.dense(depth=64), SIGNED), 16)}[kind]
