@@ -154,6 +154,12 @@ def identify(
     spec = read_layer(manifest, told.golden.layer["name"])
     if role not in ("output", "accumulator"):
         raise IntsimError(f"{dump}: explains codes and accumulators, not {role}; give --tensor output or accumulator")
+    if role == "output" and not told.golden.element.holds(told.values()):
+        kind, values = told.golden.element, told.values()
+        raise IntsimError(
+            f"{dump}: holds {values.min()}..{values.max()}, no codes of {kind.name}; give their type in --map, or see "
+            "intsim compare"
+        )
     if role == "accumulator" and spec.back is not None:
         spec = replace(spec, back=None)
     space = Space(spec)

@@ -201,6 +201,8 @@ def test_json_is_plain(tmp_path, golden):
 
 
 def test_refusals(tmp_path, golden):
+    with pytest.raises(IntsimError, match=r"holds 300\.\.300, no codes of u8; give their type"):
+        intsim.identify(golden, dumped(tmp_path, 300 + 0 * cases.tensor(golden)[0]))
     with pytest.raises(IntsimError, match="explains codes and accumulators, not operand"):
         intsim.identify(golden, golden / "00_conv" / "operand.npy", tensor="operand")
     model, packed = cases.dense(depth=8), "dsp48e2-int8"
