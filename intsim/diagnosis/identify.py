@@ -17,7 +17,7 @@ from intsim.diagnosis.faults import Hypothesis
 from intsim.diagnosis.layer import read_layer
 from intsim.diagnosis.machine import Space, Stand, codes_of
 from intsim.diagnosis.patterns import Pattern, pool
-from intsim.diagnosis.search import Search, edges
+from intsim.diagnosis.search import MOST_CHANGES, Search, edges
 from intsim.errors import IntsimError, writing
 from intsim.golden.compare import Held, read_dump
 from intsim.golden.manifest import Manifest
@@ -97,7 +97,8 @@ class Identification(Shown):
 
     @property
     def answer(self) -> Answer:
-        """Whether the specification made the dump, or one other class of machines, or several may have, or none.
+        """Whether the specification made the dump, or one other class of machines, or several may have, or none, of
+        all with up to so many `mistakes`.
 
         One is said to be the only one only where every machine was looked at to the end.
         """
@@ -106,6 +107,11 @@ class Identification(Shown):
         if len(self.classes) > 1 or not self.complete:
             return "several classes"
         return "one class" if self.classes[0].changes else "specification"
+
+    @property
+    def mistakes(self) -> int:
+        """Machines with so many at once were looked at: one more than explain the dump, at most three."""
+        return min(len(self.classes[0].changes) + 1, MOST_CHANGES) if self.classes else MOST_CHANGES
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries, lists and numbers."""
