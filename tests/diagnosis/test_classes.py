@@ -84,6 +84,10 @@ ON = {
     "narrow": cases.target('{ sum = "rest", bits = 6, overflow = "saturate" }', operands=False),
     "groups": cases.target('{ sum = 2, bits = 5, overflow = "saturate" }, ' + cases.STAGES, bias="after"),
     "codes": cases.target(bias="after"),
+    "lanes": cases.target(
+        '{ sum = "rest", bits = 6, overflow = "saturate", lanes = 2 }, { sum = "rest", bits = 6, overflow = "saturate" }',
+        bias="after",
+    ),
 }
 
 
