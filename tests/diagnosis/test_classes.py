@@ -79,15 +79,13 @@ def disagreeing(space):
     return wrong, sum(len(m) - 1 for m in groups.values())
 
 
+SIX = '{ sum = "rest", bits = 6, overflow = "saturate" }'
 ON = {
     "wide": cases.target(operands=False),
-    "narrow": cases.target('{ sum = "rest", bits = 6, overflow = "saturate" }', operands=False),
+    "narrow": cases.target(SIX, operands=False),
     "groups": cases.target('{ sum = 2, bits = 5, overflow = "saturate" }, ' + cases.STAGES, bias="after"),
     "codes": cases.target(bias="after"),
-    "lanes": cases.target(
-        '{ sum = "rest", bits = 6, overflow = "saturate", lanes = 2 }, { sum = "rest", bits = 6, overflow = "saturate" }',
-        bias="after",
-    ),
+    "lanes": cases.target(f"{SIX[:-2]}, lanes = 2 }}, {SIX}", bias="after"),
 }
 
 
