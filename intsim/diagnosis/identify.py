@@ -334,7 +334,8 @@ def as_toml(space: Space, made: Hypothesis, manifest: Manifest) -> str | None:
 
 
 def nearest(space: Space, codes: IntArray, wanted: dict[str, IntArray]) -> Nearest:
-    """Of the specification and the machines with one change, the one that makes most of the dump."""
+    """Of the specification and the machines with one change, the one that makes most of some outputs; the
+    specification where that makes no more of the whole dump."""
     count = space.layer.extent[0]
     rows = np.unique(np.linspace(0, count - 1, min(64, count)).astype(np.int64))
     some = Stand(space, codes[:8], rows)
@@ -354,7 +355,9 @@ def nearest(space: Space, codes: IntArray, wanted: dict[str, IntArray]) -> Neare
         if right > most:
             best, most = made, right
     whole = Stand(space, codes, np.arange(count))
-    wrong = whole.results(best) != wanted[best.reading]
+    wrong, own = (whole.results(m) != wanted[m.reading] for m in (best, space.specification))
+    if own.sum() <= wrong.sum():
+        best, wrong = space.specification, own
     return Nearest(best.changes, int(wrong.sum()), _few(wrong.any((0, 1))), _few(wrong.any((0, 2))))
 
 

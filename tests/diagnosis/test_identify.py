@@ -11,6 +11,7 @@ import pytest
 
 import intsim
 from intsim.diagnosis import faults
+from intsim.diagnosis.identify import nearest
 from intsim.diagnosis.machine import Stand, defined
 from intsim.diagnosis.search import Search
 from intsim.errors import IntsimError
@@ -184,6 +185,21 @@ def test_what_no_machine_makes_has_a_nearest_one(tmp_path, golden):
     assert found.nearest.changes == ()
     assert found.nearest.wrong_channels == (2,)
     assert found.nearest.mismatches == found.mismatches == codes[0, 2].size
+
+
+def test_the_nearest_machine_is_nearer_than_the_specification(tmp_path):
+    """Planted: another machine makes the first samples, and few of the rest."""
+    space = cases.space(cases.vectors(tmp_path / "v", cases.dense(), SIGNED))
+    rng, shape = np.random.default_rng(0), space.layer.shape
+    codes = rng.integers(-128, 128, (16, *shape))
+    codes[1:8] = 0
+    stand, spec = Stand(space, codes, np.arange(1)), space.specification
+    other = next(h for h in space.singles([""]) if h.chain.words == "the accumulator saturates at 12 bits")
+    right, wrong = stand.results(spec), stand.results(other)
+    assert (right[8:] != wrong[8:]).sum() > (right[0] != wrong[0]).sum() > 0
+    dump = np.concatenate([wrong[:1], right[1:]])
+    found = nearest(space, codes, {"": dump})
+    assert (found.changes, found.mismatches) == ((), (right[0] != wrong[0]).sum())
 
 
 def test_a_search_that_was_broken_off_names_no_single_machine(tmp_path, golden):
