@@ -61,11 +61,9 @@ class Backs(NamedTuple):
 
     def parts(self) -> list[Backs]:
         """64 mistakes at a time."""
+        names = ("slopes", "offsets", "low", "high", "after", "width")
         each = [slice(at, at + 64) for at in range(0, len(self.low), 64)]
-        return [
-            Backs(self.starts, *(a[s] for a in self[1:7]), self.slack)  # type: ignore[index]
-            for s in each
-        ]
+        return [self._replace(**{n: getattr(self, n)[part] for n in names}) for part in each]
 
 
 @compiled
