@@ -33,7 +33,7 @@ def identify(
     json_: Json = False,
 ) -> None:
     """Search the machines that make a dump, and show the simplest. Exit code 0: only the specification does, 1: one
-    other machine, 3: several that act differently, 4: none that is known."""
+    class of others, 3: several that act differently, 4: none that is known."""
     from intsim.diagnosis.identify import identify as search
     from intsim.report.diagnosis import after_identification, show_identification
     from intsim.report.files import file

@@ -172,9 +172,8 @@ def _proved_sums(space: Space, made: Hypothesis) -> object:
     if len(registers_key(space, made)) == 3 or not stages:  # type: ignore[arg-type]
         return front
     own, layer, feed = reach(space, made.operand), space.layer, space.feeds[made.operand]
-    tokens, backwards = space.orders[made.order]
-    rows = layer.op.weight_rows(feed.node, feed.w, tokens)
-    rows = rows[:, ::-1] if backwards else rows
+    axes, turn = space.orders[made.order]
+    rows = layer.op.weight_rows(feed.node, feed.w, axes)[:, turn]
     bias = np.tile(space.biases[made.bias], len(rows) // layer.extent[1])
     late = own.late
     if made.place == "after":
@@ -187,9 +186,9 @@ def _proved_sums(space: Space, made: Hypothesis) -> object:
     if not bounds.safe[-1].all() or stages[0].drop:
         return *front, made.place, made.order, stages
     if len(stages) == 2 and stages[0].lanes == 1:
-        return *front, _grouped(space, made, stages[0], own), stages[0].bits, stages[0].overflow
+        return *front, _grouped(space, made, stages[0], own), stages[0].min, stages[0].overflow
     shapes = [
-        (s.sum, s.lanes, s.restart, None if f.all() else (s.bits, s.overflow))
+        (s.sum, s.lanes, s.restart, None if f.all() else (s.min, s.overflow))
         for s, f in zip(stages, bounds.safe, strict=True)
     ]
     return *front, made.order, tuple(shapes)
@@ -199,13 +198,12 @@ def _last_sums(space: Space, made: Hypothesis) -> tuple[IntArray, IntArray] | No
     """(channels,) ends of what a last register that can't overflow hands on, the bias left out; None of another."""
     known: dict[object, tuple[IntArray, IntArray] | None] = space.__dict__.setdefault("_ends", {})
     stages = made.chain.stages
-    first = tuple((s.sum, s.lanes, s.restart, s.bits, s.overflow) for s in stages[:-1])
-    key = made.operand, made.order, first, stages[-1] if stages else None
+    key = made.operand, made.order, stages
     if key not in known:
         own, layer, feed = reach(space, made.operand), space.layer, space.feeds[made.operand]
-        tokens, backwards = space.orders[made.order]
-        rows = layer.op.weight_rows(feed.node, feed.w, tokens)
-        bounds = partial_sums(rows[:, ::-1] if backwards else rows, own.seen, stages, None, own.late)
+        axes, turn = space.orders[made.order]
+        rows = layer.op.weight_rows(feed.node, feed.w, axes)[:, turn]
+        bounds = partial_sums(rows, own.seen, stages, None, own.late)
         ends = [v[-1].reshape(-1, layer.extent[1]) for v in (bounds.low, bounds.high)]
         safe = not feed.owed and not stages[0].drop and bool(bounds.safe[-1].all())
         known[key] = (ends[0].min(axis=0), ends[1].max(axis=0)) if safe else None
@@ -215,10 +213,9 @@ def _last_sums(space: Space, made: Hypothesis) -> tuple[IntArray, IntArray] | No
 def _grouped(space: Space, made: Hypothesis, stage: Stage, own: Reach) -> object:
     """Which weights the first register adds up before it hands on; in their order where that matters."""
     layer, feed = space.layer, space.feeds[made.operand]
-    tokens, backwards = space.orders[made.order]
+    axes, turn = space.orders[made.order]
     numbers = np.arange(feed.w.size).reshape(feed.w.shape)
-    row = layer.op.weight_rows(feed.node, numbers, tokens)[0]
-    row = row[::-1] if backwards else row
+    row = layer.op.weight_rows(feed.node, numbers, axes)[0][turn]
     size, block = stage.sum or len(row), stage.restart if isinstance(stage.restart, int) else len(row)
     parts = [
         row[i : min(i + size, at + block)] for at in range(0, len(row), block) for i in range(at, at + block, size)
@@ -241,11 +238,10 @@ def hidden(space: Space, made: Hypothesis) -> bool:
     if any(steps_of(space, made, c) is None for c in range(layer.extent[1])):
         return False
     own, feed = reach(space, made.operand), space.feeds[made.operand]
-    tokens, backwards = space.orders[made.order]
-    rows = layer.op.weight_rows(feed.node, feed.w, tokens)
+    axes, turn = space.orders[made.order]
+    rows = layer.op.weight_rows(feed.node, feed.w, axes)[:, turn]
     if len(rows) != layer.extent[1] or made.place == "requantizer" or feed.owed:
         return False
-    rows = rows[:, ::-1] if backwards else rows
     bias, none = space.biases[made.bias], np.zeros(len(rows), np.int64)
     start, after = (bias, none) if made.place == "preload" else (none, bias)
     corners = [rows * v for v in own.seen]
@@ -281,7 +277,9 @@ def proved_key(space: Space, made: Hypothesis) -> object:
         return front
     steps = [steps_of(space, made, c) for c in range(space.layer.extent[1])]
     if any(s is None for s in steps):
-        return front, made.scale, made.code, made.rounder
+        offsets = any(s and b for f in space.scales[made.scale].formulas for _, s, b in f.pieces)
+        register = _register(made) if offsets else ()  # offsets are added in it
+        return front, made.scale, made.code, made.rounder, register
     return front, hashlib.blake2b(b"".join(s.tobytes() for s in steps if s is not None)).digest()
 
 
@@ -289,7 +287,8 @@ def steps_of(space: Space, made: Hypothesis, channel: int) -> IntArray | None:
     """Accumulators at which a channel's code changes, among those that any codes can make: their ends and the codes
     there, and then of each code between these the first accumulator that has it or goes beyond it.
 
-    None where that isn't known: codes that wrap, of many bits, or a requantizer that isn't monotone.
+    None where that isn't known: codes that wrap, of many bits, or a requantizer that isn't monotone, as behind a slope
+    below 0, or where the scale of a piece is wrong and that of its neighbour isn't.
     """
     back = space.scales[made.scale]
     if made.code in (faults.WRAPS, faults.LATE) or back.element.bits > MOST_BITS:
@@ -318,24 +317,29 @@ def _accumulated(space: Space, made: Hypothesis, channel: int) -> tuple[int, int
 
 
 def _register(made: Hypothesis) -> object:
-    return tuple((s.bits, s.overflow) for s in made.chain.stages[-1:])
+    return tuple((s.min, s.overflow) for s in made.chain.stages[-1:])
 
 
 def _steps(space: Space, made: Hypothesis, channel: int, least: int, most: int) -> IntArray | None:
     formula = space.scales[made.scale].formula(channel)
+    formula = faults.unbent(formula) if made.code == faults.UNBENT else formula
     chosen = made.rounder.requantizer
     low, high = least, max(most, least + 1)
     try:
-        cuts = 0
+        cuts, corners = 0, []
         for first, last, (_, scale, offset) in spans(formula.pieces, low, high):
             parts = list(chosen.segments(first, last, scale, offset, made.chain.stages))
             cuts += len(parts) - 1 + sum(not p.valid for p in parts)
+            corners += [first, last]
         if cuts:
             return None
 
         def codes(acc: IntArray) -> IntArray:
             return codes_of(space, made, channel, acc)
 
+        turns = np.sign(np.diff(codes(np.array(corners, np.int64))))
+        if turns.min() < 0 < turns.max():
+            return None  # each piece is monotone, all together aren't
         ends = codes(np.array([low, high], np.int64))
     except Exception as error:  # a requantizer that refuses, or has too many cuts to say where it is monotone
         if not isinstance(error, IntsimError | StepLimitError):

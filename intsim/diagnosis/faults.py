@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import partial
 from itertools import permutations
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -25,8 +25,10 @@ from intsim.arithmetic.requantizers import Requantizer
 from intsim.arithmetic.requantizers.exact import Exact
 from intsim.arithmetic.requantizers.fixed_point import FixedPoint
 from intsim.arithmetic.requantizers.float32 import Float32
-from intsim.arithmetic.rounding import Rounding
+from intsim.arithmetic.requantizers.requantizer import Multiplies, in_int64
+from intsim.arithmetic.rounding import Rounding, round_divide
 from intsim.diagnosis.layer import Back, Layer
+from intsim.errors import IntsimError
 from intsim.golden.layout import ORDERS, of_data, of_weights
 from intsim.graph import IntArray, Node
 from intsim.mac.operands import channel_zeros
@@ -42,7 +44,14 @@ PLACES: dict[BiasPlace, str] = {
     "after": "the bias is added after the products",
     "requantizer": "the bias is added behind the registers",
 }
-REVERSED = "reversed"
+REVERSED = "products arrive in reverse order"
+
+
+class Order(NamedTuple):
+    """In which products arrive: the axes of a kernel, the outermost first, and then which of them comes when."""
+
+    axes: tuple[str, ...]
+    turn: slice | IntArray
 
 
 class Feed(NamedTuple):
@@ -61,6 +70,45 @@ class Feed(NamedTuple):
     x_zero: int
     w_zero: IntArray  # (channels,)
     owed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Symmetric(Stage):
+    """A register that saturates at the negative of its greatest value, one above the least that its bits hold."""
+
+    @property
+    def min(self) -> int:
+        """Smallest value of the register."""
+        return -self.max
+
+
+@dataclass(frozen=True)
+class Constants(FixedPoint):
+    """A fixed-point multiplier with another rounding constant.
+
+    Attributes:
+        quarters: what is added before bits are cut off, in quarters of the unit that is kept: 2 is the half. Of two
+            roundings that is the high product's.
+        last: how the shift behind a high product rounds.
+    """
+
+    scheme: ClassVar[str] = ""  # no target has it
+    quarters: int = 2
+    last: Rounding = Rounding.HALF_AWAY
+
+    def multiply(self, values: IntArray, scale: Fraction) -> IntArray:
+        """The definition. Raises IntsimError as `FixedPoint` does."""
+        told, bits = self.channel(scale).told, self.multiplier_bits or 32
+        multiplier, shift = told["multiplier"], told["shift"]
+        if not self.double_rounding:
+            top, cut = multiplier << max(0, -shift), max(0, shift)
+            return in_int64((values.astype(object) * top + (self.quarters << cut >> 2)) >> cut)
+        if values.size and (values.min() < -(1 << 31) or values.max() >= 1 << 31):
+            raise IntsimError("two roundings take 32-bit accumulators")
+        left, right = max(0, bits - 1 - shift), max(0, shift - bits + 1)
+        product = np.asarray(wrap(values << min(left, 32), 32)) * multiplier
+        high = (product + (self.quarters << (bits - 1) >> 2)) >> (bits - 1)
+        return np.asarray(round_divide(high, 1 << right, self.last))
 
 
 @dataclass(frozen=True)
@@ -101,8 +149,7 @@ class Hypothesis:
     def changes(self) -> tuple[str, ...]:
         """In words, what differs from the specification."""
         place = SPECIFIED if self.specified_place else PLACES[self.place]
-        order = self.order and f"products arrive {'in reverse order' if self.order == REVERSED else self.order}"
-        front = self.reading, self.operand, self.bias, place, order, self.chain.words
+        front = self.reading, self.operand, self.bias, place, self.order, self.chain.words
         return tuple(t for t in (*front, self.rounder.words, self.scale, self.code) if t)
 
     @property
@@ -326,9 +373,9 @@ def places(layer: Layer) -> list[BiasPlace]:
     return [layer.place, *(p for p in PLACES if p != layer.place)] if layer.bias.any() else [layer.place]
 
 
-def orders(layer: Layer) -> dict[str, tuple[tuple[str, ...], bool]]:
-    """The order of arrival by name, and whether it is reversed; as specified first."""
-    out: dict[str, tuple[tuple[str, ...], bool]] = {SPECIFIED: (layer.order, False)}
+def orders(layer: Layer) -> dict[str, Order]:
+    """By name; as specified first."""
+    out = {SPECIFIED: Order(layer.order, slice(None))}
     node = layer.node
     if node.op != "matmul":
         numbers = np.arange(node.arrays["weight"].size).reshape(node.arrays["weight"].shape)
@@ -337,9 +384,30 @@ def orders(layer: Layer) -> dict[str, tuple[tuple[str, ...], bool]]:
             rows = layer.op.weight_rows(node, numbers, order)
             if not any(np.array_equal(rows, s) for s in seen):
                 seen.append(rows)
-                out[" ".join(order)] = order, False
-    out[REVERSED] = layer.order, True
+                out[f"products arrive {' '.join(order)}"] = Order(order, slice(None))
+    for words, turn in _lanes(layer):
+        out[words] = Order(layer.order, turn)
+    out[REVERSED] = Order(layer.order, slice(None, None, -1))
     return out
+
+
+def _lanes(layer: Layer) -> Iterator[tuple[str, IntArray]]:
+    """Products of each turn of the lanes change places, as if the lanes did; where all lanes add up equally many."""
+    lanes = layer.stages[0].lanes if layer.stages else 1
+    depth = layer.node.arrays["weight"].size // max(1, layer.extent[1])
+    if lanes == 1 or depth % lanes:
+        return
+    numbers = np.arange(depth).reshape(-1, lanes)
+    seen: list[IntArray] = []
+    for words, turn in (
+        ("lanes are handed on in reverse order", numbers[:, ::-1]),
+        ("neighbouring lanes change places", numbers.reshape(-1, 2)[:, ::-1] if lanes % 2 == 0 else numbers),
+        ("lanes are handed on from the second on", np.roll(numbers, -1, axis=1)),
+        ("lanes are handed on from the last on", np.roll(numbers, 1, axis=1)),
+    ):
+        if not any(np.array_equal(turn.reshape(-1), s) for s in [numbers.reshape(-1), *seen]):
+            seen.append(turn.reshape(-1))
+            yield words, turn.reshape(-1)
 
 
 # Registers
@@ -385,13 +453,17 @@ def _resized(own: tuple[Stage, ...]) -> Iterator[Chain]:
     for i, stage in enumerate(own):
         which = f"the register of stage {i + 1}" if len(own) > 1 else "the accumulator"
         for bits in WIDTHS:
-            for rule in ("wrap", "saturate"):
-                if (bits, rule) == (stage.bits, stage.overflow):
+            others = [replace(stage, bits=bits, overflow=rule) for rule in ("wrap", "saturate")]
+            for other in [*others, Symmetric(**asdict(others[1]))]:
+                if other == stage:
                     continue
-                cost = 1.0 if bits == stage.bits or rule == stage.overflow else 1.5
+                cost = 1.0 if bits == stage.bits or other.overflow == stage.overflow else 1.5
                 cost += abs(bits - stage.bits) / 1000
-                words = f"{which} {'wraps' if rule == 'wrap' else 'saturates'} at {bits} bits"
-                yield Chain((*own[:i], replace(stage, bits=bits, overflow=rule), *own[i + 1 :]), words, cost)
+                words = f"{which} {'wraps' if other.overflow == 'wrap' else 'saturates'} at {bits} bits"
+                if isinstance(other, Symmetric):
+                    words = f"{which} saturates symmetrically at {bits} bits: {other.min}..{other.max}"
+                    cost += 0.1
+                yield Chain((*own[:i], other, *own[i + 1 :]), words, cost)
 
 
 # Requantizers
@@ -418,6 +490,7 @@ def rounders(layer: Layer) -> list[Rounder]:
         cost += abs(how.bits - (told.bits if told else 32)) / 1000
         if other != own:
             out.append(Rounder(other, None, words, cost))
+    out += [Rounder(other, None, words, 1.0) for words, other in _constants(told)]
     mode = layer.back.formulas[0].rounding
     for rounding in Rounding:
         if not (own.exact and rounding == mode):
@@ -426,6 +499,22 @@ def rounders(layer: Layer) -> list[Rounder]:
     if Float32() != own:
         out.append(Rounder(Float32(), None, "multiplies in binary32", 1.5))
     return out
+
+
+def _constants(told: Multiplies | None) -> Iterator[tuple[str, Constants]]:
+    """The specified multiplier with a wrong rounding constant."""
+    if told is None:
+        return
+    if told.twice:
+        for quarters, words in ((1, "is half as large"), (4, "is twice as large"), (0, "is left out")):
+            other = Constants(told.bits, None, True, quarters, told.rounding)
+            yield f"the rounding constant of the high product {words}", other
+        for last in (Rounding.HALF_UP, Rounding.FLOOR, Rounding.TOWARD_ZERO):
+            if last != told.rounding:
+                yield f"the second of two roundings rounds {last}", Constants(told.bits, None, True, 2, last)
+    elif told.rounding.startswith("half"):
+        for quarters, words in ((1, "half"), (4, "twice")):
+            yield f"the rounding constant is {words} as large", Constants(told.bits, told.rounding, False, quarters)
 
 
 SCALES: Mapping[str, Callable[[Sequence[Fraction]], list[Fraction]]] = {

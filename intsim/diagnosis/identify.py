@@ -17,7 +17,7 @@ from intsim.diagnosis.faults import Hypothesis
 from intsim.diagnosis.layer import read_layer
 from intsim.diagnosis.machine import Space, Stand, codes_of
 from intsim.diagnosis.patterns import Pattern, pool
-from intsim.diagnosis.search import Search, edges
+from intsim.diagnosis.search import MOST_CHANGES, Search, edges
 from intsim.errors import IntsimError, writing
 from intsim.golden.compare import Held, read_dump
 from intsim.golden.manifest import Manifest
@@ -97,7 +97,8 @@ class Identification(Shown):
 
     @property
     def answer(self) -> Answer:
-        """Whether the specification made the dump, or one other class of machines, or several may have, or none.
+        """Whether the specification made the dump, or one other class of machines, or several may have, or none, of
+        all with up to so many `mistakes`.
 
         One is said to be the only one only where every machine was looked at to the end.
         """
@@ -106,6 +107,11 @@ class Identification(Shown):
         if len(self.classes) > 1 or not self.complete:
             return "several classes"
         return "one class" if self.classes[0].changes else "specification"
+
+    @property
+    def mistakes(self) -> int:
+        """Machines with so many at once were looked at: one more than explain the dump, at most three."""
+        return min(len(self.classes[0].changes) + 1, MOST_CHANGES) if self.classes else MOST_CHANGES
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries, lists and numbers."""
@@ -154,6 +160,12 @@ def identify(
     spec = read_layer(manifest, told.golden.layer["name"])
     if role not in ("output", "accumulator"):
         raise IntsimError(f"{dump}: explains codes and accumulators, not {role}; give --tensor output or accumulator")
+    if role == "output" and not told.golden.element.holds(told.values()):
+        kind, values = told.golden.element, told.values()
+        raise IntsimError(
+            f"{dump}: holds {values.min()}..{values.max()}, no codes of {kind.name}; give their type in --map, or see "
+            "intsim compare"
+        )
     if role == "accumulator" and spec.back is not None:
         spec = replace(spec, back=None)
     space = Space(spec)
@@ -289,13 +301,18 @@ def as_toml(space: Space, made: Hypothesis, manifest: Manifest) -> str | None:
     """A target file that describes a machine; None where what differs isn't a target's to say."""
     told = space.layer
     elsewhere = made.reading, made.operand, made.bias, made.scale, made.code
-    if any(elsewhere) or made.order == faults.REVERSED or made.rounder.rounding is not None:
+    if any(elsewhere) or made.rounder.rounding is not None or isinstance(made.rounder.requantizer, faults.Constants):
+        return None
+    axes, turn = space.orders[made.order]
+    if made.order == faults.REVERSED or not isinstance(turn, slice):
+        return None
+    if any(isinstance(s, faults.Symmetric) for s in made.chain.stages):
         return None
     own = manifest.content["target"]["content"]
     if own.get("when"):
         return None  # the layer's rule is one of several
     keys = [s.keys() for s in made.chain.stages]
-    accumulate = {"order": " ".join(space.orders[made.order][0]), "stages": keys, "bias": made.place}
+    accumulate = {"order": " ".join(axes), "stages": keys, "bias": made.place}
     accumulate |= {"padding": "skipped"} if told.operands.skipped else {}
     requantize = {k: v for k, v in made.rounder.requantizer.keys().items() if v not in (None, False)}
     if told.back is not None and not made.rounder.words:
@@ -317,7 +334,8 @@ def as_toml(space: Space, made: Hypothesis, manifest: Manifest) -> str | None:
 
 
 def nearest(space: Space, codes: IntArray, wanted: dict[str, IntArray]) -> Nearest:
-    """Of the specification and the machines with one change, the one that makes most of the dump."""
+    """Of the specification and the machines with one change, the one that makes most of some outputs; the
+    specification where that makes no more of the whole dump."""
     count = space.layer.extent[0]
     rows = np.unique(np.linspace(0, count - 1, min(64, count)).astype(np.int64))
     some = Stand(space, codes[:8], rows)
@@ -337,7 +355,9 @@ def nearest(space: Space, codes: IntArray, wanted: dict[str, IntArray]) -> Neare
         if right > most:
             best, most = made, right
     whole = Stand(space, codes, np.arange(count))
-    wrong = whole.results(best) != wanted[best.reading]
+    wrong, own = (whole.results(m) != wanted[m.reading] for m in (best, space.specification))
+    if own.sum() <= wrong.sum():
+        best, wrong = space.specification, own
     return Nearest(best.changes, int(wrong.sum()), _few(wrong.any((0, 1))), _few(wrong.any((0, 2))))
 
 

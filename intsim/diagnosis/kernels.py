@@ -15,6 +15,8 @@ from intsim.jit.compile import compiled
 
 WIDEST = 62
 """Bits from which on a register can't overflow here."""
+ROUNDED = 1.26
+"""Within which two roundings in any direction leave a code."""
 NEAR = 1e-5
 """Within which an offset is taken for a whole code: scales of files are float32."""
 ROUNDINGS = tuple(Rounding)
@@ -25,7 +27,9 @@ class Chains(NamedTuple):
     """Several chains of registers as arrays."""
 
     stages: (
-        IntArray  # (chains, most stages, 7): sum (0: the rest), bits, saturates, lanes, restart (0: none), drop, mode
+        # (chains, most stages, 7): sum (0: the rest), bits, saturates (0: wraps; 1; 2: one above the least value of its
+        # bits), lanes, restart (0: none), drop, mode
+        IntArray
     )
     counts: IntArray  # (chains,)
 
@@ -37,12 +41,14 @@ class Chains(NamedTuple):
             for j, s in enumerate(chain):
                 restart = s.restart if isinstance(s.restart, int) else 0
                 mode = 0 if s.rounding is None else ROUNDINGS.index(Rounding(s.rounding))
-                stages[i, j] = s.sum or 0, s.bits, s.overflow == "saturate", s.lanes, restart, s.drop, mode
+                least = s.min + (1 << (s.bits - 1))
+                saturates = 1 + least if s.overflow == "saturate" else 0
+                stages[i, j] = s.sum or 0, s.bits, saturates, s.lanes, restart, s.drop, mode
         return cls(stages, np.array([len(c) for c in chains], np.int64))
 
 
 class Backs(NamedTuple):
-    """What roughly becomes of accumulators under each of several mistakes behind them (at most 64)."""
+    """What roughly becomes of accumulators under each of several mistakes behind them."""
 
     starts: IntArray  # (channels, pieces) from which accumulator on a piece holds
     slopes: NDArray[np.float64]  # (backs, channels, pieces)
@@ -53,6 +59,12 @@ class Backs(NamedTuple):
     width: NDArray[np.float64]  # (backs,) codes wrap modulo this; 0: they don't
     slack: float  # relative error that a multiplier may make
 
+    def parts(self) -> list[Backs]:
+        """64 mistakes at a time."""
+        names = ("slopes", "offsets", "low", "high", "after", "width")
+        each = [slice(at, at + 64) for at in range(0, len(self.low), 64)]
+        return [self._replace(**{n: getattr(self, n)[part] for n in names}) for part in each]
+
 
 @compiled
 def _fit(value, bits, saturates):  # type: ignore[no-untyped-def]
@@ -60,7 +72,7 @@ def _fit(value, bits, saturates):  # type: ignore[no-untyped-def]
         return value
     top = np.int64(1) << np.int64(bits - 1)
     if saturates:
-        return min(max(value, -top), top - 1)
+        return min(max(value, saturates - 1 - top), top - 1)
     return ((value + top) & (2 * top - 1)) - top
 
 
@@ -141,7 +153,8 @@ def same_sums(x, w, chains, first, late, behind, wanted, possible):  # type: ign
 def may_make(x, w, chains, first, late, behind, channels, codes, backs, alive):  # type: ignore[no-untyped-def]
     """Of each chain the set of backs, a bit each, that may have made `codes` (N,) of x and w (N, K).
 
-    Outputs of a channel stand together. A back that wraps nothing is monotone in a piece, whatever it rounds.
+    At most 64 backs. Outputs of a channel stand together. A back that wraps nothing is monotone in
+    a piece, whatever it rounds.
     """
     depth, count = x.shape[1], codes.shape[0]
     before, after, spare = np.empty(depth, np.int64), np.empty(depth, np.int64), np.empty(depth, np.int64)
@@ -166,7 +179,7 @@ def may_make(x, w, chains, first, late, behind, channels, codes, backs, alive): 
                     continue
                 step = backs.slopes[b, c, piece] * acc
                 value = step + backs.offsets[b, c, piece]
-                error = 1.01 + backs.slack * abs(step)
+                error = ROUNDED + abs(backs.slopes[b, c, piece]) + backs.slack * abs(step)
                 if backs.slopes[b, c, piece] == 0 and abs(value - np.rint(value)) < NEAR:
                     error = 0.01  # nothing is multiplied
                 least = min(max(value - error, backs.low[b]), backs.high[b]) - 0.5

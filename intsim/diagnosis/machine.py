@@ -58,7 +58,7 @@ class Space:
         return faults.biases(self.layer)
 
     @cached_property
-    def orders(self) -> dict[str, tuple[tuple[str, ...], bool]]:
+    def orders(self) -> dict[str, faults.Order]:
         """By name."""
         return faults.orders(self.layer)
 
@@ -143,15 +143,13 @@ class Stand:
             grown = [(0, 0), (0, 0), *((pads[i], pads[rank + i]) for i in range(rank))]
             numbers = np.pad(numbers, grown, mode=feed.edge)
             node = replace(node, attributes={**node.attributes, "pads": [0] * len(pads)})
-        tokens, backwards = self.space.orders[order]
+        axes, turn = self.space.orders[order]
         weights = np.arange(node.arrays["weight"].size, dtype=np.int64).reshape(node.arrays["weight"].shape)
-        for panel in layer.op.panels(node, numbers, weights, -1, tokens):
+        for panel in layer.op.panels(node, numbers, weights, -1, axes):
             inside = np.flatnonzero((self.rows >= panel.rows.start) & (self.rows < panel.rows.stop))
             if inside.size:
-                x, w = panel.a[self.rows[inside] - panel.rows.start], panel.w
-                if backwards:
-                    x, w = x[:, ::-1], w[:, ::-1]
-                yield Taps(inside, panel.channels, x, w)
+                x = panel.a[self.rows[inside] - panel.rows.start]
+                yield Taps(inside, panel.channels, x[:, turn], panel.w[:, turn])
 
     def operands(self, operand: str, order: str) -> Iterable[Operands]:
         """What the multiplier sees, under a mistake of what it is fed."""
@@ -243,8 +241,9 @@ class RoughBacks(NamedTuple):
 
 
 def rough_backs(space: Space) -> RoughBacks:
-    """Of every choice of scales and of what is done with codes."""
-    names = [(s, c) for s in space.scales for c in space.code_faults][:64]
+    """Of every choice of scales and of what is done with codes; single mistakes in front."""
+    pairs = [(s, c) for s in space.scales for c in space.code_faults]
+    names = sorted(pairs, key=lambda n: bool(n[0]) + bool(n[1]))
     channels = space.layer.extent[1]
     pieces = max(len(f.pieces) for b in space.scales.values() for f in b.formulas)
     starts = np.zeros((channels, pieces), np.int64)
@@ -277,7 +276,7 @@ ZEROS = {faults.UNZEROED: 0, faults.TWICE: 2, faults.TAKEN_OFF: -1, faults.LATE:
 """How many times the zero point is added before the clip, where not once."""
 FAR = 1 << 40
 """Beyond every code."""
-SLACK = 0.07
+SLACK = 0.112
 """Relative error of a multiplier of 4 bits."""
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from intsim.diagnosis import faults
 from intsim.diagnosis.faults import Hypothesis
-from intsim.diagnosis.kernels import NEAR, WIDEST, Backs, Chains, may_make, same_sums
+from intsim.diagnosis.kernels import NEAR, ROUNDED, WIDEST, Backs, Chains, may_make, same_sums
 from intsim.diagnosis.machine import RoughBacks, Space, Stand, codes_of, rough_backs
 from intsim.errors import IntsimError
 from intsim.graph import IntArray
@@ -57,7 +57,7 @@ class Gathered(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A machine without what makes codes, and the backs that may have made them, a bit each."""
+    """A machine without what makes codes, and the backs that may have made them, a bit each of a Python integer."""
 
     made: Hypothesis
     backs: int
@@ -144,20 +144,22 @@ class Search:
         wide = np.flatnonzero(tried.bits >= needed)
         picked = np.concatenate([narrow, wide[:1]])  # wide ones are all the same here
         chains = Chains(tried.arrays.stages[picked], tried.arrays.counts[picked])
-        left: NDArray[np.uint64] = np.full(len(picked), alive, np.uint64)
+        possible = [0] * len(picked)
         if self.rough is None:
             same = np.zeros(len(picked), bool)
             same_sums(got.x, got.w, chains, first, late, behind, outputs.wanted, same)
-            left = same.astype(np.uint64)
-        else:
-            rest = outputs.channels, outputs.wanted, self.rough.arrays, left
-            may_make(got.x, got.w, chains, first, late, behind, *rest)
-        for i, backs in zip(narrow, left, strict=False):
+            possible = same.astype(int).tolist()
+        for at, part in enumerate(self.rough.arrays.parts() if self.rough else ()):
+            left: NDArray[np.uint64] = np.full(len(picked), alive >> 64 * at & (1 << 64) - 1, np.uint64)
+            if left.any():
+                may_make(got.x, got.w, chains, first, late, behind, outputs.channels, outputs.wanted, part, left)
+            possible = [p | int(new) << 64 * at for p, new in zip(possible, left, strict=True)]
+        for i, backs in zip(narrow, possible, strict=False):
             if backs:
-                yield int(i), int(backs)
-        if wide.size and left[-1]:
+                yield int(i), backs
+        if wide.size and possible[-1]:
             for i in wide:
-                yield int(i), int(left[-1])
+                yield int(i), possible[-1]
 
     def _drops(self) -> bool:
         """Whether bits of products are dropped, so that it matters where the bias goes."""
@@ -292,7 +294,7 @@ def _error(backs: Backs, back: int, pairs: Sequence[tuple[int, IntArray, IntArra
             gap -= width * np.rint(gap / width)
         gap = np.where(wanted >= high, np.maximum(-gap, 0), np.where(wanted <= low, np.maximum(gap, 0), np.abs(gap)))
         constant = (slope == 0) & (np.abs(offset - np.rint(offset)) < NEAR)
-        beyond = gap - np.where(constant, 0.01, 1.01 + np.abs(slope))
+        beyond = gap - np.where(constant, 0.01, ROUNDED + np.abs(slope))
         if (beyond > 0).any():
             error = max(error, float((beyond / np.maximum(np.abs(step), 1e-9)).max()))
     return error

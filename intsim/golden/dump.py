@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
@@ -49,18 +50,23 @@ def arrays_of(path: Path) -> dict[str, NDArray[Any]]:
         if isinstance(loaded, np.ndarray):
             return {"": loaded}
         with loaded:
-            return {n: loaded[n] for n in loaded.files}
+            found = {n: loaded[n] for n in loaded.files}
     except Exception as error:  # numpy, zipfile and zlib raise many kinds for a damaged file
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
         raise IntsimError(f"{path}: not a readable .npy or .npz file: {reason}") from None
+    if not found:
+        raise IntsimError(f"{path}: holds no array")
+    return found
 
 
 def integers(array: NDArray[Any], path: str) -> Values:
-    """An array's integers; raises IntsimError for numbers that are none."""
+    """An array's integers, with an axis at least; raises IntsimError for numbers that are none."""
+    array = np.atleast_1d(array)
     if array.dtype.kind in "iub":
         return array if array.dtype == np.uint64 else array.astype(np.int64)
     if array.dtype.kind != "f":
         raise IntsimError(f"{path}: holds {array.dtype}, no numbers")
+    array = array.astype(np.float64) if array.dtype.itemsize < 8 else array
     wrong = np.flatnonzero(~(np.isfinite(array) & (array == np.rint(array)) & (np.abs(array) < 2.0**63)).reshape(-1))
     if wrong.size:
         value = array.reshape(-1)[wrong[0]]
@@ -141,10 +147,9 @@ def _numbers(text: str, path: str) -> Values:
     found = []
     for number, line in enumerate(text.split("\n"), 1):
         for word in line.split("#")[0].replace(",", " ").replace(";", " ").split():
-            try:
-                value = int(word)
-            except ValueError:
-                raise IntsimError(f"{path}: line {number}: {word[:40]!a} is no decimal integer") from None
+            if not re.fullmatch("[+-]?[0-9]+", word):
+                raise IntsimError(f"{path}: line {number}: {word[:40]!a} is no decimal integer")
+            value = int(word) if len(word) < 100 else 1 << 64
             if not -(1 << 63) <= value < 1 << 64:
                 raise IntsimError(f"{path}: line {number}: {word[:40]} is beyond 64 bits")
             found.append(value)

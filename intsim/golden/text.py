@@ -51,4 +51,4 @@ def digits_of(words: Sequence[str], bits: int) -> Bits:
     table[np.frombuffer(b"0123456789abcdef", np.uint8)] = nibbles
     each = table[codes].reshape(len(words), width)[:, ::-1]
     four = (each[..., None] >> np.arange(4, dtype=np.uint8)) & np.uint8(1)
-    return four.astype(np.uint8).reshape(len(words), -1)[:, :bits]
+    return four.astype(np.uint8).reshape(len(words), 4 * width)[:, :bits]

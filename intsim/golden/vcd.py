@@ -55,6 +55,8 @@ def sampled(path: Path, told: Vcd) -> tuple[list[int], int]:
                     f"{path}: data signals of {sorted({widths[n] for n in told.data})} bits; give them apart"
                 )
             return _words(path, told, codes, tokens, TokenKind), widths[told.data[0]]
+    except IntsimError:  # a ValueError too
+        raise
     except OSError as error:
         raise IntsimError(f"{path}: can't be read: {error.strerror or error}") from None
     except (VCDParseError, ValueError, IndexError) as error:

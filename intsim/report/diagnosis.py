@@ -19,9 +19,9 @@ MOST_CLASSES = 8
 AS_SPECIFIED = "as specified"
 VERDICTS = {
     "specification": ("only the specification makes this dump", "green"),
-    "one class": ("one machine makes this dump", "yellow"),
+    "one class": ("one class of machines makes this dump", "yellow"),
     "several classes": ("several machines make this dump", "yellow"),
-    "none": ("no machine that is known makes this dump", "red"),
+    "none": ("no machine makes this dump", "red"),
 }
 
 
@@ -75,6 +75,8 @@ def show_identification(console: Console, found: Identification) -> None:
         text = "one class of machines makes this dump, and others may"
     elif len(found.classes) > 1 and not found.classes[0].changes:
         text = "the specification makes this dump, and so do machines that act differently elsewhere"
+    if found.answer != "several classes":
+        text += f", of all known ones with up to {counted(found.mistakes, 'mistake')}"
     say(console, "verdict: ", (text, colour))
 
 

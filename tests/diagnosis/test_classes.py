@@ -9,7 +9,7 @@ import pytest
 from onnx import numpy_helper
 
 import intsim
-from intsim.diagnosis import classes
+from intsim.diagnosis import classes, faults
 from intsim.diagnosis.classes import alike, proved_key
 from intsim.diagnosis.machine import Stand, defined
 
@@ -24,24 +24,22 @@ small (float[{shape}] x) => (float[{out}] y)
   xq = qonnx.custom_op.general.Quant <signed = 0, narrow = 0, rounding_mode = "ROUND"> (x, one, zx, two)
   wq = qonnx.custom_op.general.Quant <signed = 1, narrow = 0, rounding_mode = "ROUND"> (w, one, zero, four)
   [layer] c = {op}
-  y = qonnx.custom_op.general.Quant <signed = {signed}, narrow = 0, rounding_mode = "ROUND"> (c, s, zy, bits)
+  d = {then}
+  y = qonnx.custom_op.general.Quant <signed = {signed}, narrow = 0, rounding_mode = "{mode}"> (d, s, zy, bits)
 }}
 """
 
 
-def small(kind, zero, scale, bits, signed=0, seed=0):
+def small(kind, zero, scale, bits, signed=0, seed=0, then="Identity (c)", mode="ROUND"):
     """A layer of u2 codes whose inputs can all be tried: a dense one, or a convolution with padding."""
     rng = np.random.default_rng(seed)
+    rest = {"zero": zero, "scale": scale, "bits": bits, "signed": signed, "then": then, "mode": mode}
     if kind == "dense":
-        text = TEXT.format(
-            shape="1, 5", out="1, 2", op="MatMul (xq, wq)", zero=zero, scale=scale, bits=bits, signed=signed
-        )
+        text = TEXT.format(shape="1, 5", out="1, 2", op="MatMul (xq, wq)", **rest)
         w = rng.integers(-8, 8, (5, 2))
     else:
         op = "Conv <kernel_shape = [2, 2], pads = [1, 0, 0, 1]> (xq, wq, b)"
-        text = TEXT.format(
-            shape="1, 1, 2, 2", out="1, 2, 2, 2", op=op, zero=zero, scale=scale, bits=bits, signed=signed
-        )
+        text = TEXT.format(shape="1, 1, 2, 2", out="1, 2, 2, 2", op=op, **rest)
         w = rng.integers(-8, 8, (2, 1, 2, 2))
     net = onnx.parser.parse_model(text)
     constants = {"w": w} if kind == "dense" else {"w": w, "b": rng.integers(-9, 9, 2)}
@@ -58,6 +56,8 @@ def machines(space):
     found += [replace(spec, chain=c, bias=b) for c in chains[::7] for b in list(space.biases)[1:3]]
     found += [replace(spec, chain=c, operand=f) for c in chains[::7] for f in list(space.feeds)[1::4]]
     found += [replace(spec, chain=c, rounder=r) for c in chains[::9] for r in space.rounders[1::40]]
+    found += [replace(spec, chain=c, code=faults.WRAPS) for c in chains]
+    found += [replace(spec, scale=s, code=c) for s in space.scales for c in space.code_faults]
     return [h for h in found if defined(space, h)]
 
 
@@ -79,11 +79,13 @@ def disagreeing(space):
     return wrong, sum(len(m) - 1 for m in groups.values())
 
 
+SIX = '{ sum = "rest", bits = 6, overflow = "saturate" }'
 ON = {
     "wide": cases.target(operands=False),
-    "narrow": cases.target('{ sum = "rest", bits = 6, overflow = "saturate" }', operands=False),
+    "narrow": cases.target(SIX, operands=False),
     "groups": cases.target('{ sum = 2, bits = 5, overflow = "saturate" }, ' + cases.STAGES, bias="after"),
     "codes": cases.target(bias="after"),
+    "lanes": cases.target(f"{SIX[:-2]}, lanes = 2 }}, {SIX}", bias="after"),
 }
 
 
@@ -95,6 +97,24 @@ ON = {
 def test_what_is_proved_alike_is_alike_for_every_input(tmp_path, name, kind, zero, scale, bits, signed):
     model = small(kind, zero if not signed else 0, scale, bits, signed)
     intsim.vectors(model, ON[name], out=tmp_path / "v", layer=["layer"], formats=["npy"])
+    wrong, shared = disagreeing(cases.space(tmp_path / "v"))
+    assert not wrong, [(a.changes, b.changes) for a, b in wrong[:3]]
+    assert shared > 100
+
+
+@pytest.mark.parametrize(
+    ("then", "zero", "scale", "mode"),
+    [
+        ("LeakyRelu <alpha = -0.5> (c)", 1, 0.6, "ROUND"),
+        ("Clip (c, zero, eight)", 1, 0.6, "ROUND"),
+        ("LeakyRelu <alpha = -0.5> (c)", 3, 4.0, "FLOOR"),
+    ],
+)
+def test_what_is_proved_alike_behind_slopes_and_offsets(tmp_path, then, zero, scale, mode):
+    """Codes that fall and rise again, steps between pieces, offsets that are added in the register."""
+    model = small("conv", zero, scale, 5, then=then, mode=mode)
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(8.1), "eight"))
+    intsim.vectors(model, ON["wide"], out=tmp_path / "v", layer=["layer"], formats=["npy"])
     wrong, shared = disagreeing(cases.space(tmp_path / "v"))
     assert not wrong, [(a.changes, b.changes) for a, b in wrong[:3]]
     assert shared > 100

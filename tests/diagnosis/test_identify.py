@@ -11,6 +11,7 @@ import pytest
 
 import intsim
 from intsim.diagnosis import faults
+from intsim.diagnosis.identify import nearest
 from intsim.diagnosis.machine import Stand, defined
 from intsim.diagnosis.search import Search
 from intsim.errors import IntsimError
@@ -107,6 +108,25 @@ def search(kind, first, machines, count, tmp_path):
     return seen
 
 
+def test_two_mistakes_behind_the_registers_are_found(tmp_path, golden):
+    """The last ones of their axes, of a layer that has more than 64 pairs of them."""
+    space, codes = cases.space(golden), cases.tensor(golden, "operand")
+    changes = {"scale": list(space.scales)[-1], "code": space.code_faults[-1]}
+    assert len(space.scales) * len(space.code_faults) > 64
+    stand = Stand(space, codes, np.arange(space.layer.extent[0]))
+    machine = replace(space.specification, **changes)
+    assert machine in Search(space, codes, {"": stand.results(machine)}).run()
+
+
+def test_a_multiplier_that_is_off_by_a_tenth_is_found(tmp_path):
+    """4 bits leave a scale 11 % too large."""
+    model, coarse = cases.conv(scale=0.03, relu=False, out_zero=100), cases.REQUANTIZE.replace("32", "4")
+    golden = cases.vectors(tmp_path / "v", model, cases.target())
+    wrong = cases.vectors(tmp_path / "w", model, cases.target(requantize=coarse))
+    found = intsim.identify(golden, dumped(tmp_path, cases.tensor(wrong)[0]))
+    assert [c.changes for c in found.classes[:1]] == [("a multiplier of 4 bits",)]
+
+
 @pytest.mark.parametrize("kind", ["conv", pytest.param("dense", marks=pytest.mark.slow)])
 def test_hidden_machines_are_found(tmp_path, kind):
     case = {"conv": ((cases.conv(), cases.target()), 1), "dense": ((cases.dense(depth=64), SIGNED), 16)}[kind]
@@ -167,6 +187,21 @@ def test_what_no_machine_makes_has_a_nearest_one(tmp_path, golden):
     assert found.nearest.mismatches == found.mismatches == codes[0, 2].size
 
 
+def test_the_nearest_machine_is_nearer_than_the_specification(tmp_path):
+    """Planted: another machine makes the first samples, and few of the rest."""
+    space = cases.space(cases.vectors(tmp_path / "v", cases.dense(), SIGNED))
+    rng, shape = np.random.default_rng(0), space.layer.shape
+    codes = rng.integers(-128, 128, (16, *shape))
+    codes[1:8] = 0
+    stand, spec = Stand(space, codes, np.arange(1)), space.specification
+    other = next(h for h in space.singles([""]) if h.chain.words == "the accumulator saturates at 12 bits")
+    right, wrong = stand.results(spec), stand.results(other)
+    assert (right[8:] != wrong[8:]).sum() > (right[0] != wrong[0]).sum() > 0
+    dump = np.concatenate([wrong[:1], right[1:]])
+    found = nearest(space, codes, {"": dump})
+    assert (found.changes, found.mismatches) == ((), (right[0] != wrong[0]).sum())
+
+
 def test_a_search_that_was_broken_off_names_no_single_machine(tmp_path, golden):
     found = intsim.identify(golden, dumped(tmp_path, cases.tensor(golden)[0]))
     alone = replace(found, classes=found.classes[:1], complete=True)
@@ -182,6 +217,8 @@ def test_json_is_plain(tmp_path, golden):
 
 
 def test_refusals(tmp_path, golden):
+    with pytest.raises(IntsimError, match=r"holds 300\.\.300, no codes of u8; give their type"):
+        intsim.identify(golden, dumped(tmp_path, 300 + 0 * cases.tensor(golden)[0]))
     with pytest.raises(IntsimError, match="explains codes and accumulators, not operand"):
         intsim.identify(golden, golden / "00_conv" / "operand.npy", tensor="operand")
     model, packed = cases.dense(depth=8), "dsp48e2-int8"

@@ -1,6 +1,8 @@
 """Machines of the space: the specification makes its vectors, mistakes make what a file or a target with them makes."""
 
+import math
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 import intsim
 from intsim.arithmetic.accumulate import Stage, accumulate
+from intsim.arithmetic.requantizers.fixed_point import FixedPoint, quantize_multiplier
 from intsim.arithmetic.rounding import Rounding
 from intsim.diagnosis import faults
 from intsim.diagnosis.faults import Chain
@@ -122,7 +125,7 @@ def test_mistakes_of_the_bias_are_those_of_another_file(tmp_path, words, other):
     ("what", "other"),
     [
         ({"place": "after"}, {"bias": "after"}),
-        ({"order": "cin kh kw"}, {"order": "cin kh kw"}),
+        ({"order": "products arrive cin kh kw"}, {"order": "cin kh kw"}),
         ("the accumulator saturates at 17 bits", {"stages": '{ sum = "rest", bits = 17, overflow = "saturate" }'}),
         (
             "2 products at a time add up in 14 bits that saturate first",
@@ -188,6 +191,38 @@ def test_compiled_chains_are_the_definition(before, last, depth, seed, data):
     sums(x, w, chains.stages[0], chains.counts[0], first, late, out)
     right = accumulate(x[:, None] * w, stages, first, late)[0]
     np.testing.assert_array_equal(out, right)
+
+
+@pytest.mark.parametrize("bits", [5, 9, 14])
+def test_a_register_that_saturates_symmetrically(bits):
+    rng = np.random.default_rng(bits)
+    x, w = rng.integers(-40, 40, (20, 12)), rng.integers(-40, 40, (3, 12))
+    chains, out = Chains.of([(faults.Symmetric(None, bits, "saturate"),)]), np.zeros((20, 3), np.int64)
+    sums(x, w, chains.stages[0], chains.counts[0], np.zeros(3, np.int64), np.zeros((20, 3), np.int64), out)
+    most = 2 ** (bits - 1) - 1
+    for (p, c), got in np.ndenumerate(out):
+        register = 0
+        for product in (x[p] * w[c]).tolist():
+            register = min(max(register + product, -most), most)
+        assert got == register
+    assert (np.abs(out) <= most).all()
+    assert (out == -most).any() == (bits < 14)
+
+
+@pytest.mark.parametrize("quarters", [0, 1, 2, 4])
+def test_wrong_rounding_constants(quarters):
+    """floor(x + quarters / 4), once, or of the high product of two roundings."""
+    acc, scale, bits = np.arange(-40_000, 40_000, 77), Fraction(93, 65536), 8
+    multiplier, shift = quantize_multiplier(scale, bits)
+    once = faults.Constants(bits, Rounding.HALF_UP, False, quarters).multiply(acc, scale)
+    twice = faults.Constants(bits, None, True, quarters, Rounding.HALF_UP).multiply(acc, scale)
+    for a, one, two in zip(acc.tolist(), once.tolist(), twice.tolist(), strict=True):
+        add = Fraction(quarters, 4)
+        assert one == math.floor(Fraction(a * multiplier, 1 << shift) + add)
+        high = math.floor(Fraction(a * multiplier, 1 << (bits - 1)) + add)
+        assert two == math.floor(Fraction(high, 1 << (shift - bits + 1)) + Fraction(1, 2))
+    if quarters == 2:
+        np.testing.assert_array_equal(once, FixedPoint(bits, Rounding.HALF_UP).multiply(acc, scale))
 
 
 def test_readings_are_what_they_say():

@@ -250,6 +250,12 @@ def test_lanes(tmp_path):
         ("a.csv", "1,2,x", "", "line 1: 'x' is no decimal integer"),
         ("a.csv", "1,2.5", "", "line 1: '2.5' is no decimal integer"),
         ("a.csv", "1," + "9" * 30, "", "beyond 64 bits"),
+        ("a.csv", "9" * 5000, "", "beyond 64 bits"),
+        ("a.csv", "1_0," * 120, "", "line 1: '1_0' is no decimal integer"),
+        ("a.csv", "\u0661," * 120, "", "is no decimal integer"),
+        ("a.hex", "", "", "0 elements, 120 expected"),
+        ("a.npy", np.array(3), "", "1 elements, 120 expected"),
+        ("a.npz", {}, "", "holds no array"),
         ("a.bin", b"\x00" * 7, 'type = "s32"', "7 bytes are no whole number of 4-byte elements"),
         ("a.bin", b"\x00" * 7, "[bus]\nbits = 24", "no whole number of 3-byte words"),
         ("a.bin", b"", "", "0 elements, 120 expected"),
@@ -379,7 +385,7 @@ def test_signals_of_a_vcd(tmp_path, golden):
         with pytest.raises(IntsimError, match=said):
             intsim.compare(folder, tmp_path / "a.vcd", layer="first", map=told(tmp_path, "[bus]\nbits = 32\n" + other))
     (tmp_path / "a.vcd").write_text(vcd(codes, unknown=True))
-    with pytest.raises(IntsimError, match=r"signal tb.dut.data is xx1 at time \d+, where it is sampled"):
+    with pytest.raises(IntsimError, match=r"^[^:]*a\.vcd: signal tb.dut.data is xx1 at time \d+, where it is sampled"):
         intsim.compare(folder, tmp_path / "a.vcd", layer="first", map=told(tmp_path, text))
     (tmp_path / "a.vcd").write_text("hello $end")
     with pytest.raises(IntsimError, match=r"not a value change dump|no signal"):
