@@ -37,7 +37,28 @@ def equivalent(module, other, folder, parameters=None, assume="", steps=None, se
         + (f"-tempinduct -maxsteps {steps} -set-init-zero " if steps else "")
         + "miter",
     ]
-    printed = yosys(script, folder)
+    return _found(yosys(script, folder))
+
+
+def always(top, module, folder, parameters=None, seconds=60, texts=None):
+    """Whether output `wrong` of `top`, a file beside this one that reads `module`, is 0 for ever, by induction.
+
+    `texts` and what is returned: as of `equivalent`.
+    """
+    files = modules.sources(module) | (texts or {})
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    given = "".join(f" -chparam {k} {v}" for k, v in (parameters or {}).items())
+    script = [
+        f"read_verilog -sv {' '.join(files)} {__file__.rpartition('/')[0]}/{top}.sv",
+        f"hierarchy -check -top {top}{given}",
+        "proc; flatten; delete t:$scopeinfo; opt; async2sync; dffunmap; opt",
+        f"sat -timeout {seconds} -prove wrong 0 -tempinduct -maxsteps 3 -set-init-zero {top}",
+    ]
+    return _found(yosys(script, folder))
+
+
+def _found(printed):
     if "SUCCESS!" in printed:
         return "proved"
     return "refuted" if re.search(r"(?<!no )model found.*: FAIL!", printed) else "given up"
