@@ -71,8 +71,17 @@ def emit(
         from intsim.hilbert import Decoder
 
         decoder = Decoder.lattice_aligned(order, None, code_bits, output_bits, signed=not unsigned)
-        more = {"guided": guide, "window": window, "weight_shift": weight_shift}
-        made = kinds.hilbert(decoder, lookup, vectors, seed, **more, radius=confidence, pipelined=pipelined)
+        made = kinds.hilbert(
+            decoder,
+            lookup,
+            vectors,
+            seed,
+            guided=guide,
+            window=window,
+            weight_shift=weight_shift,
+            radius=confidence,
+            pipelined=pipelined,
+        )
     else:
         own = machine.operands
         types = _type(activation, own.activation if own else None), _type(weight, own.weight if own else None)

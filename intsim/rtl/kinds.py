@@ -222,8 +222,8 @@ def hilbert(
 ) -> Kind:
     """A lattice-aligned decoder of the plane whose spacing is 2^(n-p), as gates or as a table of all pairs of codes.
 
-    With a guide orders 1 and 2 look at all segments at once, higher ones at a segment a cycle. All codes are tried where
-    there are no more than `vectors`, else that many.
+    With a guide orders 1 and 2 look at all segments at once, higher ones at a segment a cycle. All codes are tried
+    where there are no more than `vectors`, else that many.
 
     Args:
         decoder: tells order, codes and outputs.
@@ -258,7 +258,9 @@ def hilbert(
     out = decoder.output_bits or n + p
     codes = _codes(decoder, 3 if guided else 2, vectors, seed)
     names = ["x", "y", "guide"][: len(codes)]
-    how = {"guide": codes[2], "window": window, "weight_shift": weight_shift} if guided else {}
+    how: dict[str, Any] = {}
+    if guided:
+        how = {"guide": codes[2], "window": window, "weight_shift": weight_shift}
     points = np.stack(codes[:2], axis=-1)
     columns = {**dict(zip(names, codes, strict=True)), "place": decoder(points, **how)}
     ports, outputs = [port(name, n, decoder.signed) for name in names], [port("place", out)]

@@ -1,5 +1,7 @@
 """`python -m tests.rtl.report`: docs/measured/hardware.md, areas of emitted modules and their co-simulation."""
 
+import json
+import re
 import tempfile
 from pathlib import Path
 
@@ -7,6 +9,8 @@ import intsim
 from intsim.arithmetic.integers import IntegerType
 from intsim.hilbert import Decoder
 from intsim.rtl import area, cosim, kinds, layers
+from intsim.rtl.design import Design
+from intsim.rtl.elaborate import elaborate
 from intsim.rtl.synthesis import FAMILIES
 from intsim.targets import Target
 
@@ -45,6 +49,59 @@ def made():
         yield f"hilbert, order {order}, 8-bit codes", kinds.hilbert(decoder, False, 1 << 16, 0)
 
 
+ROM = """
+## A decoder against a table of all pairs of codes
+
+Lookup tables on the 7 series at order 3. As a memory a table needs 64 bits a lookup table and, for each bit of its output,
+multiplexers behind them: pairs and fours of them cost nothing (MUXF7, MUXF8), then four go into one lookup table. That is counted
+from sizes alone. Yosys makes logic of the table instead where block RAM and lookup-table RAM are forbidden (`-nobram
+-nolutram`), and finds some of what the decoder knows; that is measured for narrow codes. Yosys would otherwise take block RAMs.
+
+| code bits | entries x bits | table as memory, computed | table as logic, mapped | decoder, mapped | memory / decoder | logic / decoder |
+|---|---|---|---|---|---|---|
+"""
+ROM_BITS, LOGIC_BITS = (5, 6, 7, 8), 7
+
+
+def table_luts(entries, bits):
+    """Lookup tables of six inputs that a memory takes: 64 bits each, and multiplexers of four where MUXF8 end."""
+    words = -(-entries // 64)
+    total, left = words, -(-words // 4)
+    while left > 1:
+        left = -(-left // 4)
+        total += left
+    return total * bits
+
+
+def table_as_logic(folder):
+    """Lookup tables of an emitted table that is kept out of memories, counted."""
+    mapped = FAMILIES["xilinx"]
+    command = f"{mapped.command} -nobram -nolutram -top intsim_wrapper"
+    elaborate(Design.load(folder), folder, [command, f"write_json {folder / 'mapped.json'}"])
+    cells = json.loads((folder / "mapped.json").read_text())["modules"]["intsim_wrapper"]["cells"].values()
+    return sum(re.fullmatch(mapped.luts, c["type"]) is not None for c in cells)
+
+
+def rom():
+    """The section ROM: an order-3 decoder without a multiplier, and the table of all pairs of codes."""
+    rows = []
+    for bits in ROM_BITS:
+        decoder = Decoder.lattice_aligned(3, None, bits, signed=True)
+        with tempfile.TemporaryDirectory() as name, tempfile.TemporaryDirectory() as other:
+            kinds.emit(kinds.hilbert(decoder, False, 16, 0), Path(name))
+            own = area(name, "xilinx").luts
+            kinds.emit(kinds.hilbert(decoder, True, 16, 0), Path(other))
+            logic = table_as_logic(Path(other)) if bits <= LOGIC_BITS else None
+        memory = table_luts(1 << 2 * bits, bits + 3)
+        shown = "not tried | " if logic is None else f"{logic} | "
+        ratio = "" if logic is None else f"{logic / own:.1f}"
+        rows.append(
+            f"| {bits} | {1 << 2 * bits} x {bits + 3} | {memory} | {shown}{own} | {memory / own:.1f} | {ratio} |"
+        )
+        print(rows[-1], flush=True)
+    return ROM + "\n".join(rows) + "\n"
+
+
 def main():
     rows, version = [], ""
     for name, kind in made():
@@ -60,7 +117,7 @@ def main():
     head = HEAD.format(
         version=version, simulators=" and ".join(SIMULATORS), families=families, bars="---|" * len(FAMILIES)
     )
-    PAGE.write_text(head + "\n".join(rows) + "\n")
+    PAGE.write_text(head + "\n".join(rows) + "\n" + rom())
 
 
 if __name__ == "__main__":

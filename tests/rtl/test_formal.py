@@ -66,6 +66,11 @@ def test_a_decoder_finds_the_closest_of_all_segments(tmp_path, order, bits):
     assert equivalent("hilbert_decode", ["other_hilbert"], tmp_path, parameters, seconds=200) == "proved"
 
 
+def test_a_guided_decoder_of_4_bits_finds_the_best_of_all_segments(tmp_path):
+    parameters = {"ORDER": 1, "CODE": 4, "OUT": 5, "WINDOW": 3, "WEIGHT": 1, "RADIUS": 2}
+    assert equivalent("hilbert_scan", ["other_scan"], tmp_path, parameters) == "proved"
+
+
 def test_a_register_with_valid_and_ready_for_ever(tmp_path):
     assert equivalent("elastic", ["other_elastic"], tmp_path, {"W": 5}, steps=2) == "proved"
 
