@@ -52,15 +52,16 @@ def made():
 ROM = """
 ## A decoder against a table of all pairs of codes
 
-Lookup tables on the 7 series at order 3. As a memory a table needs 64 bits a lookup table and, for each bit of its output,
-multiplexers behind them: pairs and fours of them cost nothing (MUXF7, MUXF8), then four go into one lookup table. That is counted
-from sizes alone. Yosys makes logic of the table instead where block RAM and lookup-table RAM are forbidden (`-nobram
--nolutram`), and finds some of what the decoder knows; that is measured for narrow codes. Yosys would otherwise take block RAMs.
+Lookup tables on the 7 series at order 3. As a memory a table takes a lookup table for each 64 bits and, for each bit of
+its output, multiplexers behind them: of two and of four they are there already (MUXF7, MUXF8), then a lookup table
+makes one of four. That follows from sizes alone, and is computed. Yosys, kept out of memories (`-nobram -nolutram`;
+it would take block RAMs), makes logic of the table instead and finds some of what the decoder knows; that is measured,
+and takes minutes for 8 bits.
 
-| code bits | entries x bits | table as memory, computed | table as logic, mapped | decoder, mapped | memory / decoder | logic / decoder |
+| code bits | entries x bits | memory, computed | logic, mapped | decoder, mapped | memory / decoder | logic / decoder |
 |---|---|---|---|---|---|---|
 """
-ROM_BITS, LOGIC_BITS = (5, 6, 7, 8), 7
+ROM_BITS = (5, 6, 7, 8)
 
 
 def table_luts(entries, bits):
@@ -91,13 +92,11 @@ def rom():
             kinds.emit(kinds.hilbert(decoder, False, 16, 0), Path(name))
             own = area(name, "xilinx").luts
             kinds.emit(kinds.hilbert(decoder, True, 16, 0), Path(other))
-            logic = table_as_logic(Path(other)) if bits <= LOGIC_BITS else None
+            logic = table_as_logic(Path(other))
         memory = table_luts(1 << 2 * bits, bits + 3)
-        shown = "not tried | " if logic is None else f"{logic} | "
-        ratio = "" if logic is None else f"{logic / own:.1f}"
-        rows.append(
-            f"| {bits} | {1 << 2 * bits} x {bits + 3} | {memory} | {shown}{own} | {memory / own:.1f} | {ratio} |"
-        )
+        cells = [bits, f"{1 << 2 * bits} x {bits + 3}", memory, logic, own]
+        cells += [f"{memory / own:.1f}", f"{logic / own:.1f}"]
+        rows.append(f"| {' | '.join(map(str, cells))} |")
         print(rows[-1], flush=True)
     return ROM + "\n".join(rows) + "\n"
 
