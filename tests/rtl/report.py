@@ -44,9 +44,21 @@ def made():
         yield f"dot, {shown}, `{name}`", kinds.dot(Target.load(name), *types, 64, VECTORS, 0)
     for name in ("cpu-int32", "tflite-single", "fixed-point-8"):
         yield f"requantize, 24 channels, `{name}`", layers.requantize(graph, node, Target.load(name), VECTORS, 0)
+    yield from decoders()
+
+
+def decoders():
+    """Kinds of Hilbert decoders: bare, with distances, with registers, with a guide."""
     for order in (1, 2, 3, 4):
         decoder = Decoder.lattice_aligned(order, signed=True)
         yield f"hilbert, order {order}, 8-bit codes", kinds.hilbert(decoder, False, 1 << 16, 0)
+    decoder, name = Decoder.lattice_aligned(3, signed=True), "hilbert, order 3, 8-bit codes"
+    yield f"{name}, `--confidence 15`", kinds.hilbert(decoder, False, 1 << 16, 0, radius=15)
+    yield f"{name}, `--pipelined`", kinds.hilbert(decoder, False, 1 << 16, 0, pipelined=True)
+    for order in (1, 2, 3, 4):
+        decoder, how = Decoder.lattice_aligned(order, signed=True), {"guided": True, "window": 100, "pipelined": True}
+        name = f"hilbert, order {order}, 8-bit codes, `--guide --window 100 --pipelined`"
+        yield name, kinds.hilbert(decoder, False, VECTORS, 0, **how)
 
 
 ROM = """
