@@ -57,7 +57,8 @@ ROOMS = {
     "diagnosis": "arithmetic arithmetic.requantizers dispatch errors golden graph inputs jit mac model notebook"
     " ops proofs targets verification | numpy onnx tomli_w",
     "testing": "arithmetic arithmetic.requantizers errors frontend model targets | hypothesis numpy onnx",
-    "rtl": "arithmetic arithmetic.requantizers dispatch errors golden graph hilbert inputs mac model ops targets | numpy",
+    "rtl": "arithmetic arithmetic.requantizers dispatch errors golden graph hilbert inputs mac model ops targets"
+    " | numpy",
     "inspect": "arithmetic graph model ops verification | numpy",
     "report": "diagnosis dispatch errors explore golden graph inspect model ops proofs targets verification"
     " | matplotlib numpy rich",

@@ -49,6 +49,15 @@ def emit(
     entries: Annotated[
         str | None, typer.Option("--entries", help="of embedding: .npy of integers (values, elements)")
     ] = None,
+    guide: Annotated[bool, typer.Option("--guide", help="of hilbert: a guide's code as a third input")] = False,
+    window: Annotated[int | None, typer.Option("--window", help="of hilbert with a guide: in positions")] = None,
+    weight_shift: Annotated[
+        int | None, typer.Option("--weight-shift", help="of hilbert with a guide: k of the weight 2^-k")
+    ] = None,
+    confidence: Annotated[
+        int | None, typer.Option("--confidence", help="of hilbert: squared distance, whether within this radius")
+    ] = None,
+    pipelined: Annotated[bool, typer.Option("--pipelined", help="of hilbert: registers, valid and ready")] = False,
     vectors: Annotated[int, typer.Option("--vectors", "-n", min=1, max=MOST_VECTORS, help="rows, about")] = 4096,
     seed: Seed = 0,
     json_: Json = False,
@@ -80,7 +89,17 @@ def emit(
         from intsim.hilbert import Decoder
 
         decoder = Decoder.lattice_aligned(order, None, code_bits, output_bits, signed=not unsigned)
-        made = kinds.hilbert(decoder, lookup, vectors, seed)
+        made = kinds.hilbert(
+            decoder,
+            lookup,
+            vectors,
+            seed,
+            guided=guide,
+            window=window,
+            weight_shift=weight_shift,
+            radius=confidence,
+            pipelined=pipelined,
+        )
     else:
         own = machine.operands
         types = _type(activation, own.activation if own else None), _type(weight, own.weight if own else None)

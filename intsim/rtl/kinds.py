@@ -36,6 +36,8 @@ grep -q ^PASS result.txt
 TABLE_FILE = "table.hex"
 BIAS_MODES = {"requantizer": 0, "preload": 1, "after": 2}
 """Of dot.sv, by where a target adds the bias."""
+SCANNED_ORDER = 2
+"""Highest order of which all segments are looked at at once: 15; of order 3 it would be 63."""
 
 
 class Kind(NamedTuple):
@@ -82,14 +84,22 @@ def port(name: str, bits: int, signed: bool = False) -> Port:
 
 
 def wrapped(
-    module: str, parameters: dict[str, Any], inputs: Iterable[tuple[str, int]], outputs: Iterable[tuple[str, int]]
+    module: str,
+    parameters: dict[str, Any],
+    inputs: Iterable[tuple[str, int]],
+    outputs: Iterable[tuple[str, int]],
+    tied: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """A module `intsim_MODULE` that is the module with parameters; ports with their widths, of width 0 a single bit."""
+    """A module `intsim_MODULE` that is the module with parameters; ports with their widths, of width 0 a single bit.
+
+    `tied`: other ports of the module, and what they are joined to; "" of an output that is left open.
+    """
     declared = [f"  input  wire {_range(w)}{n}" for n, w in inputs] + [
         f"  output wire {_range(w)}{n}" for n, w in outputs
     ]
     given = ",\n".join(f"      .{k}({v})" for k, v in parameters.items())
-    joined = ",\n".join(f"      .{n}({n})" for n, _ in (*inputs, *outputs))
+    nets = {n: n for n, _ in (*inputs, *outputs)} | dict(tied)
+    joined = ",\n".join(f"      .{n}({net})" for n, net in nets.items())
     return (
         f"// Made by intsim: {module}.sv with its parameters.\nmodule intsim_{module} (\n"
         + ",\n".join(declared)
@@ -212,13 +222,38 @@ def chain(
     }
 
 
-def hilbert(decoder: Decoder, table: bool, vectors: int, seed: int) -> Kind:
+def hilbert(
+    decoder: Decoder,
+    table: bool,
+    vectors: int,
+    seed: int,
+    *,
+    guided: bool = False,
+    window: int | None = None,
+    weight_shift: int | None = None,
+    radius: int | None = None,
+    pipelined: bool = False,
+) -> Kind:
     """A lattice-aligned decoder of the plane whose spacing is 2^(n-p), as gates or as a table of all pairs of codes.
 
-    All pairs are tried where there are no more than `vectors`, else that many.
+    With a guide orders 1 and 2 look at all segments at once, higher ones at a segment a cycle. All codes are tried
+    where there are no more than `vectors`, else that many.
+
+    Args:
+        decoder: tells order, codes and outputs.
+        table: a table; it takes none of what follows.
+        vectors: rows, at most.
+        seed: of drawn codes.
+        guided: a third input, the guide's code, with a window or a weight or both.
+        window: as `Decoder.nearest` takes it.
+        weight_shift: likewise.
+        radius: ports `squared` and `confident` too: the squared distance, and whether it is at most radius^2.
+        pipelined: registers on the way, with valid and ready on both sides.
 
     Raises:
-        IntsimError: another decoder; a table of more than 2^20 entries.
+        IntsimError: another decoder; a table of more than 2^20 entries, or of anything but places; a window or a weight
+            without a guide or the other way round, or one that isn't what it should be; a guide of order 3 and up
+            without `pipelined`.
     """
     n, p = decoder.code_bits, decoder.curve.order
     if decoder != Decoder.lattice_aligned(p, None, n, decoder.output_bits, decoder.signed):
@@ -227,26 +262,76 @@ def hilbert(decoder: Decoder, table: bool, vectors: int, seed: int) -> Kind:
         raise IntsimError(
             f"a table of all pairs of {n}-bit codes has 2^{2 * n} entries; emit the decoder, without --lookup"
         )
+    if table and (guided or radius is not None or pipelined):
+        raise IntsimError("--lookup is a table of places: it takes no --guide, --confidence or --pipelined")
+    if guided != (window is not None or weight_shift is not None):
+        raise IntsimError("--guide needs --window or --weight-shift or both, and they need it")
+    walked = guided and p > SCANNED_ORDER
+    if walked and not pipelined:
+        raise IntsimError(f"with a guide a decoder of order {p} takes a cycle for each segment: give --pipelined too")
     out = decoder.output_bits or n + p
-    if 1 << 2 * n <= vectors:
-        pairs = np.stack(np.divmod(np.arange(1 << 2 * n), 1 << n), axis=-1) + decoder.lowest_code
+    codes = _codes(decoder, 3 if guided else 2, vectors, seed)
+    names = ["x", "y", "guide"][: len(codes)]
+    how: dict[str, Any] = {}
+    if guided:
+        how = {"guide": codes[2], "window": window, "weight_shift": weight_shift}
+    points = np.stack(codes[:2], axis=-1)
+    columns = {**dict(zip(names, codes, strict=True)), "place": decoder(points, **how)}
+    ports, outputs = [port(name, n, decoder.signed) for name in names], [port("place", out)]
+    if table:
+        parameters: dict[str, Any] = {"CODE": n, "OUT": out, "FILE": f'"{TABLE_FILE}"'}
+        text = wrapped("hilbert_table", parameters, [("clk", 0), ("x", n), ("y", n)], [("place", out)])
+        every = np.arange(1 << n)
+        every = every - ((every >> n - 1) << n if decoder.signed else 0)
+        entries = decoder(np.stack(np.meshgrid(every, every, indexing="ij"), axis=-1))
+        design = _design("hilbert_table", ports, outputs, clock="clk", latency=1)
+        return Kind("hilbert_table", text, design, columns, {TABLE_FILE: (entries, out)})
+    parameters = {"ORDER": p, "CODE": n, "SIGNED": int(decoder.signed), "OUT": out}
+    if guided:
+        parameters["WINDOW"] = -1 if window is None else min(window, decoder.position_max)
+        parameters["WEIGHT"] = -1 if weight_shift is None else weight_shift
+    open_ports = ["squared", "confident"]
+    if radius is not None:
+        columns["squared"] = decoder.nearest(points, **how)[1]
+        columns["confident"] = decoder.confident(points, radius, **how).astype(np.int64)
+        outputs += [port("squared", 2 * n + 1 if guided else 2 * (n - p)), port("confident", 1)]
+        parameters["RADIUS"] = min(radius, 2 << n)  # no point is as far as that
+        open_ports = []
+    module = "hilbert_walk" if walked else "hilbert_scan" if guided else "hilbert_decode"
+    if not walked:
+        parameters["STAGES"] = 0 if not pipelined else 3 if guided else 4
+    inputs = [(p.name, p.width) for p in ports]
+    results = [(p.name, p.width) for p in outputs]
+    left: dict[str, str] = dict.fromkeys(open_ports, "")
+    if pipelined:
+        inputs = [("clk", 0), ("rst", 0), ("in_valid", 0), ("out_ready", 0), *inputs]
+        results = [("in_ready", 0), ("out_valid", 0), *results]
+        shaken = {"valid": ("in_valid", "out_valid"), "ready": ("in_ready", "out_ready")}
+        design = _design(module, ports, outputs, clock="clk", reset="rst", **shaken)
     else:
-        generator = np.random.default_rng(seed)
-        ends = decoder.lowest_code, decoder.highest_code
-        pairs = np.stack([drawn(generator, *ends, vectors) for _ in range(2)], axis=-1)
-    ports = [port("x", n, decoder.signed), port("y", n, decoder.signed)]
-    columns = {"x": pairs[:, 0], "y": pairs[:, 1], "place": decoder(pairs)}
-    if not table:
-        parameters: dict[str, Any] = {"ORDER": p, "CODE": n, "SIGNED": int(decoder.signed), "OUT": out}
-        text = wrapped("hilbert_decode", parameters, [("x", n), ("y", n)], [("place", out)])
-        return Kind("hilbert_decode", text, _design("hilbert_decode", ports, [port("place", out)]), columns)
-    parameters = {"CODE": n, "OUT": out, "FILE": f'"{TABLE_FILE}"'}
-    text = wrapped("hilbert_table", parameters, [("clk", 0), ("x", n), ("y", n)], [("place", out)])
-    codes = np.arange(1 << n)
-    codes = codes - ((codes >> n - 1) << n if decoder.signed else 0)
-    entries = decoder(np.stack(np.meshgrid(codes, codes, indexing="ij"), axis=-1))
-    design = _design("hilbert_table", ports, [port("place", out)], clock="clk", latency=1)
-    return Kind("hilbert_table", text, design, columns, {TABLE_FILE: (entries, out)})
+        left |= {"clk": "1'b0", "rst": "1'b0", "in_valid": "1'b1", "out_ready": "1'b1", "in_ready": "", "out_valid": ""}
+        design = _design(module, ports, outputs)
+    return Kind(module, wrapped(module, parameters, inputs, results, left), design, columns)
+
+
+def _codes(decoder: Decoder, count: int, vectors: int, seed: int) -> list[Integers]:
+    """`count` codes of `vectors` rows, x, y and the guide; all there are where these are no more.
+
+    Of drawn ones every other row is near the curve, and its guide near the row's place.
+    """
+    n = decoder.code_bits
+    if 1 << count * n <= vectors:
+        every = np.arange(1 << count * n)
+        return [(every >> n * k & (1 << n) - 1) + decoder.lowest_code for k in reversed(range(count))]
+    generator = np.random.default_rng(seed)
+    ends = decoder.lowest_code, decoder.highest_code
+    columns = [drawn(generator, *ends, vectors) for _ in range(count)]
+    places = generator.integers(0, decoder.output_max, vectors, endpoint=True)
+    scale = places * (1 << n) // decoder.output_max + decoder.lowest_code
+    close = [*decoder.encode(places).T, scale][:count]
+    noise = generator.integers(-decoder.spacing // 2, decoder.spacing // 2, (count, vectors), endpoint=True)
+    near = np.arange(vectors) % 2 == 1
+    return [np.where(near, np.clip(c + e, *ends), d) for c, e, d in zip(close, noise, columns, strict=True)]
 
 
 def embedding(entries: Any, vectors: int, seed: int) -> Kind:

@@ -17,7 +17,14 @@ NEEDS = {
     "requantize": ("overflow_add", "round_shift"),
     "threshold": (),
     "lookup": (),
-    "hilbert_decode": (),
+    "elastic": (),
+    "hilbert_round": (),
+    "hilbert_segment": (),
+    "hilbert_aim": (),
+    "hilbert_foot": (),
+    "hilbert_decode": ("elastic", "hilbert_round"),
+    "hilbert_scan": ("elastic", "hilbert_round", "hilbert_segment", "hilbert_aim", "hilbert_foot"),
+    "hilbert_walk": ("hilbert_round", "hilbert_segment", "hilbert_aim", "hilbert_foot"),
     "hilbert_table": (),
 }
 """Modules, and the ones they are made of."""

@@ -37,29 +37,29 @@ def equivalent(module, other, folder, parameters=None, assume="", steps=None, se
         + (f"-tempinduct -maxsteps {steps} -set-init-zero " if steps else "")
         + "miter",
     ]
-    printed = yosys(script, folder)
+    return _found(yosys(script, folder))
+
+
+def always(top, module, folder, parameters=None, seconds=60, texts=None, cycles=None):
+    """Whether output `wrong` of `top`, a file beside this one that reads `module`, is 0.
+
+    For ever, by induction, or with `cycles` for so many and no more. `texts` and what is returned: as of `equivalent`.
+    """
+    files = modules.sources(module) | (texts or {})
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    given = "".join(f" -chparam {k} {v}" for k, v in (parameters or {}).items())
+    steps = f"-seq 1 -tempinduct-baseonly -maxsteps {cycles}" if cycles else "-tempinduct -maxsteps 3"
+    script = [
+        f"read_verilog -sv {' '.join(files)} {__file__.rpartition('/')[0]}/{top}.sv",
+        f"hierarchy -check -top {top}{given}",
+        "proc; flatten; delete t:$scopeinfo; opt; memory -nomap; memory_map; opt; async2sync; dffunmap; opt",
+        f"sat -timeout {seconds} -prove wrong 0 {steps} -set-init-zero {top}",
+    ]
+    return _found(yosys(script, folder))
+
+
+def _found(printed):
     if "SUCCESS!" in printed:
         return "proved"
     return "refuted" if re.search(r"(?<!no )model found.*: FAIL!", printed) else "given up"
-
-
-def never(module, other, folder, parameters, steps, seconds=300, texts=None):
-    """Whether output `bad` of `other`, which has `module` in it, stays low for `steps` cycles from registers of 0.
-
-    Returns "proved", "refuted" or "given up", for all inputs of so many cycles and no more.
-    """
-    for name, text in (modules.sources(module) | (texts or {})).items():
-        (folder / name).write_text(text)
-    here = __file__.rpartition("/")[0]
-    read = " ".join([*modules.sources(module), f"{here}/{other}.sv"])
-    given = "".join(f" -chparam {k} {v}" for k, v in parameters.items())
-    script = [
-        f"read_verilog -sv {read}",
-        f"hierarchy -check -top {other}{given}",
-        "proc; flatten; delete t:$scopeinfo; opt; memory -nomap; memory_map; opt; async2sync; dffunmap; opt",
-        f"sat -timeout {seconds} -seq 1 -set-init-zero -prove bad 0 -tempinduct-baseonly -maxsteps {steps} {other}",
-    ]
-    printed = yosys(script, folder)
-    if re.search(r"(?<!no )model found.*: FAIL!", printed):
-        return "refuted"
-    return "proved" if f"proved base case for {steps} steps: SUCCESS!" in printed else "given up"

@@ -1,6 +1,6 @@
 // dot.sv once more: the pairs of a sum are kept, and when its acc comes all of them are added up at once, group by group.
 // Sums of up to MOST products through two stages, the second of one register; the bias, the same for all, is preloaded.
-// bad is high where acc is another number.
+// wrong is high where acc is another number.
 module other_dot #(
     parameter integer MOST = 4,
     parameter integer A = 3,
@@ -18,7 +18,7 @@ module other_dot #(
     input  wire        [A-1:0] a,
     input  wire        [A-1:0] b,
     input  wire        [LAST-1:0] bias,
-    output wire              bad
+    output wire              wrong
 );
   reg [LAST-1:0] held_bias;
   reg begun = 1'b0;
@@ -84,5 +84,5 @@ module other_dot #(
           else if (total < -LAST_MOST - 1) total = -LAST_MOST - 1;
         end
   end
-  assign bad = out_valid && acc != total[LAST-1:0];
+  assign wrong = out_valid && acc != total[LAST-1:0];
 endmodule

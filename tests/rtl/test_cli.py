@@ -35,10 +35,18 @@ KINDS = {
 }
 
 
+KINDS |= {
+    "hilbert, sure": ("--order", 2, "--confidence", 9, "--unsigned", "--output-bits", 7),
+    "hilbert, in cycles": ("--code-bits", 6, "--pipelined"),
+    "hilbert, guided": ("--order", 1, "--guide", "--weight-shift", 3, "--confidence", 12),
+    "hilbert, walked": ("--guide", "--window", 50, "--pipelined", "--confidence", 12),
+}
+
+
 @needs("icarus")
 @pytest.mark.parametrize("kind", KINDS)
 def test_emitted_and_simulated(called, kind):
-    code, out, err = called("emit", kind, *KINDS[kind], "-n", 200, "-o", "made", "--json")
+    code, out, err = called("emit", kind.split(",")[0], *KINDS[kind], "-n", 200, "-o", "made", "--json")
     assert (code, err) == (0, "")
     written = json.loads(out)
     assert sorted(written["files"]) == sorted(str(p) for p in Path("made").iterdir())
@@ -70,6 +78,16 @@ REFUSED = {
     ("emit", "mac", "-t", "wrap-16", "--weight", "s99", "-o", "x"): "type 's99'; allowed: s1..s32, u1..u32",
     ("emit", "table", "-o", "x"): "emit table: give a network's file, and the layer",
     ("emit", "hilbert", "--order", "9", "-o", "x"): "Hilbert order 9 is out of range",
+    (
+        "emit",
+        "hilbert",
+        "--window",
+        "3",
+        "-o",
+        "x",
+    ): "--guide needs --window or --weight-shift or both",
+    ("emit", "hilbert", "--guide", "--window", "3", "-o", "x"): "with a guide a decoder of order 3 takes a cycle",
+    ("emit", "hilbert", "--confidence", "-1", "-o", "x"): "radius is -1: give an integer of at least 0",
     ("cosim", "nowhere"): "nowhere: can't be read",
 }
 

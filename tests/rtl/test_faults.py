@@ -9,6 +9,8 @@ from intsim.arithmetic.accumulate import Stage, accumulate
 from intsim.arithmetic.integers import IntegerType
 from intsim.arithmetic.requantizers.fixed_point import multiply_high_double_rounding
 from intsim.arithmetic.rounding import round_divide
+from intsim.hilbert import Decoder
+from intsim.hilbert.scan import scan
 from intsim.rtl import cosim, kinds, layers
 from intsim.targets import Target
 
@@ -80,7 +82,19 @@ def lane_order():
     return kind, np.array([int(x) for x in out])
 
 
+def window_edge():
+    """The segment that the window ends in is taken to its end: a foot with position <= end of that segment."""
+    decoder = Decoder.lattice_aligned(2, None, 5, signed=True)
+    kind = kinds.hilbert(decoder, False, 2000, 0, guided=True, window=11)
+    v, length = kind.vectors, decoder.spacing
+    aim = decoder.aim(v["guide"])
+    high = np.minimum(-(-(aim + 11) // length) * length, decoder.position_max)
+    places = np.stack([v["x"], v["y"]]) - decoder.lowest_code - decoder.offset
+    return kind, scan(places, decoder.curve, length, np.maximum(aim - 11, 0), high, aim, None)[0]
+
+
 MISTAKEN = {
+    "window edge": window_edge,
     "rounding constant": rounding_constant,
     "sign bit": sign_bit,
     "saturation bound": saturation_bound,

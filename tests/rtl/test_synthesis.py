@@ -5,9 +5,11 @@ import pytest
 
 from intsim.arithmetic.integers import IntegerType
 from intsim.errors import IntsimError
+from intsim.hilbert import Decoder
 from intsim.rtl import area, kinds
 from intsim.targets import Target
 
+from .report import table_luts
 from .simulators import design, needs
 
 pytestmark = needs("netlist")
@@ -48,12 +50,23 @@ def test_an_emitted_mac_has_one_multiplier_and_its_register(tmp_path):
 
 
 def test_a_decoder_has_no_multiplier(tmp_path):
-    from intsim.hilbert import Decoder
-
     kinds.emit(kinds.hilbert(Decoder.lattice_aligned(1, None, 5, signed=True), False, 10, 0), tmp_path)
     found = area(tmp_path, "ice40")
     assert (found.dsps, found.flip_flops, found.rams) == (0, 0, 0)
     assert 20 < found.luts < 1000
+
+
+@pytest.mark.slow
+def test_a_decoder_is_a_twentieth_of_a_table_of_all_pairs(tmp_path):
+    """Of order 3 with 8-bit codes, of the bits alone that the table holds, 64 in a lookup table."""
+    kinds.emit(kinds.hilbert(Decoder.lattice_aligned(3, signed=True), False, 10, 0), tmp_path)
+    assert 20 * area(tmp_path, "xilinx").luts < (1 << 16) * 11 // 64
+
+
+def test_memories_in_lookup_tables():
+    """One for 64 bits; 4 and a MUXF8; 16, four MUXF8 and one that makes one of four."""
+    assert [table_luts(n, 1) for n in (64, 256, 1024, 1 << 16)] == [1, 4, 17, 1024 + 64 + 16 + 4 + 1]
+    assert table_luts(1 << 16, 11) == 12199
 
 
 def test_families(tmp_path):
