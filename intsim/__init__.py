@@ -4,6 +4,7 @@ load       read a QONNX, QCDQ, QOperator or .tflite file and lower it to integer
 run        run it on a target
 verify     compare a target with exact semantics and with float executors, and blame every difference
 bounds     prove what the accumulators can reach
+propose    make a target with the least proven widths of each layer
 telemetry  see what the accumulators held, and what they would have needed
 sweep      compare register and multiplier widths with the exact run
 certify    prove a target exact for every input, or find what stands between
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from intsim.proofs.bounds import bounds
     from intsim.proofs.certificate import Certificate
     from intsim.proofs.certify import certify
+    from intsim.proofs.propose import propose
     from intsim.proofs.requantizers import certify_requantizer, multiplier_widths
     from intsim.proofs.witness import witness
     from intsim.report.html import html
@@ -70,6 +72,7 @@ __all__ = [
     "load",
     "load_executed",
     "multiplier_widths",
+    "propose",
     "run",
     "sweep",
     "telemetry",
@@ -98,6 +101,7 @@ _HOMES = {
     "load": "intsim.model",
     "load_executed": "intsim.verification.executed",
     "multiplier_widths": "intsim.proofs.requantizers",
+    "propose": "intsim.proofs.propose",
     "run": "intsim.execution",
     "sweep": "intsim.explore.sweep",
     "telemetry": "intsim.explore.telemetry",

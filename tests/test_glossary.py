@@ -30,6 +30,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "run": ("run", "m.onnx", "--target", "x86-avx2", "--profile"),
     "verify": ("verify", "m.onnx", "--target", "x86-avx2", "--samples", "2"),
     "bounds": ("bounds", "m.onnx", "--target", "x86-avx2", "--witness", "witness"),
+    "propose": ("bounds", "m.onnx", "--target", "x86-avx2", "--propose", "own.toml"),
     "telemetry": ("telemetry", "m.onnx", "--target", "x86-avx2", "--channels"),
     "plain telemetry": ("telemetry", "m.onnx"),
     "sweep": ("sweep", "m.onnx", "-a", "8,12", "-m", "8", "--out", "sweep"),

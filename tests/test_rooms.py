@@ -49,7 +49,7 @@ ROOMS = {
     " verification.reference verification.tflite | llvmlite numpy onnx onnxruntime qonnx",
     "execution": "inputs model targets verification | numpy onnx",
     "proofs": "arithmetic arithmetic.requantizers dispatch engine.run errors frontend graph inputs mac model notebook"
-    " ops targets verification verification.reference | numpy onnx pydantic",
+    " ops targets verification verification.reference | numpy onnx pydantic tomli_w",
     "explore": "arithmetic arithmetic.requantizers dispatch engine.run engine.telemetry errors graph inputs mac model"
     " notebook ops proofs targets verification | numpy onnx",
     "golden": "arithmetic arithmetic.requantizers dispatch engine.node errors graph inputs mac model notebook ops"

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from intsim.cli.options import OnTarget, conclude, verb
+from intsim.cli.options import OnTarget, conclude, console, emit, verb
+from intsim.errors import IntsimError
 
 
 @verb
@@ -14,8 +15,16 @@ def bounds(
     witness: Annotated[
         Path | None, typer.Option("--witness", help="folder for inputs that attain the bounds, one .npz a layer")
     ] = None,
+    propose: Annotated[
+        Path | None, typer.Option("--propose", help="target file to write: of each layer the least proven widths")
+    ] = None,
 ) -> None:
     """Prove what every accumulator can reach, for all inputs, and whether the target's registers suffice."""
+    if propose is not None:
+        if witness is not None:
+            raise IntsimError("--witness and --propose are two questions; ask one")
+        _propose(asked, propose)
+        return
     from intsim.proofs.bounds import bounds as prove
     from intsim.report import files
     from intsim.report.bounds import show_bounds, write_witnesses
@@ -30,3 +39,21 @@ def bounds(
     following = None if proven.safe else widen(asked, proven)
     content = proven.to_json() | ({} if lines is None else {"witnesses": lines})
     conclude(asked.json_, content, following, lambda console: show_bounds(console, proven, lines), proven.safe)
+
+
+def _propose(asked: OnTarget, path: Path) -> None:
+    """Write the target of the least widths."""
+    from intsim.proofs.propose import propose
+    from intsim.report import files
+    from intsim.report.bounds import show_proposal
+    from intsim.targets.library import is_path
+
+    if not is_path(str(path)):
+        raise IntsimError(f"--propose {path}: give a file that ends in .toml")
+    made = propose(asked.loaded, asked.chosen, path.stem)
+    with files.file(path) as draft:
+        draft.write_text(made.toml, encoding="utf-8")
+    if asked.json_:
+        emit(made.to_json())
+    else:
+        show_proposal(console(), made, asked.command("certify", target=str(path)))

@@ -15,7 +15,9 @@ from intsim.dispatch import arithmetic
 from intsim.graph import IntegerGraph
 from intsim.ops import OPS, Mac
 from intsim.proofs.bounds import Bounds, LayerBound, StageBound
+from intsim.proofs.propose import Proposal
 from intsim.proofs.witness import ORDERS, Witness, witnesses
+from intsim.report.next_step import NextStep, show_step
 from intsim.report.table import Column, note, say, show_table
 from intsim.targets import Target
 
@@ -66,6 +68,29 @@ def show_bounds(console: Console, proven: Bounds, lines: Sequence[dict[str, Any]
             )
     result = ("no register can overflow", "green") if proven.safe else ("overflow is possible", "yellow")
     say(console, "verdict: ", result)
+
+
+def show_proposal(console: Console, made: Proposal, following: str | None = None) -> None:
+    """Of each layer the least proven widths, and what they save against one width for all."""
+    layers = made.layers
+    stages = range(len(made.uniform_bits))
+    columns = [
+        Column("layer", [x.name for x in layers], "text"),
+        Column("channels", [str(x.channels) for x in layers], spare=1),
+        *(Column(f"stage\n{i + 1}", [str(x.bits[i]) if i < len(x.bits) else "-" for x in layers]) for i in stages),
+        Column("register\nbits", [str(x.register_bits) for x in layers], spare=2),
+    ]
+    show_table(console, columns, f"{made.model} on {made.target}: least widths that are proven to hold every sum")
+    uniform = " and ".join(str(b) for b in made.uniform_bits)
+    saved = made.uniform_register_bits - made.register_bits
+    note(
+        console,
+        f"register bits, where each channel has registers of its own: {made.register_bits}; with {uniform} bits in "
+        f"every layer {made.uniform_register_bits}, which is {saved} more",
+    )
+    say(console, f"verdict: no register of target {made.proposed} can overflow, for every input")
+    if following is not None:
+        show_step(console, NextStep("see whether its codes are exact, too", following))
 
 
 def _granted(layer: LayerBound, kind: str) -> str:

@@ -19,8 +19,9 @@ from intsim.inspect import inspect
 from intsim.model import Model, Run
 from intsim.proofs.bounds import Bounds
 from intsim.proofs.certificate import Certificate
+from intsim.proofs.propose import Proposal
 from intsim.report.advice import show_advice
-from intsim.report.bounds import show_bounds
+from intsim.report.bounds import show_bounds, show_proposal
 from intsim.report.certificate import show_certificate
 from intsim.report.diagnosis import show_identification
 from intsim.report.inspection import show_inspection
@@ -49,6 +50,7 @@ SHOW: dict[type, Callable[[Console, Any], None]] = {
     Comparison: show_comparison,
     Identification: show_identification,
     Model: show_model,
+    Proposal: show_proposal,
     Run: show_run,
     Sweep: show_sweep,
     Telemetry: show_telemetry,

@@ -54,6 +54,7 @@ RESULTS = {
     "Model": (lambda: MODEL, ["4 weights"]),
     "Run": (lambda: intsim.run(MODEL, "wrap-16", X), ["overflows", "16 overflow events"]),
     "Bounds": (lambda: intsim.bounds(MODEL, "wrap-16"), ["17 (1)", "overflow is possible"]),
+    "Proposal": (lambda: intsim.propose(MODEL, "wrap-16"), ["17", "no register of target proposed can overflow"]),
     "Verdict": (lambda: intsim.verify(MODEL, "wrap-16", X, references=False), ["diverges", "1 sample given"]),
     "Telemetry": (lambda: intsim.telemetry(MODEL, "wrap-16", X), ["16 overflow events", "bits 11..17"]),
     "Sweep": (lambda: intsim.sweep(MODEL, inputs=X, accumulator=[16, 17]), ["accumulators that wrap", "proven"]),

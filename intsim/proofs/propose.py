@@ -1,0 +1,173 @@
+"""Registers of a network's own: of each layer the least widths that are proven to hold all its sums, as a target."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+import tomli_w
+
+from intsim.arithmetic.accumulate import Stage
+from intsim.dispatch import machine
+from intsim.errors import IntsimError
+from intsim.model import Model
+from intsim.notebook import Shown
+from intsim.ops import OPS, Mac
+from intsim.proofs.bounds import LayerBound, bounds
+from intsim.targets import Target
+from intsim.verification.executed import opened
+
+FORMAT = "intsim-proposal-1"
+WIDEST = 64
+"""Of a register."""
+
+
+@dataclass(frozen=True)
+class ProposedLayer:
+    """Of one layer: `bits` of its registers and how many `lanes` there are of each, stage by stage; its channels.
+
+    `register_bits` are those of all its registers, where every channel has its own.
+    """
+
+    name: str
+    bits: list[int]
+    lanes: list[int]
+    channels: int
+    register_bits: int
+
+
+@dataclass(frozen=True)
+class Proposal(Shown):
+    """What `intsim.propose` returns.
+
+    Attributes:
+        model, target: what it was asked of.
+        proposed: the target's name, which is that of its file.
+        layers: with their widths.
+        uniform_bits: of the least widths, stage by stage, that suffice for all layers.
+        register_bits: of all registers of all layers, where every channel has its own; `uniform_register_bits` of the
+            uniform widths.
+        toml: the text of the target's file.
+    """
+
+    model: str
+    target: str
+    proposed: str
+    layers: list[ProposedLayer]
+    uniform_bits: list[int]
+    register_bits: int
+    uniform_register_bits: int
+    toml: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionaries, lists and numbers."""
+        return {"format": FORMAT, **asdict(self)}
+
+    def load(self) -> Target:
+        """The proposed target."""
+        return Target.from_toml(self.toml, self.proposed)
+
+
+def propose(
+    model: str | Path | onnx.ModelProto | Model, target: str | Path | Target = "exact", name: str = "proposed"
+) -> Proposal:
+    """The target with rules that give each layer's registers the least widths in which no sum overflows.
+
+    Order of addition, groups, lanes, overflow rules and requantizers stay the target's; one without registers gets one
+    a layer, which wraps. Proven for every input of the network; with one bit less in one register, sums of its layer
+    leave it or aren't proven not to. Fields of packed multipliers stay as they are.
+
+    Args:
+        name: of the new target.
+
+    Raises:
+        IntsimError: a bad model or target; registers that no width is proven enough for.
+    """
+    chosen = Target.load(target)
+    loaded = opened(model, target=chosen)
+    wide = chosen.changed(lambda own: _with_bits(own, [WIDEST] * max(1, len(own.stages))))
+    needs = bounds(loaded, wide)
+    if not needs.safe:
+        layer = next(x for x in needs.layers if not x.safe)
+        raise IntsimError(
+            f"{loaded.path}: layer {layer.name} can overflow on {chosen.name} whatever the widths of its registers; "
+            f"intsim bounds {loaded.path} -t {chosen.name} says where"
+        )
+    runs = machine(loaded.graph, wide)
+    nodes = [n for n in loaded.graph.nodes if isinstance(OPS[n.op], Mac)]
+    widths: dict[str, list[int]] = {}
+    rules: dict[str, dict[str, Any]] = {}
+    for node, layer in zip(nodes, needs.layers, strict=True):
+        own = runs.arithmetic(node)
+        least = [s.required_bits for s in layer.stages]
+        before = widths.get(layer.name, [0] * len(least))  # of layers of one name, which one rule speaks of
+        widths[layer.name] = [max(pair) for pair in zip(before, least, strict=True)]
+        rules[layer.name] = _rule(layer.name, _with_bits(own, widths[layer.name]), bool(chosen.when))
+    content = {k: v for k, v in chosen.model_dump(mode="json", exclude_none=True).items() if k != "name"}
+    content["title"] = f"{chosen.title}, registers as wide as {Path(loaded.path).name} needs them"[:500]
+    content["when"] = [*rules.values(), *content.get("when", [])]
+    for table in (content, *content["when"]):
+        _plain(table)
+    proposed = Target.from_content(content, name, name)
+    if not bounds(loaded, proposed).safe:
+        raise IntsimError(f"{loaded.path}: the widths that its layers need on {chosen.name} aren't proven together")
+    lanes = {x.name: [s.lanes for s in _stages(runs.arithmetic(n))] for n, x in zip(nodes, needs.layers, strict=True)}
+    layers = [_layer(x, widths[x.name], lanes[x.name]) for x in needs.layers]
+    uniform = _uniform(layers)
+    return Proposal(
+        loaded.path,
+        chosen.name,
+        name,
+        layers,
+        uniform,
+        sum(x.register_bits for x in layers),
+        sum(_layer(x, uniform[: len(lanes[x.name])], lanes[x.name]).register_bits for x in needs.layers),
+        tomli_w.dumps(content),
+    )
+
+
+def _layer(layer: LayerBound, bits: Sequence[int], lanes: Sequence[int]) -> ProposedLayer:
+    whole = layer.channels * sum(b * n for b, n in zip(bits, lanes, strict=True))
+    return ProposedLayer(layer.name, list(bits), list(lanes), layer.channels, whole)
+
+
+def _stages(own: Target) -> Sequence[Stage]:
+    return own.stages or (Stage(None, WIDEST, "wrap"),)
+
+
+def _with_bits(own: Target, bits: Sequence[int]) -> Target:
+    """With registers of these widths; the fields of a packed multiplier stay."""
+    kept = int(own.accumulate.packing is not None)
+    stages = [
+        stage if i < kept else replace(stage, bits=b)
+        for i, (stage, b) in enumerate(zip(_stages(own), bits, strict=True))
+    ]
+    return own.model_copy(update={"accumulate": own.accumulate.model_copy(update={"stages": tuple(stages)})})
+
+
+def _rule(name: str, own: Target, ruled: bool) -> dict[str, Any]:
+    """A `[[when]]` table that gives a layer its arithmetic, all of it where the target has rules of its own."""
+    content = own.model_dump(mode="json", exclude_none=True)
+    rule = {"layer": re.sub(r"[*?[]", r"[\g<0>]", name), "accumulate": content["accumulate"]}
+    if ruled:
+        rule |= {"operands": content.get("operands", "any"), "requantize": content["requantize"]}
+    return rule
+
+
+def _plain(table: dict[str, Any]) -> None:
+    """Tables as a person would write them: the order in one line, nothing that holds unless it is said."""
+    if "accumulate" in table:
+        own = table["accumulate"]
+        own["order"] = " ".join(own["order"])
+        own["stages"] = [{k: v for k, v in s.items() if (k, v) != ("lanes", 1)} for s in own["stages"]]
+    if "requantize" in table:
+        table["requantize"] = {k: v for k, v in table["requantize"].items() if v is not False}
+
+
+def _uniform(layers: Sequence[ProposedLayer]) -> list[int]:
+    most = max((len(x.bits) for x in layers), default=0)
+    return [max(x.bits[i] for x in layers if i < len(x.bits)) for i in range(most)]
