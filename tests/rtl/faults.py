@@ -1,4 +1,4 @@
-"""Five mistakes that are made in such modules: what is changed, in which file of hardware/rtl."""
+"""Six mistakes that are made in such modules: what is changed, in which file of hardware/rtl."""
 
 from typing import NamedTuple
 
@@ -20,5 +20,6 @@ FAULTS = {
         "overflow_add", "{negative, {(ACC - 1) {!negative}}}", "{negative, {(ACC - 2) {!negative}}, 1'b1}"
     ),
     "tie rule": Fault("round_shift", "ROUNDING == 1 ? above || (tie && !negative)", "ROUNDING == 1 ? above || tie"),
+    "borrow": Fault("packed_mac", "BORROW != 0 && AT != 0", "BORROW == 0 && AT != 0"),
     "lane order": Fault("stage", "out_value <= held[flush]", "out_value <= held[flush ^ LW'(1)]"),
 }
