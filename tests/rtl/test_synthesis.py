@@ -57,5 +57,5 @@ def test_a_decoder_has_no_multiplier(tmp_path):
 
 
 def test_families(tmp_path):
-    with pytest.raises(IntsimError, match="FPGA 'asic'; allowed: ecp5, ice40, xilinx"):
+    with pytest.raises(IntsimError, match="FPGA 'asic'; allowed: ecp5, generic, ice40, ultrascale, xilinx"):
         area(tmp_path, "asic")
