@@ -142,6 +142,15 @@ def test_packed_multipliers_of_all_kinds(tmp_path, number):
     assert found.holds, (target, found.words())
 
 
+@needs("icarus")
+@pytest.mark.parametrize("channels", [(0, 60), (0, 3, 62)])
+def test_packed_operands_that_reach_out_of_the_register(tmp_path, channels):
+    tables = f'scheme = "exact"\n[accumulate.packing]\nchannels = {list(channels)}\nbits = 64\ncorrection = "borrow"\n'
+    stages = ['{ sum = 3, bits = 2, overflow = "wrap" }', '{ sum = "rest", bits = 12, overflow = "wrap" }']
+    found = cosim(emitted(tmp_path, kinds.dot(chain(stages, requantize=tables), U8, S8, 9, 300, 0)), "icarus")
+    assert found.holds, found.words()
+
+
 @pytest.mark.parametrize("simulator", each("netlist", "icarus"))
 @pytest.mark.parametrize(("name", "types"), [("saturate-16", (U8, S8)), ("wrap-14", (S8, S8))])
 def test_mac(tmp_path, simulator, name, types):
