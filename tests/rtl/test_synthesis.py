@@ -6,6 +6,7 @@ import pytest
 from intsim.arithmetic.integers import IntegerType
 from intsim.errors import IntsimError
 from intsim.rtl import area, kinds
+from intsim.rtl.tools import run
 from intsim.targets import Target
 
 from .simulators import design, needs
@@ -79,3 +80,8 @@ def test_a_decoder_has_no_multiplier(tmp_path):
 def test_families(tmp_path):
     with pytest.raises(IntsimError, match="FPGA 'asic'; allowed: ecp5, generic, ice40, ultrascale, xilinx"):
         area(tmp_path, "asic")
+
+
+def test_a_program_that_was_ended(tmp_path):
+    with pytest.raises(IntsimError, match=r"^sh was ended by signal 9$"):
+        run(["sh", "-c", "kill -9 $$"], tmp_path)
