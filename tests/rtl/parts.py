@@ -112,8 +112,8 @@ POINTS = [
 """What formulas are fitted to."""
 HELD_OUT = [
     *(("mac", r, p) for p in ((8, 8, 28), (12, 8, 20), (8, 8, 36)) for r in RULES),
-    *(("requantizer", f"single {c}", p) for p in ((20, 12), (28, 20)) for c in CONSTANTS),
-    *(("requantizer", f"double {c}", p) for p in ((24, 24), (28, 12)) for c in CONSTANTS),
+    *(("requantizer", f"single {c}", p) for p in ((20, 12), (28, 20), (32, 20)) for c in CONSTANTS),
+    *(("requantizer", f"double {c}", p) for p in ((24, 24), (28, 12), (32, 24)) for c in CONSTANTS),
     *(("shift", c, (20,)) for c in CONSTANTS),
     *(("threshold", "constants", p) for p in ((10, 20), (40, 32))),
 ]

@@ -180,7 +180,9 @@ held out. Carries are in the second table, in the same way. The fit weighs a dif
 
 They are poor where counts jump: gates of a constant multiplier depend on its bits, not on how many there are; lookup
 tables of a register that saturates on whether its rule merges with the adder. A `shift` has two coefficients and three
-modules, so that small residuals say little. DSPs are counted as the blocks that operands are cut into; {dsps}.
+modules, so that small residuals say little. A module that isn't among these may be further off than the worst.
+
+DSPs are counted as the blocks that operands are cut into; {dsps}.
 Flip-flops: {flip_flops}.
 """
 

@@ -70,7 +70,8 @@ AGAIN = [
     (("requantizer", "single constants", (20, 12)), "ice40"),
     (("threshold", "constants", (10, 20)), "generic"),
     *(pytest.param(("shift", "ports", (20,)), f, marks=pytest.mark.slow) for f in FAMILIES),
-    *(pytest.param(("requantizer", "double ports", (32, 16)), f, marks=pytest.mark.slow) for f in FAMILIES),
+    *(pytest.param(("requantizer", "single ports", (32, 20)), f, marks=pytest.mark.slow) for f in FAMILIES),
+    *(pytest.param(("requantizer", "double constants", (32, 24)), f, marks=pytest.mark.slow) for f in FAMILIES),
 ]
 
 
@@ -87,8 +88,6 @@ ELSEWHERE = [
     (("mac", "wrap", (8, 8, 30)), "ecp5"),
     (("requantizer", "single constants", (32, 12)), "generic"),
     (("threshold", "constants", (20, 24)), "ecp5"),
-    *(pytest.param(("requantizer", "single ports", (32, 20)), f, marks=pytest.mark.slow) for f in FAMILIES),
-    *(pytest.param(("requantizer", "double constants", (32, 24)), f, marks=pytest.mark.slow) for f in FAMILIES),
     *(pytest.param(("threshold", "constants", (100, 24)), f, marks=pytest.mark.slow) for f in FAMILIES),
 ]
 
