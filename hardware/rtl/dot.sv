@@ -1,9 +1,7 @@
-// A dot product of products that arrive one a cycle, through a chain of STAGES accumulator stages (stage.sv).
+// A dot product of products that arrive one a cycle, through STAGES accumulator stages (chain.sv).
 // A pair is taken at a rising edge with in_valid and in_ready; in_last marks the last one. out_valid marks acc, one cycle.
 // in_ready is low from the last pair of a sum to its acc, so sums don't meet. rst is synchronous.
-// Stage i has bits 32*i.. of BITS, SUM (0: the rest), LANES, and bit i of SATURATE; RESTART is of the first stage.
-// The last stage takes the rest and has one lane. BIAS_MODE: 0 no bias, 1 preloaded into the last register, 2 added after
-// all products. bias comes with the pairs, the same with all pairs of a sum.
+// STAGES to BIAS_MODE are those of the chain. bias comes with the pairs, the same with all pairs of a sum.
 // DROP > 0 (the first stage then has SUM = 1): so many low bits of each product, and of the bias, are rounded off
 // (ROUNDING, round_shift.sv); acc is shifted back. WIDE is at least A + B + 2 and every BITS.
 // Definition: intsim/arithmetic/accumulate.py; docs/targets.md.
@@ -60,52 +58,37 @@ module dot #(
     end
   endgenerate
 
-  wire [WIDE*(STAGES+1)-1:0] values;
-  wire [STAGES:0] valid, last;
-  wire [STAGES-1:0] ready;
   reg busy;
-  assign in_ready = ready[0] && !busy;
-  assign values[WIDE-1:0] = value;
-  assign valid[0] = in_valid && !busy;
-  assign last[0] = in_last;
-  generate
-    genvar i;
-    for (i = 0; i < STAGES; i = i + 1) begin : g_stage
-      localparam integer W = BITS[32*i+:32];
-      wire signed [W-1:0] handed;
-      stage #(
-          .IN(WIDE),
-          .BITS(W),
-          .SATURATE({31'd0, SATURATE[i]}),
-          .SUM(SUM[32*i+:32]),
-          .LANES(LANES[32*i+:32]),
-          .RESTART(i == 0 ? RESTART : 0),
-          .BIAS(BIAS),
-          .PRELOAD(i == STAGES - 1 && BIAS_MODE == 1 ? 1 : 0),
-          .AFTER(i == STAGES - 1 && BIAS_MODE == 2 ? 1 : 0)
-      ) register (
-          .clk(clk),
-          .rst(rst),
-          .in_valid(valid[i]),
-          .in_ready(ready[i]),
-          .in_last(last[i]),
-          .in_value(values[WIDE*i+:WIDE]),
-          .bias(offset),
-          .out_valid(valid[i+1]),
-          .out_last(last[i+1]),
-          .out_value(handed)
-      );
-      assign values[WIDE*(i+1)+:WIDE] = WIDE'(handed);
-    end
-  endgenerate
+  wire ready;
+  wire signed [WIDE-1:0] result;
+  assign in_ready = ready && !busy;
+  chain #(
+      .STAGES(STAGES),
+      .BITS(BITS),
+      .SUM(SUM),
+      .LANES(LANES),
+      .SATURATE(SATURATE),
+      .RESTART(RESTART),
+      .BIAS(BIAS),
+      .BIAS_MODE(BIAS_MODE),
+      .WIDE(WIDE)
+  ) registers (
+      .clk(clk),
+      .rst(rst),
+      .in_valid(in_valid && !busy),
+      .in_ready(ready),
+      .in_last(in_last),
+      .in_value(value),
+      .bias(offset),
+      .out_valid(out_valid),
+      .out_value(result)
+  );
   always @(posedge clk) begin
     bias_held <= bias_now;
     if (rst) busy <= 1'b0;
     else if (in_valid && in_ready && in_last) busy <= 1'b1;
     else if (out_valid) busy <= 1'b0;
   end
-  assign out_valid = valid[STAGES] && last[STAGES];
-  wire signed [WIDE-1:0] result = values[WIDE*STAGES+:WIDE];
   assign acc = ACC'(result) <<< DROP;
-  wire unused = &{1'b0, ready, result};
+  wire unused = &{1'b0, result};
 endmodule

@@ -83,8 +83,8 @@ def read_packing(content: Any) -> Packing:
 def check_packing(packing: Packing, stages: Sequence[Stage]) -> tuple[Stage, ...]:
     """Return the stages as a tuple if the first one can be read from the fields of `packing`, else raise IntsimError.
 
-    The wide register is the first stage: it wraps, there is one, and each field holds the `bits` bits that are read.
-    A second stage takes what is read.
+    The wide register is the first stage: it wraps, there is one, nothing restarts it, and each field holds the `bits`
+    bits that are read. A second stage takes what is read.
     """
     stages = check_stages(stages)
     if len(stages) < 2:
@@ -94,6 +94,8 @@ def check_packing(packing: Packing, stages: Sequence[Stage]) -> tuple[Stage, ...
     first = stages[0]
     if first.drop:
         raise IntsimError("stages, stage 1: drop is with one product a multiplier; leave it or the packing out")
+    if first.restart is not None:
+        raise IntsimError("stages, stage 1: restart is with one product a multiplier; leave it or the packing out")
     if first.lanes != 1:
         raise IntsimError(
             f"stages, stage 1: lanes is {first.lanes}; with packing the first stage has one wide register"

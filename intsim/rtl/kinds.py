@@ -16,6 +16,7 @@ import numpy as np
 
 from intsim.arithmetic.accumulate import Stage, accumulate, check_stages
 from intsim.arithmetic.integers import IntegerType
+from intsim.arithmetic.packing import Packing, accumulate_packed, check_packing
 from intsim.arithmetic.rounding import Rounding
 from intsim.errors import IntsimError
 from intsim.hilbert import Decoder
@@ -78,9 +79,9 @@ def _design(module: str, ports: Sequence[Port], outputs: Sequence[Port], **more:
     return Design(Path(), f"intsim_{module}", files, tuple(ports), tuple(outputs), **more)
 
 
-def port(name: str, bits: int, signed: bool = False) -> Port:
+def port(name: str, bits: int, signed: bool = False, count: int = 1) -> Port:
     """A port with a file of its name."""
-    return Port(name, bits, 1, signed, f"{name}.hex")
+    return Port(name, bits, count, signed, f"{name}.hex")
 
 
 def wrapped(
@@ -155,10 +156,11 @@ def mac(target: Target, activation: IntegerType, weight: IntegerType, vectors: i
 
 
 def dot(target: Target, activation: IntegerType, weight: IntegerType, depth: int, vectors: int, seed: int) -> Kind:
-    """A dot product of up to `depth` products through a target's registers, its bias where the target adds it.
+    """A dot product of up to `depth` products through a target's registers, its bias where the target adds it; where
+    multipliers are packed, one of each channel and position at once.
 
     Raises:
-        IntsimError: no registers, or such as need a layer: an LSB of their own, packed products, a place to restart.
+        IntsimError: no registers, or such as need a layer: an LSB of their own, a place to restart.
     """
     stages = _registers(target)
     if isinstance(stages[0].restart, str):
@@ -166,7 +168,7 @@ def dot(target: Target, activation: IntegerType, weight: IntegerType, depth: int
             f'target {target.name}: its groups restart at "{stages[0].restart}", which depends on a layer'
         )
     if target.accumulate.packing is not None:
-        raise IntsimError(f"target {target.name}: packed multipliers have no module; emit another target's")
+        return _packed_dot(target, target.accumulate.packing, activation, weight, depth, vectors, seed)
     check_stages(stages)
     mode = BIAS_MODES[target.accumulate.bias]
     drop, last = stages[0].drop, stages[-1]
@@ -186,18 +188,13 @@ def dot(target: Target, activation: IntegerType, weight: IntegerType, depth: int
         columns["acc"].append(np.atleast_1d(accumulate(a * b, stages, start, after)[0]))
         count += length
     acc = last.bits + drop
-    parameters = chain(stages, activation, weight, bias_bits, mode)
-    inputs = [("clk", 0), ("rst", 0), ("in_valid", 0), ("in_last", 0), ("a", activation.bits), ("b", weight.bits)]
-    inputs.append(("bias", bias_bits))
+    parameters = of_dot(stages, activation, weight, bias_bits, mode)
     ports = [port("in_last", 1), port("a", activation.bits, activation.signed), port("b", weight.bits, weight.signed)]
     ports.append(port("bias", bias_bits, True))
-    more = {"clock": "clk", "reset": "rst", "valid": ("in_valid", "out_valid"), "ready": ("in_ready", "")}
-    design = _design("dot", ports, [port("acc", acc, True)], **more)
-    text = wrapped("dot", parameters, inputs, [("in_ready", 0), ("out_valid", 0), ("acc", acc)])
-    return Kind("dot", text, design, {k: np.concatenate(v) for k, v in columns.items()})
+    return _with_handshake("dot", parameters, ports, port("acc", acc, True), columns)
 
 
-def chain(
+def of_dot(
     stages: Sequence[Stage], activation: IntegerType, weight: IntegerType, bias_bits: int, mode: int
 ) -> dict[str, Any]:
     """Parameters of dot.sv for registers, operands, and a bias added as `mode` of BIAS_MODES says."""
@@ -207,11 +204,7 @@ def chain(
         "A_SIGNED": int(activation.signed),
         "B": weight.bits,
         "B_SIGNED": int(weight.signed),
-        "STAGES": len(stages),
-        "BITS": _vector([s.bits for s in stages]),
-        "SUM": _vector([s.sum or 0 for s in stages]),
-        "LANES": _vector([s.lanes for s in stages]),
-        "SATURATE": f"{len(stages)}'b" + "".join(str(int(s.overflow == "saturate")) for s in reversed(stages)),
+        **_chain(stages),
         "RESTART": stages[0].restart or 0,
         "BIAS": bias_bits,
         "BIAS_MODE": mode,
@@ -220,6 +213,90 @@ def chain(
         "WIDE": max(*(s.bits for s in stages), activation.bits + weight.bits + 2),
         "ACC": stages[-1].bits + drop,
     }
+
+
+def _chain(stages: Sequence[Stage]) -> dict[str, Any]:
+    """What chain.sv is told of stages."""
+    return {
+        "STAGES": len(stages),
+        "BITS": _vector([s.bits for s in stages]),
+        "SUM": _vector([s.sum or 0 for s in stages]),
+        "LANES": _vector([s.lanes for s in stages]),
+        "SATURATE": f"{len(stages)}'b" + "".join(str(int(s.overflow == "saturate")) for s in reversed(stages)),
+    }
+
+
+def _with_handshake(
+    module: str, parameters: dict[str, Any], ports: Sequence[Port], result: Port, columns: dict[str, list[Integers]]
+) -> Kind:
+    """A module that takes a row a cycle until in_last, and then hands on one."""
+    inputs = [("clk", 0), ("rst", 0), ("in_valid", 0), ("in_last", 0), *((p.name, p.width) for p in ports[1:])]
+    more = {"clock": "clk", "reset": "rst", "valid": ("in_valid", "out_valid"), "ready": ("in_ready", "")}
+    text = wrapped(module, parameters, inputs, [("in_ready", 0), ("out_valid", 0), (result.name, result.width)])
+    vectors = {k: np.concatenate(v) for k, v in columns.items()}
+    return Kind(module, text, _design(module, ports, [result], **more), vectors)
+
+
+def _packed_dot(
+    target: Target,
+    packing: Packing,
+    activation: IntegerType,
+    weight: IntegerType,
+    depth: int,
+    vectors: int,
+    seed: int,
+) -> Kind:
+    """A dot product of each channel and position of a packed multiplier, their biases by channel."""
+    first, *rest = check_packing(packing, target.stages)
+    channels, pixels = len(packing.channels), len(packing.pixels)
+    last, mode = rest[-1], BIAS_MODES[target.accumulate.bias]
+    generator = np.random.default_rng(seed)
+    columns: dict[str, list[Integers]] = {n: [] for n in ("in_last", "a", "b", "bias", "acc")}
+    count = 0
+    while count < vectors:
+        length = depth if len(columns["a"]) % 2 == 0 else int(generator.integers(1, depth, endpoint=True))
+        a, b = _operands(generator, activation, weight, length * max(channels, pixels))
+        a, b = a[: length * pixels].reshape(length, 1, pixels), b[: length * channels].reshape(length, channels, 1)
+        bias = drawn(generator, -(1 << last.bits - 1), (1 << last.bits - 1) - 1, channels)
+        start, after = bias[:, None] if mode == 1 else 0, bias[:, None] if mode == 2 else None
+        columns["in_last"].append(np.eye(1, length, length - 1, dtype=np.int64)[0])
+        columns["a"].append(a[:, 0])
+        columns["b"].append(b[:, :, 0])
+        columns["bias"].append(np.tile(bias, (length, 1)))
+        products = np.moveaxis(a * b, 0, -1)
+        columns["acc"].append(accumulate_packed(products, target.stages, packing, start, after)[0].reshape(1, -1))
+        count += length
+    parameters = {
+        "A": activation.bits,
+        "A_SIGNED": int(activation.signed),
+        "B": weight.bits,
+        "B_SIGNED": int(weight.signed),
+        "PIXELS": pixels,
+        "CHANNELS": channels,
+        "PIXEL_AT": _vector(packing.pixels),
+        "CHANNEL_AT": _vector(packing.channels),
+        "PACKED_A": packed_bits(activation, packing.pixels, packing.bits),
+        "PACKED_B": packed_bits(weight, packing.channels, packing.bits),
+        "WIDE": packing.bits,
+        "FIELD": first.bits,
+        "BORROW": int(packing.correction == "borrow"),
+        "GROUP": first.sum or 0,
+        **_chain(rest),
+        "BIAS": last.bits,
+        "BIAS_MODE": mode,
+        "VALUE": max(first.bits + 1, *(s.bits for s in rest)),
+        "ACC": last.bits,
+    }
+    ports = [port("in_last", 1), port("a", activation.bits, activation.signed, pixels)]
+    ports += [port("b", weight.bits, weight.signed, channels), port("bias", last.bits, True, channels)]
+    return _with_handshake("packed_dot", parameters, ports, port("acc", last.bits, True, channels * pixels), columns)
+
+
+def packed_bits(operand: IntegerType, offsets: Sequence[int], most: int) -> int:
+    """Bits of the two's complement that holds any operands packed at these offsets, or `most`, if those are fewer."""
+    ones = sum(1 << offset for offset in offsets)
+    ends = (operand.min * ones, operand.max * ones)
+    return min(max(1 + (end if end >= 0 else ~end).bit_length() for end in ends), most)
 
 
 def hilbert(

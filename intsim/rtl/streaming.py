@@ -24,7 +24,7 @@ from intsim.ops import OPS, Mac
 from intsim.ops.conv import kernel_axes
 from intsim.rtl import modules
 from intsim.rtl.design import MOST_ELEMENTS, Design, Port
-from intsim.rtl.kinds import BIAS_MODES, Kind, chain, check_registers, port, smallest
+from intsim.rtl.kinds import BIAS_MODES, Kind, check_registers, of_dot, port, smallest
 from intsim.rtl.layers import requantize, threshold
 from intsim.rtl.vectors import packed
 from intsim.targets import Target
@@ -94,7 +94,7 @@ def stream(
         **_geometry(window, step),
         "WEIGHTS": f'"{WEIGHTS_FILE}"',
         "BIAS_FILE": f'"{BIAS_FILE}"',
-        **{k: v for k, v in chain(stages, a, b, bias_bits, mode).items() if k not in ("DROP", "ROUNDING")},
+        **{k: v for k, v in of_dot(stages, a, b, bias_bits, mode).items() if k not in ("DROP", "ROUNDING")},
     }
     folds = len(weights) // step
     words = packed(weights.reshape(folds, step, -1).transpose(0, 2, 1).reshape(-1, step), b.bits)

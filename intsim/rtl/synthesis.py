@@ -17,7 +17,7 @@ from intsim.rtl.elaborate import elaborate
 
 @dataclass(frozen=True)
 class Family:
-    """How a family is mapped, and patterns of its cells."""
+    """How a family is mapped, and patterns of its cells; of `generic` gates count as lookup tables."""
 
     command: str
     luts: str
@@ -25,21 +25,37 @@ class Family:
     dsps: str
     rams: str
     carries: str
+    then: str = ""
+    """One more command."""
 
 
+NONE = "(?!)"
 FAMILIES = {
     "ecp5": Family("synth_ecp5 -noiopad", "LUT4", "TRELLIS_FF", "MULT18X18D", "DP16KD|TRELLIS_DPR16X4", "CCU2C"),
-    "ice40": Family("synth_ice40 -dsp", "SB_LUT4", "SB_DFF.*", "SB_MAC16", "SB_RAM40_4K.*", "SB_CARRY"),
-    "xilinx": Family(
-        "synth_xilinx -flatten -noiopad -noclkbuf -family xc7",
-        "LUT[1-6]",
-        "FD[RSCP]E",
-        "DSP48E1",
-        "RAMB.*|RAM[0-9].*",
-        "CARRY4",
+    "generic": Family(
+        "synth -noabc -flatten",
+        r"\$_(NOT|AND|NAND|OR|NOR|XOR|XNOR|ANDNOT|ORNOT|MUX)_",
+        r"\$_\w*DFF\w*_",
+        NONE,
+        NONE,
+        NONE,
+        # the script of `abc` itself takes many minutes of a wide multiplier
+        "abc -script +strash;&get,-n;&nf,{D};&put -g AND,NAND,OR,NOR,XOR,XNOR,MUX",
     ),
+    "ice40": Family("synth_ice40 -dsp", "SB_LUT4", "SB_DFF.*", "SB_MAC16", "SB_RAM40_4K.*", "SB_CARRY"),
+    **{
+        name: Family(
+            f"synth_xilinx -flatten -noiopad -noclkbuf -family {own}",
+            "LUT[1-6]",
+            "FD[RSCP]E",
+            dsps,
+            "RAMB.*|RAM[0-9].*",
+            "CARRY[48]",
+        )
+        for name, own, dsps in (("ultrascale", "xcup", "DSP48E2"), ("xilinx", "xc7", "DSP48E1"))
+    },
 }
-"""FPGA families of Yosys that are counted: ECP5, iCE40 UltraPlus, and AMD's 7 series."""
+"""What Yosys maps to: ECP5, gates of two inputs, iCE40 UltraPlus, AMD's UltraScale+ and 7 series."""
 KINDS = ("luts", "flip_flops", "dsps", "rams", "carries")
 
 
@@ -49,7 +65,8 @@ class Area:
 
     Attributes:
         design: its top module; fpga: the family; version: of Yosys, whose counts differ between versions.
-        luts, flip_flops, dsps, rams, carries: cells of these kinds; a lookup table counts as one, however wide.
+        luts, flip_flops, dsps, rams, carries: cells of these kinds; a lookup table counts as one, however wide. Of
+            `generic` there are no others than gates and flip flops, and gates, multiplexers among them, are the luts.
         logic_depth: lookup tables one behind the other, between ports, registers, DSPs and memories.
     """
 
@@ -73,7 +90,7 @@ def area(design: Design | str | Path, fpga: str = "xilinx") -> Area:
 
     Args:
         design: or the path of its TOML file, or of the folder that holds `cosim.toml`; it needs no vectors.
-        fpga: "ecp5", "ice40" or "xilinx".
+        fpga: "ecp5", "ice40", "ultrascale", "xilinx" (7 series), or "generic" for gates.
 
     Raises:
         IntsimError: a bad file, an unknown FPGA, a design that Yosys doesn't take, Yosys that isn't installed.
@@ -85,7 +102,8 @@ def area(design: Design | str | Path, fpga: str = "xilinx") -> Area:
         folder = Path(name)
         mapped = FAMILIES[fpga]
         written = folder / "mapped.json"
-        elaborate(design, folder, [f"{mapped.command} -top intsim_wrapper", f"write_json {written}"])
+        commands = [f"{mapped.command} -top intsim_wrapper", mapped.then, f"write_json {written}"]
+        elaborate(design, folder, [c for c in commands if c])
         found = json.loads(written.read_text())
     cells = found["modules"]["intsim_wrapper"]["cells"].values()
     version = re.match(r"Yosys (\S+)", found["creator"])

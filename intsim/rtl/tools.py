@@ -79,8 +79,11 @@ def run(command: Sequence[str | Path], folder: Path, given: str = "", extra: dic
     except OSError as error:
         raise IntsimError(f"{name} can't be run: {error.strerror}") from None
     printed = done.stdout + done.stderr
+    name = "yosys" if command[0] == sys.executable else name
+    if done.returncode < 0:
+        raise IntsimError(f"{name} was ended by signal {-done.returncode}")
     if done.returncode:
-        raise IntsimError(_reason("yosys" if command[0] == sys.executable else name, printed))
+        raise IntsimError(_reason(name, printed))
     return printed
 
 

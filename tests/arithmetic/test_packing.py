@@ -144,6 +144,10 @@ def test_shapes():
             r"stages, stage 1: lanes is 2; with packing the first stage has one wide register",
         ),
         (
+            [Stage(7, 18, "wrap", restart=9), REST],
+            r"stages, stage 1: restart is with one product a multiplier; leave it or the packing out",
+        ),
+        (
             [Stage(7, 18, "saturate"), REST],
             r'stages, stage 1: overflow is "saturate"; with packing the first stage is "wrap"',
         ),

@@ -21,5 +21,6 @@ FAULTS = {
     ),
     "tie rule": Fault("round_shift", "ROUNDING == 1 ? above || (tie && !negative)", "ROUNDING == 1 ? above || tie"),
     "window edge": Fault("hilbert_foot", "high >= stop ? POS'(1 << EDGE)", "high > start ? POS'(1 << EDGE)"),
+    "borrow": Fault("packed_mac", "BORROW != 0 && AT != 0", "BORROW == 0 && AT != 0"),
     "lane order": Fault("stage", "out_value <= held[flush]", "out_value <= held[flush ^ LW'(1)]"),
 }

@@ -70,6 +70,15 @@ def test_a_wrong_element(called):
     assert Path("a.vcd").stat().st_size > 1000
 
 
+@needs("netlist")
+def test_area(called):
+    assert called("emit", "mac", "-t", "wrap-16", "-n", 20, "-o", "made")[0] == 0
+    code, out, err = called("area", "made", "--fpga", "generic")
+    assert (code, err) == (0, "")
+    assert out.startswith("intsim_mac on generic, mapped by Yosys ")
+    assert out.split("\n")[1].startswith("gates  flip flops  DSPs")
+
+
 REFUSED = {
     ("emit", "adder", "-o", "x"): "emit adder: no such kind; there are mac, dot,",
     ("emit", "mac"): "emit mac: give the folder to write, -o DIR",

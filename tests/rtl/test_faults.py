@@ -93,8 +93,17 @@ def window_edge():
     return kind, scan(places, decoder.curve, length, np.maximum(aim - 11, 0), high, aim, None)[0]
 
 
+def borrow():
+    """Fields as they stand, short by one where the sum below is negative."""
+    target = Target.load("dsp48e2-int4")
+    types = target.operands.activation, target.operands.weight
+    raw = kinds.dot(Target.load("dsp48e2-int4-raw"), *types, 20, 600, 0)
+    return kinds.dot(target, *types, 20, 600, 0), raw.vectors["acc"].reshape(-1)
+
+
 MISTAKEN = {
     "window edge": window_edge,
+    "borrow": borrow,
     "rounding constant": rounding_constant,
     "sign bit": sign_bit,
     "saturation bound": saturation_bound,
@@ -111,7 +120,7 @@ def test_each_is_found_where_it_is(tmp_path, name, simulator):
     fault, port = FAULTS[name], kind.design.outputs[0]
     path = tmp_path / f"{fault.module}.sv"
     path.write_text(fault.planted(path.read_text()))
-    expected = kind.vectors[port.name]
+    expected = kind.vectors[port.name].reshape(-1)
     wrong = np.flatnonzero(expected != mistaken)
     assert 0 < len(wrong) < len(expected)
     found = cosim(tmp_path, simulator)

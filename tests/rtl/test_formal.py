@@ -5,6 +5,8 @@ A solver that gives up has proved nothing: such a test fails.
 
 import pytest
 
+from intsim.arithmetic.integers import IntegerType
+from intsim.rtl.kinds import packed_bits
 from intsim.rtl.modules import source
 
 from .faults import FAULTS
@@ -33,6 +35,36 @@ def test_every_rounding_of_every_64_bit_number(tmp_path, mode):
 def test_mac_for_ever(tmp_path, saturate):
     """By induction: from equal registers to equal registers, and they begin equal."""
     assert equivalent("mac", ["other_mac"], tmp_path, MAC | {"SATURATE": saturate}, steps=4) == "proved"
+
+
+def packed(activation, weight, pixels, channels, field, borrow):
+    """Parameters of a packed multiplier whose fields fill its register."""
+    wide = field * len(pixels) * len(channels)
+    parameters = {"WIDE": wide, "FIELD": field, "BORROW": borrow}
+    for name, operand, places, at in (("A", activation, pixels, "PIXEL"), ("B", weight, channels, "CHANNEL")):
+        parameters |= {name: operand.bits, f"{name}_SIGNED": int(operand.signed)}
+        parameters[f"PACKED_{name}"] = packed_bits(operand, places, wide)
+        parameters |= {f"{at}S": len(places)}
+        parameters[f"{at}_AT"] = f"{32 * len(places)}'d{sum(p << 32 * i for i, p in enumerate(places))}"
+    return parameters
+
+
+U2, U4, S2, S3, S4 = (IntegerType(int(n[1]), n[0] == "s") for n in ("u2", "u4", "s2", "s3", "s4"))
+PACKINGS = {
+    "two channels": (S4, S4, (0,), (0, 8), 8),
+    "two pixels": (U4, S2, (0, 7), (0,), 7),
+    "three channels": (S3, S3, (0,), (0, 6, 12), 6),
+    "two by two": (U2, S2, (0, 8), (0, 4), 4),
+}
+LONG = [pytest.param(name, marks=pytest.mark.slow) for name in ("three channels", "two by two")]
+
+
+@pytest.mark.parametrize("borrow", [0, 1])
+@pytest.mark.parametrize("name", ["two channels", "two pixels", *LONG])
+def test_packed_multiplier_for_ever(tmp_path, name, borrow):
+    """Against a product and a sum for each field, by induction."""
+    parameters = packed(*PACKINGS[name], borrow)
+    assert equivalent("packed_mac", ["other_packed_mac"], tmp_path, parameters, steps=3, seconds=300) == "proved"
 
 
 @pytest.mark.parametrize(
@@ -113,6 +145,7 @@ PROOFS = {
     ),
     "sign bit": ("mac", ["other_mac"], MAC, 4),
     "saturation bound": ("mac", ["other_mac"], MAC, 4),
+    "borrow": ("packed_mac", ["other_packed_mac"], packed(*PACKINGS["two channels"], 1), 3),
     "tie rule": ("round_shift", ["other_round_shift"], {"IN": 24, "SHIFT": 4, "ROUNDING": 1}, None),
     "window edge": ("hilbert_scan", ["other_scan"], {"ORDER": 1, "CODE": 4, "OUT": 5, "WINDOW": 3, "WEIGHT": 1}, None),
 }

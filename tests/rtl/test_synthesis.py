@@ -7,6 +7,7 @@ from intsim.arithmetic.integers import IntegerType
 from intsim.errors import IntsimError
 from intsim.hilbert import Decoder
 from intsim.rtl import area, kinds
+from intsim.rtl.tools import run
 from intsim.targets import Target
 
 from .report import table_luts
@@ -31,7 +32,10 @@ def counted(folder, family):
     return area(design(folder, "mac", TOP, values, outputs, clock="clk", latency=2), family)
 
 
-@pytest.mark.parametrize("family", ["ice40", "ecp5", pytest.param("xilinx", marks=pytest.mark.slow)])
+AMD = [pytest.param(name, marks=pytest.mark.slow) for name in ("ultrascale", "xilinx")]
+
+
+@pytest.mark.parametrize("family", ["ice40", "ecp5", *AMD])
 def test_what_a_small_design_must_have(tmp_path, family):
     """r needs a table a bit. p's one bit is a function of 12: eight inputs are one table more than four allow."""
     found = counted(tmp_path, family)
@@ -40,6 +44,23 @@ def test_what_a_small_design_must_have(tmp_path, family):
     assert 4 + 2 <= found.luts <= 4 + 6
     assert found.logic_depth in (2, 3)
     assert (found.rams, found.version) == (0, "0.70")
+
+
+def test_gates_of_a_small_design(tmp_path):
+    """Four bits of r, one of p, 16 of q; a product of 8 by 8 bits has 64 partial ones, and as many adders but 8."""
+    found = counted(tmp_path, "generic")
+    assert (found.flip_flops, found.dsps, found.rams, found.carries) == (21, 0, 0, 0)
+    assert 64 + 56 * 2 < found.luts < 64 + 56 * 12
+    assert found.logic_depth > 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dsp48e2-int8", "dsp48e2-int4"])
+def test_a_packed_multiplier_is_one_block(tmp_path, name):
+    """Of 27 x 18 bits, as the target's slice has it."""
+    own = Target.load(name)
+    kinds.emit(kinds.dot(own, own.operands.activation, own.operands.weight, 9, 10, 0), tmp_path)
+    assert area(tmp_path, "ultrascale").dsps == 1
 
 
 def test_an_emitted_mac_has_one_multiplier_and_its_register(tmp_path):
@@ -70,5 +91,10 @@ def test_memories_in_lookup_tables():
 
 
 def test_families(tmp_path):
-    with pytest.raises(IntsimError, match="FPGA 'asic'; allowed: ecp5, ice40, xilinx"):
+    with pytest.raises(IntsimError, match="FPGA 'asic'; allowed: ecp5, generic, ice40, ultrascale, xilinx"):
         area(tmp_path, "asic")
+
+
+def test_a_program_that_was_ended(tmp_path):
+    with pytest.raises(IntsimError, match=r"^sh was ended by signal 9$"):
+        run(["sh", "-c", "kill -9 $$"], tmp_path)
