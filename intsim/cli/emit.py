@@ -127,7 +127,7 @@ def _of_layer(kind: str, model: str | None, layer: str | None, machine: Target, 
     from intsim.rtl import layers
 
     opened, name = _opened(kind, model, layer)
-    node = layers.layer(opened.graph, name, kind)
+    node = layers.layer(opened.graph, name, "table" if kind == "table" else "requantize")
     return getattr(layers, kind)(opened.graph, node, machine, vectors, seed)
 
 

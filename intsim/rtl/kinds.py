@@ -90,21 +90,25 @@ def wrapped(
     inputs: Iterable[tuple[str, int]],
     outputs: Iterable[tuple[str, int]],
     tied: Mapping[str, str] = MappingProxyType({}),
+    unread: Mapping[str, int] = MappingProxyType({}),
 ) -> str:
     """A module `intsim_MODULE` that is the module with parameters; ports with their widths, of width 0 a single bit.
 
-    `tied`: other ports of the module, and what they are joined to; "" of an output that is left open.
+    `tied`: other inputs of the module, and what they are joined to; `unread`: its other outputs.
     """
     declared = [f"  input  wire {_range(w)}{n}" for n, w in inputs] + [
         f"  output wire {_range(w)}{n}" for n, w in outputs
     ]
     given = ",\n".join(f"      .{k}({v})" for k, v in parameters.items())
-    nets = {n: n for n, _ in (*inputs, *outputs)} | dict(tied)
+    nets = {n: n for n, _ in (*inputs, *outputs)} | dict(tied) | {n: f"unread_{n}" for n in unread}
+    wires = [f"  wire {_range(w)}unread_{n};\n" for n, w in unread.items()]
+    if wires:
+        wires.append(f"  wire unused = &{{1'b0, {', '.join(f'unread_{n}' for n in unread)}}};\n")
     joined = ",\n".join(f"      .{n}({net})" for n, net in nets.items())
     return (
         f"// Made by intsim: {module}.sv with its parameters.\nmodule intsim_{module} (\n"
         + ",\n".join(declared)
-        + f"\n);\n  {module} #(\n{given}\n  ) made (\n{joined}\n  );\nendmodule\n"
+        + f"\n);\n{''.join(wires)}  {module} #(\n{given}\n  ) made (\n{joined}\n  );\nendmodule\n"
     )
 
 
@@ -367,28 +371,30 @@ def hilbert(
     if guided:
         parameters["WINDOW"] = -1 if window is None else min(window, decoder.position_max)
         parameters["WEIGHT"] = -1 if weight_shift is None else weight_shift
-    open_ports = ["squared", "confident"]
+    squared = 2 * n + 1 if guided else 2 * (n - p)
+    unread = {"squared": squared, "confident": 0}
     if radius is not None:
         columns["squared"] = decoder.nearest(points, **how)[1]
         columns["confident"] = decoder.confident(points, radius, **how).astype(np.int64)
-        outputs += [port("squared", 2 * n + 1 if guided else 2 * (n - p)), port("confident", 1)]
+        outputs += [port("squared", squared), port("confident", 1)]
         parameters["RADIUS"] = min(radius, 2 << n)  # no point is as far as that
-        open_ports = []
+        unread = {}
     module = "hilbert_walk" if walked else "hilbert_scan" if guided else "hilbert_decode"
     if not walked:
         parameters["STAGES"] = 0 if not pipelined else 3 if guided else 4
     inputs = [(p.name, p.width) for p in ports]
     results = [(p.name, p.width) for p in outputs]
-    left: dict[str, str] = dict.fromkeys(open_ports, "")
+    tied: dict[str, str] = {}
     if pipelined:
         inputs = [("clk", 0), ("rst", 0), ("in_valid", 0), ("out_ready", 0), *inputs]
         results = [("in_ready", 0), ("out_valid", 0), *results]
         shaken = {"valid": ("in_valid", "out_valid"), "ready": ("in_ready", "out_ready")}
         design = _design(module, ports, outputs, clock="clk", reset="rst", **shaken)
     else:
-        left |= {"clk": "1'b0", "rst": "1'b0", "in_valid": "1'b1", "out_ready": "1'b1", "in_ready": "", "out_valid": ""}
+        tied = {"clk": "1'b0", "rst": "1'b0", "in_valid": "1'b1", "out_ready": "1'b1"}
+        unread |= {"in_ready": 0, "out_valid": 0}
         design = _design(module, ports, outputs)
-    return Kind(module, wrapped(module, parameters, inputs, results, left), design, columns)
+    return Kind(module, wrapped(module, parameters, inputs, results, tied, unread), design, columns)
 
 
 def _codes(decoder: Decoder, count: int, vectors: int, seed: int) -> list[Integers]:

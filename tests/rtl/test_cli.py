@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from intsim import cli
+from intsim.rtl.design import Design
+from intsim.rtl.tools import run, verilator_root
 
 from .simulators import needs
 
@@ -31,11 +33,8 @@ KINDS = {
     "dot": ("-t", "x86-avx2", "--depth", 9),
     "requantize": (DIGITS, "--layer", "/conv1/Conv", "-t", "tflite-single"),
     "hilbert": ("--order", 1, "--code-bits", 4, "--lookup"),
+    "threshold": (DIGITS, "--layer", "/conv1/Conv", "-t", "exact"),
     "layer": (DIGITS, "--layer", "/conv2/Conv", "-t", "saturate-16", "--pe", 4),
-}
-
-
-KINDS |= {
     "hilbert, sure": ("--order", 2, "--confidence", 9, "--unsigned", "--output-bits", 7),
     "hilbert, in cycles": ("--code-bits", 6, "--pipelined"),
     "hilbert, guided": ("--order", 1, "--guide", "--weight-shift", 3, "--confidence", 12),
@@ -108,3 +107,20 @@ def test_refusals_are_one_line(called, words):
     assert err.startswith(f"intsim: {REFUSED[words]}")
     assert err.count("\n") == 1
     assert not Path("x").exists()
+
+
+LINTED = KINDS | {
+    "dot, packed": ("-t", "dsp48e2-int4"),
+    "hilbert": (),
+    "hilbert, scanned": ("--order", 2, "--guide", "--window", 9),
+}
+
+
+@needs("verilator")
+@pytest.mark.parametrize("name", LINTED)
+def test_verilator_has_nothing_to_say_of_what_is_emitted(called, name):
+    assert called("emit", name.split(",")[0], *LINTED[name], "-n", 30, "-o", "made")[0] == 0
+    made, root = Design.load(Path("made")), verilator_root()
+    command = [root / "bin" / "verilator_bin", "--lint-only", "-Wall", "--top-module", made.top, *made.sources]
+    said = run(command, made.folder, extra={"VERILATOR_ROOT": str(root)})
+    assert "%" not in said, said
