@@ -55,7 +55,7 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
         if verdict.host.get(part):
             note(console, f"host {part} (float64): {', '.join(verdict.host[part])}")
     if verdict.first_divergence:
-        say(console, _first(verdict.first_divergence))
+        say(console, first_divergence(verdict.first_divergence))
     text = verdict.verdict if verdict.holds or verdict.verdict != "exact" else "exact, but registers overflow"
     if verdict.predicts is not None:
         say(console, _predicted(verdict))
@@ -120,7 +120,8 @@ def _show_references(console: Console, references: dict[str, ReferenceVerdict]) 
         note(console, "Each layer of an executor is judged on the inputs it had there itself.")
 
 
-def _first(at: dict[str, Any]) -> str:
+def first_divergence(at: dict[str, Any]) -> str:
+    """The first wrong integer and its cause in a line."""
     stage = f" in stage {', '.join(map(str, at['overflowed_stages']))}" if at.get("overflowed_stages") else ""
     return (
         f"first divergence: {at['name']} ({at['op']}), channel {at['channel']}, position {at['position']}: "
