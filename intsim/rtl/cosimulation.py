@@ -28,7 +28,7 @@ class Cosimulation:
     """What a co-simulation found.
 
     Attributes:
-        design: its top module; simulator: which ran it.
+        design: its top module; simulator: which ran it; layer: of a network that it computes, or "".
         vectors: rows of the outputs; cycles: that were run, without those of the reset.
         mismatches: wrong elements; an element of a row that never came is one.
         first: the first wrong one, None where nothing is wrong.
@@ -40,6 +40,7 @@ class Cosimulation:
     cycles: int
     mismatches: int
     first: Mismatch | None
+    layer: str = ""
 
     @property
     def holds(self) -> bool:
@@ -55,7 +56,7 @@ class Cosimulation:
         if self.first is None:
             return ""
         f = self.first
-        place = f"cycle {f.cycle}, port {f.port}, element {f.element}"
+        place = f"cycle {f.cycle}, port {f.port}, element {f.element}" + f" of layer {self.layer}" * bool(self.layer)
         if f.how == "missing":
             return f"{place}: never came"
         return f"{place}: a row too many" if f.how == "extra" else f"{place}: expected {f.expected}, got {f.got}"
@@ -108,4 +109,4 @@ def cosim(design: Design | str | Path, simulator: str | None = None, vcd: str | 
         else:
             run = netlist.simulate if simulator == "netlist" else cxxrtl.simulate
             found = compared(design, run(design, folder, waves))
-    return Cosimulation(design.top, simulator, rows, found.cycles, found.mismatches, found.first)
+    return Cosimulation(design.top, simulator, rows, found.cycles, found.mismatches, found.first, design.layer)

@@ -6,6 +6,7 @@ row, the first in the lowest bits of the port.
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from dataclasses import dataclass, field
@@ -45,6 +46,7 @@ def _parameters(value: Any) -> bool:
 NAME = Key(_matches(IDENTIFIER), "a Verilog name")
 KEYS = {
     "top": NAME,
+    "layer": Key(lambda v: isinstance(v, str) and v.isprintable() and len(v) <= 500, "a text"),
     "sources": Key(
         lambda v: isinstance(v, list) and bool(v) and all(map(_matches(PATH), v)),
         "a list of files, their names of letters, digits and _ . / + -",
@@ -107,7 +109,7 @@ class Design:
 
     Attributes:
         folder: that names of files are relative to.
-        top: module; sources: its files; parameters: of the module.
+        top: module; sources: its files; parameters: of the module; layer: of a network that it computes, or "".
         clock, reset: ports or ""; `reset` with "!" before it is active low. It is active in two cycles before cycle 0.
         latency: in cycles.
         valid, ready: ports of the input and of the output side, "" for none.
@@ -125,6 +127,7 @@ class Design:
     latency: int = 0
     valid: tuple[str, str] = ("", "")
     ready: tuple[str, str] = ("", "")
+    layer: str = ""
 
     @classmethod
     def load(cls, path: str | Path) -> Design:
@@ -205,6 +208,8 @@ class Design:
     def toml(self) -> str:
         """The file that `load` reads."""
         lines = [f'top        = "{self.top}"', f"sources    = {_list(self.sources)}"]
+        shown = self.layer if self.layer.isprintable() else ascii(self.layer)
+        lines += [f"layer      = {json.dumps(shown, ensure_ascii=False)}"] if shown else []
         if self.parameters:
             given = ", ".join(f"{k} = {_text(v)}" for k, v in self.parameters.items())
             lines.append(f"parameters = {{ {given} }}")

@@ -70,7 +70,7 @@ def emit(kind: Kind, folder: Path) -> list[str]:
     texts["testbench.sv"] = testbench(design)
     texts["run.sh"] = SCRIPT.format(top=design.top, files=" ".join(design.sources))
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="ascii", newline="\n")
+        (folder / name).write_text(text, encoding="utf-8", newline="\n")
     return sorted([*texts, *(p.file for p in (*design.driven, *design.outputs)), *kind.tables])
 
 

@@ -313,7 +313,7 @@ def table(graph: IntegerGraph, node: Node, target: Target, vectors: int, seed: i
         ]
     )
     ports = ([port("channel", wide)] if wide else []) + [port("x", bits, signed)]
-    design = _design("lookup", ports, port("y", out, out_signed))
+    design = _design("lookup", node, ports, port("y", out, out_signed))
     columns = {"channel": channel, "x": place, "y": flat[channel, place]}
     return Kind("lookup", text, design, columns, {TABLE_FILE: (flat, out)})
 
@@ -339,7 +339,7 @@ def _kind(
             columns["acc"].append(picked)
             columns["code"].append(codes(formula, picked))
     ports = [port("channel", (len(cells.formulas) - 1).bit_length())] if len(cells.formulas) > 1 else []
-    design = _design(module, [*ports, port("acc", acc, True)], port("code", cells.out, cells.signed))
+    design = _design(module, cells.node, [*ports, port("acc", acc, True)], port("code", cells.out, cells.signed))
     return Kind(module, text, design, {k: np.concatenate(v) for k, v in columns.items()})
 
 
@@ -398,9 +398,9 @@ def _top(
     return "\n".join(lines)
 
 
-def _design(module: str, inputs: list[Port], output: Port) -> Design:
+def _design(module: str, node: Node, inputs: list[Port], output: Port) -> Design:
     files = (*modules.sources(module), f"intsim_{module}.sv")
-    return Design(Path(), f"intsim_{module}", files, tuple(inputs), (output,))
+    return Design(Path(), f"intsim_{module}", files, tuple(inputs), (output,), layer=node.shown)
 
 
 def _literal(value: int, bits: int, signed: bool = False) -> str:

@@ -118,6 +118,7 @@ def stream(
         reset="rst",
         valid=("in_valid", "out_valid"),
         ready=("in_ready", "out_ready"),
+        layer=of[0].name,
     )
     columns = _columns(model, runs, of[0], window, inputs, vectors, seed)
     if planned.behind is not None and own.stages:

@@ -177,7 +177,9 @@ def test_mistakes_in_it_are_found(tmp_path, old, new):
     text = path.read_text()
     assert text.count(old) == 1
     path.write_text(text.replace(old, new))
-    assert not cosim(tmp_path, "icarus").holds
+    found = cosim(tmp_path, "icarus")
+    assert not found.holds
+    assert " of layer conv: " in found.words()
 
 
 REFUSED = [
