@@ -61,7 +61,7 @@ ROOMS = {
     " | numpy",
     "inspect": "arithmetic graph model ops verification | numpy",
     "report": "diagnosis dispatch errors explore golden graph inspect model ops proofs targets verification"
-    " | matplotlib numpy rich",
+    " | matplotlib numpy onnx rich",
     "assertions": "inputs model proofs report targets verification | onnx rich",
     "cli": "arithmetic diagnosis dispatch engine.threads engine.warmup errors explore frontend golden hilbert inputs"
     " inspect jit"

@@ -15,18 +15,22 @@ def bounds(
     witness: Annotated[
         Path | None, typer.Option("--witness", help="folder for inputs that attain the bounds, one .npz a layer")
     ] = None,
+    annotate: Annotated[
+        Path | None, typer.Option("--annotate", help="ONNX file to write: MODEL with the bounds at its nodes")
+    ] = None,
     propose: Annotated[
         Path | None, typer.Option("--propose", help="target file to write: of each layer the least proven widths")
     ] = None,
 ) -> None:
     """Prove what every accumulator can reach, for all inputs, and whether the target's registers suffice."""
     if propose is not None:
-        if witness is not None:
-            raise IntsimError("--witness and --propose are two questions; ask one")
+        if witness is not None or annotate is not None:
+            raise IntsimError("--propose is a question of its own; ask it without --witness and --annotate")
         _propose(asked, propose)
         return
     from intsim.proofs.bounds import bounds as prove
     from intsim.report import files
+    from intsim.report.annotated import annotated
     from intsim.report.bounds import show_bounds, write_witnesses
     from intsim.report.next_step import widen
 
@@ -36,6 +40,9 @@ def bounds(
     if witness is not None:
         with files.folder(witness) as draft:
             lines = write_witnesses(draft, model.graph, target)
+    if annotate is not None:
+        with files.file(annotate) as draft:
+            draft.write_bytes(annotated(model, proven).SerializeToString())
     following = None if proven.safe else widen(asked, proven)
     content = proven.to_json() | ({} if lines is None else {"witnesses": lines})
     conclude(asked.json_, content, following, lambda console: show_bounds(console, proven, lines), proven.safe)
