@@ -6,6 +6,7 @@ verify     compare a target with exact semantics and with float executors, and b
 bounds     prove what the accumulators can reach
 propose    make a target with the least proven widths of each layer
 telemetry  see what the accumulators held, and what they would have needed
+evaluate   run a data set, and say what the outputs are worth
 sweep      compare register and multiplier widths with the exact run
 certify    prove a target exact for every input, or find what stands between
 advise     say for each runtime that is predicted whether the model is exact there
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from intsim.diagnosis.identify import identify
     from intsim.execution import run
     from intsim.explore.advice import advise
+    from intsim.explore.evaluate import evaluate
     from intsim.explore.sweep import sweep
     from intsim.explore.telemetry import telemetry
     from intsim.golden.compare import compare
@@ -67,6 +69,7 @@ __all__ = [
     "certify_requantizer",
     "compare",
     "discriminate",
+    "evaluate",
     "html",
     "identify",
     "load",
@@ -96,6 +99,7 @@ _HOMES = {
     "certify_requantizer": "intsim.proofs.requantizers",
     "compare": "intsim.golden.compare",
     "discriminate": "intsim.diagnosis.discriminate",
+    "evaluate": "intsim.explore.evaluate",
     "html": "intsim.report.html",
     "identify": "intsim.diagnosis.identify",
     "load": "intsim.model",

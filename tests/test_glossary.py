@@ -33,6 +33,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "propose": ("bounds", "m.onnx", "--target", "x86-avx2", "--propose", "own.toml"),
     "telemetry": ("telemetry", "m.onnx", "--target", "x86-avx2", "--channels"),
     "plain telemetry": ("telemetry", "m.onnx"),
+    "evaluate": ("evaluate", "m.onnx", "--target", "wrap-9", "-n", "3", "--metric", "sqnr", "--metric", "mae"),
     "sweep": ("sweep", "m.onnx", "-a", "8,12", "-m", "8", "--out", "sweep"),
     "certify": ("certify", "m.onnx", "--target", "x86-avx2", "-n", "2", "--multipliers", "--out", "certificate.json"),
     "open": ("certify", "m.onnx", "--target", "saturate-16", "-n", "0"),

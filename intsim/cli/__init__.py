@@ -23,6 +23,7 @@ from intsim.cli import (  # noqa: E402, F401 (each registers its verb)
     compare,
     cosim,
     emit,
+    evaluate,
     identify,
     inspect,
     lower,

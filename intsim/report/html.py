@@ -10,6 +10,7 @@ from rich.console import Console
 
 from intsim.diagnosis.identify import Identification
 from intsim.explore.advice import Advice
+from intsim.explore.evaluate import Evaluated
 from intsim.explore.sweep import Sweep
 from intsim.explore.telemetry import Telemetry
 from intsim.golden.compare import Comparison
@@ -24,6 +25,7 @@ from intsim.report.advice import show_advice
 from intsim.report.bounds import show_bounds, show_proposal
 from intsim.report.certificate import show_certificate
 from intsim.report.diagnosis import show_identification
+from intsim.report.evaluation import show_evaluated
 from intsim.report.inspection import show_inspection
 from intsim.report.run import show_run
 from intsim.report.sweep import show_sweep
@@ -48,6 +50,7 @@ SHOW: dict[type, Callable[[Console, Any], None]] = {
     Bounds: show_bounds,
     Certificate: show_certificate,
     Comparison: show_comparison,
+    Evaluated: show_evaluated,
     Identification: show_identification,
     Model: show_model,
     Proposal: show_proposal,

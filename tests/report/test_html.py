@@ -57,6 +57,10 @@ RESULTS = {
     "Proposal": (lambda: intsim.propose(MODEL, "wrap-16"), ["17", "no register of target proposed can overflow"]),
     "Verdict": (lambda: intsim.verify(MODEL, "wrap-16", X, references=False), ["diverges", "1 sample given"]),
     "Telemetry": (lambda: intsim.telemetry(MODEL, "wrap-16", X), ["16 overflow events", "bits 11..17"]),
+    "Evaluated": (
+        lambda: intsim.evaluate(MODEL, "wrap-16", [X], metrics=["mae"]),
+        ["mae", "16 overflow events in 1 layer", "1 sample given"],
+    ),
     "Sweep": (lambda: intsim.sweep(MODEL, inputs=X, accumulator=[16, 17]), ["accumulators that wrap", "proven"]),
     "Advice": (
         lambda: intsim.advise(MODEL, X, targets=["onednn-avx2", "onednn-vnni"]),

@@ -1,0 +1,47 @@
+"""The verb `evaluate`: metrics of a model on a target over a data set."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from intsim.cli.options import OnTarget, Samples, Seed, Threads, console, emit, progress, verb
+
+
+@verb
+def evaluate(
+    asked: OnTarget,
+    data: Annotated[
+        str | None, typer.Option("--data", help="folder or pattern of .npy and .npz files; else samples are drawn")
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            help="mae, sqnr, psnr, agreement, top1, epe, d1, FILE.py:FUNCTION or MODULE:FUNCTION; may be given again",
+        ),
+    ] = None,
+    labels: Annotated[str | None, typer.Option("--labels", help=".npy with a row a sample")] = None,
+    samples: Samples = 1,
+    seed: Seed = 0,
+    threads: Threads = None,
+) -> None:
+    """Run a data set sample by sample: metrics with 95 % intervals, and overflows."""
+    from intsim.explore.evaluate import evaluate as run
+    from intsim.explore.evaluate import files_of
+    from intsim.report.evaluation import show_evaluated
+
+    total = samples if data is None else len(files_of(data))
+    with progress(total) as step:
+        done = run(
+            asked.loaded,
+            asked.chosen,
+            data,
+            samples if data is None else None,
+            seed,
+            metrics=metric or ["sqnr"],
+            labels=labels,
+            progress=step,
+        )
+    emit(done.to_json()) if asked.json_ else show_evaluated(console(), done)

@@ -1,0 +1,189 @@
+"""A model on a target over a data set: metrics with their confidence, and overflows, sample by sample."""
+
+from __future__ import annotations
+
+import glob
+import math
+import time
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from intsim.errors import IntsimError
+from intsim.explore.metrics import Metric, read_labels, read_metrics
+from intsim.inputs import Inputs, samples_of
+from intsim.model import Model
+from intsim.notebook import Shown
+from intsim.ops import OPS, Mac
+from intsim.targets import Target
+from intsim.verification.executed import opened
+
+FORMAT = "intsim-evaluation-1"
+NORMAL_95 = 1.959964
+"""Standard errors on either side of a mean that hold 95 % of a normal distribution."""
+Data = str | Path | Iterable[Any]
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class MetricResult:
+    """A metric over all samples.
+
+    Attributes:
+        name: of the metric.
+        mean: over samples with a finite value; None where there is none.
+        low, high: of the 95 % interval of that mean, normal; None of less than two.
+        median: likewise.
+        samples: with a finite value; `infinite`: with another one, as an SQNR without noise.
+    """
+
+    name: str
+    mean: float | None
+    low: float | None
+    high: float | None
+    median: float | None
+    samples: int
+    infinite: int
+
+    @classmethod
+    def of(cls, name: str, values: Sequence[float]) -> MetricResult:
+        """From the values of the samples; sums are exact, so their order doesn't matter."""
+        finite = [v for v in values if math.isfinite(v)]
+        n = len(finite)
+        if not n:
+            return cls(name, None, None, None, None, 0, len(values))
+        mean, middle = math.fsum(finite) / n, float(np.median(finite))
+        if n == 1:
+            return cls(name, mean, None, None, middle, n, len(values) - n)
+        reach = NORMAL_95 * math.sqrt(math.fsum((v - mean) ** 2 for v in finite) / (n - 1) / n)
+        return cls(name, mean, mean - reach, mean + reach, middle, n, len(values) - n)
+
+
+@dataclass(frozen=True)
+class Evaluated(Shown):
+    """What `intsim.evaluate` returns.
+
+    `overflows` are the events of each layer on all samples, in all stages; `seed` is None where data was given.
+    """
+
+    model: str
+    target: str
+    samples: int
+    seed: int | None
+    metrics: list[MetricResult]
+    overflows: dict[str, int]
+    seconds: float = field(compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionaries, lists and numbers."""
+        return {"format": FORMAT, **asdict(self)}
+
+
+def evaluate(
+    model: str | Path | onnx.ModelProto | Model,
+    target: str | Path | Target = "exact",
+    data: Data | None = None,
+    samples: int | None = None,
+    seed: int = 0,
+    *,
+    metrics: Sequence[str | Metric] = ("sqnr",),
+    labels: str | Path | NDArray[Any] | None = None,
+    progress: Report | None = None,
+) -> Evaluated:
+    """Run a model on a target over a data set, one sample at a time, and say what its outputs are worth.
+
+    Args:
+        model: path, ModelProto or what `load` returned.
+        target: a built-in name, a TOML file or a `Target`.
+        data: a folder or a pattern of .npy and .npz files, in the order of their names, each a sample or several; or
+            an iterable of samples. One after another is in memory. Drawn where None.
+        samples, seed: how many to draw (1 if None), and the seed of the first.
+        metrics: names (`intsim.explore.metrics.BUILT_IN`), FILE.py:FUNCTION, MODULE:FUNCTION, or `Metric`s.
+        labels: a .npy file or an array, a row a sample.
+        progress: called with a line of text before each sample.
+
+    Raises:
+        IntsimError: bad model, target, data, metrics or labels; a metric that fails.
+    """
+    began = time.monotonic()
+    chosen = Target.load(target)
+    loaded = opened(model, None, chosen)
+    known = read_labels(str(labels)) if isinstance(labels, str | Path) else labels
+    own = [m for m in metrics if isinstance(m, Metric)]
+    used = [*read_metrics([m for m in metrics if not isinstance(m, Metric)], known is not None), *own]
+    exact = Target.load("exact")
+    compared = any(m.references for m in used)
+    values = {m.name: array("d") for m in used}
+    events: dict[str, int] = {n.shown: 0 for n in loaded.graph.nodes if isinstance(OPS[n.op], Mac)}
+    shown = {n.output: n.shown for n in loaded.graph.nodes} | {n.name: n.shown for n in loaded.graph.nodes}
+    count = 0
+    for name, sample in _samples(loaded, data, samples, seed):
+        if progress is not None:
+            progress(name)
+        if known is not None and count >= len(known):
+            raise IntsimError(f"{loaded.path}: {len(known)} labels, and more samples")
+        ran = loaded.run(sample, chosen)
+        truth = loaded.run(sample, exact).outputs if compared else {}
+        for metric in used:
+            values[metric.name].append(metric(ran.outputs, truth, None if known is None else known[count]))
+        for node, counts in ran.overflows.items():
+            events[shown[node]] += int(counts.sum())
+        count += 1
+    if not count:
+        raise IntsimError(f"{loaded.path}: no samples in {data}")
+    if known is not None and len(known) != count:
+        raise IntsimError(f"{loaded.path}: {len(known)} labels for {count} samples")
+    results = [MetricResult.of(name, column) for name, column in values.items()]
+    of = None if data is not None else int(seed)
+    return Evaluated(loaded.path, chosen.name, count, of, results, events, time.monotonic() - began)
+
+
+def files_of(data: str | Path) -> list[Path]:
+    """The .npy and .npz files of a folder or a pattern, by name. Raises IntsimError where there is none."""
+    found = (
+        sorted(Path(data).iterdir()) if Path(data).is_dir() else sorted(map(Path, glob.glob(str(data), recursive=True)))
+    )
+    files = [f for f in found if f.suffix in (".npy", ".npz") and f.is_file()]
+    if not files:
+        raise IntsimError(f"{data}: no .npy or .npz file; give a folder or a pattern as in 'data/*.npz'")
+    return files
+
+
+def _samples(
+    model: Model, data: Data | None, samples: int | None, seed: int
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Samples with a line about where they come from."""
+    if data is None:
+        for i, sample in enumerate(samples_of(model, None, samples, seed)):
+            yield f"sample {i + 1}, drawn", sample
+        return
+    if samples is not None:
+        raise IntsimError("both data and a number of samples: samples are drawn where no data is given; give one")
+    if isinstance(data, str | Path):
+        files = files_of(data)
+        for i, file in enumerate(files):
+            for sample in samples_of(model, _read(model, file)):
+                yield f"{file.name}, {i + 1} of {len(files)}", sample
+        return
+    for i, given in enumerate(data):
+        for sample in samples_of(model, given):
+            yield f"sample {i + 1}", sample
+
+
+def _read(model: Model, file: Path) -> Inputs:
+    """The arrays of a file; what the model doesn't read is left out."""
+    try:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            return {n: loaded[n] for n in loaded.files if n in model.lowered.source.inputs}
+    except Exception as error:  # numpy, zipfile and zlib raise many kinds for a damaged file
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
+        raise IntsimError(f"{file}: not a readable .npy or .npz file: {reason}") from error
