@@ -246,19 +246,17 @@ def _columns(
     made: dict[str, list[IntArray]] = {}
     for step in steps(model, runs, [of], samples_of(model, inputs, count, seed), None):
         if step.node is of.head:
-            made.setdefault("in_code", []).append(_streamed(step.arrays[0], window.shape))
-        made.setdefault("out_acc" if step.node is of.head else "out_code", []).append(_streamed(step.out, window.out))
+            made.setdefault("in_code", []).append(_streamed(step.arrays[0], of.head))
+        made.setdefault("out_acc" if step.node is of.head else "out_code", []).append(_streamed(step.out, of.head))
     columns = {k: np.concatenate(v) for k, v in made.items()}
     if max(map(len, columns.values())) > MOST_ELEMENTS:
         raise IntsimError(f"layer {of.name}: more than {MOST_ELEMENTS} codes; give fewer inputs")
     return columns
 
 
-def _streamed(values: IntArray, shape: tuple[int, int, int]) -> IntArray:
-    """An image's channels, rows and columns, or rows of a matrix, channels first."""
-    if values.ndim < 3 or values.shape[1] != shape[0] or prod(values.shape[2:]) != shape[1] * shape[2]:
-        return values.reshape(-1)
-    return np.moveaxis(values, 1, -1).reshape(-1)
+def _streamed(values: IntArray, node: Node) -> IntArray:
+    """Images with their channels first of all, or rows of a matrix."""
+    return values.reshape(-1) if node.op == "matmul" else np.moveaxis(values, 1, -1).reshape(-1)
 
 
 def _top(back: Kind | None, parameters: dict[str, Any], bits: int, acc: int, window: Window) -> str:

@@ -79,6 +79,7 @@ NETWORKS = {
     "without codes": conv(end=False, pads=[1, 1, 1, 1]),
     "dense": dense(),
     "dense of a batch": dense((2, 3, 10)),
+    "dense, as many rows as columns": dense((1, 7, 7), 7),
 }
 
 
