@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from intsim.cli.options import OnTarget, Samples, Seed, Threads, console, emit, progress, verb
+from intsim.cli.options import LABELS_HELP, METRIC_HELP, OnTarget, Samples, Seed, Threads, console, emit, progress, verb
 
 
 @verb
@@ -15,14 +15,8 @@ def evaluate(
     data: Annotated[
         str | None, typer.Option("--data", help="folder or pattern of .npy and .npz files; else samples are drawn")
     ] = None,
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--metric",
-            help="mae, sqnr, psnr, agreement, top1, epe, d1, FILE.py:FUNCTION or MODULE:FUNCTION; may be given again",
-        ),
-    ] = None,
-    labels: Annotated[str | None, typer.Option("--labels", help=".npy with a row a sample")] = None,
+    metric: Annotated[list[str] | None, typer.Option("--metric", help=METRIC_HELP)] = None,
+    labels: Annotated[str | None, typer.Option("--labels", help=LABELS_HELP)] = None,
     samples: Samples = 1,
     seed: Seed = 0,
     threads: Threads = None,

@@ -42,6 +42,8 @@ WIDTH = 80
 BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "OMP_NUM_THREADS")
 """What numpy's matrix products look at, once, when numpy is imported."""
 
+METRIC_HELP = "mae, sqnr, psnr, agreement, top1, epe, d1, FILE.py:FUNCTION or MODULE:FUNCTION; may be given again"
+LABELS_HELP = ".npy with a row a sample"
 MOST_SAMPLES, MOST_SEED = 1_000_000, (1 << 63) - 1
 
 ModelPath = Annotated[str, typer.Argument(metavar="MODEL", help="QONNX, QCDQ, QOperator or .tflite file")]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from intsim.cli.options import OnSamples, console, emit, progress, verb
+from intsim.cli.options import LABELS_HELP, METRIC_HELP, OnSamples, console, emit, progress, verb
 from intsim.errors import IntsimError
 
 MOST_WIDTHS = 64
@@ -43,6 +43,8 @@ def sweep(
     stage: Annotated[
         int | None, typer.Option("--stage", help="the register to vary, 1..; the last if not given")
     ] = None,
+    metric: Annotated[list[str] | None, typer.Option("--metric", help=METRIC_HELP)] = None,
+    labels: Annotated[str | None, typer.Option("--labels", help=LABELS_HELP)] = None,
     restart: Annotated[bool, typer.Option("--restart", help="forget an earlier sweep in the folder")] = False,
 ) -> None:
     """Compare accumulator and multiplier widths with the exact run; writes a table, JSON, CSV and a picture."""
@@ -62,6 +64,7 @@ def sweep(
 
     varied: dict[str, Any] = {"accumulator": registers, "overflow": rules, "multiplier": factors}
     varied |= {"stage": stage, "grid": grid, "folder": out, "restart": restart}
+    varied |= {"metrics": metric or (), "labels": labels}
     try:
         with progress(len(points) * len(asked.data)) as step:
             swept = explore(model, target, *asked.drawn, **varied, progress=step)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import math
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 
 from intsim.errors import IntsimError
-from intsim.explore.metrics import Metric, read_labels, read_metrics
+from intsim.explore.metrics import Metric, MetricResult, read_labels, read_metrics
 from intsim.inputs import Inputs, samples_of
 from intsim.model import Model
 from intsim.notebook import Shown
@@ -25,44 +24,8 @@ from intsim.targets import Target
 from intsim.verification.executed import opened
 
 FORMAT = "intsim-evaluation-1"
-NORMAL_95 = 1.959964
-"""Standard errors on either side of a mean that hold 95 % of a normal distribution."""
 Data = str | Path | Iterable[Any]
 Report = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class MetricResult:
-    """A metric over all samples.
-
-    Attributes:
-        name: of the metric.
-        mean: over samples with a finite value; None where there is none.
-        low, high: of the 95 % interval of that mean, normal; None of less than two.
-        median: likewise.
-        samples: with a finite value; `infinite`: with another one, as an SQNR without noise.
-    """
-
-    name: str
-    mean: float | None
-    low: float | None
-    high: float | None
-    median: float | None
-    samples: int
-    infinite: int
-
-    @classmethod
-    def of(cls, name: str, values: Sequence[float]) -> MetricResult:
-        """From the values of the samples; sums are exact, so their order doesn't matter."""
-        finite = [v for v in values if math.isfinite(v)]
-        n = len(finite)
-        if not n:
-            return cls(name, None, None, None, None, 0, len(values))
-        mean, middle = math.fsum(finite) / n, float(np.median(finite))
-        if n == 1:
-            return cls(name, mean, None, None, middle, n, len(values) - n)
-        reach = NORMAL_95 * math.sqrt(math.fsum((v - mean) ** 2 for v in finite) / (n - 1) / n)
-        return cls(name, mean, mean - reach, mean + reach, middle, n, len(values) - n)
 
 
 @dataclass(frozen=True)
@@ -115,8 +78,7 @@ def evaluate(
     chosen = Target.load(target)
     loaded = opened(model, None, chosen)
     known = read_labels(str(labels)) if isinstance(labels, str | Path) else labels
-    own = [m for m in metrics if isinstance(m, Metric)]
-    used = [*read_metrics([m for m in metrics if not isinstance(m, Metric)], known is not None), *own]
+    used = read_metrics(metrics, known is not None)
     exact = Target.load("exact")
     compared = any(m.references for m in used)
     values = {m.name: array("d") for m in used}

@@ -21,6 +21,7 @@ from intsim.engine.run import GraphRun, run_among, run_graph
 from intsim.engine.telemetry.demand import above, mac_demand
 from intsim.errors import IntsimError
 from intsim.explore.configuration import Configuration, configured, swept_stage, unbounded
+from intsim.explore.metrics import Metric, MetricResult
 from intsim.explore.row import LayerRow, OutputRow, Row
 from intsim.graph import IntArray, Node, Tensor
 from intsim.inputs import Sample
@@ -70,11 +71,22 @@ class Evaluation:
         target: where the configurations start from.
         stage: index of the swept register.
         data: the samples.
+        metrics: of the outputs.
+        labels: a row a sample, None where there are none.
     """
 
-    def __init__(self, model: Model, target: Target, stage: int, data: Sequence[Sample]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        target: Target,
+        stage: int,
+        data: Sequence[Sample],
+        metrics: Sequence[Metric] = (),
+        labels: Any = None,
+    ) -> None:
         """Nothing runs yet."""
         self.model, self.target, self.stage, self.data = model, target, stage, data
+        self.metrics, self.labels = metrics, labels
         self.graph = model.graph
         self.exact_target = Target.load("exact")
         self.layers = [x for x in layers(self.graph, model.lowered.boundaries) if x.tensor not in self.graph.inputs]
@@ -95,6 +107,7 @@ class Evaluation:
             [LayerRow(x.name, x.op, all(proofs[m] for m in x.macs), node=x.node, module=x.module) for x in self.layers],
         )
         gaps: dict[str, list[NDArray[np.float64]]] = {}
+        values: dict[str, list[float]] = {m.name: [] for m in self.metrics}
         for i, sample in enumerate(self.data):
             say(f"{configuration}: sample {i + 1} of {len(self.data)}")
             exact = self.exact(i)
@@ -113,12 +126,16 @@ class Evaluation:
                     line.sums += tensors[sums].size
                     if tensors[sums] is not exact.tensors[sums]:
                         line.sum_mismatches += int(np.count_nonzero(tensors[sums] != exact.tensors[sums]))
-            truth = self._outputs(i, sample)
-            for name, value in self.model.finish(sample, GraphRun(tensors))[0].items():
+            truth, outputs = self._outputs(i, sample), self.model.finish(sample, GraphRun(tensors))[0]
+            for name, value in outputs.items():
                 gaps.setdefault(name, []).append(_gap(truth[name], value))
+            for metric in self.metrics:
+                label = None if self.labels is None else self.labels[i]
+                values[metric.name].append(metric(outputs, truth, label))
             row.run += done.run
             row.reused += done.reused
         row.outputs = [OutputRow.of(name, parts) for name, parts in gaps.items()]
+        row.metrics = [MetricResult.of(name, column) for name, column in values.items()]
         return row
 
     def proofs(self, target: Target) -> dict[str, bool]:

@@ -13,15 +13,15 @@ from intsim.errors import IntsimError
 from intsim.explore.configuration import Configuration
 from intsim.explore.row import Row
 
-FORMAT = "intsim-sweep-rows-2"
+FORMAT = "intsim-sweep-rows-3"
 NAME = "rows.jsonl"
 
 
 class Ledger:
     """Rows of one sweep by configuration, in the file rows.jsonl of a folder, or in memory if there is none.
 
-    The file's first line, its head, says what the rows hold for: model, target, stage and inputs. Rows of other widths
-    of the same are kept and taken up again.
+    The file's first line, its head, says what the rows hold for: model, target, stage, inputs, metrics and labels. Rows
+    of other widths of the same are kept and taken up again.
 
     Raises:
         IntsimError: a file of another sweep (`restart` replaces it), a damaged one, or a folder that can't be written.

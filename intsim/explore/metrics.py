@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from intsim.errors import IntsimError
 
 Outputs = Mapping[str, NDArray[Any]]
 Function = Callable[[Outputs, Outputs, Any], float]
+NORMAL_95 = 1.959964
+"""Standard errors on either side of a mean that hold 95 % of a normal distribution."""
 D1_PIXELS, D1_SHARE = 3.0, 0.05
 """An outlier of the KITTI stereo benchmark: off by more than both, in pixels and as a share of the truth."""
 
@@ -51,6 +54,40 @@ class Metric:
             what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             raise IntsimError(f"metric {self.name}: {what}") from error
         return number
+
+
+@dataclass(frozen=True)
+class MetricResult:
+    """A metric over all samples.
+
+    Attributes:
+        name: of the metric.
+        mean: over samples with a finite value; None where there is none.
+        low, high: of the 95 % interval of that mean, normal; None of less than two.
+        median: likewise.
+        samples: with a finite value; `infinite`: with another one, as an SQNR without noise.
+    """
+
+    name: str
+    mean: float | None
+    low: float | None
+    high: float | None
+    median: float | None
+    samples: int
+    infinite: int
+
+    @classmethod
+    def of(cls, name: str, values: Sequence[float]) -> MetricResult:
+        """From the values of the samples; sums are exact, so their order doesn't matter."""
+        finite = [v for v in values if math.isfinite(v)]
+        n = len(finite)
+        if not n:
+            return cls(name, None, None, None, None, 0, len(values))
+        mean, middle = math.fsum(finite) / n, float(np.median(finite))
+        if n == 1:
+            return cls(name, mean, None, None, middle, n, len(values) - n)
+        reach = NORMAL_95 * math.sqrt(math.fsum((v - mean) ** 2 for v in finite) / (n - 1) / n)
+        return cls(name, mean, mean - reach, mean + reach, middle, n, len(values) - n)
 
 
 def _only(arrays: Outputs) -> NDArray[Any]:
@@ -159,9 +196,9 @@ def read_metric(text: str) -> Metric:
     return Metric(text, function, version=version)
 
 
-def read_metrics(texts: Sequence[str], labels: bool) -> list[Metric]:
+def read_metrics(given: Sequence[str | Metric], labels: bool) -> list[Metric]:
     """Several, each once. Raises IntsimError as `read_metric`, and for one that needs labels where there are none."""
-    metrics = [read_metric(text) for text in texts]
+    metrics = [m if isinstance(m, Metric) else read_metric(m) for m in given]
     names = [m.name for m in metrics]
     twice = [n for n in names if names.count(n) > 1]
     if twice:

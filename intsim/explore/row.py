@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.explore.configuration import Configuration
+from intsim.explore.metrics import MetricResult
 from intsim.graph import IntArray, without_module
 
 PLAIN = 1 << 61
@@ -104,6 +105,7 @@ class Row:
     configuration: Configuration
     layers: list[LayerRow]
     outputs: list[OutputRow] = field(default_factory=list)
+    metrics: list[MetricResult] = field(default_factory=list)
     run: int = 0
     reused: int = 0
 
@@ -126,6 +128,7 @@ class Row:
             "nodes_run": self.run,
             "nodes_reused": self.reused,
             "outputs": [asdict(x) for x in self.outputs],
+            "metrics": [asdict(x) for x in self.metrics],
             "layers": [x.to_json() for x in self.layers],
         }
 
@@ -137,6 +140,7 @@ class Row:
             Configuration(content["accumulator"], content["overflow"], content["multiplier"]),
             [LayerRow(**x) for x in layers],
             [OutputRow(**x) for x in content["outputs"]],
+            [MetricResult(**x) for x in content["metrics"]],
             content["nodes_run"],
             content["nodes_reused"],
         )

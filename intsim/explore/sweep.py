@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from intsim.arithmetic.accumulate import Overflow
+from intsim.errors import IntsimError
 from intsim.explore.configuration import (
     RULES,
     Configuration,
@@ -22,6 +24,7 @@ from intsim.explore.configuration import (
 )
 from intsim.explore.evaluation import Evaluation
 from intsim.explore.ledger import Ledger
+from intsim.explore.metrics import Metric, read_labels, read_metrics
 from intsim.explore.row import Row
 from intsim.inputs import Inputs, Sample, samples_of
 from intsim.model import Model
@@ -147,6 +150,8 @@ def sweep(
     multiplier: Sequence[int] = (),
     stage: int | None = None,
     grid: bool = False,
+    metrics: Sequence[str | Metric] = (),
+    labels: str | Path | NDArray[Any] | None = None,
     folder: str | Path | None = None,
     restart: bool = False,
     progress: Report | None = None,
@@ -165,6 +170,7 @@ def sweep(
             fixed-point one, else once, `half_up`.
         stage: number 1.. of the swept register; the last one where None.
         grid: all pairs of the two axes, instead of one axis after the other.
+        metrics, labels: as `evaluate` takes them.
         folder: keeps finished rows in rows.jsonl there, and goes on from those it finds.
         restart: forget rows of an earlier sweep in `folder`.
         progress: called with a line of text before each sample of each configuration that has to be evaluated.
@@ -179,6 +185,10 @@ def sweep(
     index = checked_stage(chosen, stage)
     loaded = opened(model, inputs, chosen)
     data = list(samples_of(loaded, inputs, samples, seed))
+    known = read_labels(str(labels), len(data)) if isinstance(labels, str | Path) else labels
+    measured = read_metrics(metrics, known is not None)
+    if known is not None and len(known) != len(data):
+        raise IntsimError(f"{loaded.path}: {len(known)} labels for {len(data)} samples")
     subject, content = identity(loaded), target_content(chosen)["content"]
     head = {
         "model": subject["sha256"],
@@ -186,9 +196,11 @@ def sweep(
         "target": sha256_of({k: v for k, v in content.items() if k in ARITHMETIC}),
         "stage": index + 1,
         "inputs": data_hash(data),
+        "metrics": sha256_of({m.name: m.version for m in measured}),
+        "labels": "" if known is None else data_hash([{"labels": known}]),
     }
     ledger = Ledger(None if folder is None else Path(folder), head, restart)
-    evaluate = Evaluation(loaded, chosen, index, data)
+    evaluate = Evaluation(loaded, chosen, index, data, measured, known)
     resumed = sum(point in ledger.rows for point in points)
     for point in points:
         if point not in ledger.rows:

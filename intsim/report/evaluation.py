@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from intsim.explore.evaluate import Evaluated, MetricResult
+from intsim.explore.evaluate import Evaluated
+from intsim.explore.metrics import MetricResult
 from intsim.report.table import Column, note, say, show_table
 from intsim.report.text import counted, number
 from intsim.report.verdict import inputs

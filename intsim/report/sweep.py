@@ -23,12 +23,13 @@ LAYER = [
     "sum_mismatches", "elements", "mismatches", "max_lsb", "mean_lsb",
 ]  # fmt: skip
 OUTPUT = ["mean_error", "median_error", "rmse", "max_error"]
+METRIC = ["mean", "low", "high", "median"]
 
 
 def write_csv(path: Path, swept: Sweep) -> None:
-    """One line a configuration and layer, and one a configuration and output; fields of the other kind stay empty."""
+    """One line a configuration and layer, output or metric; fields of the other kinds stay empty."""
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*CONFIGURATION, "kind", "name", *LAYER, *OUTPUT])
+        writer = csv.DictWriter(file, [*CONFIGURATION, "kind", "name", *LAYER, *OUTPUT, *METRIC])
         writer.writeheader()
         for row in swept.rows:
             point = row.configuration.to_json()
@@ -37,6 +38,9 @@ def write_csv(path: Path, swept: Sweep) -> None:
                 writer.writerow({**point, "kind": "layer", "name": layer.name, **fields})
             for output in row.outputs:
                 writer.writerow({**point, "kind": "output", **asdict(output)})
+            for metric in row.metrics:
+                fields = {k: v for k, v in asdict(metric).items() if k in METRIC}
+                writer.writerow({**point, "kind": "metric", "name": metric.name, **fields})
 
 
 def show_sweep(console: Console, swept: Sweep) -> None:
@@ -126,6 +130,10 @@ def _errors(rows: list[Row]) -> list[Column]:
         errors("median\nerror", "median_error", spare=2),
         errors("RMSE", "rmse", spare=2),
         errors("max\nerror", "max_error"),
+        *(
+            Column(m.name, ["-" if r.metrics[i].mean is None else f"{r.metrics[i].mean:.4g}" for r in rows])
+            for i, m in enumerate(rows[0].metrics)
+        ),
     ]
 
 

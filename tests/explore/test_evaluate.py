@@ -106,6 +106,24 @@ def test_a_function_of_ones_own(tmp_path):
             intsim.evaluate(MODEL, "wrap-12", DATA, metrics=[f"{tmp_path}/own.py:{name}"])
 
 
+def test_a_sweep_has_the_metrics_of_each_configuration(tmp_path):
+    names = ["mae", "top1", "sqnr"]
+    data = [{NAME: x} for x in DATA]
+    swept = intsim.sweep(MODEL, inputs=data, accumulator=[10, 13], overflow=["wrap"], metrics=names, labels=LABELS,
+                         folder=tmp_path)  # fmt: skip
+    for row in swept.rows:
+        alone = intsim.evaluate(MODEL, f"wrap-{row.configuration.accumulator}", DATA, metrics=names, labels=LABELS)
+        assert row.metrics == alone.metrics
+    again = intsim.sweep(MODEL, inputs=data, accumulator=[10, 13], overflow=["wrap"], metrics=names, labels=LABELS,
+                         folder=tmp_path)  # fmt: skip
+    assert (again.resumed, again.rows) == (2, swept.rows)
+    for other in ({"metrics": ["mae"], "labels": LABELS}, {"metrics": names, "labels": LABELS[::-1]}):
+        with pytest.raises(IntsimError, match=r"holds a sweep with another (metrics|labels)"):
+            intsim.sweep(MODEL, inputs=data, accumulator=[10], overflow=["wrap"], folder=tmp_path, **other)
+    with pytest.raises(IntsimError, match="5 labels for 12 samples"):
+        intsim.sweep(MODEL, inputs=data, accumulator=[10], metrics=["top1"], labels=LABELS[:5])
+
+
 REFUSED = [
     ({"metrics": ["best"]}, "metric 'best': allowed: mae, sqnr"),
     ({"metrics": ["no_such_module:f"]}, "no_such_module can't be read: ModuleNotFoundError"),
@@ -151,6 +169,14 @@ def test_the_verb(tmp_path, monkeypatch, capsys):
     code, out, err = called("-t", "wrap-12", "--data", "data")
     assert (code, err) == (0, "")
     assert "12 samples given" in out
+    np.save("x.npy", np.stack(DATA))
+    sys.argv = ["intsim", "sweep", "m.onnx", "-i", "x.npy", "-a", "11", "--metric", "agreement", "-o", "swept"]
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code in (0, None)
+    out = capsys.readouterr().out
+    assert "agreement" in out
+    assert ",metric,agreement," in (tmp_path / "swept" / "sweep.csv").read_text()
     (tmp_path / "data" / "05.npy").write_bytes(b"no array")
     code, out, err = called("-t", "wrap-12", "--data", "data")
     assert (code, out) == (2, "")
