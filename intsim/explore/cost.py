@@ -23,6 +23,7 @@ FILE = Path(__file__).with_name("cost.json")
 KINDS = ("luts", "carries", "flip_flops", "dsps")
 MULTIPLIERS = {"ecp5": ((18, 17), (18, 17)), "ice40": ((16, 16), (16, 16)), "xilinx": ((25, 24), (18, 17))}
 """Of each operand of one DSP its bits where it is signed, and of the unsigned pieces below; `generic` has none."""
+ROUNDINGS = {1: "single", 2: "double"}
 ROOM = 16
 """Cells that count as one error does of a small part: the fit weighs a difference by 1 / (measured + ROOM)."""
 
@@ -191,29 +192,28 @@ def mac(fpga: str, activation_bits: int, weight_bits: int, accumulator_bits: int
     return _estimate("mac", overflow, fpga, **widths)
 
 
-def requantizer(fpga: str, accumulator_bits: int, multiplier_bits: int, scheme: str, programmable: bool) -> Cost:
+def requantizer(fpga: str, accumulator_bits: int, multiplier_bits: int, roundings: int, programmable: bool) -> Cost:
     """Cells of `requantize.sv` to a signed code of 8 bits, combinational.
 
     Args:
         fpga: "ecp5", "generic", "ice40" or "xilinx".
         accumulator_bits: 16..32.
-        multiplier_bits: 4..32 with the sign; of scheme "shift" 0.
-        scheme: "single" (the product rounded once, half up), "double" (gemmlowp's two roundings; a shift by 32 bits
-            before them where programmable), "shift" (no multiplier, half up).
+        multiplier_bits: 4..32 with the sign; 0 where there is none and a shift alone rounds, half up.
+        roundings: 1 (of the product, half up) or 2 (gemmlowp's; a shift by 32 bits before them where programmable).
         programmable: multiplier, shifts, bias and zero point are ports; else constants of one channel.
 
     Raises:
-        IntsimError: an FPGA or a scheme without figures, widths outside of those ranges.
+        IntsimError: an FPGA without figures, another number of roundings, widths outside of those ranges.
     """
     constants = "ports" if programmable else "constants"
-    if scheme == "shift":
-        if multiplier_bits:
-            raise IntsimError(f"multiplier_bits is {multiplier_bits}; scheme shift has no multiplier, give 0")
+    if roundings not in ROUNDINGS:
+        raise IntsimError(f"roundings is {roundings!r}; allowed: 1, 2")
+    if not multiplier_bits:
+        if roundings != 1:
+            raise IntsimError("a shift alone rounds once; give roundings 1, or multiplier_bits")
         return _estimate("shift", constants, fpga, accumulator_bits=accumulator_bits)
-    if scheme not in ("single", "double"):
-        raise IntsimError(f"scheme is {scheme!r}; allowed: single, double, shift")
     widths = dict(accumulator_bits=accumulator_bits, multiplier_bits=multiplier_bits)
-    return _estimate("requantizer", f"{scheme} {constants}", fpga, **widths)
+    return _estimate("requantizer", f"{ROUNDINGS[roundings]} {constants}", fpga, **widths)
 
 
 def threshold(fpga: str, levels: int, accumulator_bits: int) -> Cost:

@@ -94,22 +94,22 @@ ELSEWHERE = [
 
 @needs("netlist")
 @pytest.mark.parametrize(("point", "family"), ELSEWHERE)
-def test_what_was_not_mapped_lies_within_the_worst_residual(point, family):
-    """Of the formula's own figures, as the page has it."""
+def test_what_was_not_mapped_lies_near_the_worst_residual(point, family):
+    """Of the formula's own figures: within twice that and ROOM; the page says that others may be further off."""
     found, estimate = anew(point, family)
     _, figures, fits = cost.stored()
     assert key(found) not in map(key, figures)
     for kind, value in enumerate(estimate):
         own = [f for f in figures if (f.part, f.variant, f.fpga) == (*point[:2], family)]
         worst = max(abs(cost.predict(fits, *point[:2], family, f.arguments)[kind] - f.cells[kind]) for f in own)
-        assert abs(value - found.cells[kind]) <= worst
+        assert abs(value - found.cells[kind]) <= 2 * worst + cost.ROOM
 
 
 def test_estimates():
     one = cost.mac("xilinx", 8, 8, 24, "saturate")
     assert (one.flip_flops, one.dsps) == (24, 1)
     assert cost.mac("generic", 8, 8, 24, "wrap").dsps == 0
-    assert cost.requantizer("ecp5", 32, 32, "single", False).dsps == 4
+    assert cost.requantizer("ecp5", 32, 32, 1, False).dsps == 4
     assert cost.threshold("ice40", 31, 24).carries > cost.threshold("ice40", 7, 24).carries
 
 
@@ -119,9 +119,9 @@ def test_estimates():
         (lambda: cost.mac("asic", 8, 8, 24, "wrap"), "FPGA 'asic'; there are figures of ecp5, generic, ice40, xilinx"),
         (lambda: cost.mac("ecp5", 8, 8, 24, "clip"), "overflow is 'clip'; allowed: wrap, saturate"),
         (lambda: cost.mac("ecp5", 8, 4, 24, "wrap"), r"mac: weight_bits is 4; there are figures of 6\.\.16"),
-        (lambda: cost.requantizer("ecp5", 40, 8, "single", True), r"accumulator_bits is 40; .* 16\.\.32"),
-        (lambda: cost.requantizer("ecp5", 32, 8, "ruy", True), "scheme is 'ruy'; allowed: single, double, shift"),
-        (lambda: cost.requantizer("ecp5", 32, 8, "shift", True), "has no multiplier, give 0"),
+        (lambda: cost.requantizer("ecp5", 40, 8, 1, True), r"accumulator_bits is 40; .* 16\.\.32"),
+        (lambda: cost.requantizer("ecp5", 32, 8, 3, True), "roundings is 3; allowed: 1, 2"),
+        (lambda: cost.requantizer("ecp5", 32, 0, 2, True), "a shift alone rounds once; give roundings 1"),
         (lambda: cost.threshold("ecp5", 256, 24), r"levels is 256; there are figures of 1\.\.255"),
     ],
 )
