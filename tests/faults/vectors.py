@@ -21,12 +21,11 @@ FAULTS = (
         slow=True,
     ),
     Fault(
-        "vectors-exact-sums",
-        "accumulators in the files are exact, whatever the target's registers do",
+        "vectors-even-sums",
+        "accumulators in the files have lost their lowest bit",
         "steps",
         "run_alone(graph, node, arrays, runs.arithmetic(node))[0]",
-        "run_alone(graph, node, arrays, Target.load('exact'))[0] if 'weight' in node.arrays else "
-        "run_alone(graph, node, arrays, runs.arithmetic(node))[0]",
+        "run_alone(graph, node, arrays, runs.arithmetic(node))[0] & (-2 if 'weight' in node.arrays else -1)",
         "tests/golden/test_twin.py::test_narrow_registers_with_a_bias",
         slow=True,
     ),

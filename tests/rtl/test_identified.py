@@ -101,7 +101,7 @@ NAMED = {
 
 
 @needs("icarus")
-@pytest.mark.parametrize("name", [pytest.param(f, marks=[pytest.mark.slow] * (f != "lane order")) for f in FAULTS])
+@pytest.mark.parametrize("name", [pytest.param(f, marks=[pytest.mark.slow] * (f != "lane order")) for f in NAMED])
 def test_each_is_named(tmp_path, name):
     """On operands that were constructed for the layer: nothing of the search made the dump."""
     pytest.importorskip("vcd")
