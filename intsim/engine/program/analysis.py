@@ -14,6 +14,7 @@ import numpy as np
 
 from intsim.arithmetic.accumulate import handed_on
 from intsim.dispatch import Machine
+from intsim.errors import IntsimError
 from intsim.graph import IntArray, IntegerGraph, Node
 from intsim.mac.plan import Plan, plan
 from intsim.ops import OPS, Mac
@@ -80,8 +81,13 @@ def byte_shift(held: Range) -> int | None:
 
 
 def narrowest(held: Range) -> type[np.integer[Any]]:
-    """The narrowest type that holds these integers."""
-    return next(t for t in NARROW if inside(held, (int(np.iinfo(t).min), int(np.iinfo(t).max))))
+    """The narrowest type that holds these integers. Raises IntsimError for such as leave 64 bits."""
+    for kind in NARROW:
+        if inside(held, (int(np.iinfo(kind).min), int(np.iinfo(kind).max))):
+            return kind
+    raise IntsimError(
+        f"integers {held[0]}..{held[1]} leave 64 bits, as a bias behind registers of 64 bits may; give narrower ones"
+    )
 
 
 def safe(plan: Plan) -> bool:
