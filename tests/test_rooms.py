@@ -36,7 +36,7 @@ ROOMS = {
     "engine.registers": "arithmetic engine.exact engine.threads errors graph jit | llvmlite numba numpy",
     "engine.node": "arithmetic dispatch engine.registers engine.requantize errors graph mac ops targets | numpy",
     "engine.program": "arithmetic dispatch engine.exact engine.node engine.registers engine.requantize"
-    " engine.threads errors graph mac"
+    " engine.threads graph mac"
     " ops targets | numpy",
     "engine.run": "dispatch engine.node engine.program graph targets | numpy",
     "engine.telemetry": "arithmetic engine.registers errors graph jit mac ops targets | numpy",

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from intsim.engine.run import run_graph
 from intsim.errors import IntsimError
 from intsim.explore.metrics import Metric, MetricResult, read_labels, read_metrics
 from intsim.inputs import Inputs, samples_of
@@ -80,21 +81,23 @@ def evaluate(
     known = read_labels(str(labels)) if isinstance(labels, str | Path) else labels
     used = read_metrics(metrics, known is not None)
     exact = Target.load("exact")
-    compared = any(m.references for m in used)
+    compared = chosen != exact and any(m.references for m in used)
     values = {m.name: array("d") for m in used}
-    events: dict[str, int] = {n.shown: 0 for n in loaded.graph.nodes if isinstance(OPS[n.op], Mac)}
-    shown = {n.output: n.shown for n in loaded.graph.nodes} | {n.name: n.shown for n in loaded.graph.nodes}
+    shown = {n.name: n.shown for n in loaded.graph.nodes if isinstance(OPS[n.op], Mac)}
+    events = dict.fromkeys(shown.values(), 0)
     count = 0
     for name, sample in _samples(loaded, data, samples, seed):
         if progress is not None:
             progress(name)
         if known is not None and count >= len(known):
             raise IntsimError(f"{loaded.path}: {len(known)} labels, and more samples")
-        ran = loaded.run(sample, chosen)
-        truth = loaded.run(sample, exact).outputs if compared else {}
+        codes = loaded.narrow_inputs(sample, chosen)  # a runtime makes them in its own way, exact arithmetic goes on
+        ran = run_graph(loaded.graph, codes, chosen)
+        outputs = loaded.finish(sample, ran)[0]
+        truth = loaded.finish(sample, run_graph(loaded.graph, codes, exact))[0] if compared else outputs
         for metric in used:
-            values[metric.name].append(metric(ran.outputs, truth, None if known is None else known[count]))
-        for node, counts in ran.overflows.items():
+            values[metric.name].append(metric(outputs, truth, None if known is None else known[count]))
+        for node, counts in ran.events.items():
             events[shown[node]] += int(counts.sum())
         count += 1
     if not count:

@@ -65,7 +65,7 @@ class MetricResult:
         mean: over samples with a finite value; None where there is none.
         low, high: of the 95 % interval of that mean, normal; None of less than two.
         median: likewise.
-        samples: with a finite value; `infinite`: with another one, as an SQNR without noise.
+        samples: with a finite value; `infinite`: with another one, as an SQNR without noise, or none.
     """
 
     name: str
@@ -142,13 +142,14 @@ def _errors(outputs: Outputs, label: Any) -> tuple[NDArray[np.float64], NDArray[
 
 def epe(outputs: Outputs, references: Outputs, label: Any) -> float:
     """Mean absolute difference from a label of the output's size, where that is finite: the end-point error."""
-    return float(_errors(outputs, label)[0].mean())
+    off = _errors(outputs, label)[0]
+    return float(off.mean()) if off.size else np.nan
 
 
 def d1(outputs: Outputs, references: Outputs, label: Any) -> float:
     """Share of elements off by more than 3 and more than 5 % of the label (KITTI 2015), where that is finite."""
     off, truth = _errors(outputs, label)
-    return float(((off > D1_PIXELS) & (off > D1_SHARE * np.abs(truth))).mean())
+    return float(((off > D1_PIXELS) & (off > D1_SHARE * np.abs(truth))).mean()) if off.size else np.nan
 
 
 BUILT_IN = {

@@ -7,11 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from intsim.arithmetic.accumulate import handed_on
 from intsim.arithmetic.registers import Registers
+from intsim.errors import IntsimError
 from intsim.graph import IntArray, Node, Tensor
 from intsim.mac.operands import Operands, channel_zeros, multiplier_operands
 from intsim.mac.partial_sums import PartialSums, partial_sums
 from intsim.ops.mac import Mac
+
+WIDEST = 1 << 63
+"""Integers are carried in 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,8 @@ class Plan:
     """What a node runs on: operands, proof, and the bias of each channel where the machine adds it; None elsewhere.
 
     `preload` starts the last register, `after` is added into it at the end, `behind` is added exactly to what the
-    registers hand on. `sums` are those of the registers.
+    registers hand on, and so is what padding that made no products is owed: of each channel `owed` has the least and
+    the greatest there can be. `sums` are those of the registers.
     """
 
     operands: Operands
@@ -27,6 +33,14 @@ class Plan:
     preload: IntArray | None
     after: IntArray | None
     behind: IntArray | None
+    owed: tuple[IntArray, IntArray] | None = None
+
+    @property
+    def added(self) -> tuple[IntArray, IntArray]:
+        """Least and greatest of what is added to what the registers hand on, (channels,) or (1,)."""
+        behind = np.zeros(1, np.int64) if self.behind is None else self.behind
+        least, most = (0, 0) if self.owed is None else self.owed
+        return behind + least, behind + most
 
     def late(self, rows: IntArray, channels: slice = slice(None)) -> IntArray | None:
         """What is added to some channels' sums after the products, whatever the data; `rows` (N, K) are their weights.
@@ -82,7 +96,7 @@ def plan(node: Node, op: Mac, tensors: list[Tensor], registers: Registers) -> Pl
     """Prove, per channel, that no partial sum leaves its register, for every input within the tensors' ranges.
 
     The proof holds in the target's own order, with its lanes and packed multipliers. Raises IntsimError when a tensor
-    doesn't fit the target's multiplier.
+    doesn't fit the target's multiplier, or what is added behind its registers may leave 64 bits.
     """
     layer = multiplied(node, op, tensors, registers)
     operands, x_range, w, zero, channels = layer
@@ -108,4 +122,15 @@ def plan(node: Node, op: Mac, tensors: list[Tensor], registers: Registers) -> Pl
     late = None if after is None and not least.any() and not most.any() else (least, most)
     panel = channels // node.attributes.get("groups", 1)
     sums = partial_sums(rows, x_range, registers.stages, start, late, registers.packing, panel)
-    return Plan(operands, sums, preload, after, behind)
+    owed = None
+    if operands.owed and op.pads(node):
+        shares = operands.x_zero * (w[0] - zero[:, None])
+        owed = np.minimum(shares, 0).sum(axis=1), np.maximum(shares, 0).sum(axis=1)
+    made = Plan(operands, sums, preload, after, behind, owed)
+    (least, most), (low, high) = handed_on(registers.stages), made.added
+    if least + int(low.min()) < -WIDEST or most + int(high.max()) >= WIDEST:
+        raise IntsimError(
+            f"node {node.shown}: what is added behind its register of {registers.stages[-1].bits} bits leaves 64 bits; "
+            "give the target narrower registers"
+        )
+    return made

@@ -77,8 +77,10 @@ def _accumulated(node: Node, op: Mac, tensors: list[Tensor], target: Target) -> 
         return min(low), max(high)
     exact = np.asarray(planned.sums.all_exact.reshape(-1, len(low)).all(axis=0)).tolist()
     least, most = handed_on(target.stages)
-    behind = [0] * len(low) if planned.behind is None else planned.behind.tolist()
-    ends = [(a, b) if whole else (least + c, most + c) for a, b, whole, c in zip(low, high, exact, behind, strict=True)]
+    added = (np.broadcast_to(side, len(low)).tolist() for side in planned.added)
+    ends = [
+        (a, b) if whole else (least + c, most + d) for a, b, whole, c, d in zip(low, high, exact, *added, strict=True)
+    ]
     return min(a for a, _ in ends), max(b for _, b in ends)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,24 @@ import onnx
 import tomli_w
 
 from intsim.arithmetic.accumulate import Stage
-from intsim.dispatch import machine
+from intsim.arithmetic.integers import bits_for
+from intsim.arithmetic.pieces import spans
+from intsim.arithmetic.requantizers.requantizer import bias_in_accumulator
+from intsim.dispatch import MOVES, Machine, machine
 from intsim.errors import IntsimError
+from intsim.graph import IntegerGraph
 from intsim.model import Model
 from intsim.notebook import Shown
 from intsim.ops import OPS, Mac
+from intsim.ops.requantize import formulas
 from intsim.proofs.bounds import LayerBound, bounds
 from intsim.targets import Target
+from intsim.targets.rules import MACS
 from intsim.verification.executed import opened
 
 FORMAT = "intsim-proposal-1"
-WIDEST = 64
-"""Of a register."""
+WIDEST = 62
+"""Of a register, so that a bias behind it stays within 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -79,16 +86,21 @@ def propose(
 
     Order of addition, groups, lanes, overflow rules and requantizers stay the target's; one without registers gets one
     a layer, which wraps. Proven for every input of the network; with one bit less in one register, sums of its layer
-    leave it or aren't proven not to. Fields of packed multipliers stay as they are.
+    leave it or aren't proven not to, or the offset does that a requantizer adds in it. Fields of packed multipliers
+    stay as they are.
 
     Args:
         name: of the new target.
 
     Raises:
-        IntsimError: a bad model or target; registers that no width is proven enough for.
+        IntsimError: a bad model or target; a network that multiplies nothing; registers that no width is proven enough
+            for; layers whose names are those of others with another arithmetic.
     """
     chosen = Target.load(target)
     loaded = opened(model, target=chosen)
+    nodes = [n for n in loaded.graph.nodes if isinstance(OPS[n.op], Mac)]
+    if not nodes:
+        raise IntsimError(f"{loaded.path}: no layer adds up products, so there are no registers to propose")
     wide = chosen.changed(lambda own: _with_bits(own, [WIDEST] * max(1, len(own.stages))))
     needs = bounds(loaded, wide)
     if not needs.safe:
@@ -98,14 +110,15 @@ def propose(
             f"intsim bounds {loaded.path} -t {chosen.name} says where"
         )
     runs = machine(loaded.graph, wide)
-    nodes = [n for n in loaded.graph.nodes if isinstance(OPS[n.op], Mac)]
+    offsets = _offset_bits(loaded.graph, runs, dict(zip((n.output for n in nodes), needs.layers, strict=True)))
     widths: dict[str, list[int]] = {}
     rules: dict[str, dict[str, Any]] = {}
     for node, layer in zip(nodes, needs.layers, strict=True):
         own = runs.arithmetic(node)
         least = [s.required_bits for s in layer.stages]
-        before = widths.get(layer.name, [0] * len(least))  # of layers of one name, which one rule speaks of
-        widths[layer.name] = [max(pair) for pair in zip(before, least, strict=True)]
+        least[-1] = max(least[-1], offsets.get(node.output, 0))
+        # of layers of one name, which one rule speaks of; where these have several arithmetics `_other` finds it
+        widths[layer.name] = [max(p) for p in zip_longest(widths.get(layer.name, []), least, fillvalue=0)][: len(least)]
         rules[layer.name] = _rule(layer.name, _with_bits(own, widths[layer.name]), bool(chosen.when))
     content = {k: v for k, v in chosen.model_dump(mode="json", exclude_none=True).items() if k != "name"}
     content["title"] = f"{chosen.title}, registers as wide as {Path(loaded.path).name} needs them"[:500]
@@ -113,6 +126,11 @@ def propose(
     for table in (content, *content["when"]):
         _plain(table)
     proposed = Target.from_content(content, name, name)
+    if other := _other(loaded.graph, chosen, proposed):
+        raise IntsimError(
+            f"{loaded.path}: {other} shares a name with a layer that has another arithmetic on {chosen.name}, and "
+            "rules go by names; give layers names of their own"
+        )
     if not bounds(loaded, proposed).safe:
         raise IntsimError(f"{loaded.path}: the widths that its layers need on {chosen.name} aren't proven together")
     lanes = {x.name: [s.lanes for s in _stages(runs.arithmetic(n))] for n, x in zip(nodes, needs.layers, strict=True)}
@@ -128,6 +146,41 @@ def propose(
         sum(_layer(x, uniform[: len(lanes[x.name])], lanes[x.name]).register_bits for x in needs.layers),
         tomli_w.dumps(content),
     )
+
+
+def _offset_bits(graph: IntegerGraph, runs: Machine, layers: Mapping[str, LayerBound]) -> dict[str, int]:
+    """By layer, the bits that its sums need with the offsets that a requantizer adds to them in the last register."""
+    found: dict[str, int] = {}
+    for node in graph.nodes:
+        run, requantizer = runs.node(node), runs.arithmetic(node).requantize
+        if run.op != "requantize" or len(run.inputs) > 1 or requantizer.exact or requantizer.reads != "sum":
+            continue
+        maker = graph.producer(node.inputs[0])
+        while maker is not None and maker.op in MOVES:
+            maker = graph.producer(maker.inputs[0])
+        if maker is None or maker.output not in layers:
+            continue
+        low, high = layers[maker.output].low, layers[maker.output].high
+        ends = [0]
+        for formula in formulas(run):
+            for first, last, (_, scale, offset) in spans(formula.pieces, low, high):
+                bias = bias_in_accumulator(scale, offset) if scale and offset else 0
+                ends += [first + bias, last + bias]
+        found[maker.output] = max(found.get(maker.output, 0), bits_for(min(ends), max(ends)))
+    return found
+
+
+def _other(graph: IntegerGraph, chosen: Target, proposed: Target) -> str | None:
+    """A node that has another arithmetic, register widths aside, on the proposed target."""
+    one, two = machine(graph, chosen), machine(graph, proposed)
+    return next((n.shown for n in graph.nodes if _kept(one.arithmetic(n)) != _kept(two.arithmetic(n))), None)
+
+
+def _kept(own: Target) -> object:
+    """Of an arithmetic, what a proposal leaves as it is."""
+    path = own.accumulate
+    stages = [(s.sum, s.overflow, s.lanes, s.restart, s.drop, s.rounding) for s in _stages(own)]
+    return own.operands, own.requantize, path.order, path.bias, path.padding, path.packing, stages
 
 
 def _layer(layer: LayerBound, bits: Sequence[int], lanes: Sequence[int]) -> ProposedLayer:
@@ -152,7 +205,7 @@ def _with_bits(own: Target, bits: Sequence[int]) -> Target:
 def _rule(name: str, own: Target, ruled: bool) -> dict[str, Any]:
     """A `[[when]]` table that gives a layer its arithmetic, all of it where the target has rules of its own."""
     content = own.model_dump(mode="json", exclude_none=True)
-    rule = {"layer": re.sub(r"[*?[]", r"[\g<0>]", name), "accumulate": content["accumulate"]}
+    rule = {"op": list(MACS), "layer": re.sub(r"[*?[]", r"[\g<0>]", name), "accumulate": content["accumulate"]}
     if ruled:
         rule |= {"operands": content.get("operands", "any"), "requantize": content["requantize"]}
     return rule

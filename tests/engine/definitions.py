@@ -9,6 +9,7 @@ import numpy as np
 
 from intsim.arithmetic.accumulate import accumulate
 from intsim.arithmetic.packing import accumulate_packed
+from intsim.errors import IntsimError
 from intsim.graph import IntArray, IntegerGraph, Node, Tensor
 from intsim.mac.operands import channel_zeros, multiplier_operands
 from intsim.ops import OPS, Mac
@@ -57,7 +58,12 @@ def accumulated(
         preload = bias[at] if path.bias == "preload" else np.zeros(len(rows), np.int64)
         late = late + bias[at] if path.bias == "after" else late
         done = through(target, a, rows, np.broadcast_to(preload, late.shape), late)
-        out[same[0].rows.start : same[-1].rows.stop, at] = done[0] + (bias[at] if path.bias == "requantizer" else 0)
+        behind = bias[at] if path.bias == "requantizer" else np.zeros(len(rows), np.int64)
+        last, drop = path.stages[-1], path.stages[0].drop
+        for end, side in ((last.min << drop, min(behind.tolist())), (last.max << drop, max(behind.tolist()))):
+            if not -(1 << 63) <= end + side < 1 << 63:
+                raise IntsimError("leaves 64 bits")
+        out[same[0].rows.start : same[-1].rows.stop, at] = done[0] + behind
         events[at] += done[1]
     return op.fold(node, out, *shapes), events
 

@@ -12,6 +12,8 @@ import intsim
 from intsim.arithmetic.requantizers.exact import Exact
 from intsim.arithmetic.requantizers.fixed_point import FixedPoint
 from intsim.arithmetic.rounding import Rounding
+from intsim.dispatch import machine
+from intsim.engine.node import run_alone
 from intsim.errors import IntsimError
 from intsim.graph import IntegerGraph, Node, Tensor, rationals
 from intsim.ops import OPS
@@ -222,3 +224,53 @@ def test_a_table_behind_a_register_that_overflows():
         found = intsim.bounds(model, target(register))
         assert [x.safe for x in found.layers] == [False, False]
         assert (found.layers[1].low, found.layers[1].high) == (16, 32)  # sigmoid of 0 and beyond: 8 to 16 sixteenths
+
+
+def padded(seed, kind):
+    """Two padded convolutions whose padding is far from 0, with weights of one sign a channel."""
+    rng, net = np.random.default_rng(seed), Net(opset=17)
+    x = net.qdq(net.input(1, 2, 3, 3), 0.05, kind(rng.integers(60, 128)))
+    for size, step in ((2, 0.5), (3, 3.0)):
+        codes = (rng.integers(60, 128, (3, size, 3, 3)) * rng.choice([-1, 1], (3, 1, 1, 1))).astype(np.int8)
+        w = net.node("DequantizeLinear", net.const(codes), net.const(np.float32(0.01)), net.const(np.int8(0)))
+        b = net.const(rng.integers(-900, 900, 3).astype(np.int32))
+        b = net.node("DequantizeLinear", b, net.const(np.float32(0.0005)), net.const(np.int32(0)))
+        x = net.qdq(net.node("Conv", x, w, b, kernel_shape=[3, 3], pads=[1, 1, 1, 1]), step, kind(9))
+    return net.model(x)
+
+
+@pytest.mark.parametrize("rule", ["wrap", "saturate"])
+@pytest.mark.parametrize("bias", ["requantizer", "after"])
+@pytest.mark.parametrize("kind", [np.int8, np.uint8])
+def test_what_padding_is_owed_leaves_the_register(kind, bias, rule):
+    """Padding that makes no products is paid for behind the registers, beyond all that these hold."""
+    for seed, bits in enumerate((6, 9, 12, 16)):
+        text = f'stages = [{{ sum = "rest", bits = {bits}, overflow = "{rule}" }}]\nbias = "{bias}"\n'
+        target = Target.from_toml(
+            'title = "t"\nsource = ["t"]\n[operands]\nactivation = "u8"\nweight = "s8"\n[accumulate]\n'
+            f'{text}padding = "skipped"\n[requantize]\nscheme = "exact"\n'
+        )
+        model = intsim.load(padded(seed, kind))
+        there, on = held(model.graph, target), machine(model.graph, target)
+        rng = np.random.default_rng(seed)
+        for x in (np.full((1, 2, 3, 3), 20), np.full((1, 2, 3, 3), -20), rng.uniform(-15, 15, (1, 2, 3, 3))):
+            ran = model.run(x.astype(np.float32), target, keep=True).tensors
+            for node in model.graph.nodes:
+                defined = run_alone(model.graph, node, [ran[n] for n in node.inputs], on.arithmetic(node))[0]
+                assert np.array_equal(ran[node.output], defined)
+                assert there[node.output].low <= defined.min()
+                assert defined.max() <= there[node.output].high
+
+
+def test_a_bias_that_leaves_64_bits_behind_its_register_is_refused():
+    text = 'stages = [{ sum = "rest", bits = BITS, overflow = "wrap" }]\nbias = "requantizer"\n'
+    target = 'title = "t"\nsource = ["t"]\n[accumulate]\n' + text + '[requantize]\nscheme = "exact"\n'
+    model = intsim.load(padded(0, np.int8))
+    x = np.zeros((1, 2, 3, 3), np.float32)
+    intsim.run(model, Target.from_toml(target.replace("BITS", "63")), x)
+    wide = Target.from_toml(target.replace("BITS", "64"))
+    for asked in (lambda: intsim.run(model, wide, x), lambda: intsim.bounds(model, wide)):
+        with pytest.raises(
+            IntsimError, match="behind its register of 64 bits leaves 64 bits; give the"
+        ):
+            asked()

@@ -93,6 +93,93 @@ def test_names_that_are_patterns_are_taken_literally():
     assert [x.stages[0].bits for x in found.layers] == [made.layers[0].bits[0], made.layers[1].bits[0]] == [13, 15]
 
 
+def shifted(seed=0):
+    """A dense layer whose quantizer adds far more, either way, than its sums hold."""
+    rng, net = np.random.default_rng(seed), Net(opset=17)
+    x = net.qdq(net.input(1, 6), 0.5, np.int8(0))
+    codes = rng.integers(-127, 128, (6, 4)).astype(np.int8)
+    w = net.node("DequantizeLinear", net.const(codes), net.const(np.float32(0.5)), net.const(np.int8(0)))
+    y = net.node("Mul", net.node("MatMul", x, w), net.const(np.float32([[0.3, 0.7, 1.1, 0.9]])))
+    y = net.node("Add", y, net.const(np.float32([[60000.4, -70000.3, 31.7, -90.2]])))
+    return net.model(net.qdq(y, 900.0, np.int8(0)))
+
+
+OFFSETS = """
+title = "registers in which the requantizer adds its offset"
+source = ["test"]
+[accumulate]
+stages = [{ sum = "rest", bits = 32, overflow = "RULE" }]
+[requantize]
+scheme = "fixed-point"
+multiplier_bits = 24
+rounding = "half_up"
+"""
+
+
+@pytest.mark.parametrize("rule", ["wrap", "saturate"])
+def test_registers_hold_what_the_requantizer_adds_in_them(rule):
+    model, target = intsim.load(shifted()), Target.from_toml(OFFSETS.replace("RULE", rule))
+    made = intsim.propose(model, target)
+    needs = intsim.bounds(model, target).layers[0].stages[0].required_bits
+    assert made.layers[0].bits[0] > needs  # what the sums alone need is not enough
+    data = [np.full((1, 6), v, np.float32) for v in (-64, 63.5, 0)]
+    data += [np.random.default_rng(i).uniform(-64, 64, (1, 6)).astype(np.float32) for i in range(20)]
+    for x in data:
+        one, other = (intsim.run(model, t, x).codes for t in (made.load(), target))
+        assert all(np.array_equal(one[k], other[k]) for k in other)
+    less = next(narrower(made.load()))[0]
+    assert any(
+        not np.array_equal(a, b)
+        for x in data
+        for a, b in zip(
+            intsim.run(model, less, x).codes.values(), intsim.run(model, target, x).codes.values(), strict=True
+        )
+    )
+
+
+RULED = """
+title = "a kernel of its own for depthwise layers"
+source = ["test"]
+[accumulate]
+stages = [{ sum = "rest", bits = 32, overflow = "wrap" }]
+[requantize]
+scheme = "exact"
+[[when]]
+op = "depthwise"
+[when.accumulate]
+stages = [{ sum = 2, bits = 16, overflow = "saturate" }, { sum = "rest", bits = 32, overflow = "wrap" }]
+"""
+
+
+def test_rules_stay_what_they_are():
+    target = Target.from_toml(RULED)
+    made = intsim.propose(MODEL, target)
+    assert [len(x.bits) for x in made.layers] == [1, 2, 1]
+    one, other = (intsim.run(MODEL, t, samples=2).codes for t in (made.load(), "exact"))
+    assert all(np.array_equal(one[k], other[k]) for k in other)
+
+
+def test_layers_of_one_name_with_several_arithmetics_are_refused():
+    file = mixed()
+    for node in file.graph.node:
+        node.name = "same" if node.op_type == "Conv" else node.name
+    with pytest.raises(IntsimError, match="same shares a name with a layer that has another arithmetic"):
+        intsim.propose(intsim.load(file), Target.from_toml(RULED))
+    made = intsim.propose(intsim.load(file), "wrap-32")
+    assert (
+        made.layers[0].bits
+        == made.layers[1].bits
+        == [max(x.bits[0] for x in intsim.propose(MODEL, "wrap-32").layers[:2])]
+    )
+
+
+def test_a_network_that_adds_up_nothing():
+    net = Net(opset=17)
+    x = net.qdq(net.input(1, 4), 0.5, np.uint8(0))
+    with pytest.raises(IntsimError, match="no layer adds up products"):
+        intsim.propose(intsim.load(net.model(net.qdq(net.node("Relu", x), 0.25, np.uint8(0)))))
+
+
 def test_no_width_is_enough():
     with pytest.raises(IntsimError, match="can overflow on dsp48e2-int4-raw whatever the widths of its registers"):
         intsim.propose(intsim.load(packed()), "dsp48e2-int4-raw")

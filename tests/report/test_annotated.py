@@ -34,7 +34,9 @@ def test_every_layer_carries_its_bounds(target):
 
 def test_the_file_is_the_same_network_and_is_annotated_once(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    onnx.save(mixed(), "m.onnx")
+    file = mixed()
+    file.graph.node[-1].doc_string = next(n for n in file.graph.node if n.op_type == "Gemm").doc_string = "two\nlines"
+    onnx.save(file, "m.onnx")
     for source, out in (("m.onnx", "one.onnx"), ("one.onnx", "two.onnx")):
         monkeypatch.setattr(sys, "argv", ["intsim", "bounds", source, "-t", "wrap-12", "--annotate", out])
         with pytest.raises(SystemExit) as end:
@@ -43,10 +45,14 @@ def test_the_file_is_the_same_network_and_is_annotated_once(tmp_path, monkeypatc
     one, two = (onnx.load(f"{n}.onnx") for n in ("one", "two"))
     assert one.graph.node == two.graph.node
     assert intsim.bounds("one.onnx", "wrap-12").layers == intsim.bounds("m.onnx", "wrap-12").layers
-    for node in one.graph.node:
+    for node, before in zip(one.graph.node, file.graph.node, strict=True):
+        told = node.doc_string.splitlines()
+        assert [t for t in told if not t.startswith("intsim on wrap-12: ")] == before.doc_string.splitlines()
+        assert len(told) == len(before.doc_string.splitlines()) + bool(node.metadata_props)
         del node.metadata_props[:]
         node.ClearField("doc_string")
-    assert one.graph == onnx.load("m.onnx").graph
+        before.ClearField("doc_string")
+    assert one.graph == file.graph
 
 
 def test_nodes_of_one_name_are_left_alone():

@@ -14,7 +14,6 @@ import numpy as np
 
 from intsim.arithmetic.accumulate import handed_on
 from intsim.dispatch import Machine
-from intsim.errors import IntsimError
 from intsim.graph import IntArray, IntegerGraph, Node
 from intsim.mac.plan import Plan, plan
 from intsim.ops import OPS, Mac
@@ -55,9 +54,8 @@ def _follow(graph: IntegerGraph, node: Node, target: Target, analysis: Analysis)
     if isinstance(op, Mac):
         analysis.plans[node.output] = planned = plan(node, op, tensors, target.registers)
         if target.stages and not (sound and safe(planned)):
-            behind = np.zeros(1, np.int64) if planned.behind is None else planned.behind
-            least, most = handed_on(target.stages)
-            held = min(held[0], least + int(behind.min())), max(held[1], most + int(behind.max()))
+            (least, most), (low, high) = handed_on(target.stages), planned.added
+            held = min(held[0], least + int(low.min())), max(held[1], most + int(high.max()))
         elif not sound:
             held = ANYTHING
     elif node.op == "requantize":
@@ -81,13 +79,8 @@ def byte_shift(held: Range) -> int | None:
 
 
 def narrowest(held: Range) -> type[np.integer[Any]]:
-    """The narrowest type that holds these integers. Raises IntsimError for such as leave 64 bits."""
-    for kind in NARROW:
-        if inside(held, (int(np.iinfo(kind).min), int(np.iinfo(kind).max))):
-            return kind
-    raise IntsimError(
-        f"integers {held[0]}..{held[1]} leave 64 bits, as a bias behind registers of 64 bits may; give narrower ones"
-    )
+    """The narrowest type that holds these integers."""
+    return next(t for t in NARROW if inside(held, (int(np.iinfo(t).min), int(np.iinfo(t).max))))
 
 
 def safe(plan: Plan) -> bool:
