@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,6 +92,23 @@ def samples_of(
     for sample in single:
         checked(model, sample)
     return single
+
+
+def arrays_of(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz by name, of an .npy by none ("").
+
+    Raises:
+        IntsimError: no such file, or another one.
+    """
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"": loaded}
+        with loaded:
+            return {n: loaded[n] for n in loaded.files}
+    except Exception as error:  # numpy, zipfile and zlib raise many kinds for a damaged file
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
+        raise IntsimError(f"{path}: not a readable .npy or .npz file: {reason}") from None
 
 
 def first_sample(inputs: Inputs | None) -> Sample:

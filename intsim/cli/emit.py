@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from intsim.targets import Target
 
 KINDS = ("mac", "dot", "requantize", "threshold", "hilbert", "table", "layer", "embedding")
-OF_LAYERS = ("requantize", "threshold", "table", "layer")
+OF_LAYERS = ("requantize", "threshold", "table")
 MOST_VECTORS, MOST_DEPTH = 1_000_000, 1 << 16
 
 

@@ -227,7 +227,7 @@ def console() -> Console:
 
 def one_array(path: str) -> NDArray[Any]:
     """The one array of an .npy or .npz file."""
-    from intsim.golden.dump import arrays_of
+    from intsim.inputs import arrays_of
 
     found = arrays_of(Path(path))
     if len(found) != 1:
@@ -237,20 +237,14 @@ def one_array(path: str) -> NDArray[Any]:
 
 def arrays(path: str, names: list[str]) -> dict[str, NDArray[Any]]:
     """Arrays of an .npz file by name, or of an .npy file for a model with a single input."""
-    import numpy as np
+    from intsim.inputs import arrays_of
 
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            if len(names) != 1:
-                raise IntsimError(f"{path}: holds one array, the model has inputs {', '.join(names)}; give an .npz")
-            return {names[0]: loaded}
-        with loaded:
-            return {n: loaded[n] for n in loaded.files}
-    except IntsimError:
-        raise
-    except Exception as error:  # numpy, zipfile and zlib raise many kinds for a damaged file
-        raise IntsimError(f"{path}: not a readable .npy or .npz file: {' '.join(str(error).split())}") from error
+    found = arrays_of(Path(path))
+    if "" not in found:
+        return found
+    if len(names) != 1:
+        raise IntsimError(f"{path}: holds one array, the model has inputs {', '.join(names)}; give an .npz")
+    return {names[0]: found[""]}
 
 
 @contextmanager

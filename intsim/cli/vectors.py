@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from intsim.cli.options import OnSamples, console, emit, one_array, progress, verb
 from intsim.errors import IntsimError
-
-if TYPE_CHECKING:
-    pass
 
 
 @verb

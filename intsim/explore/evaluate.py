@@ -10,14 +10,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from intsim.engine.run import run_graph
 from intsim.errors import IntsimError
 from intsim.explore.metrics import Metric, MetricResult, read_labels, read_metrics
-from intsim.inputs import Inputs, samples_of
+from intsim.inputs import arrays_of, samples_of
 from intsim.model import Model
 from intsim.notebook import Shown
 from intsim.ops import OPS, Mac
@@ -111,10 +110,8 @@ def evaluate(
 
 def files_of(data: str | Path) -> list[Path]:
     """The .npy and .npz files of a folder or a pattern, by name. Raises IntsimError where there is none."""
-    found = (
-        sorted(Path(data).iterdir()) if Path(data).is_dir() else sorted(map(Path, glob.glob(str(data), recursive=True)))
-    )
-    files = [f for f in found if f.suffix in (".npy", ".npz") and f.is_file()]
+    found = Path(data).iterdir() if Path(data).is_dir() else map(Path, glob.glob(str(data), recursive=True))
+    files = [f for f in sorted(found) if f.suffix in (".npy", ".npz") and f.is_file()]
     if not files:
         raise IntsimError(f"{data}: no .npy or .npz file; give a folder or a pattern as in 'data/*.npz'")
     return files
@@ -133,22 +130,11 @@ def _samples(
     if isinstance(data, str | Path):
         files = files_of(data)
         for i, file in enumerate(files):
-            for sample in samples_of(model, _read(model, file)):
+            held = arrays_of(file)
+            inputs = held[""] if "" in held else {n: a for n, a in held.items() if n in model.lowered.source.inputs}
+            for sample in samples_of(model, inputs):
                 yield f"{file.name}, {i + 1} of {len(files)}", sample
         return
     for i, given in enumerate(data):
         for sample in samples_of(model, given):
             yield f"sample {i + 1}", sample
-
-
-def _read(model: Model, file: Path) -> Inputs:
-    """The arrays of a file; what the model doesn't read is left out."""
-    try:
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            return {n: loaded[n] for n in loaded.files if n in model.lowered.source.inputs}
-    except Exception as error:  # numpy, zipfile and zlib raise many kinds for a damaged file
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
-        raise IntsimError(f"{file}: not a readable .npy or .npz file: {reason}") from error

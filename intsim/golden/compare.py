@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.errors import IntsimError
-from intsim.golden.dump import arrays_of, elements, format_of, integers, named, ordered
+from intsim.golden.dump import dumped, elements, format_of, integers, named, ordered
 from intsim.golden.element import Element, Values
 from intsim.golden.grammar import Dump, read_map
 from intsim.golden.layout import ORDERS, POSITIONS, Layout, of_data, of_weights
@@ -167,7 +167,7 @@ def read_dump(
 def _tensors(manifest: Manifest, path: Path, told: Dump) -> Iterator[Held]:
     """The tensors of one file."""
     if format_of(path, told) == "npy":
-        arrays = arrays_of(path)
+        arrays = dumped(path)
         if "" not in arrays:
             yield from _archive(manifest, path, told, arrays)
             return

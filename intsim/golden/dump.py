@@ -17,6 +17,7 @@ from intsim.golden.grammar import Bus, Dump
 from intsim.golden.text import digits_of, lines_of
 from intsim.golden.vcd import sampled
 from intsim.golden.words import Bits, unpacked
+from intsim.inputs import arrays_of
 
 ENDINGS = {
     **dict.fromkeys((".npy", ".npz"), "npy"),
@@ -39,21 +40,9 @@ def format_of(path: Path, told: Dump) -> str:
     return kind
 
 
-def arrays_of(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of an .npz by name, of an .npy by none ("").
-
-    Raises:
-        IntsimError: no such file, or another one.
-    """
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"": loaded}
-        with loaded:
-            found = {n: loaded[n] for n in loaded.files}
-    except Exception as error:  # numpy, zipfile and zlib raise many kinds for a damaged file
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
-        raise IntsimError(f"{path}: not a readable .npy or .npz file: {reason}") from None
+def dumped(path: Path) -> dict[str, NDArray[Any]]:
+    """What `arrays_of` reads, one array at least; raises IntsimError as it does, and for none."""
+    found = arrays_of(path)
     if not found:
         raise IntsimError(f"{path}: holds no array")
     return found
@@ -89,7 +78,7 @@ def elements(path: Path, told: Dump, element: Element, count: int, array: NDArra
     """
     kind, of = format_of(path, told), told.element or element
     if kind == "npy":
-        loaded = arrays_of(path) if array is None else {"": array}
+        loaded = dumped(path) if array is None else {"": array}
         if len(loaded) != 1:
             raise IntsimError(f"{path}: holds arrays {', '.join(loaded)}; name the one with layer in --map, or --layer")
         found = integers(next(iter(loaded.values())), str(path))
