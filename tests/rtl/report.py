@@ -15,7 +15,7 @@ import intsim
 from intsim.arithmetic.integers import IntegerType
 from intsim.explore import cost
 from intsim.hilbert import Decoder
-from intsim.rtl import area, cosim, kinds, layers
+from intsim.rtl import area, cosim, kinds, layers, tools
 from intsim.rtl.design import Design
 from intsim.rtl.elaborate import elaborate
 from intsim.rtl.synthesis import FAMILIES as MAPPED
@@ -316,6 +316,7 @@ SECTIONS = (requantizers, macs, packed, thresholds, costs, rom, emitted, streame
 
 
 def main():
+    tools.SECONDS = 3600  # a table of 65 536 entries as logic takes ten minutes
     written, found = [], {}  # sections, and what this run has mapped
     for section in SECTIONS:
         written.append(section(found))
