@@ -270,7 +270,5 @@ def test_a_bias_that_leaves_64_bits_behind_its_register_is_refused():
     intsim.run(model, Target.from_toml(target.replace("BITS", "63")), x)
     wide = Target.from_toml(target.replace("BITS", "64"))
     for asked in (lambda: intsim.run(model, wide, x), lambda: intsim.bounds(model, wide)):
-        with pytest.raises(
-            IntsimError, match="behind its register of 64 bits leaves 64 bits; give the"
-        ):
+        with pytest.raises(IntsimError, match="behind its register of 64 bits leaves 64 bits; give the"):
             asked()
