@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -96,7 +97,7 @@ def test_sweep(intsim_):
     for word in ("22 configurations, 22 of them from an earlier run", "proven", "observed", "rounded once, half_up",
                  "wrote sweep.json, sweep.csv, sweep.png to out/deep"):  # fmt: skip
         assert word in out, word
-    assert sorted(p.name for p in Path("out/deep").iterdir()) == ["rows.jsonl", "sweep.csv", "sweep.json", "sweep.png"]
+    assert sorted(p.name for p in Path("out/deep").iterdir()) == ["rows.sqlite", "sweep.csv", "sweep.json", "sweep.png"]
 
 
 def test_sweep_of_a_grid_and_of_a_stage(intsim_):
@@ -123,7 +124,7 @@ def test_without_matplotlib(intsim_, monkeypatch):
     assert code == 0
     assert err == 'intsim: no picture: matplotlib is missing; pip install "intsim[report]"\n'
     assert "wrote sweep.json, sweep.csv to out" in out
-    assert sorted(p.name for p in Path("out").iterdir()) == ["rows.jsonl", "sweep.csv", "sweep.json"]
+    assert sorted(p.name for p in Path("out").iterdir()) == ["rows.sqlite", "sweep.csv", "sweep.json"]
 
 
 @pytest.mark.parametrize(
@@ -177,11 +178,23 @@ def test_an_interruption_keeps_what_is_done(intsim_, monkeypatch):
     assert (code, out) == (130, "")
     assert "the same command goes on from there" in err
     assert "Traceback" not in err
-    assert [p.name for p in Path("out").iterdir()] == ["rows.jsonl"]
+    assert [p.name for p in Path("out").iterdir()] == ["rows.sqlite"]
     monkeypatch.setattr(evaluation.Evaluation, "__call__", real)
     code, out, err = intsim_("sweep", "m.onnx", "-a", "8:12", "-o", "out", "--json")
     assert (code, json.loads(out)["resumed"]) == (0, 3)
     assert json.loads(out)["rows"] == [r.to_json() for r in intsim.sweep("m.onnx", accumulator=range(8, 13)).rows]
+
+
+def count(folder: Path) -> int:
+    """Rows so far, of a sweep that works on them: read without its lock."""
+    try:
+        file = sqlite3.connect(f"file:{folder.absolute()}/rows.sqlite?immutable=1", uri=True)
+        try:
+            return int(file.execute("SELECT count(*) FROM rows").fetchone()[0])
+        finally:
+            file.close()
+    except sqlite3.Error:  # not yet there
+        return 0
 
 
 @pytest.mark.slow
@@ -190,14 +203,13 @@ def test_a_signal_in_a_process_of_its_own(intsim_):
     command = [sys.executable, "-m", "intsim.cli", "sweep", "m.onnx", "-a", "4:40", "-n", "200", "-o", "out"]
     environment = {**os.environ, "PYTHONPATH": str(Path(intsim.__file__).parents[1])}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    rows = Path("out/rows.jsonl")
-    while process.poll() is None and not (rows.exists() and len(rows.read_text().splitlines()) > 2):
+    while process.poll() is None and count(Path("out")) < 2:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     assert "the same command goes on from there" in err
     assert "Traceback" not in err
-    done = len(rows.read_text().splitlines()) - 1
+    done = count(Path("out"))
     code, out, err = intsim_("sweep", "m.onnx", "-a", "4:40", "-n", "200", "-o", "out", "--json")
     assert (code, json.loads(out)["resumed"]) == (0, done)

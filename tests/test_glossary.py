@@ -2,6 +2,7 @@
 
 import json
 import re
+import sqlite3
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -197,9 +198,11 @@ def test_every_document_is_on_the_page(folder, monkeypatch, capfd):
         assert err == "", name
         check(json.loads(out), name)
     check(json.loads(Path("lowered/2_graph.json").read_text()), "graph")
-    head, *rows = map(json.loads, Path("sweep/rows.jsonl").read_text().splitlines())
-    check(head, "rows")
-    assert problems(page["intsim-sweep-1"]["rows"].keys, rows[0], "rows") == []
+    with sqlite3.connect("sweep/rows.sqlite") as file:
+        (head,), (row,) = (file.execute(f"SELECT content FROM {table}").fetchone() for table in ("head", "rows"))
+    file.close()
+    check(json.loads(head), "rows")
+    assert problems(page["intsim-sweep-1"]["rows"].keys, json.loads(row), "rows") == []
     proven = intsim.certify("m.onnx")
     wrong = Disagreement(0, "conv", "Conv", "y", [0, 1], 1.5, 2)
     check(replace(proven, reading=replace(proven.reading, disagreement=wrong)).to_json(), "disputed")

@@ -50,8 +50,8 @@ ROOMS = {
     "execution": "inputs model targets verification | numpy onnx",
     "proofs": "arithmetic arithmetic.requantizers dispatch engine.run errors frontend graph inputs mac model notebook"
     " ops targets verification verification.reference | numpy onnx pydantic tomli_w",
-    "explore": "arithmetic arithmetic.requantizers dispatch engine.run engine.telemetry errors graph inputs mac model"
-    " notebook ops proofs targets verification | numpy onnx",
+    "explore": "arithmetic arithmetic.requantizers dispatch engine.run engine.telemetry engine.threads errors graph"
+    " inputs mac model notebook ops proofs targets verification | cloudpickle dask distributed numpy onnx tornado",
     "golden": "arithmetic arithmetic.requantizers dispatch engine.node errors graph inputs mac model notebook ops"
     " proofs targets verification | numpy onnx pydantic vcd",
     "diagnosis": "arithmetic arithmetic.requantizers dispatch errors golden graph inputs jit mac model notebook"
@@ -237,4 +237,14 @@ def test_import_is_light():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     loaded = set(done.stdout.split())
     assert "intsim.cli" in loaded
-    assert not loaded & {"torch", "brevitas", "matplotlib", "PIL", "qonnx", "onnxruntime", "hypothesis", "pytest"}
+    assert not loaded & {
+        "torch",
+        "brevitas",
+        "matplotlib",
+        "PIL",
+        "qonnx",
+        "onnxruntime",
+        "hypothesis",
+        "pytest",
+        "distributed",
+    }

@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from intsim.cli.options import LABELS_HELP, METRIC_HELP, OnTarget, Samples, Seed, Threads, console, emit, progress, verb
+from intsim.cli.options import (
+    LABELS_HELP,
+    METRIC_HELP,
+    OnTarget,
+    Processes,
+    Samples,
+    Scheduler,
+    Seed,
+    Threads,
+    console,
+    emit,
+    progress,
+    verb,
+)
 
 
 @verb
@@ -19,6 +32,8 @@ def evaluate(
     labels: Annotated[str | None, typer.Option("--labels", help=LABELS_HELP)] = None,
     samples: Samples = 1,
     seed: Seed = 0,
+    processes: Processes = 1,
+    scheduler: Scheduler = None,
     threads: Threads = None,
 ) -> None:
     """Run a data set sample by sample: metrics with 95 % intervals, and overflows."""
@@ -36,6 +51,8 @@ def evaluate(
             seed,
             metrics=metric or ["sqnr"],
             labels=labels,
+            processes=processes,
+            scheduler=scheduler,
             progress=step,
         )
     emit(done.to_json()) if asked.json_ else show_evaluated(console(), done)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_type_hints
 
 import typer
 
-from intsim.engine.threads import set_threads, threads
+from intsim.engine.threads import BLAS, set_threads, threads
 from intsim.errors import IntsimError
 from intsim.jit.compile import watch_compiles
 
@@ -39,8 +39,6 @@ app = typer.Typer(
 )
 WIDTH = 80
 """Columns of output that goes elsewhere than to a terminal."""
-BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "OMP_NUM_THREADS")
-"""What numpy's matrix products look at, once, when numpy is imported."""
 
 METRIC_HELP = "mae, sqnr, psnr, agreement, top1, epe, d1, FILE.py:FUNCTION or MODULE:FUNCTION; may be given again"
 LABELS_HELP = ".npy with a row a sample"
@@ -57,6 +55,12 @@ Samples = Annotated[
     int, typer.Option("--samples", "-n", min=1, max=MOST_SAMPLES, help="samples to draw when there are no --inputs")
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="seed of the drawn samples")]
+Processes = Annotated[
+    int, typer.Option("--processes", help="processes of this machine that share the work and the threads")
+]
+Scheduler = Annotated[
+    str | None, typer.Option("--scheduler", help="tcp://HOST:PORT of a Dask cluster whose workers share the work")
+]
 
 
 def use_threads(count: int | None) -> int | None:

@@ -8,7 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from intsim.cli.options import LABELS_HELP, METRIC_HELP, OnSamples, console, emit, progress, verb
+from intsim.cli.options import (
+    LABELS_HELP,
+    METRIC_HELP,
+    OnSamples,
+    Processes,
+    Scheduler,
+    console,
+    emit,
+    progress,
+    verb,
+)
 from intsim.errors import IntsimError
 
 MOST_WIDTHS = 64
@@ -46,14 +56,18 @@ def sweep(
     metric: Annotated[list[str] | None, typer.Option("--metric", help=METRIC_HELP)] = None,
     labels: Annotated[str | None, typer.Option("--labels", help=LABELS_HELP)] = None,
     restart: Annotated[bool, typer.Option("--restart", help="forget an earlier sweep in the folder")] = False,
+    processes: Processes = 1,
+    scheduler: Scheduler = None,
 ) -> None:
     """Compare accumulator and multiplier widths with the exact run; writes a table, JSON, CSV and a picture."""
     from intsim.explore.configuration import configurations
+    from intsim.explore.workers import Workers
 
     target = asked.chosen
     registers, factors = widths(accumulator, "--accumulator"), widths(multiplier, "--multiplier")
     rules: Any = overflow.split(",")
     points = configurations(registers, rules, factors, grid)
+    steps = 1 if Workers(processes, scheduler).others else len(asked.data)
     model = asked.loaded
     from intsim.explore.sweep import sweep as explore
     from intsim.report import files
@@ -64,9 +78,9 @@ def sweep(
 
     varied: dict[str, Any] = {"accumulator": registers, "overflow": rules, "multiplier": factors}
     varied |= {"stage": stage, "grid": grid, "folder": out, "restart": restart}
-    varied |= {"metrics": metric or (), "labels": labels}
+    varied |= {"metrics": metric or (), "labels": labels, "processes": processes, "scheduler": scheduler}
     try:
-        with progress(len(points) * len(asked.data)) as step:
+        with progress(len(points) * steps) as step:
             swept = explore(model, target, *asked.drawn, **varied, progress=step)
     except KeyboardInterrupt:
         sys.stderr.write(f"intsim: finished configurations are in {out}; the same command goes on from there\n")

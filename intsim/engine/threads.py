@@ -21,6 +21,8 @@ from intsim.errors import IntsimError
 
 VARIABLE = "INTSIM_THREADS"
 MOST_THREADS = 1024
+BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "OMP_NUM_THREADS")
+"""What numpy's matrix products look at, once, when numpy is imported."""
 
 P = TypeVar("P")
 R = TypeVar("R")

@@ -6,16 +6,19 @@ import glob
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from intsim.engine.run import run_graph
 from intsim.errors import IntsimError
 from intsim.explore.metrics import Metric, MetricResult, read_labels, read_metrics
+from intsim.explore.workers import Workers
 from intsim.inputs import arrays_of, samples_of
 from intsim.model import Model
 from intsim.notebook import Shown
@@ -26,6 +29,12 @@ from intsim.verification.executed import opened
 FORMAT = "intsim-evaluation-1"
 Data = str | Path | Iterable[Any]
 Report = Callable[[str], None]
+BATCH, BATCH_BYTES = 8, 16 << 20
+"""Samples that go to another process together: so many, or fewer that have so many bytes."""
+Labelled = tuple[str, Mapping[str, Any], Any]
+"""What is said of a sample, the sample, its label."""
+Measured = tuple[str, list[float], dict[str, int]]
+"""What is said of it, its metrics, the events of each layer that has some."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,8 @@ def evaluate(
     *,
     metrics: Sequence[str | Metric] = ("sqnr",),
     labels: str | Path | NDArray[Any] | None = None,
+    processes: int = 1,
+    scheduler: str | None = None,
     progress: Report | None = None,
 ) -> Evaluated:
     """Run a model on a target over a data set, one sample at a time, and say what its outputs are worth.
@@ -69,36 +80,39 @@ def evaluate(
         samples, seed: how many to draw (1 if None), and the seed of the first.
         metrics: names (`intsim.explore.metrics.BUILT_IN`), FILE.py:FUNCTION, MODULE:FUNCTION, or `Metric`s.
         labels: a .npy file or an array, a row a sample.
-        progress: called with a line of text before each sample.
+        processes: how many of this machine run samples, 1..256; they share its threads. 1 is this one.
+        scheduler: address of a Dask cluster, tcp://HOST:PORT, whose workers run them instead.
+        progress: called with a line of text before each sample; behind it where other processes run them.
 
     Raises:
-        IntsimError: bad model, target, data, metrics or labels; a metric that fails.
+        IntsimError: bad model, target, data, metrics or labels; a metric that fails; workers that aren't there.
     """
     began = time.monotonic()
+    workers = Workers(processes, scheduler)
     chosen = Target.load(target)
     loaded = opened(model, None, chosen)
     known = read_labels(str(labels)) if isinstance(labels, str | Path) else labels
     used = read_metrics(metrics, known is not None)
-    exact = Target.load("exact")
-    compared = chosen != exact and any(m.references for m in used)
+    measure = Measure(loaded, chosen, used)
     values = {m.name: array("d") for m in used}
-    shown = {n.name: n.shown for n in loaded.graph.nodes if isinstance(OPS[n.op], Mac)}
-    events = dict.fromkeys(shown.values(), 0)
-    count = 0
-    for name, sample in _samples(loaded, data, samples, seed):
-        if progress is not None:
-            progress(name)
-        if known is not None and count >= len(known):
-            raise IntsimError(f"{loaded.path}: {len(known)} labels, and more samples")
-        codes = loaded.narrow_inputs(sample, chosen)  # a runtime makes them in its own way, exact arithmetic goes on
-        ran = run_graph(loaded.graph, codes, chosen)
-        outputs = loaded.finish(sample, ran)[0]
-        truth = loaded.finish(sample, run_graph(loaded.graph, codes, exact))[0] if compared else outputs
-        for metric in used:
-            values[metric.name].append(metric(outputs, truth, None if known is None else known[count]))
-        for node, counts in ran.events.items():
-            events[shown[node]] += int(counts.sum())
-        count += 1
+    events = dict.fromkeys(measure.shown.values(), 0)
+    say = progress or (lambda text: None)
+    batches = _batches(loaded, _samples(loaded, data, samples, seed), known, None if workers.others else say)
+    early: dict[int, list[Measured]] = {}
+    following = count = 0
+    with closing(workers.results(measure, batches, used)) as finished:
+        for number, found in finished:
+            early[number] = found
+            for name, _, _ in found if workers.others else ():
+                say(name)
+            while following in early:  # metrics in the samples' order, whichever was ready first
+                for _, numbers, counts in early.pop(following):
+                    for metric, value in zip(used, numbers, strict=True):
+                        values[metric.name].append(value)
+                    for layer, n in counts.items():
+                        events[layer] += n
+                    count += 1
+                following += 1
     if not count:
         raise IntsimError(f"{loaded.path}: no samples in {data}")
     if known is not None and len(known) != count:
@@ -106,6 +120,62 @@ def evaluate(
     results = [MetricResult.of(name, column) for name, column in values.items()]
     of = None if data is not None else int(seed)
     return Evaluated(loaded.path, chosen.name, count, of, results, events, time.monotonic() - began)
+
+
+def _batches(
+    model: Model, samples: Iterable[tuple[str, Mapping[str, Any]]], labels: Any, say: Report | None
+) -> Iterator[list[Labelled]]:
+    """Samples with their labels in batches for other processes; one by one where `say` hears of each."""
+    batch: list[Labelled] = []
+    size = 0
+    for count, (name, sample) in enumerate(samples):
+        if say is not None:
+            say(name)
+        if labels is not None and count >= len(labels):
+            raise IntsimError(f"{model.path}: {len(labels)} labels, and more samples")
+        batch.append((name, sample, None if labels is None else labels[count]))
+        size += sum(np.asarray(a).nbytes for a in sample.values())
+        if say is not None or len(batch) == BATCH or size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+class Measure:
+    """Runs samples and measures them: what a worker of `evaluate` holds.
+
+    Args:
+        model: a loaded model.
+        target: where it runs.
+        metrics: of the outputs.
+    """
+
+    def __init__(self, model: Model, target: Target, metrics: Sequence[Metric]) -> None:
+        """Nothing runs yet."""
+        self.model, self.target, self.metrics = model, target, metrics
+        self.exact = Target.load("exact")
+        self.compared = target != self.exact and any(m.references for m in metrics)
+        self.shown = {n.name: n.shown for n in model.graph.nodes if isinstance(OPS[n.op], Mac)}
+
+    def __call__(self, batch: Sequence[Labelled]) -> list[Measured]:
+        """Samples with their labels, in order."""
+        return [(name, *self._measured(sample, label)) for name, sample, label in batch]
+
+    def _measured(self, sample: Mapping[str, Any], label: Any) -> tuple[list[float], dict[str, int]]:
+        model, graph = self.model, self.model.graph
+        codes = model.narrow_inputs(
+            sample, self.target
+        )  # a runtime makes them in its own way, exact arithmetic goes on
+        ran = run_graph(graph, codes, self.target)
+        outputs = model.finish(sample, ran)[0]
+        truth = model.finish(sample, run_graph(graph, codes, self.exact))[0] if self.compared else outputs
+        events: dict[str, int] = {}
+        for node, counts in ran.events.items():
+            name, total = self.shown[node], int(counts.sum())
+            if total:
+                events[name] = events.get(name, 0) + total
+        return [metric(outputs, truth, label) for metric in self.metrics], events
 
 
 def files_of(data: str | Path) -> list[Path]:

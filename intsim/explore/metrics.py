@@ -19,6 +19,8 @@ from intsim.errors import IntsimError
 
 Outputs = Mapping[str, NDArray[Any]]
 Function = Callable[[Outputs, Outputs, Any], float]
+OWN_MODULE = "intsim_metric_"
+"""How the modules of files of the user's own are called."""
 NORMAL_95 = 1.959964
 """Standard errors on either side of a mean that hold 95 % of a normal distribution."""
 D1_PIXELS, D1_SHARE = 3.0, 0.05
@@ -180,7 +182,7 @@ def read_metric(text: str) -> Metric:
     try:
         if source.endswith(".py"):
             version = hashlib.sha256(Path(source).read_bytes()).hexdigest()
-            spec = importlib.util.spec_from_file_location(f"intsim_metric_{version[:16]}", source)
+            spec = importlib.util.spec_from_file_location(f"{OWN_MODULE}{version[:16]}", source)
             assert spec is not None
             assert spec.loader is not None
             module = importlib.util.module_from_spec(spec)

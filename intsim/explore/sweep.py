@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from intsim.explore.evaluation import Evaluation
 from intsim.explore.ledger import Ledger
 from intsim.explore.metrics import Metric, read_labels, read_metrics
 from intsim.explore.row import Row
+from intsim.explore.workers import Workers
 from intsim.inputs import Inputs, Sample, samples_of
 from intsim.model import Model
 from intsim.notebook import Shown
@@ -154,6 +156,8 @@ def sweep(
     labels: str | Path | NDArray[Any] | None = None,
     folder: str | Path | None = None,
     restart: bool = False,
+    processes: int = 1,
+    scheduler: str | None = None,
     progress: Report | None = None,
 ) -> Sweep:
     """Evaluate a model with registers of many widths, and with multipliers of many widths, against the exact run.
@@ -171,15 +175,19 @@ def sweep(
         stage: number 1.. of the swept register; the last one where None.
         grid: all pairs of the two axes, instead of one axis after the other.
         metrics, labels: as `evaluate` takes them.
-        folder: keeps finished rows in rows.jsonl there, and goes on from those it finds.
+        folder: keeps finished rows in rows.sqlite there, and goes on from those it finds.
         restart: forget rows of an earlier sweep in `folder`.
-        progress: called with a line of text before each sample of each configuration that has to be evaluated.
+        processes: how many of this machine evaluate configurations, 1..256; they share its threads. 1 is this one.
+        scheduler: address of a Dask cluster, tcp://HOST:PORT, whose workers evaluate them instead.
+        progress: called with a line of text before each sample of each configuration that has to be evaluated; where
+            other processes evaluate them, for each configuration that is finished.
 
     Raises:
         IntsimError: bad model, target, inputs or widths; a layer that doesn't fit the target or a multiplier; a folder
-            that holds the rows of another sweep.
+            that holds the rows of another sweep; workers that aren't there.
     """
     began = time.monotonic()
+    workers = Workers(processes, scheduler)
     chosen = Target.load(target)
     points = configurations(accumulator, overflow, multiplier, grid)
     index = checked_stage(chosen, stage)
@@ -199,12 +207,14 @@ def sweep(
         "metrics": sha256_of({m.name: m.version for m in measured}),
         "labels": "" if known is None else data_hash([{"labels": known}]),
     }
-    ledger = Ledger(None if folder is None else Path(folder), head, restart)
     evaluate = Evaluation(loaded, chosen, index, data, measured, known)
-    resumed = sum(point in ledger.rows for point in points)
-    for point in points:
-        if point not in ledger.rows:
-            ledger.add(evaluate(point, progress or (lambda text: None)))
+    with Ledger(None if folder is None else Path(folder), head, restart) as ledger:
+        rows = {p: _row(ledger, p) for p in points if p.to_json() in ledger}
+        resumed, missing = len(rows), [p for p in points if p not in rows]
+        with closing(_evaluated(workers, evaluate, missing, progress or (lambda text: None))) as finished:
+            for row in finished:
+                ledger.add(row.configuration.to_json(), row.to_json())
+                rows[row.configuration] = row
     return Sweep(
         loaded.path,
         chosen.name,
@@ -212,10 +222,31 @@ def sweep(
         requantizer_in_words(chosen) if multiplier else None,
         len(data),
         None if inputs is not None else int(seed),
-        [ledger.rows[point] for point in points],
+        [rows[point] for point in points],
         resumed,
         time.monotonic() - began,
     )
+
+
+def _row(ledger: Ledger, point: Configuration) -> Row:
+    """A row that is there; raises IntsimError where it is none."""
+    try:
+        return Row.from_json(ledger[point.to_json()])
+    except (KeyError, TypeError, ValueError):
+        raise ledger.damaged() from None
+
+
+def _evaluated(
+    workers: Workers, evaluate: Evaluation, points: Sequence[Configuration], say: Report
+) -> Generator[Row, None, None]:
+    """The rows of points, as they are finished. One evaluation serves all of a process."""
+    if not workers.others:
+        yield from (evaluate(point, say) for point in points)
+    elif points:
+        with closing(workers.results(evaluate, points, evaluate.metrics)) as finished:
+            for i, row in finished:
+                say(str(points[i]))
+                yield row
 
 
 def data_hash(data: Sequence[Sample]) -> str:

@@ -1,5 +1,7 @@
 """A Python process for a float executor, apart from the user's folder, that doesn't outlive the one that started it.
 
+Worker processes of sweeps are such children too, which import from all places where their parent does.
+
 It imports from where its parent does, but not from the working directory and not by the environment; it works in an
 empty private folder and gets no input but the request. `start` is the parent's part, `main` what the process runs.
 """
@@ -14,7 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, Any
 
@@ -39,15 +41,20 @@ def start(kind: str, folder: str, request: IO[bytes], result: IO[bytes]) -> subp
 
     Raises OSError where no process can be started.
     """
+    return subprocess.Popen(
+        command(BOOT, kind, folder, trusted_path()), cwd=folder, env=environment(), stdin=request, stdout=result,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def command(boot: str, kind: str, folder: str, path: Sequence[str]) -> list[str]:
+    """What starts an isolated Python that runs `boot`, with `kind`, `folder` and where it imports from as arguments."""
     flags = ["-I", "-W", "ignore"]
     if sys.dont_write_bytecode:
         flags.append("-B")
     if sys.pycache_prefix and os.path.isabs(sys.pycache_prefix):
         flags += ["-X", f"pycache_prefix={sys.pycache_prefix}"]
-    command = [sys.executable, *flags, "-c", BOOT, kind, folder, *trusted_path()]
-    return subprocess.Popen(
-        command, cwd=folder, env=environment(), stdin=request, stdout=result, stderr=subprocess.PIPE
-    )
+    return [sys.executable, *flags, "-c", boot, kind, folder, *path]
 
 
 def environment() -> dict[str, str]:

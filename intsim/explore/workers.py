@@ -1,0 +1,425 @@
+"""Work shared out to processes: some of this machine's, or the workers of a Dask cluster that is there.
+
+A function is sent once and kept by each worker, with what it remembers, as long as the work lasts; its arguments follow
+one by one, a few ahead. What a worker that died was at is given to another one. `Workers` is the caller's part, `serve`
+what a process of this machine runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import pickle
+import re
+import secrets
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+from intsim import __version__
+from intsim.engine.threads import BLAS, VARIABLE, set_threads, threads, using
+from intsim.errors import IntsimError
+from intsim.explore.metrics import OWN_MODULE, Metric
+from intsim.verification.process import child, command, environment
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+MISSING = 'several processes need Dask; pip install "intsim[explore]"'
+ADDRESS = re.compile(r"(tcp|tls|ws|wss)://[^/\s]+:\d{1,5}/?")
+MOST_PROCESSES = 256
+AHEAD = 2
+"""Arguments that a worker has: one that it works on, and the next."""
+LOOK_SECONDS = 0.5
+CONNECT_SECONDS = 5.0
+LONELY_SECONDS = 15.0
+"""How long a cluster may have no worker."""
+DEATHS = 4
+"""Processes that a signal ended, for each that is wanted, before it is taken for more than an accident."""
+SETTINGS: dict[str, Any] = {
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": False,
+    "distributed.admin.large-graph-warning-threshold": "1 TiB",
+    "distributed.comm.timeouts.connect": CONNECT_SECONDS,
+}
+"""No pages that tell others what goes on, and nothing that looks at how much memory a worker takes."""
+BOOT = """import sys
+sys.path[:] = sys.argv[3:]
+from intsim.explore.workers import serve
+serve(sys.argv[1], sys.argv[2])
+"""
+
+A = TypeVar("A")
+R = TypeVar("R")
+Look = Callable[[], int]
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who works: this process (1), `processes` of this machine, or the workers of the cluster behind `scheduler`.
+
+    Raises IntsimError for a number out of 1..256, for both, or for an address that is none.
+    """
+
+    processes: int = 1
+    scheduler: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check what was given."""
+        count = self.processes
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST_PROCESSES:
+            raise IntsimError(f"processes {str(count)[:40]!r}: give a number from 1 to {MOST_PROCESSES}")
+        if self.scheduler is None:
+            return
+        if count != 1:
+            raise IntsimError("both processes and a scheduler: a cluster has its own workers; give one")
+        if not isinstance(self.scheduler, str) or not ADDRESS.fullmatch(self.scheduler):
+            raise IntsimError(f"scheduler {str(self.scheduler)[:80]!r}: give an address like tcp://127.0.0.1:8786")
+
+    @property
+    def others(self) -> bool:
+        """Whether other processes than this one work."""
+        return self.processes > 1 or self.scheduler is not None
+
+    def results(
+        self, function: Callable[[A], R], arguments: Iterable[A], metrics: Sequence[Metric] = ()
+    ) -> Generator[tuple[int, R], None, None]:
+        """Numbers of arguments with `function(argument)`, as they are finished; arguments are taken a few ahead.
+
+        In this process they are in order. `metrics` are those that the function calls. Close the iterator, with
+        `contextlib.closing`, so that no process is left behind. Where the function, or taking an argument, raises, the
+        exception of the earliest argument is raised once those before it are finished.
+
+        Raises:
+            IntsimError: Dask is missing, the function can't be sent, no scheduler answers, workers end or aren't there.
+        """
+        if not self.others:
+            yield from ((i, function(argument)) for i, argument in enumerate(arguments))
+            return
+        try:
+            import distributed  # noqa: F401 (whether it is there)
+        except ImportError as error:
+            raise IntsimError(MISSING) from error
+        with ExitStack() as stack:
+            packed = _packed(function, metrics)
+            stack.enter_context(_quiet())
+            opened = _local(self.processes) if self.scheduler is None else _cluster(self.scheduler)
+            client, look = stack.enter_context(opened)
+            engine = None if self.scheduler is None else 0
+            yield from _results(client, look, packed, arguments, engine)
+
+
+class Function:
+    """What a worker holds: a function as it was sent, unpacked when it is first asked for."""
+
+    def __init__(self, packed: bytes) -> None:
+        """Nothing is unpacked yet."""
+        self.packed = packed
+
+    @cached_property
+    def unpacked(self) -> Callable[[Any], Any]:
+        """The function; raises IntsimError where this process lacks what it is made of."""
+        try:
+            return pickle.loads(self.packed)
+        except Exception as error:  # a module that is missing, or another version of one
+            what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise IntsimError(f"a worker can't open what it is sent: {what}; it needs the same packages") from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Not what was unpacked: the next one unpacks it anew."""
+        return {"packed": self.packed}
+
+
+_turn = threading.Lock()
+
+
+def apply(function: Function, argument: Any, version: str, engine: int | None) -> Any:
+    """In a worker: one call, on `engine` threads, on those of a Dask worker where 0. One at a time in a process."""
+    if version != __version__:
+        raise IntsimError(f"a worker has intsim {__version__}, this is {version}; install the same")
+    if engine == 0:
+        from distributed import get_worker
+
+        engine = min(get_worker().state.nthreads, threads())
+    with _turn, using(engine):
+        return function.unpacked(argument)
+
+
+def _packed(function: Callable[[Any], Any], metrics: Sequence[Metric]) -> bytes:
+    """A function that any process can unpack; raises IntsimError where a metric can't go there."""
+    import cloudpickle
+
+    modules = [sys.modules[n] for m in metrics if (n := m.function.__module__ or "").startswith(OWN_MODULE)]
+    try:
+        for module in modules:  # files of the user's own, which other processes can't import
+            cloudpickle.register_pickle_by_value(module)
+        for metric in metrics:
+            try:
+                cloudpickle.dumps(metric)
+            except Exception as error:  # whatever the user's function holds raises what it likes
+                what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+                raise IntsimError(f"metric {metric.name}: can't be sent to other processes: {what}") from error
+        return cloudpickle.dumps(function)
+    finally:
+        for module in modules:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def _results(
+    client: Client, look: Look, packed: bytes, arguments: Iterable[Any], engine: int | None
+) -> Generator[tuple[int, Any], None, None]:
+    """`Workers.results` on a cluster; `look` says how many workers there are, and raises when there is no hope."""
+    from distributed import wait
+
+    function = client.submit(Function, packed, pure=False)
+    numbered, more = enumerate(arguments), True
+    waiting: dict[Future, int] = {}
+    failed: dict[int, BaseException] = {}
+    given, workers, looked = 0, look(), time.monotonic()
+    while more or waiting:
+        while more and len(waiting) < AHEAD * max(workers, 1):
+            try:
+                i, argument = next(numbered)
+            except StopIteration:
+                more = False
+            except IntsimError as error:
+                failed[given], more = error, False
+            else:
+                waiting[client.submit(apply, function, argument, __version__, engine, pure=False)] = i
+                given = i + 1
+        if not waiting:
+            break
+        done: Iterable[Future] = ()
+        with suppress(TimeoutError), _lost():
+            done = wait(list(waiting), timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED").done
+        if time.monotonic() - looked > LOOK_SECONDS:
+            workers, looked = look(), time.monotonic()
+        for future in done:
+            i = waiting.pop(future)
+            try:
+                with _lost():
+                    result = future.result()
+            except Exception as error:
+                failed[i], more = error, False
+            else:
+                yield i, result
+        if failed:
+            late = [f for f, i in waiting.items() if i > min(failed)]
+            client.cancel(late)
+            for future in late:
+                waiting.pop(future)
+    if failed:
+        raise failed[min(failed)]
+
+
+@contextmanager
+def _lost() -> Iterator[None]:
+    """What Dask raises for workers and schedulers that are gone, as one line."""
+    from distributed import KilledWorker
+    from distributed.client import CancelledError
+
+    try:
+        yield
+    except KilledWorker as error:
+        raise IntsimError("worker processes end, one after another, on the same work: out of memory?") from error
+    except CancelledError as error:
+        raise IntsimError("the scheduler is gone, or has thrown the work away") from error
+    except ImportError as error:
+        raise IntsimError(f"a worker lacks a module: {error}; it needs intsim {__version__}") from error
+
+
+@contextmanager
+def _cluster(scheduler: str) -> Iterator[tuple[Client, Look]]:
+    """A client of a cluster that is there."""
+    import dask
+    from distributed import Client
+
+    with dask.config.set(SETTINGS):
+        try:
+            _answers(scheduler)
+            client = Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
+        except Exception as error:  # Dask has many for what isn't there, or isn't Dask
+            raise IntsimError(f"{scheduler}: no Dask scheduler answers there") from error
+        seen = time.monotonic()
+
+        def look() -> int:
+            nonlocal seen
+            try:
+                count = len(client.nthreads())
+            except Exception as error:
+                raise IntsimError(f"{scheduler}: the scheduler is gone") from error
+            if count:
+                seen = time.monotonic()
+            elif time.monotonic() - seen > LONELY_SECONDS:
+                raise IntsimError(f"{scheduler}: the scheduler has no workers; start some: dask worker {scheduler}")
+            return count
+
+        try:
+            yield client, look
+        finally:
+            client.close(timeout=CONNECT_SECONDS)
+
+
+def _answers(scheduler: str) -> None:
+    """Raises where nothing speaks Dask's language at an address; a client waits for an answer without end."""
+    from distributed.comm import connect
+    from distributed.security import Security
+
+    failed: list[BaseException] = []
+
+    async def greet() -> None:
+        arguments = Security().get_connection_args("client")
+        comm = await connect(scheduler, timeout=CONNECT_SECONDS, **arguments)
+        await comm.close()
+
+    def try_it() -> None:
+        try:
+            asyncio.run(asyncio.wait_for(greet(), CONNECT_SECONDS))
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=try_it, daemon=True)  # the caller's may have a loop of its own
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+
+
+@contextmanager
+def _local(count: int) -> Iterator[tuple[Client, Look]]:
+    """Processes of this machine, with a scheduler in this one; they end with the block, and with this process."""
+    import dask
+    from distributed import Client, LocalCluster
+
+    from intsim.explore import channel
+
+    secret = secrets.token_bytes(channel.SECRET_BYTES)
+    channel.open_with(secret)
+    with ExitStack() as stack:
+        stack.enter_context(dask.config.set(SETTINGS))
+        here: dict[str, Any] = {"host": "127.0.0.1", "protocol": f"{channel.SCHEME}://"}
+        quiet: dict[str, Any] = {"dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}
+        cluster = LocalCluster(n_workers=0, processes=False, silence_logs=False, **here, **quiet)
+        stack.callback(cluster.close, timeout=CONNECT_SECONDS)
+        client = Client(cluster, timeout=CONNECT_SECONDS, set_as_default=False)
+        stack.callback(client.close, timeout=CONNECT_SECONDS)
+        crew = _Crew(cluster.scheduler_address, secret, count)
+        stack.callback(crew.end)
+        yield client, crew.look
+
+
+class _Crew:
+    """Worker processes of this machine, each in an empty folder of its own."""
+
+    def __init__(self, address: str, secret: bytes, count: int) -> None:
+        self.address, self.count = address, count
+        self.engine = max(1, threads() // count)
+        self.told = json.dumps({"secret": secret.hex(), "threads": self.engine}).encode()
+        self.members: list[tuple[subprocess.Popen[bytes], tempfile.TemporaryDirectory[str], IO[bytes]]] = []
+        self.deaths = 0
+
+    def look(self) -> int:
+        """How many there are, once those that were killed are replaced.
+
+        Raises IntsimError where they end by themselves, or are killed again and again.
+        """
+        for member in list(self.members):
+            process, folder, said = member
+            if process.poll() is None:
+                continue
+            self.members.remove(member)
+            folder.cleanup()
+            said.seek(0)
+            lines = [line for line in said.read().decode(errors="replace").splitlines() if line.strip()]
+            said.close()
+            self.deaths += 1
+            if process.returncode >= 0:
+                why = lines[-1].strip()[:200] if lines else f"exit code {process.returncode}"
+                raise IntsimError(f"a worker process ended: {why}")
+            if self.deaths > DEATHS * self.count:
+                raise IntsimError(f"worker processes are killed (signal {-process.returncode}): out of memory?")
+        while len(self.members) < self.count:
+            self._start()
+        return self.count
+
+    def _start(self) -> None:
+        folder = tempfile.TemporaryDirectory(prefix="intsim-", ignore_cleanup_errors=True)
+        said = tempfile.TemporaryFile()  # noqa: SIM115 (closed with its process)
+        variables = {**environment(), VARIABLE: str(self.engine), **dict.fromkeys(BLAS, str(self.engine))}
+        path = [os.path.abspath(p) for p in sys.path]  # this process imports from there
+        with tempfile.TemporaryFile() as request:
+            request.write(self.told)
+            request.seek(0)
+            try:
+                # in a session of its own a Ctrl-C is for this process alone
+                process = subprocess.Popen(command(BOOT, self.address, folder.name, path), cwd=folder.name,
+                                           env=variables, stdin=request, stdout=subprocess.DEVNULL, stderr=said,
+                                           start_new_session=True)  # fmt: skip
+            except OSError as error:
+                raise IntsimError(f"no worker process can be started: {error}") from error
+        self.members.append((process, folder, said))
+
+    def end(self) -> None:
+        """End them at once."""
+        for process, _, _ in self.members:
+            process.kill()
+        for process, folder, said in self.members:
+            process.wait()
+            folder.cleanup()
+            said.close()
+        self.members = []
+
+
+def serve(address: str, folder: str) -> None:
+    """Work for the scheduler at `address`; what a process of `_Crew` runs until its parent ends it, or ends itself."""
+    with child(folder) as (request, _):
+        told = json.load(request)
+        import dask
+        import distributed
+
+        from intsim.explore import channel
+
+        channel.open_with(bytes.fromhex(told["secret"]))
+        set_threads(told["threads"])
+
+        async def work() -> None:
+            here: dict[str, Any] = {"host": "127.0.0.1", "protocol": f"{channel.SCHEME}://"}
+            quiet: dict[str, Any] = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
+            async with distributed.Worker(
+                address, nthreads=1, memory_limit=0, local_directory=folder, death_timeout=30, **here, **quiet
+            ) as worker:
+                await worker.finished()
+
+        with _quiet(), dask.config.set(SETTINGS):
+            asyncio.run(work())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing of what Dask logs and warns of: what matters is raised."""
+    names = [n for n in logging.root.manager.loggerDict if n.split(".")[0] in ("distributed", "tornado", "asyncio")]
+    found = [logging.getLogger(n) for n in {"distributed", "tornado", "asyncio", *names}]
+    levels = [logger.level for logger in found]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in found:
+            logger.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            for logger, level in zip(found, levels, strict=True):
+                logger.setLevel(level)
