@@ -8,7 +8,6 @@ what a process of this machine runs.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import pickle
@@ -27,7 +26,7 @@ from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from intsim import __version__
-from intsim.engine.threads import BLAS, VARIABLE, set_threads, threads, using
+from intsim.engine.threads import BLAS, VARIABLE, threads, using
 from intsim.errors import IntsimError
 from intsim.explore.metrics import OWN_MODULE, Metric
 from intsim.verification.process import child, command, environment
@@ -204,7 +203,7 @@ def _results(
         if not waiting:
             break
         done: Iterable[Future] = ()
-        with suppress(TimeoutError), _lost():
+        with suppress(TimeoutError), _lost(), client.as_current():
             done = wait(list(waiting), timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED").done
         if time.monotonic() - looked > LOOK_SECONDS:
             workers, looked = look(), time.monotonic()
@@ -309,27 +308,31 @@ def _local(count: int) -> Iterator[tuple[Client, Look]]:
 
     secret = secrets.token_bytes(channel.SECRET_BYTES)
     channel.open_with(secret)
+    path = [os.path.abspath(p) for p in sys.path]  # workers import from where this process does
     with ExitStack() as stack:
-        stack.enter_context(dask.config.set(SETTINGS))
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="intsim-", ignore_cleanup_errors=True))
+        stack.enter_context(dask.config.set({**SETTINGS, "temporary-directory": folder}))
         here: dict[str, Any] = {"host": "127.0.0.1", "protocol": f"{channel.SCHEME}://"}
         quiet: dict[str, Any] = {"dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}
         cluster = LocalCluster(n_workers=0, processes=False, silence_logs=False, **here, **quiet)
         stack.callback(cluster.close, timeout=CONNECT_SECONDS)
         client = Client(cluster, timeout=CONNECT_SECONDS, set_as_default=False)
         stack.callback(client.close, timeout=CONNECT_SECONDS)
-        crew = _Crew(cluster.scheduler_address, secret, count)
+        crew = _Crew(cluster.scheduler_address, secret, count, folder, path)
         stack.callback(crew.end)
         yield client, crew.look
 
 
 class _Crew:
-    """Worker processes of this machine, each in an empty folder of its own."""
+    """Worker processes of this machine, in an empty folder of theirs."""
 
-    def __init__(self, address: str, secret: bytes, count: int) -> None:
-        self.address, self.count = address, count
-        self.engine = max(1, threads() // count)
-        self.told = json.dumps({"secret": secret.hex(), "threads": self.engine}).encode()
-        self.members: list[tuple[subprocess.Popen[bytes], tempfile.TemporaryDirectory[str], IO[bytes]]] = []
+    def __init__(self, address: str, secret: bytes, count: int, folder: str, path: Sequence[str]) -> None:
+        engine = str(max(1, threads() // count))
+        self.count = count
+        self.command, self.folder = command(BOOT, address, folder, path), folder
+        self.variables = {**environment(), VARIABLE: engine, **dict.fromkeys(BLAS, engine)}
+        self.secret = secret
+        self.members: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = []
         self.deaths = 0
 
     def look(self) -> int:
@@ -337,15 +340,11 @@ class _Crew:
 
         Raises IntsimError where they end by themselves, or are killed again and again.
         """
-        for member in list(self.members):
-            process, folder, said = member
-            if process.poll() is None:
-                continue
-            self.members.remove(member)
-            folder.cleanup()
-            said.seek(0)
-            lines = [line for line in said.read().decode(errors="replace").splitlines() if line.strip()]
-            said.close()
+        for process, said in [m for m in self.members if m[0].poll() is not None]:
+            self.members.remove((process, said))
+            with said:
+                said.seek(0)
+                lines = [line for line in said.read().decode(errors="replace").splitlines() if line.strip()]
             self.deaths += 1
             if process.returncode >= 0:
                 why = lines[-1].strip()[:200] if lines else f"exit code {process.returncode}"
@@ -357,29 +356,27 @@ class _Crew:
         return self.count
 
     def _start(self) -> None:
-        folder = tempfile.TemporaryDirectory(prefix="intsim-", ignore_cleanup_errors=True)
         said = tempfile.TemporaryFile()  # noqa: SIM115 (closed with its process)
-        variables = {**environment(), VARIABLE: str(self.engine), **dict.fromkeys(BLAS, str(self.engine))}
-        path = [os.path.abspath(p) for p in sys.path]  # this process imports from there
         with tempfile.TemporaryFile() as request:
-            request.write(self.told)
+            request.write(self.secret)
             request.seek(0)
             try:
                 # in a session of its own a Ctrl-C is for this process alone
-                process = subprocess.Popen(command(BOOT, self.address, folder.name, path), cwd=folder.name,
-                                           env=variables, stdin=request, stdout=subprocess.DEVNULL, stderr=said,
-                                           start_new_session=True)  # fmt: skip
+                process = subprocess.Popen(
+                    self.command, cwd=self.folder, env=self.variables, stdin=request, stdout=subprocess.DEVNULL,
+                    stderr=said, start_new_session=True,
+                )  # fmt: skip
             except OSError as error:
+                said.close()
                 raise IntsimError(f"no worker process can be started: {error}") from error
-        self.members.append((process, folder, said))
+        self.members.append((process, said))
 
     def end(self) -> None:
         """End them at once."""
-        for process, _, _ in self.members:
+        for process, _ in self.members:
             process.kill()
-        for process, folder, said in self.members:
+        for process, said in self.members:
             process.wait()
-            folder.cleanup()
             said.close()
         self.members = []
 
@@ -387,14 +384,13 @@ class _Crew:
 def serve(address: str, folder: str) -> None:
     """Work for the scheduler at `address`; what a process of `_Crew` runs until its parent ends it, or ends itself."""
     with child(folder) as (request, _):
-        told = json.load(request)
+        secret = request.read()
         import dask
         import distributed
 
         from intsim.explore import channel
 
-        channel.open_with(bytes.fromhex(told["secret"]))
-        set_threads(told["threads"])
+        channel.open_with(secret)
 
         async def work() -> None:
             here: dict[str, Any] = {"host": "127.0.0.1", "protocol": f"{channel.SCHEME}://"}
