@@ -7,6 +7,8 @@ are closed unless the first bytes are the secret, which the workers get from the
 from __future__ import annotations
 
 import hmac
+import secrets
+from functools import cache
 from typing import Any
 
 from distributed.comm import registry
@@ -18,8 +20,16 @@ SCHEME = "intsim"
 SECRET_BYTES = 32
 
 
+@cache
+def own_secret() -> bytes:
+    """This process's, for whatever it starts; it makes and takes such connections from now on."""
+    secret = secrets.token_bytes(SECRET_BYTES)
+    open_with(secret)
+    return secret
+
+
 def open_with(secret: bytes) -> None:
-    """Let this process make and take such connections from now on."""
+    """Let this process make and take connections of that secret from now on."""
 
     class SecretConnector(TCPConnector):
         prefix = f"{SCHEME}://"

@@ -12,7 +12,6 @@ import logging
 import os
 import pickle
 import re
-import secrets
 import subprocess
 import sys
 import tempfile
@@ -80,7 +79,7 @@ class Workers:
     def __post_init__(self) -> None:
         """Check what was given."""
         count = self.processes
-        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST_PROCESSES:
+        if isinstance(count, bool) or not hasattr(count, "__index__") or not 1 <= count <= MOST_PROCESSES:
             raise IntsimError(f"processes {str(count)[:40]!r}: give a number from 1 to {MOST_PROCESSES}")
         if self.scheduler is None:
             return
@@ -162,7 +161,8 @@ def _packed(function: Callable[[Any], Any], metrics: Sequence[Metric]) -> bytes:
     """A function that any process can unpack; raises IntsimError where a metric can't go there."""
     import cloudpickle
 
-    modules = [sys.modules[n] for m in metrics if (n := m.function.__module__ or "").startswith(OWN_MODULE)]
+    homes = {getattr(m.function, "__module__", None) or "" for m in metrics}
+    modules = [sys.modules[name] for name in homes if name.startswith(OWN_MODULE)]
     try:
         for module in modules:  # files of the user's own, which other processes can't import
             cloudpickle.register_pickle_by_value(module)
@@ -306,8 +306,7 @@ def _local(count: int) -> Iterator[tuple[Client, Look]]:
 
     from intsim.explore import channel
 
-    secret = secrets.token_bytes(channel.SECRET_BYTES)
-    channel.open_with(secret)
+    secret = channel.own_secret()
     path = [os.path.abspath(p) for p in sys.path]  # workers import from where this process does
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="intsim-", ignore_cleanup_errors=True))
@@ -411,7 +410,7 @@ def _quiet() -> Iterator[None]:
     found = [logging.getLogger(n) for n in {"distributed", "tornado", "asyncio", *names}]
     levels = [logger.level for logger in found]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.filterwarnings("ignore", module=r"(dask|distributed|tornado)\b")
         for logger in found:
             logger.setLevel(logging.CRITICAL + 1)
         try:

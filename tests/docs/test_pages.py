@@ -34,6 +34,8 @@ def test_the_code_of_a_page_runs(page):
             pytest.importorskip(package)
     if "$ intsim cosim" in sources:
         pytest.importorskip("pyosys")
+    if "--processes" in sources:
+        pytest.importorskip("distributed")
     wrong = [f"{one.what}\n{one.complaint}" for one in run_page(page) if one.complaint]
     assert not wrong, "\n\n".join(wrong)
 

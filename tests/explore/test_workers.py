@@ -18,6 +18,7 @@ import pytest
 from frontend.build import Net
 
 import intsim
+from intsim.engine.threads import set_threads, threads
 from intsim.errors import IntsimError
 from intsim.explore import workers as module
 from intsim.explore.metrics import Metric
@@ -36,6 +37,9 @@ HERE = {here!r}
 def gap(outputs, references):
     (name,) = outputs
     return float(np.abs(outputs[name] - references[name]).max())
+
+def plain(outputs, references, labels):
+    return gap(outputs, references)
 
 def seen(outputs, references, labels):
     \"\"\"Writes down who is at it; the process that comes to the {nth}th call of all is killed in it.\"\"\"
@@ -65,6 +69,12 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(module.tempfile, "tempdir", None)
     onnx.save(network(), "m.onnx")
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def default_threads():
+    yield
+    set_threads(None)
 
 
 def own(folder: Path, nth: int = 0) -> str:
@@ -125,7 +135,7 @@ def test_evaluate_on_two_processes(folder, monkeypatch):
     monkeypatch.setattr("intsim.explore.evaluate.BATCH", 3)
     labels = np.arange(SAMPLES) % 4
     given = {"samples": SAMPLES, "seed": 5, "labels": labels}
-    metrics = ["sqnr", "top1", own(folder)]
+    metrics = ["sqnr", "top1", own(folder), f"{folder}/own.py:plain"]
     alone = intsim.evaluate("m.onnx", "wrap-12", metrics=metrics, **given)
     said = []
     shared = intsim.evaluate("m.onnx", "wrap-12", metrics=metrics, **given, processes=2, progress=said.append)
@@ -134,6 +144,15 @@ def test_evaluate_on_two_processes(folder, monkeypatch):
     assert sorted(said) == sorted(f"sample {i + 1}, drawn" for i in range(SAMPLES))
     assert os.getpid() in calls(folder)[:SAMPLES]
     assert os.getpid() not in calls(folder)[SAMPLES:]
+
+
+@linux
+@pytest.mark.slow
+def test_workers_that_are_killed_by_their_work(folder):
+    """Each that comes to it: one line, and no hang."""
+    (folder / "own.py").write_text("import os\ndef f(outputs, references, label):\n    os.kill(os.getpid(), 9)\n")
+    with pytest.raises(IntsimError, match=r"^worker processes .*: out of memory\?$"):
+        intsim.evaluate("m.onnx", samples=3, metrics=[f"{folder}/own.py:f"], processes=2)
 
 
 @linux
@@ -152,6 +171,7 @@ def test_a_worker_that_is_killed(folder):
     assert swept(metric, folder=folder / "out")[0].resumed == len(rows)
 
 
+@pytest.mark.slow
 def test_the_error_is_that_of_the_first_sample(folder, monkeypatch):
     """Whichever process comes to one first."""
     monkeypatch.setattr("intsim.explore.evaluate.BATCH", 1)
@@ -251,13 +271,25 @@ def test_the_secret(folder, monkeypatch):
     def ask(argument):
         from distributed import get_worker
 
+        assert threads() == 3
         return argument + 1, get_worker().address
 
+    set_threads(7)  # of all together
     with closing(Workers(2).results(ask, [1, 2, 3])) as results:
         found = dict([next(results)])
         assert [greeted(a) for a in (crews[0], *(address for _, address in found.values()))] == [b"", b""]
         found.update(results)
     assert {i: n for i, (n, _) in found.items()} == {0: 2, 1: 3, 2: 4}
+
+
+def test_another_version(monkeypatch):
+    function = module.Function(b"")
+    with pytest.raises(IntsimError, match=f"a worker has intsim {intsim.__version__}, this is 9; install the same"):
+        module.apply(function, 1, "9", None)
+    with pytest.raises(
+        IntsimError, match=r"a worker can't open what it is sent: EOFError: .*; it needs the same packages"
+    ):
+        module.apply(function, 1, intsim.__version__, None)
 
 
 def command(*more: object) -> list[str]:
