@@ -282,6 +282,15 @@ _EXPLORE = [
         "tests/explore/test_ledger.py::test_one_process_at_a_time",
     ),
     Fault(
+        "workers-crowd-the-machine",
+        "each of several processes uses the threads of all",
+        "_Crew.__init__",
+        "max(1, threads() // count)",
+        "max(1, threads())",
+        "tests/explore/test_workers.py::test_the_secret",
+        slow=True,
+    ),
+    Fault(
         "worker-open-to-everybody",
         "whoever reaches the port of a worker's process is taken for its own",
         "open_with",
