@@ -23,7 +23,7 @@ from intsim.model import Model
 from intsim.notebook import Shown
 from intsim.ops import OPS, Mac
 from intsim.ops.requantize import formulas
-from intsim.proofs.bounds import LayerBound, bounds
+from intsim.proofs.bounds import Bounds, LayerBound, bounds
 from intsim.targets import Target
 from intsim.targets.rules import MACS
 from intsim.verification.executed import opened
@@ -101,31 +101,11 @@ def propose(
     nodes = [n for n in loaded.graph.nodes if isinstance(OPS[n.op], Mac)]
     if not nodes:
         raise IntsimError(f"{loaded.path}: no layer adds up products, so there are no registers to propose")
-    wide = chosen.changed(lambda own: _with_bits(own, [WIDEST] * max(1, len(own.stages))))
-    needs = bounds(loaded, wide)
-    if not needs.safe:
-        layer = next(x for x in needs.layers if not x.safe)
-        raise IntsimError(
-            f"{loaded.path}: layer {layer.name} can overflow on {chosen.name} whatever the widths of its registers; "
-            f"intsim bounds {loaded.path} -t {chosen.name} says where"
-        )
-    runs = machine(loaded.graph, wide)
-    offsets = _offset_bits(loaded.graph, runs, dict(zip((n.output for n in nodes), needs.layers, strict=True)))
-    widths: dict[str, list[int]] = {}
-    rules: dict[str, dict[str, Any]] = {}
-    for node, layer in zip(nodes, needs.layers, strict=True):
-        own = runs.arithmetic(node)
-        least = [s.required_bits for s in layer.stages]
-        least[-1] = max(least[-1], offsets.get(node.output, 0))
-        # of layers of one name, which one rule speaks of; where these have several arithmetics `_other` finds it
-        widths[layer.name] = [max(p) for p in zip_longest(widths.get(layer.name, []), least, fillvalue=0)][: len(least)]
-        rules[layer.name] = _rule(layer.name, _with_bits(own, widths[layer.name]), bool(chosen.when))
-    content = {k: v for k, v in chosen.model_dump(mode="json", exclude_none=True).items() if k != "name"}
-    content["title"] = f"{chosen.title}, registers as wide as {Path(loaded.path).name} needs them"[:500]
-    content["when"] = [*rules.values(), *content.get("when", [])]
-    for table in (content, *content["when"]):
-        _plain(table)
-    proposed = Target.from_content(content, name, name)
+    needs, widths = least_widths(loaded, chosen)
+    runs = machine(loaded.graph, chosen)
+    arithmetics = {x.name: runs.arithmetic(n) for n, x in zip(nodes, needs.layers, strict=True)}
+    own = {layer: with_bits(arithmetic, widths[layer]) for layer, arithmetic in arithmetics.items()}
+    proposed, content = by_layer(loaded, chosen, own, name)
     if other := _other(loaded.graph, chosen, proposed):
         raise IntsimError(
             f"{loaded.path}: {other} shares a name with a layer that has another arithmetic on {chosen.name}, and "
@@ -146,6 +126,49 @@ def propose(
         sum(_layer(x, uniform[: len(lanes[x.name])], lanes[x.name]).register_bits for x in needs.layers),
         tomli_w.dumps(content),
     )
+
+
+def least_widths(model: Model, target: Target) -> tuple[Bounds, dict[str, list[int]]]:
+    """Bounds with registers of `WIDEST` bits, and of each layer the least widths that are proven, stage by stage.
+
+    Offsets that a requantizer adds in the last register count. Raises IntsimError where no width is proven enough.
+    """
+    nodes = [n for n in model.graph.nodes if isinstance(OPS[n.op], Mac)]
+    wide = target.changed(lambda own: with_bits(own, [WIDEST] * max(1, len(own.stages))))
+    needs = bounds(model, wide)
+    if not needs.safe:
+        layer = next(x for x in needs.layers if not x.safe)
+        raise IntsimError(
+            f"{model.path}: layer {layer.name} can overflow on {target.name} whatever the widths of its registers; "
+            f"intsim bounds {model.path} -t {target.name} says where"
+        )
+    runs = machine(model.graph, wide)
+    offsets = _offset_bits(model.graph, runs, dict(zip((n.output for n in nodes), needs.layers, strict=True)))
+    widths: dict[str, list[int]] = {}
+    for node, layer in zip(nodes, needs.layers, strict=True):
+        least = [s.required_bits for s in layer.stages]
+        least[-1] = max(least[-1], offsets.get(node.output, 0))
+        # of layers of one name, which one rule speaks of; where these have several arithmetics `_other` finds it
+        widths[layer.name] = [max(p) for p in zip_longest(widths.get(layer.name, []), least, fillvalue=0)][: len(least)]
+    return needs, widths
+
+
+def by_layer(
+    model: Model, target: Target, own: Mapping[str, Target], name: str, whole: bool = False
+) -> tuple[Target, dict[str, Any]]:
+    """The target with a rule for each layer that gives it an arithmetic of its own, and the content of its file.
+
+    Args:
+        own: of each layer, by name; their requantizers count where the target has rules, or with `whole`.
+        name: of the new target.
+    """
+    content = {k: v for k, v in target.model_dump(mode="json", exclude_none=True).items() if k != "name"}
+    content["title"] = f"{target.title}, registers as wide as {Path(model.path).name} needs them"[:500]
+    rules = [_rule(layer, arithmetic, whole or bool(target.when)) for layer, arithmetic in own.items()]
+    content["when"] = [*rules, *content.get("when", [])]
+    for table in (content, *content["when"]):
+        _plain(table)
+    return Target.from_content(content, name, name), content
 
 
 def _offset_bits(graph: IntegerGraph, runs: Machine, layers: Mapping[str, LayerBound]) -> dict[str, int]:
@@ -192,7 +215,7 @@ def _stages(own: Target) -> Sequence[Stage]:
     return own.stages or (Stage(None, WIDEST, "wrap"),)
 
 
-def _with_bits(own: Target, bits: Sequence[int]) -> Target:
+def with_bits(own: Target, bits: Sequence[int]) -> Target:
     """With registers of these widths; the fields of a packed multiplier stay."""
     kept = int(own.accumulate.packing is not None)
     stages = [
