@@ -174,8 +174,8 @@ class Search:
         key = made.reading, made.operand, made.order
         if key not in self._gathered:
             stand = self.stands[made.reading]
-            count, weight = len(outputs.rows), self.space.layer.node.arrays["weight"]
-            x, w = (np.zeros((count, weight.size // max(1, self.space.layer.extent[1])), np.int64) for _ in range(2))
+            count = len(outputs.rows)
+            x, w = (np.zeros((count, self.space.layer.depth), np.int64) for _ in range(2))
             late, behind = np.zeros(count, np.int64), np.zeros(count, np.int64)
             at = np.searchsorted(stand.rows, outputs.rows)
             for block in stand.operands(made.operand, made.order):

@@ -170,6 +170,23 @@ def test_a_coarse_multiplier_of_an_offset_is_found(tmp_path):
     assert [c.changes for c in found.classes[:1]] == [("a multiplier of 4 bits",)]
 
 
+@pytest.mark.parametrize(
+    "stages", [cases.STAGES, '{ sum = "rest", bits = 16, overflow = "wrap", lanes = 2 }, ' + cases.STAGES]
+)
+def test_matrices_of_a_batch(tmp_path, stages):
+    """Each of two products an output; four weights a column in all."""
+    net = Net(opset=17)
+    w = net.const(np.int8([[[70, 50], [-50, 55]], [[60, -41], [-53, -17]]]))
+    w = net.node("DequantizeLinear", w, np.float32(2.0**-7), net.const(np.int8(0)))
+    y = net.node("MatMul", net.qdq(net.input(2, 1, 2), 2.0**-4, np.int8(0)), w)
+    model = net.model(net.qdq(y, 2.0**-4, np.int8(0)))
+    x = np.random.default_rng(0).uniform(-8, 7.9, (2, 1, 2)).astype(np.float32)
+    folder = tmp_path / "v"
+    intsim.vectors(model, cases.target(stages, operands=False), x, out=folder, formats=["npy"])
+    found = intsim.identify(folder, dumped(tmp_path, cases.tensor(folder)))
+    assert found.classes[0].changes == ()
+
+
 @pytest.mark.parametrize("kind", ["conv", pytest.param("dense", marks=pytest.mark.slow)])
 def test_hidden_machines_are_found(tmp_path, kind):
     case = {"conv": ((cases.conv(), cases.target()), 1), "dense": ((cases.dense(depth=64), SIGNED), 16)}[kind]
