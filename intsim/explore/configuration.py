@@ -148,11 +148,18 @@ def _configured(target: Target, stage: int | None, configuration: Configuration)
             f"sweep: registers of {target.name} round products to an LSB of their own, which is computed beside an "
             "exact requantizer only; sweep accumulator widths"
         )
-    if configuration.multiplier is not None and target.requantize.reads == "sum":
-        changes["requantize"] = of_width(target.requantize, configuration.multiplier)
-        if target.accumulate.bias == "requantizer":  # a multiplier has no room for it
-            changes["accumulate"] = changes.get("accumulate", target.accumulate).model_copy(update={"bias": "after"})
-    return target.model_copy(update=changes)
+    made = target.model_copy(update=changes)
+    return made if configuration.multiplier is None else with_multiplier(made, configuration.multiplier)
+
+
+def with_multiplier(own: Target, bits: int) -> Target:
+    """An arithmetic whose requantizer is a fixed-point one of this width, where it reads sums."""
+    if own.requantize.reads != "sum":
+        return own
+    changes: dict[str, Any] = {"requantize": of_width(own.requantize, bits)}
+    if own.accumulate.bias == "requantizer":  # a multiplier has no room for it
+        changes["accumulate"] = own.accumulate.model_copy(update={"bias": "after"})
+    return own.model_copy(update=changes)
 
 
 def requantizer_in_words(target: Target) -> str:

@@ -22,11 +22,10 @@ import onnx
 import tomli_w
 from numpy.typing import NDArray
 
-from intsim.arithmetic.requantizers import of_width
 from intsim.dispatch import machine
 from intsim.engine.run import run_graph
 from intsim.errors import IntsimError
-from intsim.explore.configuration import CODES, MULTIPLIERS
+from intsim.explore.configuration import CODES, MULTIPLIERS, with_multiplier
 from intsim.explore.costs import NetworkWidths, read_costs, widths
 from intsim.explore.metrics import Metric, MetricResult, read_labels, read_metrics
 from intsim.explore.sweep import ARITHMETIC, data_hash
@@ -36,7 +35,7 @@ from intsim.model import Model
 from intsim.narrowing import Narrowing, Widths, narrowed, source_of
 from intsim.notebook import Shown
 from intsim.ops import OPS, Mac
-from intsim.proofs.propose import by_layer, least_widths, with_bits
+from intsim.proofs.propose import by_layer, propose, with_bits
 from intsim.proofs.subject import identity, sha256_of, target_content
 from intsim.targets import Target
 from intsim.verification.executed import opened
@@ -216,11 +215,10 @@ class Network:
     def __init__(self, model: Model, target: Target) -> None:
         """Raises IntsimError where no width of a register is proven enough."""
         self.model, self.target = model, target
-        self.nodes = [n for n in model.graph.nodes if isinstance(OPS[n.op], Mac)]
-        self.proven = least_widths(model, target)[1]
+        self.proven = {x.name: x.bits for x in propose(model, target).layers}
         runs = machine(model.graph, target)
-        self.own = {n.shown: runs.arithmetic(n) for n in self.nodes}
-        self.seen: dict[str, list[int]] | None = None
+        self.own = {n.shown: runs.arithmetic(n) for n in model.graph.nodes if isinstance(OPS[n.op], Mac)}
+        self.seen: dict[tuple[tuple[str, int], ...], dict[str, list[int]]] = {}
         self.outputs: dict[tuple[tuple[str, int], ...], tuple[list[float], int]] = {}
 
     def registers(self, slack: Mapping[str, int]) -> dict[str, list[int]]:
@@ -240,23 +238,22 @@ class Network:
         own = {}
         for layer, arithmetic in self.own.items():
             made = with_bits(arithmetic, registers[layer])
-            if layer in multipliers and made.requantize.reads == "sum":
-                changes: dict[str, Any] = {"requantize": of_width(made.requantize, multipliers[layer])}
-                if made.accumulate.bias == "requantizer":  # a multiplier has no room for it
-                    changes["accumulate"] = made.accumulate.model_copy(update={"bias": "after"})
-                made = made.model_copy(update=changes)
-            own[layer] = made
+            own[layer] = with_multiplier(made, multipliers[layer]) if layer in multipliers else made
         return by_layer(self.model, self.target, own, name, whole=bool(multipliers))
 
-    def enough(self, registers: Mapping[str, list[int]], data: Sequence[Sample]) -> bool:
-        """Whether no register is narrower than what its layer needed on these inputs."""
+    def enough(
+        self, registers: Mapping[str, list[int]], multipliers: Mapping[str, int], data: Sequence[Sample]
+    ) -> bool:
+        """Whether no register is narrower than what its layer needs on these inputs where none overflows."""
         if all(have >= need for n, bits in registers.items() for have, need in zip(bits, self.proven[n], strict=True)):
             return True
-        if self.seen is None:
-            wide = self.machine(self.proven, {}, "proven")[0]
+        key = tuple(sorted(multipliers.items()))
+        if key not in self.seen:
+            wide = self.machine(self.proven, multipliers, "proven")[0]
             layers = telemetry(self.model, wide, list(data)).layers
-            self.seen = {x.name: [s.to_json()["required_bits"] for s in x.stages] for x in layers}
-        return all(have >= need for n, bits in registers.items() for have, need in zip(bits, self.seen[n], strict=True))
+            self.seen[key] = {x.name: [max(s.channel_bits, default=1) for s in x.stages] for x in layers}
+        seen = self.seen[key]
+        return all(have >= need for n, bits in registers.items() for have, need in zip(bits, seen[n], strict=True))
 
 
 class Problem:
@@ -280,6 +277,9 @@ class Problem:
         ranges: Ranges,
     ) -> None:
         """Runs the model as it is. Raises IntsimError where there is nothing to search."""
+        if ranges.multiplier is not None:  # what its offsets need of a register doesn't depend on its width
+            most = ranges.multiplier[1]
+            target = target.changed(lambda own: with_multiplier(own, most))
         self.model, self.target, self.data = model, target, data
         self.metric, self.labels, self.costs, self.ranges = metric, labels, costs, ranges
         self.layers = list(dict.fromkeys(n.shown for n in model.graph.nodes if isinstance(OPS[n.op], Mac)))
@@ -354,7 +354,9 @@ class Problem:
     ) -> Point:
         made = network.machine(registers, of["multiplier"], "point")[0]
         key = tuple(sorted(of["multiplier"].items()))
-        if network.enough(registers, self.data):  # no sum leaves its register: those of the proven machine
+        if network.enough(
+            registers, of["multiplier"], self.data
+        ):  # no sum leaves its register: those of the proven machine
             if key not in network.outputs:
                 network.outputs[key] = self._run(
                     network, network.machine(network.proven, of["multiplier"], "proven")[0]
