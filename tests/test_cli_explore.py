@@ -139,7 +139,7 @@ def test_without_matplotlib(intsim_, monkeypatch):
         (["-m", "40"], "multiplier width 40; allowed: 4..32"),
         (["-a", "8", "--overflow", "clip"], "overflow rule 'clip'"),
         ([], "nothing to vary"),
-        (["-a", "8", "--grid"], "a grid needs both"),
+        (["-a", "8", "--grid"], "a grid needs two kinds of widths"),
         (["-a", "8", "--stage", "2"], "stage 2; target exact has stages 1..1"),
         (["-a", "8", "-t", "nosuch"], "unknown target"),
         (["-a", "8", "-i", "nosuch.npy"], "nosuch.npy"),

@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ ADDRESS = re.compile(r"(tcp|tls|ws|wss)://[^/\s]+:\d{1,5}/?")
 MOST_PROCESSES = 256
 AHEAD = 2
 """Arguments that a worker has: one that it works on, and the next."""
-LOOK_SECONDS = 0.5
+LOOK_SECONDS, SOON = 0.5, 0.05
 CONNECT_SECONDS = 5.0
 LONELY_SECONDS = 15.0
 """How long a cluster may have no worker."""
@@ -63,7 +64,7 @@ serve(sys.argv[1], sys.argv[2])
 
 A = TypeVar("A")
 R = TypeVar("R")
-Look = Callable[[], int]
+Look = Callable[[], list[str]]
 
 
 @dataclass(frozen=True)
@@ -94,13 +95,19 @@ class Workers:
         return self.processes > 1 or self.scheduler is not None
 
     def results(
-        self, function: Callable[[A], R], arguments: Iterable[A], metrics: Sequence[Metric] = ()
+        self,
+        function: Callable[[A], R],
+        arguments: Iterable[A],
+        metrics: Sequence[Metric] = (),
+        group: Callable[[A], Any] | None = None,
     ) -> Generator[tuple[int, R], None, None]:
         """Numbers of arguments with `function(argument)`, as they are finished; arguments are taken a few ahead.
 
-        In this process they are in order. `metrics` are those that the function calls. Close the iterator, with
-        `contextlib.closing`, so that no process is left behind. Where the function, or taking an argument, raises, the
-        exception of the earliest argument is raised once those before it are finished.
+        In this process they are in order. `metrics` are those that the function calls. Arguments of one `group` share
+        something that the function remembers: they go to the same worker, as long as none would be idle; all of them
+        are taken at once then. Close the iterator, with `contextlib.closing`, so that no process is left behind. Where
+        the function, or taking an argument, raises, the exception of the earliest argument is raised once those before
+        it are finished.
 
         Raises:
             IntsimError: Dask is missing, the function can't be sent, no scheduler answers, workers end or aren't there.
@@ -118,7 +125,7 @@ class Workers:
             opened = _local(self.processes) if self.scheduler is None else _cluster(self.scheduler)
             client, look = stack.enter_context(opened)
             engine = None if self.scheduler is None else 0
-            yield from _results(client, look, packed, arguments, engine)
+            yield from _results(client, look, packed, _Supply(arguments, group), engine)
 
 
 class Function:
@@ -178,37 +185,78 @@ def _packed(function: Callable[[Any], Any], metrics: Sequence[Metric]) -> bytes:
             cloudpickle.unregister_pickle_by_value(module)
 
 
+class _Supply:
+    """Arguments by number that no worker has yet; by groups, each worker's own as long as it lasts."""
+
+    def __init__(self, arguments: Iterable[Any], group: Callable[[Any], Any] | None = None) -> None:
+        self.given = 0
+        self.rest = enumerate(arguments)
+        self.groups: dict[Any, deque[tuple[int, Any]]] | None = None
+        self.latest: dict[str, Any] = {}
+        if group is not None:
+            self.groups = {}
+            for i, argument in self.rest:
+                self.groups.setdefault(group(argument), deque()).append((i, argument))
+
+    def take(self, worker: str) -> tuple[int, Any]:
+        """The next for a worker; raises StopIteration where there is none."""
+        if self.groups is None:
+            i, argument = next(self.rest)
+            self.given = i + 1
+            return i, argument
+        if not self.groups:
+            raise StopIteration
+        own = self.latest.get(worker)
+        if own not in self.groups:
+            begun = set(self.latest.values())
+            own = next((g for g in self.groups if g not in begun), None)
+            if own is None:  # help where the most is left
+                own = max(self.groups, key=lambda g: len(self.groups[g]) if self.groups else 0)
+        self.latest[worker] = own
+        taken = self.groups[own].popleft()
+        if not self.groups[own]:
+            del self.groups[own]
+        return taken
+
+
 def _results(
-    client: Client, look: Look, packed: bytes, arguments: Iterable[Any], engine: int | None
+    client: Client, look: Look, packed: bytes, supply: _Supply, engine: int | None
 ) -> Generator[tuple[int, Any], None, None]:
-    """`Workers.results` on a cluster; `look` says how many workers there are, and raises when there is no hope."""
+    """`Workers.results` on a cluster; `look` says which workers there are, and raises when there is no hope."""
     from distributed import wait
 
     function = client.submit(Function, packed, pure=False)
-    numbered, more = enumerate(arguments), True
+    more = True
     waiting: dict[Future, int] = {}
+    places: dict[Future, str] = {}
     failed: dict[int, BaseException] = {}
-    given, workers, looked = 0, look(), time.monotonic()
+    workers, looked = look(), time.monotonic()
     while more or waiting:
-        while more and len(waiting) < AHEAD * max(workers, 1):
+        for worker in workers * AHEAD:
+            if not more or sum(places[f] == worker for f in waiting) >= AHEAD:
+                continue
             try:
-                i, argument = next(numbered)
+                i, argument = supply.take(worker)
             except StopIteration:
                 more = False
             except IntsimError as error:
-                failed[given], more = error, False
+                failed[supply.given], more = error, False
             else:
-                waiting[client.submit(apply, function, argument, __version__, engine, pure=False)] = i
-                given = i + 1
+                there: dict[str, Any] = {"workers": [worker], "allow_other_workers": True, "pure": False}
+                future = client.submit(apply, function, argument, __version__, engine, **there)
+                waiting[future], places[future] = i, worker
         if not waiting:
-            break
+            if more:  # none has come yet
+                time.sleep(SOON)
+                workers = look()
+            continue
         done: Iterable[Future] = ()
         with suppress(TimeoutError), _lost(), client.as_current():
             done = wait(list(waiting), timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED").done
         if time.monotonic() - looked > LOOK_SECONDS:
             workers, looked = look(), time.monotonic()
         for future in done:
-            i = waiting.pop(future)
+            i, _ = waiting.pop(future), places.pop(future)
             try:
                 with _lost():
                     result = future.result()
@@ -220,7 +268,7 @@ def _results(
             late = [f for f, i in waiting.items() if i > min(failed)]
             client.cancel(late)
             for future in late:
-                waiting.pop(future)
+                del waiting[future], places[future]
     if failed:
         raise failed[min(failed)]
 
@@ -255,17 +303,17 @@ def _cluster(scheduler: str) -> Iterator[tuple[Client, Look]]:
             raise IntsimError(f"{scheduler}: no Dask scheduler answers there") from error
         seen = time.monotonic()
 
-        def look() -> int:
+        def look() -> list[str]:
             nonlocal seen
             try:
-                count = len(client.nthreads())
+                found = list(client.nthreads())
             except Exception as error:
                 raise IntsimError(f"{scheduler}: the scheduler is gone") from error
-            if count:
+            if found:
                 seen = time.monotonic()
             elif time.monotonic() - seen > LONELY_SECONDS:
                 raise IntsimError(f"{scheduler}: the scheduler has no workers; start some: dask worker {scheduler}")
-            return count
+            return found
 
         try:
             yield client, look
@@ -319,7 +367,12 @@ def _local(count: int) -> Iterator[tuple[Client, Look]]:
         stack.callback(client.close, timeout=CONNECT_SECONDS)
         crew = _Crew(cluster.scheduler_address, secret, count, folder, path)
         stack.callback(crew.end)
-        yield client, crew.look
+
+        def look() -> list[str]:
+            crew.look()
+            return list(client.nthreads())
+
+        yield client, look
 
 
 class _Crew:
@@ -334,8 +387,8 @@ class _Crew:
         self.members: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = []
         self.deaths = 0
 
-    def look(self) -> int:
-        """How many there are, once those that were killed are replaced.
+    def look(self) -> None:
+        """Replace those that were killed.
 
         Raises IntsimError where they end by themselves, or are killed again and again.
         """
@@ -352,7 +405,6 @@ class _Crew:
                 raise IntsimError(f"worker processes are killed (signal {-process.returncode}): out of memory?")
         while len(self.members) < self.count:
             self._start()
-        return self.count
 
     def _start(self) -> None:
         said = tempfile.TemporaryFile()  # noqa: SIM115 (closed with its process)

@@ -131,6 +131,20 @@ def test_two_processes_say_what_one_says(folder):
     assert len(calls(folder)) == SAMPLES * len(rows)
 
 
+@pytest.mark.slow
+def test_all_axes_on_two_processes(folder):
+    """Models and targets are read by the process that was started: workers work elsewhere."""
+    onnx.save(network(), "n.onnx")
+    Path("own.toml").write_text((ROOT / "hardware" / "targets" / "x86-avx2.toml").read_text())
+    axes = {"models": ["m.onnx", "n.onnx"], "targets": ["exact", "own.toml"], "weights": [4, 6],
+            "accumulator": [9, 12], "grid": True, "samples": 2}  # fmt: skip
+    alone = intsim.sweep("m.onnx", **axes)
+    shared = intsim.sweep("m.onnx", **axes, processes=2, folder="out")
+    assert len(alone.rows) == 2 * 2 * 2 * 4
+    assert shared.rows == alone.rows
+    assert intsim.sweep("m.onnx", **axes, folder="out").resumed == len(alone.rows)
+
+
 def test_evaluate_on_two_processes(folder, monkeypatch):
     monkeypatch.setattr("intsim.explore.evaluate.BATCH", 3)
     labels = np.arange(SAMPLES) % 4
@@ -280,6 +294,18 @@ def test_the_secret(folder, monkeypatch):
         assert [greeted(a) for a in (crews[0], *(address for _, address in found.values()))] == [b"", b""]
         found.update(results)
     assert {i: n for i, (n, _) in found.items()} == {0: 2, 1: 3, 2: 4}
+
+
+def test_what_shares_a_group_stays_with_a_worker():
+    """As long as no other one would be idle."""
+    supply = module._Supply("aAbBbbcC", str.lower)
+    order = [supply.take(w) for w in "xyxyxyxy"]
+    assert order == [(0, "a"), (2, "b"), (1, "A"), (3, "B"), (6, "c"), (4, "b"), (7, "C"), (5, "b")]
+    with pytest.raises(StopIteration):
+        supply.take("x")
+    alone = module._Supply("aAAA", str.lower)
+    assert [alone.take(w)[0] for w in "xyzx"] == [0, 1, 2, 3]
+    assert [module._Supply("ab").take("x")] == [(0, "a")]
 
 
 def test_another_version(monkeypatch):
