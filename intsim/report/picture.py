@@ -93,7 +93,7 @@ def sweep_figure(new_figure: Any, swept: Sweep) -> Any:
 
 def _panels(swept: Sweep) -> list[Any]:
     axes = [_Axis(swept, name) for name in ("multiplier", "weights", "activations")]
-    return [_Accumulators(swept), *axes, _Grid(swept)]
+    return [_Accumulators(swept), *axes, _Grid(swept), _Others(swept)]
 
 
 def _plain(text: str, most: int = 100) -> str:
@@ -201,6 +201,32 @@ class _Grid:
             _title(axes, f"{rule}: mean output difference, its own units", "accumulator bits")
         maps[0].set_ylabel("multiplier bits")
         _colours(part, image, list(maps), 0.03)
+
+
+class _Others:
+    """Mean and largest output difference of what isn't on an axis alone: targets, models, combinations."""
+
+    def __init__(self, swept: Sweep) -> None:
+        grid = [Configuration(w, r, m) for w in swept.accumulators for r in swept.rules for m in swept.multipliers]
+        shown = {*grid, *(Configuration(w, r) for w in swept.accumulators for r in swept.rules)}
+        for name in ("multiplier", "weights", "activations"):
+            shown |= {Configuration(**{name: w}) for w in {getattr(r.configuration, name) for r in swept.rows} - {None}}
+        self.rows = [r for r in swept.rows if r.configuration not in shown][:MOST_LABELS]
+        self.height = min(max(2.0, 1.2 + 0.24 * len(self.rows)), 16.0)
+
+    def draw(self, part: Any) -> None:
+        axes = part.subplots(1, 1)
+        output = [worst(r) for r in self.rows]
+        places = np.arange(len(self.rows))
+        axes.plot([_number(o, "mean_error") for o in output], places, "o", color=COLOURS["wrap"], label="mean")
+        axes.plot([_number(o, "max_error") for o in output], places, "|", color=COLOURS["saturate"], label="max")
+        axes.set_yticks(places, [_plain(str(r.configuration), 60) for r in self.rows], fontsize=7)
+        axes.set_xscale("symlog", linthresh=1e-3, linscale=0.5)
+        axes.set_xlim(left=-2e-4)  # no difference lies on the axis, and is seen
+        axes.set_ylim(len(self.rows) - 0.4, -0.6)
+        axes.set_xlabel("output difference, its own units")
+        axes.grid(alpha=0.25)
+        _legend(axes)
 
 
 def _mac_layers(rows: Sequence[Row]) -> list[LayerRow]:
