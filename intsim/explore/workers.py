@@ -40,7 +40,7 @@ MOST_PROCESSES = 256
 AHEAD = 2
 """Arguments that a worker has: one that it works on, and the next."""
 LOOK_SECONDS, SOON = 0.5, 0.05
-CONNECT_SECONDS = 5.0
+CONNECT_SECONDS, CLOSE_SECONDS = 3.0, 5.0
 LONELY_SECONDS = 15.0
 """How long a cluster may have no worker."""
 DEATHS = 4
@@ -53,7 +53,6 @@ SETTINGS: dict[str, Any] = {
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
     "distributed.admin.large-graph-warning-threshold": "1 TiB",
-    "distributed.comm.timeouts.connect": CONNECT_SECONDS,
 }
 """No pages that tell others what goes on, and nothing that looks at how much memory a worker takes."""
 BOOT = """import sys
@@ -295,7 +294,7 @@ def _cluster(scheduler: str) -> Iterator[tuple[Client, Look]]:
     import dask
     from distributed import Client
 
-    with dask.config.set(SETTINGS):
+    with dask.config.set({**SETTINGS, "distributed.comm.timeouts.connect": CONNECT_SECONDS}):
         try:
             _answers(scheduler)
             client = Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
@@ -318,7 +317,7 @@ def _cluster(scheduler: str) -> Iterator[tuple[Client, Look]]:
         try:
             yield client, look
         finally:
-            client.close(timeout=CONNECT_SECONDS)
+            client.close(timeout=CLOSE_SECONDS)
 
 
 def _answers(scheduler: str) -> None:
@@ -362,9 +361,9 @@ def _local(count: int) -> Iterator[tuple[Client, Look]]:
         here: dict[str, Any] = {"host": "127.0.0.1", "protocol": f"{channel.SCHEME}://"}
         quiet: dict[str, Any] = {"dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}
         cluster = LocalCluster(n_workers=0, processes=False, silence_logs=False, **here, **quiet)
-        stack.callback(cluster.close, timeout=CONNECT_SECONDS)
-        client = Client(cluster, timeout=CONNECT_SECONDS, set_as_default=False)
-        stack.callback(client.close, timeout=CONNECT_SECONDS)
+        stack.callback(cluster.close, timeout=CLOSE_SECONDS)
+        client = Client(cluster, set_as_default=False)
+        stack.callback(client.close, timeout=CLOSE_SECONDS)
         crew = _Crew(cluster.scheduler_address, secret, count, folder, path)
         stack.callback(crew.end)
 
@@ -447,7 +446,7 @@ def serve(address: str, folder: str) -> None:
             here: dict[str, Any] = {"host": "127.0.0.1", "protocol": f"{channel.SCHEME}://"}
             quiet: dict[str, Any] = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
             async with distributed.Worker(
-                address, nthreads=1, memory_limit=0, local_directory=folder, death_timeout=30, **here, **quiet
+                address, nthreads=1, memory_limit=0, local_directory=folder, death_timeout=120, **here, **quiet
             ) as worker:
                 await worker.finished()
 
