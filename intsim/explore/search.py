@@ -41,6 +41,8 @@ from intsim.targets import Target
 from intsim.verification.executed import opened
 
 FORMAT = "intsim-search-1"
+KINDS = ("weights", "activations", "slack", "multiplier")
+"""Of what a search varies."""
 SAMPLERS = ("nsga2", "tpe")
 MOST_SLACK = 32
 NAME = "search.sqlite"
@@ -241,18 +243,22 @@ class Network:
             own[layer] = with_multiplier(made, multipliers[layer]) if layer in multipliers else made
         return by_layer(self.model, self.target, own, name, whole=bool(multipliers))
 
+    def observed(self, multipliers: Mapping[str, int], data: Sequence[Sample]) -> dict[str, list[int]]:
+        """Of each layer's registers the bits that hold what is in them on these inputs, where none overflows."""
+        key = tuple(sorted(multipliers.items()))
+        if key not in self.seen:
+            wide = self.machine(self.proven, multipliers, "proven")[0]
+            layers = telemetry(self.model, wide, list(data)).layers
+            self.seen[key] = {x.name: [max(s.channel_bits, default=1) for s in x.stages] for x in layers}
+        return self.seen[key]
+
     def enough(
         self, registers: Mapping[str, list[int]], multipliers: Mapping[str, int], data: Sequence[Sample]
     ) -> bool:
         """Whether no register is narrower than what its layer needs on these inputs where none overflows."""
         if all(have >= need for n, bits in registers.items() for have, need in zip(bits, self.proven[n], strict=True)):
             return True
-        key = tuple(sorted(multipliers.items()))
-        if key not in self.seen:
-            wide = self.machine(self.proven, multipliers, "proven")[0]
-            layers = telemetry(self.model, wide, list(data)).layers
-            self.seen[key] = {x.name: [max(s.channel_bits, default=1) for s in x.stages] for x in layers}
-        seen = self.seen[key]
+        seen = self.observed(multipliers, data)
         return all(have >= need for n, bits in registers.items() for have, need in zip(bits, seen[n], strict=True))
 
 
@@ -282,7 +288,8 @@ class Problem:
             target = target.changed(lambda own: with_multiplier(own, most))
         self.model, self.target, self.data = model, target, data
         self.metric, self.labels, self.costs, self.ranges = metric, labels, costs, ranges
-        self.layers = list(dict.fromkeys(n.shown for n in model.graph.nodes if isinstance(OPS[n.op], Mac)))
+        self.channels = {x.name: x.channels for x in widths(model.graph, target).layers}
+        self.layers = list(self.channels)
         if not self.layers:
             raise IntsimError(f"{model.path}: no layer adds up products, so there is nothing to search")
         own = Narrowing(source_of(model)) if ranges.weights or ranges.activations else None
@@ -333,7 +340,7 @@ class Problem:
         return self.points[key]
 
     def _evaluated(self, values: Mapping[tuple[str, str], int]) -> Point:
-        of: dict[str, dict[str, int]] = {k: {} for k in ("weights", "activations", "slack", "multiplier")}
+        of: dict[str, dict[str, int]] = {k: {} for k in KINDS}
         for (kind, name), value in values.items():
             of[kind][name] = value
         network = self.network(of["weights"], of["activations"])
@@ -348,6 +355,10 @@ class Problem:
         of |= {k: {} for k in ("multiplier",) if k not in of}
         network = self.network(of["weights"], of["activations"])
         return self._point(network, of, network.uniform(), True)
+
+    def with_registers(self, registers: Mapping[str, list[int]]) -> Point:
+        """The network as it is, with these registers, stage by stage."""
+        return self._point(self.network({}, {}), {k: {} for k in KINDS}, registers, False)
 
     def _point(
         self, network: Network, of: Mapping[str, dict[str, int]], registers: Mapping[str, list[int]], uniform: bool
