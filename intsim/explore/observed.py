@@ -16,6 +16,7 @@ from intsim.errors import IntsimError
 from intsim.explore.costs import read_costs
 from intsim.explore.metrics import Metric, read_labels, read_metrics
 from intsim.explore.search import MOST_SLACK, Problem, Ranges
+from intsim.explore.telemetry import telemetry
 from intsim.inputs import Inputs, samples_of
 from intsim.model import Model
 from intsim.notebook import Shown
@@ -118,7 +119,8 @@ def propose_observed(
     network = problem.network({}, {})
     proven = problem.with_registers(network.proven)
     say("telemetry")
-    seen = network.observed({}, data)
+    layers = telemetry(loaded, network.machine(network.proven, {}, "proven")[0], data).layers
+    seen = {x.name: [max(s.channel_bits, default=1) for s in x.stages] for x in layers}
     registers = {n: [min(*pair) for pair in zip(bits, seen[n], strict=True)] for n, bits in network.proven.items()}
     observed = registers
     if keep is not None:
@@ -128,7 +130,7 @@ def propose_observed(
         registers = _narrowed(problem, measured, keep, registers, say)
     best = problem.with_registers(registers)
     content = network.machine(registers, {}, name)[1]
-    layers = [ObservedLayer(n, list(b), list(observed[n]), list(network.proven[n])) for n, b in registers.items()]
+    kept = [ObservedLayer(n, list(b), list(observed[n]), list(network.proven[n])) for n, b in registers.items()]
     return Observed(
         loaded.path,
         chosen.name,
@@ -140,7 +142,7 @@ def propose_observed(
         None if metric is None else best.values[0],
         None if metric is None else proven.values[0],
         best.overflows,
-        layers,
+        kept,
         int(best.values[1]),
         int(proven.values[1]),
         tomli_w.dumps(content),

@@ -1,8 +1,8 @@
 """Search: which bits of weights, activations, accumulators and multipliers, layer by layer, are worth their cost.
 
 A point has widths of its own for every layer. Its accumulators start from the least proven ones, of its own codes, and
-go below them by a slack; where none is below what one pass saw, its outputs are those of the proven ones. Optuna
-(NSGA-II or TPE) proposes points; every uniform network is evaluated beside them, and each starts a point.
+go below them by a slack. Optuna (NSGA-II or TPE) proposes points; every uniform network is evaluated beside them, and
+each starts a point.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from intsim.explore.configuration import CODES, MULTIPLIERS, with_multiplier
 from intsim.explore.costs import NetworkWidths, read_costs, widths
 from intsim.explore.metrics import Metric, MetricResult, read_labels, read_metrics
 from intsim.explore.sweep import ARITHMETIC, data_hash
-from intsim.explore.telemetry import telemetry
 from intsim.inputs import Inputs, Sample, samples_of
 from intsim.model import Model
 from intsim.narrowing import Narrowing, Widths, narrowed, source_of
@@ -208,7 +207,7 @@ class Ranges:
 
 
 class Network:
-    """One set of codes: the network that has them, its proven registers, what one pass saw in them.
+    """One set of codes: the network that has them, its proven registers, what its outputs are with these.
 
     Args:
         model: with those codes. target: whose registers get other widths.
@@ -220,7 +219,6 @@ class Network:
         self.proven = {x.name: x.bits for x in propose(model, target).layers}
         runs = machine(model.graph, target)
         self.own = {n.shown: runs.arithmetic(n) for n in model.graph.nodes if isinstance(OPS[n.op], Mac)}
-        self.seen: dict[tuple[tuple[str, int], ...], dict[str, list[int]]] = {}
         self.outputs: dict[tuple[tuple[str, int], ...], tuple[list[float], int]] = {}
 
     def registers(self, slack: Mapping[str, int]) -> dict[str, list[int]]:
@@ -242,24 +240,6 @@ class Network:
             made = with_bits(arithmetic, registers[layer])
             own[layer] = with_multiplier(made, multipliers[layer]) if layer in multipliers else made
         return by_layer(self.model, self.target, own, name, whole=bool(multipliers))
-
-    def observed(self, multipliers: Mapping[str, int], data: Sequence[Sample]) -> dict[str, list[int]]:
-        """Of each layer's registers the bits that hold what is in them on these inputs, where none overflows."""
-        key = tuple(sorted(multipliers.items()))
-        if key not in self.seen:
-            wide = self.machine(self.proven, multipliers, "proven")[0]
-            layers = telemetry(self.model, wide, list(data)).layers
-            self.seen[key] = {x.name: [max(s.channel_bits, default=1) for s in x.stages] for x in layers}
-        return self.seen[key]
-
-    def enough(
-        self, registers: Mapping[str, list[int]], multipliers: Mapping[str, int], data: Sequence[Sample]
-    ) -> bool:
-        """Whether no register is narrower than what its layer needs on these inputs where none overflows."""
-        if all(have >= need for n, bits in registers.items() for have, need in zip(bits, self.proven[n], strict=True)):
-            return True
-        seen = self.observed(multipliers, data)
-        return all(have >= need for n, bits in registers.items() for have, need in zip(bits, seen[n], strict=True))
 
 
 class Problem:
@@ -364,17 +344,17 @@ class Problem:
         self, network: Network, of: Mapping[str, dict[str, int]], registers: Mapping[str, list[int]], uniform: bool
     ) -> Point:
         made = network.machine(registers, of["multiplier"], "point")[0]
+        pairs = (
+            (have, need) for n, bits in registers.items() for have, need in zip(bits, network.proven[n], strict=True)
+        )
+        proven = all(have >= need for have, need in pairs)
         key = tuple(sorted(of["multiplier"].items()))
-        if network.enough(
-            registers, of["multiplier"], self.data
-        ):  # no sum leaves its register: those of the proven machine
-            if key not in network.outputs:
-                network.outputs[key] = self._run(
-                    network, network.machine(network.proven, of["multiplier"], "proven")[0]
-                )
+        if proven and key in network.outputs:  # no sum leaves its register, however wide that is
             scores, overflows = network.outputs[key]
         else:
             scores, overflows = self._run(network, made)
+            if proven:
+                network.outputs[key] = scores, overflows
         result = MetricResult.of(self.metric.name, scores)
         value = result.mean if result.mean is not None else next(iter(scores), math.nan)
         net = widths(network.model.graph, made)
@@ -384,7 +364,7 @@ class Problem:
             dict(registers),
             dict(of["multiplier"]),
             uniform,
-            all(h >= n for k, b in registers.items() for h, n in zip(b, network.proven[k], strict=True)),
+            proven,
             overflows,
             (value, *(cost(net) for cost in self.costs)),
         )
