@@ -93,11 +93,10 @@ def _gain(found: Search) -> str:
     near = next((p.values for p in found.front if p.values[0] <= 1.02 * whole[0]), None)
     if near is None:
         return "No point is within 2 % of the error of the network as it is."
-    shares = (f"{n / w:.1%} of its {c}" for n, w, c in zip(near[1:], whole[1:], found.objectives[1:], strict=True))
-    return (
-        f"Within 2 % of the error of the network as it is ({whole[0]:.4f} px), the cheapest point ({near[0]:.4f} px) takes "
-        f"{' and '.join(shares)}."
-    )
+    costs = zip(near[1:], whole[1:], found.objectives[1:], strict=True)
+    shares = " and ".join(f"{n / w:.1%} of its {c}" for n, w, c in costs)
+    kept = f"Within 2 % of the error of the network as it is ({whole[0]:.4f} px)"
+    return f"{kept}, the cheapest point ({near[0]:.4f} px) takes {shares}."
 
 
 TEXT = """# Bits against error
@@ -107,8 +106,8 @@ test pairs. All of it is without retraining: codes lose their last bits ([Fewer 
 
 ## Registers that are proven, layer by layer
 
-`intsim bounds --propose`: {proposed} register bits, against {needed} where every layer has {bits} bits, the least uniform width
-that is proven. On the proposed target no register can overflow, for any input.
+`intsim bounds --propose`: {proposed} register bits, against {needed} where every layer has {bits} bits, the least
+uniform width that is proven. On the proposed target no register can overflow, for any input.
 
 | layer | bits | channels | register bits |
 |---|---|---|---|
@@ -116,8 +115,8 @@ that is proven. On the proposed target no register can overflow, for any input.
 
 ## Weights, activations and registers, layer by layer
 
-`intsim search`, {trials} points by NSGA-II, seed 0: what no other point beats in end-point error, bit operations and register
-bits. Registers are the least proven ones or up to three bits narrower.
+`intsim search`, {trials} points by NSGA-II, seed 0: what no other point beats in end-point error, bit operations and
+register bits. Registers are the least proven ones or up to three bits narrower.
 
 {gain}
 
@@ -127,8 +126,8 @@ bits. Registers are the least proven ones or up to three bits narrower.
 
 ## The same bits in every layer
 
-All networks with the same bits of weights and activations, their registers as wide as the widest layer's proof asks for.
-{dominated} of {networks} are beaten by a point of the search: as good in every objective and better in one.
+All networks with the same bits of weights and activations, their registers as wide as the widest layer's proof asks
+for. {dominated} of {networks} are beaten by a point of the search: as good in every objective and better in one.
 
 | weights / activations | EPE px | {head} |
 |---|---|{rule}
