@@ -27,6 +27,7 @@ from intsim.cli import (  # noqa: E402, F401 (each registers its verb)
     identify,
     inspect,
     lower,
+    report,
     run,
     sweep,
     targets,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from intsim.cli.options import LABELS_HELP, METRIC_HELP, OnTarget, Samples, Seed, Threads, console, emit, progress, verb
+from intsim.cli.options import LABELS_HELP, METRIC_HELP, OnTarget, Samples, Seed, Threads, finish, progress, result, verb
 
 
 @verb
+@result
 def evaluate(
     asked: OnTarget,
     data: Annotated[
@@ -38,4 +40,4 @@ def evaluate(
             labels=labels,
             progress=step,
         )
-    emit(done.to_json()) if asked.json_ else show_evaluated(console(), done)
+    finish(asked.json_, done.to_json(), partial(show_evaluated, done=done))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from intsim.cli.options import LABELS_HELP, METRIC_HELP, OnSamples, console, emit, progress, verb
+from intsim.cli.options import LABELS_HELP, METRIC_HELP, OnSamples, finish, progress, result, verb
 from intsim.errors import IntsimError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 MOST_WIDTHS = 64
 WIDTHS_HELP = 'widths in bits: "8:32" with both ends, or "12,16,20"'
@@ -33,6 +36,7 @@ def widths(text: str | None, option: str) -> list[int]:
 
 
 @verb
+@result
 def sweep(
     asked: OnSamples,
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for results; an interrupted sweep goes on there")],
@@ -79,12 +83,13 @@ def sweep(
         drawn = draw_sweep(draft / "sweep.png", swept)
     if not drawn:
         (out / "sweep.png").unlink(missing_ok=True)  # of an earlier sweep
-    if asked.json_:
-        emit(content)
-    else:
-        show_sweep(console(), swept)
-        written = ["sweep.json", "sweep.csv", *(["sweep.png"] if drawn else [])]
-        say(console(), f"wrote {', '.join(written)} to {out}")
-        show_step(console(), following)
     if not drawn:
         sys.stderr.write('intsim: no picture: matplotlib is missing; pip install "intsim[report]"\n')
+
+    def show(console: Console) -> None:
+        show_sweep(console, swept)
+        written = ["sweep.json", "sweep.csv", *(["sweep.png"] if drawn else [])]
+        say(console, f"wrote {', '.join(written)} to {out}")
+        show_step(console, following)
+
+    finish(asked.json_, content, show)

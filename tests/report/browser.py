@@ -1,0 +1,88 @@
+"""Pages in headless Chromium: what it shows, what it complains of, what is wider than the screen."""
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from html import unescape
+from pathlib import Path
+
+PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+WHY_NOT = None if PROGRAM else "needs Chromium: apt-get install chromium"
+SECONDS = 120
+PROBE = """
+const seen = {errors: window.seenErrors, width: document.documentElement.clientWidth, all: document.documentElement.scrollWidth,
+  scheme: matchMedia("(prefers-color-scheme: dark)").matches, paper: getComputedStyle(document.body).backgroundColor,
+  ink: getComputedStyle(document.body).color, wide: [], over: [], plots: []};
+const scrolled = (e) => { for (; e; e = e.parentElement) if (/auto|scroll/.test(getComputedStyle(e).overflowX)) return true; return false; };
+for (const e of document.querySelectorAll("body *")) {
+  const box = e.getBoundingClientRect();
+  if (box.width && box.right > seen.width + 1 && !scrolled(e)) seen.wide.push(e.tagName + "." + (e.getAttribute("class") || ""));
+}
+const apart = (a, b) => a.right <= b.left + 1 || b.right <= a.left + 1 || a.bottom <= b.top + 1 || b.bottom <= a.top + 1;
+document.querySelectorAll(".plot").forEach((plot, n) => {
+  const texts = [...plot.querySelectorAll(".xtick text, .ytick text, .xtitle, .ytitle")].map((t) => [t.textContent, t.getBoundingClientRect()]);
+  for (let i = 0; i < texts.length; i++) for (let j = 0; j < i; j++)
+    if (!apart(texts[i][1], texts[j][1])) seen.over.push([n, texts[j][0], texts[i][0]]);
+  const inner = plot.querySelector(".plot .plotbg, .bglayer, .cartesianlayer .plot");
+  seen.plots.push({svg: plot.querySelectorAll(".main-svg").length, alt: plot.getAttribute("aria-label"),
+    x: (plot.querySelector(".xtitle") || {}).textContent, y: (plot.querySelector(".ytitle") || {}).textContent,
+    inner: inner ? inner.getBoundingClientRect().width : 0});
+});
+const told = document.createElement("pre");
+told.id = "probe";
+told.textContent = JSON.stringify(seen);
+document.body.appendChild(told);
+"""
+
+
+@dataclass
+class Seen:
+    """A page after its scripts have run: its DOM as text, and what the browser wrote."""
+
+    dom: str
+    log: str
+
+    @property
+    def complaints(self) -> list[str]:
+        """Errors and warnings of the page itself."""
+        return [line for line in self.log.splitlines() if "CONSOLE" in line or "Refused" in line]
+
+    @property
+    def probe(self) -> dict:
+        """What `PROBE` found."""
+        return json.loads(unescape(re.search(r'<pre id="probe">(.*?)</pre>', self.dom, re.DOTALL)[1]))
+
+
+def chromium(page: Path, *options: str, width: int = 1400, height: int = 900, dark: bool = False) -> subprocess.CompletedProcess:
+    """Run it on a page, with a profile of its own."""
+    own = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr", "--v=0"]
+    own += ["--disable-background-networking", "--disable-dev-shm-usage", f"--user-data-dir={page.parent / 'profile'}"]
+    own += [f"--window-size={width},{height}", "--virtual-time-budget=20000"]
+    own += ["--blink-settings=preferredColorScheme=0"] if dark else ["--blink-settings=preferredColorScheme=1"]
+    command = [str(PROGRAM), *own, *options, page.resolve().as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=SECONDS)
+
+
+def seen(page: Path, **how: object) -> Seen:
+    """The page as it is."""
+    done = chromium(page, "--dump-dom", **how)
+    return Seen(done.stdout, done.stderr)
+
+
+def probed(page: Path, **how: object) -> dict:
+    """A copy that measures itself; its policy, which would forbid that, is left out."""
+    text = page.read_text()
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text, count=1)
+    head, _, tail = text.rpartition("</body>")
+    copy = page.with_name("probe.html")
+    early = "<script>window.seenErrors = []; window.onerror = (m) => { window.seenErrors.push(String(m)); };</script>"
+    head = head.replace("<head>", "<head>" + early, 1)
+    copy.write_text(f"{head}<script>window.addEventListener('load', () => setTimeout(() => {{{PROBE}}}, 1500));</script></body>{tail}")
+    return seen(copy, **how).probe
+
+
+def picture(page: Path, path: Path, **how: object) -> None:
+    """A screenshot."""
+    chromium(page, f"--screenshot={path}", **how)
