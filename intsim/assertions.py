@@ -31,8 +31,8 @@ from intsim.verification.verdict import Verdict
 from intsim.verification.verify import verify
 
 __all__ = ["assert_certified", "assert_exact", "assert_no_overflow"]
-WIDTH = 100
-"""Columns of a failure."""
+WIDTHS = (100, 10_000)
+"""Columns of a failure: the first in which it fits; in the other one nothing is wrapped."""
 MOST_LINES = 7
 """Of a failure; with what pytest writes around it they are fifteen at most."""
 Source: TypeAlias = str | Path | onnx.ModelProto | Model
@@ -151,18 +151,21 @@ def _overflows(found: Verdict) -> list[str]:
 
 def _text(head: str, told: Iterable[str], step: NextStep | None) -> str:
     """What pytest shows, wrapped; of many layers as many as there is room for."""
-    first, last = _wrapped(head), [] if step is None else _wrapped(step)
-    layers = [_wrapped(line) for line in told]
-    room = MOST_LINES - len(first) - len(last)
-    shown = layers
-    while len(shown) > 1 and sum(map(len, shown)) + (len(shown) < len(layers)) > room:
-        shown = shown[:-1]
-    more = [f"... and {len(layers) - len(shown)} more"] if len(shown) < len(layers) else []
-    return "\n".join([*first, *(line for lines in shown for line in lines), *more, *last])
+    named = list(told)
+    lines: list[str] = []
+    for width in WIDTHS:
+        first, last = _wrapped(head, width), [] if step is None else _wrapped(step, width)
+        for count in range(len(named), min(len(named), 1) - 1, -1):
+            more = [f"... and {len(named) - count} more"] if count < len(named) else []
+            layers = [line for one in named[:count] for line in _wrapped(one, width)]
+            lines = [*first, *layers, *more, *last]
+            if len(lines) <= MOST_LINES:
+                return "\n".join(lines)
+    return "\n".join(lines)
 
 
-def _wrapped(what: str | NextStep) -> list[str]:
-    console = Console(file=io.StringIO(), width=WIDTH, highlight=False)
+def _wrapped(what: str | NextStep, width: int) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, highlight=False)
     show_step(console, what) if isinstance(what, NextStep) else console.print(what, markup=False)
     assert isinstance(console.file, io.StringIO)
     return [line.rstrip() for line in console.file.getvalue().splitlines()]

@@ -24,5 +24,5 @@ def pytest_runtest_makereport(
     if found is None or item.config.getoption("tbstyle") != "auto" or not isinstance(found.value, AssertionError):
         return report
     if Path(found.traceback[-1].path) == ASSERTIONS:
-        report.longrepr = item.repr_failure(found, style="short")
+        report.longrepr = found.getrepr(style="short", tbfilter=lambda e: e.traceback.cut(path=item.path).filter(e))
     return report

@@ -21,8 +21,9 @@ def failure(assertion, *arguments, **named) -> list[str]:
     with pytest.raises(AssertionError) as raised:
         assertion(MODEL, *arguments, **named)
     lines = str(raised.value).split("\n")
-    assert len(lines) <= MOST_LINES
-    assert max(map(len, lines[:-1])) <= 100  # the last one is a command in one piece
+    assert len(lines) <= MOST_LINES - 8  # that pytest writes around them
+    if assertion is not assert_certified:  # which says most, in lines that are not wrapped
+        assert max(map(len, lines[:-1])) <= 100  # the last one is a command in one piece
     return lines
 
 
@@ -135,7 +136,7 @@ def test_others_failures_stay_as_they_are(mine):
 
 
 def test_a_style_that_is_asked_for_is_kept(mine):
-    done = mine("test_mine.py::test_proof", "--tb=line")
-    assert not [line for line in done.outlines if line.startswith("E ")]
+    done = mine("test_mine.py::test_proof", "--tb=long")
+    assert any("def test_proof():" in line for line in done.outlines)
     without = mine("test_mine.py::test_proof", "-p", "no:intsim.pytest_plugin")
     assert any("def test_proof():" in line for line in without.outlines)

@@ -1,4 +1,4 @@
-"""`intsim report`, and `--html`, `--junit`, `--markdown` of the verbs: what they write, and that nothing is ever half there."""
+"""`intsim report`, and `--html`, `--junit`, `--markdown` of verbs: what they write; nothing is ever half there."""
 
 import json
 import xml.etree.ElementTree as ET
@@ -155,7 +155,11 @@ def test_the_workflow_of_the_guide(intsim_, monkeypatch, tmp_path):
     assert written == {"verify.json", "certify.json", "bounds.json", "report.html", "summary.md", "cases.xml"}
     assert (tmp_path / "integers" / "summary.md").read_text().startswith("## intsim: everything holds")
     wrong = subprocess.run(
-        ["bash", "-c", program.replace("x86-vnni", "wrap-12")], cwd=tmp_path, env=environment(), capture_output=True, text=True
+        ["bash", "-c", program.replace("x86-vnni", "wrap-12")],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
     )
     assert wrong.returncode == 1
     assert "results do not hold" in (tmp_path / "integers" / "summary.md").read_text()

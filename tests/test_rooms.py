@@ -61,8 +61,8 @@ ROOMS = {
     "rtl": "arithmetic arithmetic.requantizers dispatch errors golden graph hilbert inputs junit mac model ops targets"
     " | numpy",
     "inspect": "arithmetic graph model ops verification | numpy",
-    "report": "diagnosis dispatch engine.telemetry errors explore golden graph inspect junit model ops proofs rtl targets"
-    " verification | jinja2 markupsafe matplotlib numpy onnx plotly pydantic rich",
+    "report": "diagnosis dispatch engine.telemetry errors explore golden graph inspect junit model ops proofs rtl"
+    " targets verification | jinja2 markupsafe matplotlib numpy onnx plotly pydantic rich",
     "assertions": "inputs model proofs report targets verification | onnx rich",
     "pytest_plugin": " | pytest",
     "cli": "arithmetic diagnosis dispatch engine.threads engine.warmup errors explore frontend golden hilbert inputs"

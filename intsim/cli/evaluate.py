@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from intsim.cli.options import LABELS_HELP, METRIC_HELP, OnTarget, Samples, Seed, Threads, finish, progress, result, verb
+from intsim.cli.options import (
+    LABELS_HELP,
+    METRIC_HELP,
+    OnTarget,
+    Samples,
+    Seed,
+    Threads,
+    finish,
+    progress,
+    result,
+    verb,
+)
 
 
 @verb

@@ -204,6 +204,7 @@ class Concluded(typer.Exit):
     """A verb's end: the exit code, and the JSON of what it printed."""
 
     def __init__(self, code: int, content: dict[str, Any]) -> None:
+        """As `typer.Exit`."""
         super().__init__(code)
         self.content = content
 
@@ -229,10 +230,10 @@ def result(function: Callable[..., None]) -> Callable[..., None]:
             write(done.content, function.__name__, **paths)
             raise
 
-    own = inspect.signature(function)
-    kinds = {n: Parameter(n, Parameter.KEYWORD_ONLY, default=None, annotation=kind) for n, kind in FILES.items()}
-    called.__signature__ = own.replace(parameters=[*own.parameters.values(), *kinds.values()])  # type: ignore[attr-defined]
-    called.__annotations__ = {**function.__annotations__, **FILES}
+    called.__annotations__ = hints = {**get_type_hints(function, include_extras=True), **FILES}
+    own = [p.replace(annotation=hints[n]) for n, p in inspect.signature(function).parameters.items()]
+    more = [Parameter(n, Parameter.KEYWORD_ONLY, default=None, annotation=kind) for n, kind in FILES.items()]
+    called.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
     return called
 
 

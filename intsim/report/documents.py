@@ -44,7 +44,8 @@ def _cosimulation(console: Console, found: Cosimulation) -> None:
     say(console, f"{found.design} on {found.simulator}: {found.vectors} rows in {found.cycles} cycles")
 
 
-SHOWN: dict[type, Callable[[Console, Any], None]] = SHOW | {
+SHOWN: dict[type, Callable[[Console, Any], None]] = {
+    **SHOW,
     Checked: lambda console, found: show_check(console, found.certificate, found.check),
     Cosimulation: _cosimulation,
     Outputs: lambda console, ran: show_summary(console, asdict(ran)),

@@ -1,4 +1,4 @@
-"""Results read back from the JSON that verbs write (docs/json.md): the objects that made it, as far as there are some."""
+"""Results read back from the JSON that verbs write (docs/json.md): what it was made of, as far as that is an object."""
 
 from __future__ import annotations
 
@@ -171,7 +171,9 @@ def _dense(histograms: list[Histogram]) -> IntArray:
 
 
 def _stage(s: _Stage) -> StageTelemetry:
-    low, high, events = (np.array([getattr(c, k) for c in s.by_channel], np.int64) for k in ("low", "high", "overflows"))
+    low, high, events = (
+        np.array([getattr(c, k) for c in s.by_channel], np.int64) for k in ("low", "high", "overflows")
+    )
     partial, final = (_dense([getattr(c, k) for c in s.by_channel]) for k in ("partial", "final"))
     return StageTelemetry(s.stage, s.bits, s.overflow, low, high, partial, final, events)
 
@@ -180,7 +182,9 @@ def _telemetry(content: dict[str, Any]) -> Telemetry:
     told = _Telemetry.model_validate(content)
     layers = [LayerTelemetry(x.name, x.op, list(map(_stage, x.stages)), x.node, x.module) for x in told.layers]
     clips = [
-        ClipTelemetry(c.name, c.tensor, c.elements, np.array(c.channel_raised, np.int64), np.array(c.channel_lowered, np.int64))
+        ClipTelemetry(
+            c.name, c.tensor, c.elements, np.array(c.channel_raised, np.int64), np.array(c.channel_lowered, np.int64)
+        )
         for c in told.clips
     ]
     return Telemetry(told.model, told.target, told.samples, told.seed, layers, clips)
@@ -196,7 +200,9 @@ def _certificate(content: dict[str, Any]) -> Certificate:
 
 
 def _check(content: dict[str, Any]) -> Checked:
-    return Checked(content["certificate"], TypeAdapter(Check).validate_python({**content, "counterexamples": content["reruns"]}))
+    return Checked(
+        content["certificate"], TypeAdapter(Check).validate_python({**content, "counterexamples": content["reruns"]})
+    )
 
 
 def _verdict(content: dict[str, Any]) -> Verdict:

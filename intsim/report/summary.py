@@ -94,13 +94,19 @@ def limit(needs: Sequence[Need], how: str) -> str:
     if not ranked:
         return ""
     first = ranked[0]
+    alike = {n.layer for n in ranked if n.missing == first.missing}
+    who = (
+        f"{first.layer} and {counted(len(alike) - 1, 'layer')} more limit"
+        if len(alike) > 1
+        else f"{first.layer} limits"
+    )
     if first.bits is None:
-        text = f"{first.layer} limits the width: a register for its sums needs {first.required} bits {how}"
+        text = f"{who} the width: a register for its sums needs {first.required} bits {how}"
     else:
         kept = f"stage {first.stage} has {first.bits} bits ({first.overflow}) and needs {first.required} {how}"
         apart = f"{counted(first.missing, 'bit')} too few" if first.missing > 0 else f"{-first.missing} to spare"
-        text = f"{first.layer} limits the width: {kept}, {apart}"
-    others = [n.required for n in needs if n.layer != first.layer and n.stage == first.stage]
+        text = f"{who} the width: {kept}, {apart}"
+    others = [n.required for n in needs if n.layer not in alike and n.stage == first.stage]
     return f"{text}; every other layer fits in {max(others)}" if others else text
 
 
@@ -122,6 +128,8 @@ def _bound(layer: LayerBound) -> list[Need]:
 
 
 ALWAYS, SEEN = "for every input", "on these inputs"
+BEHIND = ", behind what registers that overflow hand on; behind wide ones it may be more"
+"""Bounds are of the target as it is."""
 
 
 def can_overflow(layer: LayerBound) -> list[str]:
@@ -168,12 +176,15 @@ def _bounds(proven: Bounds) -> Summary:
     text = f"registers of {unsafe} of {counted(len(cases), 'layer')} can overflow"
     text = text if unsafe else "no register can overflow, for every input"
     word = "overflow is possible" if unsafe else "proven"
-    return Summary("bounds", _on(proven), word, proven.safe, text, limit(needs_of(proven), ALWAYS), cases)
+    told = limit(needs_of(proven), ALWAYS) + BEHIND * (unsafe > 1)
+    return Summary("bounds", _on(proven), word, proven.safe, text, told, cases)
 
 
 def _certify(made: Certificate) -> Summary:
-    why = {o.node: "; ".join(lines(o)) for o in made.obstacles if o.status != "certified"}
-    named = {x.node: x.name for x in (*made.layers, *made.requantizers)} | {o.node: o.name for o in made.obstacles}
+    stands = [o for o in made.obstacles if o.status != "certified"]
+    why = {o.node: "; ".join(t.removeprefix(f"{o.name}, ") for t in lines(o)) for o in stands}
+    named = {x.node: x.name for x in made.layers} | {x.node: x.name for x in made.requantizers}
+    named |= {o.node: o.name for o in made.obstacles}
     cases = [Case(name, why.get(node, "")) for node, name in named.items()]
     read_again = "" if made.reading.status == "certified" else sentence(made)
     cases.append(Case("the file, read a second time", read_again))
@@ -210,7 +221,9 @@ def _compare(found: Comparison) -> Summary:
     text = f"{number(wrong)} of {number(total)} integers differ"
     if found.wrong is not None and found.wrong.first is not None:
         text += f"; {first_wrong(found.wrong, found.wrong.first)}"
-    many = [f"{number(t.mismatches)} of {number(t.elements)} integers wrong" * bool(t.mismatches) for t in found.tensors]
+    many = [
+        f"{number(t.mismatches)} of {number(t.elements)} integers wrong" * bool(t.mismatches) for t in found.tensors
+    ]
     cases = [Case(f"{t.layer}, {t.tensor}", why) for t, why in zip(found.tensors, many, strict=True)]
     subject = f"{found.dump} against {found.vectors}"
     return Summary("compare", subject, "same" if found.same else "different", found.same, text, "", cases)
@@ -244,14 +257,18 @@ def _evaluate(done: Evaluated) -> Summary:
 
 def _propose(made: Proposal) -> Summary:
     uniform = " and ".join(map(str, made.uniform_bits))
-    text = f"no register of target {made.proposed} can overflow, for every input; one width for all takes {uniform} bits"
+    text = (
+        f"no register of target {made.proposed} can overflow, for every input; one width for all takes {uniform} bits"
+    )
     needs = [Need(x.name, i, None, None, b) for x in made.layers for i, b in enumerate(x.bits, 1)]
     return Summary("bounds --propose", _on(made), "proven", None, text, limit(needs, ALWAYS))
 
 
 def _advise(told: Advice) -> Summary:
     cases = [
-        Case(x.target, f"{x.standing}: {number(x.mismatches)} of {number(x.elements)} codes" * (x.standing == "differs"))
+        Case(
+            x.target, f"{x.standing}: {number(x.mismatches)} of {number(x.elements)} codes" * (x.standing == "differs")
+        )
         for x in told.runtimes
     ]
     wrong = sum(bool(c.why) for c in cases)
@@ -282,11 +299,14 @@ def _cosim(found: Cosimulation) -> Summary:
     why = "" if found.holds else f"{found.mismatches} wrong elements; the first in {found.words()}"
     word = "as expected" if found.holds else "not as expected"
     subject = f"{found.design} on {found.simulator}"
-    return Summary("cosim", subject, word, found.holds, why or f"{number(found.vectors)} rows", "", [Case(found.design, why)])
+    return Summary(
+        "cosim", subject, word, found.holds, why or f"{number(found.vectors)} rows", "", [Case(found.design, why)]
+    )
 
 
 def _inspect(content: dict[str, Any]) -> Summary:
-    text = f"{counted(len(content['layers']), 'layer')}, {number(content['macs'])} MACs, {number(content['weights'])} weights"
+    counts = f"{number(content['macs'])} MACs, {number(content['weights'])} weights"
+    text = f"{counted(len(content['layers']), 'layer')}, {counts}"
     return Summary("inspect", content["model"], "described", None, text)
 
 

@@ -62,7 +62,9 @@ def write_cases(path: Path, summaries: Sequence[Summary]) -> None:
     """One test case a layer, of several results in one suite."""
     one = summaries[0] if len(summaries) == 1 else None
     cases = [
-        Case(c.name if one else f"{s.verb} {s.subject}: {c.name}", c.why) for s in summaries for c in s.cases or [_whole(s)]
+        Case(c.name if one else f"{s.verb} {s.subject}: {c.name}", c.why)
+        for s in summaries
+        for c in s.cases or [_whole(s)]
     ]
     suite = f"intsim {one.verb}: {one.subject}" if one else "intsim"
     write_junit(path, suite, one.subject if one else "intsim", cases)

@@ -12,17 +12,20 @@ PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil
 WHY_NOT = None if PROGRAM else "needs Chromium: apt-get install chromium"
 SECONDS = 120
 PROBE = """
-const seen = {errors: window.seenErrors, width: document.documentElement.clientWidth, all: document.documentElement.scrollWidth,
+const root = document.documentElement;
+const seen = {errors: window.seenErrors, width: root.clientWidth, all: root.scrollWidth,
   scheme: matchMedia("(prefers-color-scheme: dark)").matches, paper: getComputedStyle(document.body).backgroundColor,
   ink: getComputedStyle(document.body).color, wide: [], over: [], plots: []};
-const scrolled = (e) => { for (; e; e = e.parentElement) if (/auto|scroll/.test(getComputedStyle(e).overflowX)) return true; return false; };
+const scrolled = (e) => e && (/auto|scroll/.test(getComputedStyle(e).overflowX) || scrolled(e.parentElement));
 for (const e of document.querySelectorAll("body *")) {
   const box = e.getBoundingClientRect();
-  if (box.width && box.right > seen.width + 1 && !scrolled(e)) seen.wide.push(e.tagName + "." + (e.getAttribute("class") || ""));
+  if (box.width && box.right > seen.width + 1 && !scrolled(e)) seen.wide.push(e.tagName + "." + e.className);
 }
-const apart = (a, b) => a.right <= b.left + 1 || b.right <= a.left + 1 || a.bottom <= b.top + 1 || b.bottom <= a.top + 1;
+const beside = (a, b) => a.right <= b.left + 1 || a.bottom <= b.top + 1;
+const apart = (a, b) => beside(a, b) || beside(b, a);
 document.querySelectorAll(".plot").forEach((plot, n) => {
-  const texts = [...plot.querySelectorAll(".xtick text, .ytick text, .xtitle, .ytitle")].map((t) => [t.textContent, t.getBoundingClientRect()]);
+  const words = [...plot.querySelectorAll(".xtick text, .ytick text, .xtitle, .ytitle")];
+  const texts = words.map((t) => [t.textContent, t.getBoundingClientRect()]);
   for (let i = 0; i < texts.length; i++) for (let j = 0; j < i; j++)
     if (!apart(texts[i][1], texts[j][1])) seen.over.push([n, texts[j][0], texts[i][0]]);
   const inner = plot.querySelector(".plot .plotbg, .bglayer, .cartesianlayer .plot");
@@ -30,10 +33,8 @@ document.querySelectorAll(".plot").forEach((plot, n) => {
     x: (plot.querySelector(".xtitle") || {}).textContent, y: (plot.querySelector(".ytitle") || {}).textContent,
     inner: inner ? inner.getBoundingClientRect().width : 0});
 });
-const told = document.createElement("pre");
-told.id = "probe";
-told.textContent = JSON.stringify(seen);
-document.body.appendChild(told);
+seen.height = document.documentElement.scrollHeight;
+parent.postMessage(JSON.stringify(seen), "*");
 """
 
 
@@ -55,7 +56,9 @@ class Seen:
         return json.loads(unescape(re.search(r'<pre id="probe">(.*?)</pre>', self.dom, re.DOTALL)[1]))
 
 
-def chromium(page: Path, *options: str, width: int = 1400, height: int = 900, dark: bool = False) -> subprocess.CompletedProcess:
+def chromium(
+    page: Path, *options: str, width: int = 1400, height: int = 900, dark: bool = False
+) -> subprocess.CompletedProcess:
     """Run it on a page, with a profile of its own."""
     own = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr", "--v=0"]
     own += ["--disable-background-networking", "--disable-dev-shm-usage", f"--user-data-dir={page.parent / 'profile'}"]
@@ -71,18 +74,30 @@ def seen(page: Path, **how: object) -> Seen:
     return Seen(done.stdout, done.stderr)
 
 
-def probed(page: Path, **how: object) -> dict:
+def framed(page: Path, width: int, height: int) -> Path:
+    """A page that shows another one as on a screen of that width; a window is 500 pixels wide at least."""
+    frame = page.with_name(f"frame-{page.name}")
+    listen = "addEventListener('message', (m) => { const told = document.createElement('pre'); told.id = 'probe'; "
+    listen += "told.textContent = m.data; document.body.appendChild(told); });"
+    style = f"border:0;width:{width}px;height:{height}px;display:block"
+    frame.write_text(
+        f"<body style='margin:0'><script>{listen}</script><iframe style='{style}' src='{page.name}'></iframe>"
+    )
+    return frame
+
+
+def probed(page: Path, width: int, dark: bool = False) -> dict:
     """A copy that measures itself; its policy, which would forbid that, is left out."""
-    text = page.read_text()
-    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text, count=1)
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(), count=1)
     head, _, tail = text.rpartition("</body>")
-    copy = page.with_name("probe.html")
     early = "<script>window.seenErrors = []; window.onerror = (m) => { window.seenErrors.push(String(m)); };</script>"
     head = head.replace("<head>", "<head>" + early, 1)
-    copy.write_text(f"{head}<script>window.addEventListener('load', () => setTimeout(() => {{{PROBE}}}, 1500));</script></body>{tail}")
-    return seen(copy, **how).probe
+    late = f"<script>window.addEventListener('load', () => setTimeout(() => {{{PROBE}}}, 1500));</script>"
+    copy = page.with_name("probe.html")
+    copy.write_text(f"{head}{late}</body>{tail}")
+    return seen(framed(copy, width, 900), width=max(width, 500), dark=dark).probe
 
 
-def picture(page: Path, path: Path, **how: object) -> None:
-    """A screenshot."""
-    chromium(page, f"--screenshot={path}", **how)
+def picture(page: Path, path: Path, width: int, height: int, dark: bool = False) -> None:
+    """A screenshot, as on a screen of that width."""
+    chromium(framed(page, width, height), f"--screenshot={path}", width=max(width, 500), height=height, dark=dark)

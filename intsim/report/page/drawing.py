@@ -93,7 +93,9 @@ class Network:
     def alt(self) -> str:
         """In words."""
         text = f"The network from input to output in {len(self.boxes)} boxes, {self.skips} connections go around some"
-        return text + (f"; too few bits in {', '.join(self.short_of[:12])}" if self.short_of else "; no register is short")
+        return text + (
+            f"; too few bits in {', '.join(self.short_of[:12])}" if self.short_of else "; no register is short"
+        )
 
 
 def short(name: str, most: int) -> str:
@@ -171,7 +173,9 @@ def headroom(need: Need) -> tuple[str, str]:
         return "free", f"needs {need.required} bits"
     if need.missing > 0:
         return "lacking", f"{need.missing} too few: {need.required} of {need.bits}"
-    return ("tight" if need.missing >= -TIGHT else "enough"), f"{-need.missing} to spare: {need.required} of {need.bits}"
+    return (
+        "tight" if need.missing >= -TIGHT else "enough"
+    ), f"{-need.missing} to spare: {need.required} of {need.bits}"
 
 
 @dataclass(frozen=True)
@@ -208,7 +212,12 @@ LONG_SIDE, SHORT_SIDE = 260.0, 24.0
 def plane(position: Iterable[int], shape: Sequence[int] | None) -> Plane | None:
     """Where a position lies; None where the shape isn't known, or isn't one that has this position."""
     place = tuple(position)
-    if shape is None or len(shape) != len(place) or not place or not all(0 <= p < n for p, n in zip(place, shape, strict=True)):
+    if (
+        shape is None
+        or len(shape) != len(place)
+        or not place
+        or not all(0 <= p < n for p, n in zip(place, shape, strict=True))
+    ):
         return None
     rows, columns = (1, shape[-1]) if len(shape) < 3 else (shape[-2], shape[-1])
     row = 0 if len(shape) < 3 else place[-2]

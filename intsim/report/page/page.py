@@ -20,11 +20,12 @@ from intsim.proofs.certificate import Certificate
 from intsim.report import files
 from intsim.report.certificate import agreement, scope
 from intsim.report.documents import Document
-from intsim.report.page import figures
+from intsim.report.page import curves, registers
 from intsim.report.page.drawing import MOST_ROWS, Drawn, Network, Plane, network, plane, shown
+from intsim.report.page.figures import Plot
 from intsim.report.results import Graph, Search
-from intsim.report.summary import Need, limiting, needs_of
-from intsim.report.text import counted, number, printable
+from intsim.report.summary import limiting, needs_of
+from intsim.report.text import counted, printable
 from intsim.report.vectors import first_wrong
 from intsim.report.verdict import first_divergence
 from intsim.targets import Target
@@ -52,7 +53,7 @@ class Group:
     documents: list[Document]
     network: Network | None = None
     why_not: str = ""
-    plots: list[figures.Plot] = field(default_factory=list)
+    plots: list[Plot] = field(default_factory=list)
     quiet: str = ""
     firsts: list[First] = field(default_factory=list)
     certificates: list[list[tuple[str, str]]] = field(default_factory=list)
@@ -112,7 +113,11 @@ def page(documents: Sequence[Document], others: Sequence[str] = ()) -> str:
         "scripts": [_hash(text) for text in (library, script)],
     }
     environment = Environment(
-        loader=FileSystemLoader(HOME), autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
+        loader=FileSystemLoader(HOME),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
     )
     environment.filters["plain"] = printable
     return environment.get_template("page.html").render(content).lstrip()
@@ -134,7 +139,9 @@ def _groups(documents: Iterable[Document]) -> list[Group]:
             title = d.summary.subject if d.model is None or d.target is None else f"{d.model} on {d.target}"
             found.setdefault(key, Group(title, [])).documents.append(d)
     for d in certificates:
-        fits = [g for (model, target, _), g in found.items() if (model and Path(model).name, target) == (d.model, d.target)]
+        fits = [
+            g for (model, target, _), g in found.items() if (model and Path(model).name, target) == (d.model, d.target)
+        ]
         if len(fits) == 1:
             fits[0].documents.append(d)
         else:
@@ -158,14 +165,14 @@ def _fill(group: Group, graphs: Sequence[Graph]) -> None:
                 group.network = network(nodes, needs)
         except IntsimError as error:
             group.why_not = " ".join(str(error).split())
-    plots = [figures.bits(proven, seen)]
+    plots = [registers.bits(proven, seen)]
     if seen is not None:
-        heat = figures.overflow(seen)
-        plots += [*figures.histograms(seen), figures.by_layer(seen), heat]
+        heat = registers.overflow(seen)
+        plots += [*registers.histograms(seen), registers.by_layer(seen), heat]
         group.quiet = "" if heat else "No register overflowed on these inputs, so there is no map of overflows."
     for result in results:
-        plots += figures.sweep(result) if isinstance(result, Sweep) else []
-        plots += figures.fronts(result) if isinstance(result, Search) else []
+        plots += curves.sweep(result) if isinstance(result, Sweep) else []
+        plots += curves.fronts(result) if isinstance(result, Search) else []
         if isinstance(result, Certificate):
             group.certificates.append(_rests_on(result))
         if isinstance(result, Verdict) and (at := result.first_divergence) is not None:
@@ -223,7 +230,7 @@ def _rests_on(made: Certificate) -> list[tuple[str, str]]:
         ("requantizers", f"{equal} of {len(made.requantizers)} equal to exact ones on all sums that can reach them"),
         ("obstacles", ", ".join(f"{n} {s}" for s, n in counts.items()) or "none"),
         ("the file, read a second time", agreement(made).removesuffix(".")),
-        ("searched for a refutation", f"{number(searched)} network inputs"),
+        ("searched for a refutation", counted(searched, "network input")),
         ("outside, on the host", ", ".join(made.host["prologue"] + made.host["epilogue"]) or "nothing"),
         ("model, SHA-256", made.model["sha256"]),
         ("its integer graph, SHA-256", made.model["graph_sha256"]),
@@ -235,7 +242,7 @@ def _rests_on(made: Certificate) -> list[tuple[str, str]]:
 
 def _versions(documents: Iterable[Document]) -> list[str]:
     """Versions that documents name."""
-    found = {}
+    found: dict[str, None] = {}
     for d in documents:
         if isinstance(d.result, Certificate):
             found[f"{d.source} was made by intsim {d.result.intsim}"] = None
