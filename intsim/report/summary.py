@@ -128,7 +128,7 @@ def _bound(layer: LayerBound) -> list[Need]:
 
 
 ALWAYS, SEEN = "for every input", "on these inputs"
-BEHIND = ", behind what registers that overflow hand on; behind wide ones it may be more"
+BEHIND = " (of what registers that overflow hand on; behind wide ones it may be more)"
 """Bounds are of the target as it is."""
 
 

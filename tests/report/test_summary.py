@@ -59,7 +59,7 @@ def test_bounds_and_telemetry_name_it(folder):
     assert text.startswith(f"{widest.name} limits the width: stage 1 has 12 bits (wrap) and needs ")
     needed = {x.name: x.stages[0].required_bits for x in proven.layers}
     assert f"needs {needed.pop(widest.name)} for every input" in text
-    assert f"; every other layer fits in {max(needed.values())}, behind what registers that overflow hand on" in text
+    assert f"; every other layer fits in {max(needed.values())} (of what registers that overflow hand on; " in text
     assert "on these inputs" in summarize(seen).limit
     assert summarize(results(folder)["certify"]).limit.split(" for every")[0] == text.split(" for every")[0]
 
