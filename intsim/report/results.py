@@ -30,7 +30,9 @@ from intsim.rtl.cosimulation import Cosimulation
 from intsim.verification.verdict import Verdict
 from intsim.verification.witness import Witnessed
 
-Histogram = dict[Annotated[int, Field(ge=0, lt=BINS)], Int64]
+Count = Annotated[int, Field(ge=0, lt=1 << 48)]
+"""Whose sums int64 holds."""
+Histogram = dict[Annotated[int, Field(ge=0, lt=BINS)], Count]
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,14 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Point:
-    """A configuration that a search tried: a value for each objective, None where it has none."""
+    """A configuration that a search tried: a value for each objective, None where it has none. `uniform`: the same in
+    all layers."""
 
     values: list[float | None]
     configuration: dict[str, Any] = field(default_factory=dict)
     front: bool = False
     knee: bool = False
+    uniform: bool = False
     file: str | None = None
 
 
@@ -111,7 +115,7 @@ class Graph:
 class _Channel(BaseModel):
     low: Int64
     high: Int64
-    overflows: Int64
+    overflows: Count
     partial: Histogram
     final: Histogram
 
@@ -135,8 +139,8 @@ class _Clip(BaseModel):
     name: str
     tensor: str
     elements: int
-    channel_raised: list[Int64]
-    channel_lowered: list[Int64]
+    channel_raised: list[Count]
+    channel_lowered: list[Count]
 
 
 class _Telemetry(BaseModel):
@@ -221,6 +225,11 @@ def _row(content: Mapping[str, Any]) -> dict[str, Any]:
     return {**content, "configuration": content, "run": content["nodes_run"], "reused": content["nodes_reused"]}
 
 
+def _inspection(content: dict[str, Any]) -> dict[str, Any]:
+    TypeAdapter(str).validate_python(content["model"])
+    return dict(content)
+
+
 def _search(content: dict[str, Any]) -> Search:
     found = TypeAdapter(Search).validate_python(content)
     if any(len(p.values) != len(found.objectives) for p in found.points):
@@ -243,7 +252,7 @@ READ: dict[str, Callable[[dict[str, Any]], Any]] = {
     "intsim-evaluation-1": _plain(Evaluated),
     "intsim-graph-1": _plain(Graph),
     "intsim-identification-1": _plain(Identification),
-    "intsim-inspection-1": dict,
+    "intsim-inspection-1": _inspection,
     "intsim-proposal-1": _plain(Proposal),
     "intsim-run-1": _plain(Outputs),
     "intsim-search-1": _search,

@@ -86,7 +86,12 @@ SEARCHED = {
         {"values": [30, 0.5], "configuration": {"<b>accumulator": 10}, "front": True, "knee": False, "file": None},
         {"values": [36, 0.1], "configuration": {"accumulator": 12}, "front": True, "knee": True, "file": "a.toml"},
         {"values": [48, 0.0], "configuration": {"accumulator": 16}, "front": True, "knee": False, "file": None},
-        {"values": [60, 0.2], "configuration": {"accumulator": 20}, "front": False, "knee": False, "file": None},
+        {
+            "values": [60, 0.2],
+            "configuration": {"weights": {"a": 4, "b": 8}, "toml": None},
+            "front": False,
+            "uniform": True,
+        },
         {"values": [70, None], "configuration": {}, "front": False, "knee": False, "file": None},
     ],
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from functools import partial
 from itertools import combinations
 from typing import NamedTuple
@@ -11,7 +12,6 @@ from typing import NamedTuple
 from intsim.explore.configuration import Configuration
 from intsim.explore.row import Row
 from intsim.explore.sweep import Sweep
-from intsim.report.page.drawing import short
 from intsim.report.page.figures import (
     LACKING,
     MOST_TOLD,
@@ -30,13 +30,15 @@ from intsim.report.page.figures import (
     trace,
 )
 from intsim.report.results import Point, Search
-from intsim.report.sweep import rows_of, worst
+from intsim.report.sweep import worst
 from intsim.report.text import printable
 
 RULES = {"wrap": SEEN, "saturate": OTHER}
+COLOURS = (SEEN, OTHER, PROVEN, LACKING)
+"""Of lines that are no rule's."""
 SHARES = {"codes that differ": ("mismatches", "elements"), "groups that overflow": ("overflowing", "groups")}
 UNITS = "difference, the output's own units"
-MOST_PAIRS = 3
+MOST_LINES, MOST_PAIRS, MOST_CHARACTERS = 4, 3, 70
 
 
 class Line(NamedTuple):
@@ -54,44 +56,52 @@ class Line(NamedTuple):
 
 
 def sweep(swept: Sweep) -> list[Plot]:
-    """Curves against the width that was swept: errors of the outputs, shares, metrics; of a grid, with the widest
-    multiplier."""
-    apart = any(r.configuration.multiplier is None for r in swept.rows)
-    multiplier = None if apart else max(swept.multipliers, default=None)
-    registers = {
-        str(rule): rows_of(swept, (Configuration(w, rule, multiplier) for w in swept.accumulators))
-        for rule in swept.rules
-    }
-    factors = {"multiplier": rows_of(swept, (Configuration(multiplier=m) for m in swept.multipliers))}
-    plots = _curves("accumulator bits", registers, lambda c: c.accumulator)
-    return plots + _curves("multiplier bits", factors, lambda c: c.multiplier)
+    """Curves against each width that was swept: errors of the outputs, shares, metrics. What else differs makes lines;
+    of many the last ones, which are the widest."""
+    plots = []
+    for name in (f.name for f in fields(Configuration)):
+        groups: dict[Configuration, list[Row]] = {}
+        for row in swept.rows:
+            if isinstance(getattr(row.configuration, name), int):
+                groups.setdefault(replace(row.configuration, **{name: None}), []).append(row)
+        if groups:
+            plots += _curves(name, dict(list(groups.items())[-MOST_LINES:]))
+    return plots
 
 
-def _curves(title: str, groups: dict[str, list[Row]], width: Callable[[Configuration], int | None]) -> list[Plot]:
-    swept = {name: rows for name, rows in groups.items() if rows}
-    if not swept:
-        return []
+def _curves(width: str, groups: dict[Configuration, list[Row]]) -> list[Plot]:
+    """`groups`: rows that differ in `width` alone."""
+    title = f"{width} bits"
+    styles = [(_named(c) or width, RULES.get(c.overflow or "", COLOURS[i])) for i, c in enumerate(groups)]
+    if len({colour for _, colour in styles}) < len(styles):
+        styles = [(name, COLOURS[i]) for i, (name, _) in enumerate(styles)]
+
+    def at(row: Row) -> int:
+        return int(getattr(row.configuration, width))
 
     def lines(*kinds: tuple[str, Callable[[Row], float | None]]) -> list[Line]:
         return [
-            Line(f"{name}, {word}".removesuffix(", "), RULES.get(name, SEEN), [(_w(r), value(r)) for r in rows], i > 0)
-            for name, rows in swept.items()
+            Line(f"{name}, {word}".removesuffix(", "), colour, [(at(r), value(r)) for r in sorted(rows, key=at)], i > 0)
+            for (name, colour), rows in zip(styles, groups.values(), strict=True)
             for i, (word, value) in enumerate(kinds)
         ]
 
-    def _w(row: Row) -> int:
-        return width(row.configuration) or 0
-
-    first, *others = ({_w(r) for r in rows if r.proven} for rows in swept.values())
-    safe = first.intersection(*others) if "accumulator" in title else set()
+    first, *others = ({at(r) for r in rows if r.proven} for rows in groups.values())
+    safe = first.intersection(*others) if width == "accumulator" else set()
     errors = lines(*((k, partial(_error, key=f"{k}_error")) for k in ("mean", "max")))
     shares = lines(*((word, partial(_share, part=a, whole=b)) for word, (a, b) in SHARES.items()))
     plots = [_plot("Error of the outputs", title, UNITS, errors, safe, log=True)]
     plots.append(_plot("Shares", title, "share", shares, safe, log=True))
-    for i, metric in enumerate(next(iter(swept.values()))[0].metrics):
+    for i, metric in enumerate(next(iter(groups.values()))[0].metrics):
         measured = lines(("", partial(_mean, metric=i)))
         plots.append(_plot(printable(metric.name), title, metric.name, measured, safe))
     return plots
+
+
+def _named(configuration: Configuration) -> str:
+    """What it varies, in a line's name."""
+    told = {k: v for k, v in configuration.to_json().items() if v is not None}
+    return ", ".join(str(v) if isinstance(v, str) else f"{k} {v}" for k, v in told.items())
 
 
 def _error(row: Row, key: str) -> float | None:
@@ -159,7 +169,15 @@ def _front(found: Search, i: int, j: int, joined: bool) -> Plot | None:
         return None
     front = sorted(((x, y, p) for x, y, p in places if p.front), key=lambda at: at[:2])
     kinds = (
-        ([at for at in places if not at[2].front], THERE, "circle", 7, False, "tried"),
+        ([at for at in places if not at[2].front and not at[2].uniform], THERE, "circle", 7, False, "tried"),
+        (
+            [at for at in places if not at[2].front and at[2].uniform],
+            OTHER,
+            "diamond",
+            9,
+            False,
+            "the same in all layers",
+        ),
         (front, SEEN, "circle", 10, joined, "on the front"),
         ([at for at in places if at[2].knee], LACKING, "star", 16, False, "knee"),
     )
@@ -186,5 +204,10 @@ def _front(found: Search, i: int, j: int, joined: bool) -> Plot | None:
 def _told(objectives: Sequence[str], point: Point) -> str:
     """What is shown where one points at it."""
     values = [f"{n} {v:.6g}" for n, v in zip(objectives, point.values, strict=True) if v is not None]
-    options = [f"{k} {v}" for k, v in point.configuration.items()]
-    return "<br>".join(plain(short(t, 60)) for t in [*values, *options, *([point.file] if point.file else [])])
+    options = [f"{k} {_listing(v)}" for k, v in point.configuration.items() if v not in ({}, None)]
+    return "<br>".join(plain(t[:MOST_CHARACTERS]) for t in [*values, *options, *([point.file] if point.file else [])])
+
+
+def _listing(value: object) -> str:
+    """A value, or those of the layers one after another."""
+    return " ".join(map(str, value.values())) if isinstance(value, dict) else str(value)
