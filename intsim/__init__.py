@@ -7,7 +7,9 @@ bounds     prove what the accumulators can reach
 propose    make a target with the least proven widths of each layer
 telemetry  see what the accumulators held, and what they would have needed
 evaluate   run a data set, and say what the outputs are worth
-sweep      compare register and multiplier widths with the exact run
+sweep      compare widths of registers, multipliers and codes, targets and models with exact runs
+narrow     make a file of the network with fewer bits
+search     search widths layer by layer, a metric against costs
 certify    prove a target exact for every input, or find what stands between
 advise     say for each runtime that is predicted whether the model is exact there
 vectors    write what each layer reads, holds and makes, for those who build or check hardware
@@ -38,11 +40,13 @@ if TYPE_CHECKING:
     from intsim.execution import run
     from intsim.explore.advice import advise
     from intsim.explore.evaluate import evaluate
+    from intsim.explore.search import search
     from intsim.explore.sweep import sweep
     from intsim.explore.telemetry import telemetry
     from intsim.golden.compare import compare
     from intsim.golden.vectors import trace_output, vectors
     from intsim.model import Model, Run, load
+    from intsim.narrowing import narrow
     from intsim.proofs.bounds import bounds
     from intsim.proofs.certificate import Certificate
     from intsim.proofs.certify import certify
@@ -75,8 +79,10 @@ __all__ = [
     "load",
     "load_executed",
     "multiplier_widths",
+    "narrow",
     "propose",
     "run",
+    "search",
     "sweep",
     "telemetry",
     "trace_output",
@@ -105,8 +111,10 @@ _HOMES = {
     "load": "intsim.model",
     "load_executed": "intsim.verification.executed",
     "multiplier_widths": "intsim.proofs.requantizers",
+    "narrow": "intsim.narrowing",
     "propose": "intsim.proofs.propose",
     "run": "intsim.execution",
+    "search": "intsim.explore.search",
     "sweep": "intsim.explore.sweep",
     "telemetry": "intsim.explore.telemetry",
     "trace_output": "intsim.golden.vectors",

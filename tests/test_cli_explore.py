@@ -138,7 +138,7 @@ def test_without_matplotlib(intsim_, monkeypatch):
         (["-m", "40"], "multiplier width 40; allowed: 4..32"),
         (["-a", "8", "--overflow", "clip"], "overflow rule 'clip'"),
         ([], "nothing to vary"),
-        (["-a", "8", "--grid"], "a grid needs both"),
+        (["-a", "8", "--grid"], "a grid needs two kinds of widths"),
         (["-a", "8", "--stage", "2"], "stage 2; target exact has stages 1..1"),
         (["-a", "8", "-t", "nosuch"], "unknown target"),
         (["-a", "8", "-i", "nosuch.npy"], "nosuch.npy"),
@@ -201,3 +201,95 @@ def test_a_signal_in_a_process_of_its_own(intsim_):
     done = len(rows.read_text().splitlines()) - 1
     code, out, err = intsim_("sweep", "m.onnx", "-a", "4:40", "-n", "200", "-o", "out", "--json")
     assert (code, json.loads(out)["resumed"]) == (0, done)
+
+
+def test_axes(intsim_, as_json):
+    """Files by patterns, targets by names, codes; the short options are axes too."""
+    onnx.save(network(), "m2.onnx")
+    axes = ("weights=4:5", "activations=6", "model=m*.onnx", "target=exact,wrap-16")
+    varied = [word for axis in axes for word in ("--axis", axis)]
+    found = as_json("sweep", "m.onnx", "-i", "x.npy", *varied, "-o", "out")
+    points = [(r["model"], r["target"], r["weights"], r["activations"]) for r in found["rows"]]
+    widths = [(4, None), (5, None), (None, 6)]
+    assert points == [(m, t, *w) for m in ("m.onnx", "m2.onnx") for t in ("exact", "wrap-16") for w in widths]
+    assert (found["weight_widths"], found["activation_widths"]) == ([4, 5], [6])
+    again = as_json("sweep", "m.onnx", "-i", "x.npy", *varied, "-o", "out")
+    assert again["resumed"] == 12
+    assert again["rows"] == found["rows"]
+    one = as_json("sweep", "m.onnx", "-i", "x.npy", "--axis", "accumulator=9:10", "--axis", "overflow=wrap", "-o", "a")
+    two = as_json("sweep", "m.onnx", "-i", "x.npy", "-a", "9:10", "--overflow", "wrap", "-o", "b")
+    assert one["rows"] == two["rows"]
+    code, out, _ = intsim_("sweep", "m.onnx", "-i", "x.npy", *varied, "-o", "out")
+    assert code == 0
+    for word in ("m2.onnx, on wrap-16, 6-bit", "which no retraining has made good"):
+        assert word in " ".join(out.split()), word
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ("sweep", "m.onnx", "-o", "o", "--axis", "width=4"),
+            "--axis 'width=4': give NAME=VALUES; names are accumulator",
+        ),
+        (("sweep", "m.onnx", "-o", "o", "--axis", "weights"), "give NAME=VALUES"),
+        (("sweep", "m.onnx", "-o", "o", "--axis", "weights=a"), "--axis weights 'a': give a range like 8:32"),
+        (
+            ("sweep", "m.onnx", "-o", "o", "--axis", "weights=4", "--axis", "weights=5"),
+            "--axis weights: is given twice",
+        ),
+        (("sweep", "m.onnx", "-o", "o", "-a", "9", "--axis", "accumulator=8"), "both are given; give one"),
+        (("sweep", "m.onnx", "-o", "o", "--axis", "model=no*.onnx"), "--axis model=no*.onnx: no file is like that"),
+        (("sweep", "m.onnx", "-o", "o", "--axis", "model=no.onnx"), "no.onnx"),
+        (("sweep", "m.onnx", "-o", "o", "--axis", "target=no-such"), "no-such"),
+        (("sweep", "m.onnx", "-o", "o", "--axis", "weights=1"), "which needs 2 bits at least"),
+        (("narrow", "m.onnx", "-o", "n.onnx"), "nothing to do; give --weights or --activations"),
+        (("narrow", "m.onnx", "-o", "n.onnx", "-w", "four"), "--weights 'four': give bits, as 4, or NAME=BITS"),
+        (("narrow", "m.onnx", "-o", "n.onnx", "-w", "no=4"), "no layer named no; there are conv"),
+        (("search", "m.onnx", "-o", "s", "-w", "8"), "--weights '8': give the least and the most, as 2:8"),
+        (("search", "m.onnx", "-o", "s"), "nothing to vary; give ranges"),
+        (("search", "m.onnx", "-o", "s", "--slack", "1", "--cost", "gates"), "cost 'gates'; allowed: bops"),
+        (("search", "m.onnx", "-o", "s", "--slack", "1", "--metric", "no.py:f"), "no.py can't be read"),
+    ],
+)
+def test_bad_axes_and_searches(intsim_, arguments, words):
+    code, out, err = intsim_(*arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert words in err
+    assert not Path("n.onnx").exists()
+
+
+def test_narrow(intsim_, as_json):
+    found = as_json("narrow", "m.onnx", "-w", "conv=5", "-a", "6", "-o", "n.onnx")
+    assert [(q["kind"], q["bits"], q["narrowed_bits"]) for q in found["quantizers"]] == [
+        ("weights", 8, 5),
+        ("activations", 8, 6),
+        ("activations", 8, 6),
+    ]
+    bits = {t.type.bits for t in intsim.load("n.onnx").graph.tensors.values() if t.type is not None}
+    assert bits == {6}
+    code, out, err = intsim_("narrow", "m.onnx", "-w", "5", "-o", "n.onnx")
+    assert (code, err) == (0, "")
+    assert "wrote n.onnx: 1 of 1 narrower" in out
+
+
+def test_search(intsim_, as_json):
+    pytest.importorskip("optuna")
+    pytest.importorskip("matplotlib")
+    asked = ("search", "m.onnx", "-t", "saturate-32", "-n", 2, "-w", "4:8", "--slack", 2, "--cost", "register_bits")
+    found = as_json(*asked, "--trials", 12, "-o", "out")
+    assert found == json.loads(Path("out/search.json").read_text())
+    front = [p for p in found["points"] if p["front"]]
+    assert sorted(p["file"] for p in front) == sorted(p.stem for p in Path("out").glob("front-*.toml"))
+    for point in front:
+        target, model = f"out/{point['file']}.toml", f"out/{point['file']}.onnx"
+        assert as_json("bounds", model, "-t", target, code=int(not point["proven"]))["safe"] == point["proven"]
+    lines = list(csv.DictReader(Path("out/search.csv").read_text().splitlines()))
+    assert len(lines) == len(found["points"]) == 12 + 5
+    again = as_json(*asked, "--trials", 14, "-o", "out")
+    assert (again["resumed"], again["trials"]) == (12, 14)
+    code, out, err = intsim_(*asked, "--trials", 14, "-o", "out")
+    assert (code, err) == (0, "")
+    for word in ("no other beats", "uniform networks are beaten", "14 points tried, 14 of them by an earlier run"):
+        assert word in " ".join(out.split()), word
+    assert Path("out/search.png").read_bytes()[:4] == b"\x89PNG"

@@ -34,7 +34,9 @@ VERBS: dict[str, tuple[str, ...]] = {
     "telemetry": ("telemetry", "m.onnx", "--target", "x86-avx2", "--channels"),
     "plain telemetry": ("telemetry", "m.onnx"),
     "evaluate": ("evaluate", "m.onnx", "--target", "wrap-9", "-n", "3", "--metric", "sqnr", "--metric", "mae"),
-    "sweep": ("sweep", "m.onnx", "-a", "8,12", "-m", "8", "--out", "sweep"),
+    "sweep": ("sweep", "m.onnx", "-a", "8,12", "-m", "8", "--axis", "weights=3", "--out", "sweep"),
+    "search": ("search", "m.onnx", "-w", "3:8", "--slack", "2", "--trials", "6", "--out", "search"),
+    "narrow": ("narrow", "m.onnx", "-w", "4", "-a", "6", "--out", "narrow.onnx"),
     "certify": ("certify", "m.onnx", "--target", "x86-avx2", "-n", "2", "--multipliers", "--out", "certificate.json"),
     "open": ("certify", "m.onnx", "--target", "saturate-16", "-n", "0"),
     "check": ("certify", "--check", "certificate.json"),
@@ -200,7 +202,7 @@ def test_every_document_is_on_the_page(folder, monkeypatch, capfd):
     check(json.loads(Path("lowered/2_graph.json").read_text()), "graph")
     head, *rows = map(json.loads, Path("sweep/rows.jsonl").read_text().splitlines())
     check(head, "rows")
-    assert problems(page["intsim-sweep-1"]["rows"].keys, rows[0], "rows") == []
+    assert problems(page["intsim-sweep-2"]["rows"].keys, rows[0], "rows") == []
     proven = intsim.certify("m.onnx")
     wrong = Disagreement(0, "conv", "Conv", "y", [0, 1], 1.5, 2)
     check(replace(proven, reading=replace(proven.reading, disagreement=wrong)).to_json(), "disputed")

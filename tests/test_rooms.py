@@ -48,11 +48,12 @@ ROOMS = {
     "verification.tflite": "errors | numpy tflite",
     "verification": "dispatch engine.run errors frontend graph inputs model notebook ops search_path targets"
     " verification.reference verification.tflite | llvmlite numpy onnx onnxruntime qonnx",
+    "narrowing": "arithmetic errors frontend model ops targets verification | numpy onnx",
     "execution": "inputs model targets verification | numpy onnx",
     "proofs": "arithmetic arithmetic.requantizers dispatch engine.run errors frontend graph inputs mac model notebook"
     " ops targets verification verification.reference | numpy onnx pydantic tomli_w",
     "explore": "arithmetic arithmetic.requantizers dispatch engine.run engine.telemetry errors graph inputs mac model"
-    " notebook ops proofs targets verification | numpy onnx",
+    " narrowing notebook ops proofs targets verification | numpy onnx optuna tomli_w",
     "golden": "arithmetic arithmetic.requantizers dispatch engine.node errors graph inputs mac model notebook ops"
     " proofs targets verification | numpy onnx pydantic vcd",
     "diagnosis": "arithmetic arithmetic.requantizers dispatch errors golden graph inputs jit mac model notebook"
@@ -61,13 +62,13 @@ ROOMS = {
     "rtl": "arithmetic arithmetic.requantizers dispatch errors golden graph hilbert inputs junit mac model ops targets"
     " | numpy",
     "inspect": "arithmetic graph model ops verification | numpy",
-    "report": "diagnosis dispatch engine.telemetry errors explore golden graph inspect junit model ops proofs rtl"
-    " targets verification | jinja2 markupsafe matplotlib numpy onnx plotly pydantic rich",
+    "report": "diagnosis dispatch engine.telemetry errors explore golden graph inspect junit model narrowing ops proofs"
+    " rtl targets verification | jinja2 markupsafe matplotlib numpy onnx plotly pydantic rich",
     "assertions": "inputs model proofs report targets verification | onnx rich",
     "pytest_plugin": " | pytest",
     "cli": "arithmetic diagnosis dispatch engine.threads engine.warmup errors explore frontend golden hilbert inputs"
     " inspect jit"
-    " mac model ops proofs report rtl"
+    " mac model narrowing ops proofs report rtl"
     " search_path targets verification | numpy onnx rich typer",
 }
 """Every room and wing, lowest first: what it imports of the rooms above it, and of other packages."""

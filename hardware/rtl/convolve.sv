@@ -2,9 +2,10 @@
 // that share an activation. Image after image, each H x W x CIN codes, channels first, then columns, then rows (NHWC).
 // out_acc is the sum of output channel out_channel before its requantizer, in the same order, OH x OW x COUT an image.
 // Codes and sums are taken and given at rising edges with valid and ready of their side. rst is synchronous.
-// The line buffer holds ROWS rows, of which KERNEL_H spread by DILATION_H are read and STRIDE_H more may arrive; a row of
-// outputs begins when its last row of inputs is there. A sum takes CIN / GROUPS * KERNEL_H * KERNEL_W cycles, and those of
-// dot.sv behind its last product; PE channels of a group are added at once, COUT / PE times an output position.
+// The line buffer holds ROWS rows, of which KERNEL_H spread by DILATION_H are read and STRIDE_H more may arrive. A row
+// of outputs begins when its last row of inputs is there, one of padding alone when the image's first row is: nothing
+// comes of an image that doesn't. A sum takes CIN / GROUPS * KERNEL_H * KERNEL_W cycles, and those of dot.sv behind its
+// last product; PE channels of a group are added at once, COUT / PE times an output position.
 // Products arrive as ORDER says, outermost first: two bits an axis, 0 kernel row, 1 kernel column, 2 input channel.
 // The multiplier sees code + SHIFT, and PAD where the window leaves the image; weights as it sees them are entries of
 // WEIGHTS, BIAS_FILE has what dot.sv calls bias: a word for each cycle of all sums of a position, or for each PE channels,
@@ -86,7 +87,7 @@ module convolve #(
   reg signed [R-1:0] base_row;  // of the window's first row, and the slot that it is in
   reg [S-1:0] base_slot;
   wire whole = rows == R'(H);
-  assign in_ready = !whole && rows < base_row + R'(ROWS);
+  assign in_ready = !whole && (rows == 0 || rows < base_row + R'(ROWS));
   wire put = in_valid && in_ready;
   wire row_end = in_row == LA'(W * CIN - 1);
 
@@ -140,7 +141,7 @@ module convolve #(
   wire offer = held && !(held_last && count != 0);
   wire taken = offer && dot_ready[0];
   wire advance = !held || taken;
-  wire there = rows == R'(H) || rows > base_row + R'(REACH_H);
+  wire there = rows == R'(H) || (rows != 0 && rows > base_row + R'(REACH_H));
   wire issue = advance && there && !finished;
 
   reg [PE*B-1:0] weights[0:FOLDS*DEPTH-1];

@@ -1,7 +1,8 @@
-"""The verb `sweep`: every accumulator width and overflow rule, every multiplier width, in a folder that resumes."""
+"""The verb `sweep`: widths of accumulators, multipliers and codes, targets and models, in a folder that resumes."""
 
 from __future__ import annotations
 
+import glob
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -35,15 +36,51 @@ def widths(text: str | None, option: str) -> list[int]:
     return listed
 
 
+AXES = ("accumulator", "overflow", "multiplier", "weights", "activations", "target", "model")
+AXIS_HELP = (
+    "what varies, NAME=VALUES; may be given again. accumulator, multiplier, weights, activations: widths; overflow: "
+    "rules; target: names or files; model: files or patterns"
+)
+
+
+def axes_of(given: list[str] | None) -> dict[str, str]:
+    """`NAME=VALUES` by name. Raises IntsimError for another name, no values, or a name twice."""
+    axes: dict[str, str] = {}
+    for text in given or []:
+        name, _, values = text.partition("=")
+        if name not in AXES or not values:
+            raise IntsimError(f"--axis {text[:60]!r}: give NAME=VALUES; names are {', '.join(AXES)}")
+        if name in axes:
+            raise IntsimError(f"--axis {name}: is given twice; list its values, by commas")
+        axes[name] = values
+    return axes
+
+
+def files_of(text: str) -> list[str]:
+    """Files by commas, patterns among them. Raises IntsimError for a pattern that no file has."""
+    files: list[str] = []
+    for part in text.split(","):
+        found = sorted(glob.glob(part, recursive=True)) if any(c in part for c in "*?[") else [part]
+        if not found:
+            raise IntsimError(f"--axis model={part}: no file is like that")
+        files += found
+    return files
+
+
 @verb
 @result
 def sweep(
     asked: OnSamples,
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for results; an interrupted sweep goes on there")],
+    axis: Annotated[list[str] | None, typer.Option("--axis", help=AXIS_HELP)] = None,
     accumulator: Annotated[str | None, typer.Option("--accumulator", "-a", help=WIDTHS_HELP)] = None,
-    overflow: Annotated[str, typer.Option("--overflow", help="rules of the register, by commas")] = "wrap,saturate",
+    overflow: Annotated[
+        str | None, typer.Option("--overflow", help="rules of the register, by commas: wrap,saturate")
+    ] = None,
     multiplier: Annotated[str | None, typer.Option("--multiplier", "-m", help=WIDTHS_HELP)] = None,
-    grid: Annotated[bool, typer.Option("--grid", help="all pairs of accumulator and multiplier widths")] = False,
+    grid: Annotated[
+        bool, typer.Option("--grid", help="all combinations of widths, not one kind after the other")
+    ] = False,
     stage: Annotated[
         int | None, typer.Option("--stage", help="the register to vary, 1..; the last if not given")
     ] = None,
@@ -51,13 +88,22 @@ def sweep(
     labels: Annotated[str | None, typer.Option("--labels", help=LABELS_HELP)] = None,
     restart: Annotated[bool, typer.Option("--restart", help="forget an earlier sweep in the folder")] = False,
 ) -> None:
-    """Compare accumulator and multiplier widths with the exact run; writes a table, JSON, CSV and a picture."""
+    """Compare widths, targets or models with exact runs; writes a table, JSON, CSV and a picture."""
     from intsim.explore.configuration import configurations
 
-    target = asked.chosen
-    registers, factors = widths(accumulator, "--accumulator"), widths(multiplier, "--multiplier")
-    rules: Any = overflow.split(",")
-    points = configurations(registers, rules, factors, grid)
+    target, axes = asked.chosen, axes_of(axis)
+    for name, short in (("accumulator", accumulator), ("overflow", overflow), ("multiplier", multiplier)):
+        if short is not None and axes.setdefault(name, short) != short:
+            raise IntsimError(f"--{name} and --axis {name}=: both are given; give one")
+    rules: Any = axes.get("overflow", "wrap,saturate").split(",")
+    varied: dict[str, Any] = {"overflow": rules, "grid": grid}
+    for name in ("accumulator", "multiplier", "weights", "activations"):
+        option = f"--{name}" if name in ("accumulator", "multiplier") else f"--axis {name}"
+        varied[name] = widths(axes.get(name), option)
+    varied["targets"] = axes["target"].split(",") if "target" in axes else []
+    varied["models"] = files_of(axes["model"]) if "model" in axes else []
+    kinds = ("accumulator", "overflow", "multiplier", "grid", "weights", "activations", "targets", "models")
+    points = configurations(*(varied[k] for k in kinds))
     model = asked.loaded
     from intsim.explore.sweep import sweep as explore
     from intsim.report import files
@@ -66,8 +112,7 @@ def sweep(
     from intsim.report.sweep import show_sweep, write_csv
     from intsim.report.table import say
 
-    varied: dict[str, Any] = {"accumulator": registers, "overflow": rules, "multiplier": factors}
-    varied |= {"stage": stage, "grid": grid, "folder": out, "restart": restart}
+    varied |= {"stage": stage, "folder": out, "restart": restart}
     varied |= {"metrics": metric or (), "labels": labels}
     try:
         with progress(len(points) * len(asked.data)) as step:

@@ -20,7 +20,7 @@ from intsim.diagnosis.kernels import WIDEST
 from intsim.diagnosis.machine import Space, Stand, codes_of
 from intsim.errors import IntsimError
 from intsim.graph import IntArray
-from intsim.mac.partial_sums import partial_sums
+from intsim.mac.partial_sums import PartialSums, partial_sums
 
 MOST_BITS = 12
 """Of codes whose steps are listed."""
@@ -104,6 +104,7 @@ class Reach(NamedTuple):
     late: tuple[IntArray, IntArray]  # (R,) ends of what is added for zero points behind the products
     low: IntArray  # (channels,) ends of the true sum without the bias
     high: IntArray
+    owed: int  # nothing that is paid back for padding is beyond it
 
     @property
     def largest(self) -> int:
@@ -139,7 +140,9 @@ def _reach(space: Space, operand: str) -> Reach:
     sums = np.minimum(*corners).sum(axis=1), np.maximum(*corners).sum(axis=1)
     if feed.owed:  # what padding owes is paid back: a part of the products
         sums = np.minimum(np.minimum(*corners), 0).sum(axis=1), np.maximum(np.maximum(*corners), 0).sum(axis=1)
-    return Reach(rows, (least, most), late, sums[0].reshape(-1, channels).min(0), sums[1].reshape(-1, channels).max(0))
+    low, high = (v.reshape(-1, channels) for v in sums)
+    owed = abs(feed.x_zero) * int(np.abs(rows - zeros[:, None]).sum(axis=1).max(initial=0)) if feed.owed else 0
+    return Reach(rows, (least, most), late, low.min(axis=0), high.max(axis=0), owed)
 
 
 def registers_key(space: Space, made: Hypothesis) -> object:
@@ -171,22 +174,14 @@ def _proved_sums(space: Space, made: Hypothesis) -> object:
     front, stages = (made.operand, made.bias), made.chain.stages
     if len(registers_key(space, made)) == 3 or not stages:  # type: ignore[arg-type]
         return front
-    own, layer, feed = reach(space, made.operand), space.layer, space.feeds[made.operand]
-    axes, turn = space.orders[made.order]
-    rows = layer.op.weight_rows(feed.node, feed.w, axes)[:, turn]
-    bias = np.tile(space.biases[made.bias], len(rows) // layer.extent[1])
-    late = own.late
-    if made.place == "after":
-        late = late[0] + bias, late[1] + bias
-    start = bias if made.place == "preload" else None
-    bounds = partial_sums(rows, own.seen, stages, start, late)
+    bounds = _bounds(space, made, made.place)
     if bounds.all_exact.all():
         return front
     # registers that can't overflow may have any width; to a last one values and the bias may come in any order
     if not bounds.safe[-1].all() or stages[0].drop:
         return *front, made.place, made.order, stages
     if len(stages) == 2 and stages[0].lanes == 1:
-        return *front, _grouped(space, made, stages[0], own), stages[0].min, stages[0].overflow
+        return *front, _grouped(space, made, stages[0], reach(space, made.operand)), stages[0].min, stages[0].overflow
     shapes = [
         (s.sum, s.lanes, s.restart, None if f.all() else (s.min, s.overflow))
         for s, f in zip(stages, bounds.safe, strict=True)
@@ -194,18 +189,28 @@ def _proved_sums(space: Space, made: Hypothesis) -> object:
     return *front, made.order, tuple(shapes)
 
 
+def _bounds(space: Space, made: Hypothesis, place: str) -> PartialSums:
+    """Of all partial sums, with the bias in the last register where its place is that."""
+    own, layer, feed = reach(space, made.operand), space.layer, space.feeds[made.operand]
+    axes, turn = space.orders[made.order]
+    rows = layer.op.weight_rows(feed.node, feed.w, axes)[:, turn]
+    bias = np.tile(space.biases[made.bias], len(rows) // layer.extent[1])
+    late = own.late
+    if place == "after":
+        late = late[0] + bias, late[1] + bias
+    start = bias if place == "preload" else None
+    return partial_sums(rows, own.seen, made.chain.stages, start, late)
+
+
 def _last_sums(space: Space, made: Hypothesis) -> tuple[IntArray, IntArray] | None:
-    """(channels,) ends of what a last register that can't overflow hands on, the bias left out; None of another."""
+    """(channels,) ends of what a last register that can't overflow hands on, without the bias; None of another."""
     known: dict[object, tuple[IntArray, IntArray] | None] = space.__dict__.setdefault("_ends", {})
     stages = made.chain.stages
-    key = made.operand, made.order, stages
+    key = made.operand, made.bias, made.place, made.order, stages
     if key not in known:
-        own, layer, feed = reach(space, made.operand), space.layer, space.feeds[made.operand]
-        axes, turn = space.orders[made.order]
-        rows = layer.op.weight_rows(feed.node, feed.w, axes)[:, turn]
-        bounds = partial_sums(rows, own.seen, stages, None, own.late)
-        ends = [v[-1].reshape(-1, layer.extent[1]) for v in (bounds.low, bounds.high)]
-        safe = not feed.owed and not stages[0].drop and bool(bounds.safe[-1].all())
+        alone, bounds = _bounds(space, made, "requantizer"), _bounds(space, made, made.place)
+        ends = [v[-1].reshape(-1, space.layer.extent[1]) for v in (alone.low, alone.high)]
+        safe = not space.feeds[made.operand].owed and not stages[0].drop and bool(bounds.safe[-1].all())
         known[key] = (ends[0].min(axis=0), ends[1].max(axis=0)) if safe else None
     return known[key]
 
@@ -311,9 +316,7 @@ def _accumulated(space: Space, made: Hypothesis, channel: int) -> tuple[int, int
         return int(ends[0][channel]) + bias, int(ends[1][channel]) + bias
     least, most = handed_on(made.chain.stages)
     behind = abs(bias) * (made.place == "requantizer")
-    if space.feeds[made.operand].owed:
-        behind += own.largest
-    return least - behind, most + behind
+    return least - behind - own.owed, most + behind + own.owed
 
 
 def _register(made: Hypothesis) -> object:

@@ -394,7 +394,7 @@ def orders(layer: Layer) -> dict[str, Order]:
 def _lanes(layer: Layer) -> Iterator[tuple[str, IntArray]]:
     """Products of each turn of the lanes change places, as if the lanes did; where all lanes add up equally many."""
     lanes = layer.stages[0].lanes if layer.stages else 1
-    depth = layer.node.arrays["weight"].size // max(1, layer.extent[1])
+    depth = layer.depth
     if lanes == 1 or depth % lanes:
         return
     numbers = np.arange(depth).reshape(-1, lanes)

@@ -221,8 +221,7 @@ def tried(space: Space, machines: Sequence[Hypothesis], seed: int, most: int) ->
     """About `most` samples on which machines are held against each other, and the rows that are looked at."""
     patterns, set_ = pool(space, targets(space, machines), seed, most)
     layer = space.layer
-    depth = layer.node.arrays["weight"].size // max(1, layer.extent[1])
-    count = max(8, MOST_PRODUCTS // max(1, len(patterns) * depth * layer.extent[1]))
+    count = max(8, MOST_PRODUCTS // max(1, len(patterns) * layer.depth * layer.extent[1]))
     rows = _rows(space, count, set_, seed)
     return Stand(space, np.stack([p.codes for p in patterns]), rows), patterns
 

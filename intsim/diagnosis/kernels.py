@@ -53,6 +53,7 @@ class Backs(NamedTuple):
     starts: IntArray  # (channels, pieces) from which accumulator on a piece holds
     slopes: NDArray[np.float64]  # (backs, channels, pieces)
     offsets: NDArray[np.float64]  # likewise, the zero point included that is added before the clip
+    added: IntArray  # likewise, offsets in accumulators, without it: most requantizers add them in the last register
     low: NDArray[np.float64]  # (backs,) ends of the clip; infinite where nothing is clipped
     high: NDArray[np.float64]
     after: NDArray[np.float64]  # (backs,) what is added behind the clip
@@ -61,7 +62,7 @@ class Backs(NamedTuple):
 
     def parts(self) -> list[Backs]:
         """64 mistakes at a time."""
-        names = ("slopes", "offsets", "low", "high", "after", "width")
+        names = ("slopes", "offsets", "added", "low", "high", "after", "width")
         each = [slice(at, at + 64) for at in range(0, len(self.low), 64)]
         return [self._replace(**{n: getattr(self, n)[part] for n in names}) for part in each]
 
@@ -154,15 +155,21 @@ def may_make(x, w, chains, first, late, behind, channels, codes, backs, alive): 
     """Of each chain the set of backs, a bit each, that may have made `codes` (N,) of x and w (N, K).
 
     At most 64 backs. Outputs of a channel stand together. A back that wraps nothing is monotone in
-    a piece, whatever it rounds.
+    a piece, whatever it rounds; so is one that adds its offset in a register, but where that wraps.
     """
     depth, count = x.shape[1], codes.shape[0]
     before, after, spare = np.empty(depth, np.int64), np.empty(depth, np.int64), np.empty(depth, np.int64)
     accumulators, where = np.empty(count, np.int64), np.empty(count, np.int64)
+    turned = np.empty(count, np.uint64)  # backs whose offset wraps the register
     number, pieces = backs.low.shape[0], backs.starts.shape[1]
+    rising = np.uint64(0)  # backs that wrap nothing themselves
+    for b in range(number):
+        if backs.width[b] == 0:
+            rising |= np.uint64(1) << np.uint64(b)
     for m in range(chains.counts.shape[0]):
         left = alive[m]
         begin = 0
+        last = chains.counts[m] - 1
         for n in range(count):
             c = channels[n]
             if n > 0 and channels[n - 1] != c:
@@ -170,6 +177,7 @@ def may_make(x, w, chains, first, late, behind, channels, codes, backs, alive): 
             acc = _sum(x[n], w[n], chains.stages[m], chains.counts[m], first[n], late[n], before, after, spare)
             acc += behind[n]
             accumulators[n] = acc
+            turned[n] = np.uint64(0)
             piece = 0
             while piece + 1 < pieces and acc >= backs.starts[c, piece + 1]:
                 piece += 1
@@ -177,13 +185,21 @@ def may_make(x, w, chains, first, late, behind, channels, codes, backs, alive): 
                 bit = np.uint64(1) << np.uint64(b)
                 if left & bit == 0:
                     continue
-                step = backs.slopes[b, c, piece] * acc
-                value = step + backs.offsets[b, c, piece]
-                error = ROUNDED + abs(backs.slopes[b, c, piece]) + backs.slack * abs(step)
-                if backs.slopes[b, c, piece] == 0 and abs(value - np.rint(value)) < NEAR:
+                slope, added = backs.slopes[b, c, piece], backs.added[b, c, piece]
+                value = slope * acc + backs.offsets[b, c, piece]
+                other, largest = value, max(abs(acc), abs(acc + added))
+                if added != 0 and last >= 0:
+                    held = _fit(acc + added, chains.stages[m, last, 1], chains.stages[m, last, 2])
+                    if held != acc + added:
+                        other = value + slope * (held - acc - added)
+                        largest = max(largest, abs(held))
+                        if chains.stages[m, last, 2] == 0:
+                            turned[n] |= bit
+                error = ROUNDED + abs(slope) + backs.slack * abs(slope) * largest
+                if slope == 0 and abs(value - np.rint(value)) < NEAR:
                     error = 0.01  # nothing is multiplied
-                least = min(max(value - error, backs.low[b]), backs.high[b]) - 0.5
-                most = min(max(value + error, backs.low[b]), backs.high[b]) + 0.5
+                least = min(max(min(value, other) - error, backs.low[b]), backs.high[b]) - 0.5
+                most = min(max(max(value, other) + error, backs.low[b]), backs.high[b]) + 0.5
                 above = codes[n] - backs.after[b] - least
                 if backs.width[b] > 0:
                     above -= backs.width[b] * np.floor(above / backs.width[b])
@@ -196,13 +212,11 @@ def may_make(x, w, chains, first, late, behind, channels, codes, backs, alive): 
                 if where[i] != piece:
                     continue  # pieces may meet at a step down: a bias that is in the accumulator, a scale that is wrong
                 apart, change = acc - accumulators[i], codes[n] - codes[i]
-                rising = backs.slopes[0, c, piece] >= 0
-                wrong = change != 0 and (apart == 0 or ((change > 0) == (apart > 0)) != rising)
-                if wrong:
-                    for b in range(number):
-                        if backs.width[b] == 0 or apart == 0:
-                            left &= ~(np.uint64(1) << np.uint64(b))
-                    break
+                up = backs.slopes[0, c, piece] >= 0
+                if change != 0 and apart == 0:
+                    left = np.uint64(0)
+                elif change != 0 and ((change > 0) == (apart > 0)) != up:
+                    left &= ~rising | turned[n] | turned[i]
             if left == 0:
                 break
         alive[m] = left

@@ -76,6 +76,11 @@ class Layer:
         """Rows and channels of its outputs."""
         return self.op.extent(self.node, self.shape)
 
+    @cached_property
+    def depth(self) -> int:
+        """Products of an output; a batch of weight matrices has no more."""
+        return int(self.op.weight_rows(self.node, self.node.arrays["weight"], self.order).shape[1])
+
     @property
     def bias(self) -> IntArray:
         """(channels,); zeros where it has none."""

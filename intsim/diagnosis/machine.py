@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from intsim.arithmetic.requantizers.requantizer import WIDE, bias_in_accumulator
 from intsim.diagnosis import faults
 from intsim.diagnosis.faults import Feed, Hypothesis, Rounder
 from intsim.diagnosis.kernels import Backs, Chains, sums
@@ -248,6 +249,7 @@ def rough_backs(space: Space) -> RoughBacks:
     pieces = max(len(f.pieces) for b in space.scales.values() for f in b.formulas)
     starts = np.zeros((channels, pieces), np.int64)
     slopes, offsets = np.zeros((len(names), channels, pieces)), np.zeros((len(names), channels, pieces))
+    added = np.zeros((len(names), channels, pieces), np.int64)
     low, high, after, width = (np.zeros(len(names)) for _ in range(4))
     for b, (scale, code) in enumerate(names):
         back = space.scales[scale]
@@ -260,6 +262,8 @@ def rough_backs(space: Space) -> RoughBacks:
                     starts[c, i] = -(1 << 62) if start is None else start
                 slopes[b, c, i] = slope
                 offsets[b, c, i] = offset + formula.zero * ZEROS.get(code, 1)
+                if slope and offset:
+                    added[b, c, i] = min(max(bias_in_accumulator(slope, offset), -WIDE), WIDE)
         first = back.formulas[0]
         change = faults.CODES.get(code, faults.CODES[faults.SPECIFIED])
         low[b], high[b] = -np.inf, np.inf
@@ -269,7 +273,7 @@ def rough_backs(space: Space) -> RoughBacks:
         elif code != faults.WRAPS:
             low[b], high[b] = change(np.array([-FAR, FAR]), first, back)
         width[b] = float(1 << back.element.bits) if code in (faults.LATE, faults.WRAPS) else 0
-    return RoughBacks(names, Backs(starts, slopes, offsets, low, high, after, width, SLACK))
+    return RoughBacks(names, Backs(starts, slopes, offsets, added, low, high, after, width, SLACK))
 
 
 ZEROS = {faults.UNZEROED: 0, faults.TWICE: 2, faults.TAKEN_OFF: -1, faults.LATE: 0}

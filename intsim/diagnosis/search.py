@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from intsim.arithmetic.accumulate import Stage
 from intsim.diagnosis import faults
 from intsim.diagnosis.faults import Hypothesis
 from intsim.diagnosis.kernels import NEAR, ROUNDED, WIDEST, Backs, Chains, may_make, same_sums
@@ -139,7 +140,10 @@ class Search:
         first = own if made.place == "preload" else none
         late = got.late + own if made.place == "after" else got.late
         behind = got.behind + own if made.place == "requantizer" else got.behind
-        needed = (got.largest + int(np.abs(own).max(initial=0))).bit_length() + 1
+        largest = got.largest + int(np.abs(own).max(initial=0))
+        if self.rough is not None:  # the register may hold an offset of the requantizer, too
+            largest += int(np.abs(self.rough.arrays.added).max(initial=0))
+        needed = min(largest.bit_length() + 1, WIDEST)
         narrow = np.flatnonzero(tried.bits < needed)
         wide = np.flatnonzero(tried.bits >= needed)
         picked = np.concatenate([narrow, wide[:1]])  # wide ones are all the same here
@@ -170,8 +174,8 @@ class Search:
         key = made.reading, made.operand, made.order
         if key not in self._gathered:
             stand = self.stands[made.reading]
-            count, weight = len(outputs.rows), self.space.layer.node.arrays["weight"]
-            x, w = (np.zeros((count, weight.size // max(1, self.space.layer.extent[1])), np.int64) for _ in range(2))
+            count = len(outputs.rows)
+            x, w = (np.zeros((count, self.space.layer.depth), np.int64) for _ in range(2))
             late, behind = np.zeros(count, np.int64), np.zeros(count, np.int64)
             at = np.searchsorted(stand.rows, outputs.rows)
             for block in stand.operands(made.operand, made.order):
@@ -237,7 +241,7 @@ class Search:
             if backs >> i & 1 and rest in (0, 1):
                 if (fitting := self._fits.get((key, i, rest))) is None:
                     whole = replace(made, scale=scale, code=code)
-                    error = _error(self.rough.arrays, i, own or ())
+                    error = _error(self.rough.arrays, i, own or (), made.chain.stages)
                     tried = self.space.rounders[1:] if rest else self.space.rounders[:1]
                     near = [r for r in tried if _largest_error(r) >= error]
                     fitting = [r for r in near if self._makes(replace(whole, rounder=r), own or ())]
@@ -278,12 +282,17 @@ class Search:
             return False
 
 
-def _error(backs: Backs, back: int, pairs: Sequence[tuple[int, IntArray, IntArray]]) -> float:
-    """The least relative error of a multiplier with which accumulators of channels become these codes, about."""
+def _error(backs: Backs, back: int, pairs: Sequence[tuple[int, IntArray, IntArray]], stages: Sequence[Stage]) -> float:
+    """The least relative error of a multiplier with which accumulators of channels become these codes, about; 0 where
+    an offset doesn't fit the register in which it is added."""
     error = 0.0
     low, high, width = backs.low[back], backs.high[back], backs.width[back]
     for channel, acc, codes in pairs:
         piece = np.searchsorted(backs.starts[channel, 1:], acc, side="right")
+        added = backs.added[back, channel][piece]
+        total = acc + added
+        if stages and ((added != 0) & ((total < stages[-1].min) | (total > stages[-1].max))).any():
+            return 0.0
         slope = backs.slopes[back, channel][piece]
         step, wanted = slope * acc, codes - backs.after[back]
         if width and np.isfinite(low):
@@ -296,7 +305,8 @@ def _error(backs: Backs, back: int, pairs: Sequence[tuple[int, IntArray, IntArra
         constant = (slope == 0) & (np.abs(offset - np.rint(offset)) < NEAR)
         beyond = gap - np.where(constant, 0.01, ROUNDED + np.abs(slope))
         if (beyond > 0).any():
-            error = max(error, float((beyond / np.maximum(np.abs(step), 1e-9)).max()))
+            multiplied = np.abs(slope) * np.maximum(np.abs(acc), np.abs(total))
+            error = max(error, float((beyond / np.maximum(multiplied, 1e-9)).max()))
     return error
 
 

@@ -73,6 +73,7 @@ class Evaluation:
         data: the samples.
         metrics: of the outputs.
         labels: a row a sample, None where there are none.
+        reference: what gives the outputs that errors and metrics are against; this model's exact run where None.
     """
 
     def __init__(
@@ -83,8 +84,10 @@ class Evaluation:
         data: Sequence[Sample],
         metrics: Sequence[Metric] = (),
         labels: Any = None,
+        reference: Evaluation | None = None,
     ) -> None:
         """Nothing runs yet."""
+        self.reference = reference or self
         self.model, self.target, self.stage, self.data = model, target, stage, data
         self.metrics, self.labels = metrics, labels
         self.graph = model.graph
@@ -126,7 +129,7 @@ class Evaluation:
                     line.sums += tensors[sums].size
                     if tensors[sums] is not exact.tensors[sums]:
                         line.sum_mismatches += int(np.count_nonzero(tensors[sums] != exact.tensors[sums]))
-            truth, outputs = self._outputs(i, sample), self.model.finish(sample, GraphRun(tensors))[0]
+            truth, outputs = self.reference.outputs(i), self.model.finish(sample, GraphRun(tensors))[0]
             for name, value in outputs.items():
                 gaps.setdefault(name, []).append(_gap(truth[name], value))
             for metric in self.metrics:
@@ -229,9 +232,10 @@ class Evaluation:
         demand = mac_demand(node, OPS[node.op], arrays, tensors, target)  # type: ignore[arg-type]
         return Counts(demand.partial.sum(axis=0), demand.final.sum(axis=0))
 
-    def _outputs(self, i: int, sample: Sample) -> dict[str, NDArray[Any]]:
+    def outputs(self, i: int) -> dict[str, NDArray[Any]]:
+        """The file's outputs of the exact run of a sample."""
         if i not in self._ends:
-            self._ends[i] = self.model.finish(sample, GraphRun(self.exact(i).tensors))[0]
+            self._ends[i] = self.model.finish(self.data[i], GraphRun(self.exact(i).tensors))[0]
         return self._ends[i]
 
 

@@ -13,7 +13,7 @@ from intsim.errors import IntsimError
 from intsim.explore.configuration import Configuration
 from intsim.explore.row import Row
 
-FORMAT = "intsim-sweep-rows-3"
+FORMAT = "intsim-sweep-rows-4"
 NAME = "rows.jsonl"
 
 

@@ -35,6 +35,7 @@ class Metric:
             names of the file's outputs in its own units, and the sample's label, None where there are none.
         labels: whether it needs labels; `references`: whether it looks at exact arithmetic.
         version: what tells functions of one name apart: SHA-256 of the file of the user's own, "" of others.
+        greater: whether more of it is better.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Metric:
     labels: bool = False
     references: bool = True
     version: str = ""
+    greater: bool = False
 
     def __call__(self, outputs: Outputs, references: Outputs, label: Any) -> float:
         """Of one sample. Raises IntsimError where the function fails, or returns no number."""
@@ -154,10 +156,10 @@ def d1(outputs: Outputs, references: Outputs, label: Any) -> float:
 
 BUILT_IN = {
     "mae": Metric("mae", mae),
-    "sqnr": Metric("sqnr", sqnr),
-    "psnr": Metric("psnr", psnr),
-    "agreement": Metric("agreement", agreement),
-    "top1": Metric("top1", top1, labels=True, references=False),
+    "sqnr": Metric("sqnr", sqnr, greater=True),
+    "psnr": Metric("psnr", psnr, greater=True),
+    "agreement": Metric("agreement", agreement, greater=True),
+    "top1": Metric("top1", top1, labels=True, references=False, greater=True),
     "epe": Metric("epe", epe, labels=True, references=False),
     "d1": Metric("d1", d1, labels=True, references=False),
 }

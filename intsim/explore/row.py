@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -137,7 +137,7 @@ class Row:
         """What `to_json` wrote. Raises KeyError or TypeError for anything else."""
         layers = [{k: v for k, v in x.items() if k not in ("observed", "mean_lsb")} for x in content["layers"]]
         return cls(
-            Configuration(content["accumulator"], content["overflow"], content["multiplier"]),
+            Configuration(**{f.name: content[f.name] for f in fields(Configuration)}),
             [LayerRow(**x) for x in layers],
             [OutputRow(**x) for x in content["outputs"]],
             [MetricResult(**x) for x in content["metrics"]],

@@ -1,11 +1,11 @@
-"""Sweeps: every accumulator width and overflow rule, every multiplier width, against the exact run."""
+"""Sweeps: widths of accumulators, multipliers, weights and activations, targets, models; against exact runs."""
 
 from __future__ import annotations
 
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,16 @@ from intsim.explore.metrics import Metric, read_labels, read_metrics
 from intsim.explore.row import Row
 from intsim.inputs import Inputs, Sample, samples_of
 from intsim.model import Model
+from intsim.narrowing import narrowed
 from intsim.notebook import Shown
 from intsim.proofs.subject import identity, sha256_of, target_content
 from intsim.targets import Target
 from intsim.verification.executed import opened
 
-FORMAT = "intsim-sweep-1"
+FORMAT = "intsim-sweep-2"
 ARITHMETIC = ("operands", "accumulate", "requantize")
 """Tables of a target that count for a sweep that goes on: not its name, title and sources."""
+WIDEST = 64
 Report = Callable[[str], None]
 
 
@@ -84,6 +86,23 @@ class Sweep(Shown):
         return sorted({w for r in self.rows if (w := r.configuration.multiplier) is not None})
 
     @property
+    def weights(self) -> list[int]:
+        """Widths of weights that were swept, ascending."""
+        return sorted({w for r in self.rows if (w := r.configuration.weights) is not None})
+
+    @property
+    def activations(self) -> list[int]:
+        """Widths of activations that were swept, ascending."""
+        return sorted({w for r in self.rows if (w := r.configuration.activations) is not None})
+
+    @property
+    def settings(self) -> list[Configuration]:
+        """What registers were swept in: configurations without their registers, each once, in their order."""
+        return list(
+            dict.fromkeys(r.configuration.setting for r in self.rows if r.configuration.accumulator is not None)
+        )
+
+    @property
     def points(self) -> dict[Configuration, Row]:
         """Rows by configuration."""
         return {r.configuration: r for r in self.rows}
@@ -93,17 +112,22 @@ class Sweep(Shown):
         return self.points.get(configuration)
 
     def safe_from(self) -> list[SafeFrom]:
-        """For each layer and overflow rule; of a grid, with the widest multiplier."""
-        grid = all(r.configuration.accumulator is not None for r in self.rows)
-        multiplier = max(self.multipliers) if grid and self.multipliers else None
-        safe = []
+        """For each layer and overflow rule; of several settings in the widest one, of the first model and target."""
+        if not self.settings:
+            return []
+        first = self.settings[0]
+        own = max(
+            (s for s in self.settings if (s.model, s.target) == (first.model, first.target)),
+            key=lambda s: [WIDEST if v is None else v for v in (s.weights, s.activations, s.multiplier)],
+        )
+        points, safe = self.points, []
         for rule in self.rules:
-            rows = [self.row(Configuration(w, rule, multiplier)) for w in self.accumulators]
-            lines = [r.layers for r in rows if r is not None]
-            for layer in zip(*lines, strict=True):
+            rows = [points[c] for w in self.accumulators if (c := replace(own, accumulator=w, overflow=rule)) in points]
+            widths = [int(r.configuration.accumulator or 0) for r in rows]
+            for layer in zip(*(r.layers for r in rows), strict=True):
                 flags = [(x.proven, x.observed, x.mismatches == 0) for x in layer]
-                widths = (_from(self.accumulators, list(kind)) for kind in zip(*flags, strict=True))
-                safe.append(SafeFrom(layer[0].name, rule, *widths))
+                least = (_from(widths, list(kind)) for kind in zip(*flags, strict=True))
+                safe.append(SafeFrom(layer[0].name, rule, *least))
         return safe
 
     def to_json(self) -> dict[str, Any]:
@@ -119,6 +143,8 @@ class Sweep(Shown):
             "accumulator_widths": self.accumulators,
             "overflow_rules": list(self.rules),
             "multiplier_widths": self.multipliers,
+            "weight_widths": self.weights,
+            "activation_widths": self.activations,
             "seconds": self.seconds,
             "resumed": self.resumed,
             "nodes_run": sum(r.run for r in self.rows),
@@ -148,6 +174,10 @@ def sweep(
     accumulator: Sequence[int] = (),
     overflow: Sequence[Overflow] = RULES,
     multiplier: Sequence[int] = (),
+    weights: Sequence[int] = (),
+    activations: Sequence[int] = (),
+    targets: Sequence[str | Path] = (),
+    models: Sequence[str | Path] = (),
     stage: int | None = None,
     grid: bool = False,
     metrics: Sequence[str | Metric] = (),
@@ -168,8 +198,12 @@ def sweep(
         overflow: rules of that register.
         multiplier: widths in bits of a fixed-point requantizer's multiplier, 4..32, rounded as the target's own
             fixed-point one, else once, `half_up`.
+        weights, activations: bits that the network's own codes get (`intsim.narrow`), 1..32; errors and metrics are
+            against the network as it is.
+        targets, models: built-in names or files, and files with the same inputs, each instead of `target` or `model`;
+            errors are against the model's own exact run.
         stage: number 1.. of the swept register; the last one where None.
-        grid: all pairs of the two axes, instead of one axis after the other.
+        grid: all combinations of widths, instead of one kind after the other.
         metrics, labels: as `evaluate` takes them.
         folder: keeps finished rows in rows.jsonl there, and goes on from those it finds.
         restart: forget rows of an earlier sweep in `folder`.
@@ -181,26 +215,36 @@ def sweep(
     """
     began = time.monotonic()
     chosen = Target.load(target)
-    points = configurations(accumulator, overflow, multiplier, grid)
-    index = checked_stage(chosen, stage)
+    points = configurations(
+        accumulator,
+        overflow,
+        multiplier,
+        grid,
+        weights,
+        activations,
+        [str(t) for t in targets],
+        [str(m) for m in models],
+    )
     loaded = opened(model, inputs, chosen)
     data = list(samples_of(loaded, inputs, samples, seed))
     known = read_labels(str(labels), len(data)) if isinstance(labels, str | Path) else labels
     measured = read_metrics(metrics, known is not None)
     if known is not None and len(known) != len(data):
         raise IntsimError(f"{loaded.path}: {len(known)} labels for {len(data)} samples")
-    subject, content = identity(loaded), target_content(chosen)["content"]
+    evaluate = Evaluations(loaded, chosen, stage, points, data, measured, known)
+    subject = identity(loaded)
     head = {
         "model": subject["sha256"],
         "graph": subject["graph_sha256"],
-        "target": sha256_of({k: v for k, v in content.items() if k in ARITHMETIC}),
-        "stage": index + 1,
+        "target": _arithmetic(chosen),
+        "models": {m: identity(evaluate.model(m, None))["sha256"] for m in evaluate.models if m is not None},
+        "targets": {t: _arithmetic(own) for t, own in evaluate.targets.items() if t is not None},
+        "stage": evaluate.stages[None] + 1,
         "inputs": data_hash(data),
         "metrics": sha256_of({m.name: m.version for m in measured}),
         "labels": "" if known is None else data_hash([{"labels": known}]),
     }
     ledger = Ledger(None if folder is None else Path(folder), head, restart)
-    evaluate = Evaluation(loaded, chosen, index, data, measured, known)
     resumed = sum(point in ledger.rows for point in points)
     for point in points:
         if point not in ledger.rows:
@@ -208,7 +252,7 @@ def sweep(
     return Sweep(
         loaded.path,
         chosen.name,
-        index + 1 if accumulator else None,
+        evaluate.stages[None] + 1 if accumulator else None,
         requantizer_in_words(chosen) if multiplier else None,
         len(data),
         None if inputs is not None else int(seed),
@@ -216,6 +260,71 @@ def sweep(
         resumed,
         time.monotonic() - began,
     )
+
+
+def _arithmetic(target: Target) -> str:
+    """SHA-256 of what counts of a target."""
+    return sha256_of({k: v for k, v in target_content(target)["content"].items() if k in ARITHMETIC})
+
+
+class Evaluations:
+    """Evaluates the points of a sweep; what a model and a target share is computed once while they stay.
+
+    Args:
+        model, target: the sweep's own, which points without others have.
+        stage: number of the swept register, None for the last one.
+        points: all that will be asked for.
+        data, metrics, labels: as `Evaluation` takes them.
+
+    Raises:
+        IntsimError: a target or a model that can't be read or lacks the stage.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        target: Target,
+        stage: int | None,
+        points: Sequence[Configuration],
+        data: Sequence[Sample],
+        metrics: Sequence[Metric] = (),
+        labels: Any = None,
+    ) -> None:
+        """Targets and models are read, nothing runs yet."""
+        self.own, self.data, self.metrics, self.labels = model, data, metrics, labels
+        names = dict.fromkeys([None, *(p.target for p in points)])
+        self.targets = {t: target if t is None else Target.load(t) for t in names}
+        self.stages = {t: checked_stage(own, stage) for t, own in self.targets.items()}
+        self.models = list(dict.fromkeys(p.model for p in points))
+        self._whole: dict[tuple[str | None, str | None], Evaluation] = {}
+        self._narrow: dict[Configuration, Evaluation] = {}
+
+    def model(self, name: str | None, target: str | None) -> Model:
+        """A model of a point, as its target runs it."""
+        if name is None and target is None:
+            return self.own
+        given: str | Model = self.own if name is None else name
+        if isinstance(given, Model) and given.file is not None:  # as the sweep's own target runs it
+            return opened(given.file, target=self.targets[target])
+        return opened(given, self.data[0], self.targets[target])
+
+    def __call__(self, point: Configuration, say: Report = lambda text: None) -> Row:
+        """One point over all samples; `say` hears of each sample."""
+        key = point.model, point.target
+        if key not in self._whole:
+            self._whole = {key: self._made(self.model(*key), point.target)}
+        whole = self._whole[key]
+        if point.weights is None and point.activations is None:
+            return whole(point, say)
+        codes = replace(point.setting, multiplier=None)
+        if codes not in self._narrow:
+            fewer = narrowed(whole.model, whole.target, point.weights, point.activations)
+            self._narrow = {codes: self._made(fewer, point.target, whole)}
+        return self._narrow[codes](point, say)
+
+    def _made(self, model: Model, target: str | None, reference: Evaluation | None = None) -> Evaluation:
+        own, stage = self.targets[target], self.stages[target]
+        return Evaluation(model, own, stage, self.data, self.metrics, self.labels, reference)
 
 
 def data_hash(data: Sequence[Sample]) -> str:

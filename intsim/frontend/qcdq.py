@@ -34,7 +34,7 @@ def quantize_linear(context: Context, node: Operation) -> Value:
         kind = IntegerType(*ONNX_INTEGERS[node.attributes["output_dtype"]])
     if kind is None:
         raise Refused("its output type is a float type; intsim takes integer types")
-    bounds, output = _following_clip(context, node, kind)
+    bounds, output = following_clip(context, node, kind)
     if (zeros == zeros.flat[0]).all():
         quantizer = Quantizer(scale, ZERO, int(zeros.flat[0]), "half_even", bounds, kind)
         return _codes(quantized(context, node, quantizer, output), kind)
@@ -60,7 +60,7 @@ def _per_channel_zero(context: Context, node: Operation, quantizer: Quantizer, z
     return context.quantize(codes, shifted, output, (quantizer.scale, -shifted.before * quantizer.scale))
 
 
-def _following_clip(context: Context, node: Operation, kind: IntegerType) -> tuple[tuple[int, int], str]:
+def following_clip(context: Context, node: Operation, kind: IntegerType) -> tuple[tuple[int, int], str]:
     """Bounds and output: the type's and the node's own, or those of an integer Clip that alone reads the node.
 
     Both become one requantizer then. Its bounds are what the Clip makes of the type's ends: max(x, lower) first, so

@@ -20,6 +20,7 @@ from intsim.golden.layout import POSITIONS, Layout, as_is, of_data, of_weights
 from intsim.golden.sums import Sums, registers_at_end
 from intsim.graph import IntArray, IntegerGraph, Node, Tensor, rationals, without_module
 from intsim.mac.operands import channel_zeros
+from intsim.mac.plan import plan
 from intsim.ops import OPS, Mac
 
 WINDOW = ("kernel", "strides", "pads", "dilations", "groups", "insert")
@@ -289,12 +290,11 @@ class Writer:
         elif node is not None and isinstance(OPS[node.op], Mac):
             target = self.runs.arithmetic(node)
             if target.stages:
-                least, most = handed_on(target.stages)
-                bias = node.arrays.get("bias") if target.accumulate.bias == "requantizer" else None
-                if bias is not None:
-                    least, most = least + min(0, int(bias.min())), most + max(0, int(bias.max()))
-                if target.accumulate.padding == "skipped":  # what padding is owed is added behind the registers
-                    least, most = min(low, least), max(high, most)
+                (least, most), op = handed_on(target.stages), OPS[node.op]
+                assert isinstance(op, Mac)
+                # bias and what padding is owed are added behind the registers
+                added = plan(node, op, [self.graph.tensors[i] for i in node.inputs], target.registers).added
+                least, most = least + min(0, int(added[0].min())), most + max(0, int(added[1].max()))
                 low, high = least, most
         self.reach[name] = low, high
         return low, high

@@ -15,15 +15,18 @@ import tomli_w
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.integers import bits_for
 from intsim.arithmetic.pieces import spans
+from intsim.arithmetic.registers import BiasPlace
 from intsim.arithmetic.requantizers.requantizer import bias_in_accumulator
-from intsim.dispatch import MOVES, Machine, machine
+from intsim.dispatch import MOVES, machine
 from intsim.errors import IntsimError
-from intsim.graph import IntegerGraph
+from intsim.graph import IntegerGraph, Node
 from intsim.model import Model
 from intsim.notebook import Shown
 from intsim.ops import OPS, Mac
 from intsim.ops.requantize import formulas
-from intsim.proofs.bounds import LayerBound, bounds
+from intsim.proofs.bounds import Bounds, LayerBound, bounds
+from intsim.proofs.held import held
+from intsim.proofs.reachable import cell_ranges
 from intsim.targets import Target
 from intsim.targets.rules import MACS
 from intsim.verification.executed import opened
@@ -101,35 +104,15 @@ def propose(
     nodes = [n for n in loaded.graph.nodes if isinstance(OPS[n.op], Mac)]
     if not nodes:
         raise IntsimError(f"{loaded.path}: no layer adds up products, so there are no registers to propose")
-    wide = chosen.changed(lambda own: _with_bits(own, [WIDEST] * max(1, len(own.stages))))
-    needs = bounds(loaded, wide)
-    if not needs.safe:
-        layer = next(x for x in needs.layers if not x.safe)
+    needs, widths, offsets = least_widths(loaded, chosen)
+    runs = machine(loaded.graph, chosen)
+    arithmetics = {x.name: runs.arithmetic(n) for n, x in zip(nodes, needs.layers, strict=True)}
+    own = {layer: with_bits(arithmetic, widths[layer]) for layer, arithmetic in arithmetics.items()}
+    proposed, content = by_layer(loaded, chosen, own, name)
+    if other := _other(loaded.graph, chosen, proposed, offsets):
         raise IntsimError(
-            f"{loaded.path}: layer {layer.name} can overflow on {chosen.name} whatever the widths of its registers; "
-            f"intsim bounds {loaded.path} -t {chosen.name} says where"
-        )
-    runs = machine(loaded.graph, wide)
-    offsets = _offset_bits(loaded.graph, runs, dict(zip((n.output for n in nodes), needs.layers, strict=True)))
-    widths: dict[str, list[int]] = {}
-    rules: dict[str, dict[str, Any]] = {}
-    for node, layer in zip(nodes, needs.layers, strict=True):
-        own = runs.arithmetic(node)
-        least = [s.required_bits for s in layer.stages]
-        least[-1] = max(least[-1], offsets.get(node.output, 0))
-        # of layers of one name, which one rule speaks of; where these have several arithmetics `_other` finds it
-        widths[layer.name] = [max(p) for p in zip_longest(widths.get(layer.name, []), least, fillvalue=0)][: len(least)]
-        rules[layer.name] = _rule(layer.name, _with_bits(own, widths[layer.name]), bool(chosen.when))
-    content = {k: v for k, v in chosen.model_dump(mode="json", exclude_none=True).items() if k != "name"}
-    content["title"] = f"{chosen.title}, registers as wide as {Path(loaded.path).name} needs them"[:500]
-    content["when"] = [*rules.values(), *content.get("when", [])]
-    for table in (content, *content["when"]):
-        _plain(table)
-    proposed = Target.from_content(content, name, name)
-    if other := _other(loaded.graph, chosen, proposed):
-        raise IntsimError(
-            f"{loaded.path}: {other} shares a name with a layer that has another arithmetic on {chosen.name}, and "
-            "rules go by names; give layers names of their own"
+            f"{loaded.path}: {other} shares a name with a layer that has another arithmetic or other widths on "
+            f"{chosen.name}, and rules go by names; give layers names of their own"
         )
     if not bounds(loaded, proposed).safe:
         raise IntsimError(f"{loaded.path}: the widths that its layers need on {chosen.name} aren't proven together")
@@ -148,32 +131,90 @@ def propose(
     )
 
 
-def _offset_bits(graph: IntegerGraph, runs: Machine, layers: Mapping[str, LayerBound]) -> dict[str, int]:
-    """By layer, the bits that its sums need with the offsets that a requantizer adds to them in the last register."""
-    found: dict[str, int] = {}
+def least_widths(model: Model, target: Target) -> tuple[Bounds, dict[str, list[int]], dict[str, tuple[str, int]]]:
+    """Bounds with wide registers, of each layer the least widths that are proven, stage by stage, and `_offset_bits`.
+
+    Offsets that a requantizer adds in the last register count. Raises IntsimError where no width is proven enough.
+    """
+    nodes = [n for n in model.graph.nodes if isinstance(OPS[n.op], Mac)]
+    runs = machine(model.graph, target)
+    dropped = max((s.drop for n in nodes for s in runs.arithmetic(n).stages[:1]), default=0)
+    widest = min(WIDEST, 63 - dropped)
+    wide = target.changed(lambda own: with_bits(own, [widest] * max(1, len(own.stages))))
+    needs = bounds(model, wide)
+    if not needs.safe:
+        layer = next(x for x in needs.layers if not x.safe)
+        raise IntsimError(
+            f"{model.path}: layer {layer.name} can overflow on {target.name} whatever the widths of its registers; "
+            f"intsim bounds {model.path} -t {target.name} says where"
+        )
+    offsets = _offset_bits(model.graph, wide)
+    widths: dict[str, list[int]] = {}
+    for node, layer in zip(nodes, needs.layers, strict=True):
+        least = [s.required_bits for s in layer.stages]
+        least[-1] = max(least[-1], *(bits for maker, bits in offsets.values() if maker == node.output), 0)
+        # of layers of one name, which one rule speaks of; where these have several arithmetics `_other` finds it
+        widths[layer.name] = [max(p) for p in zip_longest(widths.get(layer.name, []), least, fillvalue=0)][: len(least)]
+    return needs, widths, offsets
+
+
+def by_layer(
+    model: Model, target: Target, own: Mapping[str, Target], name: str, whole: bool = False
+) -> tuple[Target, dict[str, Any]]:
+    """The target with a rule for each layer that gives it an arithmetic of its own, and the content of its file.
+
+    Args:
+        own: of each layer, by name; their requantizers count where the target has rules, or with `whole`.
+        name: of the new target.
+    """
+    content = {k: v for k, v in target.model_dump(mode="json", exclude_none=True).items() if k != "name"}
+    content["title"] = f"{target.title}, registers as wide as {Path(model.path).name} needs them"[:500]
+    rules = [_rule(layer, arithmetic, whole or bool(target.when)) for layer, arithmetic in own.items()]
+    content["when"] = [*rules, *content.get("when", [])]
+    for table in (content, *content["when"]):
+        _plain(table)
+    return Target.from_content(content, name, name), content
+
+
+def _offset_bits(graph: IntegerGraph, target: Target) -> dict[str, tuple[str, int]]:
+    """Of requantizers that add an offset to a layer's sums, in its last register: the layer, and the bits for that.
+
+    By their outputs, the layer by its own. Channel by channel: an offset meets the sums of its cell alone.
+    """
+    runs, found = machine(graph, target), {}
+    seen = replace(graph, tensors=held(graph, target))
+
+    def unbounded(mac: Node) -> tuple[Sequence[Stage], BiasPlace]:
+        return (), runs.arithmetic(mac).accumulate.bias
+
     for node in graph.nodes:
         run, requantizer = runs.node(node), runs.arithmetic(node).requantize
         if run.op != "requantize" or len(run.inputs) > 1 or requantizer.exact or requantizer.reads != "sum":
             continue
         maker = graph.producer(node.inputs[0])
-        while maker is not None and maker.op in MOVES:
+        while maker is not None and maker.op in MOVES and len(maker.inputs) == 1:
             maker = graph.producer(maker.inputs[0])
-        if maker is None or maker.output not in layers:
+        if maker is None or not isinstance(OPS[maker.op], Mac):
             continue
-        low, high = layers[maker.output].low, layers[maker.output].high
         ends = [0]
-        for formula in formulas(run):
+        for formula, (low, high) in zip(formulas(run), cell_ranges(seen, run, unbounded), strict=True):
             for first, last, (_, scale, offset) in spans(formula.pieces, low, high):
-                bias = bias_in_accumulator(scale, offset) if scale and offset else 0
-                ends += [first + bias, last + bias]
-        found[maker.output] = max(found.get(maker.output, 0), bits_for(min(ends), max(ends)))
+                if scale and offset:
+                    bias = bias_in_accumulator(scale, offset)
+                    ends += [first + bias, last + bias]
+        found[node.output] = maker.output, bits_for(min(ends), max(ends))
     return found
 
 
-def _other(graph: IntegerGraph, chosen: Target, proposed: Target) -> str | None:
-    """A node that has another arithmetic, register widths aside, on the proposed target."""
+def _other(graph: IntegerGraph, chosen: Target, proposed: Target, offsets: Mapping[str, tuple[str, int]]) -> str | None:
+    """A node that has another arithmetic, register widths aside, on the proposed target, or a requantizer that has
+    registers there which don't hold its offset."""
     one, two = machine(graph, chosen), machine(graph, proposed)
-    return next((n.shown for n in graph.nodes if _kept(one.arithmetic(n)) != _kept(two.arithmetic(n))), None)
+    for node in graph.nodes:
+        narrow = _stages(two.arithmetic(node))[-1].bits < offsets.get(node.output, ("", 0))[1]
+        if narrow or _kept(one.arithmetic(node)) != _kept(two.arithmetic(node)):
+            return node.shown
+    return None
 
 
 def _kept(own: Target) -> object:
@@ -192,7 +233,7 @@ def _stages(own: Target) -> Sequence[Stage]:
     return own.stages or (Stage(None, WIDEST, "wrap"),)
 
 
-def _with_bits(own: Target, bits: Sequence[int]) -> Target:
+def with_bits(own: Target, bits: Sequence[int]) -> Target:
     """With registers of these widths; the fields of a packed multiplier stay."""
     kept = int(own.accumulate.packing is not None)
     stages = [

@@ -15,10 +15,10 @@ from intsim.report.certificate import show_check
 from intsim.report.html import SHOW, as_html
 from intsim.report.inspection import show_inspection
 from intsim.report.next_step import NextStep
-from intsim.report.results import READ, Checked, Graph, Outputs, Search, parsed
+from intsim.report.results import READ, Checked, Graph, Outputs, parsed
 from intsim.report.run import show_summary
 from intsim.report.summary import Summary, summarize
-from intsim.report.table import Column, say, show_table
+from intsim.report.table import say
 from intsim.rtl.cosimulation import Cosimulation
 
 AGAIN = "have its verb write it again"
@@ -26,18 +26,6 @@ MARK = b'"intsim-'
 """In every document of intsim's."""
 WRONG = (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError)
 """What comes of JSON that a verb did not write."""
-
-
-def _search(console: Console, found: Search) -> None:
-    """The points of the front."""
-    points = [p for p in found.points if p.front]
-    columns = [
-        Column(name, ["-" if p.values[i] is None else f"{p.values[i]:.6g}" for p in points])
-        for i, name in enumerate(found.objectives)
-    ]
-    words = [", ".join(f"{k} {v}" for k, v in p.configuration.items()) for p in points]
-    knees = ["knee" if p.knee else "" for p in points]
-    show_table(console, [*columns, Column("configuration", words, "text"), Column("", knees)], "on the front")
 
 
 def _cosimulation(console: Console, found: Cosimulation) -> None:
@@ -49,7 +37,6 @@ SHOWN: dict[type, Callable[[Console, Any], None]] = {
     Checked: lambda console, found: show_check(console, found.certificate, found.check),
     Cosimulation: _cosimulation,
     Outputs: lambda console, ran: show_summary(console, asdict(ran)),
-    Search: _search,
     dict: show_inspection,
 }
 """Tables of all that a report takes."""

@@ -11,6 +11,7 @@ from rich.console import Console
 from intsim.diagnosis.identify import Identification
 from intsim.explore.advice import Advice
 from intsim.explore.evaluate import Evaluated
+from intsim.explore.search import Search
 from intsim.explore.sweep import Sweep
 from intsim.explore.telemetry import Telemetry
 from intsim.golden.compare import Comparison
@@ -28,6 +29,7 @@ from intsim.report.diagnosis import show_identification
 from intsim.report.evaluation import show_evaluated
 from intsim.report.inspection import show_inspection
 from intsim.report.run import show_run
+from intsim.report.search import show_search
 from intsim.report.sweep import show_sweep
 from intsim.report.telemetry import show_telemetry
 from intsim.report.vectors import show_comparison, show_trace, show_vectors
@@ -55,6 +57,7 @@ SHOW: dict[type, Callable[[Console, Any], None]] = {
     Model: show_model,
     Proposal: show_proposal,
     Run: show_run,
+    Search: show_search,
     Sweep: show_sweep,
     Telemetry: show_telemetry,
     Trace: show_trace,

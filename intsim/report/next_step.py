@@ -26,6 +26,7 @@ from intsim.targets import Target
 from intsim.targets.library import is_path
 
 if TYPE_CHECKING:
+    from intsim.explore.search import Search
     from intsim.explore.sweep import Sweep
     from intsim.proofs.certificate import Certificate
     from intsim.verification.verdict import Verdict
@@ -292,17 +293,28 @@ def after_check(asked: Asked, path: Path) -> NextStep:
 
 def after_sweep(asked: Asked, swept: Sweep) -> NextStep | None:
     """Behind a sweep whose widest register is not proven, or in which no multiplier gives exact codes."""
+    own = [r for r in swept.rows if replace(r.configuration.setting, multiplier=None) == Configuration()]
     widest = max(swept.accumulators, default=0)
-    points = [r for r in swept.rows if r.configuration.accumulator == widest and not r.proven]
+    points = [r for r in own if r.configuration.accumulator == widest and not r.proven]
     if points and swept.stage is not None:
         return _wider_sweep(asked, swept, points[0].configuration)
-    rows = [r for r in swept.rows if r.configuration.accumulator is None]
+    rows = [r for r in own if r.configuration.accumulator is None]
     if rows and all(any(x.mismatches for x in r.layers) for r in rows):
         if not all(r.observed for r in rows):
             return widen(asked)
         layer = next(x.name for x in rows[-1].layers if x.mismatches)
         return _requantizer(asked, layer)
     return None
+
+
+def after_search(asked: Asked, made: Search, out: Path) -> NextStep | None:
+    """Behind a search: what the registers of its knee hold, or of the best point where there is none."""
+    best = made.best
+    if best is None or best.file is None:
+        return None
+    model = str(out / f"{best.file}.onnx") if best.weights or best.activations else asked.loaded.path
+    text = f"{best.file} is {'the knee' if best.knee else 'the best of the front'}; see what its registers hold"
+    return NextStep(text, shlex.join(["intsim", "bounds", model, "-t", str(out / f"{best.file}.toml")]))
 
 
 def _wider_sweep(asked: Asked, swept: Sweep, point: Configuration) -> NextStep:

@@ -10,6 +10,7 @@ import numpy as np
 
 from intsim.explore.configuration import Configuration
 from intsim.explore.row import LayerRow, OutputRow, Row
+from intsim.explore.search import Search
 from intsim.explore.sweep import Sweep
 from intsim.report.sweep import rows_of, worst
 from intsim.report.text import printable
@@ -33,9 +34,52 @@ def draw_sweep(path: Path, swept: Sweep) -> bool:
     return True
 
 
+def draw_search(path: Path, made: Search) -> bool:
+    """Write the picture of a search as PNG; False, and no file, where matplotlib is missing."""
+    try:
+        from matplotlib import rc_context, rcdefaults
+        from matplotlib.figure import Figure
+    except ImportError:
+        return False
+    with rc_context():
+        rcdefaults()
+        search_figure(Figure, made).savefig(path, format="png")
+    return True
+
+
+def search_figure(new_figure: Any, made: Search) -> Any:
+    """Metric against each cost: all points, uniform networks, the front."""
+    costs = made.objectives[1:]
+    figure = new_figure(
+        figsize=(6.8 * min(len(costs), 3) + 1.5, 4.4 * -(-len(costs) // 3)), dpi=DPI, layout="constrained"
+    )
+    name = Path(made.model).name or made.model
+    figure.suptitle(f"{_plain(name)} on {_plain(made.target)}: {_plain(made.objectives[0])} against cost", fontsize=12)
+    panels = np.atleast_1d(figure.subplots(-(-len(costs) // 3), min(len(costs), 3))).reshape(-1)
+    groups = {
+        "tried": ([p for p in made.points if not p.uniform], ".", "#b0b0b0"),
+        "the same in every layer": (made.uniform, "s", COLOURS["saturate"]),
+        "beaten by no other": (made.front, "o", COLOURS["wrap"]),
+        "knee": ([p for p in made.front if p.knee], "*", "#009e73"),
+    }
+    for i, (axes, cost) in enumerate(zip(panels, costs, strict=False)):
+        for label, (points, mark, colour) in groups.items():
+            pairs = [(p.values[1 + i], p.values[0]) for p in points if np.isfinite(p.values[0])]
+            size = 13 if label == "knee" else 4
+            if pairs:
+                axes.plot(*zip(*pairs, strict=True), mark, ms=size, color=colour, label=label)
+        axes.set_xlabel(_plain(cost))
+        axes.set_ylabel(_plain(made.objectives[0]))
+        axes.grid(alpha=0.25)
+        _legend(axes)
+    for axes in panels[len(costs) :]:
+        axes.axis("off")
+    return figure
+
+
 def sweep_figure(new_figure: Any, swept: Sweep) -> Any:
     """The picture as what `new_figure`, a class of matplotlib's, makes."""
-    panels = [p for p in (_Accumulators(swept), _Multipliers(swept), _Grid(swept)) if p.rows]
+    panels = [p for p in _panels(swept) if p.rows]
     heights = [p.height for p in panels]
     figure = new_figure(figsize=(13.5, sum(heights) + 0.6), dpi=DPI, layout="constrained")
     where = "" if swept.stage is None else f", stage {swept.stage}"
@@ -45,6 +89,11 @@ def sweep_figure(new_figure: Any, swept: Sweep) -> Any:
     for part, panel in zip(parts, panels, strict=True):
         panel.draw(part)
     return figure
+
+
+def _panels(swept: Sweep) -> list[Any]:
+    axes = [_Axis(swept, name) for name in ("multiplier", "weights", "activations")]
+    return [_Accumulators(swept), *axes, _Grid(swept), _Others(swept)]
 
 
 def _plain(text: str, most: int = 100) -> str:
@@ -100,30 +149,33 @@ class _Accumulators:
         _colours(bottom, image, list(maps), 0.03, "share of groups")
 
 
-class _Multipliers:
-    """Errors against the multiplier's width, and a map of wrong codes by layer."""
+class _Axis:
+    """Errors against the widths of one axis alone, and a map of wrong codes by layer where they can be compared."""
 
-    def __init__(self, swept: Sweep) -> None:
-        self.swept = swept
-        self.rows = rows_of(swept, (Configuration(multiplier=m) for m in swept.multipliers))
-        self.layers = self.rows[0].layers if self.rows else []
+    def __init__(self, swept: Sweep, name: str) -> None:
+        self.swept, self.name = swept, name
+        points = {w: r for r in swept.rows if (w := getattr(r.configuration, name)) is not None}
+        self.widths = sorted(w for w, r in points.items() if r.configuration == Configuration(**{name: w}))
+        self.rows = [points[w] for w in self.widths]
+        self.layers = self.rows[0].layers if self.rows and name == "multiplier" else []
         self.height = max(3.4, _map_height(self.layers))
 
     def draw(self, part: Any) -> None:
-        widths = self.swept.multipliers
-        error, codes = part.subplots(1, 2)
-        output = [worst(r) for r in self.rows]
+        panels = np.atleast_1d(part.subplots(1, 1 + bool(self.layers)))
+        error, output = panels[0], [worst(r) for r in self.rows]
         for key, style in (("mean_error", "-"), ("median_error", "-."), ("rmse", "--"), ("max_error", ":")):
             values = [_number(o, key) for o in output]
-            error.plot(widths, values, style, marker="o", ms=3, label=key.removesuffix("_error"))
+            error.plot(self.widths, values, style, marker="o", ms=3, label=key.removesuffix("_error"))
         _log(error)
         error.set_ylabel("output difference, its own units")
-        _title(error, f"requantizer: {_plain(self.swept.multiplier_rounding or '')}", "multiplier bits", 9)
+        what = f"requantizer: {_plain(self.swept.multiplier_rounding or '')}" if self.layers else self.name
+        _title(error, what, f"{self.name} bits", 9)
         _legend(error)
-        table = np.array([[_share(x.mismatches, x.elements) for x in r.layers] for r in self.rows]).T
-        image = _map(codes, widths, self.layers, table, _limits([table]))
-        _title(codes, "wrong codes, by layer", "multiplier bits")
-        _colours(part, image, codes, 0.05, "share of codes")
+        if self.layers:
+            table = np.array([[_share(x.mismatches, x.elements) for x in r.layers] for r in self.rows]).T
+            image = _map(panels[1], self.widths, self.layers, table, _limits([table]))
+            _title(panels[1], "wrong codes, by layer", f"{self.name} bits")
+            _colours(part, image, panels[1], 0.05, "share of codes")
 
 
 class _Grid:
@@ -133,8 +185,8 @@ class _Grid:
 
     def __init__(self, swept: Sweep) -> None:
         self.swept = swept
-        whole = bool(swept.rows) and all(None not in r.configuration.to_json().values() for r in swept.rows)
-        self.rows = swept.rules if whole else []
+        points = {Configuration(w, r, m) for w in swept.accumulators for r in swept.rules for m in swept.multipliers}
+        self.rows = swept.rules if points and points <= swept.points.keys() else []
 
     def draw(self, part: Any) -> None:
         widths, multipliers = self.swept.accumulators, self.swept.multipliers
@@ -149,6 +201,32 @@ class _Grid:
             _title(axes, f"{rule}: mean output difference, its own units", "accumulator bits")
         maps[0].set_ylabel("multiplier bits")
         _colours(part, image, list(maps), 0.03)
+
+
+class _Others:
+    """Mean and largest output difference of what isn't on an axis alone: targets, models, combinations."""
+
+    def __init__(self, swept: Sweep) -> None:
+        grid = [Configuration(w, r, m) for w in swept.accumulators for r in swept.rules for m in swept.multipliers]
+        shown = {*grid, *(Configuration(w, r) for w in swept.accumulators for r in swept.rules)}
+        for name in ("multiplier", "weights", "activations"):
+            shown |= {Configuration(**{name: w}) for w in {getattr(r.configuration, name) for r in swept.rows} - {None}}
+        self.rows = [r for r in swept.rows if r.configuration not in shown][:MOST_LABELS]
+        self.height = min(max(2.0, 1.2 + 0.24 * len(self.rows)), 16.0)
+
+    def draw(self, part: Any) -> None:
+        axes = part.subplots(1, 1)
+        output = [worst(r) for r in self.rows]
+        places = np.arange(len(self.rows))
+        axes.plot([_number(o, "mean_error") for o in output], places, "o", color=COLOURS["wrap"], label="mean")
+        axes.plot([_number(o, "max_error") for o in output], places, "|", color=COLOURS["saturate"], label="max")
+        axes.set_yticks(places, [_plain(str(r.configuration), 60) for r in self.rows], fontsize=7)
+        axes.set_xscale("symlog", linthresh=1e-3, linscale=0.5)
+        axes.set_xlim(left=-2e-4)  # no difference lies on the axis, and is seen
+        axes.set_ylim(len(self.rows) - 0.4, -0.6)
+        axes.set_xlabel("output difference, its own units")
+        axes.grid(alpha=0.25)
+        _legend(axes)
 
 
 def _mac_layers(rows: Sequence[Row]) -> list[LayerRow]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
 from intsim.diagnosis.identify import Identification
 from intsim.engine.telemetry.demand import BINS
@@ -17,6 +17,7 @@ from intsim.errors import IntsimError
 from intsim.explore.advice import Advice
 from intsim.explore.evaluate import Evaluated
 from intsim.explore.row import Row
+from intsim.explore.search import Search
 from intsim.explore.sweep import Sweep
 from intsim.explore.telemetry import ClipTelemetry, LayerTelemetry, StageTelemetry, Telemetry
 from intsim.golden.compare import Comparison
@@ -53,33 +54,6 @@ class Outputs:
     counted: bool
     outputs: dict[str, dict[str, Any]]
     profile: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class Point:
-    """A configuration that a search tried: a value for each objective, None where it has none. `uniform`: the same in
-    all layers."""
-
-    values: list[float | None]
-    configuration: dict[str, Any] = field(default_factory=dict)
-    front: bool = False
-    knee: bool = False
-    uniform: bool = False
-    file: str | None = None
-
-
-def _name(objective: Any) -> Any:
-    return objective.get("name") if isinstance(objective, dict) else objective
-
-
-@dataclass(frozen=True)
-class Search:
-    """What `search` found: points, those on the Pareto front among them."""
-
-    objectives: list[Annotated[str, BeforeValidator(_name)]]
-    points: list[Point]
-    model: str = "a model"
-    target: str = "a target"
 
 
 @dataclass(frozen=True)
@@ -231,10 +205,14 @@ def _inspection(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _search(content: dict[str, Any]) -> Search:
-    found = TypeAdapter(Search).validate_python(content)
-    if any(len(p.values) != len(found.objectives) for p in found.points):
+    found = TypeAdapter(Search).validate_python({**content, "points": [_point(p) for p in content["points"]]})
+    if any(len(p.values) != len(found.objectives) for p in found.points) or len(found.greater) != len(found.objectives):
         raise IntsimError("a point has not as many values as there are objectives")
     return found
+
+
+def _point(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {**content, **content["configuration"], "values": [math.nan if v is None else v for v in content["values"]]}
 
 
 def _plain(kind: Any) -> Callable[[dict[str, Any]], Any]:
@@ -256,7 +234,7 @@ READ: dict[str, Callable[[dict[str, Any]], Any]] = {
     "intsim-proposal-1": _plain(Proposal),
     "intsim-run-1": _plain(Outputs),
     "intsim-search-1": _search,
-    "intsim-sweep-1": _sweep,
+    "intsim-sweep-2": _sweep,
     "intsim-telemetry-1": _telemetry,
     "intsim-verdict-1": _verdict,
     "intsim-witness-1": _plain(Witnessed),

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from intsim.diagnosis.identify import Identification
 from intsim.explore.advice import Advice
 from intsim.explore.evaluate import Evaluated
+from intsim.explore.search import Search
 from intsim.explore.sweep import SafeFrom, Sweep
 from intsim.explore.telemetry import StageTelemetry, Telemetry
 from intsim.golden.compare import Comparison
@@ -20,7 +21,7 @@ from intsim.proofs.certificate import Certificate
 from intsim.proofs.propose import Proposal
 from intsim.report.certificate import lines, sentence
 from intsim.report.diagnosis import VERDICTS
-from intsim.report.results import Checked, Outputs, Search
+from intsim.report.results import Checked, Outputs
 from intsim.report.text import counted, number
 from intsim.report.vectors import first_wrong
 from intsim.report.verdict import first_divergence, inputs

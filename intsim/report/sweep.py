@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -17,7 +17,7 @@ from intsim.report.table import Column, note, say, show_table
 from intsim.report.text import number
 from intsim.report.verdict import inputs
 
-CONFIGURATION = ["accumulator", "overflow", "multiplier"]
+CONFIGURATION = [f.name for f in fields(Configuration)]
 LAYER = [
     "op", "proven", "observed", "groups", "overflowing", "transient", "persistent", "elsewhere", "sums",
     "sum_mismatches", "elements", "mismatches", "max_lsb", "mean_lsb",
@@ -48,12 +48,11 @@ def show_sweep(console: Console, swept: Sweep) -> None:
     where = "" if swept.stage is None else f", stage {swept.stage}"
     data = inputs(swept.samples, swept.seed)
     say(console, f"{swept.model} on {swept.target}{where}, {data}, against the exact run")
-    # a grid is one table a multiplier
-    for multiplier in [None, *swept.multipliers]:
+    for setting in swept.settings:
         for rule in swept.rules:
-            rows = rows_of(swept, (Configuration(w, rule, multiplier) for w in swept.accumulators))
-            _show_accumulators(console, rule, multiplier, rows)
-    _show_multipliers(console, swept)
+            points = (replace(setting, accumulator=w, overflow=rule) for w in swept.accumulators)
+            _show_accumulators(console, rule, setting, rows_of(swept, points))
+    _show_others(console, swept)
     if swept.accumulators:
         _show_safe(console, swept)
     run, reused = sum(r.run for r in swept.rows), sum(r.reused for r in swept.rows)
@@ -78,10 +77,10 @@ def _real(value: float | None) -> str:
     return "not finite" if value is None else "0" if value == 0 else f"{value:.3g}"
 
 
-def _show_accumulators(console: Console, rule: str, multiplier: int | None, rows: list[Row]) -> None:
+def _show_accumulators(console: Console, rule: str, setting: Configuration, rows: list[Row]) -> None:
     if not rows:
         return
-    title = f"accumulators that {rule}" + ("" if multiplier is None else f", {multiplier}-bit multiplier")
+    title = f"accumulators that {rule}" + ("" if setting == Configuration() else f", {setting}")
     console.print()
     show_table(
         console,
@@ -137,12 +136,29 @@ def _errors(rows: list[Row]) -> list[Column]:
     ]
 
 
-def _show_multipliers(console: Console, swept: Sweep) -> None:
-    rows = rows_of(swept, (Configuration(multiplier=m) for m in swept.multipliers))
-    if rows:
-        console.print()
-        bits = Column("bits", [str(r.configuration.multiplier) for r in rows])
-        show_table(console, [bits, *_errors(rows)], f"multipliers: {swept.multiplier_rounding}")
+def _show_others(console: Console, swept: Sweep) -> None:
+    """What registers weren't swept in: multipliers, codes, targets, models."""
+    rows = [r for r in swept.rows if r.configuration.accumulator is None]
+    alone = rows_of(swept, (Configuration(multiplier=m) for m in swept.multipliers))
+    for title, lines, cells in (
+        (f"multipliers: {swept.multiplier_rounding}", alone, [str(r.configuration.multiplier) for r in alone]),
+        (
+            "codes, targets and models",
+            others := [r for r in rows if r not in alone],
+            [str(r.configuration) for r in others],
+        ),
+    ):
+        if lines:
+            console.print()
+            first = Column("bits", cells) if lines is alone else Column("configuration", cells, "text")
+            show_table(console, [first, *_errors(lines)], title)
+    if any(r.configuration.weights is not None or r.configuration.activations is not None for r in swept.rows):
+        note(
+            console,
+            "weights, activations: the network's own codes without their last bits, which no retraining has made good. "
+            "Errors of the outputs are against the network as it is, mismatches of layers against the exact run of "
+            "these codes.",
+        )
 
 
 def _show_safe(console: Console, swept: Sweep) -> None:

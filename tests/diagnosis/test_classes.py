@@ -10,7 +10,7 @@ from onnx import numpy_helper
 
 import intsim
 from intsim.diagnosis import classes, faults
-from intsim.diagnosis.classes import alike, proved_key
+from intsim.diagnosis.classes import alike, proved_key, steps_of
 from intsim.diagnosis.machine import Stand, defined
 
 from . import cases
@@ -118,6 +118,49 @@ def test_what_is_proved_alike_behind_slopes_and_offsets(tmp_path, then, zero, sc
     wrong, shared = disagreeing(cases.space(tmp_path / "v"))
     assert not wrong, [(a.changes, b.changes) for a, b in wrong[:3]]
     assert shared > 100
+
+
+PAIRS = '{ sum = 2, bits = 5, overflow = "saturate" }, { sum = "rest", bits = 7, overflow = "wrap" }'
+
+
+def with_constants(model, **arrays):
+    """The model with other initializers."""
+    for name, array in arrays.items():
+        old = next(i for i in model.graph.initializer if i.name == name)
+        old.CopyFrom(numpy_helper.from_array(np.float32(array), name))
+    return model
+
+
+@pytest.mark.parametrize("place", ["preload", pytest.param("after", marks=pytest.mark.slow)])
+def test_a_bias_wraps_a_register_that_the_sums_alone_do_not(tmp_path, place):
+    """Pairs add up to -32..30, which 7 bits hold; with the bias sums are 40..70, and those beyond 63 are negative."""
+    model = with_constants(small("conv", 0, 3.0, 5), b=[40, 38], w=np.reshape([7, 6, 5, 7, 7, 7, 6, 5], (2, 1, 2, 2)))
+    on = cases.target(PAIRS, bias=place, operands=False)
+    intsim.vectors(model, on, out=tmp_path / "v", layer=["layer"], formats=["npy"])
+    space = cases.space(tmp_path / "v")
+    assert every_input(space).accumulators(space.specification).min() < 0
+    wrong, shared = disagreeing(space)
+    assert not wrong, [(a.changes, b.changes) for a, b in wrong[:3]]
+    assert shared > 100
+
+
+@pytest.mark.parametrize("name", ["narrow", "lanes"])
+def test_steps_are_looked_for_among_all_accumulators(tmp_path, name):
+    """Of padding that makes no products: between what a register holds and what is paid back at most."""
+    stages, raw = ON[name].accumulate.stages, cases.target(more='padding = "skipped"')
+    on = raw.model_copy(update={"accumulate": raw.accumulate.model_copy(update={"stages": stages})})
+    intsim.vectors(small("conv", 3, 0.6, 5), on, out=tmp_path / "v", layer=["layer"], formats=["npy"])
+    space = cases.space(tmp_path / "v")
+    stand, feed = every_input(space), space.feeds[""]
+    for made in machines(space):
+        for c in range(space.layer.extent[1]):
+            if (steps := steps_of(space, made, c)) is not None:
+                acc = stand.accumulators(made)[..., c]
+                assert steps[0] <= acc.min() <= acc.max() <= steps[1], made.changes
+    owed = feed.x_zero * np.abs(feed.w).sum(axis=(1, 2, 3)).max()
+    for c in range(space.layer.extent[1]):
+        low, high = steps_of(space, space.specification, c)[:2]
+        assert stages[-1].min - owed <= low < high <= stages[-1].max + owed
 
 
 @pytest.mark.parametrize("name", ["_proved_sums", "hidden"])

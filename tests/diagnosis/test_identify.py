@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from frontend.build import Net
 
 import intsim
 from intsim.diagnosis import faults
@@ -125,6 +126,65 @@ def test_a_multiplier_that_is_off_by_a_tenth_is_found(tmp_path):
     wrong = cases.vectors(tmp_path / "w", model, cases.target(requantize=coarse))
     found = intsim.identify(golden, dumped(tmp_path, cases.tensor(wrong)[0]))
     assert [c.changes for c in found.classes[:1]] == [("a multiplier of 4 bits",)]
+
+
+def offset(add, scale):
+    """A dense layer of six channels behind which a constant is added, far more than its sums."""
+    rng, net = np.random.default_rng(4), Net(opset=17)
+    x = net.qdq(net.input(1, 24), 2.0**-4, np.int8(0))
+    w = np.clip(np.rint(rng.normal(0, 45, (24, 6))), -127, 127).astype(np.int8)
+    y = net.node("MatMul", x, net.node("DequantizeLinear", net.const(w), np.float32(2.0**-7), net.const(np.int8(0))))
+    net.nodes[-1].name = "dense"
+    y = net.node("Mul", y, net.const(np.float32(1.5)))  # so that it isn't taken for the layer's bias
+    return net.model(net.qdq(net.node("Add", y, net.const(np.float32(1.5 * add))), 1.5 * scale, np.int8(0)))
+
+
+@pytest.mark.parametrize("rule", ["wrap", "saturate"])
+@pytest.mark.parametrize("bits", [18, 17])
+def test_an_offset_that_overflows_the_register_is_no_mistake(tmp_path, rule, bits):
+    """The requantizer adds about 2^17 to sums of 2^14, in the last register."""
+    on = cases.target(f'{{ sum = "rest", bits = {bits}, overflow = "{rule}" }}', operands=False)
+    folder = cases.vectors(tmp_path / "v", offset(62.3, 2.0), on, 4, "dense")
+    if rule == "wrap":
+        assert len(np.unique(np.sign(cases.tensor(folder)))) == 2 or bits == 17
+    found = intsim.identify(folder, dumped(tmp_path, cases.tensor(folder)))
+    assert found.classes
+    assert found.classes[0].changes == ()
+
+
+def test_a_register_that_an_offset_overflows_is_found(tmp_path):
+    golden = cases.vectors(tmp_path / "v", offset(62.3, 2.0), cases.target(operands=False), 4, "dense")
+    on = cases.target('{ sum = "rest", bits = 18, overflow = "wrap" }', operands=False)
+    wrong = cases.vectors(tmp_path / "w", offset(62.3, 2.0), on, 4, "dense")
+    found = intsim.identify(golden, dumped(tmp_path, cases.tensor(wrong)))
+    assert found.mismatches
+    assert [c.changes for c in found.classes[:1]] == [("the accumulator wraps at 18 bits",)]
+
+
+def test_a_coarse_multiplier_of_an_offset_is_found(tmp_path):
+    """4 bits make 82 codes that are added 8 % fewer, of sums near 0 too."""
+    coarse = cases.target(requantize=cases.REQUANTIZE.replace("32", "4"), operands=False)
+    golden = cases.vectors(tmp_path / "v", offset(120.0, 1.468), cases.target(operands=False), 4, "dense")
+    wrong = cases.vectors(tmp_path / "w", offset(120.0, 1.468), coarse, 4, "dense")
+    found = intsim.identify(golden, dumped(tmp_path, cases.tensor(wrong)))
+    assert [c.changes for c in found.classes[:1]] == [("a multiplier of 4 bits",)]
+
+
+@pytest.mark.parametrize(
+    "stages", [cases.STAGES, '{ sum = "rest", bits = 16, overflow = "wrap", lanes = 2 }, ' + cases.STAGES]
+)
+def test_matrices_of_a_batch(tmp_path, stages):
+    """Each of two products an output; four weights a column in all."""
+    net = Net(opset=17)
+    w = net.const(np.int8([[[70, 50], [-50, 55]], [[60, -41], [-53, -17]]]))
+    w = net.node("DequantizeLinear", w, np.float32(2.0**-7), net.const(np.int8(0)))
+    y = net.node("MatMul", net.qdq(net.input(2, 1, 2), 2.0**-4, np.int8(0)), w)
+    model = net.model(net.qdq(y, 2.0**-4, np.int8(0)))
+    x = np.random.default_rng(0).uniform(-8, 7.9, (2, 1, 2)).astype(np.float32)
+    folder = tmp_path / "v"
+    intsim.vectors(model, cases.target(stages, operands=False), x, out=folder, formats=["npy"])
+    found = intsim.identify(folder, dumped(tmp_path, cases.tensor(folder)))
+    assert found.classes[0].changes == ()
 
 
 @pytest.mark.parametrize("kind", ["conv", pytest.param("dense", marks=pytest.mark.slow)])

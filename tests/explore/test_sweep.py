@@ -2,9 +2,11 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -134,7 +136,7 @@ def test_configured_targets():
         (([], ["wrap"], [3]), "multiplier width 3; allowed: 4..32"),
         (([], ["wrap"], [33]), "multiplier width 33"),
         (([8.0], ["wrap"], []), "accumulator width 8.0"),
-        (([8], ["wrap"], [], True), "a grid needs both"),
+        (([8], ["wrap"], [], True), "a grid needs two kinds of widths"),
     ],
 )
 def test_what_can_not_be_swept(arguments, words):
@@ -264,3 +266,59 @@ def test_drawn_samples_and_json():
     assert content["nodes_run"] + content["nodes_reused"] == 4 * 3 * 2
     assert [r["accumulator"] for r in content["rows"]] == [8, 12, 8, 12]
     assert content["rows"][0]["layers"][0]["groups"] == 3 * 4
+
+
+def test_codes_that_lose_bits():
+    """Weights 1 and -1 have 2 bits and stay; inputs of 8 bits get 4: 100 is 6 of 16 (tie to even), 60 is 4."""
+    (row,) = sweep(model(), inputs=X, activations=[4], weights=[2]).rows[1:]
+    assert row.configuration == Configuration(activations=4)
+    # 6 + 6 - 6 and 18, 4 and 12, of 16; the result's 10 bits in steps of 2 become 4 in steps of 128: 96, 288, 64, 192
+    # are 0.75, 2.25, 0.5 and 1.5 of them, so 1, 2, 0 and 2; against 100, 300, 60 and 180
+    gaps = np.abs(np.array([128, 256, 0, 256]) - [100, 300, 60, 180])
+    assert row.outputs == [
+        OutputRow(row.outputs[0].name, 4, 4, gaps.mean(), np.median(gaps), float(np.sqrt((gaps**2).mean())), gaps.max())
+    ]
+    assert [x.mismatches for x in row.layers] == [0]  # against the exact run of these codes
+    whole = sweep(model(), inputs=X, activations=[16]).rows[0]
+    assert whole.outputs[0].mismatches == 0
+
+
+def test_every_axis_is_that_of_its_own_run(tmp_path):
+    """Rows of a grid over codes, targets and models are those of sweeps of each alone."""
+    other = tmp_path / "other.onnx"
+    net = Net()
+    x = net.quant(net.input(2, 3), 1, 0, 8)
+    w = net.quant(np.float32([[1, 0], [1, 1], [-1, 1]]), 1, 0, 2)
+    onnx.save(net.model(net.quant(net.node("MatMul", x, w), 2, 0, 10)), other)
+    inputs = {net.inputs[0].name: X["x"]}
+    base = tmp_path / "base.onnx"
+    onnx.save(model().lowered.source.proto, base)
+    names = ["exact", "cpu-int32"]
+    varied = {"accumulator": [8, 9], "overflow": ["wrap"], "activations": [5, 6]}
+    found = sweep(base, inputs=inputs, targets=names, models=[base, other], grid=True, **varied)
+    assert len(found.rows) == 16
+    for row in found.rows:
+        c = row.configuration
+        alone = sweep(
+            c.model,
+            c.target,
+            inputs,
+            accumulator=[c.accumulator],
+            overflow=["wrap"],
+            activations=[c.activations],
+            grid=True,
+        )
+        assert replace(alone.rows[0], configuration=c, run=row.run, reused=row.reused) == row
+    assert len({str(r.outputs) for r in found.rows}) > 2
+
+
+def test_axes_resume_together_and_not_with_another_file(tmp_path):
+    base, other = tmp_path / "a.onnx", tmp_path / "b.onnx"
+    for path in (base, other):
+        onnx.save(model().lowered.source.proto, path)
+    first = sweep(base, inputs=X, models=[other], weights=[2], folder=tmp_path / "out")
+    again = sweep(base, inputs=X, models=[other], weights=[2], folder=tmp_path / "out")
+    assert (again.resumed, rows(again)) == (1, rows(first))
+    onnx.save(model(zero=3).lowered.source.proto, other)
+    with pytest.raises(IntsimError, match="another models"):
+        sweep(base, inputs=X, models=[other], weights=[2], folder=tmp_path / "out")

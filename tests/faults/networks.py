@@ -300,8 +300,8 @@ _OPERATORS = [
         "held-exact-sums",
         "a register that overflows is taken to hand on its exact sum",
         "_accumulated",
-        "(a, b) if whole else (least + c, most + c)",
-        "(a, b) if True else (least + c, most + c)",
+        "(a, b) if whole else (least + c, most + d)",
+        "(a, b) if True else (least + c, most + d)",
         "tests/proofs/test_held.py::test_a_register_that_overflows_hands_on_anything_that_fits_it",
     ),
     Fault(

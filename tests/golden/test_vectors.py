@@ -6,6 +6,7 @@ import weakref
 
 import numpy as np
 import pytest
+from frontend.build import Net
 
 import intsim
 from intsim.arithmetic.schedule import schedule
@@ -256,3 +257,17 @@ def test_folds_that_are_refused(tmp_path, options, said):
     with pytest.raises(IntsimError, match=said):
         intsim.vectors(networks.mixed(), out=tmp_path / "v", **options)
     assert not (tmp_path / "v").exists()
+
+
+def test_what_padding_is_paid_back_leaves_the_register(tmp_path):
+    """A 6-bit register of raw codes, whose window of three is padding but for one: twice -9 x 8 is paid back."""
+    net = Net(opset=17)
+    x = net.qdq(net.input(1, 1, 1), 1.0, np.uint8(9), clip=(np.uint8(9), np.uint8(15)))
+    w = net.node("DequantizeLinear", net.const(np.int8([[[8, 1, 8]]])), net.const(np.float32(1)), net.const(np.int8(0)))
+    model = net.model(net.qdq(net.node("Conv", x, w, pads=[1, 1]), 4.0, np.uint8(40)))
+    text = 'title = "t"\nsource = ["t"]\noperands = { activation = "u8", weight = "s8" }\n[accumulate]\n'
+    text += 'stages = [{ sum = "rest", bits = 6, overflow = "wrap" }]\nbias = "after"\npadding = "skipped"\n'
+    target = Target.from_toml(text + '[requantize]\nscheme = "exact"\n')
+    intsim.vectors(model, target, np.zeros((1, 1, 1), np.float32), out=tmp_path / "v", formats=["npy"])
+    sums = np.load(next((tmp_path / "v").rglob("accumulator.npy")))
+    assert sums.reshape(-1).tolist() == [-16 + 9 * 16]

@@ -137,6 +137,62 @@ def test_registers_hold_what_the_requantizer_adds_in_them(rule):
     )
 
 
+def test_an_offset_meets_the_sums_of_its_own_channel():
+    """Sums of -1016..1016 without an offset, and of -8..8 with one of 1000: 11 bits, not the 12 of both at once."""
+    net = Net(opset=17)
+    x = net.qdq(net.input(1, 1), 1.0, np.int8(0), clip=(np.int8(-8), np.int8(8)))
+    w = net.node("DequantizeLinear", net.const(np.int8([[127, 1]])), net.const(np.float32(1)), net.const(np.int8(0)))
+    y = net.node("Mul", net.node("MatMul", x, w), net.const(np.float32(1.5)))
+    y = net.node("Add", y, net.const(np.float32([[0, 1500.4]])))
+    model = intsim.load(net.model(net.qdq(y, 9.0, np.int8(0))))
+    target = Target.from_toml(OFFSETS.replace("RULE", "wrap"))
+    made = intsim.propose(model, target)
+    assert made.layers[0].bits == [11]
+    assert intsim.certify(model, made.load()).requantizers == intsim.certify(model, target).requantizers
+
+
+def test_a_requantizer_that_is_called_like_another_layer():
+    """It goes by the rule of that layer, in whose registers its offset doesn't fit."""
+    net = Net(opset=17)
+    x = net.qdq(net.input(1, 2), 1.0, np.int8(0))
+    for bits, add in ((1, 0), (127, 20000.25)):
+        codes = np.full((2, 2), bits, np.int8)
+        w = net.node("DequantizeLinear", net.const(codes), net.const(np.float32(1)), net.const(np.int8(0)))
+        x = net.node("MatMul", x, w)
+        net.nodes[-1].name = "one" if bits == 1 else "two"
+        x = net.node("Mul", x, net.const(np.float32(1.5)))
+        x = net.qdq(net.node("Add", x, net.const(np.float32(add))) if add else x, 3.0, np.int8(0))
+    net.nodes[-2].name = "one"
+    with pytest.raises(IntsimError, match="one shares a name with"):
+        intsim.propose(intsim.load(net.model(x)), Target.from_toml(OFFSETS.replace("RULE", "wrap")))
+
+
+def test_registers_with_an_lsb_of_their_own():
+    """Products of 2^-11 in registers of 2^-6."""
+    text = (
+        OFFSETS[: OFFSETS.index("[accumulate]")]
+        + """
+[accumulate]
+stages = [
+  { sum = 1, bits = 30, overflow = "wrap", lsb = -6, rounding = "floor" },
+  { sum = "rest", bits = 32, overflow = "saturate" },
+]
+[requantize]
+scheme = "exact"
+"""
+    )
+    net = Net(opset=17)
+    x = net.qdq(net.input(1, 5), 2.0**-4, np.int8(0))
+    codes = np.random.default_rng(2).integers(-127, 128, (5, 3)).astype(np.int8)
+    w = net.node("DequantizeLinear", net.const(codes), net.const(np.float32(2.0**-7)), net.const(np.int8(0)))
+    model = intsim.load(net.model(net.qdq(net.node("MatMul", x, w), 0.5, np.int8(0))))
+    made = intsim.propose(model, Target.from_toml(text))
+    assert intsim.bounds(model, made.load()).safe
+    assert all(not intsim.bounds(model, less).safe for less, *_ in narrower(made.load()))
+    one, other = (intsim.run(model, t, samples=4).codes for t in (made.load(), Target.from_toml(text)))
+    assert all(np.array_equal(one[k], other[k]) for k in other)
+
+
 RULED = """
 title = "a kernel of its own for depthwise layers"
 source = ["test"]

@@ -1,6 +1,7 @@
 """Results of every kind about one network with a branch and hostile names, and their JSON."""
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import onnx
 from golden.networks import mixed
 
 import intsim
+from intsim.explore.search import Point, Search
 from intsim.inspect import inspect as describe
 from intsim.rtl import Cosimulation
 from intsim.rtl.trace import Mismatch
@@ -51,6 +53,7 @@ def results(folder: Path) -> dict[str, object]:
         "evaluate": intsim.evaluate(model, "wrap-12", samples=2, metrics=["sqnr", "mae"]),
         "sweep": intsim.sweep(model, samples=2, accumulator=[10, 12, 16, 20], multiplier=[4, 8], metrics=["mae"]),
         "inspect": describe(model),
+        "search": searched(),
         "compare": intsim.compare(made.path, folder / "dump.npz"),
         "advise": intsim.advise(model, targets=["onednn-avx2"]),
         "witness": Witnessed(
@@ -77,21 +80,20 @@ def written(folder: Path, *names: str) -> list[Path]:
     return paths
 
 
-SEARCHED = {
-    "format": "intsim-search-1",
-    "model": "m.onnx",
-    "target": "wrap-12",
-    "objectives": ["register bits", "mae"],
-    "points": [
-        {"values": [30, 0.5], "configuration": {"<b>accumulator": 10}, "front": True, "knee": False, "file": None},
-        {"values": [36, 0.1], "configuration": {"accumulator": 12}, "front": True, "knee": True, "file": "a.toml"},
-        {"values": [48, 0.0], "configuration": {"accumulator": 16}, "front": True, "knee": False, "file": None},
-        {
-            "values": [60, 0.2],
-            "configuration": {"weights": {"a": 4, "b": 8}, "toml": None},
-            "front": False,
-            "uniform": True,
-        },
-        {"values": [70, None], "configuration": {}, "front": False, "knee": False, "file": None},
-    ],
-}
+def searched() -> Search:
+    """A front of three points, its knee, what it beats, and a point without a finite value."""
+
+    def point(bits: int, mae: float, **more: object) -> Point:
+        registers = {name: [bits] for name in HOSTILE.values()}
+        return Point(
+            dict.fromkeys(registers, bits // 3), {}, registers, {}, False, bits > 16, 0, (mae, 3.0 * bits), **more
+        )
+
+    points = [
+        point(10, 0.5, front=True, file="<b>front-001"),
+        replace(point(12, 0.1, front=True), knee=True),
+        point(16, 0.0, front=True),
+        replace(point(20, 0.2), uniform=True),
+        point(24, float("nan")),
+    ]
+    return Search("m.onnx", "wrap-12", 2, 0, ["mae", "register_bits"], [False, False], 4, 0, points)

@@ -61,6 +61,10 @@ RESULTS = {
         lambda: intsim.evaluate(MODEL, "wrap-16", [X], metrics=["mae"]),
         ["mae", "16 overflow events in 1 layer", "1 sample given"],
     ),
+    "Search": (
+        lambda: intsim.search(MODEL, "wrap-16", [X], slack=1, trials=2),
+        ["1 point that no other beats", "proven", "2 points tried"],
+    ),
     "Sweep": (lambda: intsim.sweep(MODEL, inputs=X, accumulator=[16, 17]), ["accumulators that wrap", "proven"]),
     "Advice": (
         lambda: intsim.advise(MODEL, X, targets=["onednn-avx2", "onednn-vnni"]),

@@ -16,10 +16,10 @@ from intsim.report.page.drawing import network as drawn
 from intsim.report.page.drawing import plane
 from intsim.report.page.page import page, write_page
 from intsim.report.page.registers import bits, by_layer, histograms, overflow
-from intsim.report.results import READ, GraphNode
+from intsim.report.results import GraphNode
 from intsim.report.summary import Need, needs_of
 from report.browser import WHY_NOT, chromium, probed, seen
-from report.made import HOSTILE, SEARCHED, network, results, written
+from report.made import HOSTILE, network, results, written
 
 go = pytest.importorskip("plotly.graph_objects", reason="a page needs the extra `explore`")
 pytest.importorskip("jinja2", reason="a page needs the extra `explore`")
@@ -27,7 +27,19 @@ pytestmark = pytest.mark.xdist_group("report")
 browser = pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
 
 ALL = (
-    *("verify", "certify", "bounds", "chain", "propose", "telemetry", "unbounded", "evaluate", "sweep", "inspect"),
+    *(
+        "verify",
+        "certify",
+        "bounds",
+        "chain",
+        "propose",
+        "telemetry",
+        "unbounded",
+        "evaluate",
+        "sweep",
+        "search",
+        "inspect",
+    ),
     *("compare", "advise", "witness", "cosim"),
 )
 
@@ -41,8 +53,7 @@ def folder(tmp_path_factory):
 def whole(folder) -> Path:
     """A page of everything."""
     paths = written(folder, *ALL)
-    (folder / "search.json").write_text(json.dumps(SEARCHED))
-    write_page(folder / "all.html", collect([*paths, folder / "search.json"])[0])
+    write_page(folder / "all.html", collect(paths)[0])
     return folder / "all.html"
 
 
@@ -75,7 +86,7 @@ def test_figures_are_plotlys(folder):
     plots = [
         *(bits(proven, seen_), bits(proven, None), bits([], made["unbounded"]), bits(needs_of(made["chain"]), None)),
         *(*histograms(seen_), *histograms(made["unbounded"]), by_layer(seen_), overflow(seen_)),
-        *(*sweep(made["sweep"]), *fronts(READ["intsim-search-1"](SEARCHED))),
+        *(*sweep(made["sweep"]), *fronts(made["search"])),
     ]
     assert len(plots) > 12
     assert overflow(made["unbounded"]) is None
@@ -107,7 +118,7 @@ def test_figures_say_what_results_say(folder):
 
 
 def test_the_page_is_the_same_twice(folder, whole):
-    again = collect([*written(folder, *ALL), folder / "search.json"])[0]
+    again = collect(written(folder, *ALL))[0]
     assert page(again) == whole.read_text()
 
 

@@ -12,7 +12,7 @@ from intsim.report.markdown import markdown
 from intsim.report.summary import Need, limit, summarize
 from intsim.report.write import write_cases
 from intsim.verification.verdict import LayerVerdict, StageVerdict, Verdict
-from report.made import HOSTILE, SEARCHED, as_json, results
+from report.made import HOSTILE, as_json, results
 
 pytestmark = pytest.mark.xdist_group("report")
 
@@ -76,6 +76,7 @@ def test_verdicts(folder):
         "unbounded": ("observed", True),
         "evaluate": ("overflows", None),
         "sweep": ("compared", None),
+        "search": ("compared", None),
         "inspect": ("described", None),
         "compare": ("different", False),
         "advise": ("exact", True),
@@ -138,7 +139,9 @@ def test_markdown(folder):
 
 
 def test_markdown_where_all_holds(folder):
-    text = markdown([document(as_json(results(folder)["chain"]), "c"), document(SEARCHED, "s")])
+    text = markdown(
+        [document(as_json(results(folder)["chain"]), "c"), document(as_json(results(folder)["search"]), "s")]
+    )
     assert text.startswith("## intsim: everything holds\n")
     assert "Next" not in text
     assert shlex.split(re.search(r"### bounds: (.*)", text)[1])[-1] == "arm-neon-int8"

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from intsim.explore.configuration import Configuration
 from intsim.explore.row import Row
+from intsim.explore.search import Point, Search
 from intsim.explore.sweep import Sweep
 from intsim.report.page.figures import (
     LACKING,
@@ -29,9 +30,9 @@ from intsim.report.page.figures import (
     step,
     trace,
 )
-from intsim.report.results import Point, Search
+from intsim.report.search import KINDS
 from intsim.report.sweep import worst
-from intsim.report.text import printable
+from intsim.report.text import counted, printable
 
 RULES = {"wrap": SEEN, "saturate": OTHER}
 COLOURS = (SEEN, OTHER, PROVEN, LACKING)
@@ -164,7 +165,7 @@ def fronts(found: Search) -> list[Plot]:
 
 
 def _front(found: Search, i: int, j: int, joined: bool) -> Plot | None:
-    places = [(x, y, p) for p in found.points if (x := p.values[i]) is not None and (y := p.values[j]) is not None]
+    places = [(p.values[i], p.values[j], p) for p in found.points if all(math.isfinite(p.values[k]) for k in (i, j))]
     if not places:
         return None
     front = sorted(((x, y, p) for x, y, p in places if p.front), key=lambda at: at[:2])
@@ -197,17 +198,21 @@ def _front(found: Search, i: int, j: int, joined: bool) -> Plot | None:
     a, b = printable(found.objectives[i]), printable(found.objectives[j])
     words = listed([f"{a} {x:.6g}, {b} {y:.6g}" for x, y, _ in front])
     key = [(colour, word) for _, colour, _, _, _, word in shown]
+    left_out = len(found.points) - len(places)
+    note = f"{counted(left_out, 'point')} without a finite value not drawn." if left_out else ""
     drawn = layout(340, axis(a), axis(b))
-    return Plot(f"{b} against {a}", f"{len(places)} configurations. On the front: {words}.", data, drawn, key)
+    return Plot(f"{b} against {a}", f"{len(places)} configurations. On the front: {words}.", data, drawn, key, note)
 
 
 def _told(objectives: Sequence[str], point: Point) -> str:
     """What is shown where one points at it."""
-    values = [f"{n} {v:.6g}" for n, v in zip(objectives, point.values, strict=True) if v is not None]
-    options = [f"{k} {_listing(v)}" for k, v in point.configuration.items() if v not in ({}, None)]
-    return "<br>".join(plain(t[:MOST_CHARACTERS]) for t in [*values, *options, *([point.file] if point.file else [])])
+    values = [f"{n} {v:.6g}" for n, v in zip(objectives, point.values, strict=True) if math.isfinite(v)]
+    bits = [
+        f"{k.replace('_', ' ')} {' '.join(map(_bits, getattr(point, k).values()))}" for k in KINDS if getattr(point, k)
+    ]
+    return "<br>".join(plain(t[:MOST_CHARACTERS]) for t in [*values, *bits, *([point.file] if point.file else [])])
 
 
-def _listing(value: object) -> str:
-    """A value, or those of the layers one after another."""
-    return " ".join(map(str, value.values())) if isinstance(value, dict) else str(value)
+def _bits(value: int | list[int]) -> str:
+    """Of a layer, stage by stage."""
+    return "+".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -12,6 +12,7 @@ from typing import Any
 
 import intsim
 from intsim.errors import IntsimError
+from intsim.explore.search import Search
 from intsim.explore.sweep import Sweep
 from intsim.explore.telemetry import Telemetry
 from intsim.golden.compare import Comparison
@@ -23,7 +24,7 @@ from intsim.report.documents import Document
 from intsim.report.page import curves, registers
 from intsim.report.page.drawing import MOST_ROWS, Drawn, Network, Plane, network, plane, shown
 from intsim.report.page.figures import Plot
-from intsim.report.results import Graph, Search
+from intsim.report.results import Graph
 from intsim.report.summary import limiting, needs_of
 from intsim.report.text import counted, printable
 from intsim.report.vectors import first_wrong

@@ -1,0 +1,595 @@
+"""Search: which bits of weights, activations, accumulators and multipliers, layer by layer, are worth their cost.
+
+A point has widths of its own for every layer. Its accumulators start from the least proven ones, of its own codes, and
+go below them by a slack; where none is below what one pass saw, its outputs are those of the proven ones. Optuna
+(NSGA-II or TPE) proposes points; every uniform network is evaluated beside them, and each starts a point.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+import tomli_w
+from numpy.typing import NDArray
+
+from intsim.dispatch import machine
+from intsim.engine.run import run_graph
+from intsim.errors import IntsimError
+from intsim.explore.configuration import CODES, MULTIPLIERS, with_multiplier
+from intsim.explore.costs import NetworkWidths, read_costs, widths
+from intsim.explore.metrics import Metric, MetricResult, read_labels, read_metrics
+from intsim.explore.sweep import ARITHMETIC, data_hash
+from intsim.explore.telemetry import telemetry
+from intsim.inputs import Inputs, Sample, samples_of
+from intsim.model import Model
+from intsim.narrowing import Narrowing, Widths, narrowed, source_of
+from intsim.notebook import Shown
+from intsim.ops import OPS, Mac
+from intsim.proofs.propose import by_layer, propose, with_bits
+from intsim.proofs.subject import identity, sha256_of, target_content
+from intsim.targets import Target
+from intsim.verification.executed import opened
+
+FORMAT = "intsim-search-1"
+SAMPLERS = ("nsga2", "tpe")
+MOST_SLACK = 32
+NAME = "search.sqlite"
+STUDY = "intsim"
+MOST_TRIALS = 1_000_000
+MOST_NETWORKS = 8
+Report = Callable[[str], None]
+Range = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A network and a machine.
+
+    Attributes:
+        weights, activations, multiplier_bits: bits by layer, activations by quantizer; empty where none are searched.
+        registers: bits of each layer's registers, stage by stage.
+        uniform: all layers have the same bits, registers as many as the widest layer needs.
+        proven: no register can overflow; `overflows` that were counted.
+        values: the metric and the costs, in the order of the objectives.
+        front: no other point is as good in all of them and better in one; `knee`: of these the one that gives most.
+        toml: of the front, the text of the machine's target file.
+        file: folder of its files, if any were written.
+    """
+
+    weights: dict[str, int]
+    activations: dict[str, int]
+    registers: dict[str, list[int]]
+    multiplier_bits: dict[str, int]
+    uniform: bool
+    proven: bool
+    overflows: int
+    values: tuple[float, ...]
+    front: bool = False
+    knee: bool = False
+    toml: str | None = None
+    file: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; what is not finite is null."""
+        content = asdict(self)
+        kinds = ("weights", "activations", "registers", "multiplier_bits")
+        return {
+            "configuration": {k: content.pop(k) for k in kinds},
+            **content,
+            "values": [v if math.isfinite(v) else None for v in self.values],
+        }
+
+
+@dataclass
+class Search(Shown):
+    """What `intsim.search` returns: all points, uniform ones first; `objectives` name their values.
+
+    `greater` says of each objective whether more is better; `dominated` how many uniform points the front beats.
+    """
+
+    model: str
+    target: str
+    samples: int
+    seed: int | None
+    objectives: list[str]
+    greater: list[bool]
+    trials: int
+    resumed: int
+    points: list[Point] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def front(self) -> list[Point]:
+        """The best points, by their first cost."""
+        return sorted((p for p in self.points if p.front), key=lambda p: p.values[1:])
+
+    @property
+    def best(self) -> Point | None:
+        """The knee of the front; without one the point that costs most there."""
+        return next((p for p in self.front if p.knee), self.front[-1] if self.front else None)
+
+    @property
+    def uniform(self) -> list[Point]:
+        """The uniform ones."""
+        return [p for p in self.points if p.uniform]
+
+    @property
+    def dominated(self) -> int:
+        """How many uniform points another point beats: as good in every objective and better in one."""
+        costs = [self._signed(p) for p in self.points if not p.uniform]
+        return sum(any(_beats(c, self._signed(u)) for c in costs) for u in self.uniform)
+
+    def _signed(self, point: Point) -> tuple[float, ...]:
+        return _signed(point.values, self.greater)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionaries, lists and numbers."""
+        return {
+            "format": FORMAT,
+            "model": self.model,
+            "target": self.target,
+            "samples": self.samples,
+            "seed": self.seed,
+            "objectives": self.objectives,
+            "greater": self.greater,
+            "trials": self.trials,
+            "resumed": self.resumed,
+            "seconds": self.seconds,
+            "uniform_points": len(self.uniform),
+            "uniform_dominated": self.dominated,
+            "points": [p.to_json() for p in self.points],
+        }
+
+
+def _signed(values: Sequence[float], greater: Sequence[bool]) -> tuple[float, ...]:
+    """Less is better."""
+    return tuple(-v if more else v for v, more in zip(values, greater, strict=True))
+
+
+def _beats(a: Sequence[float], b: Sequence[float]) -> bool:
+    return all(x <= y for x, y in zip(a, b, strict=True)) and tuple(a) != tuple(b)
+
+
+def front_of(values: Sequence[Sequence[float]]) -> list[bool]:
+    """Of points where less is better, which no other beats; of equal ones the first."""
+    array = np.array(values, float).reshape(len(values), -1)
+    flags = []
+    for i, own in enumerate(array):
+        as_good = (array <= own).all(axis=1)
+        flags.append(not (as_good & ((array < own).any(axis=1) | (np.arange(len(array)) < i))).any())
+    return flags
+
+
+def knee_of(values: Sequence[Sequence[float]]) -> int | None:
+    """Of a front's points, less being better, the furthest below the plane through the ends of every objective.
+
+    Objectives are scaled to 0..1 between their least and greatest value on the front. None for fewer than three points.
+    """
+    array = np.array(values, float)
+    if len(array) < 3:
+        return None
+    span = np.ptp(array, axis=0)
+    scaled = (array - array.min(axis=0)) / np.where(span == 0, 1, span)
+    return int(np.argmin(scaled.sum(axis=1)))
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """What is searched: least and most bits of weights, activations, multipliers; bits below proven registers."""
+
+    weights: Range | None = None
+    activations: Range | None = None
+    multiplier: Range | None = None
+    slack: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse ranges that are none."""
+        for what, given, (low, high) in (
+            ("weights", self.weights, CODES),
+            ("activations", self.activations, CODES),
+            ("multiplier", self.multiplier, MULTIPLIERS),
+        ):
+            if given is not None and not low <= given[0] <= given[1] <= high:
+                raise IntsimError(f"search: {what} {given[0]}:{given[1]}; allowed: {low}..{high}, the least first")
+        if isinstance(self.slack, bool) or not 0 <= self.slack <= MOST_SLACK:
+            raise IntsimError(f"search: slack {self.slack!r}; allowed: 0..{MOST_SLACK} bits below the proven ones")
+
+
+class Network:
+    """One set of codes: the network that has them, its proven registers, what one pass saw in them.
+
+    Args:
+        model: with those codes. target: whose registers get other widths.
+    """
+
+    def __init__(self, model: Model, target: Target) -> None:
+        """Raises IntsimError where no width of a register is proven enough."""
+        self.model, self.target = model, target
+        self.proven = {x.name: x.bits for x in propose(model, target).layers}
+        runs = machine(model.graph, target)
+        self.own = {n.shown: runs.arithmetic(n) for n in model.graph.nodes if isinstance(OPS[n.op], Mac)}
+        self.seen: dict[tuple[tuple[str, int], ...], dict[str, list[int]]] = {}
+        self.outputs: dict[tuple[tuple[str, int], ...], tuple[list[float], int]] = {}
+
+    def registers(self, slack: Mapping[str, int]) -> dict[str, list[int]]:
+        """Widths of each layer below the proven ones, none below 2; the fields of a packed multiplier stay."""
+        return {n: [max(2, b - slack.get(n, 0)) for b in bits] for n, bits in self.proven.items()}
+
+    def uniform(self) -> dict[str, list[int]]:
+        """Of all layers the widest, stage by stage."""
+        most = max(map(len, self.proven.values()))
+        wide = [max(b[i] for b in self.proven.values() if i < len(b)) for i in range(most)]
+        return {n: wide[: len(b)] for n, b in self.proven.items()}
+
+    def machine(
+        self, registers: Mapping[str, list[int]], multipliers: Mapping[str, int], name: str
+    ) -> tuple[Target, dict[str, Any]]:
+        """The target with these registers and multipliers, and the content of its file."""
+        own = {}
+        for layer, arithmetic in self.own.items():
+            made = with_bits(arithmetic, registers[layer])
+            own[layer] = with_multiplier(made, multipliers[layer]) if layer in multipliers else made
+        return by_layer(self.model, self.target, own, name, whole=bool(multipliers))
+
+    def enough(
+        self, registers: Mapping[str, list[int]], multipliers: Mapping[str, int], data: Sequence[Sample]
+    ) -> bool:
+        """Whether no register is narrower than what its layer needs on these inputs where none overflows."""
+        if all(have >= need for n, bits in registers.items() for have, need in zip(bits, self.proven[n], strict=True)):
+            return True
+        key = tuple(sorted(multipliers.items()))
+        if key not in self.seen:
+            wide = self.machine(self.proven, multipliers, "proven")[0]
+            layers = telemetry(self.model, wide, list(data)).layers
+            self.seen[key] = {x.name: [max(s.channel_bits, default=1) for s in x.stages] for x in layers}
+        seen = self.seen[key]
+        return all(have >= need for n, bits in registers.items() for have, need in zip(bits, seen[n], strict=True))
+
+
+class Problem:
+    """What a point of a search is worth: its metric over the data and its costs.
+
+    Args:
+        model, target, data: what is searched, from where, and on what.
+        metric, labels: of the outputs, against the exact run of the model as it is.
+        costs: of the widths.
+        ranges: that are searched.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        target: Target,
+        data: Sequence[Sample],
+        metric: Metric,
+        labels: Any,
+        costs: Sequence[Callable[[NetworkWidths], float]],
+        ranges: Ranges,
+    ) -> None:
+        """Runs the model as it is. Raises IntsimError where there is nothing to search."""
+        if ranges.multiplier is not None:  # what its offsets need of a register doesn't depend on its width
+            most = ranges.multiplier[1]
+            target = target.changed(lambda own: with_multiplier(own, most))
+        self.model, self.target, self.data = model, target, data
+        self.metric, self.labels, self.costs, self.ranges = metric, labels, costs, ranges
+        self.layers = list(dict.fromkeys(n.shown for n in model.graph.nodes if isinstance(OPS[n.op], Mac)))
+        if not self.layers:
+            raise IntsimError(f"{model.path}: no layer adds up products, so there is nothing to search")
+        own = Narrowing(source_of(model)) if ranges.weights or ranges.activations else None
+        self.sources = {
+            "weights": own.weights() if own is not None and ranges.weights else [],
+            "activations": own.activations() if own is not None and ranges.activations else [],
+        }
+        self.parameters = self._parameters()
+        if not self.parameters:
+            raise IntsimError("search: nothing to vary; give ranges of weights, activations or multipliers, or a slack")
+        exact = Target.load("exact")
+        self.codes = [model.narrow_inputs(sample, target) for sample in data]
+        runs = (run_graph(model.graph, c, exact) for c in self.codes)
+        self.truth = [model.finish(s, r)[0] for s, r in zip(data, runs, strict=True)]
+        self.known: dict[object, Network] = {}
+        self.points: dict[object, Point] = {}
+
+    def _parameters(self) -> dict[tuple[str, str], Range]:
+        """By kind and name the least and the most that it may be."""
+        made: dict[tuple[str, str], Range] = {}
+        for kind, sources in self.sources.items():
+            low, high = getattr(self.ranges, kind) or (0, 0)
+            for source in sources:
+                least = max(low, 1 + source.type.signed)
+                made[kind, source.names[0]] = (min(least, source.bits), min(max(least, high), source.bits))
+        for layer in self.layers:
+            if self.ranges.slack:
+                made["slack", layer] = (0, self.ranges.slack)
+            if self.ranges.multiplier is not None:
+                made["multiplier", layer] = self.ranges.multiplier
+        return made
+
+    def network(self, weights: Mapping[str, int], activations: Mapping[str, int]) -> Network:
+        """The network with these codes; the last few are remembered."""
+        key = tuple(sorted(weights.items())), tuple(sorted(activations.items()))
+        if key not in self.known:
+            if len(self.known) >= MOST_NETWORKS:
+                del self.known[next(iter(self.known))]
+            fewer: list[Widths | None] = [w or None for w in (weights, activations)]
+            self.known[key] = Network(narrowed(self.model, self.target, *fewer), self.target)
+        return self.known[key]
+
+    def point(self, values: Mapping[tuple[str, str], int]) -> Point:
+        """A point of these values, by kind and name; each is evaluated once."""
+        key = tuple(sorted(values.items()))
+        if key not in self.points:
+            self.points[key] = self._evaluated(values)
+        return self.points[key]
+
+    def _evaluated(self, values: Mapping[tuple[str, str], int]) -> Point:
+        of: dict[str, dict[str, int]] = {k: {} for k in ("weights", "activations", "slack", "multiplier")}
+        for (kind, name), value in values.items():
+            of[kind][name] = value
+        network = self.network(of["weights"], of["activations"])
+        return self._point(network, of, network.registers(of["slack"]), False)
+
+    def uniform(self, values: Mapping[str, int]) -> Point:
+        """The point whose layers all have these bits, by kind, and the same registers."""
+        of = {kind: {n: values[kind] for k, n in self.parameters if k == kind} for kind in values}
+        for kind in ("weights", "activations"):
+            limits = {n: self.parameters[kind, n] for n in of.get(kind, {})}
+            of[kind] = {n: min(max(values[kind], low), high) for n, (low, high) in limits.items()}
+        of |= {k: {} for k in ("multiplier",) if k not in of}
+        network = self.network(of["weights"], of["activations"])
+        return self._point(network, of, network.uniform(), True)
+
+    def _point(
+        self, network: Network, of: Mapping[str, dict[str, int]], registers: Mapping[str, list[int]], uniform: bool
+    ) -> Point:
+        made = network.machine(registers, of["multiplier"], "point")[0]
+        key = tuple(sorted(of["multiplier"].items()))
+        if network.enough(
+            registers, of["multiplier"], self.data
+        ):  # no sum leaves its register: those of the proven machine
+            if key not in network.outputs:
+                network.outputs[key] = self._run(
+                    network, network.machine(network.proven, of["multiplier"], "proven")[0]
+                )
+            scores, overflows = network.outputs[key]
+        else:
+            scores, overflows = self._run(network, made)
+        result = MetricResult.of(self.metric.name, scores)
+        value = result.mean if result.mean is not None else next(iter(scores), math.nan)
+        net = widths(network.model.graph, made)
+        return Point(
+            dict(of["weights"]),
+            dict(of["activations"]),
+            dict(registers),
+            dict(of["multiplier"]),
+            uniform,
+            all(h >= n for k, b in registers.items() for h, n in zip(b, network.proven[k], strict=True)),
+            overflows,
+            (value, *(cost(net) for cost in self.costs)),
+        )
+
+    def _run(self, network: Network, target: Target) -> tuple[list[float], int]:
+        """The metric of each sample, and overflow events."""
+        scores, overflows = [], 0
+        for i, sample in enumerate(self.data):
+            ran = run_graph(network.model.graph, network.model.narrow_inputs(sample, target), target)
+            outputs = network.model.finish(sample, ran)[0]
+            scores.append(self.metric(outputs, self.truth[i], None if self.labels is None else self.labels[i]))
+            overflows += sum(int(e.sum()) for e in ran.events.values())
+        return scores, overflows
+
+    def starts(self) -> Iterator[dict[str, int]]:
+        """Bits of every uniform network: of each kind that is searched every width."""
+        kinds = [k for k in ("weights", "activations", "multiplier") if getattr(self.ranges, k) is not None]
+        spans = [range(lo, hi + 1) for lo, hi in (getattr(self.ranges, k) for k in kinds)]
+        for values in product(*spans):
+            yield dict(zip(kinds, values, strict=True))
+
+    def start(self, bits: Mapping[str, int]) -> dict[tuple[str, str], int]:
+        """The values of a uniform network, with registers as narrow as is proven."""
+        values = {}
+        for (kind, name), (low, high) in self.parameters.items():
+            values[kind, name] = 0 if kind == "slack" else min(max(bits[kind], low), high)
+        return values
+
+
+def search(
+    model: str | Path | onnx.ModelProto | Model,
+    target: str | Path | Target = "exact",
+    inputs: Inputs | None = None,
+    samples: int | None = None,
+    seed: int = 0,
+    *,
+    weights: Range | None = None,
+    activations: Range | None = None,
+    multiplier: Range | None = None,
+    slack: int = 0,
+    metric: str | Metric = "sqnr",
+    labels: str | Path | NDArray[Any] | None = None,
+    costs: Sequence[str] = ("bops",),
+    trials: int = 100,
+    sampler: Literal["nsga2", "tpe"] = "nsga2",
+    storage: str | None = None,
+    folder: str | Path | None = None,
+    restart: bool = False,
+    progress: Report | None = None,
+) -> Search:
+    """Search widths layer by layer: a metric against costs.
+
+    Args:
+        model: path, ModelProto or what `load` returned; QONNX or QCDQ where its codes are searched.
+        target: a built-in name, a TOML file or a `Target`: order, lanes, overflow rule and requantizer.
+        inputs, samples, seed: as `run` takes them; samples are drawn where no inputs are given. `seed` is that of the
+            sampler too.
+        weights, activations, multiplier: least and most bits of each layer, or None: as they are. Codes lose their
+            last bits (`narrow`), which no retraining has made good.
+        slack: how many bits below the proven ones a layer's registers may be.
+        metric: a name, FILE.py:FUNCTION, MODULE:FUNCTION or a `Metric`; labels as `evaluate` takes them.
+        costs: names of `intsim.explore.costs.COSTS`, each an objective.
+        trials: points that the sampler proposes, those of an interrupted search included.
+        sampler: "nsga2" or "tpe", Optuna's.
+        storage: an Optuna storage, as sqlite:///file; search.sqlite of `folder` where None, memory without one.
+        folder: gets search.sqlite.
+        restart: forget an earlier search in `folder`.
+        progress: called with a line of text before each point.
+
+    Raises:
+        IntsimError: bad model, target, inputs, ranges, metric, costs or labels; layers that no register is proven
+            enough for; Optuna isn't there; a storage that can't be used or holds another search.
+    """
+    began = time.monotonic()
+    chosen, ranges = Target.load(target), Ranges(weights, activations, multiplier, slack)
+    if sampler not in SAMPLERS:
+        raise IntsimError(f"search: sampler {sampler!r}; allowed: {', '.join(SAMPLERS)}")
+    if isinstance(trials, bool) or not 1 <= trials <= MOST_TRIALS:
+        raise IntsimError(f"search: {trials!r} trials; allowed: 1..{MOST_TRIALS}")
+    loaded = opened(model, inputs, chosen)
+    data = list(samples_of(loaded, inputs, samples, seed))
+    known = read_labels(str(labels), len(data)) if isinstance(labels, str | Path) else labels
+    if known is not None and len(known) != len(data):
+        raise IntsimError(f"{loaded.path}: {len(known)} labels for {len(data)} samples")
+    (measured,) = read_metrics([metric], known is not None)
+    problem = Problem(loaded, chosen, data, measured, known, read_costs(costs), ranges)
+    say = progress or (lambda text: None)
+    uniform = []
+    for bits in problem.starts():
+        say("uniform: " + (", ".join(f"{k} {v}" for k, v in bits.items()) or "the network as it is"))
+        uniform.append(problem.uniform(bits))
+        problem.point(problem.start(bits))  # of the same codes, which are at hand now
+    head = {
+        "format": FORMAT,
+        "model": identity(loaded)["sha256"],
+        "target": sha256_of({k: v for k, v in target_content(chosen)["content"].items() if k in ARITHMETIC}),
+        "inputs": data_hash(data),
+        "metric": f"{measured.name} {measured.version}",
+        "labels": "" if known is None else data_hash([{"labels": known}]),
+        "costs": list(costs),
+        "ranges": json.loads(json.dumps(asdict(ranges))),
+    }
+    greater = [measured.greater, *(False for _ in costs)]
+    where = storage or (None if folder is None else f"sqlite:///{Path(folder) / NAME}")
+    tried, resumed = tried_points(problem, where, head, greater, trials, sampler, seed, restart, say)
+    made = Search(
+        loaded.path,
+        chosen.name,
+        len(data),
+        None if inputs is not None else int(seed),
+        [measured.name, *costs],
+        greater,
+        len(tried),
+        resumed,
+        _ranked(problem, [*uniform, *tried], greater),
+    )
+    made.seconds = time.monotonic() - began
+    return made
+
+
+def _ranked(problem: Problem, points: Sequence[Point], greater: Sequence[bool]) -> list[Point]:
+    """The same points, those of the front marked, with their machines."""
+    signed = [_signed(p.values, greater) for p in points]
+    front = [i for i, best in enumerate(front_of(signed)) if best]
+    finite = [i for i in front if all(map(math.isfinite, signed[i]))]
+    knee = knee_of([signed[i] for i in finite])
+    ranked = list(points)
+    for i in front:
+        network = problem.network(points[i].weights, points[i].activations)
+        content = network.machine(points[i].registers, points[i].multiplier_bits, f"point-{i}")[1]
+        best = knee is not None and i == finite[knee]
+        ranked[i] = replace(points[i], front=True, knee=best, toml=tomli_w.dumps(content))
+    return ranked
+
+
+def tried_points(
+    problem: Problem,
+    storage: str | None,
+    head: Mapping[str, Any],
+    greater: Sequence[bool],
+    trials: int,
+    sampler: str,
+    seed: int,
+    restart: bool,
+    say: Report,
+) -> tuple[list[Point], int]:
+    """The points that a sampler proposes, in their order, and how many of them a storage had.
+
+    The sampler works in memory; a finished point goes to the storage at once, as a whole.
+    """
+    try:
+        import optuna
+    except ImportError:
+        raise IntsimError('search: Optuna is missing; pip install "intsim[explore]"') from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    directions: Any = ["maximize" if g else "minimize" for g in greater]
+    spans = {f"{kind}/{name}": (kind, name) for kind, name in problem.parameters}
+    distributions: Any = {p: optuna.distributions.IntDistribution(*problem.parameters[k]) for p, k in spans.items()}
+    kept = None if storage is None else _kept_study(optuna, storage, head, directions, restart)
+    done = [] if kept is None else kept.get_trials(states=[optuna.trial.TrialState.COMPLETE])[:trials]
+    own: Any = {"tpe": optuna.samplers.TPESampler, "nsga2": optuna.samplers.NSGAIISampler}[sampler]
+    study = optuna.create_study(directions=directions, sampler=own(seed=seed + len(done)))
+    study.add_trials(done)
+    starts = [{f"{k}/{n}": v for (k, n), v in problem.start(bits).items()} for bits in problem.starts()]
+    for start in starts:
+        if all(t.params != start for t in done):
+            study.enqueue_trial(start)
+    points = [_read(t.user_attrs["point"], t.values) for t in done]
+    while len(points) < trials:
+        say(f"point {len(points) + 1} of {trials}")
+        trial = study.ask(distributions)
+        point = problem.point({spans[p]: v for p, v in trial.params.items()})
+        if any(map(math.isnan, point.values)):
+            raise IntsimError(f"{problem.model.path}: metric {problem.metric.name} is no number on any sample")
+        study.tell(trial, point.values)
+        points.append(point)
+        if kept is not None:
+            attributes = {"point": point.to_json()}
+            with _one_line(storage):
+                kept.add_trial(
+                    optuna.trial.create_trial(
+                        params=trial.params, distributions=distributions, values=point.values, user_attrs=attributes
+                    )
+                )
+    return points, len(done)
+
+
+def _kept_study(optuna: Any, storage: str, head: Mapping[str, Any], directions: Any, restart: bool) -> Any:
+    """The study of a storage. Raises IntsimError for a storage that fails, or one that holds another search."""
+    with _one_line(storage):
+        if storage.startswith("sqlite:///"):
+            Path(storage.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        if restart and STUDY in optuna.get_all_study_names(storage):
+            optuna.delete_study(study_name=STUDY, storage=storage)
+        study = optuna.create_study(study_name=STUDY, storage=storage, directions=directions, load_if_exists=True)
+        held = study.user_attrs.get("head")
+        if held is None:
+            study.set_user_attr("head", dict(head))
+            return study
+    other = [k for k in head if held.get(k) != head[k]]
+    if other:
+        raise IntsimError(f"{storage}: holds a search with another {other[0]}; --restart begins anew")
+    return study
+
+
+@contextmanager
+def _one_line(storage: str | None) -> Iterator[None]:
+    """Failures of a storage, which raises what its driver does, as one line that names it."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise IntsimError(f"{storage}: can't be used as a storage: {type(error).__name__}: {reason}") from error
+
+
+def _read(content: Mapping[str, Any], values: Sequence[float]) -> Point:
+    """A point as a storage has it."""
+    flags = {k: content[k] for k in ("uniform", "proven", "overflows")}
+    return Point(**content["configuration"], **flags, values=tuple(values))
