@@ -4,7 +4,7 @@ load       read a QONNX, QCDQ, QOperator or .tflite file and lower it to integer
 run        run it on a target
 verify     compare a target with exact semantics and with float executors, and blame every difference
 bounds     prove what the accumulators can reach
-propose    make a target with the least proven widths of each layer
+propose    make a target with the least proven widths of each layer; propose_observed: those that some data needs
 telemetry  see what the accumulators held, and what they would have needed
 evaluate   run a data set, and say what the outputs are worth
 sweep      compare widths of registers, multipliers and codes, targets and models with exact runs
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from intsim.execution import run
     from intsim.explore.advice import advise
     from intsim.explore.evaluate import evaluate
+    from intsim.explore.observed import propose_observed
     from intsim.explore.search import search
     from intsim.explore.sweep import sweep
     from intsim.explore.telemetry import telemetry
@@ -81,6 +82,7 @@ __all__ = [
     "multiplier_widths",
     "narrow",
     "propose",
+    "propose_observed",
     "run",
     "search",
     "sweep",
@@ -113,6 +115,7 @@ _HOMES = {
     "multiplier_widths": "intsim.proofs.requantizers",
     "narrow": "intsim.narrowing",
     "propose": "intsim.proofs.propose",
+    "propose_observed": "intsim.explore.observed",
     "run": "intsim.execution",
     "search": "intsim.explore.search",
     "sweep": "intsim.explore.sweep",

@@ -35,6 +35,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "plain telemetry": ("telemetry", "m.onnx"),
     "evaluate": ("evaluate", "m.onnx", "--target", "wrap-9", "-n", "3", "--metric", "sqnr", "--metric", "mae"),
     "sweep": ("sweep", "m.onnx", "-a", "8,12", "-m", "8", "--axis", "weights=3", "--out", "sweep"),
+    "observed": ("sweep", "m.onnx", "--propose", "--metric", "sqnr", "--keep", "20", "-n", "2", "--out", "observed"),
     "search": ("search", "m.onnx", "-w", "3:8", "--slack", "2", "--trials", "6", "--out", "search"),
     "narrow": ("narrow", "m.onnx", "-w", "4", "-a", "6", "--out", "narrow.onnx"),
     "certify": ("certify", "m.onnx", "--target", "x86-avx2", "-n", "2", "--multipliers", "--out", "certificate.json"),

@@ -81,7 +81,8 @@ ONLY = {
 OPENS = "intsim.verification.executed"
 """What opens a model for a target, which every room above does."""
 MODELS = {
-    "models": "models.datasets models.study intsim intsim.errors intsim.hilbert intsim.nn intsim.report",
+    "models": "models.datasets models.study intsim intsim.errors intsim.explore intsim.hilbert intsim.nn intsim.proofs"
+    " intsim.report",
     "models.datasets": "models intsim.errors",
     "models.study": "models intsim intsim.errors intsim.hilbert intsim.inspect",
     "models.tasks": "models intsim intsim.errors intsim.nn",

@@ -86,6 +86,12 @@ def sweep(
     ] = None,
     metric: Annotated[list[str] | None, typer.Option("--metric", help=METRIC_HELP)] = None,
     labels: Annotated[str | None, typer.Option("--labels", help=LABELS_HELP)] = None,
+    propose: Annotated[
+        bool, typer.Option("--propose", help="instead: each layer's least registers on this data, as OUT/observed.toml")
+    ] = False,
+    keep: Annotated[
+        float | None, typer.Option("--keep", help="with --propose and one --metric: the value that it must reach")
+    ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="forget an earlier sweep in the folder")] = False,
 ) -> None:
     """Compare widths, targets or models with exact runs; writes a table, JSON, CSV and a picture."""
@@ -95,6 +101,13 @@ def sweep(
     for name, short in (("accumulator", accumulator), ("overflow", overflow), ("multiplier", multiplier)):
         if short is not None and axes.setdefault(name, short) != short:
             raise IntsimError(f"--{name} and --axis {name}=: both are given; give one")
+    if propose:
+        if axes or grid or stage is not None or len(metric or []) > 1:
+            raise IntsimError("--propose finds the widths itself: give no axes, and one --metric at most")
+        _propose(asked, out, next(iter(metric or []), None), keep, labels)
+        return
+    if keep is not None:
+        raise IntsimError("--keep is of --propose")
     rules: Any = axes.get("overflow", "wrap,saturate").split(",")
     varied: dict[str, Any] = {"overflow": rules, "grid": grid}
     for name in ("accumulator", "multiplier", "weights", "activations"):
@@ -138,3 +151,26 @@ def sweep(
         show_step(console, following)
 
     finish(asked.json_, content, show)
+
+
+def _propose(asked: OnSamples, out: Path, metric: str | None, keep: float | None, labels: str | None) -> None:
+    """Write OUT/observed.toml and OUT/observed.json."""
+    from intsim.explore.observed import propose_observed
+    from intsim.report import files
+    from intsim.report.observed import show_observed
+    from intsim.report.table import say
+
+    inputs, samples, seed = asked.drawn
+    with progress(1) as step:
+        made = propose_observed(
+            asked.loaded, asked.chosen, inputs, samples, seed, metric=metric, keep=keep, labels=labels, progress=step
+        )
+    with files.folder(out) as draft:
+        files.write_json(draft / "observed.json", made.to_json())
+        (draft / "observed.toml").write_text(made.toml, encoding="utf-8")
+
+    def show(console: Console) -> None:
+        show_observed(console, made)
+        say(console, f"wrote observed.toml, observed.json to {out}")
+
+    finish(asked.json_, made.to_json(), show)

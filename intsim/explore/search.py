@@ -1,8 +1,8 @@
 """Search: which bits of weights, activations, accumulators and multipliers, layer by layer, are worth their cost.
 
 A point has widths of its own for every layer. Its accumulators start from the least proven ones, of its own codes, and
-go below them by a slack; where none is below what one pass saw, its outputs are those of the proven ones. Optuna
-(NSGA-II or TPE) proposes points; every uniform network is evaluated beside them, and each starts a point.
+go below them by a slack. Optuna (NSGA-II or TPE) proposes points; every uniform network is evaluated beside them, and
+each starts a point.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from intsim.explore.configuration import CODES, MULTIPLIERS, with_multiplier
 from intsim.explore.costs import NetworkWidths, read_costs, widths
 from intsim.explore.metrics import Metric, MetricResult, read_labels, read_metrics
 from intsim.explore.sweep import ARITHMETIC, data_hash
-from intsim.explore.telemetry import telemetry
 from intsim.inputs import Inputs, Sample, samples_of
 from intsim.model import Model
 from intsim.narrowing import Narrowing, Widths, narrowed, source_of
@@ -41,6 +40,8 @@ from intsim.targets import Target
 from intsim.verification.executed import opened
 
 FORMAT = "intsim-search-1"
+KINDS = ("weights", "activations", "slack", "multiplier")
+"""Of what a search varies."""
 SAMPLERS = ("nsga2", "tpe")
 MOST_SLACK = 32
 NAME = "search.sqlite"
@@ -206,7 +207,7 @@ class Ranges:
 
 
 class Network:
-    """One set of codes: the network that has them, its proven registers, what one pass saw in them.
+    """One set of codes: the network that has them, its proven registers, what its outputs are with these.
 
     Args:
         model: with those codes. target: whose registers get other widths.
@@ -218,7 +219,6 @@ class Network:
         self.proven = {x.name: x.bits for x in propose(model, target).layers}
         runs = machine(model.graph, target)
         self.own = {n.shown: runs.arithmetic(n) for n in model.graph.nodes if isinstance(OPS[n.op], Mac)}
-        self.seen: dict[tuple[tuple[str, int], ...], dict[str, list[int]]] = {}
         self.outputs: dict[tuple[tuple[str, int], ...], tuple[list[float], int]] = {}
 
     def registers(self, slack: Mapping[str, int]) -> dict[str, list[int]]:
@@ -240,20 +240,6 @@ class Network:
             made = with_bits(arithmetic, registers[layer])
             own[layer] = with_multiplier(made, multipliers[layer]) if layer in multipliers else made
         return by_layer(self.model, self.target, own, name, whole=bool(multipliers))
-
-    def enough(
-        self, registers: Mapping[str, list[int]], multipliers: Mapping[str, int], data: Sequence[Sample]
-    ) -> bool:
-        """Whether no register is narrower than what its layer needs on these inputs where none overflows."""
-        if all(have >= need for n, bits in registers.items() for have, need in zip(bits, self.proven[n], strict=True)):
-            return True
-        key = tuple(sorted(multipliers.items()))
-        if key not in self.seen:
-            wide = self.machine(self.proven, multipliers, "proven")[0]
-            layers = telemetry(self.model, wide, list(data)).layers
-            self.seen[key] = {x.name: [max(s.channel_bits, default=1) for s in x.stages] for x in layers}
-        seen = self.seen[key]
-        return all(have >= need for n, bits in registers.items() for have, need in zip(bits, seen[n], strict=True))
 
 
 class Problem:
@@ -282,7 +268,8 @@ class Problem:
             target = target.changed(lambda own: with_multiplier(own, most))
         self.model, self.target, self.data = model, target, data
         self.metric, self.labels, self.costs, self.ranges = metric, labels, costs, ranges
-        self.layers = list(dict.fromkeys(n.shown for n in model.graph.nodes if isinstance(OPS[n.op], Mac)))
+        self.channels = {x.name: x.channels for x in widths(model.graph, target).layers}
+        self.layers = list(self.channels)
         if not self.layers:
             raise IntsimError(f"{model.path}: no layer adds up products, so there is nothing to search")
         own = Narrowing(source_of(model)) if ranges.weights or ranges.activations else None
@@ -333,7 +320,7 @@ class Problem:
         return self.points[key]
 
     def _evaluated(self, values: Mapping[tuple[str, str], int]) -> Point:
-        of: dict[str, dict[str, int]] = {k: {} for k in ("weights", "activations", "slack", "multiplier")}
+        of: dict[str, dict[str, int]] = {k: {} for k in KINDS}
         for (kind, name), value in values.items():
             of[kind][name] = value
         network = self.network(of["weights"], of["activations"])
@@ -349,21 +336,25 @@ class Problem:
         network = self.network(of["weights"], of["activations"])
         return self._point(network, of, network.uniform(), True)
 
+    def with_registers(self, registers: Mapping[str, list[int]]) -> Point:
+        """The network as it is, with these registers, stage by stage."""
+        return self._point(self.network({}, {}), {k: {} for k in KINDS}, registers, False)
+
     def _point(
         self, network: Network, of: Mapping[str, dict[str, int]], registers: Mapping[str, list[int]], uniform: bool
     ) -> Point:
         made = network.machine(registers, of["multiplier"], "point")[0]
+        pairs = (
+            (have, need) for n, bits in registers.items() for have, need in zip(bits, network.proven[n], strict=True)
+        )
+        proven = all(have >= need for have, need in pairs)
         key = tuple(sorted(of["multiplier"].items()))
-        if network.enough(
-            registers, of["multiplier"], self.data
-        ):  # no sum leaves its register: those of the proven machine
-            if key not in network.outputs:
-                network.outputs[key] = self._run(
-                    network, network.machine(network.proven, of["multiplier"], "proven")[0]
-                )
+        if proven and key in network.outputs:  # no sum leaves its register, however wide that is
             scores, overflows = network.outputs[key]
         else:
             scores, overflows = self._run(network, made)
+            if proven:
+                network.outputs[key] = scores, overflows
         result = MetricResult.of(self.metric.name, scores)
         value = result.mean if result.mean is not None else next(iter(scores), math.nan)
         net = widths(network.model.graph, made)
@@ -373,7 +364,7 @@ class Problem:
             dict(registers),
             dict(of["multiplier"]),
             uniform,
-            all(h >= n for k, b in registers.items() for h, n in zip(b, network.proven[k], strict=True)),
+            proven,
             overflows,
             (value, *(cost(net) for cost in self.costs)),
         )

@@ -11,6 +11,7 @@ from rich.console import Console
 from intsim.diagnosis.identify import Identification
 from intsim.explore.advice import Advice
 from intsim.explore.evaluate import Evaluated
+from intsim.explore.observed import Observed
 from intsim.explore.search import Search
 from intsim.explore.sweep import Sweep
 from intsim.explore.telemetry import Telemetry
@@ -28,6 +29,7 @@ from intsim.report.certificate import show_certificate
 from intsim.report.diagnosis import show_identification
 from intsim.report.evaluation import show_evaluated
 from intsim.report.inspection import show_inspection
+from intsim.report.observed import show_observed
 from intsim.report.run import show_run
 from intsim.report.search import show_search
 from intsim.report.sweep import show_sweep
@@ -55,6 +57,7 @@ SHOW: dict[type, Callable[[Console, Any], None]] = {
     Evaluated: show_evaluated,
     Identification: show_identification,
     Model: show_model,
+    Observed: show_observed,
     Proposal: show_proposal,
     Run: show_run,
     Search: show_search,

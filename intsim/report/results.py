@@ -16,6 +16,7 @@ from intsim.engine.telemetry.demand import BINS
 from intsim.errors import IntsimError
 from intsim.explore.advice import Advice
 from intsim.explore.evaluate import Evaluated
+from intsim.explore.observed import Observed
 from intsim.explore.row import Row
 from intsim.explore.search import Search
 from intsim.explore.sweep import Sweep
@@ -231,6 +232,7 @@ READ: dict[str, Callable[[dict[str, Any]], Any]] = {
     "intsim-graph-1": _plain(Graph),
     "intsim-identification-1": _plain(Identification),
     "intsim-inspection-1": _inspection,
+    "intsim-observed-1": _plain(Observed),
     "intsim-proposal-1": _plain(Proposal),
     "intsim-run-1": _plain(Outputs),
     "intsim-search-1": _search,

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from intsim.diagnosis.identify import Identification
 from intsim.explore.advice import Advice
 from intsim.explore.evaluate import Evaluated
+from intsim.explore.observed import Observed
 from intsim.explore.search import Search
 from intsim.explore.sweep import SafeFrom, Sweep
 from intsim.explore.telemetry import StageTelemetry, Telemetry
@@ -265,6 +266,14 @@ def _propose(made: Proposal) -> Summary:
     return Summary("bounds --propose", _on(made), "proven", None, text, limit(needs, ALWAYS))
 
 
+def _observed(made: Observed) -> Summary:
+    data = inputs(made.samples, made.seed)
+    saved = f"{number(made.register_bits)} register bits, with proven widths {number(made.proven_register_bits)}"
+    kept = "" if made.metric is None or made.value is None else f", {made.metric} {made.value:.6g}"
+    needs = [Need(x.name, i, None, None, b) for x in made.layers for i, b in enumerate(x.observed_bits, 1)]
+    return Summary("sweep --propose", _on(made), "observed", None, f"{saved}{kept}, {data}", limit(needs, SEEN))
+
+
 def _advise(told: Advice) -> Summary:
     cases = [
         Case(
@@ -330,6 +339,7 @@ WORDS: dict[type, Callable[[Any], Summary]] = {
     Cosimulation: _cosim,
     Evaluated: _evaluate,
     Identification: _identify,
+    Observed: _observed,
     Outputs: _run,
     Proposal: _propose,
     Search: _search,

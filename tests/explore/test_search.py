@@ -187,3 +187,38 @@ def test_the_document():
     content = found.to_json()
     assert json.loads(json.dumps(content, allow_nan=False)) == content
     assert content["points"][0]["values"][0] is None  # nothing is lost: an infinite SQNR
+
+
+def test_registers_that_a_data_set_needs():
+    """One bit less in any register overflows on these inputs; the file's target doesn't."""
+    loaded = model()
+    given = data(loaded)
+    found = intsim.propose_observed(loaded, "saturate-32", given)
+    assert found.overflows == 0
+    assert all(sum(int(e.sum()) for e in intsim.run(loaded, found.load(), x).overflows.values()) == 0 for x in given)
+    assert found.register_bits < found.proven_register_bits == intsim.propose(loaded, "saturate-32").register_bits
+    for layer in found.layers:
+        assert layer.bits == layer.observed_bits
+        held = f'layer = "{layer.name}"'
+        content = found.toml.split("[[when]]")
+        (at,) = [i for i, t in enumerate(content) if held in t or f'"{layer.name}"' in t]
+        content[at] = content[at].replace(f"bits = {layer.bits[0]}", f"bits = {layer.bits[0] - 1}")
+        less = Target.from_toml("[[when]]".join(content), "less")
+        assert any(sum(int(e.sum()) for e in intsim.run(loaded, less, x).overflows.values()) for x in given)
+
+
+def test_registers_that_keep_a_metric():
+    loaded = model()
+    given = data(loaded)
+    found = intsim.propose_observed(loaded, "saturate-32", given, metric="mae", keep=8.0)
+    truth = [next(iter(intsim.run(loaded, inputs=x).outputs.values())) for x in given]
+    runs = [intsim.run(loaded, found.load(), x) for x in given]
+    gaps = [np.abs(next(iter(r.outputs.values())) - t).mean() for r, t in zip(runs, truth, strict=True)]
+    assert found.value == pytest.approx(np.mean(gaps))
+    assert found.proven_value == 0 < found.value <= 8
+    assert found.overflows == sum(int(e.sum()) for r in runs for e in r.overflows.values()) > 0
+    assert any(x.bits[0] < x.observed_bits[0] for x in found.layers)
+    with pytest.raises(IntsimError, match="go together; give both or none"):
+        intsim.propose_observed(loaded, "saturate-32", given, keep=1.0)
+    with pytest.raises(IntsimError, match="mae is 0 with proven registers already; -1 can't be kept"):
+        intsim.propose_observed(loaded, "saturate-32", given, metric="mae", keep=-1.0)

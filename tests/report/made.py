@@ -54,6 +54,7 @@ def results(folder: Path) -> dict[str, object]:
         "sweep": intsim.sweep(model, samples=2, accumulator=[10, 12, 16, 20], multiplier=[4, 8], metrics=["mae"]),
         "inspect": describe(model),
         "search": searched(),
+        "observed": intsim.propose_observed(network(), "wrap-32", samples=2),
         "compare": intsim.compare(made.path, folder / "dump.npz"),
         "advise": intsim.advise(model, targets=["onednn-avx2"]),
         "witness": Witnessed(

@@ -61,6 +61,10 @@ RESULTS = {
         lambda: intsim.evaluate(MODEL, "wrap-16", [X], metrics=["mae"]),
         ["mae", "16 overflow events in 1 layer", "1 sample given"],
     ),
+    "Observed": (
+        lambda: intsim.propose_observed(MODEL, "wrap-16", [X]),
+        ["17", "registers of observed", "0 overflow events"],
+    ),
     "Search": (
         lambda: intsim.search(MODEL, "wrap-16", [X], slack=1, trials=2),
         ["1 point that no other beats", "proven", "2 points tried"],

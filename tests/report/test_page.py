@@ -40,7 +40,7 @@ ALL = (
         "search",
         "inspect",
     ),
-    *("compare", "advise", "witness", "cosim"),
+    *("compare", "observed", "advise", "witness", "cosim"),
 )
 
 

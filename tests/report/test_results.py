@@ -28,7 +28,7 @@ KINDS = (
         "search",
         "inspect",
     ),
-    *("compare", "advise", "witness", "cosim"),
+    *("compare", "observed", "advise", "witness", "cosim"),
 )
 
 

@@ -77,6 +77,7 @@ def test_verdicts(folder):
         "evaluate": ("overflows", None),
         "sweep": ("compared", None),
         "search": ("compared", None),
+        "observed": ("observed", None),
         "inspect": ("described", None),
         "compare": ("different", False),
         "advise": ("exact", True),
