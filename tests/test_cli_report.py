@@ -1,13 +1,14 @@
 """`intsim report`, and `--html`, `--junit`, `--markdown` of verbs: what they write; nothing is ever half there."""
 
 import json
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-import yaml
 from golden.networks import mixed
 
 pytest.importorskip("plotly", reason="a page needs the extra `explore`")
@@ -25,6 +26,8 @@ VERBS = {
     "telemetry": (["telemetry", "m.onnx", "-t", "wrap-12"], 1),
     "evaluate": (["evaluate", "m.onnx", "-t", "wrap-12"], 0),
     "sweep": (["sweep", "m.onnx", "-a", "12,24", "-o", "swept"], 0),
+    "sweep --propose": (["sweep", "m.onnx", "-t", "wrap-32", "--propose", "-o", "observed"], 0),
+    "search": (["search", "m.onnx", "-w", "6:8", "--trials", "2", "-o", "searched"], 0),
     "advise": (["advise", "m.onnx", "-t", "onednn-vnni"], None),
     "compare": (["compare", "golden", "dump.npz"], 1),
     "identify": (["identify", "golden", "dump.npy", "--layer", "first"], None),
@@ -55,7 +58,10 @@ def made(intsim_):
         np.save("dump.npy", codes["first"])
 
 
-@pytest.mark.parametrize("name", VERBS)
+LONG = ("check", "sweep", "sweep --propose", "search", "evaluate", "advise", "identify")
+
+
+@pytest.mark.parametrize("name", [pytest.param(v, marks=[pytest.mark.slow] * (v in LONG)) for v in VERBS])
 def test_a_verb_writes_its_result(intsim_, made, name):
     call, code = VERBS[name]
     plain = intsim_(*call, "--json")
@@ -135,16 +141,15 @@ def test_without_what_makes_pages(intsim_, monkeypatch):
     assert intsim_("bounds", "m.onnx", "--markdown", "n.md", "--junit", "n.xml")[0] == 0
 
 
+@pytest.mark.slow
 def test_the_workflow_of_the_guide(intsim_, monkeypatch, tmp_path):
     """Its commands are intsim's, and do what the page says."""
+    yaml = pytest.importorskip("yaml")
     from docs.pages import DOCS, ROOT, blocks, environment
 
     (text,) = [b.text for b in blocks((DOCS / "guides/pull-requests.md").read_text()) if b.text.startswith("# .github")]
     steps = yaml.safe_load(text)["jobs"]["integers"]["steps"]
     (script,) = [s["run"] for s in steps if s.get("name") == "verify and certify"]
-    import subprocess
-    import sys
-
     (tmp_path / "digits.onnx").write_bytes((ROOT / "examples" / "digits.onnx").read_bytes())
     images = np.random.default_rng(0).random((2, 1, 8, 8), np.float32)
     np.save(tmp_path / "images.npy", images)

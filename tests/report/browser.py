@@ -11,6 +11,7 @@ from pathlib import Path
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WHY_NOT = None if PROGRAM else "needs Chromium: apt-get install chromium"
 SECONDS = 120
+PRINT = "dispatchEvent(new Event('beforeprint'));"
 PROBE = """
 const root = document.documentElement;
 const seen = {errors: window.seenErrors, width: root.clientWidth, all: root.scrollWidth,
@@ -29,10 +30,12 @@ document.querySelectorAll(".plot").forEach((plot, n) => {
   for (let i = 0; i < texts.length; i++) for (let j = 0; j < i; j++)
     if (!apart(texts[i][1], texts[j][1])) seen.over.push([n, texts[j][0], texts[i][0]]);
   const inner = plot.querySelector(".plot .plotbg, .bglayer, .cartesianlayer .plot");
-  seen.plots.push({svg: plot.querySelectorAll(".main-svg").length, alt: plot.getAttribute("aria-label"),
+  const own = plot.querySelector(".main-svg").getBoundingClientRect();
+  seen.plots.push({svg: plot.querySelectorAll(".main-svg").length, width: own.width, height: own.height, alt: plot.getAttribute("aria-label"),
     x: (plot.querySelector(".xtitle") || {}).textContent, y: (plot.querySelector(".ytitle") || {}).textContent,
     inner: inner ? inner.getBoundingClientRect().width : 0});
 });
+seen.closed = document.querySelectorAll("details:not([open])").length;
 seen.height = document.documentElement.scrollHeight;
 parent.postMessage(JSON.stringify(seen), "*");
 """
@@ -86,13 +89,15 @@ def framed(page: Path, width: int, height: int) -> Path:
     return frame
 
 
-def probed(page: Path, width: int, dark: bool = False) -> dict:
+def probed(page: Path, width: int, dark: bool = False, printed: bool = False) -> dict:
     """A copy that measures itself; its policy, which would forbid that, is left out."""
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(), count=1)
     head, _, tail = text.rpartition("</body>")
     early = "<script>window.seenErrors = []; window.onerror = (m) => { window.seenErrors.push(String(m)); };</script>"
     head = head.replace("<head>", "<head>" + early, 1)
-    late = f"<script>window.addEventListener('load', () => setTimeout(() => {{{PROBE}}}, 1500));</script>"
+    late = (
+        f"<script>window.addEventListener('load', () => setTimeout(() => {{{PRINT * printed}{PROBE}}}, 1500));</script>"
+    )
     copy = page.with_name("probe.html")
     copy.write_text(f"{head}{late}</body>{tail}")
     return seen(framed(copy, width, 900), width=max(width, 500), dark=dark).probe

@@ -249,7 +249,7 @@ def test_every_plot_is_drawn_and_nobody_complains(whole):
 
 
 @browser
-@pytest.mark.parametrize(("width", "dark"), [(400, False), (1400, False), (400, True)])
+@pytest.mark.parametrize(("width", "dark"), [(400, False), (1400, True)])
 def test_nothing_is_too_wide_and_nothing_overlaps(whole, width, dark):
     found = probed(whole, width=width, dark=dark)
     assert found["errors"] == []
@@ -277,8 +277,13 @@ def test_nothing_of_a_file_runs(whole):
 
 
 @browser
+@pytest.mark.slow
 def test_on_paper(whole):
-    """All plots fit the page's width."""
+    """All plots fit the page, tables are open, and it prints."""
+    found = probed(whole, width=1400, printed=True)
+    assert len(found["plots"]) > 12
+    assert all(0 < p["width"] <= 680 and p["height"] <= 860 for p in found["plots"])
+    assert found["closed"] == 0
     path = whole.with_suffix(".pdf")
     chromium(whole, f"--print-to-pdf={path}", "--no-pdf-header-footer")
     assert path.read_bytes().startswith(b"%PDF")

@@ -6,10 +6,16 @@ import json
 import pytest
 
 from intsim.errors import IntsimError
+from intsim.golden.sums import Trace
+from intsim.golden.vectors import Vectors
+from intsim.model import Model, Run
 from intsim.report.documents import collect, document
+from intsim.report.html import SHOW
 from intsim.report.markdown import markdown
 from intsim.report.page.page import page
-from intsim.report.results import READ, parsed
+from intsim.report.results import READ, Checked, Outputs, parsed
+from intsim.report.summary import WORDS
+from intsim.rtl import Cosimulation
 from report.made import as_json, results, written
 
 pytestmark = pytest.mark.xdist_group("report")
@@ -38,6 +44,8 @@ def folder(tmp_path_factory):
 
 
 def test_all_of_them(folder):
+    """What notebooks show has its words and a way back, but for what is no verdict and for what JSON only names."""
+    assert set(SHOW) - {Model, Run, Trace, Vectors} == set(WORDS) - {Checked, Cosimulation, Outputs, dict}
     assert set(results(folder)) == set(KINDS)
 
 
