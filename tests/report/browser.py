@@ -31,7 +31,8 @@ document.querySelectorAll(".plot").forEach((plot, n) => {
     if (!apart(texts[i][1], texts[j][1])) seen.over.push([n, texts[j][0], texts[i][0]]);
   const inner = plot.querySelector(".plot .plotbg, .bglayer, .cartesianlayer .plot");
   const own = plot.querySelector(".main-svg").getBoundingClientRect();
-  seen.plots.push({svg: plot.querySelectorAll(".main-svg").length, width: own.width, height: own.height, alt: plot.getAttribute("aria-label"),
+  const svg = plot.querySelectorAll(".main-svg").length;
+  seen.plots.push({svg, width: own.width, height: own.height, alt: plot.getAttribute("aria-label"),
     x: (plot.querySelector(".xtitle") || {}).textContent, y: (plot.querySelector(".ytitle") || {}).textContent,
     inner: inner ? inner.getBoundingClientRect().width : 0});
 });
