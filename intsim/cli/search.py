@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -81,7 +82,8 @@ def search(
     own: dict[str, Any] = {**spans, "slack": slack, "metric": chosen, "labels": labels, "costs": cost or ["bops"]}
     own |= {"trials": trials, "sampler": sampler, "storage": storage, "folder": out, "restart": restart}
     try:
-        with progress(trials) as step:
+        uniform = prod(high - low + 1 for low, high in filter(None, spans.values()))
+        with progress(trials + uniform) as step:
             made = explore(asked.loaded, asked.chosen, *asked.drawn, **own, progress=step)
     except KeyboardInterrupt:
         sys.stderr.write(f"intsim: finished points are in {storage or out}; the same command goes on from there\n")

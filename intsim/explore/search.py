@@ -281,8 +281,7 @@ class Problem:
         if not self.parameters:
             raise IntsimError("search: nothing to vary; give ranges of weights, activations or multipliers, or a slack")
         exact = Target.load("exact")
-        self.codes = [model.narrow_inputs(sample, target) for sample in data]
-        runs = (run_graph(model.graph, c, exact) for c in self.codes)
+        runs = (run_graph(model.graph, model.narrow_inputs(sample, target), exact) for sample in data)
         self.truth = [model.finish(s, r)[0] for s, r in zip(data, runs, strict=True)]
         self.known: dict[object, Network] = {}
         self.points: dict[object, Point] = {}

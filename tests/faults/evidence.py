@@ -267,6 +267,58 @@ _EXPLORE = [
     ),
 ]
 
+_NARROWING = [
+    Fault(
+        "narrow-ties-up",
+        "weights that lose their last bits round ties up",
+        "_halved",
+        "(rest > half) | ((rest == half) & (low % 2 != 0))",
+        "(rest > half) | (rest == half)",
+        "tests/test_narrowing.py::test_codes_by_hand",
+    ),
+    Fault(
+        "narrow-zero-kept",
+        "a narrower quantizer keeps its zero point",
+        "_rounded_zero",
+        "np.rint(zero / 2.0**drop)",
+        "np.rint(zero / 1.0)",
+        "tests/test_narrowing.py::test_codes_by_hand",
+    ),
+    Fault(
+        "narrow-clip-too-wide",
+        "codes behind a narrower QuantizeLinear keep the upper end of the wider one",
+        "_File._clip",
+        "one.high >> drop",
+        "one.high",
+        "tests/test_narrowing.py::test_clips_of_codes",
+    ),
+    Fault(
+        "search-slack-is-proven",
+        "a point whose registers are narrower than proven ones is called proven",
+        "Problem._point",
+        "have >= need",
+        "have >= need - 1",
+        "tests/explore/test_search.py::test_points_are_what_their_files_do",
+        slow=True,
+    ),
+    Fault(
+        "search-front-too-long",
+        "a front keeps points that another one equals in one objective and beats in the rest",
+        "front_of",
+        "(array <= own).all(axis=1)",
+        "(array < own).all(axis=1)",
+        "tests/explore/test_search.py::test_fronts_by_definition",
+    ),
+    Fault(
+        "sweep-of-codes-against-itself",
+        "errors of narrower codes are against their own exact run",
+        "Evaluations.__call__",
+        "self._made(fewer, point.target, whole)",
+        "self._made(fewer, point.target)",
+        "tests/explore/test_sweep.py::test_codes_that_lose_bits",
+    ),
+]
+
 _REQUANTIZERS = [
     Fault(
         "certificate-blind-to-a-wrapped-bias",
@@ -462,4 +514,14 @@ _TESTING = [
     ),
 ]
 
-FAULTS = (*_REFERENCE, *_REQUANTIZERS, *_VERDICTS, *_PROOFS_AND_FILES, *_BOUNDS, *_EXPLORE, *_CERTIFICATES, *_TESTING)
+FAULTS = (
+    *_REFERENCE,
+    *_REQUANTIZERS,
+    *_VERDICTS,
+    *_PROOFS_AND_FILES,
+    *_BOUNDS,
+    *_EXPLORE,
+    *_NARROWING,
+    *_CERTIFICATES,
+    *_TESTING,
+)
