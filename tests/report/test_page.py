@@ -268,6 +268,19 @@ def test_nothing_is_too_wide_and_nothing_overlaps(whole, width, dark):
 
 
 @browser
+@pytest.mark.slow
+def test_what_is_wrong_would_be_seen(whole):
+    """Titles moved onto their ticks, and a page that is wider than the screen."""
+    wrong = whole.with_name("wrong.html")
+    moved = ".ytitle { transform: translateX(40px) } body { min-width: 600px }"
+    wrong.write_text(whole.read_text().replace("</style>", f"{moved}</style>", 1))
+    found = probed(wrong, width=400)
+    assert found["over"]
+    assert found["wide"]
+    assert found["all"] > 400
+
+
+@browser
 def test_nothing_of_a_file_runs(whole):
     """Were a name of a layer a script, the browser would open a dialog, and its own log or the page would show it."""
     text = whole.read_text()
