@@ -10,7 +10,7 @@ from pathlib import Path
 
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WHY_NOT = None if PROGRAM else "needs Chromium: apt-get install chromium"
-SECONDS = 120
+SECONDS = 600
 PRINT = "dispatchEvent(new Event('beforeprint'));"
 PROBE = """
 const root = document.documentElement;
