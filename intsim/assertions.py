@@ -21,6 +21,7 @@ from intsim.proofs.bounds import bounds
 from intsim.proofs.certify import certify
 from intsim.report.certificate import lines, sentence
 from intsim.report.next_step import NextStep, after_certify, after_verify, show_step, widen
+from intsim.report.summary import can_overflow, overflowed
 from intsim.report.text import counted, number
 from intsim.report.verdict import first_divergence
 from intsim.report.verdict import inputs as of_inputs
@@ -30,10 +31,10 @@ from intsim.verification.verdict import Verdict
 from intsim.verification.verify import verify
 
 __all__ = ["assert_certified", "assert_exact", "assert_no_overflow"]
-WIDTH = 100
-"""Columns of a failure."""
-MOST_LAYERS = 3
-"""That are named one by one."""
+WIDTHS = (100, 10_000)
+"""Columns of a failure: the first in which it fits; in the other one nothing is wrapped."""
+MOST_LINES = 7
+"""Of a failure; with what pytest writes around it they are fifteen at most."""
 Source: TypeAlias = str | Path | onnx.ModelProto | Model
 
 
@@ -109,13 +110,7 @@ def assert_no_overflow(
         proven = bounds(asked.loaded, asked.chosen)
         unsafe = [x for x in proven.layers if not x.safe]
         if unsafe:
-            told = [
-                f"{x.name}: stage {s.stage} has {s.bits} bits ({s.overflow}) and needs {s.required_bits}, "
-                f"{s.unsafe_channels} of {counted(x.channels, 'channel')} can overflow"
-                for x in unsafe
-                for s in x.stages
-                if s.unsafe_channels
-            ]
+            told = [f"{x.name}: {line}" for x in unsafe for line in can_overflow(x)]
             head = f"{proven.model} on {proven.target}: registers of {counted(len(unsafe), 'layer')} can overflow"
             raise AssertionError(_text(head, told, widen(asked, proven)))
         return
@@ -151,23 +146,26 @@ def _of(found: Verdict) -> str:
 
 
 def _overflows(found: Verdict) -> list[str]:
-    return [
-        f"{x.name}: {counted(s.overflows, 'overflow')} of the {s.bits}-bit register of stage {s.stage} ({s.overflow})"
-        for x in found.layers
-        for s in x.stages
-        if s.overflows
-    ]
+    return [f"{x.name}: {line}" for x in found.layers for line in overflowed(x)]
 
 
 def _text(head: str, told: Iterable[str], step: NextStep | None) -> str:
-    """What pytest shows, wrapped; of many layers the first ones."""
-    shown = list(told)
-    if len(shown) > MOST_LAYERS:
-        shown[MOST_LAYERS:] = [f"... and {len(shown) - MOST_LAYERS} more"]
-    console = Console(file=io.StringIO(), width=WIDTH, highlight=False)
-    console.print(head, markup=False)
-    for line in shown:
-        console.print(line, markup=False)
-    show_step(console, step)
+    """What pytest shows, wrapped; of many layers as many as there is room for."""
+    named = list(told)
+    lines: list[str] = []
+    for width in WIDTHS:
+        first, last = _wrapped(head, width), [] if step is None else _wrapped(step, width)
+        for count in range(len(named), min(len(named), 1) - 1, -1):
+            more = [f"... and {len(named) - count} more"] if count < len(named) else []
+            layers = [line for one in named[:count] for line in _wrapped(one, width)]
+            lines = [*first, *layers, *more, *last]
+            if len(lines) <= MOST_LINES:
+                return "\n".join(lines)
+    return "\n".join(lines)
+
+
+def _wrapped(what: str | NextStep, width: int) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, highlight=False)
+    show_step(console, what) if isinstance(what, NextStep) else console.print(what, markup=False)
     assert isinstance(console.file, io.StringIO)
-    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]

@@ -50,6 +50,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "discriminate": ("vectors", "m.onnx", "--out", "probes", "--layer", "Gemm_gemm10", "--discriminate", "2"),
     "advise": ("advise", "m.onnx", "--target", "onnxruntime-vnni", "--target", "x86-avx2"),
     "targets": ("targets",),
+    "report": ("report", "sweep", "certificate.json", "lowered", "--markdown", "summary.md"),
     "emit": ("emit", "hilbert", "--order", "1", "--code-bits", "4", "-o", "decoder"),
 }
 WITNESSED = Witnessed(

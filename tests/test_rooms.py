@@ -16,6 +16,7 @@ ROOMS = {
     "errors": "",
     "search_path": "",
     "ownership": "",
+    "junit": "",
     "notebook": "",
     "jit": "ownership | llvmlite numba",
     "arithmetic": "errors | numpy",
@@ -59,12 +60,13 @@ ROOMS = {
     "diagnosis": "arithmetic arithmetic.requantizers dispatch errors golden graph inputs jit mac model notebook"
     " ops proofs targets verification | numpy onnx tomli_w",
     "testing": "arithmetic arithmetic.requantizers errors frontend model targets | hypothesis numpy onnx",
-    "rtl": "arithmetic arithmetic.requantizers dispatch errors golden graph hilbert inputs mac model ops targets"
+    "rtl": "arithmetic arithmetic.requantizers dispatch errors golden graph hilbert inputs junit mac model ops targets"
     " | numpy",
     "inspect": "arithmetic graph model ops verification | numpy",
-    "report": "diagnosis dispatch errors explore golden graph inspect model narrowing ops proofs targets verification"
-    " | matplotlib numpy onnx rich",
+    "report": "diagnosis dispatch engine.telemetry errors explore golden graph inspect junit model narrowing ops proofs"
+    " rtl targets verification | jinja2 markupsafe matplotlib numpy onnx plotly pydantic rich",
     "assertions": "inputs model proofs report targets verification | onnx rich",
+    "pytest_plugin": " | pytest",
     "cli": "arithmetic diagnosis dispatch engine.threads engine.warmup errors explore frontend golden hilbert inputs"
     " inspect jit"
     " mac model narrowing ops proofs report rtl"

@@ -28,6 +28,7 @@ from intsim.cli import (  # noqa: E402, F401 (each registers its verb)
     inspect,
     lower,
     narrow,
+    report,
     run,
     search,
     sweep,

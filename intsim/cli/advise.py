@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from intsim.cli.options import InputsPath, OnModel, Samples, Seed, Threads, arrays, console, emit, progress, verb
+from intsim.cli.options import InputsPath, OnModel, Samples, Seed, Threads, arrays, finish, progress, result, verb
 
 
 @verb
+@result
 def advise(
     asked: OnModel,
     target: Annotated[
@@ -31,8 +33,4 @@ def advise(
     chosen = target or runtime_targets()
     with progress(len(chosen)) as step:
         told = consider(model, given, samples if given is None else None, seed, targets=chosen, progress=step)
-    if asked.json_:
-        emit(told.to_json())
-    else:
-        show_advice(console(), told)
-    raise typer.Exit(0 if told.holds else 1)
+    finish(asked.json_, told.to_json(), partial(show_advice, told=told), told.holds)

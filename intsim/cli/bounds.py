@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
-from intsim.cli.options import OnTarget, conclude, console, emit, verb
+from intsim.cli.options import OnTarget, conclude, finish, result, verb
 from intsim.errors import IntsimError
 
 
 @verb
+@result
 def bounds(
     asked: OnTarget,
     witness: Annotated[
@@ -60,7 +61,5 @@ def _propose(asked: OnTarget, path: Path) -> None:
     made = propose(asked.loaded, asked.chosen, path.stem)
     with files.file(path) as draft:
         draft.write_text(made.toml, encoding="utf-8")
-    if asked.json_:
-        emit(made.to_json())
-    else:
-        show_proposal(console(), made, asked.command("certify", target=str(path)))
+    following = asked.command("certify", target=str(path))
+    finish(asked.json_, made.to_json(), lambda console: show_proposal(console, made, following))

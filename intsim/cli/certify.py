@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -24,13 +23,15 @@ from intsim.cli.options import (
     app,
     arrays,
     conclude,
-    console,
+    finish,
     progress,
+    result,
 )
 from intsim.errors import IntsimError
 
 if TYPE_CHECKING:
     import numpy as np
+    from rich.console import Console
 
     from intsim.inputs import Sample
     from intsim.model import Model
@@ -44,6 +45,7 @@ Count = Annotated[
 
 
 @app.command()
+@result
 def certify(
     model: Annotated[
         str | None, typer.Argument(metavar="MODEL", help="a QONNX, QCDQ, QOperator or .tflite file")
@@ -88,12 +90,12 @@ def certify(
     if out is not None:
         _write(out, loaded, proven)
     following = after_certify(asked, proven)
-    if json_:
-        sys.stdout.write(text(with_step(proven.to_json(), following)))
-    else:
-        show_certificate(console(), proven)
-        show_step(console(), following)
-    raise typer.Exit(0 if proven.holds else 1)
+
+    def show(console: Console) -> None:
+        show_certificate(console, proven)
+        show_step(console, following)
+
+    finish(json_, with_step(proven.to_json(), following), show, proven.holds, text)
 
 
 def _write(out: Path, model: Model, proven: Certificate) -> None:
@@ -134,8 +136,8 @@ def _check(path: Path, given: str | None, asked: OnTarget) -> None:
     following = None if checked.confirmed else after_check(asked, path)
     lists = {"differences": checked.differences, "notes": checked.notes}
     counts = {"claims": checked.claims, "reruns": checked.counterexamples, "elements": checked.elements}
-    result = {"verdict": checked.verdict, "confirmed": checked.confirmed, "target": checked.target}
-    content = {"format": "intsim-check-1", "certificate": str(path), **result, **counts, **lists}
+    outcome = {"verdict": checked.verdict, "confirmed": checked.confirmed, "target": checked.target}
+    content = {"format": "intsim-check-1", "certificate": str(path), **outcome, **counts, **lists}
     show = partial(show_check, name=str(path), check=checked)
     conclude(asked.json_, content, following, show, checked.confirmed)
 

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from intsim.cli.options import Json, app, conclude
+from intsim.cli.options import Json, app, conclude, result
 
 
 @app.command()
+@result
 def compare(
     vectors: Annotated[Path, typer.Argument(metavar="DIR", help="a folder that intsim vectors wrote")],
     dump: Annotated[Path, typer.Argument(metavar="DUMP", help=".npy, .npz, .hex, .csv, .txt, .bin or .vcd")],

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from intsim.cli.options import Json, app, conclude
+from intsim.cli.options import Json, app, conclude, result
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
 @app.command()
+@result
 def cosim(
     design: Annotated[Path, typer.Argument(help="a folder that emit wrote, or a TOML file")],
     simulator: Annotated[
@@ -19,18 +20,13 @@ def cosim(
         typer.Option("--simulator", "-s", help="cxxrtl, icarus, netlist or verilator; else the first there is"),
     ] = None,
     vcd: Annotated[Path | None, typer.Option("--vcd", help="file for a waveform")] = None,
-    junit: Annotated[Path | None, typer.Option("--junit", help="file for a JUnit report")] = None,
     json_: Json = False,
 ) -> None:
     """Run a design on its vectors and find the first wrong element: exit code 0, 1 where there is one."""
     from intsim import rtl
-    from intsim.report import files
     from intsim.report.table import say
 
     found = rtl.cosim(design, simulator, vcd)
-    if junit is not None:
-        with files.file(junit) as draft:
-            found.write_junit(draft)
 
     def show(console: "Console") -> None:
         say(console, f"{found.design} on {found.simulator}: {found.vectors} rows in {found.cycles} cycles")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -15,14 +16,15 @@ from intsim.cli.options import (
     Scheduler,
     Seed,
     Threads,
-    console,
-    emit,
+    finish,
     progress,
+    result,
     verb,
 )
 
 
 @verb
+@result
 def evaluate(
     asked: OnTarget,
     data: Annotated[
@@ -55,4 +57,4 @@ def evaluate(
             scheduler=scheduler,
             progress=step,
         )
-    emit(done.to_json()) if asked.json_ else show_evaluated(console(), done)
+    finish(asked.json_, done.to_json(), partial(show_evaluated, done=done))

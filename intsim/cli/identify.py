@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from intsim.cli.options import Json, Seed, app, conclude, progress
+from intsim.cli.options import Json, Seed, app, conclude, progress, result
 from intsim.errors import IntsimError
 
 CODES = {"specification": 0, "one class": 1, "several classes": 3, "none": 4}
@@ -15,6 +15,7 @@ CODES = {"specification": 0, "one class": 1, "several classes": 3, "none": 4}
 
 
 @app.command()
+@result
 def identify(
     vectors: Annotated[Path, typer.Argument(metavar="DIR", help="a folder that intsim vectors wrote")],
     dump: Annotated[Path, typer.Argument(metavar="DUMP", help=".npy, .npz, .hex, .csv, .txt, .bin or .vcd")],

@@ -63,6 +63,11 @@ Scheduler = Annotated[
 ]
 
 
+Html = Annotated[Path | None, typer.Option("--html", help="file for a page that holds the result; extra explore")]
+Junit = Annotated[Path | None, typer.Option("--junit", help="file for a JUnit report")]
+Markdown = Annotated[Path | None, typer.Option("--markdown", help="file for a summary, as a pull request shows it")]
+
+
 def use_threads(count: int | None) -> int | None:
     """What `--threads` does: it holds for the process, numpy's matrix products included if numpy isn't there yet."""
     set_threads(count)
@@ -193,8 +198,47 @@ class OnSamples(OnTarget):
         return super().command(verb, *words, target=target)
 
 
-LAST = ("threads", "json_", "shape", "constants", "as_")
+LAST = ("html", "junit", "markdown", "threads", "json_", "shape", "constants", "as_")
 """Options that help lists behind a verb's own."""
+FILES: dict[str, Any] = {"html": Html, "junit": Junit, "markdown": Markdown}
+"""Into which every result can be written."""
+
+
+class Concluded(typer.Exit):
+    """A verb's end: the exit code, and the JSON of what it printed."""
+
+    def __init__(self, code: int, content: dict[str, Any]) -> None:
+        """As `typer.Exit`."""
+        super().__init__(code)
+        self.content = content
+
+
+def result(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb that ends with `conclude` or `finish` the options `--html`, `--junit` and `--markdown`.
+
+    That they can be written is seen before the work.
+    """
+
+    @wraps(function)
+    def called(*given: Any, **named: Any) -> None:
+        paths = {name: named.pop(name, None) for name in FILES}
+        if not any(paths.values()):
+            function(*given, **named)
+            return
+        from intsim.report.write import ready, write
+
+        ready(**paths)
+        try:
+            function(*given, **named)
+        except Concluded as done:
+            write(done.content, function.__name__, **paths)
+            raise
+
+    called.__annotations__ = hints = {**get_type_hints(function, include_extras=True), **FILES}
+    own = [p.replace(annotation=hints[n]) for n, p in inspect.signature(function).parameters.items()]
+    more = [Parameter(n, Parameter.KEYWORD_ONLY, default=None, annotation=kind) for n, kind in FILES.items()]
+    called.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
+    return called
 
 
 def verb(function: Callable[..., None]) -> Callable[..., None]:
@@ -279,14 +323,33 @@ def conclude(
     with the exit code that is given."""
     from intsim.report.next_step import show_step, with_step
 
+    def both(console: Console) -> None:
+        show(console)
+        show_step(console, step)
+
+    finish(json_, with_step(content, step), both, holds)
+
+
+def readable(content: dict[str, Any]) -> str:
+    """JSON for people as well."""
+    return json.dumps(content, indent=1) + "\n"
+
+
+def finish(
+    json_: bool,
+    content: dict[str, Any],
+    show: Callable[[Console], None],
+    holds: bool | int = True,
+    text: Callable[[dict[str, Any]], str] = readable,
+) -> NoReturn:
+    """The same for a result with nothing to do, or whose JSON and `show` say what that is; `text` writes the JSON."""
     if json_:
-        emit(with_step(content, step))
+        sys.stdout.write(text(content))
     else:
         show(console())
-        show_step(console(), step)
-    raise typer.Exit(int(not holds) if isinstance(holds, bool) else holds)
+    raise Concluded(int(not holds) if isinstance(holds, bool) else holds, content)
 
 
 def emit(content: dict[str, Any]) -> None:
     """JSON on standard output."""
-    sys.stdout.write(json.dumps(content, indent=1) + "\n")
+    sys.stdout.write(readable(content))

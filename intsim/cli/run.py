@@ -5,21 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from intsim.cli.options import OnSamples, conclude, progress, verb
+from intsim.cli.options import OnSamples, conclude, progress, result, verb
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from rich.console import Console
 
     from intsim.engine.program.program import LayerProfile
 
 
 @verb
+@result
 def run(
     asked: OnSamples,
     out: Annotated[Path | None, typer.Option("--out", "-o", help=".npz for outputs and codes")] = None,
@@ -35,10 +36,8 @@ def run(
 
     from intsim.report import files
     from intsim.report.next_step import widen
-    from intsim.report.profile import profile_json, show_profile
-    from intsim.report.run import show_outputs, summary
-    from intsim.report.table import say
-    from intsim.report.text import number
+    from intsim.report.profile import profile_json
+    from intsim.report.run import show_summary, summary
 
     results: dict[str, list[NDArray[Any]]] = {}
     records: list[list[LayerProfile]] = []
@@ -69,14 +68,7 @@ def run(
     if profile:
         content["profile"] = profile_json(records, seconds, max(once - seconds / len(data), 0.0), live)
 
-    def show(console: Console) -> None:
-        show_outputs(console, content["outputs"])
-        if profile:
-            show_profile(console, content["profile"])
-        what = "overflow events" if counts else "registers of channels that overflowed"
-        say(console, f"{number(events)} {what} on {target.name}")
-
-    conclude(asked.json_, content, widen(asked) if events else None, show, not events)
+    conclude(asked.json_, content, widen(asked) if events else None, partial(show_summary, ran=content), not events)
 
 
 def _codes_name(name: str, outputs: Mapping[str, Any]) -> str:

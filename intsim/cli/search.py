@@ -6,12 +6,15 @@ import sys
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from intsim.cli.options import LABELS_HELP, METRIC_HELP, OnSamples, console, emit, progress, verb
+from intsim.cli.options import LABELS_HELP, METRIC_HELP, OnSamples, finish, progress, result, verb
 from intsim.errors import IntsimError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 COST_HELP = (
     "an objective: bops, mac_bits, register_bits, weight_bits, activation_bits, requantizer_bits, luts-FPGA, dsps-FPGA "
@@ -31,6 +34,7 @@ def span(text: str | None, option: str) -> tuple[int, int] | None:
 
 
 @verb
+@result
 def search(
     asked: OnSamples,
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for results; an interrupted search goes on there")],
@@ -101,11 +105,12 @@ def search(
     for old in out.glob("front-*"):  # of an earlier search
         if old.stem not in names.values():
             old.unlink()
-    if asked.json_:
-        emit(content)
-    else:
-        show_search(console(), made)
-        say(console(), f"wrote search.json, search.csv{', search.png' if drawn else ''} and front-N.* to {out}")
-        show_step(console(), following)
     if not drawn:
         sys.stderr.write('intsim: no picture: matplotlib is missing; pip install "intsim[report]"\n')
+
+    def show(console: Console) -> None:
+        show_search(console, made)
+        say(console, f"wrote search.json, search.csv{', search.png' if drawn else ''} and front-N.* to {out}")
+        show_step(console, following)
+
+    finish(asked.json_, content, show)

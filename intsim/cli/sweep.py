@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,12 +15,15 @@ from intsim.cli.options import (
     OnSamples,
     Processes,
     Scheduler,
-    console,
-    emit,
+    finish,
     progress,
+    result,
     verb,
 )
 from intsim.errors import IntsimError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 MOST_WIDTHS = 64
 WIDTHS_HELP = 'widths in bits: "8:32" with both ends, or "12,16,20"'
@@ -75,6 +78,7 @@ def files_of(text: str) -> list[str]:
 
 
 @verb
+@result
 def sweep(
     asked: OnSamples,
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for results; an interrupted sweep goes on there")],
@@ -151,15 +155,16 @@ def sweep(
         drawn = draw_sweep(draft / "sweep.png", swept)
     if not drawn:
         (out / "sweep.png").unlink(missing_ok=True)  # of an earlier sweep
-    if asked.json_:
-        emit(content)
-    else:
-        show_sweep(console(), swept)
-        written = ["sweep.json", "sweep.csv", *(["sweep.png"] if drawn else [])]
-        say(console(), f"wrote {', '.join(written)} to {out}")
-        show_step(console(), following)
     if not drawn:
         sys.stderr.write('intsim: no picture: matplotlib is missing; pip install "intsim[report]"\n')
+
+    def show(console: Console) -> None:
+        show_sweep(console, swept)
+        written = ["sweep.json", "sweep.csv", *(["sweep.png"] if drawn else [])]
+        say(console, f"wrote {', '.join(written)} to {out}")
+        show_step(console, following)
+
+    finish(asked.json_, content, show)
 
 
 def _propose(asked: OnSamples, out: Path, metric: str | None, keep: float | None, labels: str | None) -> None:
@@ -177,8 +182,9 @@ def _propose(asked: OnSamples, out: Path, metric: str | None, keep: float | None
     with files.folder(out) as draft:
         files.write_json(draft / "observed.json", made.to_json())
         (draft / "observed.toml").write_text(made.toml, encoding="utf-8")
-    if asked.json_:
-        emit(made.to_json())
-    else:
-        show_observed(console(), made)
-        say(console(), f"wrote observed.toml, observed.json to {out}")
+
+    def show(console: Console) -> None:
+        show_observed(console, made)
+        say(console, f"wrote observed.toml, observed.json to {out}")
+
+    finish(asked.json_, made.to_json(), show)

@@ -9,10 +9,11 @@ from typing import Annotated
 
 import typer
 
-from intsim.cli.options import OnSamples, conclude, progress, verb
+from intsim.cli.options import OnSamples, conclude, progress, result, verb
 
 
 @verb
+@result
 def telemetry(
     asked: OnSamples,
     channels: Annotated[bool, typer.Option("--channels", help="show the worst channels of each layer as well")] = False,

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from intsim.cli.options import OnSamples, conclude, console, progress, verb
+from intsim.cli.options import OnSamples, conclude, console, progress, result, verb
 
 if TYPE_CHECKING:
     from intsim.model import Model
 
 
 @verb
+@result
 def verify(
     asked: OnSamples,
     out: Annotated[
@@ -42,7 +43,9 @@ def verify(
         if not asked.json_:
             _announce(model)  # what follows imports much and takes longer
         from intsim.report.next_step import after_verify, with_step
+        from intsim.report.summary import summarize
         from intsim.report.verdict import show_verdict
+        from intsim.report.write import write_cases
         from intsim.verification.verify import verify as compare
 
         with progress(count * (2 + 4 * references)) as step:
@@ -52,7 +55,7 @@ def verify(
         content = with_step(verdict.to_json(), following)
         if draft is not None:
             files.write_json(draft / "verdict.json", content)
-            files.write_junit(draft / "verdict.xml", verdict)
+            write_cases(draft / "verdict.xml", [summarize(verdict)])
             model.graph.save(draft / "integer_graph")
     conclude(asked.json_, content, following, partial(show_verdict, verdict=verdict), verdict.holds)
 

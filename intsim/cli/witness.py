@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from intsim.cli.options import OnSamples, console, emit, progress, verb
+from intsim.cli.options import OnSamples, finish, progress, result, verb
 
 
 @verb
+@result
 def witness(
     asked: OnSamples,
     timeout: Annotated[
@@ -24,8 +26,4 @@ def witness(
     runnable(target)
     with progress(2 * len(asked.data)) as step:
         told = witness_runtime(model, target, *asked.drawn, timeout=timeout, progress=step)
-    if asked.json_:
-        emit(told.to_json())
-    else:
-        show_witness(console(), told)
-    raise typer.Exit(0 if told.holds else 1)
+    finish(asked.json_, told.to_json(), partial(show_witness, told=told), told.holds)

@@ -6,15 +6,12 @@ import json
 import os
 import shutil
 import tempfile
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from intsim.errors import IntsimError, writing
-from intsim.report.text import printable
-from intsim.verification.verdict import Verdict
 
 
 @contextmanager
@@ -58,6 +55,16 @@ def file(path: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
+class _EnoughError(Exception):
+    """Ends a block of which nothing is to be kept."""
+
+
+def check(path: Path) -> None:
+    """Raise IntsimError if a file can't be written there; writes nothing."""
+    with suppress(_EnoughError), file(path):
+        raise _EnoughError
+
+
 def _ground(path: Path) -> Path:
     """The nearest folder above `path` that exists."""
     return next(p for p in path.absolute().parents if p.exists())
@@ -66,18 +73,3 @@ def _ground(path: Path) -> Path:
 def write_json(path: Path, content: Any) -> None:
     """Readable JSON with a final newline."""
     path.write_text(json.dumps(content, indent=1) + "\n")
-
-
-def write_junit(path: Path, verdict: Verdict) -> None:
-    """One test case a layer, for continuous integration."""
-    failed = [x for x in verdict.layers if x.mismatches or x.sum_mismatches or x.overflows]
-    suite = ET.Element(
-        "testsuite", name=f"intsim verify {verdict.target}", tests=str(len(verdict.layers)), failures=str(len(failed))
-    )
-    for layer in verdict.layers:
-        case = ET.SubElement(suite, "testcase", classname=verdict.target, name=printable(layer.name))
-        if layer in failed:
-            counts = ", ".join(f"stage {s.stage}: {s.overflows} overflows" for s in layer.stages if s.overflows)
-            text = f"{layer.mismatches} of {layer.elements} integers wrong, at most {layer.max_lsb} LSB; {counts}"
-            ET.SubElement(case, "failure", message=text.rstrip("; "))
-    ET.ElementTree(suite).write(path, encoding="utf-8", xml_declaration=True)

@@ -73,6 +73,12 @@ SHOW: dict[type, Callable[[Console, Any], None]] = {
 
 def html(result: object) -> str:
     """A result as HTML with inline styles; raises KeyError for what is no result."""
+    show = SHOW[type(result)]
+    return as_html(lambda console: show(console, result))
+
+
+def as_html(show: Callable[[Console], None]) -> str:
+    """What a function prints on a console, as HTML with inline styles."""
     console = Console(record=True, file=io.StringIO(), width=WIDTH, highlight=False, force_jupyter=False)
-    SHOW[type(result)](console, result)
+    show(console)
     return console.export_html(inline_styles=True, code_format=PAGE)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from intsim.model import Run
+from intsim.report.profile import show_profile
 from intsim.report.table import Column, say, show_table
 from intsim.report.text import number
 
@@ -38,6 +39,15 @@ def show_outputs(console: Console, outputs: Mapping[str, Mapping[str, Any]]) -> 
             Column("max", [str(r["max"]) for r in rows]),
         ],
     )
+
+
+def show_summary(console: Console, ran: Mapping[str, Any]) -> None:
+    """What the JSON of `run` says: outputs, the profile if there is one, overflows."""
+    show_outputs(console, ran["outputs"])
+    if ran.get("profile") is not None:
+        show_profile(console, ran["profile"])
+    what = "overflow events" if ran["counted"] else "registers of channels that overflowed"
+    say(console, f"{number(ran['overflows'])} {what} on {ran['target']}")
 
 
 def show_run(console: Console, run: Run) -> None:

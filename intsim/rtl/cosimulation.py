@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-import xml.etree.ElementTree as ET
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from intsim.errors import IntsimError
+from intsim.junit import write_junit
 from intsim.rtl import cxxrtl, events, netlist
 from intsim.rtl.design import Design
 from intsim.rtl.tools import INSTALL, missing
@@ -63,11 +63,8 @@ class Cosimulation:
 
     def write_junit(self, path: Path) -> None:
         """One test case, for continuous integration."""
-        suite = ET.Element("testsuite", name="intsim cosim", tests="1", failures=str(int(not self.holds)))
-        case = ET.SubElement(suite, "testcase", classname=self.simulator, name=self.design)
-        if not self.holds:
-            ET.SubElement(case, "failure", message=f"{self.mismatches} mismatches; first: {self.words()}")
-        ET.ElementTree(suite).write(path, encoding="utf-8", xml_declaration=True)
+        why = "" if self.holds else f"{self.mismatches} mismatches; first: {self.words()}"
+        write_junit(path, "intsim cosim", self.simulator, [(self.design, why)])
 
 
 def chosen(simulator: str | None) -> str:

@@ -3,7 +3,7 @@
 Each is a mistake that a port, a refactoring or a misread manual makes, and that leaves the program running.
 """
 
-from . import codec, diagnosis, engine, evidence, integers, networks, numbers, rows, runtimes, tables, vectors
+from . import codec, diagnosis, engine, evidence, integers, networks, numbers, pages, rows, runtimes, tables, vectors
 from .planting import Fault
 
 FAULTS: tuple[Fault, ...] = (
@@ -16,5 +16,6 @@ FAULTS: tuple[Fault, ...] = (
         *runtimes.FAULTS,
         *vectors.FAULTS,
         *diagnosis.FAULTS,
+        *pages.FAULTS,
     ),
 )

@@ -1,8 +1,7 @@
-"""Output folders and files: complete or absent; JSON and JUnit that others can read."""
+"""Output folders and files: complete or absent; JSON that others can read."""
 
 import json
 import os
-import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -111,18 +110,15 @@ def verdict() -> Verdict:
     return Verdict("m.onnx", "t", "diverges", samples=1, layers=[good, bad, loud])
 
 
-def test_junit(tmp_path):
-    files.write_junit(tmp_path / "v.xml", verdict())
-    suite = ET.parse(tmp_path / "v.xml").getroot()
-    assert suite.tag == "testsuite"
-    assert (suite.get("tests"), suite.get("failures")) == ("3", "2")
-    cases = suite.findall("testcase")
-    assert [c.get("name") for c in cases] == ["Conv_0", "Conv_1 <&?>", "Gemm"]
-    assert [len(c.findall("failure")) for c in cases] == [0, 1, 1]
-    message = cases[1].find("failure").get("message")
-    assert "3 of 20" in message
-    assert "9 LSB" in message
-    assert "stage 1: 2 overflows" in message
+def test_a_check_writes_nothing(tmp_path):
+    (tmp_path / "old").write_text("old")
+    files.check(tmp_path / "old")
+    files.check(tmp_path / "new" / "one")
+    assert names(tmp_path) == ["old"]
+    assert (tmp_path / "old").read_text() == "old"
+    for path in (tmp_path, tmp_path / "old" / "below", Path("/proc/nowhere")):
+        with pytest.raises(IntsimError):
+            files.check(path)
 
 
 def test_json(tmp_path):
