@@ -46,6 +46,8 @@ MOST_BITS = 32
 MOST_BYTES = (1 << 31) - 1
 """Of a protobuf message."""
 QUANT = ("Quant", "IntQuant")
+DIRECTED = (b"CEIL", b"FLOOR", b"UP", b"DOWN")
+"""Rounding modes that a number a little off its code is rounded away from it by."""
 WEIGHT = {"Conv": (1,), "ConvTranspose": (1,), "Gemm": (0, 1), "MatMul": (0, 1)}
 """Operands that may be weights."""
 MOVES = (
@@ -263,7 +265,8 @@ class _File:
         held = self.own.constant(op.inputs[1])
         scale = held.astype(onnx.helper.tensor_dtype_to_np_dtype(self.own.types[op.inputs[1]]))
         wide = scale.astype(np.float64) * 2.0**drop
-        kept = wide.astype(scale.dtype)
+        with np.errstate(over="ignore"):
+            kept = wide.astype(scale.dtype)
         if not (held * 2.0**drop == wide).all() or not (kept.astype(np.float64) == wide).all():
             raise self.own.refused(op, "its scale is computed by other nodes, or too large, and can't be changed")
         node.input[1] = self._stored(f"{op.outputs[0]}_scale", kept)
@@ -274,16 +277,22 @@ class _File:
     def _weights(self, one: CodeSource, node: onnx.NodeProto, drop: int, kind: IntegerType) -> None:
         op, fixed = one.quantizer, self.own.values[one.quantizer.outputs[0]]
         assert isinstance(fixed, Fixed)
-        points = np.asarray(-fixed.offset / fixed.scale)
-        zero = np.array([round(z) for z in points.reshape(-1)], np.int64).reshape(points.shape)
+        zero = np.asarray(-fixed.offset / fixed.scale)
+        if all(z.denominator == 1 for z in zero.reshape(-1)):
+            zero = zero.astype(np.int64)
         new = _halved(zero, drop)
         codes = np.clip(_halved(fixed.codes - zero, drop) + new, kind.min, kind.max)
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(self.own.types[op.inputs[0]])
+        held = codes.astype(dtype)
         if op.op in QUANT:  # of numbers that are those codes, the quantizer makes them again
-            held = (codes - new) * (self.own.constant(op.inputs[1]).astype(np.float64) * 2.0**drop)
-            dtype = onnx.helper.tensor_dtype_to_np_dtype(self.own.types[op.inputs[0]])
-        else:
-            held, dtype = codes, onnx.helper.tensor_dtype_to_np_dtype(self.own.types[op.inputs[0]])
-        node.input[0] = self._stored(f"{op.outputs[0]}_weights", held.astype(dtype))
+            scale = self.own.constant(op.inputs[1]).astype(np.float64) * 2.0**drop
+            with np.errstate(over="ignore", invalid="ignore"):
+                held = ((codes - new) * scale).astype(dtype)
+                again = np.rint(held.astype(np.float64) / scale) + new
+            if not (again == codes).all():
+                raise self.own.refused(op, f"its codes times their scale don't fit {held.dtype}")
+            _to_nearest(node)
+        node.input[0] = self._stored(f"{op.outputs[0]}_weights", held)
 
     def _clip(self, one: CodeSource, node: onnx.NodeProto, drop: int) -> None:
         """Behind a QuantizeLinear, in the place of its own Clip if it has one."""
@@ -328,8 +337,17 @@ class _File:
         return self.proto
 
 
-def _halved(values: NDArray[np.int64], drop: int) -> NDArray[np.int64]:
-    """round_half_even(values / 2^drop)."""
+def _to_nearest(node: onnx.NodeProto) -> None:
+    """Let a QONNX quantizer round what lies on its grid, up to float32, to the code that it is: others may miss it."""
+    for attribute in node.attribute:
+        if attribute.name == "rounding_mode" and attribute.s.upper() in DIRECTED:
+            attribute.s = b"ROUND"
+
+
+def _halved(values: NDArray[Any], drop: int) -> NDArray[np.int64]:
+    """round_half_even(values / 2^drop), of integers or Fractions."""
+    if values.dtype == object:
+        return np.array([round(v / (1 << drop)) for v in values.reshape(-1)], np.int64).reshape(values.shape)
     if not drop:
         return values
     low = values >> drop

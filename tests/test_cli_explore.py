@@ -305,3 +305,9 @@ def test_search(intsim_, as_json):
     for word in ("no other beats", "uniform networks are beaten", "14 points tried, 14 of them by an earlier run"):
         assert word in " ".join(out.split()), word
     assert Path("out/search.png").read_bytes()[:4] == b"\x89PNG"
+    Path("out/front-notes.txt").write_text("mine")
+    fewer = ("search", "m.onnx", "-t", "saturate-32", "--slack", 1, "--trials", 2, "--restart", "-o", "out")
+    written = [p["file"] for p in as_json(*fewer)["points"] if p["front"]]
+    assert sorted(p.name for p in Path("out").glob("front-*")) == sorted(
+        [f"{n}.toml" for n in written] + ["front-notes.txt"]
+    )

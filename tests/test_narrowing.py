@@ -81,6 +81,27 @@ def test_other_executors_read_the_file(name):
     assert intsim.verify(made, samples=1).verdict == "exact"
 
 
+@pytest.mark.parametrize("mode", ["ROUND", "CEIL", "FLOOR", "UP", "DOWN", "HALF_UP", "HALF_DOWN"])
+@pytest.mark.parametrize("zero", [0, 3, 2.6, -1.3])
+def test_weights_of_any_rounding_and_zero_point(mode, zero):
+    """Codes of the written file by the definition; zero points that are no integers are taken as they are."""
+    rng = np.random.default_rng(1)
+    scale, point = np.float32(0.0371), Fraction(float(np.float32(zero)))
+    net = Net()
+    x = net.quant(net.input(1, 40), 0.5, 0, 8)
+    w = net.quant(rng.uniform(-120, 120, (40, 1)).astype(np.float32) * scale, scale, zero, 8)
+    (held,) = (a for a in net.nodes[-1].attribute if a.name == "rounding_mode")
+    held.s = mode.encode()
+    model = net.model(net.quant(net.node("MatMul", x, w), 2.0**-10, 0, 32))
+
+    def codes(file):
+        own = Narrowing(source_of(file))
+        return own.values[own.weights()[0].quantizer.outputs[0]].codes.reshape(-1).tolist()
+
+    new = rounded(point / 8)
+    assert codes(narrow(model, 5)) == [coded((c - point) / 8 + new, -16, 15) for c in codes(model)]
+
+
 def test_as_many_bits_as_there_are_change_nothing():
     model = network([1, -128, 77])
     same = narrow(model, 8, 32)

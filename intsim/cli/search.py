@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 from math import prod
@@ -20,6 +21,8 @@ COST_HELP = (
     "an objective: bops, mac_bits, register_bits, weight_bits, activation_bits, requantizer_bits, luts-FPGA, dsps-FPGA "
     "(xilinx, ecp5, ice40; luts-generic); may be given again"
 )
+WRITTEN = re.compile(r"front-[0-9]{3,}\.(toml|onnx)")
+"""Files that a search writes of its front."""
 RANGE_HELP = "least and most bits, as 2:8"
 
 
@@ -88,6 +91,7 @@ def search(
     except KeyboardInterrupt:
         sys.stderr.write(f"intsim: finished points are in {storage or out}; the same command goes on from there\n")
         raise
+    written = set()
     with files.folder(out) as draft:
         names = {id(p): f"front-{n:03}" for n, p in enumerate(made.front, 1)}
         for i, point in enumerate(made.points):
@@ -98,12 +102,13 @@ def search(
                     (draft / f"{name}.onnx").write_bytes(fewer.SerializeToString(deterministic=True))
                 made.points[i] = replace(point, file=name)
         following = after_search(asked, made, out)
+        written |= {p.name for p in draft.iterdir()}
         content = with_step(made.to_json(), following)
         files.write_json(draft / "search.json", content)
         write_csv(draft / "search.csv", made)
         drawn = draw_search(draft / "search.png", made)
-    for old in out.glob("front-*"):  # of an earlier search
-        if old.stem not in names.values():
+    for old in out.iterdir():  # of an earlier search
+        if WRITTEN.fullmatch(old.name) and old.name not in written:
             old.unlink()
     if not drawn:
         sys.stderr.write('intsim: no picture: matplotlib is missing; pip install "intsim[report]"\n')

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -117,11 +117,15 @@ def propose_observed(
     say = progress or (lambda text: None)
     say("proven registers")
     network = problem.network({}, {})
-    proven = problem.with_registers(network.proven)
+    needs = network.proven({})
+    proven = problem.with_registers(needs)
     say("telemetry")
-    layers = telemetry(loaded, network.machine(network.proven, {}, "proven")[0], data).layers
-    seen = {x.name: [max(s.channel_bits, default=1) for s in x.stages] for x in layers}
-    registers = {n: [min(*pair) for pair in zip(bits, seen[n], strict=True)] for n, bits in network.proven.items()}
+    fields = {n: network.fields(n) for n in needs}
+    registers = {n: fields[n] + [1] * (len(bits) - len(fields[n])) for n, bits in needs.items()}
+    for layer in telemetry(loaded, network.machine(needs, {}, "proven")[0], data).layers:  # a name may be of several
+        seen = [max(s.channel_bits, default=1) for s in layer.stages]
+        held = zip(registers[layer.name], needs[layer.name], seen, strict=True)
+        registers[layer.name] = [max(have, min(need, bits)) for have, need, bits in held]
     observed = registers
     if keep is not None:
         if not _kept(proven.values[0], keep, measured.greater):
@@ -130,7 +134,7 @@ def propose_observed(
         registers = _narrowed(problem, measured, keep, registers, say)
     best = problem.with_registers(registers)
     content = network.machine(registers, {}, name)[1]
-    kept = [ObservedLayer(n, list(b), list(observed[n]), list(network.proven[n])) for n, b in registers.items()]
+    kept = [ObservedLayer(n, list(b), list(observed[n]), list(needs[n])) for n, b in registers.items()]
     return Observed(
         loaded.path,
         chosen.name,
@@ -159,11 +163,11 @@ def _narrowed(
     """Bit by bit and layer by layer, while the metric is kept."""
     for layer in sorted(registers, key=lambda n: -problem.channels[n]):
         while True:
-            fewer: Sequence[int] = [max(2, b - 1) for b in registers[layer]]
-            if list(fewer) == registers[layer]:
+            fewer = problem.network({}, {}).fewer(layer, registers[layer], 1)
+            if fewer == registers[layer]:
                 break
             say(f"{layer}: {fewer[-1]} bits")
-            tried = {**registers, layer: list(fewer)}
+            tried = {**registers, layer: fewer}
             if not _kept(problem.with_registers(tried).values[0], keep, metric.greater):
                 break
             registers = tried

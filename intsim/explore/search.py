@@ -50,6 +50,8 @@ MOST_TRIALS = 1_000_000
 MOST_NETWORKS = 8
 Report = Callable[[str], None]
 Range = tuple[int, int]
+Bits = tuple[tuple[str, int], ...]
+"""By layer, in order."""
 
 
 @dataclass(frozen=True)
@@ -216,20 +218,43 @@ class Network:
     def __init__(self, model: Model, target: Target) -> None:
         """Raises IntsimError where no width of a register is proven enough."""
         self.model, self.target = model, target
-        self.proven = {x.name: x.bits for x in propose(model, target).layers}
         runs = machine(model.graph, target)
         self.own = {n.shown: runs.arithmetic(n) for n in model.graph.nodes if isinstance(OPS[n.op], Mac)}
-        self.outputs: dict[tuple[tuple[str, int], ...], tuple[list[float], int]] = {}
+        self.needs: dict[Bits, dict[str, list[int]]] = {(): self._proven(target)}
+        self.outputs: dict[Bits, tuple[list[float], int]] = {}
 
-    def registers(self, slack: Mapping[str, int]) -> dict[str, list[int]]:
-        """Widths of each layer below the proven ones, none below 2; the fields of a packed multiplier stay."""
-        return {n: [max(2, b - slack.get(n, 0)) for b in bits] for n, bits in self.proven.items()}
+    def _proven(self, target: Target) -> dict[str, list[int]]:
+        bits = {x.name: x.bits for x in propose(self.model, target).layers}
+        return {n: self.fields(n) + b[len(self.fields(n)) :] for n, b in bits.items()}
 
-    def uniform(self) -> dict[str, list[int]]:
-        """Of all layers the widest, stage by stage."""
-        most = max(map(len, self.proven.values()))
-        wide = [max(b[i] for b in self.proven.values() if i < len(b)) for i in range(most)]
-        return {n: wide[: len(b)] for n, b in self.proven.items()}
+    def fields(self, layer: str) -> list[int]:
+        """Bits of a packed multiplier's fields, which are no matter of choice: the first stage, or none."""
+        own = self.own[layer]
+        return [own.stages[0].bits] if own.accumulate.packing is not None else []
+
+    def proven(self, multipliers: Mapping[str, int]) -> dict[str, list[int]]:
+        """The least widths that are proven, stage by stage, of the codes that these multipliers make."""
+        key = tuple(sorted(multipliers.items()))
+        if key not in self.needs:
+            self.needs[key] = self._proven(self.machine(self.needs[()], multipliers, "point")[0])
+        return self.needs[key]
+
+    def registers(self, slack: Mapping[str, int], multipliers: Mapping[str, int]) -> dict[str, list[int]]:
+        """Widths of each layer below the proven ones, none below 2 for that; a packed multiplier's fields stay."""
+        proven = self.proven(multipliers)
+        return {n: self.fewer(n, bits, slack.get(n, 0)) for n, bits in proven.items()}
+
+    def fewer(self, layer: str, bits: Sequence[int], less: int) -> list[int]:
+        """A layer's registers with fewer bits, none below 2 for that; a packed multiplier's fields stay."""
+        kept = len(self.fields(layer))
+        return [b if i < kept else max(min(b, 2), b - less) for i, b in enumerate(bits)]
+
+    def uniform(self, multipliers: Mapping[str, int]) -> dict[str, list[int]]:
+        """Of all layers the widest, stage by stage; a packed multiplier's fields stay."""
+        proven = self.proven(multipliers)
+        most = max(map(len, proven.values()))
+        wide = [max(b[i] for b in proven.values() if i < len(b)) for i in range(most)]
+        return {n: self.fields(n) + wide[len(self.fields(n)) : len(b)] for n, b in proven.items()}
 
     def machine(
         self, registers: Mapping[str, list[int]], multipliers: Mapping[str, int], name: str
@@ -323,7 +348,7 @@ class Problem:
         for (kind, name), value in values.items():
             of[kind][name] = value
         network = self.network(of["weights"], of["activations"])
-        return self._point(network, of, network.registers(of["slack"]), False)
+        return self._point(network, of, network.registers(of["slack"], of["multiplier"]), False)
 
     def uniform(self, values: Mapping[str, int]) -> Point:
         """The point whose layers all have these bits, by kind, and the same registers."""
@@ -333,7 +358,7 @@ class Problem:
             of[kind] = {n: min(max(values[kind], low), high) for n, (low, high) in limits.items()}
         of |= {k: {} for k in ("multiplier",) if k not in of}
         network = self.network(of["weights"], of["activations"])
-        return self._point(network, of, network.uniform(), True)
+        return self._point(network, of, network.uniform(of["multiplier"]), True)
 
     def with_registers(self, registers: Mapping[str, list[int]]) -> Point:
         """The network as it is, with these registers, stage by stage."""
@@ -343,9 +368,8 @@ class Problem:
         self, network: Network, of: Mapping[str, dict[str, int]], registers: Mapping[str, list[int]], uniform: bool
     ) -> Point:
         made = network.machine(registers, of["multiplier"], "point")[0]
-        pairs = (
-            (have, need) for n, bits in registers.items() for have, need in zip(bits, network.proven[n], strict=True)
-        )
+        needs = network.proven(of["multiplier"])
+        pairs = ((have, need) for n, bits in registers.items() for have, need in zip(bits, needs[n], strict=True))
         proven = all(have >= need for have, need in pairs)
         key = tuple(sorted(of["multiplier"].items()))
         if proven and key in network.outputs:  # no sum leaves its register, however wide that is
@@ -355,7 +379,9 @@ class Problem:
             if proven:
                 network.outputs[key] = scores, overflows
         result = MetricResult.of(self.metric.name, scores)
-        value = result.mean if result.mean is not None else next(iter(scores), math.nan)
+        value = result.mean if result.mean is not None else next((s for s in scores if not math.isnan(s)), math.nan)
+        if math.isnan(value):
+            raise IntsimError(f"{self.model.path}: metric {self.metric.name} is no number on any sample")
         net = widths(network.model.graph, made)
         return Point(
             dict(of["weights"]),
@@ -379,11 +405,16 @@ class Problem:
         return scores, overflows
 
     def starts(self) -> Iterator[dict[str, int]]:
-        """Bits of every uniform network: of each kind that is searched every width."""
+        """Bits of every uniform network, each once: of each kind that is searched every width that changes it."""
         kinds = [k for k in ("weights", "activations", "multiplier") if getattr(self.ranges, k) is not None]
         spans = [range(lo, hi + 1) for lo, hi in (getattr(self.ranges, k) for k in kinds)]
+        seen = set()
         for values in product(*spans):
-            yield dict(zip(kinds, values, strict=True))
+            bits = dict(zip(kinds, values, strict=True))
+            own = tuple(self.start(bits).values())
+            if own not in seen:
+                seen.add(own)
+                yield bits
 
     def start(self, bits: Mapping[str, int]) -> dict[tuple[str, str], int]:
         """The values of a uniform network, with registers as narrow as is proven."""
@@ -536,8 +567,6 @@ def tried_points(
         say(f"point {len(points) + 1} of {trials}")
         trial = study.ask(distributions)
         point = problem.point({spans[p]: v for p, v in trial.params.items()})
-        if any(map(math.isnan, point.values)):
-            raise IntsimError(f"{problem.model.path}: metric {problem.metric.name} is no number on any sample")
         study.tell(trial, point.values)
         points.append(point)
         if kept is not None:
@@ -560,9 +589,11 @@ def _kept_study(optuna: Any, storage: str, head: Mapping[str, Any], directions: 
             optuna.delete_study(study_name=STUDY, storage=storage)
         study = optuna.create_study(study_name=STUDY, storage=storage, directions=directions, load_if_exists=True)
         held = study.user_attrs.get("head")
-        if held is None:
+        if held is None and not study.trials:
             study.set_user_attr("head", dict(head))
             return study
+    if held is None:
+        raise IntsimError(f"{storage}: holds a study named {STUDY} that is no search; give another storage")
     other = [k for k in head if held.get(k) != head[k]]
     if other:
         raise IntsimError(f"{storage}: holds a search with another {other[0]}; --restart begins anew")

@@ -18,7 +18,8 @@ from frontend.build import Net
 import intsim
 from intsim.errors import IntsimError
 from intsim.explore.costs import COSTS, widths
-from intsim.explore.search import front_of, knee_of, search
+from intsim.explore.metrics import Metric
+from intsim.explore.search import Network, front_of, knee_of, search
 from intsim.targets import Target
 
 pytest.importorskip("optuna")
@@ -222,3 +223,65 @@ def test_registers_that_keep_a_metric():
         intsim.propose_observed(loaded, "saturate-32", given, keep=1.0)
     with pytest.raises(IntsimError, match="mae is 0 with proven registers already; -1 can't be kept"):
         intsim.propose_observed(loaded, "saturate-32", given, metric="mae", keep=-1.0)
+
+
+def deep(seed, names, scale):
+    rng = np.random.default_rng(seed)
+    net, sizes = Net(), (6, 5, 4, 3)
+    x = net.quant(net.input(1, 6), 0.25, 0, 8)
+    for name, inside, outside in zip(names, sizes, sizes[1:], strict=False):
+        w = net.quant(rng.integers(-127, 128, (inside, outside)).astype(np.float32) / 64, 1 / 64, 0, 8, narrow=1)
+        x = net.node("MatMul", x, w)
+        net.nodes[-1].name = name
+        x = net.quant(x, scale, 0, 8)
+    return intsim.load(net.model(x))
+
+
+def test_proofs_are_of_a_points_own_multipliers():
+    """A coarser multiplier lets later layers see greater codes, for which they need more bits."""
+    loaded = deep(14, ("l0", "l1", "l2"), 9.44)
+    found = search(loaded, "fixed-point-16", data(loaded, 1), multiplier=(4, 6), costs=["register_bits"], trials=2)
+    for point in found.points:
+        target = Network(loaded, Target.load("fixed-point-16")).machine(point.registers, point.multiplier_bits, "p")[0]
+        assert intsim.bounds(loaded, target).safe == point.proven
+
+
+def test_layers_of_one_name_have_registers_for_all():
+    loaded = deep(0, ("same", "same"), 2.0)
+    given = data(loaded)
+    found = intsim.propose_observed(loaded, "saturate-32", given)
+    assert found.overflows == 0
+    assert all(sum(int(e.sum()) for e in intsim.run(loaded, found.load(), x).overflows.values()) == 0 for x in given)
+    own = intsim.propose_observed(deep(0, ("a", "b"), 2.0), "saturate-32", given).layers
+    assert [x.bits for x in found.layers] == [[max(x.bits[0] for x in own)]]
+    assert own[0].bits > own[1].bits
+
+
+def test_a_metric_that_is_no_number():
+    """Of any point, uniform ones too."""
+    loaded = model()
+
+    def fails_below_5(outputs, references, label):
+        gap = sum(np.abs(outputs[n] - references[n]).sum() for n in outputs)
+        return float("nan") if gap > 0 else 1.0
+
+    given = data(loaded, 1)
+    with pytest.raises(IntsimError, match="is no number on any sample"):
+        search(loaded, "saturate-32", given, weights=(2, 8), metric=Metric("own", fails_below_5), trials=1)
+
+
+def test_uniform_networks_are_counted_once():
+    loaded = model()
+    found = search(loaded, "saturate-32", data(loaded, 1), weights=(7, 20), costs=["bops"], trials=1)
+    assert [set(p.weights.values()) for p in found.uniform] == [{7}, {8}]
+
+
+def test_a_storage_of_another_program(tmp_path):
+    import optuna
+
+    storage = f"sqlite:///{tmp_path / 'other.sqlite'}"
+    study = optuna.create_study(study_name="intsim", storage=storage, directions=["maximize", "minimize"])
+    study.add_trial(optuna.trial.create_trial(values=[1.0, 2.0]))
+    loaded = model()
+    with pytest.raises(IntsimError, match="holds a study named intsim that is no search"):
+        search(loaded, "saturate-32", data(loaded, 1), slack=1, storage=storage, trials=2)
