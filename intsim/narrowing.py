@@ -1,8 +1,8 @@
 """A network with fewer bits: its own codes without their least significant bits, as a file of the same dialect.
 
-What no retraining would give, so an upper bound of what it costs. Of a quantizer of b bits that gets n, with d = b - n:
+Nothing is trained again. Of a quantizer of b bits that gets n, with d = b - n:
 
-    scale' = 2^d scale (exact)      zero' = round_half_even(zero / 2^d)      its rounding stays
+    scale' = 2^d scale (exact)      zero' = round_half_even(zero / 2^d)      its rounding stays (but of weights)
     weights  q' = clip(round_half_even((q - zero) / 2^d) + zero')            of the codes q that the file has
 
 The result is a file that any executor of the dialect can run. Scales of layers follow from those of their operands,
@@ -30,7 +30,7 @@ from intsim.frontend.lower import Lowering
 from intsim.frontend.names import Fresh
 from intsim.frontend.parameters import ONNX_INTEGERS, element_type
 from intsim.frontend.qcdq import following_clip
-from intsim.frontend.reader import Operation, SourceModel
+from intsim.frontend.reader import Operation
 from intsim.frontend.registry import QUANTIZERS
 from intsim.model import Model, load
 from intsim.ops import OPS, Mac
@@ -65,8 +65,7 @@ class CodeSource:
         kind: "weights" or "activations".
         names: of the layers that read the weights; of a quantizer, its module and node, and the tensor that it makes.
         bits: of its codes as they are; weights may need fewer than their type has.
-        kind_of_codes: their type, as wide as `bits`, narrow where the file's is.
-        elements: of weights how many there are; of activations 0.
+        type: of the codes, as wide as `bits`, narrow where the file's is.
         quantizer: the node that has scale and zero point: a quantizer, or the DequantizeLinear of integer weights.
         readers: of codes, the nodes DequantizeLinear that read them.
         codes: what holds the codes of QuantizeLinear, behind a Clip of its own; "" of others.
@@ -78,7 +77,6 @@ class CodeSource:
     bits: int
     type: IntegerType
     quantizer: Operation
-    elements: int = 0
     readers: tuple[Operation, ...] = ()
     codes: str = ""
     low: int = 0
@@ -96,10 +94,13 @@ class CodeSource:
 class Narrowing:
     """The codes of a file, and the same file with narrower ones."""
 
-    def __init__(self, source: SourceModel) -> None:
-        """Read what a file's quantizers are. Raises IntsimError for a file that can't be lowered."""
-        self.source = source
-        lowering = Lowering(source)
+    def __init__(self, model: str | Path | onnx.ModelProto | Model) -> None:
+        """Read what the quantizers of a model's file are. Raises IntsimError for a file that can't be lowered."""
+        loaded = model if isinstance(model, Model) else load(model)
+        # of the graph that a runtime makes of a file it is the file
+        self.source = loaded.lowered.source if loaded.file is None else load(loaded.file).lowered.source
+        self.path = loaded.path
+        lowering = Lowering(self.source)
         graph = lowering.lowered().graph
         self.context, self.values, self.types = lowering.context, lowering.values, lowering.types
         self.names: dict[str, tuple[str, ...]] = {}
@@ -144,7 +145,7 @@ class Narrowing:
         bits = next(least, fixed.type.bits)
         names = tuple(dict.fromkeys(n for r in readers for n in self.names.get(r.name, (r.name,))))
         kind = IntegerType(bits, fixed.type.signed, fixed.type.narrow)
-        return CodeSource("weights", names, bits, kind, quantizer, fixed.codes.size)
+        return CodeSource("weights", names, bits, kind, quantizer)
 
     def activations(self) -> list[CodeSource]:
         """Every quantizer of activations but those of one bit. Raises IntsimError for one that can't be narrowed."""
@@ -175,7 +176,7 @@ class Narrowing:
         bits = bits_for(low, high) if kind.signed else max(1, high.bit_length())
         readers = tuple(self._readers(op, codes))
         names = self._names_of(op, codes)
-        return CodeSource("activations", names, bits, IntegerType(bits, kind.signed), op, 0, readers, codes, low, high)
+        return CodeSource("activations", names, bits, IntegerType(bits, kind.signed), op, readers, codes, low, high)
 
     def _readers(self, op: Operation, codes: str) -> Iterator[Operation]:
         """The nodes DequantizeLinear that read a quantizer's codes, behind what only moves them."""
@@ -213,6 +214,12 @@ class Narrowing:
                     self._least(one, bits)
                     file.narrow(one, bits)
         return file.finished()
+
+    def opened(self, target: Target, weights: Widths | None = None, activations: Widths | None = None) -> Model:
+        """The network of that file as a target runs it, by the model's own name."""
+        made = opened(self.narrowed(weights, activations), target=target)
+        made.lowered.source.path = self.path
+        return made
 
     def changes(self, weights: Widths | None = None, activations: Widths | None = None) -> list[tuple[CodeSource, int]]:
         """All codes of the kinds that are asked for, and the bits that they have then."""
@@ -377,20 +384,4 @@ def narrow(
             like); weights without a quantizer; codes that something else than DequantizeLinear reads; a width or
             name that can't be.
     """
-    return Narrowing(source_of(model)).narrowed(weights, activations)
-
-
-def source_of(model: str | Path | onnx.ModelProto | Model) -> SourceModel:
-    """The file that was given, where a model is the graph that a runtime makes of it."""
-    if not isinstance(model, Model):
-        return load(model).lowered.source
-    return model.lowered.source if model.file is None else load(model.file).lowered.source
-
-
-def narrowed(model: Model, target: Target, weights: Widths | None = None, activations: Widths | None = None) -> Model:
-    """The same, opened for a target; the model itself where nothing is asked."""
-    if weights is None and activations is None:
-        return model
-    made = opened(narrow(model, weights, activations), target=target)
-    made.lowered.source.path = model.path
-    return made
+    return Narrowing(model).narrowed(weights, activations)

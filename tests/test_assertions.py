@@ -112,7 +112,9 @@ def mine(pytester, monkeypatch):
     return lambda *options: pytester.runpytest_subprocess("-q", "-p", "no:cacheprovider", *options)
 
 
-@pytest.mark.parametrize("name", ["proof", "samples", "exact", "certified"])
+@pytest.mark.parametrize(
+    "name", ["proof", "certified", *(pytest.param(n, marks=pytest.mark.slow) for n in ("samples", "exact"))]
+)
 def test_a_failure_takes_fifteen_lines(mine, name):
     """All that pytest prints is counted. Layer, width and remedy are in it, intsim's own frames are not."""
     done = mine(f"test_mine.py::test_{name}")
@@ -135,6 +137,7 @@ def test_others_failures_stay_as_they_are(mine):
     assert ">       assert [1] == [2]" in "\n".join(done.outlines)
 
 
+@pytest.mark.slow
 def test_a_style_that_is_asked_for_is_kept(mine):
     done = mine("test_mine.py::test_proof", "--tb=long")
     assert any("def test_proof():" in line for line in done.outlines)

@@ -17,7 +17,7 @@ from frontend.build import Net
 
 import intsim
 from intsim.errors import IntsimError
-from intsim.narrowing import Narrowing, narrow, source_of
+from intsim.narrowing import Narrowing, narrow
 
 ROOT = Path(__file__).resolve().parents[1]
 ZOO = ROOT / "models" / "zoo"
@@ -50,7 +50,7 @@ def coded(value: Fraction, low: int, high: int) -> int:
 def test_codes_by_hand(weights, x, bits, zero):
     """What the narrowed file computes, from the definition in fractions: no code of the package but `run`."""
     model = network(weights, zero=zero)
-    first = Narrowing(source_of(model)).activations()[0].names[0]  # the result has one too
+    first = Narrowing(model).activations()[0].names[0]  # the result has one too
     made = narrow(model, bits[0], {first: bits[1]})
     inputs = np.float32(x[: len(weights)]).reshape(1, -1) / 4
     held = next(b for b in range(1, 9) if -(1 << (b - 1)) <= min(weights) and max(weights) < 1 << (b - 1))
@@ -95,7 +95,7 @@ def test_weights_of_any_rounding_and_zero_point(mode, zero):
     model = net.model(net.quant(net.node("MatMul", x, w), 2.0**-10, 0, 32))
 
     def codes(file):
-        own = Narrowing(source_of(file))
+        own = Narrowing(file)
         return own.values[own.weights()[0].quantizer.outputs[0]].codes.reshape(-1).tolist()
 
     new = rounded(point / 8)
@@ -111,16 +111,16 @@ def test_as_many_bits_as_there_are_change_nothing():
 
 def test_names_and_patterns():
     model = intsim.load(ZOO / "h3dispnet_w8a8.qonnx.onnx")
-    own = Narrowing(source_of(model))
+    own = Narrowing(model)
     names = [w.names[0] for w in own.weights()]
     assert "enc0.0.conv" in names
-    made = Narrowing(source_of(narrow(model, {"enc0.*": 4, "enc1.0.conv": 5})))
+    made = Narrowing(narrow(model, {"enc0.*": 4, "enc1.0.conv": 5}))
     assert {w.names[0]: w.bits for w in made.weights()} == {
         w.names[0]: 4 if w.names[0].startswith("enc0.") else 5 if w.names[0] == "enc1.0.conv" else w.bits
         for w in own.weights()
     }
     assert {a.bits for a in made.activations()} == {8}
-    fewer = Narrowing(source_of(narrow(model, activations={"input.Quant": 3})))
+    fewer = Narrowing(narrow(model, activations={"input.Quant": 3}))
     assert [a.bits for a in fewer.activations()][:2] == [3, 8]
 
 

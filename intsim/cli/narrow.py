@@ -36,14 +36,14 @@ def narrow(
     ] = None,
 ) -> None:
     """Write the network without the last bits of its codes: what narrower ones give without retraining."""
-    from intsim.narrowing import Narrowing, source_of
+    from intsim.narrowing import Narrowing
     from intsim.report import files
     from intsim.report.narrowing import changes_json, show_changes
 
     widths = {"weights": bits(weights, "--weights"), "activations": bits(activations, "--activations")}
     if all(w is None for w in widths.values()):
         raise IntsimError("narrow: nothing to do; give --weights or --activations")
-    own = Narrowing(source_of(asked.loaded))
+    own = Narrowing(asked.loaded)
     proto = own.narrowed(**widths)
     changes = own.changes(**widths)
     with files.file(out) as draft:

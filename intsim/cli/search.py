@@ -53,7 +53,7 @@ def search(
     slack: Annotated[
         int, typer.Option("--slack", help="how many bits below the proven ones each layer's registers may be")
     ] = 0,
-    metric: Annotated[str, typer.Option("--metric", help=METRIC_HELP.split(";")[0])] = "sqnr",
+    metric: Annotated[str, typer.Option("--metric", help=METRIC_HELP.split(";")[0])] = "mae",
     maximize: Annotated[bool, typer.Option("--maximize", help="more of a metric of one's own is better")] = False,
     labels: Annotated[str | None, typer.Option("--labels", help=LABELS_HELP)] = None,
     cost: Annotated[list[str] | None, typer.Option("--cost", help=COST_HELP)] = None,

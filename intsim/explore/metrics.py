@@ -214,6 +214,15 @@ def read_metrics(given: Sequence[str | Metric], labels: bool) -> list[Metric]:
     return metrics
 
 
+def labels_of(labels: str | Path | NDArray[Any] | None, samples: int) -> NDArray[Any] | None:
+    """Labels of a file or an array, a row a sample; None of None. Raises IntsimError for another number of rows."""
+    if isinstance(labels, str | Path):
+        return read_labels(str(labels), samples)
+    if labels is not None and len(labels) != samples:
+        raise IntsimError(f"{len(labels)} labels for {samples} samples")
+    return labels
+
+
 def read_labels(path: str, samples: int | None = None) -> NDArray[Any]:
     """Labels of a .npy file, a row a sample, read as they are needed.
 

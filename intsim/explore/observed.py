@@ -13,8 +13,8 @@ import tomli_w
 from numpy.typing import NDArray
 
 from intsim.errors import IntsimError
-from intsim.explore.costs import read_costs
-from intsim.explore.metrics import Metric, read_labels, read_metrics
+from intsim.explore.metrics import Metric, labels_of, read_metrics
+from intsim.explore.network_costs import read_costs
 from intsim.explore.search import MOST_SLACK, Problem, Ranges
 from intsim.explore.telemetry import telemetry
 from intsim.inputs import Inputs, samples_of
@@ -111,7 +111,7 @@ def propose_observed(
     data = list(samples_of(loaded, inputs, samples, seed))
     if (metric is None) != (keep is None):
         raise IntsimError("a metric and the value that it must keep go together; give both or none")
-    known = read_labels(str(labels), len(data)) if isinstance(labels, str | Path) else labels
+    known = labels_of(labels, len(data))
     (measured,) = read_metrics(["mae" if metric is None else metric], known is not None)
     problem = Problem(loaded, chosen, data, measured, known, read_costs(["register_bits"]), Ranges(slack=MOST_SLACK))
     say = progress or (lambda text: None)

@@ -22,20 +22,20 @@ import onnx
 import tomli_w
 from numpy.typing import NDArray
 
+from intsim import __version__
 from intsim.dispatch import machine
 from intsim.engine.run import run_graph
 from intsim.errors import IntsimError
 from intsim.explore.configuration import CODES, MULTIPLIERS, with_multiplier
-from intsim.explore.costs import NetworkWidths, read_costs, widths
-from intsim.explore.metrics import Metric, MetricResult, read_labels, read_metrics
-from intsim.explore.sweep import ARITHMETIC, data_hash
+from intsim.explore.metrics import Metric, MetricResult, labels_of, read_metrics
+from intsim.explore.network_costs import NetworkWidths, read_costs, widths
+from intsim.explore.sweep import subject_of
 from intsim.inputs import Inputs, Sample, samples_of
 from intsim.model import Model
-from intsim.narrowing import Narrowing, Widths, narrowed, source_of
+from intsim.narrowing import Narrowing
 from intsim.notebook import Shown
 from intsim.ops import OPS, Mac
 from intsim.proofs.propose import by_layer, propose, with_bits
-from intsim.proofs.subject import identity, sha256_of, target_content
 from intsim.targets import Target
 from intsim.verification.executed import opened
 
@@ -174,9 +174,10 @@ def front_of(values: Sequence[Sequence[float]]) -> list[bool]:
 
 
 def knee_of(values: Sequence[Sequence[float]]) -> int | None:
-    """Of a front's points, less being better, the furthest below the plane through the ends of every objective.
+    """Of a front's points, less being better, the one whose objectives sum to the least; None for fewer than three.
 
-    Objectives are scaled to 0..1 between their least and greatest value on the front. None for fewer than three points.
+    Each is scaled to 0..1 between its least and greatest value on the front: with two objectives it is the point
+    furthest below the line through both ends.
     """
     array = np.array(values, float)
     if len(array) < 3:
@@ -184,6 +185,10 @@ def knee_of(values: Sequence[Sequence[float]]) -> int | None:
     span = np.ptp(array, axis=0)
     scaled = (array - array.min(axis=0)) / np.where(span == 0, 1, span)
     return int(np.argmin(scaled.sum(axis=1)))
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -202,9 +207,11 @@ class Ranges:
             ("activations", self.activations, CODES),
             ("multiplier", self.multiplier, MULTIPLIERS),
         ):
-            if given is not None and not low <= given[0] <= given[1] <= high:
-                raise IntsimError(f"search: {what} {given[0]}:{given[1]}; allowed: {low}..{high}, the least first")
-        if isinstance(self.slack, bool) or not 0 <= self.slack <= MOST_SLACK:
+            ends = [low, high] if given is None else list(given)
+            if len(ends) != 2 or not all(map(_whole, ends)) or not low <= ends[0] <= ends[1] <= high:
+                shown = ":".join(map(str, ends))
+                raise IntsimError(f"search: {what} {shown}; allowed: {low}..{high}, the least first")
+        if not _whole(self.slack) or not 0 <= self.slack <= MOST_SLACK:
             raise IntsimError(f"search: slack {self.slack!r}; allowed: 0..{MOST_SLACK} bits below the proven ones")
 
 
@@ -267,6 +274,11 @@ class Network:
         return by_layer(self.model, self.target, own, name, whole=bool(multipliers))
 
 
+def key_of(values: Mapping[tuple[str, str], int]) -> object:
+    """What tells the points of a search apart."""
+    return tuple(sorted(values.items()))
+
+
 class Problem:
     """What a point of a search is worth: its metric over the data and its costs.
 
@@ -297,10 +309,10 @@ class Problem:
         self.layers = list(self.channels)
         if not self.layers:
             raise IntsimError(f"{model.path}: no layer adds up products, so there is nothing to search")
-        own = Narrowing(source_of(model)) if ranges.weights or ranges.activations else None
+        self.narrowing = Narrowing(model) if ranges.weights or ranges.activations else None
         self.sources = {
-            "weights": own.weights() if own is not None and ranges.weights else [],
-            "activations": own.activations() if own is not None and ranges.activations else [],
+            "weights": self.narrowing.weights() if self.narrowing is not None and ranges.weights else [],
+            "activations": self.narrowing.activations() if self.narrowing is not None and ranges.activations else [],
         }
         self.parameters = self._parameters()
         if not self.parameters:
@@ -332,13 +344,15 @@ class Problem:
         if key not in self.known:
             if len(self.known) >= MOST_NETWORKS:
                 del self.known[next(iter(self.known))]
-            fewer: list[Widths | None] = [w or None for w in (weights, activations)]
-            self.known[key] = Network(narrowed(self.model, self.target, *fewer), self.target)
+            fewer = self.model
+            if self.narrowing is not None and (weights or activations):
+                fewer = self.narrowing.opened(self.target, weights or None, activations or None)
+            self.known[key] = Network(fewer, self.target)
         return self.known[key]
 
     def point(self, values: Mapping[tuple[str, str], int]) -> Point:
         """A point of these values, by kind and name; each is evaluated once."""
-        key = tuple(sorted(values.items()))
+        key = key_of(values)
         if key not in self.points:
             self.points[key] = self._evaluated(values)
         return self.points[key]
@@ -435,7 +449,7 @@ def search(
     activations: Range | None = None,
     multiplier: Range | None = None,
     slack: int = 0,
-    metric: str | Metric = "sqnr",
+    metric: str | Metric = "mae",
     labels: str | Path | NDArray[Any] | None = None,
     costs: Sequence[str] = ("bops",),
     trials: int = 100,
@@ -455,8 +469,9 @@ def search(
         weights, activations, multiplier: least and most bits of each layer, or None: as they are. Codes lose their
             last bits (`narrow`), which no retraining has made good.
         slack: how many bits below the proven ones a layer's registers may be.
-        metric: a name, FILE.py:FUNCTION, MODULE:FUNCTION or a `Metric`; labels as `evaluate` takes them.
-        costs: names of `intsim.explore.costs.COSTS`, each an objective.
+        metric: a name, FILE.py:FUNCTION, MODULE:FUNCTION or a `Metric`; labels as `evaluate` takes them. Its mean
+            counts, over samples where it is finite, so that of sqnr is without those that are exact.
+        costs: names of `intsim.explore.network_costs.COSTS`, each an objective.
         trials: points that the sampler proposes, those of an interrupted search included.
         sampler: "nsga2" or "tpe", Optuna's.
         storage: an Optuna storage, as sqlite:///file; search.sqlite of `folder` where None, memory without one.
@@ -472,34 +487,32 @@ def search(
     chosen, ranges = Target.load(target), Ranges(weights, activations, multiplier, slack)
     if sampler not in SAMPLERS:
         raise IntsimError(f"search: sampler {sampler!r}; allowed: {', '.join(SAMPLERS)}")
-    if isinstance(trials, bool) or not 1 <= trials <= MOST_TRIALS:
+    if not _whole(trials) or not 1 <= trials <= MOST_TRIALS:
         raise IntsimError(f"search: {trials!r} trials; allowed: 1..{MOST_TRIALS}")
     loaded = opened(model, inputs, chosen)
     data = list(samples_of(loaded, inputs, samples, seed))
-    known = read_labels(str(labels), len(data)) if isinstance(labels, str | Path) else labels
-    if known is not None and len(known) != len(data):
-        raise IntsimError(f"{loaded.path}: {len(known)} labels for {len(data)} samples")
+    known = labels_of(labels, len(data))
     (measured,) = read_metrics([metric], known is not None)
     problem = Problem(loaded, chosen, data, measured, known, read_costs(costs), ranges)
     say = progress or (lambda text: None)
-    uniform = []
-    for bits in problem.starts():
-        say("uniform: " + (", ".join(f"{k} {v}" for k, v in bits.items()) or "the network as it is"))
-        uniform.append(problem.uniform(bits))
-        problem.point(problem.start(bits))  # of the same codes, which are at hand now
     head = {
         "format": FORMAT,
-        "model": identity(loaded)["sha256"],
-        "target": sha256_of({k: v for k, v in target_content(chosen)["content"].items() if k in ARITHMETIC}),
-        "inputs": data_hash(data),
-        "metric": f"{measured.name} {measured.version}",
-        "labels": "" if known is None else data_hash([{"labels": known}]),
+        "intsim": __version__,
+        **subject_of(loaded, chosen, data, [measured], known),
         "costs": list(costs),
         "ranges": json.loads(json.dumps(asdict(ranges))),
     }
     greater = [measured.greater, *(False for _ in costs)]
     where = storage or (None if folder is None else f"sqlite:///{Path(folder) / NAME}")
-    tried, resumed = tried_points(problem, where, head, greater, trials, sampler, seed, restart, say)
+    tried = Trials(problem, where, head, greater, restart)
+    uniform = []
+    for i, bits in enumerate(problem.starts()):
+        say("uniform: " + (", ".join(f"{k} {v}" for k, v in bits.items()) or "the network as it is"))
+        uniform.append(tried.uniform(bits))
+        if i < trials:
+            problem.point(problem.start(bits))  # of the same codes, which are at hand now
+    resumed = min(len(tried.done), trials)
+    points = [*uniform, *tried.points(trials, sampler, seed, say)]
     made = Search(
         loaded.path,
         chosen.name,
@@ -507,9 +520,9 @@ def search(
         None if inputs is not None else int(seed),
         [measured.name, *costs],
         greater,
-        len(tried),
+        trials,
         resumed,
-        _ranked(problem, [*uniform, *tried], greater),
+        _ranked(problem, points, greater),
     )
     made.seconds = time.monotonic() - began
     return made
@@ -530,74 +543,104 @@ def _ranked(problem: Problem, points: Sequence[Point], greater: Sequence[bool]) 
     return ranked
 
 
-def tried_points(
-    problem: Problem,
-    storage: str | None,
-    head: Mapping[str, Any],
-    greater: Sequence[bool],
-    trials: int,
-    sampler: str,
-    seed: int,
-    restart: bool,
-    say: Report,
-) -> tuple[list[Point], int]:
-    """The points that a sampler proposes, in their order, and how many of them a storage had.
+class Trials:
+    """What a sampler proposed, and uniform networks, in an Optuna storage or in memory.
 
-    The sampler works in memory; a finished point goes to the storage at once, as a whole.
+    The sampler works in memory; a finished point goes to the storage at once, as a whole, and isn't evaluated again.
+
+    Args:
+        problem: what is searched.
+        storage: an Optuna storage; None: nothing is kept.
+        head: what its points hold for.
+        greater: of each objective, whether more is better.
+        restart: forget what the storage has.
+
+    Raises:
+        IntsimError: Optuna isn't there, a storage that fails, or one that holds another search.
     """
-    try:
-        import optuna
-    except ImportError:
-        raise IntsimError('search: Optuna is missing; pip install "intsim[explore]"') from None
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    directions: Any = ["maximize" if g else "minimize" for g in greater]
-    spans = {f"{kind}/{name}": (kind, name) for kind, name in problem.parameters}
-    distributions: Any = {p: optuna.distributions.IntDistribution(*problem.parameters[k]) for p, k in spans.items()}
-    kept = None if storage is None else _kept_study(optuna, storage, head, directions, restart)
-    done = [] if kept is None else kept.get_trials(states=[optuna.trial.TrialState.COMPLETE])[:trials]
-    own: Any = {"tpe": optuna.samplers.TPESampler, "nsga2": optuna.samplers.NSGAIISampler}[sampler]
-    study = optuna.create_study(directions=directions, sampler=own(seed=seed + len(done)))
-    study.add_trials(done)
-    starts = [{f"{k}/{n}": v for (k, n), v in problem.start(bits).items()} for bits in problem.starts()]
-    for start in starts:
-        if all(t.params != start for t in done):
-            study.enqueue_trial(start)
-    points = [_read(t.user_attrs["point"], t.values) for t in done]
-    while len(points) < trials:
-        say(f"point {len(points) + 1} of {trials}")
-        trial = study.ask(distributions)
-        point = problem.point({spans[p]: v for p, v in trial.params.items()})
-        study.tell(trial, point.values)
-        points.append(point)
-        if kept is not None:
-            attributes = {"point": point.to_json()}
+
+    def __init__(
+        self, problem: Problem, storage: str | None, head: Mapping[str, Any], greater: Sequence[bool], restart: bool
+    ) -> None:
+        """Read what is there."""
+        try:
+            import optuna
+        except ImportError:
+            raise IntsimError('search: Optuna is missing; pip install "intsim[explore]"') from None
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.optuna: Any = optuna
+        self.problem, self.storage = problem, storage
+        self.directions = ["maximize" if more else "minimize" for more in greater]
+        self.spans = {f"{kind}/{name}": (kind, name) for kind, name in problem.parameters}
+        self.kept = None if storage is None else self._opened(storage, head, restart)
+        self.done: list[Any] = []
+        if self.kept is not None:
             with _one_line(storage):
-                kept.add_trial(
-                    optuna.trial.create_trial(
-                        params=trial.params, distributions=distributions, values=point.values, user_attrs=attributes
-                    )
-                )
-    return points, len(done)
+                self.done = self.kept.get_trials(states=[optuna.trial.TrialState.COMPLETE])
+        for trial in self.done:
+            problem.points[self._key(trial.params)] = _read(trial.user_attrs["point"], trial.values)
 
+    def _opened(self, storage: str, head: Mapping[str, Any], restart: bool) -> Any:
+        optuna = self.optuna
+        with _one_line(storage):
+            if storage.startswith("sqlite:///"):
+                Path(storage.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            if restart and STUDY in optuna.get_all_study_names(storage):
+                optuna.delete_study(study_name=STUDY, storage=storage)
+            study = optuna.create_study(
+                study_name=STUDY, storage=storage, directions=self.directions, load_if_exists=True
+            )
+            held = study.user_attrs.get("head")
+            if held is None and not study.trials:
+                study.set_user_attr("head", dict(head))
+                return study
+        if held is None:
+            raise IntsimError(f"{storage}: holds a study named {STUDY} that is no search; give another storage")
+        other = [k for k in head if held.get(k) != head[k]]
+        if other:
+            raise IntsimError(f"{storage}: holds a search with another {other[0]}; --restart begins anew")
+        return study
 
-def _kept_study(optuna: Any, storage: str, head: Mapping[str, Any], directions: Any, restart: bool) -> Any:
-    """The study of a storage. Raises IntsimError for a storage that fails, or one that holds another search."""
-    with _one_line(storage):
-        if storage.startswith("sqlite:///"):
-            Path(storage.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        if restart and STUDY in optuna.get_all_study_names(storage):
-            optuna.delete_study(study_name=STUDY, storage=storage)
-        study = optuna.create_study(study_name=STUDY, storage=storage, directions=directions, load_if_exists=True)
-        held = study.user_attrs.get("head")
-        if held is None and not study.trials:
-            study.set_user_attr("head", dict(head))
-            return study
-    if held is None:
-        raise IntsimError(f"{storage}: holds a study named {STUDY} that is no search; give another storage")
-    other = [k for k in head if held.get(k) != head[k]]
-    if other:
-        raise IntsimError(f"{storage}: holds a search with another {other[0]}; --restart begins anew")
-    return study
+    def _key(self, parameters: Mapping[str, int]) -> object:
+        return key_of({self.spans[p]: v for p, v in parameters.items()})
+
+    def uniform(self, bits: Mapping[str, int]) -> Point:
+        """A uniform network's point, evaluated unless it is there."""
+        name = "uniform " + json.dumps(dict(bits), sort_keys=True)
+        held = None if self.kept is None else self.kept.user_attrs.get(name)
+        if held is not None:
+            return _read(held["point"], held["values"])
+        point = self.problem.uniform(bits)
+        if self.kept is not None:
+            with _one_line(self.storage):
+                self.kept.set_user_attr(name, {"point": point.to_json(), "values": point.values})
+        return point
+
+    def points(self, trials: int, sampler: str, seed: int, say: Report) -> list[Point]:
+        """That many, in the order in which they were proposed, those that are there first."""
+        optuna, done = self.optuna, self.done[:trials]
+        own = {"tpe": optuna.samplers.TPESampler, "nsga2": optuna.samplers.NSGAIISampler}[sampler]
+        study = optuna.create_study(directions=self.directions, sampler=own(seed=seed + len(done)))
+        study.add_trials(done)
+        tried = [trial.params for trial in done]
+        for bits in self.problem.starts():
+            start = {f"{kind}/{name}": v for (kind, name), v in self.problem.start(bits).items()}
+            if start not in tried:
+                study.enqueue_trial(start)
+        limits = {p: optuna.distributions.IntDistribution(*self.problem.parameters[k]) for p, k in self.spans.items()}
+        points = [self.problem.points[self._key(trial.params)] for trial in done]
+        while len(points) < trials:
+            say(f"point {len(points) + 1} of {trials}")
+            trial = study.ask(limits)
+            point = self.problem.point({self.spans[p]: v for p, v in trial.params.items()})
+            study.tell(trial, point.values)
+            points.append(point)
+            if self.kept is not None:
+                held = {"values": point.values, "user_attrs": {"point": point.to_json()}}
+                made = optuna.trial.create_trial(params=trial.params, distributions=limits, **held)
+                with _one_line(self.storage):
+                    self.kept.add_trial(made)
+        return points
 
 
 @contextmanager

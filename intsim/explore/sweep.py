@@ -15,7 +15,6 @@ import onnx
 from numpy.typing import NDArray
 
 from intsim.arithmetic.accumulate import Overflow
-from intsim.errors import IntsimError
 from intsim.explore.configuration import (
     RULES,
     Configuration,
@@ -25,12 +24,12 @@ from intsim.explore.configuration import (
 )
 from intsim.explore.evaluation import Evaluation
 from intsim.explore.ledger import Ledger
-from intsim.explore.metrics import Metric, read_labels, read_metrics
+from intsim.explore.metrics import Metric, labels_of, read_metrics
 from intsim.explore.row import Row
 from intsim.explore.workers import Workers
 from intsim.inputs import Inputs, Sample, samples_of
 from intsim.model import Model
-from intsim.narrowing import narrowed
+from intsim.narrowing import Narrowing
 from intsim.notebook import Shown
 from intsim.proofs.subject import identity, sha256_of, target_content
 from intsim.targets import Target
@@ -235,22 +234,14 @@ def sweep(
     )
     loaded = opened(model, inputs, chosen)
     data = list(samples_of(loaded, inputs, samples, seed))
-    known = read_labels(str(labels), len(data)) if isinstance(labels, str | Path) else labels
+    known = labels_of(labels, len(data))
     measured = read_metrics(metrics, known is not None)
-    if known is not None and len(known) != len(data):
-        raise IntsimError(f"{loaded.path}: {len(known)} labels for {len(data)} samples")
     evaluate = Evaluations(loaded, chosen, stage, points, data, measured, known)
-    subject = identity(loaded)
     head = {
-        "model": subject["sha256"],
-        "graph": subject["graph_sha256"],
-        "target": _arithmetic(chosen),
+        **subject_of(loaded, chosen, data, measured, known),
         "models": {m: identity(evaluate.model(m, None))["sha256"] for m in evaluate.models},
         "targets": {t: _arithmetic(own) for t, own in evaluate.targets.items() if t is not None},
         "stage": evaluate.stages[None] + 1,
-        "inputs": data_hash(data),
-        "metrics": sha256_of({m.name: m.version for m in measured}),
-        "labels": "" if known is None else data_hash([{"labels": known}]),
     }
     with Ledger(None if folder is None else Path(folder), head, restart) as ledger:
         rows = {p: _row(ledger, p) for p in points if p.to_json() in ledger}
@@ -275,6 +266,21 @@ def sweep(
 def _arithmetic(target: Target) -> str:
     """SHA-256 of what counts of a target."""
     return sha256_of({k: v for k, v in target_content(target)["content"].items() if k in ARITHMETIC})
+
+
+def subject_of(
+    model: Model, target: Target, data: Sequence[Sample], metrics: Sequence[Metric], labels: Any
+) -> dict[str, str]:
+    """SHA-256 of what a sweep or a search is of."""
+    subject = identity(model)
+    return {
+        "model": subject["sha256"],
+        "graph": subject["graph_sha256"],
+        "target": _arithmetic(target),
+        "inputs": data_hash(data),
+        "metrics": sha256_of({m.name: m.version for m in metrics}),
+        "labels": "" if labels is None else data_hash([{"labels": labels}]),
+    }
 
 
 class Evaluations:
@@ -328,7 +334,7 @@ class Evaluations:
             return whole(point, say)
         codes = replace(point.setting, multiplier=None)
         if codes not in self._narrow:
-            fewer = narrowed(whole.model, whole.target, point.weights, point.activations)
+            fewer = Narrowing(whole.model).opened(whole.target, point.weights, point.activations)
             self._narrow = {codes: self._made(fewer, point.target, whole)}
         return self._narrow[codes](point, say)
 

@@ -112,7 +112,7 @@ def code_counterexample(
     """
     if len(requantizer.node.inputs) > 1:
         return _combination(differing[0], requantizer)
-    if mac is not None and requantizer.elementwise and mac.registers.packing is None:
+    if mac is not None and requantizer.elementwise and mac.registers.packing is None and not mac.squares:
         layer = _from_layer(mac, requantizer, differing)
         if layer is not None:
             return layer

@@ -68,6 +68,11 @@ class MacLayer:
         return plan(self.node, self.op, self.tensors, self.registers)
 
     @property
+    def squares(self) -> bool:
+        """Whether a tensor is multiplied with itself, so that neither operand can be chosen without the other."""
+        return len(set(self.node.inputs)) < len(self.node.inputs)
+
+    @property
     def depth(self) -> int:
         """Products of one output element."""
         if len(self.tensors) > 1:

@@ -53,8 +53,7 @@ def wrong_sums(mac: MacLayer, channels: Sequence[int]) -> Verdicts:
     """
     wrong: dict[int, WrongSum] = {}
     clean: dict[int, bool] = {}
-    twice = len(set(mac.node.inputs)) < len(mac.node.inputs)
-    if mac.registers.packing is not None or not mac.registers.stages or twice:
+    if mac.registers.packing is not None or not mac.registers.stages or mac.squares:
         return Verdicts(wrong, set())
     for taps, w in _weights(mac):
         picked = [n for n, c in enumerate(taps.channels) if c in channels and c not in wrong]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,15 @@ DPI = 110
 
 def draw_sweep(path: Path, swept: Sweep) -> bool:
     """Write the picture as PNG; False, and no file, where matplotlib is missing."""
+    return _draw(path, sweep_figure, swept)
+
+
+def draw_search(path: Path, made: Search) -> bool:
+    """Write the picture of a search as PNG; False, and no file, where matplotlib is missing."""
+    return _draw(path, search_figure, made)
+
+
+def _draw(path: Path, figure: Callable[[Any, Any], Any], shown: Sweep | Search) -> bool:
     try:
         from matplotlib import rc_context, rcdefaults
         from matplotlib.figure import Figure
@@ -30,20 +39,7 @@ def draw_sweep(path: Path, swept: Sweep) -> bool:
         return False
     with rc_context():
         rcdefaults()  # a matplotlibrc of the working directory may ask for programs to be run, LaTeX for one
-        sweep_figure(Figure, swept).savefig(path, format="png")
-    return True
-
-
-def draw_search(path: Path, made: Search) -> bool:
-    """Write the picture of a search as PNG; False, and no file, where matplotlib is missing."""
-    try:
-        from matplotlib import rc_context, rcdefaults
-        from matplotlib.figure import Figure
-    except ImportError:
-        return False
-    with rc_context():
-        rcdefaults()
-        search_figure(Figure, made).savefig(path, format="png")
+        figure(Figure, shown).savefig(path, format="png")
     return True
 
 

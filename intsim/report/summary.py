@@ -5,6 +5,7 @@ The page, the summary for a pull request and JUnit all say what is here.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -274,6 +275,10 @@ def _observed(made: Observed) -> Summary:
     return Summary("sweep --propose", _on(made), "observed", None, f"{saved}{kept}, {data}", limit(needs, SEEN))
 
 
+WORST_FIRST = ("differs", "not predicted", "near exact", "exact here", "certified")
+"""Standings of runtimes; nothing is said of all that isn't true of each."""
+
+
 def _advise(told: Advice) -> Summary:
     cases = [
         Case(
@@ -281,15 +286,17 @@ def _advise(told: Advice) -> Summary:
         )
         for x in told.runtimes
     ]
-    wrong = sum(bool(c.why) for c in cases)
-    text = f"{wrong} of {counted(len(cases), 'runtime')} make other codes than exact arithmetic"
-    return Summary("advise", told.model, "differs" if wrong else "exact", told.holds, text, "", cases)
+    found = Counter[str](x.standing for x in told.runtimes)
+    worst = [x for x in WORST_FIRST if found[x]]
+    text = f"{counted(len(cases), 'runtime')}: {', '.join(f'{found[x]} {x}' for x in worst)}"
+    return Summary("advise", told.model, next(iter(worst), "no runtime"), told.holds, text, "", cases)
 
 
 def _witness(told: Witnessed) -> Summary:
     cases = [Case(x.name, f"{x.mismatches} codes not as predicted" * bool(x.mismatches)) for x in told.layers]
     word = "as predicted" if told.holds else "not as predicted"
     text = f"{counted(told.mismatches, 'code')} of {told.runtime} {told.version} not as predicted"
+    text += f"; it shows no codes of {counted(len(told.hidden), 'layer')}" * bool(told.hidden)
     return Summary("witness", _on(told), word, told.holds, text, "", cases)
 
 

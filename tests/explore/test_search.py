@@ -17,9 +17,9 @@ from frontend.build import Net
 
 import intsim
 from intsim.errors import IntsimError
-from intsim.explore.costs import COSTS, widths
 from intsim.explore.metrics import Metric
-from intsim.explore.search import Network, front_of, knee_of, search
+from intsim.explore.network_costs import COSTS, widths
+from intsim.explore.search import Network, Problem, front_of, knee_of, search
 from intsim.targets import Target
 
 pytest.importorskip("optuna")
@@ -62,7 +62,9 @@ def test_points_are_what_their_files_do(tmp_path):
     loaded = model()
     given = data(loaded)
     costs = ["register_bits", "weight_bits", "bops", "mac_bits", "activation_bits"]
-    found = search(loaded, "saturate-32", given, weights=(3, 8), activations=(4, 8), slack=3, costs=costs, trials=60)
+    found = search(
+        loaded, "saturate-32", given, weights=(3, 8), activations=(4, 8), slack=3, metric="sqnr", costs=costs, trials=60
+    )
     assert {p.uniform for p in found.points} == {True, False}
     assert any(not p.proven for p in found.points)
     truth = [intsim.run(loaded, inputs=x).outputs for x in given]
@@ -102,7 +104,9 @@ def test_costs_by_hand():
 def test_uniform_networks_are_beaten():
     """Each starts a point whose registers are as narrow as is proven layer by layer."""
     loaded = model()
-    found = search(loaded, "saturate-32", data(loaded), weights=(5, 8), costs=["register_bits"], trials=4)
+    found = search(
+        loaded, "saturate-32", data(loaded), weights=(5, 8), costs=["register_bits"], metric="sqnr", trials=4
+    )
     assert [sorted(set(p.weights.values())) for p in found.uniform] == [[5], [6], [7], [8]]
     for uniform, own in itertools.zip_longest(found.uniform, [p for p in found.points if not p.uniform]):
         assert uniform.weights == own.weights
@@ -120,7 +124,7 @@ def test_uniform_networks_are_beaten():
 
 
 @pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
-def test_an_interrupted_search_goes_on(tmp_path, sampler):
+def test_an_interrupted_search_goes_on(tmp_path, monkeypatch, sampler):
     """What was tried is there, nothing is tried twice, and a seed gives the same points."""
     loaded = model()
     given = data(loaded)
@@ -140,8 +144,11 @@ def test_an_interrupted_search_goes_on(tmp_path, sampler):
     whole = search(loaded, "saturate-32", given, trials=9, **asked)
     plain = [replace(p, toml=None, front=False, knee=False) for p in found.points]
     assert plain[:10] == [replace(p, toml=None, front=False, knee=False) for p in whole.points][:10]
-    assert search(loaded, "saturate-32", given, trials=9, folder=tmp_path, **asked).points == found.points
     assert search(loaded, "saturate-32", given, trials=9, **asked).points == whole.points
+    with monkeypatch.context() as never:  # what is there is not evaluated again, uniform networks neither
+        never.setattr(Problem, "_point", None)
+        again = search(loaded, "saturate-32", given, trials=9, folder=tmp_path, **asked)
+    assert again.points == found.points
     with pytest.raises(IntsimError, match="holds a search with another ranges; --restart begins anew"):
         search(loaded, "saturate-32", given, trials=9, folder=tmp_path, **{**asked, "slack": 2})
     again = search(loaded, "saturate-32", given, trials=3, folder=tmp_path, restart=True, **{**asked, "slack": 2})
@@ -164,6 +171,8 @@ def test_multipliers_are_searched():
     ("changes", "words"),
     [
         ({}, "nothing to vary; give ranges"),
+        ({"weights": ("4", 8)}, "weights 4:8; allowed"),
+        ({"slack": 1.5}, "slack 1.5; allowed"),
         ({"weights": (8, 4)}, r"weights 8:4; allowed: 1\.\.32, the least first"),
         ({"multiplier": (2, 4)}, r"multiplier 2:4; allowed: 4\.\.32"),
         ({"slack": -1}, r"slack -1; allowed: 0\.\.32"),
@@ -184,7 +193,7 @@ def test_what_can_not_be_searched(changes, words):
 
 def test_the_document():
     loaded = model()
-    found = search(loaded, "saturate-32", data(loaded, 1), slack=1, trials=2)
+    found = search(loaded, "saturate-32", data(loaded, 1), slack=1, trials=2, metric="sqnr")
     content = found.to_json()
     assert json.loads(json.dumps(content, allow_nan=False)) == content
     assert content["points"][0]["values"][0] is None  # nothing is lost: an infinite SQNR

@@ -272,6 +272,7 @@ _EXPLORE = [
         "told != checksum(text, key, content)",
         "told is None",
         "tests/explore/test_ledger.py::test_rows_of_another_file_are_noticed",
+        slow=True,
     ),
     Fault(
         "sweep-two-writers",
@@ -280,6 +281,7 @@ _EXPLORE = [
         'self.connection.execute("BEGIN EXCLUSIVE")',
         'self.connection.execute("BEGIN")',
         "tests/explore/test_ledger.py::test_one_process_at_a_time",
+        slow=True,
     ),
     Fault(
         "workers-crowd-the-machine",
@@ -317,6 +319,7 @@ _NARROWING = [
         "np.rint(zero / 2.0**drop)",
         "np.rint(zero / 1.0)",
         "tests/test_narrowing.py::test_codes_by_hand",
+        slow=True,
     ),
     Fault(
         "narrow-clip-too-wide",
@@ -325,6 +328,7 @@ _NARROWING = [
         "one.high >> drop",
         "one.high",
         "tests/test_narrowing.py::test_clips_of_codes",
+        slow=True,
     ),
     Fault(
         "search-slack-is-proven",
@@ -350,6 +354,7 @@ _NARROWING = [
         "self._made(fewer, point.target, whole)",
         "self._made(fewer, point.target)",
         "tests/explore/test_sweep.py::test_codes_that_lose_bits",
+        slow=True,
     ),
 ]
 

@@ -230,6 +230,24 @@ def test_samples_refute_what_lies_deep():
     assert ran.tensors[network.tensor][tuple(network.position)] == network.got != network.expected
 
 
+@pytest.mark.parametrize("target", ["fixed-point-4", "fixed-point-8", "saturate-8", "wrap-9", "exact"])
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_a_tensor_times_itself(bits, target):
+    """Its operands can't be chosen apart: what is shown runs, and what is certified holds for every input of 2 bits."""
+    net = Net()
+    z = net.quant(net.input(1, 2, 2), 1.0, 0, bits)
+    model = intsim.load(net.model(net.quant(net.node("MatMul", z, z), 1.5, 0, bits)))
+    found = intsim.certify(model, target, samples=2)
+    if target == "exact":
+        assert found.verdict == "certified"
+    if bits == 2:
+        every = [np.float32(v).reshape(1, 2, 2) for v in itertools.product(range(-2, 2), repeat=4)]
+        right = [next(iter(intsim.run(model, "exact", x).outputs.values())) for x in every]
+        got = [next(iter(intsim.run(model, target, x).outputs.values())) for x in every]
+        wrong = any(not np.array_equal(a, b) for a, b in zip(right, got, strict=True))
+        assert found.verdict != ("certified" if wrong else "refuted")
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_sum_of_tensors(scheme):
     """A residual addition of two scales, against all pairs of codes."""

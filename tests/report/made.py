@@ -22,6 +22,11 @@ HOSTILE = {
     "last": "`@all` | <b>&amp; [x](javascript:alert(3)) \x1b[31m {{7*7}} %{x}",
 }
 """Names of layers that a page must show and not follow."""
+ALL = (
+    *("verify", "certify", "bounds", "chain", "propose", "telemetry", "unbounded", "evaluate", "sweep", "search"),
+    *("inspect", "compare", "observed", "advise", "witness", "cosim"),
+)
+"""Names of all results."""
 
 
 def network(names: dict[str, str] | None = None) -> onnx.ModelProto:

@@ -19,29 +19,12 @@ from intsim.report.page.registers import bits, by_layer, histograms, overflow
 from intsim.report.results import GraphNode
 from intsim.report.summary import Need, needs_of
 from report.browser import WHY_NOT, chromium, probed, seen
-from report.made import HOSTILE, network, results, written
+from report.made import ALL, HOSTILE, network, results, written
 
 go = pytest.importorskip("plotly.graph_objects", reason="a page needs the extra `explore`")
 pytest.importorskip("jinja2", reason="a page needs the extra `explore`")
 pytestmark = pytest.mark.xdist_group("report")
 browser = pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
-
-ALL = (
-    *(
-        "verify",
-        "certify",
-        "bounds",
-        "chain",
-        "propose",
-        "telemetry",
-        "unbounded",
-        "evaluate",
-        "sweep",
-        "search",
-        "inspect",
-    ),
-    *("compare", "observed", "advise", "witness", "cosim"),
-)
 
 
 @pytest.fixture(scope="module")

@@ -16,26 +16,9 @@ from intsim.report.page.page import page
 from intsim.report.results import READ, Checked, Outputs, parsed
 from intsim.report.summary import WORDS
 from intsim.rtl import Cosimulation
-from report.made import as_json, results, written
+from report.made import ALL, as_json, results, written
 
 pytestmark = pytest.mark.xdist_group("report")
-
-KINDS = (
-    *(
-        "verify",
-        "certify",
-        "bounds",
-        "chain",
-        "propose",
-        "telemetry",
-        "unbounded",
-        "evaluate",
-        "sweep",
-        "search",
-        "inspect",
-    ),
-    *("compare", "observed", "advise", "witness", "cosim"),
-)
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +29,10 @@ def folder(tmp_path_factory):
 def test_all_of_them(folder):
     """What notebooks show has its words and a way back, but for what is no verdict and for what JSON only names."""
     assert set(SHOW) - {Model, Run, Trace, Vectors} == set(WORDS) - {Checked, Cosimulation, Outputs, dict}
-    assert set(results(folder)) == set(KINDS)
+    assert set(results(folder)) == set(ALL)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", ALL)
 def test_a_result_is_read_back(folder, name):
     result = results(folder)[name]
     content = as_json(result)
@@ -80,7 +63,7 @@ def changed(content, path, to):
     return made
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", ALL)
 def test_damage_is_one_line(folder, name, monkeypatch):
     """Entries left out, and exchanged for something else: a page or a refusal, never anything else."""
     offline = pytest.importorskip("plotly.offline", reason="a page needs the extra `explore`")

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 import pytest
 from markdown_it import MarkdownIt
 
+from intsim.explore.advice import Advice, RuntimeAdvice
 from intsim.report.documents import document
 from intsim.report.markdown import markdown
 from intsim.report.summary import Need, limit, summarize
@@ -80,10 +81,27 @@ def test_verdicts(folder):
         "observed": ("observed", None),
         "inspect": ("described", None),
         "compare": ("different", False),
-        "advise": ("exact", True),
+        "advise": ("not predicted", True),
         "witness": ("not as predicted", False),
         "cosim": ("not as expected", False),
     }
+
+
+def test_advice_is_the_worst_of_all_runtimes():
+    """Where a runtime isn't predicted nothing is exact; where one is only seen nothing is certified."""
+    told = {
+        ("certified", "not predicted"): "not predicted",
+        ("exact here", "certified"): "exact here",
+        ("certified", "near exact", "exact here"): "near exact",
+        ("differs", "not predicted"): "differs",
+        ("certified", "certified"): "certified",
+        (): "no runtime",
+    }
+    for standings, word in told.items():
+        runtimes = [RuntimeAdvice(f"t{i}", "r", s) for i, s in enumerate(standings)]
+        found = summarize(Advice("m.onnx", 1, 0, runtimes))
+        assert (found.verdict, found.holds) == (word, word != "differs")
+        assert all(f"{standings.count(s)} {s}" in found.text for s in standings)
 
 
 def verdict() -> Verdict:

@@ -31,7 +31,7 @@ class LayerWidths:
         activation_bits, weight_bits: of the operands; of two tensors the second is the weight.
         weights: constant ones, 0 of two tensors.
         registers: bits of all registers of one channel; `accumulator_bits` of the last one, with its overflow rule.
-        multiplier_bits: of the requantizer's fixed-point multiplier, 0 of other requantizers.
+        multiplier_bits: of the requantizer's fixed-point multiplier, 0 of others; it rounds `roundings` times.
     """
 
     name: str
@@ -45,6 +45,7 @@ class LayerWidths:
     accumulator_bits: int
     overflow: str
     multiplier_bits: int
+    roundings: int
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def widths(graph: IntegerGraph, target: Target) -> NetworkWidths:
                 stages[-1].bits if stages else least,
                 stages[-1].overflow if stages else "wrap",
                 getattr(own.requantize, "multiplier_bits", 0) or 0,
+                1 + bool(getattr(own.requantize, "double_rounding", False)),
             )
         )
     makers = {*graph.inputs, *(n.output for n in graph.nodes if n.op in QUANTIZERS)}
@@ -130,16 +132,17 @@ def _cells(fpga: str, kind: str) -> Callable[[NetworkWidths], float]:
     def cost(net: NetworkWidths) -> float:
         total = 0
         for x in net.layers:
-            a, w = (min(max(b, 6), 16) for b in (x.activation_bits, x.weight_bits))
-            total += getattr(cells.mac(fpga, a, w, min(max(x.accumulator_bits, 12), 40), x.overflow), kind)
+            a, w = (max(b, 6) for b in (x.activation_bits, x.weight_bits))
+            total += getattr(cells.mac(fpga, a, w, max(x.accumulator_bits, 12), x.overflow), kind)
             if x.multiplier_bits:
-                n = min(max(x.accumulator_bits, 16), 32)
-                total += getattr(cells.requantizer(fpga, n, x.multiplier_bits, 1, True), kind)
+                n = max(x.accumulator_bits, 16)
+                total += getattr(cells.requantizer(fpga, n, x.multiplier_bits, x.roundings, True), kind)
         return float(total)
 
     cost.__doc__ = (
         f"{kind} of {fpga} for one MAC and one programmable requantizer a layer (docs/measured/hardware.md); "
-        "operands below 6 bits and registers below 12 count as those, as there are no figures of narrower ones."
+        "operands below 6 bits and registers below 12 (16 in front of a requantizer) count as those, as there are no "
+        "figures of narrower ones; wider ones than were mapped raise IntsimError."
     )
     return cost
 
