@@ -24,5 +24,8 @@ def pytest_runtest_makereport(
     if found is None or item.config.getoption("tbstyle") != "auto" or not isinstance(found.value, AssertionError):
         return report
     if Path(found.traceback[-1].path) == ASSERTIONS:
-        report.longrepr = found.getrepr(style="short", tbfilter=lambda e: e.traceback.cut(path=item.path).filter(e))
+        shown = found.getrepr(style="short", tbfilter=lambda e: e.traceback.cut(path=item.path).filter(e))
+        if shown.reprcrash is not None:  # the summary at pytest's end repeats all of it where CI is set
+            shown.reprcrash.message = shown.reprcrash.message.split("\n", 1)[0]
+        report.longrepr = shown
     return report

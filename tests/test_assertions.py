@@ -115,8 +115,13 @@ def mine(pytester, monkeypatch):
 @pytest.mark.parametrize(
     "name", ["proof", "certified", *(pytest.param(n, marks=pytest.mark.slow) for n in ("samples", "exact"))]
 )
-def test_a_failure_takes_fifteen_lines(mine, name):
+@pytest.mark.parametrize("ci", [False, True])
+def test_a_failure_takes_fifteen_lines(mine, monkeypatch, name, ci):
     """All that pytest prints is counted. Layer, width and remedy are in it, intsim's own frames are not."""
+    for variable in ("CI", "BUILD_NUMBER"):  # by which pytest knows that it prints to a log, and shortens nothing
+        monkeypatch.delenv(variable, raising=False)
+    if ci:
+        monkeypatch.setenv("CI", "true")
     done = mine(f"test_mine.py::test_{name}")
     done.assert_outcomes(failed=1)
     lines = [line for line in done.outlines if line.strip()]

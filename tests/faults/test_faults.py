@@ -71,7 +71,7 @@ def test_what_is_no_fault_is_not_red(home: Path) -> None:
     ("where", "old", "new", "reason"),
     [
         ("rounding", "Rounding(mode)", "Rounding(mode).moode", "AttributeError"),
-        ("intsim/errors.py", "class IntsimError", "clas IntsimError", "exit code 3"),
+        ("intsim/errors.py", "class IntsimError", "clas IntsimError", "exit code "),
         ("tests/arithmetic/test_rounding.py", "def test_exhaustively", "def exhaustively", "exit code 4"),
     ],
 )
