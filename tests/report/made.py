@@ -14,6 +14,7 @@ from intsim.explore.search import Point, Search
 from intsim.inspect import inspect as describe
 from intsim.rtl import Cosimulation
 from intsim.rtl.trace import Mismatch
+from intsim.verification.verdict import LayerVerdict, StageVerdict, Verdict
 from intsim.verification.witness import Witnessed, WitnessedLayer
 
 HOSTILE = {
@@ -103,3 +104,12 @@ def searched() -> Search:
         point(24, float("nan")),
     ]
     return Search("m.onnx", "wrap-12", 2, 0, ["mae", "register_bits"], [False, False], 4, 0, points)
+
+
+def diverging() -> Verdict:
+    """A verdict of a layer that holds, one with wrong integers and one that overflows; a name with markup in it."""
+    good = LayerVerdict("Conv_0", "Conv", "a", elements=10, stages=[StageVerdict(1, 16, "wrap")])
+    stages = [StageVerdict(1, 16, "wrap", 2, {0: 2})]
+    bad = LayerVerdict("Conv_1 <&\x07>", "Conv", "b", elements=20, mismatches=3, max_lsb=9, stages=stages)
+    loud = LayerVerdict("Gemm", "Gemm", "c", elements=5, stages=[StageVerdict(1, 16, "wrap", 1, {3: 1})])
+    return Verdict("m.onnx", "t", "diverges", samples=1, layers=[good, bad, loud])

@@ -8,7 +8,7 @@ import pytest
 
 from intsim.errors import IntsimError
 from intsim.report import files
-from intsim.verification.verdict import LayerVerdict, StageVerdict, Verdict
+from report.made import diverging
 
 
 def names(folder: Path) -> list[str]:
@@ -102,14 +102,6 @@ def test_a_folder_in_the_place_of_a_file(tmp_path):
     assert names(tmp_path) == ["out", "out/one"]
 
 
-def verdict() -> Verdict:
-    good = LayerVerdict("Conv_0", "Conv", "a", elements=10, stages=[StageVerdict(1, 16, "wrap")])
-    stages = [StageVerdict(1, 16, "wrap", 2, {0: 2})]
-    bad = LayerVerdict("Conv_1 <&\x07>", "Conv", "b", elements=20, mismatches=3, max_lsb=9, stages=stages)
-    loud = LayerVerdict("Gemm", "Gemm", "c", elements=5, stages=[StageVerdict(1, 16, "wrap", 1, {3: 1})])
-    return Verdict("m.onnx", "t", "diverges", samples=1, layers=[good, bad, loud])
-
-
 def test_a_check_writes_nothing(tmp_path):
     (tmp_path / "old").write_text("old")
     files.check(tmp_path / "old")
@@ -122,7 +114,7 @@ def test_a_check_writes_nothing(tmp_path):
 
 
 def test_json(tmp_path):
-    files.write_json(tmp_path / "v.json", verdict().to_json())
+    files.write_json(tmp_path / "v.json", diverging().to_json())
     text = (tmp_path / "v.json").read_text()
     assert text.endswith("\n")
     found = json.loads(text)

@@ -12,8 +12,7 @@ from intsim.report.documents import document
 from intsim.report.markdown import markdown
 from intsim.report.summary import Need, limit, summarize
 from intsim.report.write import write_cases
-from intsim.verification.verdict import LayerVerdict, StageVerdict, Verdict
-from report.made import HOSTILE, as_json, results
+from report.made import HOSTILE, as_json, diverging, results
 
 pytestmark = pytest.mark.xdist_group("report")
 
@@ -104,16 +103,8 @@ def test_advice_is_the_worst_of_all_runtimes():
         assert all(f"{standings.count(s)} {s}" in found.text for s in standings)
 
 
-def verdict() -> Verdict:
-    good = LayerVerdict("Conv_0", "Conv", "a", elements=10, stages=[StageVerdict(1, 16, "wrap")])
-    stages = [StageVerdict(1, 16, "wrap", 2, {0: 2})]
-    bad = LayerVerdict("Conv_1 <&\x07>", "Conv", "b", elements=20, mismatches=3, max_lsb=9, stages=stages)
-    loud = LayerVerdict("Gemm", "Gemm", "c", elements=5, stages=[StageVerdict(1, 16, "wrap", 1, {3: 1})])
-    return Verdict("m.onnx", "t", "diverges", samples=1, layers=[good, bad, loud])
-
-
 def test_junit(tmp_path):
-    write_cases(tmp_path / "v.xml", [summarize(verdict())])
+    write_cases(tmp_path / "v.xml", [summarize(diverging())])
     suite = ET.parse(tmp_path / "v.xml").getroot()
     assert suite.tag == "testsuite"
     assert (suite.get("tests"), suite.get("failures")) == ("3", "2")
