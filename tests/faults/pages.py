@@ -63,7 +63,7 @@ FAULTS = (
         "pytest_plugin.pytest_runtest_makereport",
         'found.getrepr(style="short", tbfilter=lambda e: e.traceback.cut(path=item.path).filter(e))',
         "found.getrepr(tbfilter=lambda e: e.traceback.cut(path=item.path).filter(e))",
-        "tests/test_assertions.py::test_a_failure_takes_fifteen_lines[proof]",
+        "tests/test_assertions.py::test_a_failure_takes_fifteen_lines[False-proof]",
         slow=True,
     ),
 )
