@@ -199,8 +199,8 @@ def count(folder: Path) -> int:
 
 @pytest.mark.slow
 def test_a_signal_in_a_process_of_its_own(intsim_):
-    """SIGINT while it works on many samples."""
-    command = [sys.executable, "-m", "intsim.cli", "sweep", "m.onnx", "-a", "4:40", "-n", "200", "-o", "out"]
+    """SIGINT while it works on many samples; each of the widths overflows, and is a run of its own."""
+    command = [sys.executable, "-m", "intsim.cli", "sweep", "m.onnx", "-a", "4:9", "-n", "1000", "-o", "out"]
     environment = {**os.environ, "PYTHONPATH": str(Path(intsim.__file__).parents[1])}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while process.poll() is None and count(Path("out")) < 2:
@@ -211,7 +211,7 @@ def test_a_signal_in_a_process_of_its_own(intsim_):
     assert "the same command goes on from there" in err
     assert "Traceback" not in err
     done = count(Path("out"))
-    code, out, err = intsim_("sweep", "m.onnx", "-a", "4:40", "-n", "200", "-o", "out", "--json")
+    code, out, err = intsim_("sweep", "m.onnx", "-a", "4:9", "-n", "1000", "-o", "out", "--json")
     assert (code, json.loads(out)["resumed"]) == (0, done)
 
 

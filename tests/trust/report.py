@@ -252,4 +252,5 @@ def _code(text: str) -> str:
 
 
 if __name__ == "__main__":
+    record.take()
     PAGE.write_text(page())
