@@ -1,7 +1,7 @@
 """Counts that long tests leave, from which docs/measured/trust.md is made.
 
-Tests write into the folder of what is built, a file each, and the page is made anew by a command: so a run of the tests changes
-no file of the tree, and the page always says what record.json says.
+Tests write into the folder of what is built, a file each, and a command makes the page anew: so a run of the tests
+changes no file of the tree, and the page always says what record.json says.
 """
 
 import json
