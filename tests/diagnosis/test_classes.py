@@ -89,10 +89,18 @@ ON = {
 }
 
 
-@pytest.mark.parametrize("name", ON)
+LAYERS = (("dense", 0, 0.71, 5, 1), ("dense", 1, 3.3, 3, 0), ("conv", 1, 0.6, 5, 0), ("conv", 2, 2.0, 3, 1))
+EVERYDAY = (("wide", 2), ("narrow", 0), ("groups", 2), ("codes", 1), ("lanes", 3))
+"""Every target and every layer; the other pairs are left to the long suite."""
+
+
 @pytest.mark.parametrize(
-    ("kind", "zero", "scale", "bits", "signed"),
-    [("dense", 0, 0.71, 5, 1), ("dense", 1, 3.3, 3, 0), ("conv", 1, 0.6, 5, 0), ("conv", 2, 2.0, 3, 1)],
+    ("name", "kind", "zero", "scale", "bits", "signed"),
+    [
+        pytest.param(name, *layer, marks=[pytest.mark.slow] * ((name, i) not in EVERYDAY))
+        for name in ON
+        for i, layer in enumerate(LAYERS)
+    ],
 )
 def test_what_is_proved_alike_is_alike_for_every_input(tmp_path, name, kind, zero, scale, bits, signed):
     model = small(kind, zero if not signed else 0, scale, bits, signed)

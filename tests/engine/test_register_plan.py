@@ -111,7 +111,16 @@ LONG = {"scaled16", "scaled16-tile", "both16-pairs", "clip32-tile", "clip32-wide
 """Lanes of a kind that another of `LANES` has too: left to the long suite."""
 
 
-@pytest.mark.parametrize("grid", [(1, 1, 1), (1, 200, 200), (9, 7, 9), (2, 64, 64), (3, 31, 300)], ids=str)
+@pytest.mark.parametrize(
+    "grid",
+    [
+        *(pytest.param(g, marks=pytest.mark.slow) for g in ((1, 200, 200), (2, 64, 64))),
+        (1, 1, 1),
+        (9, 7, 9),
+        (3, 31, 300),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in LANES])
 def test_each_lane_on_grids(name, grid):
     stages, largest, kind, bits = LANES[name]
@@ -199,7 +208,9 @@ def test_channels_with_planes_of_their_own():
         np.testing.assert_array_equal(events[n], seen[0])
 
 
-@pytest.mark.parametrize("pixels", [1, 3, 16, 40])
+@pytest.mark.parametrize(
+    "pixels", [1, pytest.param(3, marks=pytest.mark.slow), pytest.param(16, marks=pytest.mark.slow), 40]
+)
 @pytest.mark.parametrize("name", ["narrow16", "clip32", "chain64", "lanes"])
 def test_few_rows_and_many_channels(name, pixels):
     """Channels in the lanes: events stay theirs."""

@@ -39,6 +39,7 @@ _WORDS = [
         "i * w.dilations[0]",
         "i",
         _CORNERS + "test_strides_and_dilations",
+        slow=True,
     ),
     Fault(
         "words-phase-border",

@@ -88,6 +88,7 @@ _VERDICTS = [
         "np.flatnonzero((expected != got).reshape(-1))[0]",
         "np.flatnonzero((expected != got).reshape(-1))[-1]",
         "tests/faults/test_gaps.py::test_the_first_divergence_is_the_first",
+        slow=True,
     ),
     Fault(
         "largest-difference-signed",
@@ -161,6 +162,7 @@ _PROOFS_AND_FILES = [
         "kind.narrow",
         "False",
         "tests/test_graph.py::test_round_trip_is_equal",
+        slow=True,
     ),
     Fault(
         "verdict-json-drops-a-field",
@@ -255,6 +257,7 @@ _EXPLORE = [
         "held(self.graph, target)",
         "self.graph.tensors",
         "tests/explore/test_evaluation.py::test_a_proof_covers_what_an_overflow_before_makes",
+        slow=True,
     ),
     Fault(
         "sweep-goes-on-with-other-inputs",
@@ -532,6 +535,7 @@ _TESTING = [
         "(values == wanted).all",
         "(values == wanted).any",
         "tests/testing/test_checks.py::test_one_wrong_product_of_several_is_wrong",
+        slow=True,
     ),
     Fault(
         "executor-off-by-a-code",

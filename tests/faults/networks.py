@@ -153,6 +153,7 @@ _OPERATORS = [
         "[tokens.index(t) for t in order if t in tokens]",
         "[tokens.index(t) for t in reversed(order) if t in tokens]",
         "tests/ops/test_conv.py::test_arrival_order",
+        slow=True,
     ),
     Fault(
         "range-without-padding",
@@ -205,6 +206,7 @@ _OPERATORS = [
         "low[:, c] + (least >> offset), high[:, c] + (most >> offset)",
         "low[:, c], high[:, c] + (most >> offset)",
         "tests/ops/test_partial_sums.py::test_what_a_packing_proves",
+        slow=True,
     ),
     Fault(
         "raw-field-proved",
@@ -303,6 +305,7 @@ _OPERATORS = [
         "(a, b) if whole else (least + c, most + d)",
         "(a, b) if True else (least + c, most + d)",
         "tests/proofs/test_held.py::test_a_register_that_overflows_hands_on_anything_that_fits_it",
+        slow=True,
     ),
     Fault(
         "bias-behind-lost",
@@ -329,6 +332,7 @@ _OPERATORS = [
         "formula.clip(self.unclipped(formula, acc, stages))",
         "formula.clip(self.unclipped(formula, acc, stages) - formula.zero) + formula.zero",
         "tests/ops/test_elementwise.py::test_requantize",
+        slow=True,
     ),
     Fault(
         "pool-padding-counts",
@@ -376,6 +380,7 @@ _ENGINE = [
         "multiply_high_double_rounding(values, **told, bits=self.multiplier_bits or 32)",
         'multiply_single_rounding(values, **told, mode="half_up")',
         "tests/faults/test_gaps.py::test_double_rounding_reaches_the_network",
+        slow=True,
     ),
     Fault(
         "shift-bias-sign",

@@ -44,6 +44,7 @@ _ARITHMETIC = [
         "Rounding.HALF_AWAY",
         "Rounding.HALF_UP",
         "tests/arithmetic/test_requantize.py::test_double_rounding_over_every_16_bit_accumulator[1073741824--3]",
+        slow=True,
     ),
     Fault(
         "high-multiplication-nudge",
@@ -105,6 +106,7 @@ _ARITHMETIC = [
         "range(start, end, max(together, 1))",
         "range(start, end - together + 1, max(together, 1))",
         "tests/arithmetic/test_accumulate.py::test_what_is_left_of_a_group_is_handed_on",
+        slow=True,
     ),
     Fault(
         "preload-in-every-stage",
@@ -123,6 +125,7 @@ _ARITHMETIC = [
             ...
         """,
         "tests/arithmetic/test_accumulate.py::test_definition_is_the_dumb_twin",
+        slow=True,
     ),
     Fault(
         "lanes-in-reverse",
@@ -241,6 +244,7 @@ _TARGETS = [
         'bits = 16, overflow = "saturate"',
         'bits = 16, overflow = "wrap"',
         "tests/test_targets.py::test_what_the_files_say",
+        slow=True,
     ),
     Fault(
         "neon-lanes-halved",
@@ -275,6 +279,7 @@ _TARGETS = [
         '_read(kin, str(kin)).replace(f"${family.name[-1]}", str(number))',
         '_read(kin, str(kin)).replace(f"${family.name[-1]}", str(number + 1))',
         "tests/test_targets_library.py::test_what_every_file_says",
+        slow=True,
     ),
     Fault(
         "packing-forgotten",
@@ -340,6 +345,7 @@ _STEPWISE = [
         "first[s] + arrived[s] % stage.lanes",
         "first[s]",
         "tests/arithmetic/test_schedule.py::test_two_lanes_of_two_written_out",
+        slow=True,
     ),
     Fault(
         "stepwise-register-not-restarted",
@@ -423,6 +429,7 @@ _HILBERT = [
         "equal & below(position, best)",
         "equal & below(best, position)",
         "tests/hilbert/test_cell.py::test_closest_takes_the_lowest_position_of_a_tie",
+        slow=True,
     ),
     Fault(
         "hilbert-reference-tie",

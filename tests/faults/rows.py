@@ -10,6 +10,7 @@ FAULTS = (
         "1 << (GUARD_BITS - 1)",
         "0",
         "tests/ops/test_rows.py::test_every_entry_of_a_table_is_rounded_correctly",
+        slow=True,
     ),
     Fault(
         "layer-norm-last-digit",

@@ -30,6 +30,7 @@ FAULTS = (
         "len(own) == len(sizes) and all(a in ('*', b) for a, b in zip(sizes, own, strict=True))",
         "all(a in ('*', b) for a, b in zip(sizes, own))",
         "tests/test_targets_rules.py::test_sizes",
+        slow=True,
     ),
     Fault(
         "later-rule-decides",

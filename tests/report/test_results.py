@@ -63,7 +63,10 @@ def changed(content, path, to):
     return made
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * (n not in ("verify", "bounds", "sweep", "search"))) for n in ALL],
+)
 def test_damage_is_one_line(folder, name, monkeypatch):
     """Entries left out, and exchanged for something else: a page or a refusal, never anything else."""
     offline = pytest.importorskip("plotly.offline", reason="a page needs the extra `explore`")

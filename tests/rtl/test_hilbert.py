@@ -49,7 +49,7 @@ def test_fewer_registers(tmp_path, stages):
 
 @needs("cxxrtl")
 @pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("order", [pytest.param(p, marks=[pytest.mark.slow] * (p != 2)) for p in ORDERS])
 def test_every_guided_code_of_4_bits(tmp_path, order, how):
     """Order 4 needs 5 bits, of which some are drawn."""
     decoder = signed(order, max(4, order + 1))
@@ -68,7 +68,14 @@ def test_every_guided_code_of_5_bits(tmp_path, order, pipelined, how):
 
 
 @pytest.mark.parametrize("simulator", each("icarus", "netlist"))
-@pytest.mark.parametrize(("order", "pipelined"), [(1, False), (2, False), (1, True), (3, True), (4, True)])
+@pytest.mark.parametrize(
+    ("order", "pipelined"),
+    [
+        *(pytest.param(p, b, marks=pytest.mark.slow) for p, b in ((1, False), (1, True), (4, True))),
+        (2, False),
+        (3, True),
+    ],
+)
 def test_guided_codes_of_8_bits(tmp_path, order, pipelined, simulator):
     """Drawn ones, and corners; rounded and unsigned too."""
     decoder = Decoder.lattice_aligned(order, None, 8, 2 * order + 2, order == 1)
