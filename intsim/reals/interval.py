@@ -31,10 +31,20 @@ class Interval(NamedTuple):
         return Interval(-self.high, -self.low)
 
     def trimmed(self, bits: int) -> Interval:
-        """A little wider where that makes the ends shorter; a single number stays."""
+        """A little wider where that makes the ends shorter; a single number stays.
+
+        An interval much narrower than its numbers are large keeps up to four times as many bits: its ends may lie just
+        beside a number that a later step asks about, as those of x Phi(x) do beside a large x.
+        """
         if self.low == self.high:
             return self
-        return Interval(_down(self.low, bits + GUARD), -_down(-self.high, bits + GUARD))
+        keep = min(max(bits, _size(max(-self.low, self.high)) - _size(self.high - self.low)), 4 * bits) + GUARD
+        return Interval(_down(self.low, keep), -_down(-self.high, keep))
+
+
+def _size(x: Fraction) -> int:
+    """The exponent of the power of two that x is about as large as."""
+    return x.numerator.bit_length() - x.denominator.bit_length()
 
 
 def _down(x: Fraction, bits: int) -> Fraction:

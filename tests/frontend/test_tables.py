@@ -167,6 +167,23 @@ def test_ties_are_decided_as_ties(mode):
         np.testing.assert_array_equal(made, codes(values(twin, reals(inputs, 1)), half, 0, -128, 127, mode))
 
 
+@pytest.mark.parametrize(("form", "scale"), [("none", 1), ("tanh", 0.25)])
+def test_what_lies_just_beside_a_whole_number_is_rounded_as_that(form, scale):
+    """x Phi(x) is below a large x, and below 0, by less than 2^-1000: for a floor by enough."""
+    net = Net(20)
+    y = net.node("Gelu", net.quant(net.input(1, 256), scale, 0, 8), approximate=form)
+    ends = {mode: net.quant(y, scale, 0, 8, rounding_mode=mode) for mode in ("FLOOR", "CEIL")}
+    graph = intsim.load(net.model(*ends.values())).graph
+    name = "Gelu" if form == "none" else next(n for n in FUNCTIONS if n.startswith("Gelu") and n != "Gelu")
+    near = abs(ALL * scale) < 6
+    small = values(FUNCTIONS[name][1], reals(ALL[near], scale))
+    for mode, far in (("FLOOR", np.where(ALL > 0, ALL - 1, -1)), ("CEIL", np.where(ALL > 0, ALL, 0))):
+        node = graph.producer(ends[mode])
+        made = intsim.ops.OPS[node.op].evaluate(node, ALL).reshape(-1)
+        np.testing.assert_array_equal(made[~near], far[~near])
+        np.testing.assert_array_equal(made[near], codes(small, scale, 0, -128, 127, mode))
+
+
 def test_a_bipolar_quantizer_and_a_zero_point_for_each_channel():
     net = Net(20)
     x = net.quant(net.input(1, 2, 16), 0.5, 0, 4)
