@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.arithmetic.integers import IntegerType
+from intsim.budget import contents
 from intsim.errors import IntsimError
 
 IntArray = NDArray[np.int64]
@@ -23,6 +24,8 @@ Rationals = NDArray[np.object_]
 LIMIT = 2**63 - 1
 MOST_ELEMENTS = 1 << 28
 """Most elements of one tensor (2 GiB as int64): a small file must not ask for more memory than a machine has."""
+MOST_AXES = 32
+"""Most axes of one tensor: as many as numpy broadcasts."""
 
 
 def rationals(values: Any) -> Rationals:
@@ -39,7 +42,9 @@ def rationals(values: Any) -> Rationals:
 
 
 def check_size(shape: Sequence[int]) -> None:
-    """Raise IntsimError for a shape of more than `MOST_ELEMENTS` elements, or with a negative axis."""
+    """Raise IntsimError for a shape of more than `MOST_ELEMENTS` elements, or `MOST_AXES`, or with a negative axis."""
+    if len(shape) > MOST_AXES:
+        raise IntsimError(f"it has {len(shape)} axes, more than the {MOST_AXES} of one tensor")
     if min(shape, default=1) < 0 or math.prod(shape) > MOST_ELEMENTS:
         size = f"{math.prod(shape)} elements"
         raise IntsimError(f"its result of shape {tuple(shape)} has {size}, more than the {MOST_ELEMENTS} of one tensor")
@@ -177,7 +182,7 @@ class IntegerGraph:
         path = Path(path)
         json_path = path.with_name(path.name + ".json")
         try:
-            document = json.loads(json_path.read_text())
+            document = json.loads(contents(json_path))
             with np.load(path.with_name(path.name + ".npz"), allow_pickle=False) as npz:
                 arrays = {key: npz[key] for key in npz.files}
             if document["format"] != "intsim-graph-1":

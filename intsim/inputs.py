@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from intsim.budget import check
 from intsim.errors import IntsimError
 from intsim.frontend.parameters import ONNX_INTEGERS
 
@@ -100,15 +103,49 @@ def arrays_of(path: Path) -> dict[str, NDArray[Any]]:
     Raises:
         IntsimError: no such file, or another one.
     """
+    if path.is_file():  # np.load waits for the end of what has none
+        check(path.stat().st_size, f"{path}: takes")
+    elif path.exists() and not path.is_dir():
+        raise IntsimError(f"{path}: is a pipe or a device; give a file")
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"": loaded}
-        with loaded:
-            return {n: loaded[n] for n in loaded.files}
+        with path.open("rb") as file:
+            if zipfile.is_zipfile(file):
+                return _members(path)
+            file.seek(0)
+            count = _said(file, path.stat().st_size)
+            check(count, f"{path}: takes")
+            file.seek(0)
+            return {"": np.lib.format.read_array(file, allow_pickle=False)}
+    except IntsimError:
+        raise
     except Exception as error:  # numpy, zipfile and zlib raise many kinds for a damaged file
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
         raise IntsimError(f"{path}: not a readable .npy or .npz file: {reason}") from None
+
+
+def _members(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz. What they take is said in front of each, and known before one is unpacked."""
+    with zipfile.ZipFile(path) as packed:
+        total = 0
+        for member in packed.infolist():
+            with packed.open(member) as file:
+                total += _said(file, member.file_size)
+            check(total, f"{path}: its arrays up to {member.filename[:80]} take, unpacked,")
+    with np.load(path, allow_pickle=False) as loaded:
+        return {n: loaded[n] for n in loaded.files}
+
+
+def _said(file: IO[bytes], size: int) -> int:
+    """Bytes of the array that an .npy of so many bytes holds, by its head. ValueError where there aren't as many."""
+    version = np.lib.format.read_magic(file)
+    head = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = head(file)
+    count = math.prod(shape) * dtype.itemsize
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    if min(shape, default=0) < 0 or file.tell() + count != size:
+        raise ValueError(f"it says that it holds {count} bytes of {dtype} in shape {shape}, which it doesn't")
+    return count
 
 
 def first_sample(inputs: Inputs | None) -> Sample:

@@ -16,6 +16,8 @@ ROOMS = {
     "errors": "",
     "search_path": "",
     "ownership": "",
+    "machine": "",
+    "budget": "errors machine",
     "junit": "",
     "notebook": "",
     "jit": "ownership | llvmlite numba",
@@ -24,25 +26,25 @@ ROOMS = {
     "reals": "arithmetic",
     "hilbert": "errors jit | numpy",
     "nn": "errors hilbert | torch",
-    "graph": "arithmetic errors | numpy",
+    "graph": "arithmetic budget errors | numpy",
     "ops": "arithmetic arithmetic.requantizers errors graph reals | numpy",
     "mac": "arithmetic errors graph ops | numpy",
-    "frontend": "arithmetic errors graph jit ops reals | google numpy onnx tflite",
+    "frontend": "arithmetic budget errors graph jit ops reals | google numpy onnx tflite",
     "targets": "arithmetic arithmetic.requantizers errors | pydantic pydantic_core",
     "dispatch": "arithmetic arithmetic.requantizers errors graph ops reals targets | numpy",
     "engine": "",
-    "engine.threads": "errors",
+    "engine.threads": "errors machine",
     "engine.requantize": "arithmetic arithmetic.requantizers errors graph jit ops targets | numpy",
     "engine.exact": "engine.requantize engine.threads errors graph jit | llvmlite numba numpy",
     "engine.registers": "arithmetic engine.exact engine.threads errors graph jit | llvmlite numba numpy",
     "engine.node": "arithmetic dispatch engine.registers engine.requantize errors graph mac ops targets | numpy",
-    "engine.program": "arithmetic dispatch engine.exact engine.node engine.registers engine.requantize"
+    "engine.program": "arithmetic budget dispatch engine.exact engine.node engine.registers engine.requantize"
     " engine.threads graph mac"
     " ops targets | numpy",
     "engine.run": "dispatch engine.node engine.program graph targets | numpy",
     "engine.telemetry": "arithmetic engine.registers errors graph jit mac ops targets | numpy",
     "engine.warmup": "arithmetic engine.run engine.telemetry errors graph ops targets | numpy",
-    "inputs": "errors frontend | numpy",
+    "inputs": "budget errors frontend | numpy",
     "model": "engine.run engine.threads errors frontend graph inputs notebook targets | numpy onnx",
     "verification.reference": "errors | numpy onnx",
     "verification.tflite": "errors | numpy tflite",
@@ -50,12 +52,14 @@ ROOMS = {
     " verification.reference verification.tflite | llvmlite numpy onnx onnxruntime qonnx",
     "narrowing": "arithmetic errors frontend model ops targets verification | numpy onnx",
     "execution": "inputs model targets verification | numpy onnx",
-    "proofs": "arithmetic arithmetic.requantizers dispatch engine.run errors frontend graph inputs mac model notebook"
+    "proofs": "arithmetic arithmetic.requantizers budget dispatch engine.run errors frontend graph inputs mac model"
+    " notebook"
     " ops targets verification verification.reference | numpy onnx pydantic tomli_w",
     "explore": "arithmetic arithmetic.requantizers dispatch engine.run engine.telemetry engine.threads errors graph"
     " inputs mac model narrowing notebook ops proofs targets verification"
     " | cloudpickle dask distributed numpy onnx optuna tomli_w tornado",
-    "golden": "arithmetic arithmetic.requantizers dispatch engine.node errors graph inputs mac model notebook ops"
+    "golden": "arithmetic arithmetic.requantizers budget dispatch engine.node errors graph inputs mac model notebook"
+    " ops"
     " proofs targets verification | numpy onnx pydantic vcd",
     "diagnosis": "arithmetic arithmetic.requantizers dispatch errors golden graph inputs jit mac model notebook"
     " ops proofs targets verification | numpy onnx tomli_w",
@@ -63,11 +67,13 @@ ROOMS = {
     "rtl": "arithmetic arithmetic.requantizers dispatch errors golden graph hilbert inputs junit mac model ops targets"
     " | numpy",
     "inspect": "arithmetic graph model ops verification | numpy",
-    "report": "diagnosis dispatch engine.telemetry errors explore golden graph inspect junit model narrowing ops proofs"
+    "report": "budget diagnosis dispatch engine.telemetry errors explore golden graph inspect junit model narrowing"
+    " ops proofs"
     " rtl targets verification | jinja2 markupsafe matplotlib numpy onnx plotly pydantic rich",
     "assertions": "inputs model proofs report targets verification | onnx rich",
     "pytest_plugin": " | pytest",
-    "cli": "arithmetic diagnosis dispatch engine.threads engine.warmup errors explore frontend golden hilbert inputs"
+    "cli": "arithmetic budget diagnosis dispatch engine.threads engine.warmup errors explore frontend golden hilbert"
+    " inputs"
     " inspect jit"
     " mac model narrowing ops proofs report rtl"
     " search_path targets verification | numpy onnx rich typer",

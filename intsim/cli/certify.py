@@ -15,6 +15,7 @@ from intsim.cli.options import (
     Constants,
     InputsPath,
     Json,
+    Memory,
     OnSamples,
     OnTarget,
     Seed,
@@ -64,6 +65,7 @@ def certify(
     shape: Shapes = None,
     constants: Constants = None,
     as_: As = None,
+    memory: Memory = None,
 ) -> None:
     """Prove that a target computes a model exactly for every input, or say what stands between.
 
@@ -73,12 +75,12 @@ def certify(
     if check is not None:
         if target is not None or out is not None or inputs is not None:
             raise IntsimError("--check takes target and samples from the certificate; remove --target, --out, --inputs")
-        _check(check, model, OnTarget("", json_, shape, constants, as_))
+        _check(check, model, OnTarget("", json_, shape, constants, as_, memory))
     if model is None:
         raise IntsimError("give a MODEL, or --check a certificate (see intsim certify --help)")
     if out is not None and out.suffix != ".json":
         out = out.with_name(out.name + ".json")
-    asked = OnSamples(model, json_, shape, constants, as_, target or "exact", inputs, samples, seed, threads)
+    asked = OnSamples(model, json_, shape, constants, as_, memory, target or "exact", inputs, samples, seed, threads)
     chosen, loaded = asked.chosen, asked.loaded
     from intsim.proofs.certificate import text
     from intsim.proofs.certify import certify as prove

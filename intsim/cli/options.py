@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_type_hints
 
 import typer
 
+from intsim.budget import VARIABLE, memory, set_memory
 from intsim.engine.threads import BLAS, set_threads, threads
 from intsim.errors import IntsimError
 from intsim.jit.compile import watch_compiles
@@ -78,6 +79,23 @@ def use_threads(count: int | None) -> int | None:
     return count
 
 
+def use_memory(text: str | None) -> str | None:
+    """What `--memory` does: it holds for the process and those that it starts."""
+    set_memory(text)
+    memory()  # complains of a bad INTSIM_MEMORY before any work
+    if text is not None:
+        os.environ[VARIABLE] = text
+    return text
+
+
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        callback=use_memory,
+        help="most that may be taken, such as 8G; else INTSIM_MEMORY, else all that this process may use",
+    ),
+]
 Threads = Annotated[
     int | None,
     typer.Option(
@@ -97,6 +115,7 @@ class OnModel:
     shape: Shapes = None
     constants: Constants = None
     as_: As = None
+    memory: Memory = None
 
     @property
     def read_as(self) -> str | None:
@@ -153,6 +172,7 @@ class OnTarget(OnModel):
         words += [word for text in self.shape or [] for word in ("--shape", text)]
         words += ["--constants", self.constants] if self.constants else []
         words += ["--as", self.as_] if self.as_ else []
+        words += ["--memory", self.memory] if self.memory else []
         return shlex.join(map(str, [*words, *more]))
 
 
@@ -198,7 +218,7 @@ class OnSamples(OnTarget):
         return super().command(verb, *words, target=target)
 
 
-LAST = ("html", "junit", "markdown", "threads", "json_", "shape", "constants", "as_")
+LAST = ("html", "junit", "markdown", "memory", "threads", "json_", "shape", "constants", "as_")
 """Options that help lists behind a verb's own."""
 FILES: dict[str, Any] = {"html": Html, "junit": Junit, "markdown": Markdown}
 """Into which every result can be written."""

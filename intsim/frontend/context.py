@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from math import prod
 from typing import Any, TypeVar
 
 import numpy as np
 
 from intsim.arithmetic.integers import IntegerType
 from intsim.arithmetic.rounding import round_fraction
+from intsim.budget import MADE, Account, check
 from intsim.errors import IntsimError
 from intsim.frontend.expression import (
     ONE,
@@ -113,6 +115,16 @@ class Context:
     types: dict[str, int] = field(default_factory=dict)
     positions: dict[str, int] = field(default_factory=dict)
     stated: set[str] = field(default_factory=set)
+    constants: Account = field(default_factory=Account)
+    made: Account = field(default_factory=lambda: Account(MADE))
+
+    def take_constants(self, held: int, made: int) -> None:
+        """Bytes of constants that are kept from now on, and how many of them the file doesn't hold.
+
+        Raises IntsimError where they, and all before, are more than may be taken.
+        """
+        self.made.take(made, "it makes constants of")
+        self.constants.take(held, "its constants take")
 
     @property
     def source(self) -> Operation:
@@ -164,6 +176,8 @@ class Context:
         try:
             shape = OPS[op].shape(node, *(t.shape for t in tensors))
             check_size(shape)
+            check(8 * (prod(shape) + sum(prod(t.shape) for t in tensors)), "its tensors take, as int64,")
+            self.constants.take(sum(a.nbytes for a in node.arrays.values()), "its constants take")
             low, high = OPS[op].value_range(node, *tensors)
         except IntsimError as error:  # ops name the integer node; the user knows the file's
             raise IntsimError(str(error).removeprefix(f"node {name}: ")) from None

@@ -7,6 +7,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+from intsim.budget import contents
 from intsim.errors import IntsimError
 from intsim.frontend.tflite import MAGIC, translate
 
@@ -25,10 +26,7 @@ def decode(path: Path) -> onnx.ModelProto:
 
     Raises IntsimError for a file that holds none, and says what it is if that is known.
     """
-    try:
-        data = path.read_bytes()
-    except (OSError, ValueError) as error:
-        raise IntsimError(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}") from error
+    data = contents(path)
     if not data:
         raise IntsimError(f"{path}: is empty")
     proto = onnx.ModelProto()

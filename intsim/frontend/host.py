@@ -5,7 +5,8 @@ Floats are float64; integers are numpy's of the file's type.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -87,10 +88,14 @@ class HostProgram:
         """Shapes of the tensors that ONNX shape inference knows; raises IntsimError for one that is too large."""
         if sum(a.nbytes for a in self.constants.values()) > MOST_INFERRED:
             return {}
-        try:
-            graph = onnx.shape_inference.infer_shapes(self.model(), strict_mode=True, data_prop=True).graph
-        except onnx.shape_inference.InferenceError:
-            return {}  # types that strict inference refuses in float64 still run
+        for strict in (True, False):  # types that strict inference refuses in float64 still run
+            try:
+                graph = onnx.shape_inference.infer_shapes(self.model(), strict_mode=strict, data_prop=True).graph
+                break
+            except onnx.shape_inference.InferenceError:
+                continue
+        else:
+            return {}
         shapes = {}
         makers = {o: op.name for op in self.operations for o in op.outputs}
         for info in [*graph.value_info, *graph.output]:
@@ -103,6 +108,11 @@ class HostProgram:
                     raise IntsimError(f"{self.path}: node {makers.get(info.name, info.name)}: {error}") from None
                 shapes[info.name] = shape
         return shapes
+
+    def elements(self) -> int | None:
+        """How many numbers the wanted tensors hold; None where ONNX shape inference doesn't know."""
+        shapes = [self._inferred.get(n) for n in self.wanted]
+        return sum(math.prod(s) for s in shapes if s is not None) if None not in shapes else None
 
     def model(self) -> onnx.ModelProto:
         """The program as an ONNX model."""
@@ -241,13 +251,27 @@ def host_program(
     return HostProgram(model.path, model.opset, inputs, constants, operations, wanted, types)
 
 
-def fold(model: SourceModel, op: Operation, values: Mapping[str, Value], types: Mapping[str, int]) -> list[Const]:
+def fold(
+    model: SourceModel,
+    op: Operation,
+    values: Mapping[str, Value],
+    types: Mapping[str, int],
+    take: Callable[[int, int], None] = lambda held, made: None,
+) -> list[Const]:
     """Value of a node whose inputs are all constant; floats in float64, integers in their type.
 
-    Raises IntsimError if the operator has no reference implementation or its inputs don't fit it.
+    `take` is asked for the bytes of the result and those that it has more than its operands, before it is made where
+    ONNX says how large it is. Raises IntsimError if the operator has no reference implementation or its inputs don't
+    fit it.
     """
     constants = {n: constant_array(values[n], types.get(n)) for n in op.inputs if n}  # type: ignore[arg-type]
     wanted = [o for o in op.outputs if o]
     program = HostProgram(model.path, model.opset, {}, constants, [op], wanted, types)
+    count, held = program.elements(), sum(a.size for a in constants.values())
+    if count is not None:
+        take(8 * count, 8 * max(count - held, 0))
     results = program.run({})
+    if count is None:
+        count = sum(np.size(r) for r in results.values())
+        take(8 * count, 8 * max(count - held, 0))
     return [Const(np.asarray(results[o])) for o in wanted]

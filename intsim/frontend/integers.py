@@ -229,7 +229,7 @@ def function(context: Context, node: Operation) -> Value:
     dtype = helper.tensor_dtype_to_np_dtype(context.types[source])
     codes = np.arange(low, high + 1).astype(dtype).reshape(-1, *(1,) * len(shape))
     try:
-        (result,) = fold(context.model, node, {**values, source: Const(codes)}, context.types)
+        (result,) = fold(context.model, node, {**values, source: Const(codes)}, context.types, context.take_constants)
     except IntsimError as error:
         reason = str(error).removeprefix(f"{context.model.path}: ")
         raise Refused(reason.removeprefix(f"{node.label}: ")) from None

@@ -198,7 +198,7 @@ class Lowering:
             return [Const(np.asarray(op.attributes["value"]))]
         if not on_host(op.op, op.domain):
             raise Refused(f"{op.op} of constants is not supported")
-        return list(fold(self.model, op, self.values, self.types))
+        return list(fold(self.model, op, self.values, self.types, self.context.take_constants))
 
     def live_nodes(self) -> set[Operation]:
         """Nodes at or before which an integer decision lies: quantizers and quantized multiply-accumulates."""

@@ -192,7 +192,10 @@ def _tensors(context: Context, parts: Sequence[Moved], axis: int) -> Expr:
 
 
 def _side_by_side(parameters: list[Rationals], parts: Sequence[Moved], axis: int) -> Rationals:
-    """Parameters of joined parts; the other axes broadcast to the largest of each."""
+    """Parameters of joined parts; the other axes broadcast to the largest of each. What all share stays one for all."""
+    first = parameters[0]
+    if first.shape[axis] == 1 and all(p.shape == first.shape and (p == first).all() for p in parameters):
+        return first
     full = [max(sizes) for sizes in zip(*(p.shape for p in parameters), strict=True)]
     grown = [
         np.broadcast_to(p, [part.shape[axis] if i == axis else f for i, f in enumerate(full)])

@@ -59,7 +59,10 @@ def bit_width(array: np.ndarray) -> int:
 
 
 def check_fit(context: Context, value: Value, *parameters: np.ndarray) -> None:
-    """Refuse scales and zero points that don't broadcast against their tensor: a quantizer keeps its input's shape."""
+    """Refuse parameters that don't broadcast against their tensor: a quantizer keeps its input's shape.
+
+    They are scales, zero points and bit widths, also those whose values are all the same.
+    """
     shape = shape_of(context, value)
     for parameter in parameters:
         fits = parameter.size == 1 or (
@@ -67,7 +70,8 @@ def check_fit(context: Context, value: Value, *parameters: np.ndarray) -> None:
             and all(p in (1, s) for p, s in zip(parameter.shape[::-1], shape[::-1], strict=False))
         )
         if not fits:
-            raise Refused(f"its scale or zero point of shape {parameter.shape} doesn't fit its input {shape}")
+            what = f"scale, zero point or bit width of shape {parameter.shape}"
+            raise Refused(f"its {what} doesn't fit its input {shape}")
 
 
 def along_axis(values: np.ndarray, shape: tuple[int, ...], node: Operation) -> np.ndarray:

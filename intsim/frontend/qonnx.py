@@ -34,7 +34,9 @@ def quant(context: Context, node: Operation) -> Value:
     """QONNX Quant: y = round(clip(x / scale + zero_point)); the value is (y - zero_point) * scale."""
     scale = positive_scale(constant(context, node, 1, "scale"))
     zero = rationals(constant(context, node, 2, "zero point"))
-    bits = bit_width(constant(context, node, 3, "bit width"))
+    width = constant(context, node, 3, "bit width")
+    check_fit(context, context.value(node.inputs[0]), width)
+    bits = bit_width(width)
     signed, narrow = bool(node.attributes.get("signed", 1)), bool(node.attributes.get("narrow", 0))
     rounding = _rounding(node, "ROUND")
     if bits == 1 and signed:
@@ -72,12 +74,14 @@ def trunc(context: Context, node: Operation) -> Value:
     """
     scale = positive_scale(constant(context, node, 1, "scale"))
     zero = rationals(constant(context, node, 2, "zero point"))
-    bits_in = bit_width(constant(context, node, 3, "input bit width"))
+    width_in = constant(context, node, 3, "input bit width")
+    bits_in = bit_width(width_in)
     rounding = _rounding(node, "FLOOR")
     value = context.value(node.inputs[0])
     if not isinstance(value, Expr):
         raise Refused("its input is not a quantized activation")
-    check_fit(context, value, scale, zero)
+    others = [constant(context, node, i, "output bit width") for i in range(4, len(node.inputs))]
+    check_fit(context, value, scale, zero, width_in, *others)
     if len(node.inputs) > 5:
         new_scale = positive_scale(constant(context, node, 4, "output scale"))
         bits = bit_width(constant(context, node, 5, "output bit width"))

@@ -15,14 +15,15 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
+from intsim.budget import Account
 from intsim.errors import IntsimError
 from intsim.frontend.decode import decode, needed_nodes
 from intsim.frontend.functions import inlined
 from intsim.frontend.names import EVEN_ENDS, SOURCE_NODE, SOURCE_OPERATOR, names_of
 from intsim.frontend.operators import CHANNELS_LAST, STANDARD, meaning, other_mode
-from intsim.graph import MOST_ELEMENTS
+from intsim.graph import MOST_AXES, MOST_ELEMENTS
 
 NOT_NUMBERS = {"UNDEFINED", "STRING", "COMPLEX64", "COMPLEX128"}
 NAME_SCOPES = "pkg.torch.onnx.name_scopes"
@@ -143,9 +144,10 @@ def read(
         if twice:
             raise IntsimError(f"{path}: {what} {twice[0]}: is there twice")
     read_somewhere = {n for node in nodes for n in node.input} | {o.name for o in graph.output}
+    account = Account()
     for initializer in graph.initializer:
         if initializer.name in read_somewhere:
-            model.constants[initializer.name] = _array(path, initializer, Path(path).parent)
+            model.constants[initializer.name] = _array(path, initializer, Path(path).parent, account)
     if graph.sparse_initializer:
         raise IntsimError(f"{path}: sparse initializers are not supported; store them dense")
     for given, purpose in ((constants, "hold constant"), (shapes, "give a shape")):
@@ -182,11 +184,18 @@ def _read_opsets(model: SourceModel, nodes: list[onnx.NodeProto]) -> None:
         raise IntsimError(f"{model.path}: standard opset {model.opset} is not one of 1..{newest}")
 
 
-def _array(path: str, tensor: onnx.TensorProto, folder: Path) -> np.ndarray:
+def _array(path: str, tensor: onnx.TensorProto, folder: Path, account: Account) -> np.ndarray:
     try:
         if any(d < 0 for d in tensor.dims):
             raise ValueError(f"negative dimension in {list(tensor.dims)}")
+        if len(tensor.dims) > MOST_AXES:
+            raise ValueError(f"it has {len(tensor.dims)} axes, more than the {MOST_AXES} of one tensor")
+        if tensor.data_type in NUMBERS:
+            size = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+            account.take(math.prod(tensor.dims) * size, f"{path}: initializer {tensor.name}: takes")
         array = numpy_helper.to_array(tensor, base_dir=str(folder))
+    except IntsimError:
+        raise
     except Exception as error:  # the decoder raises many kinds; all mean the same to the user
         reason = " ".join(str(error).split())
         raise IntsimError(f"{path}: initializer {tensor.name}: data can't be decoded: {reason}") from error
@@ -219,7 +228,7 @@ def _input(path: str, value: onnx.ValueInfoProto, given: tuple[int, ...] | None)
     ):
         raise refused(f"shape {given} doesn't fit the file's {_dims(dims)}")
     shape = tuple(d.dim_value for d in dims) if given is None else tuple(given)
-    if any(s <= 0 for s in shape) or math.prod(shape) > MOST_ELEMENTS:
+    if any(s <= 0 for s in shape) or len(shape) > MOST_AXES or math.prod(shape) > MOST_ELEMENTS:
         raise refused(f"shape {shape} is not usable")
     return shape, kind.elem_type or onnx.TensorProto.FLOAT
 
@@ -246,7 +255,7 @@ def _operation(model: SourceModel, node: onnx.NodeProto, position: int) -> Opera
         if isinstance(value, bytes):
             value = value.decode(errors="replace")
         elif attribute.type == onnx.AttributeProto.TENSOR:
-            value = _array(path, value, Path(path).parent)
+            value = _array(path, value, Path(path).parent, Account())
         elif hasattr(value, "__iter__"):
             value = [v.decode(errors="replace") if isinstance(v, bytes) else v for v in value]
         attributes[attribute.name] = value

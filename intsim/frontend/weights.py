@@ -34,7 +34,7 @@ def on_power_of_two_grid(array: np.ndarray) -> Fixed | None:
         if peak * 2.0**exponent > 2**15:
             return None
         if (codes == np.rint(codes)).all():
-            bits = max(int(np.abs(codes).max()).bit_length() + 1, 2)
+            bits = max(int(np.abs(codes).max(initial=0)).bit_length() + 1, 2)
             return Fixed(codes.astype(np.int64), rationals(Fraction(1, 2**exponent)), ZERO, IntegerType(bits, True))
     return None
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from intsim.budget import contents
 from intsim.errors import IntsimError
 from intsim.golden.element import Element, Values
 from intsim.golden.grammar import Bus, Dump
@@ -83,7 +84,7 @@ def elements(path: Path, told: Dump, element: Element, count: int, array: NDArra
             raise IntsimError(f"{path}: holds arrays {', '.join(loaded)}; name the one with layer in --map, or --layer")
         found = integers(next(iter(loaded.values())), str(path))
         return _unpack_integers(found.reshape(-1), told.bus, of, count, str(path)) if told.bus else found
-    data = _bytes(path)
+    data = contents(path)
     if kind == "raw":
         return _raw(data, told.bus, of, count, str(path))
     if kind == "vcd":
@@ -105,13 +106,6 @@ def elements(path: Path, told: Dump, element: Element, count: int, array: NDArra
         if len(bits)
         else np.zeros(0, np.int64)
     )
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise IntsimError(f"{path}: can't be read: {error.strerror or error}") from None
 
 
 def _text(data: bytes, path: Path) -> str:

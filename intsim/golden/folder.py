@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from intsim.budget import contents
 from intsim.errors import IntsimError, writing
 
 MANIFEST = "manifest.json"
@@ -65,10 +66,11 @@ def refuse_foreign(path: Path) -> None:
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of a folder of vectors. Raises IntsimError where there is none, or another document."""
     try:
-        content = json.loads((path / MANIFEST).read_text())
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not JSON"
-        raise IntsimError(f"{path / MANIFEST}: {reason}; give a folder that intsim vectors wrote") from None
+        content = json.loads(contents(path / MANIFEST))
+    except IntsimError as error:
+        raise IntsimError(f"{error}; give a folder that intsim vectors wrote") from None
+    except (ValueError, RecursionError):
+        raise IntsimError(f"{path / MANIFEST}: not JSON; give a folder that intsim vectors wrote") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise IntsimError(f"{path / MANIFEST}: is not {FORMAT}; give a folder that intsim vectors wrote")
     return content

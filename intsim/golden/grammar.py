@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 
 from intsim.arithmetic.keys import shown
+from intsim.budget import contents
 from intsim.errors import IntsimError
 from intsim.golden.element import Element
 from intsim.golden.layout import ORDERS, Order
@@ -119,9 +120,9 @@ TABLES: dict[str, type[Table]] = {"bus": Bus, "vcd": Vcd, "dump": Dump}
 def read_map(path: Path) -> Map:
     """Raises IntsimError for a file that can't be read or isn't such a table; one line that names the key."""
     try:
-        return Map.model_validate(tomllib.loads(path.read_text()))
-    except OSError as error:
-        raise IntsimError(f"{path}: can't be read: {error.strerror or error}") from None
+        return Map.model_validate(tomllib.loads(contents(path).decode()))
+    except IntsimError:
+        raise
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise IntsimError(f"{path}: not TOML: {error}") from None
     except ValidationError as error:

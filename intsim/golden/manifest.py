@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import intsim
+from intsim.budget import contents
 from intsim.errors import IntsimError
 from intsim.golden.element import Element, Values
 from intsim.golden.folder import MANIFEST, read_manifest
@@ -65,10 +66,7 @@ class Golden:
                 f"{self.folder}: has C headers only, which are not read back; write vectors with --format npy"
             )
         path = self.folder / entry["files"][kind]
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise IntsimError(f"{path}: can't be read: {error.strerror or error}") from None
+        data = contents(path)
         if hashlib.sha256(data).hexdigest() != entry["sha256"][kind]:
             raise IntsimError(f"{path}: was changed after intsim wrote it; write the vectors again")
         flat = self._elements(kind, path, data).reshape(self.samples, -1)

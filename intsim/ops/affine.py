@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 
 from intsim.arithmetic.pieces import piecewise_range
-from intsim.graph import IntArray, Node, Tensor
+from intsim.graph import LIMIT, IntArray, Node, Tensor
 from intsim.ops.op import Op, Range, Shape
 from intsim.ops.pieces import apply, combine, combined_range, node_pieces
+
+
+def _line(acc: IntArray, s: Fraction, b: Fraction) -> IntArray:
+    """`s * acc + b`, which int64 holds though it may not hold s, where acc is 0, or b."""
+    if max(abs(s), abs(b)) <= LIMIT:
+        return acc * int(s) + int(b)
+    return np.asarray(acc.astype(object) * int(s) + int(b), dtype=object).astype(np.int64)
 
 
 class Affine(Op):
@@ -21,7 +30,7 @@ class Affine(Op):
 
     def evaluate(self, node: Node, *arrays: IntArray) -> IntArray:
         """Exact."""
-        return apply(node, combine(node, *arrays), lambda acc, s, b: acc * int(s) + int(b))
+        return apply(node, combine(node, *arrays), _line)
 
     def value_range(self, node: Node, *tensors: Tensor) -> Range:
         """Extremes over the accumulator's range."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import intsim
+from intsim.budget import contents
 from intsim.errors import IntsimError
 from intsim.inputs import Sample
 from intsim.model import Model
@@ -42,12 +43,11 @@ class Check:
 
 def read(path: Path) -> dict[str, Any]:
     """A certificate's content; raises IntsimError for a damaged file and for a format this version doesn't know."""
+    data = contents(path)
     try:
-        content: dict[str, Any] = parsed(path.read_bytes())
+        content: dict[str, Any] = parsed(data)
         validated(content)
         return content
-    except OSError as error:
-        raise IntsimError(f"{path}: can't be read: {error.strerror or error}") from error
     except IntsimError as error:
         raise IntsimError(f"{path}: {error}") from None
     except (ValueError, RecursionError) as error:

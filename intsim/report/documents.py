@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from rich.console import Console
 
+from intsim.budget import contents
 from intsim.errors import IntsimError
 from intsim.report.certificate import show_check
 from intsim.report.html import SHOW, as_html
@@ -107,11 +108,11 @@ def collect(paths: Sequence[Path]) -> tuple[list[Document], list[str]]:
     others: list[str] = []
     for path in paths:
         if not path.is_dir():
-            found.setdefault(path.resolve(), document(_json(path, _bytes(path)), str(path)))
+            found.setdefault(path.resolve(), document(_json(path, contents(path)), str(path)))
             continue
         before = len(found)
         for one in sorted(p for p in path.rglob("*.json") if p.is_file()):
-            data = _bytes(one)
+            data = contents(one)
             if MARK not in data or one.resolve() in found:
                 continue
             content = _json(one, data)
@@ -124,14 +125,6 @@ def collect(paths: Sequence[Path]) -> tuple[list[Document], list[str]]:
     if not any(d.summary for d in found.values()):
         raise IntsimError(f"{', '.join(map(str, paths))}: a graph alone says nothing; give a result as well")
     return list(found.values()), others
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise IntsimError(f"{path}: can't be read: {reason}; give a file or a folder of intsim's JSON") from None
 
 
 def _json(path: Path, data: bytes) -> Any:

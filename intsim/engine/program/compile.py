@@ -7,6 +7,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 
+from intsim.budget import check
 from intsim.dispatch import SOURCES
 from intsim.engine.program import arrays, registers, words
 from intsim.engine.program.builder import ProgramBuilder
@@ -68,4 +69,6 @@ def _compiled(graph: IntegerGraph, target: Target, keep: bool) -> Program:
             builder.keep_tensor(node.output)
     for name in graph.outputs:
         builder.as_array(name)
-    return Program(builder.layouts, builder.steps, graph.outputs)
+    made = Program(builder.layouts, builder.steps, graph.outputs)
+    check(made.live_bytes, "a run takes")
+    return made

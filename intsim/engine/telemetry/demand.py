@@ -205,9 +205,10 @@ def clipped(
     """
     low, high = node.attributes["low"], node.attributes["high"]
     try:
-        values = np.moveaxis(unclipped(node, arrays, tensors, target.requantize, target.stages), axis, 0)
+        values = unclipped(node, arrays, tensors, target.requantize, target.stages)
     except IntsimError as error:
         raise IntsimError(f"node {node.shown}: target {target.name}: {error}") from None
+    values = np.moveaxis(np.atleast_1d(values), axis, 0)
     values = values.reshape(values.shape[0], -1)
     below = np.zeros(len(values), np.int64) if low is None else (values < low).sum(axis=1)
     past = np.zeros(len(values), np.int64) if high is None else (values > high).sum(axis=1)
