@@ -121,3 +121,12 @@ def test_drawn_samples_are_those_of_the_other_verbs(tmp_path):
     assert drawn.to_json()["layers"] == given.to_json()["layers"]
     stage = drawn.layers[0].stages[0]
     assert int(above(stage.partial, 8).sum()) == int(stage.overflowing(8).sum()) > 0
+
+
+def test_a_tensor_without_axes():
+    """A sum over everything is one number; what its clip cut is that of one channel."""
+    net = Net(18)
+    x = net.quant(net.input(2, 5), 1, 0, 8)
+    total = net.node("ReduceSum", x, keepdims=0)
+    found = intsim.telemetry(net.model(net.quant(total, 1, 0, 4)), "finn-mvau", inputs=np.full((2, 5), 3, np.float32))
+    assert [(c.raised.tolist(), c.lowered.tolist()) for c in found.clips] == [([0], [1])]

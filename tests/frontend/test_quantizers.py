@@ -5,6 +5,7 @@ import pytest
 from onnx import TensorProto
 
 import intsim
+from intsim.errors import IntsimError
 from intsim.frontend.codes import quantize_constant
 from intsim.frontend.context import Quantizer
 from intsim.frontend.qonnx import ROUNDING
@@ -45,6 +46,22 @@ def test_domains(domain, op):
     b = net.node("BipolarQuant", x, np.float32(0.5), domain=domain)
     t = net.node("Trunc", x, np.float32(0.25), np.float32(0), np.float32(4), np.float32(2), domain=domain)
     check(net.model(b, t), {"x": halves(RNG, (2, 4))}, 5)
+
+
+@pytest.mark.parametrize("width", [[4, 4], [[4, 4]], [[[4], [4], [4]]], [[[[4]]]]])
+@pytest.mark.parametrize("op", ["Quant", "Trunc"])
+def test_a_bit_width_that_would_grow_its_tensor(op, width):
+    """Widths that are all the same are one width, but broadcast as they are: qonnx's result would be larger."""
+    net = Net()
+    x = net.quant(net.input(2, 3, 1), 0.5, 0, 6)
+    width = np.float32(width)
+    more = (width,) if op == "Quant" else (np.float32(6), width)
+    model = net.model(net.node(op, x, np.float32(0.5), np.float32(0), *more, domain=DOMAINS[0]))
+    if width.size == 1 or width.shape == (1, 3, 1):
+        assert set(intsim.load(model).graph.tensors[n].shape for n in intsim.load(model).graph.outputs) == {(2, 3, 1)}
+    else:
+        with pytest.raises(IntsimError, match=r"bit width of shape \(.*\) doesn't fit its input \(2, 3, 1\)"):
+            intsim.load(model)
 
 
 def test_channel_scales_and_zero_points_of_activations():

@@ -250,3 +250,15 @@ def test_movement(x, y):
     padded[:, 1:4, :4] = a
     n = node("pad", {"pads": [[0, 0], [1, 2], [0, 1]], "value": 77})
     assert check(n, [x], padded) == (min(x[1], 77), max(x[2], 77))
+
+
+@pytest.mark.parametrize("factor", [2**63, -(2**63) - 1, 10**40])
+def test_a_factor_beyond_int64_of_what_is_zero(factor):
+    """The sum fits, as its accumulator is 0 or the factor is met by a summand."""
+    for low, high, summand in ((0, 0, 7), (1, 1, -factor - 5), (0, 0, -(2**63) + 1)):
+        made = node("affine", {"cells": [1], "pieces": pieces_json([[(None, Fraction(factor), Fraction(summand))]])})
+        x = np.full((2,), low)
+        found = OPS["affine"].evaluate(made, x)
+        assert found.dtype == np.int64
+        assert found.tolist() == [factor * low + summand] * 2
+        assert OPS["affine"].value_range(made, tensor((2,), low, high)) == (factor * low + summand,) * 2
