@@ -239,7 +239,13 @@ def test_a_full_disk_is_no_internal_error():
         command = f"{sys.executable} -m intsim.cli targets{options} > /dev/full"
         done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False)
         assert done.returncode == 2
-        assert done.stderr == "intsim: no space left on the device for what is written\n"
+        assert done.stderr == "intsim: standard output: can't be written: No space left on device\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device")
+def test_an_error_that_nobody_can_read_keeps_its_exit_code():
+    command = f"{sys.executable} -m intsim.cli inspect none.onnx 2> /dev/full"
+    assert subprocess.run(["bash", "-c", command], cwd=ROOT, check=False).returncode == 2
 
 
 def test_the_package_imports_lazily():

@@ -18,6 +18,7 @@ ROOMS = {
     "ownership": "",
     "machine": "",
     "budget": "errors machine",
+    "drafts": "errors",
     "junit": "",
     "notebook": "",
     "jit": "ownership | llvmlite numba",
@@ -58,17 +59,16 @@ ROOMS = {
     "explore": "arithmetic arithmetic.requantizers dispatch engine.run engine.telemetry engine.threads errors graph"
     " inputs mac model narrowing notebook ops proofs targets verification"
     " | cloudpickle dask distributed numpy onnx optuna tomli_w tornado",
-    "golden": "arithmetic arithmetic.requantizers budget dispatch engine.node errors graph inputs mac model notebook"
-    " ops"
-    " proofs targets verification | numpy onnx pydantic vcd",
+    "golden": "arithmetic arithmetic.requantizers budget dispatch drafts engine.node errors graph inputs mac model"
+    " notebook ops proofs targets verification | numpy onnx pydantic vcd",
     "diagnosis": "arithmetic arithmetic.requantizers dispatch errors golden graph inputs jit mac model notebook"
     " ops proofs targets verification | numpy onnx tomli_w",
     "testing": "arithmetic arithmetic.requantizers errors frontend model targets | hypothesis numpy onnx",
     "rtl": "arithmetic arithmetic.requantizers dispatch errors golden graph hilbert inputs junit mac model ops targets"
     " | numpy",
     "inspect": "arithmetic graph model ops verification | numpy",
-    "report": "budget diagnosis dispatch engine.telemetry errors explore golden graph inspect junit model narrowing"
-    " ops proofs"
+    "report": "budget diagnosis dispatch drafts engine.telemetry errors explore golden graph inspect junit model"
+    " narrowing ops proofs"
     " rtl targets verification | jinja2 markupsafe matplotlib numpy onnx plotly pydantic rich",
     "assertions": "inputs model proofs report targets verification | onnx rich",
     "pytest_plugin": " | pytest",

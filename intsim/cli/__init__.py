@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import io
 import os
+import signal
 import sys
+import threading
 from typing import Annotated, Any, NoReturn
 
 from intsim.search_path import leave_working_directory
@@ -52,6 +54,8 @@ def version(show: Annotated[bool, typer.Option("--version", help="print the vers
         raise typer.Exit
 
 
+_stopped = "interrupted", 130
+"""What is said of a process that a signal ends, and its exit code."""
 USAGE_ERRORS: Any = typer.BadParameter.__mro__[2]
 """ClickException, of the click that typer uses: its own copy in later versions."""
 
@@ -63,6 +67,8 @@ def main() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (to the end)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names in a file may hold what the encoding lacks
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="intsim", standalone_mode=False)
         sys.stdout.flush()
@@ -71,23 +77,34 @@ def main() -> None:
     except USAGE_ERRORS as error:
         _fail(f"{' '.join(error.format_message().split())} (see intsim --help)")
     except KeyboardInterrupt:
-        _fail("interrupted", 130)
+        _fail(*_stopped)
     except BrokenPipeError:
         os._exit(0)
     except MemoryError:
         _fail("out of memory; run fewer samples or a smaller input")
     except Exception as error:
-        if getattr(error, "errno", None) == errno.ENOSPC:
-            _fail("no space left on the device for what is written")
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            _fail(f"{error.filename or 'standard output'}: can't be written: {error.strerror}")
         if os.environ.get("INTSIM_DEBUG"):
             raise
         reason = " ".join(str(error).split())[:300]
         _fail(f"internal error: {type(error).__name__}: {reason} (INTSIM_DEBUG=1 shows where; please report it)")
     if code == 130:
-        _fail("interrupted", 130)
+        _fail(*_stopped)
     sys.exit(code if len(sys.argv) > 1 else 2)
 
 
+def _terminate(*_: object) -> None:
+    """What SIGTERM does: it ends as Ctrl-C does, so that nothing half-written is left."""
+    global _stopped
+    _stopped = "terminated", 143
+    raise KeyboardInterrupt
+
+
 def _fail(text: str, code: int = 2) -> NoReturn:
-    sys.stderr.write(f"intsim: {printable(text)}\n")
+    try:
+        sys.stderr.write(f"intsim: {printable(text)}\n")
+        sys.stderr.flush()
+    except OSError:  # nobody can read it; the exit code says the same
+        os._exit(code)
     sys.exit(code)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from intsim.budget import contents
+from intsim.drafts import draft, public, swap
 from intsim.errors import IntsimError, writing
 
 MANIFEST = "manifest.json"
@@ -27,29 +26,21 @@ def written(path: Path) -> Iterator[Path]:
     """
     with writing(path):
         refuse_foreign(path)
-        ground = next(p for p in path.absolute().parents if p.exists())
-        draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=ground))
-    try:
-        yield draft
+    with draft(path, folder=True) as made:
+        yield made
         with writing(path):
-            mask = os.umask(0)
-            os.umask(mask)
-            draft.chmod(0o777 & ~mask)  # temporary folders are private, results are not
+            public(made)
             path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists():
-                old = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-                os.replace(path, old / "before")
-                try:
-                    os.replace(draft, path)
-                except BaseException:
-                    os.replace(old / "before", path)
-                    raise
-                finally:
-                    shutil.rmtree(old, ignore_errors=True)
-            else:
-                os.replace(draft, path)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+            if not path.exists():
+                os.replace(made, path)
+            elif not swap(made, path):  # in two steps where the system has no single one
+                with draft(path, folder=True) as old:
+                    os.replace(path, old / "before")
+                    try:
+                        os.replace(made, path)
+                    except BaseException:
+                        os.replace(old / "before", path)
+                        raise
 
 
 def refuse_foreign(path: Path) -> None:
