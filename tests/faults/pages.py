@@ -70,16 +70,16 @@ FAULTS = (
         "constants-beyond-the-budget",
         "a file of some hundred bytes takes gigabytes",
         "budget.Account.take",
-        "check(self.taken + count,",
-        "check(count,",
+        "self.taken + count",
+        "count",
         "tests/test_budget.py::test_an_account_takes_nothing_that_it_refuses",
     ),
     Fault(
         "made-constants-are-those-of-the-file",
         "ConstantOfShape fills the memory of the machine",
         "context.Context.take_constants",
-        "self.made.take(made,",
-        "self.made.take(0 * made,",
+        'self.made.take(made, "it makes constants of")',
+        'self.made.take(0, "it makes constants of")',
         "tests/test_budget.py::test_constants_that_nodes_make[constant_of_shape]",
     ),
     Fault(
@@ -93,9 +93,9 @@ FAULTS = (
     Fault(
         "draft-of-another-process",
         "two processes that write to one place remove each other's work",
-        "drafts._locked",
-        "return False\n    return True",
-        "return True\n    return True",
+        "drafts._clear",
+        "_locked(handle)",
+        "(_locked(handle) or handle)",
         "tests/test_drafts.py::test_what_a_killed_process_left_is_removed_by_the_next[file]",
     ),
     Fault(
@@ -105,14 +105,5 @@ FAULTS = (
         "check_fit(context, context.value(node.inputs[0]), width)",
         "check_fit(context, context.value(node.inputs[0]))",
         "tests/frontend/test_quantizers.py::test_a_bit_width_that_would_grow_its_tensor[Quant-width0]",
-    ),
-    Fault(
-        "floor-of-what-lies-just-below",
-        "the floor of Gelu of a large number is that number",
-        "interval.Interval.trimmed",
-        "4 * bits",
-        "bits",
-        "tests/frontend/test_tables.py::test_what_lies_just_beside_a_whole_number_is_rounded_as_that[tanh-0.25]",
-        slow=True,
     ),
 )
