@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: verify test test-all mutation trust runtimes oracles bench book lint clean
+.PHONY: verify test test-all mutation fuzz trust runtimes oracles bench book lint clean
 
 verify: $(VENV)/.run
 	$(BIN)/python -m models.demo --out out/verify
@@ -30,6 +30,10 @@ runtimes: $(VENV)/.test
 # other projects' executors for tests/oracles, each in an environment of its own; their tests are skipped without
 oracles: $(VENV)/bin/python
 	$(BIN)/python tests/oracles/install.py
+
+# mutants of models, inputs, targets and certificates until COUNT of each kind are through; SEED=N for others
+fuzz: $(VENV)/.test
+	$(BIN)/python -m tests.fuzz --count $(or $(COUNT),20000) --seed $(or $(SEED),0)
 
 # beside other executors on one thread, ten minutes; QUICK=1 for two; RESUME=1 goes on where it was broken off
 bench: $(VENV)/.run

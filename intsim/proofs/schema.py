@@ -187,4 +187,5 @@ def _first(error: ValidationError) -> str:
     problem = error.errors(include_url=False, include_context=False)[0]
     parts = [p for p in problem["loc"] if isinstance(p, int) or not p.startswith(("constrained-", "literal["))]
     where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in parts).lstrip(".")[:120]
+    where = where if where.isprintable() else ascii(where)
     return f"{where}: {problem['msg'][:1].lower()}{problem['msg'][1:160]}".lstrip(": ")
