@@ -169,8 +169,10 @@ def efficientnet_b0(side: int = 224) -> onnx.ModelProto:
     n = Published(15)
     x = n.codes(n.known("x", 3, 0.3), "in", reach=1.0)
     x = n.switched(n.codes(n.layer(x, "stem", 32, 3, 2), "stem.act", signed=True), "stem.out")
-    stages = ((1, 16, 1, 3, 1), (6, 24, 2, 3, 2), (6, 40, 2, 5, 2), (6, 80, 3, 3, 2))
-    stages += ((6, 112, 3, 5, 1), (6, 192, 4, 5, 2), (6, 320, 1, 3, 1))
+    stages = (
+        *((1, 16, 1, 3, 1), (6, 24, 2, 3, 2), (6, 40, 2, 5, 2), (6, 80, 3, 3, 2)),
+        *((6, 112, 3, 5, 1), (6, 192, 4, 5, 2), (6, 320, 1, 3, 1)),
+    )
     blocks = [(e, w, k, s if i == 0 else 1) for e, w, count, k, s in stages for i in range(count)]
     for i, (grow, width, kernel, stride) in enumerate(blocks):
         b, inside, y = f"b{i}", grow * n.channels[x], x

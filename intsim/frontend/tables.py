@@ -156,7 +156,7 @@ class _Cells:
                 made.append((x, x))
                 continue
             columns = zip(*(parameters[c] for c in cells), strict=True)
-            given = [None if c[0] is None else enclosure.of_fractions(c) for c in columns]  # type: ignore[arg-type]
+            given = [None if c[0] is None else enclosure.of_fractions(c) for c in columns]
             made.append(enclosure.FUNCTIONS[f.name]([made[self.index[id(a)]] for a in f.arguments], given))
         return made[-1]
 

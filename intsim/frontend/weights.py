@@ -79,16 +79,14 @@ def _regrid(value: Fixed, channel_axis: int) -> Weights:
     """Weights whose scale changes inside a channel: integers on the finest common grid of the channel."""
     rank = value.codes.ndim
     scale, offset = (spread(compress(spread(v, rank)), rank) for v in (value.scale, value.offset))
-    below = lcm(*(v.denominator for p in (scale, offset) for v in p.flat))
-    factor, summand = (np.array([int(v * below) for v in p.flat], object).reshape(p.shape) for p in (scale, offset))
+    exact: list[list[Fraction]] = [p.ravel().tolist() for p in (scale, offset)]
+    below = lcm(*(v.denominator for p in exact for v in p))
+    factors, summands = ([int(v * below) for v in p] for p in exact)
     largest = max(abs(int(value.codes.max())), abs(int(value.codes.min())))
-    reach = largest * max(map(abs, factor.flat)) + max(map(abs, summand.flat))
-    codes = value.codes
-    if reach < 1 << 62:
-        factor, summand = factor.astype(np.int64), summand.astype(np.int64)
-    else:
-        codes = codes.astype(object)
-    wide = np.moveaxis(np.broadcast_to(codes * factor + summand, value.codes.shape), channel_axis, 0)
+    carrier: Any = np.int64 if largest * max(map(abs, factors)) + max(map(abs, summands)) < 1 << 62 else object
+    factor, summand = np.array(factors, carrier).reshape(scale.shape), np.array(summands, carrier).reshape(offset.shape)
+    real: Any = value.codes.astype(carrier) * factor + summand  # in units of 1 / below
+    wide = np.moveaxis(np.broadcast_to(real, value.codes.shape), channel_axis, 0)
     shape = wide.shape
     wide = wide.reshape(shape[0], -1)
     common = np.gcd.reduce(wide, axis=1)

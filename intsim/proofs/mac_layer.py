@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -161,7 +162,7 @@ class MacLayer:
         start, after = self._added(w, channels, x)
         carrier = self._carrier(x, w, start, after)
         start, after = (None if v is None else v.astype(carrier) for v in (start, after))
-        products = np.ascontiguousarray((x.astype(carrier) * w.astype(carrier)).T)
+        products: Any = np.ascontiguousarray((x.astype(carrier) * w.astype(carrier)).T)
         exact = products.sum(axis=0) + (0 if start is None else start) + (0 if after is None else after)
         got = accumulator(list(products), self.registers.stages, start, after) if len(products) else exact
         behind = 0 if self.behind is None else self.behind[list(channels)].astype(object)

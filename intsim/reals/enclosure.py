@@ -204,7 +204,13 @@ def rounds_to(value: Ends, rounding: str) -> tuple[Floats, NDArray[np.bool_]]:
         # strictly inside, where no rule of ties matters; such differences are exact
         inside = (np.abs(low - near[0]) < 0.5) & (np.abs(high - near[1]) < 0.5)
     else:
-        rule = {"floor": np.floor, "ceil": np.ceil, "toward_zero": np.trunc, "away": _away}[rounding]
+        rules: dict[str, Callable[[Floats], Floats]] = {
+            "floor": np.floor,
+            "ceil": np.ceil,
+            "toward_zero": np.trunc,
+            "away": _away,
+        }
+        rule = rules[rounding]
         near, inside = [rule(v) for v in value], np.ones(low.shape, bool)
     return near[0], inside & (near[0] == near[1]) & (np.abs(low) < 2.0**51) & (np.abs(high) < 2.0**51)
 

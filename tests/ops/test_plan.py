@@ -220,7 +220,7 @@ def test_a_second_tensor_is_shifted_by_its_own_type(kind, shift):
 CHAINS = [
     (Stage(None, 8, "wrap"),),
     (Stage(None, 9, "saturate"),),
-    (Stage(None, 8, "wrap", 2),),
+    (Stage(2, 7, "wrap", 2), Stage(None, 8, "wrap")),
     (Stage(2, 6, "saturate"), Stage(None, 8, "wrap")),
     (Stage(2, 7, "wrap"), Stage(None, 8, "wrap")),
     (Stage(2, 7, "wrap"), Stage(None, 20, "saturate")),
