@@ -22,6 +22,8 @@ Rationals = NDArray[np.object_]
 """Array of `fractions.Fraction` that broadcasts against a tensor."""
 
 LIMIT = 2**63 - 1
+MANY = 64
+"""Numbers from which on equal ones share one rational."""
 MOST_ELEMENTS = 1 << 28
 """Most elements of one tensor (2 GiB as int64): a small file must not ask for more memory than a machine has."""
 MOST_AXES = 32
@@ -34,11 +36,28 @@ def rationals(values: Any) -> Rationals:
     (numpy turns results without axes into bare Fractions, so arrays of parameters always have an axis.)
     """
     array = np.atleast_1d(np.asarray(values))
+    if array.size >= MANY and array.dtype.kind in "biuf" and array.dtype.itemsize <= 8:
+        return _shared(array)
     out = np.empty(array.shape, dtype=object)
     flat = out.reshape(-1)
     for i, value in enumerate(array.reshape(-1)):
         flat[i] = value if isinstance(value, Fraction) else Fraction(value.item() if hasattr(value, "item") else value)
     return out.reshape(array.shape)
+
+
+def _shared(array: NDArray[Any]) -> Rationals:
+    """`rationals` of plain numbers, one object for equal ones; axes along which nothing changes aren't stored.
+
+    Such an array can't be written to.
+    """
+    stored = array
+    for axis, size in enumerate(array.shape):
+        if size > 1 and (stored == (first := stored.take([0], axis=axis))).all():
+            stored = first
+    numbers, which = np.unique(stored, return_inverse=True)
+    made = np.empty(numbers.size, object)
+    made[:] = [Fraction(n) for n in numbers.tolist()]
+    return np.broadcast_to(made[which.reshape(stored.shape)], array.shape)
 
 
 def check_size(shape: Sequence[int]) -> None:

@@ -24,7 +24,7 @@ ROOMS = {
     "jit": "ownership | llvmlite numba",
     "arithmetic": "errors | numpy",
     "arithmetic.requantizers": "arithmetic errors | numpy",
-    "reals": "arithmetic",
+    "reals": "arithmetic | numpy",
     "hilbert": "errors jit | numpy",
     "nn": "errors hilbert | torch",
     "graph": "arithmetic budget errors | numpy",

@@ -212,6 +212,8 @@ class Evaluation:
                     chosen = target
             elif node.op in LAYER_ENDS and not own.requantize.exact:
                 chosen = target  # its bias goes into the last register
+            elif fresh and node.op == "requantize" and self._described(read, arrays):
+                chosen = plain  # exact, and the same for registers of all widths: so is what is known of it
             if chosen is None:
                 done.reused += 1
                 continue
@@ -220,6 +222,14 @@ class Evaluation:
             if not np.array_equal(out, known.tensors[node.output]):
                 done.changed[node.output] = out
         return done
+
+    def _described(self, names: Sequence[str], arrays: Sequence[IntArray]) -> bool:
+        """Whether tensors are within their ranges."""
+        tensors = [self.graph.tensors[n] for n in names]
+        return all(
+            a.size == 0 or (t.low <= int(a.min()) and int(a.max()) <= t.high)
+            for a, t in zip(arrays, tensors, strict=True)
+        )
 
     def counts(self, node: Node, target: Target, known: Known) -> Counts:
         """What a layer's registers would need in a known run."""

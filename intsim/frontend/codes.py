@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from intsim.frontend.context import Context, Meaning, Quantizer
+from intsim.frontend.distinct import cell_numbers, of_distinct, of_pairs
 from intsim.frontend.expression import ZERO, Const, Curve, Expr, Fixed, Host, Value, compress, spread
 from intsim.frontend.parameters import check_fit
 from intsim.frontend.reader import Operation
@@ -30,6 +31,7 @@ def quantized(context: Context, node: Operation, quantizer: Quantizer, output: s
     if isinstance(value, Host):
         return context.host_input(value.name, quantizer, output)
     if isinstance(value, Const | Fixed):
+        quantizer = replace(quantizer, scale=compress(quantizer.scale), before=compress(quantizer.before))
         codes = constant_codes(value, quantizer)
         scale, offset = (compress(spread(m, codes.ndim)) for m in quantizer.meaning)
         return Fixed(codes, scale, offset, quantizer.kind)
@@ -54,10 +56,15 @@ def constant_codes(value: Const | Fixed, quantizer: Quantizer) -> np.ndarray:
     """Exact codes of a constant."""
     if isinstance(value, Const):
         return quantize_constant(value.array, quantizer)
-    real = value.real()
-    shifted = np.asarray(real / quantizer.scale + quantizer.before)
-    codes = np.array([quantizer.code(v) for v in shifted.reshape(-1)], np.int64)
-    return codes.reshape(real.shape if shifted.size == real.size else shifted.shape)
+    parameters = (value.scale, value.offset, quantizer.scale, quantizer.before)
+
+    def code(number: int, scale: Fraction, offset: Fraction, step: Fraction, before: Fraction) -> int:
+        return quantizer.code((number * scale + offset) / step + before)
+
+    given = np.atleast_1d(value.codes)
+    codes = of_distinct(given, tuple(np.asarray(p, dtype=object) for p in parameters), code).astype(np.int64)
+    shape = np.broadcast_shapes(given.shape, *(np.shape(p) for p in parameters[:2]))
+    return codes.reshape(shape) if codes.size == prod(shape) else codes
 
 
 def quantize_constant(array: np.ndarray, q: Quantizer, kind: type[np.integer[Any]] = np.int64) -> np.ndarray:
@@ -65,7 +72,10 @@ def quantize_constant(array: np.ndarray, q: Quantizer, kind: type[np.integer[Any
 
     float64 decides far from ties and integers, rationals decide near them.
     """
-    if q.bipolar:  # 0 from zero on, else -1: twice that and one
+    if q.bipolar:
+        if q.bounds == (-1, 1) and q.after == 0 and not any(q.before.flat):
+            return np.where(np.asarray(array) >= 0, 1, -1).astype(kind)  # scales are above zero
+        # 0 from zero on, else -1: twice that and one
         return 2 * quantize_constant(array, replace(q, rounding="floor", bounds=(-1, 0), bipolar=False), kind) + 1
     x = np.asarray(array)
     rows = _rows(x, q)
@@ -167,15 +177,9 @@ def _quantize_any(array: np.ndarray, q: Quantizer) -> np.ndarray:
         codes = np.clip(_round_clear(np.clip(shifted, low - 1, high + 1), q.rounding), low, high) + q.after
     if doubtful.any():
         index = np.nonzero(np.broadcast_to(doubtful, codes.shape))
-        known: dict[tuple[float, Fraction, Fraction], int] = {}
-        exact = np.empty(len(index[0]), np.int64)
-        for i, key in enumerate(
-            zip(*(np.broadcast_to(v, codes.shape)[index] for v in (x, q.scale, q.before)), strict=True)
-        ):
-            if key not in known:
-                known[key] = q.code(Fraction(float(key[0])) / key[1] + key[2])
-            exact[i] = known[key]
-        codes[index] = exact
+        cells = cell_numbers(np.broadcast_shapes(q.scale.shape, q.before.shape), codes.shape)[index]
+        values = np.broadcast_to(x, codes.shape)[index]
+        codes[index] = of_pairs(values, cells, (q.scale, q.before), lambda v, s, b: q.code(Fraction(v) / s + b))
     return codes
 
 

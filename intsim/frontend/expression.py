@@ -15,8 +15,9 @@ import numpy as np
 
 from intsim.arithmetic.integers import IntegerType
 from intsim.arithmetic.pieces import Piece
+from intsim.frontend.distinct import of_distinct
 from intsim.frontend.reader import Operation
-from intsim.graph import IntArray, Rationals, rationals
+from intsim.graph import MANY, IntArray, Rationals, rationals
 
 Shape = tuple[int, ...]
 ZERO, ONE = rationals(0), rationals(1)
@@ -54,7 +55,10 @@ class Fixed:
 
     def real(self) -> Rationals:
         """The exact values."""
-        return rationals(self.codes) * self.scale + self.offset
+        if self.codes.size < MANY:
+            return rationals(self.codes) * self.scale + self.offset
+        scale, offset = (np.asarray(v, dtype=object) for v in (self.scale, self.offset))
+        return of_distinct(self.codes, (scale, offset), lambda code, s, o: code * s + o)
 
 
 @dataclass(frozen=True)
@@ -215,11 +219,20 @@ def is_codes(value: Value) -> bool:
 def narrow(values: np.ndarray) -> np.ndarray:
     """Axes dropped to size one along which nothing changes."""
     for axis in range(values.ndim):
-        if values.shape[axis] > 1:
-            first = values.take([0], axis=axis)
-            if (values == first).all():
-                values = first
+        if values.shape[axis] > 1 and _constant_along(values, axis):
+            values = values.take([0], axis=axis)
     return values
+
+
+def _constant_along(values: np.ndarray, axis: int) -> bool:
+    """Whether nothing changes along an axis; rationals are compared one by one, up to the first other one."""
+    if values.dtype != object:
+        return bool((values == values.take([0], axis=axis)).all())
+    if values.strides[axis] == 0:
+        return True
+    rows = iter(np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1))
+    first = next(rows).tolist()
+    return all(row.tolist() == first for row in rows)
 
 
 def compress(values: Rationals) -> Rationals:
@@ -337,20 +350,22 @@ def resolve(expr: Expr, steps: tuple[Step, ...] = ()) -> Resolved:
     every = (*expr.steps, *steps)
     parameters = expr.parameters() + [v for step in steps for v in step.values if v is not None]
     cells = np.broadcast_shapes(*(p.shape for p in parameters))
-    flat = {id(p): np.broadcast_to(p, cells).reshape(-1) for p in parameters}
+    flat = {id(p): np.broadcast_to(p, cells).reshape(-1).tolist() for p in parameters}
     count = int(np.prod(cells))
     coefficients = [np.empty(count, object) for _ in expr.terms]
     pieces: list[list[Piece]] = []
-    known: dict[tuple, tuple[list[int], list[Piece]]] = {}
+    # by identity: equal rationals are mostly one object, and hashing a rational takes as long as computing with it
+    known: dict[tuple[int, ...], tuple[list[int], list[Piece]]] = {}
+    keys = list(zip(*(map(id, column) for column in flat.values()), strict=True))
     for c in range(count):
-        scales = [flat[id(s)][c] for _, s in expr.terms]
-        values = tuple(tuple(None if v is None else flat[id(v)][c] for v in step.values) for step in every)
-        key = (*scales, flat[id(expr.offset)][c], values)
+        key = keys[c]
         if key not in known:
+            scales = [flat[id(s)][c] for _, s in expr.terms]
             grid = common_grid(scales) if len(scales) > 1 else scales[0]
             cell: list[Piece] = [(None, grid, flat[id(expr.offset)][c])]
-            for step, v in zip(every, values, strict=True):
-                cell = apply_step(cell, step.kind, v)
+            for step in every:
+                values = tuple(None if v is None else flat[id(v)][c] for v in step.values)
+                cell = apply_step(cell, step.kind, values)
             known[key] = ([int(s / grid) if grid else 1 for s in scales], cell)
         for out, a in zip(coefficients, known[key][0], strict=True):
             out[c] = a

@@ -1,6 +1,7 @@
 """A function of one integer tensor and the quantizer behind it as a table of correctly rounded entries.
 
-Each entry is decided on exact bounds of the real value: more bits are spent until both bounds round to the same code.
+Each entry is decided on exact bounds of the real value: those of float64 arithmetic where both round to the same code
+(`reals.enclosure`), else of rationals, of which more bits are spent until they do.
 A value that needs more than `MOST_BITS` is refused, never guessed; values that are rational are exact from the start,
 ties as well.
 """
@@ -8,15 +9,17 @@ ties as well.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import numpy as np
+from numpy.typing import NDArray
 
 from intsim.frontend.context import Context, Meaning, Quantizer, Refused
 from intsim.frontend.expression import Applied, Curve, Expr, compress, spread
-from intsim.graph import Tensor
+from intsim.graph import IntArray, Tensor
 from intsim.ops.table import MOST_CODES
+from intsim.reals import enclosure
 from intsim.reals.interval import FUNCTIONS, Interval, Unsettled, exactly
 
 BITS = (64, 192, 576, 1728, 4096)
@@ -24,6 +27,8 @@ BITS = (64, 192, 576, 1728, 4096)
 MOST_BITS = BITS[-1]
 MOST_ENTRIES = 1 << 22
 """Most entries of one node's tables (32 MiB)."""
+MOST_AT_ONCE = 1 << 18
+"""Entries that are enclosed at a time."""
 Key = tuple[Fraction | None, ...]
 
 
@@ -44,13 +49,14 @@ def tabulate(
             f"its function of {len(codes)} codes has {math.prod(function.cells)} sets of constants, more than "
             f"{MOST_ENTRIES} entries; quantize before constants that are as large as the tensor"
         )
-    rows = np.empty((len(function.distinct), len(codes)), np.int64)
+    rows, known = function.seen(codes, quantizer)
     lost: list[tuple[int, int]] = []
-    for i, x in enumerate(codes):
+    for i in np.flatnonzero(~known.all(axis=0)).tolist():
+        x = codes[i]
         function.memo.clear()
-        for row, cell in enumerate(function.distinct):
+        for row in np.flatnonzero(~known[:, i]).tolist():
             try:
-                rows[row, i] = function.decided(cell, x, quantizer.code)
+                rows[row, i] = function.decided(function.distinct[row], x, quantizer.code)
             except Refused:
                 if tensor.low <= x <= tensor.high:
                     raise
@@ -79,6 +85,18 @@ def _codes(tensor: Tensor) -> range:
     if kind is not None and kind.max - kind.min < MOST_CODES and kind.contains(tensor.low, tensor.high):
         return range(kind.min, kind.max + 1)
     return range(tensor.low, tensor.high + 1)
+
+
+def _codes_of(value: enclosure.Ends, q: Quantizer) -> tuple[enclosure.Floats, NDArray[np.bool_]]:
+    """The codes of every number between ends, and where that is one; see `Quantizer.code`."""
+    if q.bipolar:
+        return np.where(value[0] >= 0, 1.0, -1.0), (value[0] >= 0) | (value[1] < 0)
+    low, high = (-np.inf, np.inf) if q.bounds is None else (b - q.after for b in q.bounds)
+    # rounding keeps order: what lies beyond the clip by 1 may as well lie there
+    made, sure = enclosure.rounds_to(
+        (np.clip(value[0], low - 1, high + 1), np.clip(value[1], low - 1, high + 1)), q.rounding
+    )
+    return np.clip(made, low, high) + q.after, sure
 
 
 class _Cells:
@@ -113,6 +131,34 @@ class _Cells:
         self.row = np.array(last, np.int64)
         self.distinct = [last.index(k) for k in range(max(last) + 1)]
         self.memo: dict[tuple[int, int, int], Interval] = {}
+
+    def seen(self, codes: range, quantizer: Quantizer) -> tuple[IntArray, NDArray[np.bool_]]:
+        """Entries (distinct cells, codes), and which of them float64 enclosures decide; others are not set."""
+        shape = len(self.distinct), len(codes)
+        rows, known = np.zeros(shape, np.int64), np.zeros(shape, bool)
+        if not all(f.name in enclosure.FUNCTIONS or f.name == "source" for f in self.order):
+            return rows, known
+        size = max(MOST_AT_ONCE // len(codes), 1)
+        x = np.arange(codes.start, codes.stop, dtype=np.float64)[None]
+        for first in range(0, shape[0], size):
+            part = slice(first, first + size)
+            with np.errstate(all="ignore"):
+                value = self._enclosed(x, self.distinct[part])
+                made, sure = _codes_of(value, quantizer)
+            rows[part], known[part] = np.where(sure, made, 0).astype(np.int64), sure
+        return rows, known
+
+    def _enclosed(self, x: enclosure.Floats, cells: Sequence[int]) -> enclosure.Ends:
+        """Ends of the function's values at x (1, codes) in some cells, (cells, codes) or broadcasting to it."""
+        made: list[enclosure.Ends] = []
+        for f, parameters in zip(self.order, self.parameters, strict=True):
+            if f.name == "source":
+                made.append((x, x))
+                continue
+            columns = zip(*(parameters[c] for c in cells), strict=True)
+            given = [None if c[0] is None else enclosure.of_fractions(c) for c in columns]
+            made.append(enclosure.FUNCTIONS[f.name]([made[self.index[id(a)]] for a in f.arguments], given))
+        return made[-1]
 
     def _visit(self, f: Applied, seen: set[int]) -> None:
         if id(f) in seen:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from math import lcm
 from typing import Any
 
 import numpy as np
 
 from intsim.arithmetic.integers import IntegerType
 from intsim.frontend.context import Refused
-from intsim.frontend.expression import ONE, ZERO, Const, Fixed, Value, common_grid, compress, spread
+from intsim.frontend.expression import ONE, ZERO, Const, Fixed, Value, compress, spread
 from intsim.frontend.parameters import element_type
 from intsim.graph import IntArray, Rationals, rationals
+
+MOST_FRACTION = 24
+"""Bits behind the point that a constant may have."""
+FIRST = 1 << 12
+"""Elements that are looked at before all others: drawn floats are no integers from the first one on."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +35,20 @@ def on_power_of_two_grid(array: np.ndarray) -> Fixed | None:
     """A float constant as integers of at most 16 bits times a power of two, None if it isn't."""
     x = np.asarray(array, np.float64)
     peak = float(np.abs(x).max()) if x.size else 0.0
-    for exponent in range(25):
-        codes = x * 2.0**exponent
-        if peak * 2.0**exponent > 2**15:
-            return None
-        if (codes == np.rint(codes)).all():
-            bits = max(int(np.abs(codes).max(initial=0)).bit_length() + 1, 2)
-            return Fixed(codes.astype(np.int64), rationals(Fraction(1, 2**exponent)), ZERO, IntegerType(bits, True))
-    return None
+    # whole numbers at one exponent are whole at every larger one: the largest that 16 bits hold decides
+    finest = next((e for e in range(MOST_FRACTION, -1, -1) if peak * 2.0**e <= 2**15), None)
+    if finest is None or not all(_whole(part * 2.0**finest) for part in (x.reshape(-1)[:FIRST], x)):
+        return None
+    codes = (x * 2.0**finest).astype(np.int64)
+    used = int(np.bitwise_or.reduce(np.ravel(codes)))  # the lowest bit of any code is the lowest of these
+    spare = min((used & -used).bit_length() - 1, finest) if used else finest
+    codes = codes >> spare
+    bits = max(int(np.abs(codes).max(initial=0)).bit_length() + 1, 2)
+    return Fixed(codes, rationals(Fraction(1, 2 ** (finest - spare))), ZERO, IntegerType(bits, True))
+
+
+def _whole(x: np.ndarray) -> bool:
+    return bool((x == np.rint(x)).all())
 
 
 def weights(value: Value, channel_axis: int) -> Weights:
@@ -65,17 +77,24 @@ def weights(value: Value, channel_axis: int) -> Weights:
 
 def _regrid(value: Fixed, channel_axis: int) -> Weights:
     """Weights whose scale changes inside a channel: integers on the finest common grid of the channel."""
-    real = np.moveaxis(np.broadcast_to(value.real(), value.codes.shape), channel_axis, 0)
-    scales = [common_grid(list(channel.reshape(-1))) for channel in real]
-    codes = np.stack(
-        [
-            np.array([int(v / s) for v in channel.reshape(-1)], object).reshape(channel.shape)
-            for channel, s in zip(real, scales, strict=True)
-        ]
-    )
-    if max(abs(int(c)) for c in codes.reshape(-1)) >= 1 << 31:
+    rank = value.codes.ndim
+    scale, offset = (spread(compress(spread(v, rank)), rank) for v in (value.scale, value.offset))
+    exact: list[list[Fraction]] = [p.ravel().tolist() for p in (scale, offset)]
+    below = lcm(*(v.denominator for p in exact for v in p))
+    factors, summands = ([int(v * below) for v in p] for p in exact)
+    largest = max(abs(int(value.codes.max())), abs(int(value.codes.min())))
+    carrier: Any = np.int64 if largest * max(map(abs, factors)) + max(map(abs, summands)) < 1 << 62 else object
+    factor, summand = np.array(factors, carrier).reshape(scale.shape), np.array(summands, carrier).reshape(offset.shape)
+    real: Any = value.codes.astype(carrier) * factor + summand  # in units of 1 / below
+    wide = np.moveaxis(np.broadcast_to(real, value.codes.shape), channel_axis, 0)
+    shape = wide.shape
+    wide = wide.reshape(shape[0], -1)
+    common = np.gcd.reduce(wide, axis=1)
+    wide = wide // np.where(common == 0, 1, common)[:, None]
+    if int(np.abs(wide).max()) >= 1 << 31:
         raise Refused("its weights have no common grid of 32 bits in a channel; quantize them with one scale a channel")
-    moved = np.ascontiguousarray(np.moveaxis(codes.astype(np.int64), 0, channel_axis))
+    moved = np.ascontiguousarray(np.moveaxis(wide.astype(np.int64).reshape(shape), 0, channel_axis))
+    scales = [Fraction(c, below) if c else Fraction(1) for c in common.tolist()]  # zeros lie on any grid
     return Weights(moved, rationals(scales), np.zeros(1, np.int64), _type_of(moved))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +61,27 @@ class PartialSums:
         return np.logical_and.reduce(self.exact) & self.whole
 
 
+class Reach(NamedTuple):
+    """What a stage's registers are to hold, whatever their width: by channel, and of each register what it ends with.
+
+    `low`, `high` (N,) are the least and greatest sum on the way, `final_low`, `final_high` (N, registers) those at the
+    end.
+    """
+
+    low: IntArray
+    high: IntArray
+    final_low: IntArray
+    final_high: IntArray
+
+
+class Reached(NamedTuple):
+    """`before`: what is proven of all stages but the last; `last`: what arrives there. None of it depends on the width
+    or the overflow rule of the last register, unless it is packed."""
+
+    before: PartialSums
+    last: Reach
+
+
 def partial_sums(
     rows: IntArray,
     x_range: tuple[int, int],
@@ -75,6 +97,21 @@ def partial_sums(
     `packing`, channels share multipliers with their neighbours in each panel of `panel` rows (None: all rows). Arrays
     are int64 where that holds every sum, else Python integers.
     """
+    if not stages:
+        return PartialSums([], [], [], [], np.ones(len(rows), bool))
+    return decided(reached(rows, x_range, stages, start, after, packing, panel), stages, packing, panel)
+
+
+def reached(
+    rows: IntArray,
+    x_range: tuple[int, int],
+    stages: Sequence[Stage],
+    start: IntArray | None = None,
+    after: tuple[IntArray, IntArray] | None = None,
+    packing: Packing | None = None,
+    panel: int | None = None,
+) -> Reached:
+    """The part of `partial_sums` that takes long; arguments as there, one stage or more."""
     stages = check_stages(stages)
     peak = max(abs(x_range[0]), abs(x_range[1]), 1)
     largest = float(np.abs(rows.astype(np.float64)).sum(axis=1).max(initial=0)) * peak
@@ -88,44 +125,80 @@ def partial_sums(
     corners = [rows.astype(carrier) * edge for edge in x_range]
     low, high = np.minimum(*corners), np.maximum(*corners)
     sums = PartialSums([], [], [], [], np.ones(len(rows), bool))
-    if stages and (drop := stages[0].drop):
+    if drop := stages[0].drop:
         kept = (1 << drop) - 1  # rounding is monotone, so extremes of rounded values are rounded extremes
         sums = replace(sums, whole=_multiples(rows, start, after, kept))
         low, high = stages[0].cast(low), stages[0].cast(high)
         start = None if start is None else stages[0].cast(start)
         after = None if after is None else (stages[0].cast(after[0]), stages[0].cast(after[1]))
-    for i, stage in enumerate(stages):
+    for i, stage in enumerate(stages[:-1]):
         low, high = _registers(low, stage), _registers(high, stage)
-        least, most = low.cumsum(axis=2).min(axis=2), high.cumsum(axis=2).max(axis=2)
-        last = i == len(stages) - 1
-        begin = start[:, None] if last and start is not None else np.zeros((1, 1), np.int64)
-        final_low, final_high = low.sum(axis=2) + begin, high.sum(axis=2) + begin
-        # the register holds 0, then `begin`, before the first product arrives
-        reach_low = np.minimum(np.minimum(least + begin, begin).min(axis=1), 0)
-        reach_high = np.maximum(np.maximum(most + begin, begin).max(axis=1), 0)
-        if last and after is not None:
-            final_low, final_high = final_low + after[0][:, None], final_high + after[1][:, None]
-            reach_low = np.minimum(reach_low, final_low.min(axis=1))
-            reach_high = np.maximum(reach_high, final_high.max(axis=1))
-        safe = np.asarray((reach_low >= stage.min) & (reach_high <= stage.max), bool)
-        if packing is not None and i == 0:
-            final_low, final_high, true = _read_bounds(final_low, final_high, stage, packing, panel or len(rows))
-            safe = exact = np.asarray(true.all(axis=1))
-        elif stage.overflow == "wrap":
-            fits = np.asarray((final_low >= stage.min) & (final_high <= stage.max), bool)
-            exact = np.asarray(fits.all(axis=1))
-            final_low, final_high = np.where(fits, final_low, stage.min), np.where(fits, final_high, stage.max)
-        else:
-            exact = safe
-            if not last and not safe.all():
-                final_low[~safe] = _saturated(low[~safe], stage)
-                final_high[~safe] = _saturated(high[~safe], stage)
-        sums.low.append(reach_low)
-        sums.high.append(reach_high)
-        sums.safe.append(safe)
-        sums.exact.append(exact)
+        reach = _stage_reach(low, high, None, None)
+        safe, exact, final_low, final_high = _handed_on(reach, stage, packing if i == 0 else None, panel or len(rows))
+        if stage.overflow == "saturate" and not (packing is not None and i == 0) and not safe.all():
+            final_low[~safe] = _saturated(low[~safe], stage)
+            final_high[~safe] = _saturated(high[~safe], stage)
+        _append(sums, reach, safe, exact)
         low, high = final_low, final_high
+    low, high = _registers(low, stages[-1]), _registers(high, stages[-1])
+    return Reached(sums, _stage_reach(low, high, start, after))
+
+
+def decided(
+    made: Reached, stages: Sequence[Stage], packing: Packing | None = None, panel: int | None = None
+) -> PartialSums:
+    """What is proven where the last of `stages` holds what was reached."""
+    before, last = made
+    sums = replace(before, low=[*before.low], high=[*before.high], safe=[*before.safe], exact=[*before.exact])
+    packed = packing if len(stages) == 1 else None
+    safe, exact, _, _ = _handed_on(last, stages[-1], packed, panel or len(last.low))
+    _append(sums, last, safe, exact)
     return sums
+
+
+def _append(sums: PartialSums, reach: Reach, safe: Flags, exact: Flags) -> None:
+    sums.low.append(reach.low)
+    sums.high.append(reach.high)
+    sums.safe.append(safe)
+    sums.exact.append(exact)
+
+
+def _stage_reach(
+    low: IntArray, high: IntArray, start: IntArray | None, after: tuple[IntArray, IntArray] | None
+) -> Reach:
+    """Of a stage's addends (N, registers, size), what it starts with and what is added last."""
+    least, most = low.cumsum(axis=2).min(axis=2), high.cumsum(axis=2).max(axis=2)
+    begin = start[:, None] if start is not None else np.zeros((1, 1), np.int64)
+    final_low, final_high = low.sum(axis=2) + begin, high.sum(axis=2) + begin
+    # the register holds 0, then `begin`, before the first product arrives
+    reach_low = np.minimum(np.minimum(least + begin, begin).min(axis=1), 0)
+    reach_high = np.maximum(np.maximum(most + begin, begin).max(axis=1), 0)
+    if after is not None:
+        final_low, final_high = final_low + after[0][:, None], final_high + after[1][:, None]
+        reach_low = np.minimum(reach_low, final_low.min(axis=1))
+        reach_high = np.maximum(reach_high, final_high.max(axis=1))
+    return Reach(reach_low, reach_high, final_low, final_high)
+
+
+def _handed_on(
+    reach: Reach, stage: Stage, packing: Packing | None, panel: int
+) -> tuple[Flags, Flags, IntArray, IntArray]:
+    """Channels that are safe, those that are exact, least and greatest value that each register hands on.
+
+    Of a saturating register that isn't safe the last two are the sum's.
+    """
+    _, _, final_low, final_high = reach
+    safe = np.asarray((reach.low >= stage.min) & (reach.high <= stage.max), bool)
+    if packing is not None:
+        final_low, final_high, true = _read_bounds(final_low, final_high, stage, packing, panel)
+        safe = exact = np.asarray(true.all(axis=1))
+    elif stage.overflow == "wrap":
+        fits = np.asarray((final_low >= stage.min) & (final_high <= stage.max), bool)
+        exact = np.asarray(fits.all(axis=1))
+        final_low, final_high = np.where(fits, final_low, stage.min), np.where(fits, final_high, stage.max)
+    else:
+        exact = safe
+    return safe, exact, final_low, final_high
 
 
 def _multiples(rows: IntArray, start: IntArray | None, after: tuple[IntArray, IntArray] | None, mask: int) -> Flags:

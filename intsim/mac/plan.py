@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+import weakref
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,11 +14,15 @@ from intsim.arithmetic.registers import Registers
 from intsim.errors import IntsimError
 from intsim.graph import IntArray, Node, Tensor
 from intsim.mac.operands import Operands, channel_zeros, multiplier_operands
-from intsim.mac.partial_sums import PartialSums, partial_sums
+from intsim.mac.partial_sums import PartialSums, Reached, decided, reached
 from intsim.ops.mac import Mac
 
 WIDEST = 1 << 63
 """Integers are carried in 64 bits."""
+RANGES = 8
+"""Ranges of a node's tensors, and registers, of which it is kept what reaches the last one."""
+MOST_KEPT = 1 << 16
+"""Last registers of all channels up to which that is kept."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +104,68 @@ def plan(node: Node, op: Mac, tensors: list[Tensor], registers: Registers) -> Pl
     The proof holds in the target's own order, with its lanes and packed multipliers. Raises IntsimError when a tensor
     doesn't fit the target's multiplier, or what is added behind its registers may leave 64 bits.
     """
+    terms = bias_terms(node, registers)
+    if not registers.stages:
+        return Plan(multiplied(node, op, tensors, registers).operands, None, *terms)
+    stages, packing = registers.stages, registers.packing
+    kept = _kept_of(node)
+    key = _wherever_it_ends(registers), tuple((t.shape, t.low, t.high, t.type) for t in tensors)
+    made = kept.get(key)
+    if made is None:
+        made = _reached(node, op, tensors, registers)
+        if made.reached.last.final_low.size <= MOST_KEPT:
+            kept[key] = made
+    else:
+        kept.move_to_end(key)
+    while len(kept) > RANGES:
+        kept.popitem(last=False)
+    planned = Plan(made.operands, decided(made.reached, stages, packing, made.panel), *terms, made.owed)
+    (least, most), (low, high) = handed_on(stages), planned.added
+    if least + int(low.min()) < -WIDEST or most + int(high.max()) >= WIDEST:
+        raise IntsimError(
+            f"node {node.shown}: what is added behind its register of {stages[-1].bits} bits leaves 64 bits; "
+            "give the target narrower registers"
+        )
+    return planned
+
+
+class _Made(NamedTuple):
+    """What a plan takes long to find out, whatever the width of the last register."""
+
+    operands: Operands
+    reached: Reached
+    owed: tuple[IntArray, IntArray] | None
+    panel: int
+
+
+_Kept = OrderedDict[tuple[Any, ...], _Made]
+_known: dict[int, tuple[weakref.ref[Node], _Kept]] = {}
+
+
+def _kept_of(node: Node) -> _Kept:
+    """What is known of a node, for as long as it lives."""
+    number = id(node)
+    if number not in _known or _known[number][0]() is not node:
+        _known[number] = weakref.ref(node, lambda _: _known.pop(number, None)), OrderedDict()
+    return _known[number][1]
+
+
+def _wherever_it_ends(registers: Registers) -> Registers:
+    """The same for all that differ in the last register's width and overflow rule, on which nothing in `Reached` rests.
+
+    A packed register's width does.
+    """
+    stages = registers.stages
+    if len(stages) == 1 and registers.packing is not None:
+        return registers
+    return replace(registers, stages=(*stages[:-1], replace(stages[-1], bits=1, overflow="wrap")))
+
+
+def _reached(node: Node, op: Mac, tensors: list[Tensor], registers: Registers) -> _Made:
+    """What reaches the last register."""
     layer = multiplied(node, op, tensors, registers)
     operands, x_range, w, zero, channels = layer
-    preload, after, behind = bias_terms(node, registers)
-    if not registers.stages:
-        return Plan(operands, None, preload, after, behind)
+    preload, after, _ = bias_terms(node, registers)
     if op.pads(node):
         x_range = (min(x_range[0], operands.pad), max(x_range[1], operands.pad))
     added = [np.zeros(len(v), np.int64) if (c := operands.compensation(v, zero)) is None else c for v in w]
@@ -121,16 +184,9 @@ def plan(node: Node, op: Mac, tensors: list[Tensor], registers: Registers) -> Pl
     start = None if preload is None else layer.by_row(preload)
     late = None if after is None and not least.any() and not most.any() else (least, most)
     panel = channels // node.attributes.get("groups", 1)
-    sums = partial_sums(rows, x_range, registers.stages, start, late, registers.packing, panel)
+    found = reached(rows, x_range, registers.stages, start, late, registers.packing, panel)
     owed = None
     if operands.owed and op.pads(node):
         shares = operands.x_zero * (w[0] - zero[:, None])
         owed = np.minimum(shares, 0).sum(axis=1), np.maximum(shares, 0).sum(axis=1)
-    made = Plan(operands, sums, preload, after, behind, owed)
-    (least, most), (low, high) = handed_on(registers.stages), made.added
-    if least + int(low.min()) < -WIDEST or most + int(high.max()) >= WIDEST:
-        raise IntsimError(
-            f"node {node.shown}: what is added behind its register of {registers.stages[-1].bits} bits leaves 64 bits; "
-            "give the target narrower registers"
-        )
-    return made
+    return _Made(operands, found, owed, panel)

@@ -19,14 +19,41 @@ from intsim.graph import LIMIT, IntArray, Node, Tensor, rational_text
 Function = TypeVar("Function")
 
 
+MOST_KNOWN = 1 << 18
+"""Rationals whose text is remembered."""
+_known: dict[str, Fraction] = {}
+
+
 def pieces_json(cells: list[list[Piece]]) -> list[list[list[Any]]]:
     """File form: rationals as text."""
-    return [[[start, rational_text(s), rational_text(b)] for start, s, b in cell] for cell in cells]
+    return [[[start, _text(s), _text(b)] for start, s, b in cell] for cell in cells]
 
 
 def node_pieces(node: Node) -> list[list[Piece]]:
     """The pieces of each cell, cells in row-major order."""
-    return [[(start, Fraction(s), Fraction(b)) for start, s, b in cell] for cell in node.attributes["pieces"]]
+    return [[(start, _read(s), _read(b)) for start, s, b in cell] for cell in node.attributes["pieces"]]
+
+
+def _text(value: Fraction) -> str:
+    text = rational_text(value)
+    if type(value) is Fraction:
+        _remember(text, value)
+    return text
+
+
+def _read(text: str) -> Fraction:
+    """A rational from its text, which pieces are read from many times."""
+    value = _known.get(text)
+    if value is None:
+        value = Fraction(text)
+        _remember(text, value)
+    return value
+
+
+def _remember(text: str, value: Fraction) -> None:
+    if len(_known) >= MOST_KNOWN:
+        _known.clear()
+    _known[text] = value
 
 
 def cell_views(cells: tuple[int, ...], rank: int) -> Iterator[tuple[slice, ...]]:

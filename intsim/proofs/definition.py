@@ -1,11 +1,12 @@
 """A target's registers in Python integers: what one sum becomes, addition by addition.
 
-Nothing is shared with the engine. Every value may be a Python integer, or an array of them, one element a case.
+Nothing is shared with the engine. Every value may be a Python integer, or an array of them, one element a case; an
+array of int64 where `fits_int64` says that nothing leaves it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,14 @@ def fitted(total: Any, bits: int, saturates: bool) -> Any:
     if isinstance(total, int):
         return min(max(total, -edge), edge - 1)
     return np.minimum(np.maximum(total, -edge), edge - 1)
+
+
+def fits_int64(most: int, stages: Sequence[Stage]) -> bool:
+    """Whether int64 holds all that `accumulator` computes of products and addends whose magnitudes add up to `most`.
+
+    A register keeps no more than its width and, where it doesn't overflow, than it is given; `drop` bits come back.
+    """
+    return most < 1 << 61 and all(stage.bits + stages[0].drop <= 61 for stage in stages)
 
 
 def cast(value: Any, drop: int, rounding: str | None) -> Any:
@@ -54,7 +63,7 @@ def accumulator(products: Sequence[Any], stages: Sequence[Stage], start: Any = N
         start: preloaded into the last register, or None.
         after: added into the last register after everything else, or None.
     """
-    zero = 0 if not len(products) or isinstance(products[0], int) else np.zeros(np.shape(products[0]), object)
+    zero = 0 if not len(products) or isinstance(products[0], int) else np.zeros_like(products[0])
     if not stages:
         return sum(products, zero) + (0 if start is None else start) + (0 if after is None else after)
     order = schedule(len(products), tuple(stages))
@@ -140,10 +149,12 @@ def peaks(products: IntArray, stages: Sequence[Stage], upwards: bool, start: Int
     return [Peak(s, step[s], excess[s]) for s in range(len(stages))]
 
 
-def leaves(depth: int, stages: Sequence[Stage], step: int) -> list[int]:
-    """The products that a register holds after addition `step` of the schedule."""
+def leaves(depth: int, stages: Sequence[Stage], steps: Iterable[int]) -> dict[int, list[int]]:
+    """The products that a register holds after each of these additions of the schedule, in order of arrival there."""
     order = schedule(depth, tuple(stages))
     held: list[list[int]] = [[] for _ in range(order.registers)]
+    wanted = set(steps)
+    found: dict[int, list[int]] = {step: [] for step in wanted}
     columns = zip(order.register.tolist(), order.source.tolist(), strict=True)
     for i, (register, source) in enumerate(columns):
         if source >= 0:
@@ -151,6 +162,6 @@ def leaves(depth: int, stages: Sequence[Stage], step: int) -> list[int]:
         else:
             held[register] += held[~source]
             held[~source] = []
-        if i == step:
-            return held[register]
-    return []
+        if i in wanted:
+            found[i] = list(held[register])
+    return found

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from intsim.mac.padding import padding_patterns
 from intsim.mac.plan import Plan, bias_terms, plan
 from intsim.ops import OPS, Mac, Panel
 from intsim.proofs.certificate import Codes
-from intsim.proofs.definition import accumulator, packed_accumulator
+from intsim.proofs.definition import accumulator, fits_int64, packed_accumulator
 
 OUTSIDE = -1
 """Where a product's activation is padding, not an element of the input."""
@@ -159,11 +160,21 @@ class MacLayer:
         `x`, `w` are what the multiplier sees. Not for packed multipliers, where an output has neighbours.
         """
         start, after = self._added(w, channels, x)
-        products = (x.astype(object) * w.astype(object)).T
+        carrier = self._carrier(x, w, start, after)
+        start, after = (None if v is None else v.astype(carrier) for v in (start, after))
+        products: Any = np.ascontiguousarray((x.astype(carrier) * w.astype(carrier)).T)
         exact = products.sum(axis=0) + (0 if start is None else start) + (0 if after is None else after)
         got = accumulator(list(products), self.registers.stages, start, after) if len(products) else exact
         behind = 0 if self.behind is None else self.behind[list(channels)].astype(object)
-        return np.asarray(exact + behind, object), np.asarray(got + behind, object)
+        return exact.astype(object) + behind, got.astype(object) + behind
+
+    def _carrier(self, x: IntArray, w: IntArray, *added: IntArray | None) -> type:
+        """int64 where that holds all sums and all registers, else Python integers."""
+        if not x.size:
+            return object
+        most = x.shape[1] * max(abs(int(x.min())), abs(int(x.max()))) * max(abs(int(w.min())), abs(int(w.max())))
+        most += sum(max(map(abs, v.tolist()), default=0) for v in added if v is not None)
+        return np.int64 if fits_int64(most, self.registers.stages) else object
 
     def sum(self, w: IntArray, channel: int, x: IntArray) -> tuple[int, int]:
         """`sums` of one row, `x` and `w` (K,)."""

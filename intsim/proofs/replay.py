@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from intsim.dispatch import machine
 from intsim.engine.run import run_among, run_node
 from intsim.errors import IntsimError
 from intsim.frontend.parameters import ONNX_INTEGERS
@@ -132,9 +133,10 @@ class Replay:
         if len(nodes) > 1:
             sums = nodes[-2].output
             run["accumulators"] = [int(exact[sums][at]), int(got[sums][at])]
-        codes = self._codes_behind(nodes[-1], right, mine)
+        view, inner = self._block(nodes[-1], at)
+        codes = self._codes_behind(nodes[-1], right[view], mine[view])
         if codes is not None:
-            pair = [int(c[at]) for c in codes]
+            pair = [int(c[inner]) for c in codes]
             run |= {"codes": pair, "masked": pair[0] == pair[1]}
         lines = _otherwise(vars(stated), run)
         if int(right[at]) == int(mine[at]):
@@ -145,13 +147,29 @@ class Replay:
         """What a node makes on the target; raises IntsimError where that has no result."""
         return run_node(self.graph, node, arrays, self.target)[0]
 
+    def _block(self, node: Node, at: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[int, ...]]:
+        """The part of a layer's accumulators that `_codes_behind` needs for the codes of one, and where that one is.
+
+        One accumulator of each cell of the requantizer behind; all of them where the target runs no requantizer there.
+        """
+        whole = (slice(None),) * len(at), at
+        after = behind(self.graph, node) if isinstance(OPS[node.op], Mac) else None
+        if after is None or machine(self.graph, self.target).node(after).op != "requantize":
+            return whole
+        cells = tuple(after.attributes["cells"])
+        if len(cells) > len(at):
+            return whole
+        full = (1,) * (len(at) - len(cells)) + cells
+        view = tuple(slice(None) if size > 1 else slice(p, p + 1) for p, size in zip(at, full, strict=True))
+        return view, tuple(p if size > 1 else 0 for p, size in zip(at, full, strict=True))
+
     def _codes_behind(self, node: Node, right: IntArray, mine: IntArray) -> tuple[IntArray, IntArray] | None:
-        """Exact codes of a layer's right accumulators, the target's codes of its own.
+        """Exact codes of a layer's right accumulators, or of a block of them, and the target's codes of its own.
 
         None where no requantizer reads them alone, shapes differ, or the target has none.
         """
         after = behind(self.graph, node) if isinstance(OPS[node.op], Mac) else None
-        if after is None or self.graph.tensors[after.output].shape != right.shape:
+        if after is None or self.graph.tensors[after.output].shape != self.graph.tensors[node.output].shape:
             return None
         try:
             return OPS[after.op].evaluate(after, right), self.on_target(after, [mine])

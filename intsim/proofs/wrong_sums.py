@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,8 @@ from intsim.proofs.mac_layer import MacLayer, Taps
 
 MOST_TRIED = 4096
 """Most inputs of one sum that are all tried."""
-RANDOM_TRIES = 64
+RANDOM_TRIES = (1, 1, 2, 4, 8, 16, 32)
+"""Random inputs of one sum, and how many of them are run at once."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,13 @@ def wrong_sums(mac: MacLayer, channels: Sequence[int]) -> Verdicts:
     """
     wrong: dict[int, WrongSum] = {}
     clean: dict[int, bool] = {}
+    chosen = set(channels)
     if mac.registers.packing is not None or not mac.registers.stages or mac.squares:
         return Verdicts(wrong, set())
     for taps, w in _weights(mac):
-        picked = [n for n, c in enumerate(taps.channels) if c in channels and c not in wrong]
+        picked = [n for n, c in enumerate(taps.channels) if c in chosen and c not in wrong]
         complete: dict[int, bool] = dict.fromkeys((taps.channels[n] for n in picked), False)
-        for x, rows, pushed, all_of_them in _candidates(mac, taps, w, picked):
+        for x, rows, pushed, all_of_them in _candidates(mac, taps, w, picked, wrong):
             if all(c in wrong for c in complete):
                 break
             todo = [i for i, n in enumerate(rows) if taps.channels[n] not in wrong]
@@ -95,8 +97,8 @@ Candidate = tuple[IntArray, list[int], IntArray, bool]
 """Activations (n, K), the n rows of the block, pushed products (n, K), whether these complete all inputs there are."""
 
 
-def _candidates(mac: MacLayer, taps: Taps, w: IntArray, rows: list[int]) -> Iterator[Candidate]:
-    """Inputs that may go wrong, the likeliest first."""
+def _candidates(mac: MacLayer, taps: Taps, w: IntArray, rows: list[int], wrong: Container[int]) -> Iterator[Candidate]:
+    """Inputs that may go wrong, the likeliest first; for channels that are in `wrong` by then nothing more is drawn."""
     if not rows or not w.shape[1]:
         return
     low, high = mac.ranges(taps)
@@ -111,8 +113,10 @@ def _candidates(mac: MacLayer, taps: Taps, w: IntArray, rows: list[int]) -> Iter
             out = [i for i in range(len(rows)) if peak.excess[i] > 0]
             if out:
                 pushed = np.zeros((len(out), w.shape[1]), bool)
-                for step in np.unique(peak.step[out]).tolist():
-                    pushed[np.ix_(peak.step[out] == step, leaves(w.shape[1], stages, step))] = True
+                steps = peak.step[out].tolist()
+                held = leaves(w.shape[1], stages, steps)
+                for i, step in enumerate(steps):
+                    pushed[i, held[step]] = True
                 yield np.where(pushed, side[out], rest[out]), [rows[i] for i in out], pushed, False
         yield side, rows, everything, False
     choices = [range(a, b + 1) for a, b in zip(low.tolist(), high.tolist(), strict=True)]
@@ -122,7 +126,8 @@ def _candidates(mac: MacLayer, taps: Taps, w: IntArray, rows: list[int]) -> Iter
             yield combinations, [n] * len(combinations), np.ones(combinations.shape, bool), True
         return
     rng = np.random.default_rng(0)
-    for _ in range(RANDOM_TRIES):
-        kind = rng.integers(0, 3, mine.shape)
-        sides = [np.broadcast_to(side, mine.shape) for side in (low, high, rest)]
-        yield np.choose(kind, sides), rows, everything, False
+    for tries in RANDOM_TRIES:
+        left = [i for i, n in enumerate(rows) if taps.channels[n] not in wrong]
+        sides = [np.broadcast_to(side, (len(left), w.shape[1])) for side in (low, high, rest[:1])]
+        x = [np.choose(rng.integers(0, 3, mine.shape)[left], sides) for _ in range(tries)]
+        yield np.concatenate(x), [rows[i] for i in left] * tries, np.tile(everything[left], (tries, 1)), False

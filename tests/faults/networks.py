@@ -176,7 +176,7 @@ _OPERATORS = [
     Fault(
         "prefixes-not-proved",
         "a register is called safe when only its final sum fits",
-        "partial_sums",
+        "_stage_reach",
         "high.cumsum(axis=2).max(axis=2)",
         "high.sum(axis=2)",
         "tests/faults/test_gaps.py::test_a_prefix_can_overflow_where_the_sum_can_not",
@@ -185,7 +185,7 @@ _OPERATORS = [
     Fault(
         "bias-not-in-proof",
         "a register is called safe although the bias added last overflows it",
-        "partial_sums",
+        "_stage_reach",
         "np.maximum(reach_high, final_high.max(axis=1))",
         "reach_high",
         "tests/faults/test_gaps.py::test_what_is_added_last_is_in_the_proof",
@@ -194,10 +194,18 @@ _OPERATORS = [
     Fault(
         "exact-though-it-wraps",
         "a register is called exact when one of its groups fits",
-        "partial_sums",
+        "_handed_on",
         "exact = np.asarray(fits.all(axis=1))",
         "exact = np.asarray(fits.any(axis=1))",
         "tests/ops/test_partial_sums.py::test_groups_that_fit_are_exact_beside_one_that_does_not",
+    ),
+    Fault(
+        "plan-kept-whatever-comes-first",
+        "of a layer's second machine the proof is the first one's, where only the registers in front differ",
+        "_wherever_it_ends",
+        '(*stages[:-1], replace(stages[-1], bits=1, overflow="wrap"))',
+        '(replace(stages[-1], bits=1, overflow="wrap"),)',
+        "tests/ops/test_plan.py::test_what_is_kept_of_a_node_says_nothing_else_of_other_registers",
     ),
     Fault(
         "field-proved-without-its-borrow",

@@ -1,12 +1,15 @@
 """How a layer meets a machine's registers: the plan's bounds beside every corner of the inputs, added up in Python."""
 
+import dataclasses
 import itertools
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
+from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.integers import IntegerType
+from intsim.arithmetic.registers import Registers
 from intsim.errors import IntsimError
 from intsim.graph import Node, Tensor
 from intsim.mac.any_order import addends
@@ -212,3 +215,27 @@ def test_a_second_tensor_is_shifted_by_its_own_type(kind, shift):
     tensors = [tensor((1, 2), 0, 9, S8), tensor((2, 3), 0, 9, kind, "w")]
     how = multiplier_operands(node, OPS["matmul"], tensors, IntegerType(8, True), IntegerType(8, False))
     assert (how.x_shift, how.w_shift) == (0, shift)
+
+
+CHAINS = [
+    (Stage(None, 8, "wrap"),),
+    (Stage(None, 9, "saturate"),),
+    (Stage(2, 7, "wrap", 2), Stage(None, 8, "wrap")),
+    (Stage(2, 6, "saturate"), Stage(None, 8, "wrap")),
+    (Stage(2, 7, "wrap"), Stage(None, 8, "wrap")),
+    (Stage(2, 7, "wrap"), Stage(None, 20, "saturate")),
+    (Stage(1, 6, "wrap", drop=1, rounding="floor"), Stage(None, 7, "wrap")),
+]
+
+
+def test_what_is_kept_of_a_node_says_nothing_else_of_other_registers():
+    """One node planned on machine after machine, and on tensors of other ranges: each time as if for the first time."""
+    rng = np.random.default_rng(5)
+    node = matmul(rng.integers(-4, 5, (6, 3)).tolist(), 4, bias=[3, -20, 0])
+    for _ in range(2):
+        for stages, place, high in itertools.product(CHAINS, ("after", "preload"), (3, 9)):
+            registers, tensors = Registers(stages, (), place, None, None), [tensor((2, 6), 0, high)]
+            kept, fresh = (plan(n, OPS["matmul"], tensors, registers) for n in (node, dataclasses.replace(node)))
+            for name in ("low", "high", "safe", "exact"):
+                mine, theirs = (np.array(getattr(p.sums, name)).tolist() for p in (kept, fresh))
+                assert mine == theirs, f"{name} of {stages}"

@@ -76,7 +76,7 @@ def test_leaves_are_what_a_register_holds(stages, values):
     """Of positive products in wide registers, the fullest one of each stage holds the sum of its leaves."""
     wide = tuple(Stage(s.sum, 40, s.overflow, s.lanes) for s in stages)
     for peak in peaks(np.array([values]), wide, True):
-        held = leaves(len(values), wide, int(peak.step[0])) if peak.step[0] >= 0 else []
+        held = leaves(len(values), wide, [step])[step] if (step := int(peak.step[0])) >= 0 else []
         assert len(set(held)) == len(held)
         if held:
             assert sum(values[k] for k in held) - wide[0].max == peak.excess[0]
