@@ -38,6 +38,7 @@ from intsim.frontend.host import HostProgram, fold, host_program
 from intsim.frontend.integers import as_integers, handler_of, on_integers, settled
 from intsim.frontend.operators import WEIGHTS, on_host
 from intsim.frontend.parameters import ONNX_INTEGERS, shape_of
+from intsim.frontend.ranges import given_ranges, positions
 from intsim.frontend.reader import Operation, SourceModel, read
 from intsim.frontend.refusals import summary
 from intsim.frontend.registry import CURVES, HANDLERS, MACS, MOVERS, QUANTIZERS, Handler
@@ -99,15 +100,18 @@ def load(
     source: str | Path | onnx.ModelProto,
     constants: Mapping[str, np.ndarray] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    ranges: Mapping[str, tuple[int, int]] | None = None,
 ) -> LoweredModel:
     """Read and lower a quantized ONNX model (QONNX, QCDQ or QOperator) or TensorFlow Lite file.
 
     `constants` fixes graph inputs that must be known (a scale given as an input, say), `shapes` fixes dynamic inputs.
+    `ranges` says what integer inputs can hold: the least and the greatest integer. Where nothing is said, the positions
+    that Gather reads constant tables at are the tables' own, and other inputs hold all of their type.
     Raises IntsimError: one line that names the file and every node that can't be integer-only.
     """
     try:
         model = read(source, constants, shapes)
-        return Lowering(model).lowered()
+        return Lowering(model, ranges).lowered()
     except IntsimError as error:
         if str(error).isprintable():
             raise
@@ -119,9 +123,10 @@ def load(
 class Lowering:
     """One pass over the nodes in order; refusals are collected and raised together."""
 
-    def __init__(self, model: SourceModel) -> None:
+    def __init__(self, model: SourceModel, ranges: Mapping[str, tuple[int, int]] | None = None) -> None:
         """Start with the file's constants and inputs."""
         self.model = model
+        model.ranges = given_ranges(model, model.ranges if ranges is None else ranges)
         self.graph = IntegerGraph(
             Path(model.path).stem if model.path != "<model>" else model.proto.graph.name or "model"
         )
@@ -163,6 +168,7 @@ class Lowering:
         if unread:
             raise IntsimError(f"{self.model.path}: {summary(unread)}")
         self.fold_constants()
+        self.narrow_inputs()
         live = self.live_nodes()
         rewritten = layer_norms(self.model, self.values, live)
         for written in self.model.operations:
@@ -199,6 +205,15 @@ class Lowering:
         if not on_host(op.op, op.domain):
             raise Refused(f"{op.op} of constants is not supported")
         return list(fold(self.model, op, self.values, self.types))
+
+    def narrow_inputs(self) -> None:
+        """What integer inputs are assumed to hold: given, or the positions of tables that they are."""
+        for name in self.graph.inputs:
+            found = self.model.ranges.get(name) or positions(self.model, self.values, self.types, name)
+            if found is not None:
+                self.model.ranges[name] = found
+                low, high = found
+                self.graph.tensors[name] = replace(self.graph.tensors[name], low=low, high=high)
 
     def live_nodes(self) -> set[Operation]:
         """Nodes at or before which an integer decision lies: quantizers and quantized multiply-accumulates."""

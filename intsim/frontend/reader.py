@@ -84,7 +84,8 @@ class SourceModel:
     """A checked ONNX model: inputs and outputs (name to shape, element type), constants, nodes in order.
 
     Only nodes and constants that an output needs are in it; `names` are those of all tensors and nodes of the file.
-    `proto` is the file, its own functions written out.
+    `proto` is the file, its own functions written out. `ranges` are what integer inputs are assumed to hold, where that
+    is less than their type does.
     """
 
     path: str
@@ -95,6 +96,7 @@ class SourceModel:
     operations: list[Operation] = field(default_factory=list)
     opsets: dict[str, int] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
+    ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def opset(self) -> int:
