@@ -18,6 +18,7 @@ from intsim.frontend import (
     curves,
     elementwise,
     gather,
+    masks,
     matmul,
     movement,
     padding,
@@ -33,7 +34,7 @@ from intsim.frontend import (
 from intsim.frontend.bias import belongs
 from intsim.frontend.context import Boundary, Context, Refused
 from intsim.frontend.decomposed import layer_norms
-from intsim.frontend.expression import Broken, Const, Curve, Expr, Fixed, Host, Value, as_codes, is_codes
+from intsim.frontend.expression import Broken, Const, Curve, Expr, Fixed, Host, Masked, Value, as_codes, is_codes
 from intsim.frontend.host import HostProgram, fold, host_program
 from intsim.frontend.integers import as_integers, handler_of, on_integers, settled
 from intsim.frontend.operators import WEIGHTS, on_host
@@ -68,6 +69,8 @@ MALFORMED = (
 )
 """What numpy and Python raise where a node's inputs and attributes make no sense together."""
 
+Integers = Expr | Curve | Masked
+"""What integers become on their way to a quantizer."""
 SUMS = {"AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"}
 
 
@@ -264,12 +267,14 @@ class Lowering:
             return self.folded(op, any(isinstance(v, Fixed) for v in values))
         self.check_mode(op, values, live)
         floats = [v for v in values if isinstance(v, Host)]
-        integers = [v for v in values if isinstance(v, Expr | Curve)]
+        integers = [v for v in values if isinstance(v, Expr | Curve | Masked)]
         if floats and op.op not in QUANTIZERS:
             if integers and not any(v.after for v in floats):
                 raise Refused("it mixes integers with a float input that no quantizer made an integer")
             return self.hosted(op, any(v.after for v in floats))
         handler = self.handler(op, integers, live)
+        if handler is None and live and any(isinstance(v, Masked) for v in integers):
+            return self.unmasked(op, live)
         if integers and not live and not (handler and self.stays_integer(op, integers)):
             return self.hosted(op, True)
         if handler is None:
@@ -281,6 +286,15 @@ class Lowering:
             if integers and not live and on_host(op.op, op.domain):
                 return self.hosted(op, True)
             raise
+
+    def unmasked(self, op: Operation, live: bool) -> Sequence[Value]:
+        """A node that no mask passes: what it makes of the numbers themselves, which must be finite."""
+        kept = {n: v for n in op.inputs if isinstance(v := self.values.get(n), Masked)}
+        self.values.update({n: masks.written_out(v) for n, v in kept.items()})
+        try:
+            return self.lowered_outputs(op, [self.values[n] for n in op.inputs if n], live)
+        finally:
+            self.values.update(kept)
 
     def known_shape(self, op: Operation, value: Value) -> Const:
         """Shape or Size: a constant, as all shapes are known."""
@@ -297,20 +311,24 @@ class Lowering:
             if not integers_of_the_host:
                 raise Refused(self.no_codes(values[0]))
 
-    def handler(self, op: Operation, integers: Sequence[Expr | Curve], live: bool) -> Handler | None:
+    def handler(self, op: Operation, integers: Sequence[Integers], live: bool) -> Handler | None:
         """What lowers a node that reads these; None if nothing does."""
+        if any(isinstance(v, Masked) for v in integers) and op.op not in QUANTIZERS:
+            return masks.handler_of(op, HANDLERS.get(op.op))
+        if live and (handler := masks.masking(self.context, op)) is not None:
+            return handler
         if any(isinstance(v, Curve) for v in integers) and op.op not in QUANTIZERS:
             return CURVES.get(op.op)
         if on_integers(self.context, op):
             return handler_of(op) or HANDLERS.get(op.op)
         return CURVES[op.op] if live and curves.meeting(self.context, op) else HANDLERS.get(op.op)
 
-    def stays_integer(self, op: Operation, integers: Sequence[Expr | Curve]) -> bool:
+    def stays_integer(self, op: Operation, integers: Sequence[Integers]) -> bool:
         """Whether a node behind the last integer decision is lowered: it moves or sums integers, or adds a bias."""
         exact = op.op in MOVERS | SUMS | {"DequantizeLinear", "Identity"} or on_integers(self.context, op)
-        return not any(isinstance(v, Curve) for v in integers) and (exact or belongs(self.context, op))
+        return not any(isinstance(v, Curve | Masked) for v in integers) and (exact or belongs(self.context, op))
 
-    def no_handler(self, op: Operation, integers: Sequence[Expr | Curve]) -> str:
+    def no_handler(self, op: Operation, integers: Sequence[Integers]) -> str:
         """Why nothing lowers a node."""
         function = next((v for v in integers if isinstance(v, Curve)), None)
         if function is None or op.op in QUANTIZERS:
@@ -358,7 +376,7 @@ class Lowering:
         outputs: dict[str, Expr | Host] = {}
         for name in self.model.outputs:
             value = self.values[name]
-            value = Host(name, True) if isinstance(value, Curve) else value
+            value = Host(name, True) if isinstance(value, Curve | Masked) else value
             if not isinstance(value, Expr | Host) or (isinstance(value, Host) and not value.after):
                 raise IntsimError(f"{self.model.path}: output {name} doesn't depend on any quantized tensor")
             outputs[name] = value

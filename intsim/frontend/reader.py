@@ -25,6 +25,16 @@ from intsim.frontend.operators import CHANNELS_LAST, STANDARD, meaning, other_mo
 from intsim.graph import MOST_ELEMENTS
 
 NOT_NUMBERS = {"UNDEFINED", "STRING", "COMPLEX64", "COMPLEX128"}
+MASKING = frozenset(
+    "Add Cast Concat Expand Gather Identity Max Min Mul Reshape Slice Split Squeeze Sub Tile Transpose Trilu Unsqueeze "
+    "Where".split()
+)
+"""Operators that minus infinity may reach: those that bring a mask into scores, and those that make masks."""
+SCALED = ("QuantizeLinear", "DequantizeLinear")
+INFINITE_SCALE = (
+    "; it is a scale, as calibration on an infinite mask makes it, with which every executor's codes stand for NaN: "
+    "calibrate with a mask of finite numbers (-10000), or leave the node before it unquantized (nodes_to_exclude)"
+)
 NAME_SCOPES = "pkg.torch.onnx.name_scopes"
 MOST_SCOPES = 1 << 12
 """Characters of a list of names beyond which it is not read."""
@@ -144,10 +154,14 @@ def read(
         twice = [n for n, count in Counter(f.name for f in values).items() if count > 1]
         if twice:
             raise IntsimError(f"{path}: {what} {twice[0]}: is there twice")
+    scales = {n for node in nodes if node.op_type in SCALED for n in node.input[1:2]}
+    finite = {n for node in nodes if node.op_type not in MASKING or node.domain not in STANDARD for n in node.input}
     read_somewhere = {n for node in nodes for n in node.input} | {o.name for o in graph.output}
     for initializer in graph.initializer:
         if initializer.name in read_somewhere:
-            model.constants[initializer.name] = _array(path, initializer, Path(path).parent)
+            infinite = initializer.name not in finite
+            advice = INFINITE_SCALE if initializer.name in scales else ""
+            model.constants[initializer.name] = _array(path, initializer, Path(path).parent, infinite, advice)
     if graph.sparse_initializer:
         raise IntsimError(f"{path}: sparse initializers are not supported; store them dense")
     for given, purpose in ((constants, "hold constant"), (shapes, "give a shape")):
@@ -184,7 +198,10 @@ def _read_opsets(model: SourceModel, nodes: list[onnx.NodeProto]) -> None:
         raise IntsimError(f"{model.path}: standard opset {model.opset} is not one of 1..{newest}")
 
 
-def _array(path: str, tensor: onnx.TensorProto, folder: Path) -> np.ndarray:
+def _array(
+    path: str, tensor: onnx.TensorProto, folder: Path, infinite: bool = False, advice: str = ""
+) -> np.ndarray:
+    """The numbers; `infinite`: minus infinity may be among them; `advice` where others are."""
     try:
         if any(d < 0 for d in tensor.dims):
             raise ValueError(f"negative dimension in {list(tensor.dims)}")
@@ -195,8 +212,8 @@ def _array(path: str, tensor: onnx.TensorProto, folder: Path) -> np.ndarray:
     if tensor.data_type not in NUMBERS:
         kind = onnx.TensorProto.DataType.Name(tensor.data_type)
         raise IntsimError(f"{path}: initializer {tensor.name}: type {kind} is not numeric")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise IntsimError(f"{path}: initializer {tensor.name}: holds NaN or infinity, which are not supported")
+    if array.dtype.kind == "f" and not (np.isfinite(array) | (infinite & np.isneginf(array))).all():
+        raise IntsimError(f"{path}: initializer {tensor.name}: holds NaN or infinity, which are not supported{advice}")
     return array
 
 
@@ -248,7 +265,7 @@ def _operation(model: SourceModel, node: onnx.NodeProto, position: int) -> Opera
         if isinstance(value, bytes):
             value = value.decode(errors="replace")
         elif attribute.type == onnx.AttributeProto.TENSOR:
-            value = _array(path, value, Path(path).parent)
+            value = _array(path, value, Path(path).parent, node.op_type in ("Constant", "ConstantOfShape"))
         elif hasattr(value, "__iter__"):
             value = [v.decode(errors="replace") if isinstance(v, bytes) else v for v in value]
         attributes[attribute.name] = value

@@ -6,6 +6,7 @@ import math
 from fractions import Fraction
 
 import numpy as np
+from numpy.typing import NDArray
 
 from intsim.errors import IntsimError
 from intsim.graph import LIMIT, IntArray, Node, Tensor
@@ -26,7 +27,7 @@ class LayerNorm(RowFunction):
 
     name = "layer_norm"
 
-    def rows(self, node: Node, x: IntArray) -> IntArray:
+    def rows(self, node: Node, x: IntArray, seen: NDArray[np.bool_] | None = None) -> IntArray:
         """A reciprocal root per row, as an integer; where its last digit matters the definition itself."""
         count, fraction = x.shape[1], int(node.attributes["fraction"])
         epsilon = Fraction(node.attributes["epsilon"]) * count**2

@@ -24,6 +24,8 @@ Array = NDArray[np.float64]
 UNIT = 2.0**-24
 FUNCTION_STEPS = 16
 """Units in the last place that a float library's function is granted. An allowance: no executor states its own."""
+UNDERFLOW = 120.0
+"""float32's exponential is 0 below -104."""
 STEEPEST = 1.5
 """No function of `SMOOTH` is steeper anywhere."""
 SMOOTH = frozenset({"Sigmoid", "Tanh", "Erf", "Gelu", "Softplus", "HardSwish"})
@@ -204,12 +206,17 @@ def _of_error(value: Array, error: Array) -> Reach:
 
 def _softmax(call: Call, data: list[Reach], made: Tensor) -> Reach:
     """A number that is off by d scales its exponential by exp(d), and the sum by no more."""
-    x = data[0]
+    x, v = data[0], call.tensor(0).approx()[0]
     axes = row_axes(call, len(made.shape))
     count = math.prod(made.shape[a] for a in axes)
-    spread = 2 * UNIT * x.size.max(axis=axes, keepdims=True)  # of the largest that is subtracted first
-    with np.errstate(over="ignore"):
-        share = np.expm1(2 * (x.error.max(axis=axes, keepdims=True) + spread)) + gamma(count + 2 * FUNCTION_STEPS)
+    with np.errstate(over="ignore", invalid="ignore"):
+        # what a mask hides has an exponential of 0 in float32 too
+        top = v.max(axis=axes, keepdims=True)
+        slack = x.error + np.where(v == top, x.error, 0.0).max(axis=axes, keepdims=True)
+        hidden = np.isneginf(v) | (v - top + slack < -UNDERFLOW)
+        size, error = (np.where(hidden, 0.0, a) for a in (x.size, x.error))
+        spread = 2 * UNIT * size.max(axis=axes, keepdims=True)  # of the largest that is subtracted first
+        share = np.expm1(2 * (error.max(axis=axes, keepdims=True) + spread)) + gamma(count + 2 * FUNCTION_STEPS)
     value = np.abs(made.approx()[0])
     return _of_error(value, value * share + 2.0**-126)
 

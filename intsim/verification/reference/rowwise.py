@@ -22,6 +22,8 @@ from intsim.verification.reference.tensor import ROUNDOFF, Tensor, constant, ine
 
 # numpy's exp in float64 is off by less than this share of its result
 _EXP = 2.0**-49
+# e^-700 is below _TINY
+_FARTHEST = 700.0
 # what is lost where an exponential leaves float64's normal range
 _TINY = 1e-290
 
@@ -32,23 +34,34 @@ def softmax(call: Call) -> Tensor:
     axes = row_axes(call, len(x.shape))
     count = math.prod(x.shape[a] for a in axes)
     v, e = x.bounded()
-    with np.errstate(under="ignore", over="ignore"):
-        z = v - v.max(axis=axes, keepdims=True)
+    hidden = np.isneginf(v)
+    if hidden.all(axis=axes).any():
+        raise IntsimError("the Softmax of a row of minus infinity alone is no number")
+    with np.errstate(under="ignore", over="ignore", invalid="ignore"):
+        top = v.max(axis=axes, keepdims=True)
+        z = v - top
         moved = ROUNDOFF * np.abs(z) + e
-        w = np.exp(z)
+        # one that is below the row's largest by this much, whatever their errors, has less than _TINY of the sum
+        far = hidden | (z + moved + np.where(v == top, e, 0.0).max(axis=axes, keepdims=True) < -_FARTHEST)
+        moved = np.where(far, 0.0, moved)
+        w = np.where(far, 0.0, np.exp(z))
         p = w / w.sum(axis=axes, keepdims=True)
         # exp(d) - 1 < 1.01 d up to 0.01; the total moves by no more than its farthest moved term
         share = 1.01 * (moved + moved.max(axis=axes, keepdims=True)) + 3 * _EXP + 2 * count * ROUNDOFF
         error = np.where(share < 0.01, p * share * 1.02 + _TINY, math.inf)
+        error = np.where(hidden, 0.0, error)
     rows = np.arange(x.size).reshape(x.shape)
-    known: dict[int, list[Fraction]] = {}
+    known: dict[int, list[Fraction | None]] = {}
 
     def element(i: int) -> Any:
+        if hidden.flat[i]:
+            return Fraction(0)
         first = np.unravel_index(i, x.shape)
         row = rows[tuple(slice(None) if a in axes else int(f) for a, f in enumerate(first))].reshape(-1).tolist()
         if row[0] not in known:
-            known[row[0]] = [_rational(x.fraction(j)) for j in row]
-        return _share(known[row[0]], row.index(i))
+            known[row[0]] = [None if hidden.flat[j] else _rational(x.fraction(j)) for j in row]
+        here = [(j, v) for j, v in zip(row, known[row[0]], strict=True) if v is not None]
+        return _share([v for _, v in here], [j for j, _ in here].index(i))
 
     return inexact(p, error, element)
 

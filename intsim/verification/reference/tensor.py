@@ -114,6 +114,8 @@ class Tensor:
             return int(self.n[where]) * scale
         assert self.v is not None
         if self.e is None or self.e[where] == 0:
+            if math.isinf(self.v[where]):
+                raise IntsimError("minus infinity of a mask is no number")
             return Fraction(float(self.v[where]))
         if i not in self.memo:
             assert self.element is not None
