@@ -16,11 +16,13 @@ from intsim.errors import IntsimError
 from intsim.frontend import (
     conv,
     curves,
+    einsum,
     elementwise,
     gather,
     masks,
     matmul,
     movement,
+    norms,
     padding,
     pooling,
     qcdq,
@@ -33,7 +35,7 @@ from intsim.frontend import (
 )
 from intsim.frontend.bias import belongs
 from intsim.frontend.context import Boundary, Context, Refused
-from intsim.frontend.decomposed import layer_norms
+from intsim.frontend.decomposed import norms as written_norms
 from intsim.frontend.expression import Broken, Const, Curve, Expr, Fixed, Host, Masked, Value, as_codes, is_codes
 from intsim.frontend.host import HostProgram, fold, host_program
 from intsim.frontend.integers import as_integers, handler_of, on_integers, settled
@@ -52,7 +54,7 @@ from intsim.ops.rows import RowFunction
 
 __all__ = ["LoweredModel", "load"]
 OPERATORS = (
-    *(conv, curves, elementwise, gather, matmul, movement, padding, pooling),
+    *(conv, curves, einsum, elementwise, gather, matmul, movement, norms, padding, pooling),
     *(qcdq, qlinear, qonnx, qoperator, resize, rowwise, where),
 )
 """Importing these registers their handlers."""
@@ -173,7 +175,7 @@ class Lowering:
         self.fold_constants()
         self.narrow_inputs()
         live = self.live_nodes()
-        rewritten = layer_norms(self.model, self.values, live)
+        rewritten = written_norms(self.model, self.values, live)
         for written in self.model.operations:
             op = rewritten.get(written, written)
             if op is not None and any(o not in self.values for o in op.outputs if o):

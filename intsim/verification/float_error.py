@@ -221,28 +221,37 @@ def _softmax(call: Call, data: list[Reach], made: Tensor) -> Reach:
     return _of_error(value, value * share + 2.0**-126)
 
 
-def _layer_normalization(call: Call, data: list[Reach], made: Tensor) -> Reach | None:
+def _normalization(call: Call, data: list[Reach], made: Tensor) -> Reach | None:
     """(x - mean) / sqrt(variance + epsilon) * scale + bias, the variance as a mean of squares less a square too."""
-    x, value = data[0], made.approx()[0]
-    axes = tuple(range(int(call.attr("axis", -1)) % x.size.ndim, x.size.ndim))
-    v = call.tensor(0).approx()[0]
-    count = math.prod(x.size.shape[a] for a in axes)
+    x, v, shape = data[0], call.tensor(0).approx()[0], made.shape
+    rows, rank = shape, len(shape)
+    laid: tuple[int, ...] = ()
+    if call.op in ("InstanceNormalization", "GroupNormalization"):
+        groups = shape[1] if call.op == "InstanceNormalization" else int(call.attr("num_groups"))
+        rows, axes = (shape[0], groups, shape[1] // groups, *shape[2:]), tuple(range(2, rank + 1))
+        old = call.op == "GroupNormalization" and call.opset < 21
+        laid = (groups, 1 if old else shape[1] // groups, *(1,) * (rank - 2))
+    else:
+        axes = tuple(range(int(call.attr("axis", -1)) % rank, rank))
+    v, size, given = v.reshape(rows), x.size.reshape(rows), x.error.reshape(rows)
+    count = math.prod(rows[a] for a in axes)
 
     def mean(a: Array) -> Array:
         return np.asarray(a.mean(axis=axes, keepdims=True))
 
+    middle = np.zeros(()) if call.op == "RMSNormalization" else mean(v)
     share = gamma(count + 4)
-    centred = x.error + mean(x.error) + share * (x.size + mean(x.size))
-    variance = mean((v - mean(v)) ** 2) + float(call.attr("epsilon", 1e-5))
-    off = share * 2 * mean(x.size**2) + 4 * mean(x.size * x.error) + 2 * mean(x.error**2)
+    centred = given + mean(given) + share * (size + mean(size))
+    variance = mean((v - middle) ** 2) + float(call.attr("epsilon", 1e-5))
+    off = share * 2 * mean(size**2) + 4 * mean(size * given) + 2 * mean(given**2)
     with np.errstate(divide="ignore", invalid="ignore"):
         loss = np.where(off < variance / 2, off / variance, math.inf) + gamma(8)
         root = np.sqrt(variance)
-        plain = (centred * (1 + loss) + np.abs(v - mean(v)) * loss) / root
-    scale = data[1].size if len(data) > 1 else np.ones(())
-    bias = data[2].size if len(data) > 2 else np.zeros(())
-    error = plain * scale + gamma(8) * (np.abs(v - mean(v)) / root * scale + bias)
-    return _of_error(np.abs(value), np.where(np.isnan(error), math.inf, error))
+        plain = (centred * (1 + loss) + np.abs(v - middle) * loss) / root
+    scale, bias = (data[i].size if len(data) > i else absent for i, absent in ((1, np.ones(())), (2, np.zeros(()))))
+    scale, bias = (a.reshape(laid) if laid else a for a in (scale, bias))
+    error = (plain * scale + gamma(8) * (np.abs(v - middle) / root * scale + bias)).reshape(shape)
+    return _of_error(np.abs(made.approx()[0]), np.where(np.isnan(error), math.inf, error))
 
 
 def _interpolated(call: Call, x: Reach, made: Tensor) -> Reach:
@@ -257,7 +266,9 @@ _OF_RESULTS: dict[str, Callable[[Call, list[Reach], Tensor], Reach | None]] = {
     "DequantizeLinear": _dequantized,
     **dict.fromkeys(("Sqrt", "Exp", "Pow", "Reciprocal"), _curve),
     "Softmax": _softmax,
-    "LayerNormalization": _layer_normalization,
+    **dict.fromkeys(
+        ("GroupNormalization", "InstanceNormalization", "LayerNormalization", "RMSNormalization"), _normalization
+    ),
 }
 
 
@@ -278,6 +289,7 @@ _LINEAR: dict[str, Callable[[str, Call, list[Reach | None]], Reach | None]] = {
     "channels_last:Conv": _sum(_rows),
     "ConvTranspose": _sum(lambda call, made: call.tensor(1).size // max(call.tensor(1).shape[1], 1) + 3),
     "MatMul": _sum(lambda call, made: call.tensor(0).shape[-1] + 3),
+    "Einsum": _sum(lambda call, made: call.tensor(0).size + 3),
     "Gemm": _sum(lambda call, made: call.tensor(0).shape[0 if call.attr("transA", 0) else 1] + 6),
     "AveragePool": _sum(_taps),
     "GlobalAveragePool": _sum(_reduced),

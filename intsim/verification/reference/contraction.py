@@ -13,7 +13,7 @@ import numpy as np
 
 from intsim.errors import IntsimError
 from intsim.verification.reference.arithmetic import kind_of, multiplied_scales
-from intsim.verification.reference.call import sized
+from intsim.verification.reference.call import Call, sized
 from intsim.verification.reference.rational import each
 from intsim.verification.reference.tensor import (
     EXACT,
@@ -91,6 +91,55 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
         return total
 
     return _bounded(np.matmul, a, b, terms, element)
+
+
+def einsum(call: Call) -> Tensor:
+    """Einsum of one or two operands, letters once in each: transposed, multiplied as matrices, transposed back."""
+    equation = str(call.attr("equation", "")).replace(" ", "")
+    tensors = [call.tensor(i) for i in range(len(call.inputs))]
+    inputs, arrow, wanted = equation.partition("->")
+    names = inputs.split(",")
+    if len(tensors) != 2 or len(names) != 2:
+        raise IntsimError(f"Einsum {equation!r} is evaluated for two operands only")
+    # axes of an ellipsis get numbers, counted from the right as broadcasting does
+    axes: list[list[str]] = []
+    for name, t in zip(names, tensors, strict=True):
+        before, dots, after = name.partition("...")
+        free = len(t.shape) - len(before) - len(after)
+        axes.append([*before, *(str(k) for k in range(free, 0, -1)), *after])
+        if free < 0 or (free and not dots):
+            raise IntsimError(f"Einsum {equation!r} does not fit a tensor of shape {t.shape}")
+    widest = max((sum(a.isdigit() for a in one) for one in axes), default=0)
+    dotted = [str(k) for k in range(widest, 0, -1)]
+    every = axes[0] + axes[1]
+    if arrow:
+        before, dots, after = wanted.partition("...")
+        out = [*before, *(dotted if dots else ()), *after]
+    else:
+        out = dotted + sorted(a for a in set(every) if every.count(a) == 1 and not a.isdigit())
+    if any(len(set(one)) < len(one) for one in (*axes, out)) or not set(out) <= set(every):
+        raise IntsimError(f"Einsum {equation!r} is not evaluated: an axis twice, or one that is made of nothing")
+    both = [a for a in axes[0] if a in axes[1]]
+    batch, inner = [a for a in both if a in out], [a for a in both if a not in out]
+    own = [[a for a in one if a not in both] for one in axes]
+    if not {*own[0], *own[1]} <= set(out):
+        raise IntsimError(f"Einsum {equation!r} sums one operand alone, which is not evaluated")
+    size = {a: n for one, t in zip(axes, tensors, strict=True) for a, n in zip(one, t.shape, strict=True)}
+    if any(size[a] != n for one, t in zip(axes, tensors, strict=True) for a, n in zip(one, t.shape, strict=True)):
+        raise IntsimError(f"Einsum {equation!r} does not fit shapes {tensors[0].shape} and {tensors[1].shape}")
+
+    def count(group: list[str]) -> int:
+        return math.prod(size[a] for a in group)
+
+    def laid(which: int, first: list[str], last: list[str]) -> Tensor:
+        order = [axes[which].index(a) for a in (*batch, *first, *last)]
+        shape = (count(batch), count(first), count(last))
+        return move([tensors[which]], lambda x: np.transpose(x, order).reshape(shape))
+
+    product = matmul(laid(0, own[0], inner), laid(1, inner, own[1]))
+    made = [*batch, *own[0], *own[1]]
+    shape = tuple(size[a] for a in made)
+    return move([product], lambda x: np.transpose(x.reshape(shape), [made.index(a) for a in out]))
 
 
 def reduce_sum(t: Tensor, axes: Sequence[int]) -> Tensor:
