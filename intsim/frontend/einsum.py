@@ -20,14 +20,16 @@ DOTS = "..."
 
 @lowers("Einsum", kind=MACS)
 def einsum(context: Context, node: Operation) -> Expr:
-    """Letters of both operands that the result lacks are summed over; others of both are a batch."""
+    """Letters of both operands that the result lacks are summed over; others of both are a batch. Of one a transposition."""
     values = [context.value(n) for n in node.inputs]
     operands: list[Operand] = [
         v if isinstance(v, Const | Fixed) else expression(context, node, i) for i, v in enumerate(values)
     ]
     terms, result = letters(str(node.attributes.get("equation", "")), [len(v.shape) for v in operands])
+    if len(operands) == 1 and sorted(terms[0]) == sorted(result) and isinstance(operands[0], Expr):
+        return context.move(operands[0], "transpose", {"perm": [terms[0].index(c) for c in result]})
     if len(operands) != 2:
-        raise Refused(f"it has {len(operands)} operands; two are supported, as a matrix product")
+        raise Refused("it is no product of two operands; write it as ReduceSum, Transpose or products of two")
     sizes: dict[str, int] = {}
     for term, value in zip(terms, operands, strict=True):
         if len(set(term)) < len(term):

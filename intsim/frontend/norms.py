@@ -29,7 +29,7 @@ from intsim.ops import OPS
 from intsim.ops.layer_norm import HEADROOM, fraction_bits
 from intsim.ops.rows import RowFunction
 
-FINER = 24
+FINER = 36
 """Bits by which the grid of a row is finer than its smallest scale, at most."""
 MOST_ERROR = Fraction(1, 1 << 10)
 """Largest error of a result that a row's grid may make, in the result's own unit."""

@@ -15,6 +15,10 @@ from intsim.ops.rows import FRACTION_BITS, RowFunction
 
 LIMB = 21
 """Bits of a part of an integer; sums of 2^21 products of two fit 63 bits, three parts hold 63 bits."""
+WIDE = 1 << 34
+"""From here on float64 tells more results apart than the integer root."""
+CLEAR = 2.0**-18
+"""Distance from a tie within which float64 doesn't decide."""
 ROOT_BITS = 200
 """Bits of fraction of an epsilon's root."""
 HEADROOM = 1 << 61
@@ -39,6 +43,8 @@ class LayerNorm(RowFunction):
         if spread * count >= HEADROOM:  # behind a register that overflowed
             return np.array([self.row(node, r, epsilon) for r in x.tolist()], np.int64).reshape(x.shape)
         d, q = self.parts(node, x, spread)
+        if int(np.abs(d).max()) >= WIDE:
+            return self.wide(d, q, fraction, epsilon)
         guard = 61 - (count.bit_length() + 1) // 2  # |d| * root < 2^61, as |d| <= sqrt(N * q)
         roots = [_floor_root(1 << (2 * guard), v, epsilon) if v else 0 for v in q]
         root = np.array(roots, np.int64)[:, None]
@@ -49,6 +55,19 @@ class LayerNorm(RowFunction):
         for i, j in zip(*np.nonzero(doubtful), strict=True):
             y[i, j] = nearest(int(size[i, j]), q[i], fraction, epsilon)
         return np.asarray(np.where(d < 0, -y, y), np.int64)
+
+    def wide(self, d: IntArray, q: list[int], fraction: int, epsilon: Fraction) -> IntArray:
+        """The same for D of more bits than an integer root leaves room for: float64 where it is clear of ties.
+
+        D, the factor and their product have a relative error below 2^-53 each, and |y| < 2^31: together less than 2^-20.
+        """
+        factors = np.array([_factor(v, fraction, epsilon) if v else 0.0 for v in q])[:, None]
+        size = np.abs(d)
+        y = size.astype(np.float64) * factors + 0.5
+        out = np.floor(y).astype(np.int64)
+        for i, j in zip(*np.nonzero(np.abs(y - np.rint(y)) < CLEAR), strict=True):
+            out[i, j] = nearest(int(size[i, j]), q[i], fraction, epsilon)
+        return np.asarray(np.where(d < 0, -out, out), np.int64)
 
     def spread(self, node: Node, x: IntArray) -> int:
         """The most that two elements of a row differ."""
@@ -115,6 +134,12 @@ def squares_of(x: IntArray, most: int) -> list[int]:
 def _floor_root(factor: int, q: int, epsilon: Fraction) -> int:
     """floor(sqrt(factor / (q + epsilon)))."""
     return math.isqrt(factor * epsilon.denominator // (q * epsilon.denominator + epsilon.numerator))
+
+
+def _factor(q: int, fraction: int, epsilon: Fraction) -> float:
+    """`2^fraction / sqrt(q + epsilon)`: an integer of 64 bits or more, which is rounded once."""
+    more = 64 + (int(q + epsilon).bit_length() + 1) // 2
+    return math.ldexp(_floor_root(1 << (2 * (fraction + more)), q, epsilon), -more)
 
 
 def nearest(size: int, q: int, fraction: int, epsilon: Fraction) -> int:

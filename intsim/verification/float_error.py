@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.verification.reference.call import Call, row_axes
+from intsim.verification.reference.contraction import einsum_terms
 from intsim.verification.reference.operators import OPERATORS
 from intsim.verification.reference.qlinear import Inside
 from intsim.verification.reference.tensor import Tensor, from_array
@@ -289,7 +290,7 @@ _LINEAR: dict[str, Callable[[str, Call, list[Reach | None]], Reach | None]] = {
     "channels_last:Conv": _sum(_rows),
     "ConvTranspose": _sum(lambda call, made: call.tensor(1).size // max(call.tensor(1).shape[1], 1) + 3),
     "MatMul": _sum(lambda call, made: call.tensor(0).shape[-1] + 3),
-    "Einsum": _sum(lambda call, made: call.tensor(0).size + 3),
+    "Einsum": _sum(lambda call, made: einsum_terms(call) + 3),
     "Gemm": _sum(lambda call, made: call.tensor(0).shape[0 if call.attr("transA", 0) else 1] + 6),
     "AveragePool": _sum(_taps),
     "GlobalAveragePool": _sum(_reduced),
