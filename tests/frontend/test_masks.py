@@ -88,7 +88,9 @@ def checked(made, data=DATA):
 
 def assert_like_onnxruntime(made, run):
     """Codes but for float32's rounding, and 0 exactly where a mask hides."""
-    session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # no kernels of codes
+    session = onnxruntime.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"])
     theirs = session.run(None, DATA)[0]
     ours = next(iter(run.outputs.values()))
     assert np.abs(theirs - ours).max() <= 1.01 / 255
@@ -101,7 +103,7 @@ def assert_like_onnxruntime(made, run):
 @pytest.mark.parametrize("quantizer", ["qcdq", "qonnx"])
 def test_a_hidden_element_has_no_share(way, number, quantizer):
     bring = add(NUMBERS[number]) if way == "Add" else where(NUMBERS[number], swapped="swapped" in way)
-    made = model(bring, quantizer=quantizer)
+    made = model(bring, quantizer=quantizer, scale=0.02 if number == "-100" else 0.03)
     run, loaded = checked(made)
     node = next(n for n in loaded.graph.nodes if n.op == "softmax")
     np.testing.assert_array_equal(node.arrays["mask"].reshape(5, 5), CAUSAL)
@@ -120,10 +122,10 @@ def test_where_masks_stand(place):
         assert_like_onnxruntime(made, run)
 
 
-@pytest.mark.parametrize(("axis", "opset"), [(1, 17), (-2, 17), (2, 11), (-1, 9)])
+@pytest.mark.parametrize(("axis", "opset"), [(-2, 17), (3, 12), (2, 9)])
 def test_rows_along_other_axes(axis, opset):
     """Before opset 13 a row is all from the axis on, and here the mask is broadcast within it."""
-    checked(model(where(-np.inf), axis=axis if opset > 11 else axis % 4, opset=opset))
+    checked(model(where(-np.inf), axis=axis, opset=opset, quantizer="qcdq" if opset > 9 else "qonnx"))
 
 
 @pytest.mark.parametrize("number", [-np.inf, -1e4])

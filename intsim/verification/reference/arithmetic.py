@@ -77,8 +77,6 @@ def add(a: Tensor, b: Tensor) -> Tensor:
     (va, ea), (vb, eb) = a.bounded(), b.bounded()
     v = np.asarray(va + vb)
     e = (ea + eb) * _SLACK + ROUNDOFF * np.abs(v)
-    if np.isneginf(v).any():  # of a mask
-        e = np.where(np.isneginf(v), 0.0, e)
     return inexact(v, e, _element(a, b, v.shape, operator.add), kind_of(a, b))
 
 

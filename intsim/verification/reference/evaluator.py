@@ -31,7 +31,7 @@ from intsim.verification.reference.run import ReferenceRun
 from intsim.verification.reference.tensor import Tensor, from_array
 
 #: Operators that know minus infinity, the number of what a mask hides.
-MASKING = frozenset(("Add", "Sub", "Where", "Softmax", "Cast", *MOVEMENT)) - {"Pad"}
+MASKING = frozenset(("Add", "Sub", "Mul", "Div", "Where", "Softmax", "Cast", *MOVEMENT)) - {"Pad"}
 #: A malformed node shows as one of these from numpy.
 _MALFORMED = (ValueError, IndexError, TypeError, KeyError, ArithmeticError, AttributeError, RecursionError, MemoryError)
 
@@ -270,7 +270,7 @@ def _finite(t: Tensor, what: str, masked: bool = False) -> None:
     """Refuse numbers that are not finite; `masked`: but for minus infinity."""
     if t.v is None:
         return
-    wrong = ~np.isfinite(t.v) & (t.e is None or t.e == 0)
+    wrong = ~np.isfinite(t.v) & (True if t.e is None else (t.e == 0) | np.isnan(t.e))
     if (wrong & ~np.isneginf(t.v) if masked else wrong).any():
         raise IntsimError(f"{what} holds numbers that are not finite")
 

@@ -169,6 +169,8 @@ def inexact(v: np.ndarray, e: np.ndarray | None, element: Callable[[int], Fracti
     v = np.asarray(v, np.float64)
     if e is not None:
         e = np.broadcast_to(np.asarray(e, np.float64), v.shape)
+        if np.isneginf(v).any():  # of a mask, whatever is added to it
+            e = np.where(np.isneginf(v), 0.0, e)
     return Tensor(v.shape, kind, v=v, e=e, element=element)
 
 
