@@ -20,7 +20,10 @@ DOTS = "..."
 
 @lowers("Einsum", kind=MACS)
 def einsum(context: Context, node: Operation) -> Expr:
-    """Letters of both operands that the result lacks are summed over; others of both are a batch. Of one a transposition."""
+    """Letters of both operands that the result lacks are summed over; others of both are a batch.
+
+    Of one operand it is a transposition.
+    """
     values = [context.value(n) for n in node.inputs]
     operands: list[Operand] = [
         v if isinstance(v, Const | Fixed) else expression(context, node, i) for i, v in enumerate(values)
@@ -79,9 +82,7 @@ def letters(equation: str, ranks: list[int]) -> tuple[list[str], str]:
     return spelt, result
 
 
-def _laid(
-    context: Context, value: Operand, term: str, groups: tuple[list[str], ...], sizes: dict[str, int]
-) -> Operand:
+def _laid(context: Context, value: Operand, term: str, groups: tuple[list[str], ...], sizes: dict[str, int]) -> Operand:
     """An operand with its axes in the groups' order: each axis of the batch, then two that hold a group each."""
     perm = [term.index(c) for group in groups for c in group]
     if perm != sorted(perm):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 
 from intsim.frontend.context import Context, Refused
@@ -50,7 +52,9 @@ def on_one_grid(fixed: Fixed) -> Fixed:
     """The same numbers as integers of one scale: the largest of which every scale and offset is a multiple."""
     parameters = [*fixed.scale.reshape(-1), *fixed.offset.reshape(-1)]
     step = common_grid(list(dict.fromkeys(parameters)))
-    factors, summands = (np.array([int(v / step) for v in p.flat], object) for p in (fixed.scale, fixed.offset))
+    factors, summands = (
+        np.array([int(Fraction(v) / step) for v in p.reshape(-1)], dtype=object) for p in (fixed.scale, fixed.offset)
+    )
     most = int(np.abs(fixed.codes).max(initial=0)) * max(map(abs, factors)) + max(map(abs, summands))
     if most > LIMIT:
         raise Refused(

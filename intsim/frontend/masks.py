@@ -227,23 +227,25 @@ def reach(x: Expr, context: Context) -> tuple[Fraction, Fraction]:
         info = context.graph.tensors[name]
         ends = np.asarray(scale * info.low, object), np.asarray(scale * info.high, object)
         low, high = low + np.minimum(*ends), high + np.maximum(*ends)
-    least, most = min(np.ravel(low)), max(np.ravel(high))
+    least, most = Fraction(low.min()), Fraction(high.max())
     for step in x.steps:
-        values = [None if v is None else (min(v.flat), max(v.flat)) for v in step.values]
+        values = [None if v is None else (Fraction(v.min()), Fraction(v.max())) for v in step.values]
+        first, last = values[0], values[-1]
         if step.kind == "affine":
-            (a, b), (c, d) = values  # type: ignore[misc]
-            corners = [f * v for f in (a, b) for v in (least, most)]
-            least, most = min(corners) + c, max(corners) + d
+            assert first is not None
+            assert last is not None
+            corners = [f * v for f in first for v in (least, most)]
+            least, most = min(corners) + last[0], max(corners) + last[1]
         elif step.kind == "leaky":
-            (a, b), *_ = values  # type: ignore[misc]
-            corners = [v if v >= 0 else v * f for f in (a, b) for v in (least, most)]
-            least, most = min(*corners, min(Fraction(0), least)) if least < 0 < most else min(corners), max(corners)
-            most = max(most, Fraction(0)) if most < 0 else most
+            assert first is not None
+            corners = [v if v >= 0 else v * f for f in first for v in (least, most)]
+            corners += [Fraction(0)] if least < 0 < most else []
+            least, most = min(corners), max(corners)
         else:
-            if values[0] is not None:
-                least, most = max(least, values[0][0]), max(most, values[0][1])
-            if values[1] is not None:
-                least, most = min(least, values[1][0]), min(most, values[1][1])
+            if first is not None:
+                least, most = max(least, first[0]), max(most, first[1])
+            if last is not None:
+                least, most = min(least, last[0]), min(most, last[1])
     return least, most
 
 
@@ -272,7 +274,9 @@ def seen_by_rows(
     for kind in np.unique(rows).tolist():
         here = {k: level for k, level in enumerate(x.levels) if kind >> k & 1 and level.added is not None}
         if not here:
-            raise Refused("a row of its mask is minus infinity alone, whose Softmax is no number; let it see an element")
+            raise Refused(
+                "a row of its mask is minus infinity alone, whose Softmax is no number; let it see an element"
+            )
         reached = {
             k: (low + v.added, high + v.added) if v.keeps else (v.added, v.added)  # type: ignore[operator]
             for k, v in here.items()
@@ -289,10 +293,11 @@ def of_rows(x: Masked, rows: IntArray, kinds: dict[int, list[Level | None]]) -> 
     """What the elements that are seen have beside the one that all of a row have, which cancels; others as they are."""
     changed: dict[tuple[int, int], tuple[Fraction, Fraction]] = {}
     for kind, levels in kinds.items():
-        seen = [v.added for v in levels if v is not None and v.added is not None]
-        for k, level in enumerate(levels):
-            if level is not None and level.added is not None and (level.added != max(seen) or not level.keeps):
-                changed[kind, k] = Fraction(level.keeps), level.added - max(seen)
+        seen = {k: (v.keeps, v.added) for k, v in enumerate(levels) if v is not None}
+        top = max(added for _, added in seen.values() if added is not None)
+        for k, (keeps, added) in seen.items():
+            if added is not None and (added != top or not keeps):
+                changed[kind, k] = Fraction(keeps), added - top
     if not changed:
         return x.value
     factors, summands = (np.full(np.broadcast_shapes(rows.shape, x.index.shape), Fraction(f), object) for f in (1, 0))

@@ -57,10 +57,10 @@ def row_of(context: Context, x: Expr, axes: Sequence[int], centred: bool) -> Row
             if any(len(set(s.flat) - {0}) > 1 for _, s in x.terms):
                 raise Refused("its input has a scale for each channel; quantize it with one scale for the tensor")
             settled = context.settle(x, growing=True)
-            scale, offset = scalar(settled.scale), scalar(settled.offset)
-            assert scale is not None
+            step, offset = scalar(settled.scale), scalar(settled.offset)
+            assert step is not None
             assert offset is not None
-            row = Row(settled.tensor, scale, int(-offset / scale))
+            row = Row(settled.tensor, step, int(-offset / step))
         info = context.graph.tensors[row.tensor]
         most = info.high - info.low if centred else max(abs(info.low - row.zero), abs(info.high - row.zero))
         if most * count < HEADROOM:
@@ -101,7 +101,7 @@ def _on_fine_grid(context: Context, x: Expr, count: int, refused: IntsimError) -
     return Row(made.tensor, grid, 0, off)
 
 
-def normalized(context: Context, op: str, row: Row, axes: Sequence[int], epsilon: Fraction) -> Expr:
+def norm_of(context: Context, op: str, row: Row, axes: Sequence[int], epsilon: Fraction) -> Expr:
     """`layer_norm` or `rms_norm` of rows."""
     if epsilon <= 0:
         raise Refused("its epsilon is not above zero, so that a row of equal numbers has no result")
@@ -141,7 +141,7 @@ def layer_normalization(context: Context, node: Operation) -> Expr:
     else:
         axes = list(range(axis_of(int(node.attributes.get("axis", -1)), rank), rank))
     row = row_of(context, x, axes, centred)
-    y = normalized(context, "layer_norm" if centred else "rms_norm", row, axes, epsilon_of(node))
+    y = norm_of(context, "layer_norm" if centred else "rms_norm", row, axes, epsilon_of(node))
     gamma, beta = (_parameter(context, node, i, x.shape, axes, absent) for i, absent in ((1, ONE), (2, ZERO)))
     return y.affine(spread(gamma, rank), spread(beta, rank), y.shape)
 
@@ -165,12 +165,12 @@ def group_normalization(context: Context, node: Operation) -> Expr:
     each = channels // groups
     if each == 1:
         axes = list(range(2, len(shape)))
-        y = normalized(context, "layer_norm", row_of(context, x, axes, True), axes, epsilon_of(node))
+        y = norm_of(context, "layer_norm", row_of(context, x, axes, True), axes, epsilon_of(node))
     else:
         row = row_of(context, x, list(range(1, len(shape))), True)
         whole = Expr(shape, ((row.tensor, spread(rationals(row.scale), len(shape))),), spread(ZERO, len(shape)))
         apart = context.move(whole, "reshape", {"shape": [shape[0], groups, math.prod(shape[1:]) // groups]})
-        made = normalized(context, "layer_norm", replace(row, tensor=apart.tensor), [2], epsilon_of(node))
+        made = norm_of(context, "layer_norm", replace(row, tensor=apart.tensor), [2], epsilon_of(node))
         y = context.move(made, "reshape", {"shape": list(shape)})
     if node.attributes.get("batch") == 1 and shape[0] != 1:
         raise Refused(f"it normalises its input's {shape[0]} samples together; keep the batch's axis (a 0 in Reshape)")

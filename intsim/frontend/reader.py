@@ -26,14 +26,33 @@ from intsim.graph import MOST_ELEMENTS
 
 NOT_NUMBERS = {"UNDEFINED", "STRING", "COMPLEX64", "COMPLEX128"}
 MASKING = frozenset(
-    "Add Cast Concat Expand Gather Identity Max Min Mul Reshape Slice Split Squeeze Sub Tile Transpose Trilu Unsqueeze "
-    "Where".split()
+    [
+        "Add",
+        "Cast",
+        "Concat",
+        "Expand",
+        "Gather",
+        "Identity",
+        "Max",
+        "Min",
+        "Mul",
+        "Reshape",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Sub",
+        "Tile",
+        "Transpose",
+        "Trilu",
+        "Unsqueeze",
+        "Where",
+    ]
 )
 """Operators that minus infinity may reach: those that bring a mask into scores, and those that make masks."""
 SCALED = ("QuantizeLinear", "DequantizeLinear")
 INFINITE_SCALE = (
-    "; it is a scale, as calibration on an infinite mask makes it, with which every executor's codes stand for NaN: "
-    "calibrate with a mask of finite numbers (-10000), or leave the node before it unquantized (nodes_to_exclude)"
+    "; it is a scale, as calibration on an infinite mask makes it, and its codes stand for no numbers: leave the "
+    "mask's node and its Softmax unquantized (nodes_to_exclude), or mask by a finite number"
 )
 NAME_SCOPES = "pkg.torch.onnx.name_scopes"
 MOST_SCOPES = 1 << 12
@@ -198,9 +217,7 @@ def _read_opsets(model: SourceModel, nodes: list[onnx.NodeProto]) -> None:
         raise IntsimError(f"{model.path}: standard opset {model.opset} is not one of 1..{newest}")
 
 
-def _array(
-    path: str, tensor: onnx.TensorProto, folder: Path, infinite: bool = False, advice: str = ""
-) -> np.ndarray:
+def _array(path: str, tensor: onnx.TensorProto, folder: Path, infinite: bool = False, advice: str = "") -> np.ndarray:
     """The numbers; `infinite`: minus infinity may be among them; `advice` where others are."""
     try:
         if any(d < 0 for d in tensor.dims):

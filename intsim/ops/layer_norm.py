@@ -59,7 +59,7 @@ class LayerNorm(RowFunction):
     def wide(self, d: IntArray, q: list[int], fraction: int, epsilon: Fraction) -> IntArray:
         """The same for D of more bits than an integer root leaves room for: float64 where it is clear of ties.
 
-        D, the factor and their product have a relative error below 2^-53 each, and |y| < 2^31: together less than 2^-20.
+        D, the factor and their product have a relative error below 2^-53 each, and |y| < 2^31: together below 2^-20.
         """
         factors = np.array([_factor(v, fraction, epsilon) if v else 0.0 for v in q])[:, None]
         size = np.abs(d)
@@ -119,7 +119,7 @@ def fraction_bits(length: int) -> int:
 def squares_of(x: IntArray, most: int) -> list[int]:
     """Sum of the squares of each row of non-negative integers up to `most`, as Python integers."""
     if x.shape[1] * most**2 <= LIMIT:
-        return (x * x).sum(axis=1).tolist()  # type: ignore[no-any-return]
+        return (x * x).sum(axis=1).tolist()
     if x.shape[1] > 1 << LIMB:
         return [sum(v * v for v in row) for row in x.tolist()]
     limbs = [(x >> (LIMB * i)) & ((1 << LIMB) - 1) for i in range(3)]

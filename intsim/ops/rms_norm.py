@@ -46,8 +46,8 @@ class RmsNorm(LayerNorm):
         low, high = tensors[0].low - zero, tensors[0].high - zero
         if max(abs(low), abs(high)) * count >= HEADROOM:
             raise IntsimError(
-                f"node {node.name}: {count} times its input's range {low}..{high} needs more than 61 bits; quantize its "
-                "input"
+                f"node {node.name}: {count} times its input's range {low}..{high} needs more than 61 bits; quantize "
+                "its input"
             )
         epsilon = Fraction(node.attributes["epsilon"]) * count**2
 

@@ -18,9 +18,9 @@ class Softmax(RowFunction):
 
     `y_i = floor((2^(F+1) * e_i + s) / (2 * s))`, the integer nearest to `2^F * e_i / s`, a tie up.
 
-    An array `mask`, of x's rank with axes 1 or full, is 0 where an element isn't seen: its number is minus infinity, or
-    so far below its row's largest that its entry is 0 for all integers. Neither the largest nor the sum has it, its y is
-    0, and its own integer doesn't count. Each row sees an element.
+    An array `mask`, of x's rank with axes 1 or full, is 0 where an element isn't seen: its number is minus infinity,
+    or so far below its row's largest that its entry is 0 for all integers. Neither the largest nor the sum has it, its
+    y is 0, and its own integer doesn't count. Each row sees an element.
 
     `table[d]` is `2^bits * exp(-scale * d)` rounded to the nearest integer, without an end before it is 0 or `d` is
     beyond what the input's range allows; whatever lies beyond its end reads its last entry.

@@ -1,4 +1,4 @@
-"""ONNX's own node tests of operators on floats, between fine quantizers: its data is the oracle for axes and formulas."""
+"""ONNX's own node tests of operators on floats, between fine quantizers: an oracle for axes and formulas."""
 
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def arrays(folder, what, values):
 
 
 def between_quantizers(model, inputs, result):
-    """Data inputs through Quant of 20 bits (of a Softmax 12), parameters as constants, Quant of 24 bits behind; and the steps of both."""
+    """Data through Quant of 20 bits (of a Softmax 12), parameters as constants, Quant of 24 bits behind; all steps."""
     node, graph = model.graph.node[0], onnx.GraphProto()
     fixed = PARAMETERS.get(node.op_type, ())
     steps, number = [], iter(range(99))

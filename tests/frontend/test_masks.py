@@ -172,7 +172,10 @@ REFUSED = {
     "NaN": (add(np.nan), "NaN or infinity"),
     "negative scale": (lambda net, s: net.node("Mul", add(-np.inf)(net, s), np.float32(-1)), "above zero"),
     "activation": (lambda net, s: net.node("Relu", add(-np.inf)(net, s)), "minus infinity of a mask"),
-    "a mask of the data": (lambda net, s: net.node("Where", net.node("Greater", s, np.float32(0)), s, np.float32(-1e4)), "Greater|condition"),
+    "a mask of the data": (
+        lambda net, s: net.node("Where", net.node("Greater", s, np.float32(0)), s, np.float32(-1e4)),
+        "Greater|condition",
+    ),
 }
 
 

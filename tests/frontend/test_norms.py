@@ -26,17 +26,27 @@ def test_root_mean_square(attributes, form):
 def written_out(net, x, square="Pow", ratio="Div", axes=(-1,), of=None):
     e = of or x
     squared = net.node("Pow", e, np.float32(2)) if square == "Pow" else net.node("Mul", e, e)
-    mean = net.node("ReduceMean", squared, np.int64(axes)) if net.opset >= 18 else net.node("ReduceMean", squared, axes=list(axes))
+    mean = (
+        net.node("ReduceMean", squared, np.int64(axes))
+        if net.opset >= 18
+        else net.node("ReduceMean", squared, axes=list(axes))
+    )
     total = net.node("Add", mean, np.float32(1e-5))
     if ratio == "rsqrt":
         return net.node("Mul", x, net.node("Pow", total, np.float32(-0.5)))
     root = net.node("Sqrt", total)
     if ratio == "Div":
         return net.node("Div", x, root)
-    return net.node("Mul", x, net.node("Reciprocal", root) if ratio == "Reciprocal" else net.node("Div", np.float32(1), root))
+    return net.node(
+        "Mul", x, net.node("Reciprocal", root) if ratio == "Reciprocal" else net.node("Div", np.float32(1), root)
+    )
 
 
-@pytest.mark.parametrize("way", [{}, {"square": "Mul", "ratio": "rsqrt"}, {"ratio": "Reciprocal"}, {"ratio": "one over"}, {"axes": (1, 2)}], ids=str)
+@pytest.mark.parametrize(
+    "way",
+    [{}, {"square": "Mul", "ratio": "rsqrt"}, {"ratio": "Reciprocal"}, {"ratio": "one over"}, {"axes": (1, 2)}],
+    ids=str,
+)
 @pytest.mark.parametrize("opset", [13, 18])
 def test_written_out(way, opset):
     made = run(lambda net, x: net.node("Mul", written_out(net, x, **way), GAMMA), opset=opset, out=0.03, zero=40)
@@ -75,7 +85,18 @@ CHANNELS = {"plain": {}, "bias": {"bias": True, "low": 0.023}, "by channel": {"b
 
 
 @pytest.mark.parametrize("kind", CHANNELS)
-@pytest.mark.parametrize("op", ["InstanceNormalization", "GroupNormalization", "GroupNormalization 18", "one group", "Reshape", "LayerNormalization", "RMSNormalization"])
+@pytest.mark.parametrize(
+    "op",
+    [
+        "InstanceNormalization",
+        "GroupNormalization",
+        "GroupNormalization 18",
+        "one group",
+        "Reshape",
+        "LayerNormalization",
+        "RMSNormalization",
+    ],
+)
 def test_normalisations_of_accumulators(op, kind):
     """With a bias or a scale for each channel rows come to a fine grid, whose error is counted."""
     net, y = images({"GroupNormalization 18": 18, "RMSNormalization": 23}.get(op, 21), **CHANNELS[kind])
@@ -109,13 +130,27 @@ def test_a_group_norm_in_reshapes_that_goes_on_in_another_shape(shape):
     finished(net, y)
 
 
+def instance(net, y, count=6, **attributes):
+    return net.node("InstanceNormalization", y, np.ones(count, np.float32), np.zeros(count, np.float32), **attributes)
+
+
+def of_batch(net, y):
+    """The samples of a batch normalised together."""
+    made = instance(net, net.node("Reshape", y, np.int64([1, 3, -1])), 3)
+    return net.node("Reshape", made, np.int64([2, 6, 4, 3]))
+
+
+ONES = np.ones(6, np.float32)
 REFUSED = {
-    "groups": (lambda net, y: net.node("GroupNormalization", y, *[np.ones(6, np.float32)] * 2, num_groups=4), "don't divide into 4 groups"),
-    "epsilon": (lambda net, y: net.node("InstanceNormalization", y, *[np.ones(6, np.float32)] * 2, epsilon=0.0), "epsilon is not above zero"),
-    "scale": (lambda net, y: net.node("InstanceNormalization", y, *[np.ones(5, np.float32)] * 2), "is not a constant of 6 numbers"),
-    "axes": (lambda net, y: net.node("InstanceNormalization", net.node("ReduceSum", y, np.int64([2, 3]), keepdims=0), *[np.ones(6, np.float32)] * 2), "has 2 axes"),
-    "batch": (lambda net, y: net.node("Reshape", net.node("InstanceNormalization", net.node("Reshape", y, np.int64([1, 3, -1])), *[np.ones(3, np.float32)] * 2), np.int64([2, 6, 4, 3])), "samples together"),
-}  # fmt: skip
+    "groups": (
+        lambda net, y: net.node("GroupNormalization", y, ONES, ONES, num_groups=4),
+        "don't divide into 4 groups",
+    ),
+    "epsilon": (lambda net, y: instance(net, y, epsilon=0.0), "epsilon is not above zero"),
+    "scale": (lambda net, y: instance(net, y, 5), "is not a constant of 6 numbers"),
+    "axes": (lambda net, y: instance(net, net.node("ReduceSum", y, np.int64([2, 3]), keepdims=0)), "has 2 axes"),
+    "batch": (of_batch, "samples together"),
+}
 
 
 @pytest.mark.parametrize("what", REFUSED)
