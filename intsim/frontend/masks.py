@@ -277,10 +277,10 @@ def seen_by_rows(
             raise Refused(
                 "a row of its mask is minus infinity alone, whose Softmax is no number; let it see an element"
             )
-        reached = {
-            k: (low + v.added, high + v.added) if v.keeps else (v.added, v.added)  # type: ignore[operator]
-            for k, v in here.items()
-        }
+        reached: dict[int, tuple[Fraction, Fraction]] = {}
+        for k, v in here.items():
+            assert v.added is not None
+            reached[k] = (low + v.added, high + v.added) if v.keeps else (v.added, v.added)
         edge = max(least for least, _ in reached.values()) - (bits + 1) * LN2
         kinds[kind] = [x.levels[k] if k in here and reached[k][1] > edge else None for k in range(len(x.levels))]
     bitmap = np.array([sum((v is not None) << k for k, v in enumerate(kinds[kind])) for kind in sorted(kinds)])
