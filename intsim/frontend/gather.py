@@ -8,9 +8,11 @@ import numpy as np
 
 from intsim.frontend.context import Context, Refused
 from intsim.frontend.expression import ZERO, Const, Expr, Fixed, Value, common_grid, is_codes, spread
+from intsim.frontend.integers import settled
 from intsim.frontend.movement import axis_of, integer_constant, pick, reshape_to
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import MOVERS, lowers
+from intsim.frontend.types import INTEGERS
 from intsim.frontend.weights import on_power_of_two_grid
 from intsim.graph import LIMIT, Rationals, rationals
 
@@ -29,6 +31,8 @@ def gather(context: Context, node: Operation) -> Value:
         return reshape_to(context, moved, [*table.shape[:axis], *positions.shape, *table.shape[axis + 1 :]])
     if not isinstance(index, Expr) or not isinstance(table, Const | Fixed):
         raise Refused("it reads positions that are not constant from a table that is not; only one of them may change")
+    if not is_codes(index) and context.types.get(node.inputs[1]) in INTEGERS:
+        index = settled(context, index)
     if not is_codes(index):
         raise Refused("its positions are not integers")
     fixed = _table(table)
@@ -70,10 +74,11 @@ def _check_positions(context: Context, index: Expr, size: int) -> None:
     info = context.graph.tensors[index.tensor]
     if -size <= info.low and info.high < size:
         return
-    name = index.tensor
+    name, moved = index.tensor, True
     while (maker := context.producer(name)) is not None and len(maker.inputs) == 1:
-        name = maker.inputs[0]
-    said = f"say what the input can hold (--range {name}=0:{size - 1})" if maker is None else "keep them inside"
+        name, moved = maker.inputs[0], moved and maker.op in ("gather", "reshape", "transpose")
+    ends = f"0:{size - 1}" if moved else "LOW:HIGH"
+    said = f"say what the input can hold (--range {name}={ends})" if maker is None else "keep them inside"
     raise Refused(f"its positions reach {info.low}..{info.high}, its table has {size} entries; {said}")
 
 
