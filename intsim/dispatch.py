@@ -646,6 +646,8 @@ def _site(
 
 def _check_softmax(node: Node, x: Tensor) -> None:
     """Raise IntsimError for a factor in front of a softmax, which is in its table and in no scale."""
+    if "mask" in node.arrays:
+        raise IntsimError("has a mask in front of its softmax, which no such kernel does")
     table = node.arrays["table"]
     step = float(x.scale.reshape(-1)[0])
     if len(table) > 1 and table[1] > 1 and not 0.999 < math.log(int(table[0]) / int(table[1])) / step < 1.001:

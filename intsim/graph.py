@@ -36,6 +36,8 @@ def rationals(values: Any) -> Rationals:
     (numpy turns results without axes into bare Fractions, so arrays of parameters always have an axis.)
     """
     array = np.atleast_1d(np.asarray(values))
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise IntsimError("a constant of it holds NaN or infinity; only a mask may, minus infinity")
     if array.size >= MANY and array.dtype.kind in "biuf" and array.dtype.itemsize <= 8:
         return _shared(array)
     out = np.empty(array.shape, dtype=object)

@@ -234,7 +234,11 @@ def _fitting(model: Model, name: str, array: NDArray[Any]) -> NDArray[Any]:
         # a uint64 above 2**63 must not come back as a negative code
         seen = array if array.dtype.kind == "u" else codes
         if info is not None and seen.size and (int(seen.min()) < info.low or int(seen.max()) > info.high):
-            raise IntsimError(f"{where}: values leave {info.low}..{info.high}, which intsim takes")
+            outside = (seen < info.low) | (seen > info.high)
+            at = [int(i) for i in np.argwhere(outside)[0]]
+            assumed = name in model.lowered.source.ranges
+            says = "; --range says what it can hold" if assumed else ", which intsim takes"
+            raise IntsimError(f"{where}: {int(seen[tuple(at)])} at {at} leaves {info.low}..{info.high}{says}")
         return codes
     floats = array if array.dtype.kind == "f" else array.astype(np.float64)
     if not np.isfinite(floats).all():

@@ -53,6 +53,9 @@ def inspect(model: Model) -> dict[str, Any]:
         "model": model.path,
         "layers": rows,
         "inputs": {n: list(s) for n, (s, _) in model.lowered.source.inputs.items()},
+        **(
+            {"input_ranges": {n: list(r) for n, r in ranges.items()}} if (ranges := model.lowered.source.ranges) else {}
+        ),
         "outputs": {n: list(graph.tensors[e.terms[0][0]].shape) for n, e in model.lowered.ends.items()},
         "host": {"prologue": model.lowered.prologue.names, "epilogue": model.lowered.epilogue.names},
         "macs": sum(r["macs"] for r in rows),

@@ -193,6 +193,7 @@ def load(
     model: str | Path | onnx.ModelProto,
     constants: Mapping[str, Any] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    ranges: Mapping[str, tuple[int, int]] | None = None,
 ) -> Model:
     """Read a quantized ONNX model (QONNX, QCDQ or QOperator) or TensorFlow Lite file and lower it to integers.
 
@@ -200,6 +201,9 @@ def load(
         model: path (ONNX or .tflite) or ModelProto.
         constants: arrays for graph inputs that must be known beforehand, such as a scale or weights given as input.
         shapes: shapes for inputs whose shape the file leaves open.
+        ranges: the least and the greatest integer that an integer input can hold, both inclusive. Of inputs that it
+            leaves out, those that are positions of constant tables (Gather) hold these, -size to size - 1; all others
+            what their type holds. Proofs assume it, and every sample is checked.
 
     Raises:
         IntsimError: the file can't be read, or some node can't be integer-only; one line names file and nodes.
@@ -207,4 +211,4 @@ def load(
     if not isinstance(model, str | Path | onnx.ModelProto):
         kind = type(model).__name__
         raise IntsimError(f"model of type {kind}; give a path, a ModelProto or what intsim.load returned")
-    return Model(lower(model, constants, shapes))
+    return Model(lower(model, constants, shapes, ranges))

@@ -98,7 +98,8 @@ class Narrowing:
         """Read what the quantizers of a model's file are. Raises IntsimError for a file that can't be lowered."""
         loaded = model if isinstance(model, Model) else load(model)
         # of the graph that a runtime makes of a file it is the file
-        self.source = loaded.lowered.source if loaded.file is None else load(loaded.file).lowered.source
+        own, file = loaded.lowered.source, loaded.file
+        self.source = own if file is None else load(file, ranges=own.ranges).lowered.source
         self.path = loaded.path
         lowering = Lowering(self.source)
         graph = lowering.lowered().graph
@@ -217,7 +218,7 @@ class Narrowing:
 
     def opened(self, target: Target, weights: Widths | None = None, activations: Widths | None = None) -> Model:
         """The network of that file as a target runs it, by the model's own name."""
-        made = opened(self.narrowed(weights, activations), target=target)
+        made = opened(self.narrowed(weights, activations), target=target, ranges=self.source.ranges)
         made.lowered.source.path = self.path
         return made
 

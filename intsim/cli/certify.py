@@ -18,6 +18,7 @@ from intsim.cli.options import (
     Memory,
     OnSamples,
     OnTarget,
+    Ranges,
     Seed,
     Shapes,
     Threads,
@@ -63,6 +64,7 @@ def certify(
     threads: Threads = None,
     json_: Json = False,
     shape: Shapes = None,
+    range_: Ranges = None,
     constants: Constants = None,
     as_: As = None,
     memory: Memory = None,
@@ -75,12 +77,13 @@ def certify(
     if check is not None:
         if target is not None or out is not None or inputs is not None:
             raise IntsimError("--check takes target and samples from the certificate; remove --target, --out, --inputs")
-        _check(check, model, OnTarget("", json_, shape, constants, as_, memory))
+        _check(check, model, OnTarget("", json_, shape, range_, constants, as_, memory))
     if model is None:
         raise IntsimError("give a MODEL, or --check a certificate (see intsim certify --help)")
     if out is not None and out.suffix != ".json":
         out = out.with_name(out.name + ".json")
-    asked = OnSamples(model, json_, shape, constants, as_, memory, target or "exact", inputs, samples, seed, threads)
+    opened = (model, json_, shape, range_, constants, as_, memory)
+    asked = OnSamples(*opened, target or "exact", inputs, samples, seed, threads)
     chosen, loaded = asked.chosen, asked.loaded
     from intsim.proofs.certificate import text
     from intsim.proofs.certify import certify as prove
@@ -130,6 +133,8 @@ def _check(path: Path, given: str | None, asked: OnTarget) -> None:
     if source is None:
         raise IntsimError(f"{path}: its model {name!r} is neither beside it nor here; give the MODEL")
     asked.model, asked.target, asked.chosen = source, content["target"]["name"], target_from(content["target"])
+    assumed = content["model"].get("input_ranges") or {}
+    asked.range_ = [*(f"{n}={low}:{high}" for n, (low, high) in assumed.items()), *(asked.range_ or [])]
     loaded = asked.loaded
     beside = path.with_suffix(".npz")
     samples = _samples(beside, loaded) if sample_numbers(content) and beside.is_file() else {}

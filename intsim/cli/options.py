@@ -49,6 +49,9 @@ ModelPath = Annotated[str, typer.Argument(metavar="MODEL", help="QONNX, QCDQ, QO
 TargetName = Annotated[str, typer.Option("--target", "-t", help="a built-in target (intsim targets) or a TOML file")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]
 Shapes = Annotated[list[str] | None, typer.Option("--shape", help="fix a dynamic input: NAME=1,3,32,32")]
+Ranges = Annotated[
+    list[str] | None, typer.Option("--range", help="what an integer input can hold: NAME=0:99, both inclusive")
+]
 As = Annotated[str | None, typer.Option("--as", help="onnxruntime: read the graph that this runtime executes")]
 Constants = Annotated[str | None, typer.Option("--constants", help=".npz with graph inputs that are scales or weights")]
 InputsPath = Annotated[str | None, typer.Option("--inputs", "-i", help=".npz with one array an input, or .npy for one")]
@@ -113,6 +116,7 @@ class OnModel:
     model: ModelPath
     json_: Json = False
     shape: Shapes = None
+    range_: Ranges = None
     constants: Constants = None
     as_: As = None
     memory: Memory = None
@@ -135,6 +139,14 @@ class OnModel:
                 shapes[name] = tuple(int(d) for d in dims.split(","))
             except ValueError:
                 raise IntsimError(f"--shape {text}: not of the form NAME=1,3,32,32") from None
+        ranges: dict[str, tuple[int, int]] = {}
+        for text in self.range_ or []:
+            name, _, ends = text.rpartition("=")
+            try:
+                low, high = map(int, ends.split(":"))
+            except ValueError:
+                raise IntsimError(f"--range {text}: not of the form NAME=0:99") from None
+            ranges[name] = low, high
         fixed = arrays(self.constants, []) if self.constants else {}
         inputs = getattr(self, "inputs", None)
         if inputs is not None and inputs.endswith(".npz"):
@@ -143,8 +155,8 @@ class OnModel:
         if self.read_as is not None:
             from intsim.verification.executed import load_executed
 
-            return load_executed(self.model, self.read_as, fixed, shapes)
-        return load(self.model, fixed, shapes)
+            return load_executed(self.model, self.read_as, fixed, shapes, ranges)
+        return load(self.model, fixed, shapes, ranges)
 
 
 @dataclass
@@ -170,6 +182,7 @@ class OnTarget(OnModel):
         words: list[object] = ["intsim", verb, self.model]
         words += [] if verb in ("inspect", "advise") else ["-t", target or self.target]
         words += [word for text in self.shape or [] for word in ("--shape", text)]
+        words += [word for text in self.range_ or [] for word in ("--range", text)]
         words += ["--constants", self.constants] if self.constants else []
         words += ["--as", self.as_] if self.as_ else []
         words += ["--memory", self.memory] if self.memory else []
@@ -218,7 +231,7 @@ class OnSamples(OnTarget):
         return super().command(verb, *words, target=target)
 
 
-LAST = ("html", "junit", "markdown", "memory", "threads", "json_", "shape", "constants", "as_")
+LAST = ("html", "junit", "markdown", "memory", "threads", "json_", "shape", "range_", "constants", "as_")
 """Options that help lists behind a verb's own."""
 FILES: dict[str, Any] = {"html": Html, "junit": Junit, "markdown": Markdown}
 """Into which every result can be written."""

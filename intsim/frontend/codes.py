@@ -11,7 +11,8 @@ import numpy as np
 
 from intsim.frontend.context import Context, Meaning, Quantizer
 from intsim.frontend.distinct import cell_numbers, of_distinct, of_pairs
-from intsim.frontend.expression import ZERO, Const, Curve, Expr, Fixed, Host, Value, compress, spread
+from intsim.frontend.expression import ZERO, Const, Curve, Expr, Fixed, Host, Masked, Value, compress, spread
+from intsim.frontend.masks import saturating
 from intsim.frontend.parameters import check_fit
 from intsim.frontend.reader import Operation
 from intsim.frontend.single import before, remember
@@ -35,6 +36,8 @@ def quantized(context: Context, node: Operation, quantizer: Quantizer, output: s
         codes = constant_codes(value, quantizer)
         scale, offset = (compress(spread(m, codes.ndim)) for m in quantizer.meaning)
         return Fixed(codes, scale, offset, quantizer.kind)
+    if isinstance(value, Masked):
+        return context.quantize(saturating(value, quantizer), quantizer, output)
     assert isinstance(value, Expr | Curve)
     made = requantized(context, value, quantizer, output)
     remember(context, made, quantizer, before(context, node))

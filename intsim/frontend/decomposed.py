@@ -1,10 +1,15 @@
-"""Layer normalisation written out in elementary nodes, as exporters before opset 17 write it.
+"""Normalisations written out in other nodes, as exporters write them for older opsets.
 
 ```
 m = ReduceMean(x)   d = Sub(x, m)   v = ReduceMean(Pow(d, 2) or Mul(d, d))   r = Sqrt(Add(v, epsilon))   y = Div(d, r)
 ```
 
-or `Mul(d, 1 / r)`. The factor and the bias that follow are elementwise constants like any others.
+or `Mul(d, 1 / r)`: a LayerNormalization; with d = x an RMSNormalization. The factor and the bias that follow are
+elementwise constants like any others. And PyTorch's GroupNorm as
+
+```
+g = Reshape(x, [0, groups, -1])   n = InstanceNormalization(g)   y = Reshape(n, shape of x)
+```
 """
 
 from __future__ import annotations
@@ -19,8 +24,8 @@ from intsim.frontend.reader import Operation, SourceModel
 Rewritten = dict[Operation, Operation | None]
 
 
-def layer_norms(model: SourceModel, values: Mapping[str, Value], live: set[Operation]) -> Rewritten:
-    """What stands for some nodes: a LayerNormalization for the last of each pattern, None for the others.
+def norms(model: SourceModel, values: Mapping[str, Value], live: set[Operation]) -> Rewritten:
+    """What stands for some nodes: a normalisation for the last of each pattern, None for the others.
 
     Only where the last node is in `live` (integers depend on it) and nobody else reads what lies between.
     """
@@ -29,6 +34,8 @@ def layer_norms(model: SourceModel, values: Mapping[str, Value], live: set[Opera
     for op in model.operations:
         if op in live and op.op in ("Div", "Mul"):
             rewritten |= finder.ending_in(op)
+        elif op in live and op.op == "InstanceNormalization":
+            rewritten |= finder.of_groups(op)
     return rewritten
 
 
@@ -53,9 +60,40 @@ class _Finder:
             # the difference and its mean stay where somebody else reads them
             private = shared if all(self._private(o, every) for o in shared) else set()
             attributes = {"axes": axes, "epsilon": epsilon}
-            whole = replace(op, op="LayerNormalization", inputs=(x,), attributes=attributes)
+            name = "LayerNormalization" if shared else "RMSNormalization"
+            whole = replace(op, op=name, inputs=(x,), attributes=attributes)
             return {**dict.fromkeys((*inside, *private)), op: whole}
         return {}
+
+    def of_groups(self, op: Operation) -> Rewritten:
+        """GroupNormalization, where a Reshape in front of an InstanceNormalization is taken back behind it."""
+        before = self.makers.get(op.inputs[0])
+        readers = self.model.readers.get(op.outputs[0], [])
+        if before is None or before.op != "Reshape" or len(readers) != 1 or readers[0].op != "Reshape":
+            return {}
+        behind = readers[0]
+        wanted = [self._whole_numbers(r.inputs[1]) for r in (before, behind) if len(r.inputs) == 2]
+        if not all(self._private(o, {op, before, behind}) for o in (before, op)) or len(wanted) != 2:
+            return {}
+        inner, outer = wanted
+        if inner is None or len(inner) != 3 or inner[0] not in (0, 1) or inner[1] < 1 or inner[2] != -1:
+            return {}
+        back = self.makers.get(behind.inputs[1])
+        shaped = back is not None and back.op == "Shape" and back.inputs[0] == before.inputs[0] and not back.attributes
+        if not shaped and (not outer or outer[0] < 0 or min(outer[1:], default=1) < 1):
+            return {}
+        given = [] if shaped or outer is None else outer
+        attributes = {**op.attributes, "num_groups": inner[1], "by_group": True, "batch": inner[0], "shape": given}
+        whole = replace(
+            op, op="GroupNormalization", inputs=(before.inputs[0], *op.inputs[1:]), outputs=behind.outputs,
+            attributes=attributes,
+        )  # fmt: skip
+        return {before: None, op: None, behind: whole}
+
+    def _whole_numbers(self, name: str) -> list[int] | None:
+        """A constant of integers."""
+        value = self.values.get(name)
+        return value.array.reshape(-1).tolist() if isinstance(value, Const) and value.array.dtype.kind == "i" else None
 
     def _private(self, op: Operation, inside: set[Operation]) -> bool:
         """Whether only nodes of `inside` read an operation."""
@@ -99,6 +137,8 @@ class _Finder:
         squared = None if square is None else self._squared(square)
         if mean is None or square is None or squared is None or epsilon is None:
             return None
+        if squared == moved and self._centred(moved, mean[1]) is None:
+            return moved, mean[1], epsilon, [addition, mean[0], square], set()
         first, second = (self._centred(name, mean[1]) for name in (moved, squared))
         if first is None or second is None or first[0].inputs[0] != second[0].inputs[0]:
             return None

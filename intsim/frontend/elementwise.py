@@ -237,6 +237,12 @@ def identity(context: Context, node: Operation) -> Value:
     return context.value(node.inputs[0])
 
 
+@lowers("IsNaN")
+def is_nan(context: Context, node: Operation) -> Value:
+    """False: what integers stand for is a number."""
+    return Const(np.zeros(expression(context, node, 0).shape, np.bool_))
+
+
 @lowers("Cast")
 def cast(context: Context, node: Operation) -> Value:
     """Pass through: to float nothing changes, integers wrap as other arithmetic on integers does.

@@ -194,7 +194,32 @@ class Curve:
         return Curve(shape, self.tensor, function, (*self.made_by, node.op))
 
 
-Value = Const | Fixed | Expr | Curve | Host | Broken
+@dataclass(frozen=True)
+class Level:
+    """A number of a mask: what it adds to the element that it `keeps`, or has in its place; None: minus infinity."""
+
+    keeps: bool
+    added: Fraction | None
+
+
+@dataclass(frozen=True, eq=False)
+class Masked:
+    """An expression behind a mask (`masks.py`): each element by its level.
+
+    `index` has the rank of the expression, each axis 1 or full, and numbers `levels`.
+    """
+
+    value: Expr
+    index: IntArray
+    levels: tuple[Level, ...]
+
+    @property
+    def shape(self) -> Shape:
+        """That of the expression."""
+        return self.value.shape
+
+
+Value = Const | Fixed | Expr | Curve | Masked | Host | Broken
 
 
 def rewritten(function: Applied, change: Callable[[Rationals], Rationals], known: dict[int, Applied]) -> Applied:

@@ -90,7 +90,7 @@ def _inside(context: Context, op: Operation, value: Expr, element: int) -> Expr:
         if low <= info.low and info.high <= high:
             return value
     resolved = resolve(value)
-    reach = [_reach(context, value, resolved, cell) for cell in range(len(resolved.pieces))]
+    reach = [reach_of(context, value, resolved, cell) for cell in range(len(resolved.pieces))]
     whole = all(
         v.denominator == 1
         for pieces, ends in zip(resolved.pieces, reach, strict=True)
@@ -113,7 +113,7 @@ def _inside(context: Context, op: Operation, value: Expr, element: int) -> Expr:
     return _wrapped(context, value, resolved, reach, element)
 
 
-def _reach(context: Context, value: Expr, resolved: Resolved, cell: int) -> tuple[int, int]:
+def reach_of(context: Context, value: Expr, resolved: Resolved, cell: int) -> tuple[int, int]:
     """What a cell's accumulator may be."""
     low = high = 0
     for (name, _), factors in zip(value.terms, resolved.coefficients, strict=True):

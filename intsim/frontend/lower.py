@@ -16,10 +16,13 @@ from intsim.errors import IntsimError
 from intsim.frontend import (
     conv,
     curves,
+    einsum,
     elementwise,
     gather,
+    masks,
     matmul,
     movement,
+    norms,
     padding,
     pooling,
     qcdq,
@@ -32,12 +35,13 @@ from intsim.frontend import (
 )
 from intsim.frontend.bias import belongs
 from intsim.frontend.context import Boundary, Context, Refused
-from intsim.frontend.decomposed import layer_norms
-from intsim.frontend.expression import Broken, Const, Curve, Expr, Fixed, Host, Value, as_codes, is_codes
+from intsim.frontend.decomposed import norms as written_norms
+from intsim.frontend.expression import Broken, Const, Curve, Expr, Fixed, Host, Masked, Value, as_codes, is_codes
 from intsim.frontend.host import HostProgram, fold, host_program
 from intsim.frontend.integers import as_integers, handler_of, on_integers, settled
 from intsim.frontend.operators import WEIGHTS, on_host
 from intsim.frontend.parameters import ONNX_INTEGERS, shape_of
+from intsim.frontend.ranges import given_ranges, positions
 from intsim.frontend.reader import Operation, SourceModel, read
 from intsim.frontend.refusals import summary
 from intsim.frontend.registry import CURVES, HANDLERS, MACS, MOVERS, QUANTIZERS, Handler
@@ -50,7 +54,7 @@ from intsim.ops.rows import RowFunction
 
 __all__ = ["LoweredModel", "load"]
 OPERATORS = (
-    *(conv, curves, elementwise, gather, matmul, movement, padding, pooling),
+    *(conv, curves, einsum, elementwise, gather, matmul, movement, norms, padding, pooling),
     *(qcdq, qlinear, qonnx, qoperator, resize, rowwise, where),
 )
 """Importing these registers their handlers."""
@@ -67,6 +71,8 @@ MALFORMED = (
 )
 """What numpy and Python raise where a node's inputs and attributes make no sense together."""
 
+Integers = Expr | Curve | Masked
+"""What integers become on their way to a quantizer."""
 SUMS = {"AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"}
 
 
@@ -99,15 +105,18 @@ def load(
     source: str | Path | onnx.ModelProto,
     constants: Mapping[str, np.ndarray] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    ranges: Mapping[str, tuple[int, int]] | None = None,
 ) -> LoweredModel:
     """Read and lower a quantized ONNX model (QONNX, QCDQ or QOperator) or TensorFlow Lite file.
 
     `constants` fixes graph inputs that must be known (a scale given as an input, say), `shapes` fixes dynamic inputs.
+    `ranges` says what integer inputs can hold: the least and the greatest integer. Where nothing is said, the positions
+    that Gather reads constant tables at are the tables' own, and other inputs hold all of their type.
     Raises IntsimError: one line that names the file and every node that can't be integer-only.
     """
     try:
         model = read(source, constants, shapes)
-        return Lowering(model).lowered()
+        return Lowering(model, ranges).lowered()
     except IntsimError as error:
         if str(error).isprintable():
             raise
@@ -119,9 +128,10 @@ def load(
 class Lowering:
     """One pass over the nodes in order; refusals are collected and raised together."""
 
-    def __init__(self, model: SourceModel) -> None:
+    def __init__(self, model: SourceModel, ranges: Mapping[str, tuple[int, int]] | None = None) -> None:
         """Start with the file's constants and inputs."""
         self.model = model
+        model.ranges = given_ranges(model, model.ranges if ranges is None else ranges)
         self.graph = IntegerGraph(
             Path(model.path).stem if model.path != "<model>" else model.proto.graph.name or "model"
         )
@@ -163,8 +173,9 @@ class Lowering:
         if unread:
             raise IntsimError(f"{self.model.path}: {summary(unread)}")
         self.fold_constants()
+        self.narrow_inputs()
         live = self.live_nodes()
-        rewritten = layer_norms(self.model, self.values, live)
+        rewritten = written_norms(self.model, self.values, live)
         for written in self.model.operations:
             op = rewritten.get(written, written)
             if op is not None and any(o not in self.values for o in op.outputs if o):
@@ -199,6 +210,15 @@ class Lowering:
         if not on_host(op.op, op.domain):
             raise Refused(f"{op.op} of constants is not supported")
         return list(fold(self.model, op, self.values, self.types, self.context.take_constants))
+
+    def narrow_inputs(self) -> None:
+        """What integer inputs are assumed to hold: given, or the positions of tables that they are."""
+        for name in self.graph.inputs:
+            found = self.model.ranges.get(name) or positions(self.model, self.values, self.types, name)
+            if found is not None:
+                self.model.ranges[name] = found
+                low, high = found
+                self.graph.tensors[name] = replace(self.graph.tensors[name], low=low, high=high)
 
     def live_nodes(self) -> set[Operation]:
         """Nodes at or before which an integer decision lies: quantizers and quantized multiply-accumulates."""
@@ -249,12 +269,14 @@ class Lowering:
             return self.folded(op, any(isinstance(v, Fixed) for v in values))
         self.check_mode(op, values, live)
         floats = [v for v in values if isinstance(v, Host)]
-        integers = [v for v in values if isinstance(v, Expr | Curve)]
+        integers = [v for v in values if isinstance(v, Expr | Curve | Masked)]
         if floats and op.op not in QUANTIZERS:
             if integers and not any(v.after for v in floats):
                 raise Refused("it mixes integers with a float input that no quantizer made an integer")
             return self.hosted(op, any(v.after for v in floats))
         handler = self.handler(op, integers, live)
+        if handler is None and live and any(isinstance(v, Masked) for v in integers):
+            return self.unmasked(op, live)
         if integers and not live and not (handler and self.stays_integer(op, integers)):
             return self.hosted(op, True)
         if handler is None:
@@ -266,6 +288,15 @@ class Lowering:
             if integers and not live and on_host(op.op, op.domain):
                 return self.hosted(op, True)
             raise
+
+    def unmasked(self, op: Operation, live: bool) -> Sequence[Value]:
+        """A node that no mask passes: what it makes of the numbers themselves, which must be finite."""
+        kept = {n: v for n in op.inputs if isinstance(v := self.values.get(n), Masked)}
+        self.values.update({n: masks.written_out(v) for n, v in kept.items()})
+        try:
+            return self.lowered_outputs(op, [self.values[n] for n in op.inputs if n], live)
+        finally:
+            self.values.update(kept)
 
     def known_shape(self, op: Operation, value: Value) -> Const:
         """Shape or Size: a constant, as all shapes are known."""
@@ -282,20 +313,24 @@ class Lowering:
             if not integers_of_the_host:
                 raise Refused(self.no_codes(values[0]))
 
-    def handler(self, op: Operation, integers: Sequence[Expr | Curve], live: bool) -> Handler | None:
+    def handler(self, op: Operation, integers: Sequence[Integers], live: bool) -> Handler | None:
         """What lowers a node that reads these; None if nothing does."""
+        if any(isinstance(v, Masked) for v in integers) and op.op not in QUANTIZERS:
+            return masks.handler_of(op, HANDLERS.get(op.op))
+        if live and (handler := masks.masking(self.context, op)) is not None:
+            return handler
         if any(isinstance(v, Curve) for v in integers) and op.op not in QUANTIZERS:
             return CURVES.get(op.op)
         if on_integers(self.context, op):
             return handler_of(op) or HANDLERS.get(op.op)
         return CURVES[op.op] if live and curves.meeting(self.context, op) else HANDLERS.get(op.op)
 
-    def stays_integer(self, op: Operation, integers: Sequence[Expr | Curve]) -> bool:
+    def stays_integer(self, op: Operation, integers: Sequence[Integers]) -> bool:
         """Whether a node behind the last integer decision is lowered: it moves or sums integers, or adds a bias."""
         exact = op.op in MOVERS | SUMS | {"DequantizeLinear", "Identity"} or on_integers(self.context, op)
-        return not any(isinstance(v, Curve) for v in integers) and (exact or belongs(self.context, op))
+        return not any(isinstance(v, Curve | Masked) for v in integers) and (exact or belongs(self.context, op))
 
-    def no_handler(self, op: Operation, integers: Sequence[Expr | Curve]) -> str:
+    def no_handler(self, op: Operation, integers: Sequence[Integers]) -> str:
         """Why nothing lowers a node."""
         function = next((v for v in integers if isinstance(v, Curve)), None)
         if function is None or op.op in QUANTIZERS:
@@ -343,7 +378,7 @@ class Lowering:
         outputs: dict[str, Expr | Host] = {}
         for name in self.model.outputs:
             value = self.values[name]
-            value = Host(name, True) if isinstance(value, Curve) else value
+            value = Host(name, True) if isinstance(value, Curve | Masked) else value
             if not isinstance(value, Expr | Host) or (isinstance(value, Host) and not value.after):
                 raise IntsimError(f"{self.model.path}: output {name} doesn't depend on any quantized tensor")
             outputs[name] = value

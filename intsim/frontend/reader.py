@@ -26,6 +26,35 @@ from intsim.frontend.operators import CHANNELS_LAST, STANDARD, meaning, other_mo
 from intsim.graph import MOST_AXES, MOST_ELEMENTS
 
 NOT_NUMBERS = {"UNDEFINED", "STRING", "COMPLEX64", "COMPLEX128"}
+MASKING = frozenset(
+    [
+        "Add",
+        "Cast",
+        "Concat",
+        "Expand",
+        "Gather",
+        "Identity",
+        "Max",
+        "Min",
+        "Mul",
+        "Reshape",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Sub",
+        "Tile",
+        "Transpose",
+        "Trilu",
+        "Unsqueeze",
+        "Where",
+    ]
+)
+"""Operators that minus infinity may reach: those that bring a mask into scores, and those that make masks."""
+SCALED = ("QuantizeLinear", "DequantizeLinear")
+INFINITE_SCALE = (
+    "; it is a scale, as calibration on an infinite mask makes it, and its codes stand for no numbers: leave the "
+    "mask's node and its Softmax unquantized (nodes_to_exclude), or mask by a finite number"
+)
 NAME_SCOPES = "pkg.torch.onnx.name_scopes"
 MOST_SCOPES = 1 << 12
 """Characters of a list of names beyond which it is not read."""
@@ -85,7 +114,8 @@ class SourceModel:
     """A checked ONNX model: inputs and outputs (name to shape, element type), constants, nodes in order.
 
     Only nodes and constants that an output needs are in it; `names` are those of all tensors and nodes of the file.
-    `proto` is the file, its own functions written out.
+    `proto` is the file, its own functions written out. `ranges` are what integer inputs are assumed to hold, where that
+    is less than their type does.
     """
 
     path: str
@@ -96,6 +126,7 @@ class SourceModel:
     operations: list[Operation] = field(default_factory=list)
     opsets: dict[str, int] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
+    ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def opset(self) -> int:
@@ -143,11 +174,16 @@ def read(
         twice = [n for n, count in Counter(f.name for f in values).items() if count > 1]
         if twice:
             raise IntsimError(f"{path}: {what} {twice[0]}: is there twice")
+    scales = {n for node in nodes if node.op_type in SCALED for n in node.input[1:2]}
+    finite = {n for node in nodes if node.op_type not in MASKING or node.domain not in STANDARD for n in node.input}
     read_somewhere = {n for node in nodes for n in node.input} | {o.name for o in graph.output}
     account = Account()
     for initializer in graph.initializer:
         if initializer.name in read_somewhere:
-            model.constants[initializer.name] = _array(path, initializer, Path(path).parent, account)
+            infinite = initializer.name not in finite
+            advice = INFINITE_SCALE if initializer.name in scales else ""
+            array = _array(path, initializer, Path(path).parent, account, infinite, advice)
+            model.constants[initializer.name] = array
     if graph.sparse_initializer:
         raise IntsimError(f"{path}: sparse initializers are not supported; store them dense")
     for given, purpose in ((constants, "hold constant"), (shapes, "give a shape")):
@@ -184,7 +220,10 @@ def _read_opsets(model: SourceModel, nodes: list[onnx.NodeProto]) -> None:
         raise IntsimError(f"{model.path}: standard opset {model.opset} is not one of 1..{newest}")
 
 
-def _array(path: str, tensor: onnx.TensorProto, folder: Path, account: Account) -> np.ndarray:
+def _array(
+    path: str, tensor: onnx.TensorProto, folder: Path, account: Account, infinite: bool = False, advice: str = ""
+) -> np.ndarray:
+    """The numbers; `infinite`: minus infinity may be among them; `advice` where others are."""
     try:
         if any(d < 0 for d in tensor.dims):
             raise ValueError(f"negative dimension in {list(tensor.dims)}")
@@ -202,8 +241,8 @@ def _array(path: str, tensor: onnx.TensorProto, folder: Path, account: Account) 
     if tensor.data_type not in NUMBERS:
         kind = onnx.TensorProto.DataType.Name(tensor.data_type)
         raise IntsimError(f"{path}: initializer {tensor.name}: type {kind} is not numeric")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise IntsimError(f"{path}: initializer {tensor.name}: holds NaN or infinity, which are not supported")
+    if array.dtype.kind == "f" and not (np.isfinite(array) | (infinite & np.isneginf(array))).all():
+        raise IntsimError(f"{path}: initializer {tensor.name}: holds NaN or infinity, which are not supported{advice}")
     return array
 
 
@@ -255,7 +294,8 @@ def _operation(model: SourceModel, node: onnx.NodeProto, position: int) -> Opera
         if isinstance(value, bytes):
             value = value.decode(errors="replace")
         elif attribute.type == onnx.AttributeProto.TENSOR:
-            value = _array(path, value, Path(path).parent, Account())
+            masking = node.op_type in ("Constant", "ConstantOfShape")
+            value = _array(path, value, Path(path).parent, Account(), masking)
         elif hasattr(value, "__iter__"):
             value = [v.decode(errors="replace") if isinstance(v, bytes) else v for v in value]
         attributes[attribute.name] = value

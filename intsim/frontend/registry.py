@@ -15,6 +15,8 @@ Handler = Callable[[Context, Operation], Value | Sequence[Value]]
 HANDLERS: dict[str, Handler] = {}
 CURVES: dict[str, Handler] = {}
 """Of operators that take a function of one integer tensor (`Curve`), with constants or other functions of it."""
+MASKED: dict[str, Handler] = {}
+"""Of operators that take an expression behind a mask (`Masked`)."""
 QUANTIZERS: set[str] = set()
 """Operators that turn real values into integers."""
 MACS: set[str] = set()
@@ -40,6 +42,16 @@ def lowers(*ops: str, kind: set[str] | None = None, curves: bool = False) -> Cal
                 CURVES[op] = handler
             if kind is not None:
                 kind.add(op)
+        return handler
+
+    return register
+
+
+def of_masked(*ops: str) -> Callable[[H], H]:
+    """Register the handler for operators with a `Masked` among their inputs."""
+
+    def register(handler: H) -> H:
+        MASKED.update(dict.fromkeys(ops, handler))
         return handler
 
     return register

@@ -1,4 +1,4 @@
-"""Softmax and LayerNormalization: functions of whole rows of integers with one scale."""
+"""Softmax, and normalisations to a mean, a variance or a root mean square: functions of whole rows of integers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 from intsim.errors import IntsimError
 from intsim.frontend.context import Context, Refused
 from intsim.frontend.elementwise import expression
-from intsim.frontend.expression import ONE, ZERO, Const, Expr, Fixed, spread
+from intsim.frontend.expression import ZERO, Expr, Masked, spread
+from intsim.frontend.masks import of_rows, reach, seen_by_rows
 from intsim.frontend.movement import axis_of
 from intsim.frontend.reader import Operation
-from intsim.frontend.registry import lowers
-from intsim.graph import Rationals, rational_text, rationals
+from intsim.frontend.registry import lowers, of_masked
+from intsim.graph import Rationals, rationals
 from intsim.ops.exponentials import falling_exponentials
-from intsim.ops.layer_norm import fraction_bits
 from intsim.ops.rows import FRACTION_BITS
 from intsim.ops.softmax import table_bits
 
@@ -27,7 +27,7 @@ MOST_TABLE = 1 << 20
 
 def one_scale(context: Context, x: Expr, axes: Sequence[int]) -> tuple[str, Fraction]:
     """A tensor and its scale, above zero: `x` but for an offset that is the same all along a row."""
-    if any(scale.size > 1 for _, scale in x.terms):
+    if any(len(set(scale.flat) - {0}) > 1 for _, scale in x.terms):
         raise Refused("its input has a scale for each channel; quantize it with one scale for the tensor")
     if not x.steps and all(x.offset.shape[a] == 1 for a in axes):
         x = replace(x, offset=spread(ZERO, len(x.shape)))
@@ -36,67 +36,34 @@ def one_scale(context: Context, x: Expr, axes: Sequence[int]) -> tuple[str, Frac
 
 
 @lowers("Softmax")
+@of_masked("Softmax")
 def softmax(context: Context, node: Operation) -> Expr:
     """Softmax along an axis, before opset 13 of all that lies from the axis on."""
     axis = int(node.attributes.get("axis", 1 if context.model.opset < 13 else -1))
-    return softmax_of(context, expression(context, node, 0), axis, context.model.opset)
+    value = context.value(node.inputs[0])
+    x = value if isinstance(value, Masked) else expression(context, node, 0)
+    return softmax_of(context, x, axis, context.model.opset)
 
 
-def softmax_of(context: Context, x: Expr, axis: int, opset: int) -> Expr:
+def softmax_of(context: Context, x: Expr | Masked, axis: int, opset: int) -> Expr:
     """Softmax as that opset has it."""
     rank = len(x.shape)
     axis = axis_of(axis, rank)
     axes = list(range(axis, rank)) if opset < 13 else [axis]
+    bits = table_bits(int(np.prod([x.shape[a] for a in axes])))
+    mask = {}
+    if isinstance(x, Masked):
+        rows, kinds, seen = seen_by_rows(x, reach(x.value, context), axes, bits)
+        mask = {} if seen.all() else {"mask": seen}
+        x = of_rows(x, rows, kinds)
     tensor, scale = one_scale(context, x, axes)
     info = context.graph.tensors[tensor]
-    bits = table_bits(int(np.prod([x.shape[a] for a in axes])))
     try:
         table = falling_exponentials(scale, bits, info.high - info.low, MOST_TABLE)
     except IntsimError as error:
         raise Refused(f"{error}, as its input has a step of {float(scale):.3g}; quantize its input") from None
     attributes = {"axes": axes, "bits": bits, "fraction": FRACTION_BITS}
-    return context.emit("softmax", [tensor], _step(FRACTION_BITS), ZERO, attributes, {"table": table})
-
-
-@lowers("LayerNormalization")
-def layer_normalization(context: Context, node: Operation) -> Expr:
-    """(x - mean) / sqrt(variance + epsilon) * scale + bias over the axes from `axis` on.
-
-    A decomposed one (`decomposed.py`) names its `axes`, and its `epsilon` as a Fraction.
-    """
-    x = expression(context, node, 0)
-    if sum(map(bool, node.outputs)) > 1:
-        raise Refused("its outputs Mean and InvStdDev are not supported")
-    rank = len(x.shape)
-    if "axes" in node.attributes:
-        axes = sorted({axis_of(int(a), rank) for a in node.attributes["axes"]})
-    else:
-        axes = list(range(axis_of(int(node.attributes.get("axis", -1)), rank), rank))
-    epsilon = node.attributes.get("epsilon", 1e-5)
-    exact = epsilon if isinstance(epsilon, Fraction) else Fraction(float(np.float32(epsilon)))
-    if exact <= 0:
-        raise Refused("its epsilon is not above zero, so that a row of equal numbers has no result")
-    tensor, scale = one_scale(context, x, axes)
-    bits = fraction_bits(int(np.prod([x.shape[a] for a in axes])))
-    attributes = {"axes": axes, "fraction": bits, "epsilon": rational_text(exact / scale**2)}
-    y = context.emit("layer_norm", [tensor], _step(bits), ZERO, attributes)
-    gamma, beta = (_parameter(context, node, i, x.shape, axes, absent) for i, absent in ((1, ONE), (2, ZERO)))
-    return y.affine(spread(gamma, rank), spread(beta, rank), y.shape)
-
-
-def _parameter(
-    context: Context, node: Operation, position: int, shape: tuple[int, ...], axes: list[int], absent: Rationals
-) -> Rationals:
-    """Scale or bias as exact numbers; `absent` if it has none."""
-    name = node.optional(position)
-    if not name:
-        return absent
-    value = context.value(name)
-    if not isinstance(value, Const | Fixed):
-        raise Refused(f"its input {name} is not a constant")
-    if np.broadcast_shapes(value.shape, shape) != shape or len(value.shape) > len(axes):
-        raise Refused(f"its input {name} of shape {value.shape} doesn't fit its input {shape}")
-    return value.real()
+    return context.emit("softmax", [tensor], _step(FRACTION_BITS), ZERO, attributes, {"table": table, **mask})
 
 
 def _step(bits: int) -> Rationals:

@@ -15,6 +15,7 @@ from intsim.ops.op import Op
 from intsim.ops.pool import MaxPool, SumPool
 from intsim.ops.reduce_sum import ReduceSum
 from intsim.ops.requantize import Requantize
+from intsim.ops.rms_norm import RmsNorm
 from intsim.ops.softmax import Softmax
 from intsim.ops.table import Table
 
@@ -37,6 +38,7 @@ OPS: dict[str, Op] = {
         ReduceSum(),
         Requantize(),
         Reshape(),
+        RmsNorm(),
         Softmax(),
         SumPool(),
         Table(),

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from intsim.graph import IntArray, Node
 from intsim.ops.op import Op, Shape
@@ -43,15 +44,19 @@ class RowFunction(Op):
         last = list(range(x.ndim - len(axes), x.ndim))
         moved = np.moveaxis(x, axes, last)
         rows = np.ascontiguousarray(moved.reshape(-1, self.length(node, x.shape)), np.int64)
+        mask, seen = node.arrays.get("mask"), None
+        if mask is not None:
+            seen = np.moveaxis(np.broadcast_to(mask != 0, x.shape), axes, last).reshape(rows.shape)
         out = np.empty_like(rows)
         step = max(1, BLOCK_ELEMENTS // rows.shape[1])
         for first in range(0, len(rows), step):
-            out[first : first + step] = self.rows(node, rows[first : first + step])
+            part = slice(first, first + step)
+            out[part] = self.rows(node, rows[part], None if seen is None else seen[part])
         return np.ascontiguousarray(np.moveaxis(out.reshape(moved.shape), last, axes))
 
     @abstractmethod
-    def rows(self, node: Node, x: IntArray) -> IntArray:
-        """The function of rows (M, N), int64 to int64."""
+    def rows(self, node: Node, x: IntArray, seen: NDArray[np.bool_] | None = None) -> IntArray:
+        """The function of rows (M, N), int64 to int64; `seen` of the same shape where the node has a `mask`."""
 
     @abstractmethod
     def error(self, node: Node, shape: Shape) -> Fraction:

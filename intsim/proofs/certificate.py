@@ -293,7 +293,7 @@ class Certificate(Shown):
     """
 
     intsim: str
-    model: dict[str, str]
+    model: dict[str, Any]
     target: dict[str, Any]
     verdict: Status
     search: dict[str, Any]

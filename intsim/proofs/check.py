@@ -75,7 +75,7 @@ def check(
 
     Args:
         content: what `read` returned.
-        model: the model, loaded with the same shapes and constants.
+        model: the model, loaded with the same shapes, ranges and constants.
         samples: network inputs by number, where the certificate came with some.
         draw: makes the network input of a seed; used for samples that were drawn.
         progress: called with the name of each layer.
@@ -95,7 +95,7 @@ def check(
     if content["model"]["graph_sha256"] != mine["graph_sha256"]:
         lines.append(
             f"model: its file is lowered to another integer graph than by intsim {content['intsim']}, which wrote it; "
-            "give the same --shape and --constants, or certify again"
+            "give the same --shape, --range and --constants, or certify again"
         )
     target = target_from(content["target"])
     whose, renamed = _whose(target)

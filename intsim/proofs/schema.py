@@ -36,11 +36,12 @@ class _Part(BaseModel):
 
 
 class ModelPart(_Part):
-    """The model: its file's name, SHA-256 of the file and of the integer graph."""
+    """The model: its file's name, SHA-256 of the file and of the integer graph, what its inputs are assumed to hold."""
 
     file: Annotated[str, StringConstraints(max_length=255)]
     sha256: Sha256
     graph_sha256: Sha256
+    input_ranges: dict[str, Annotated[list[int], Field(min_length=2, max_length=2)]] | None = None
 
 
 class TargetPart(_Part):

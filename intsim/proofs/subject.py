@@ -30,12 +30,17 @@ def check_subject(model: Model) -> None:
     )
 
 
-def identity(model: Model) -> dict[str, str]:
-    """A model's file name, SHA-256 of the file, and SHA-256 of the integer graph it was lowered to."""
+def identity(model: Model) -> dict[str, Any]:
+    """A model's file name, SHA-256 of the file, and SHA-256 of the integer graph it was lowered to.
+
+    And `input_ranges`, what its integer inputs are assumed to hold, if that is less than their types do.
+    """
     path = Path(model.path)
     proto = model.lowered.source.proto
     data = path.read_bytes() if path.is_file() else proto.SerializeToString(deterministic=True)
-    return {"file": path.name, "sha256": hashlib.sha256(data).hexdigest(), "graph_sha256": graph_sha256(model.graph)}
+    said = {"file": path.name, "sha256": hashlib.sha256(data).hexdigest(), "graph_sha256": graph_sha256(model.graph)}
+    assumed = {n: list(ends) for n, ends in model.lowered.source.ranges.items() if n in model.graph.inputs}
+    return {**said, "input_ranges": assumed} if assumed else said
 
 
 def graph_sha256(graph: IntegerGraph) -> str:

@@ -40,6 +40,8 @@ def show_certificate(console: Console, certificate: Certificate) -> None:
     for obstacle in certificate.obstacles:
         for line in lines(obstacle):
             say(console, line)
+    for name, (low, high) in (certificate.model.get("input_ranges") or {}).items():
+        note(console, f"assumed: input {name} holds {low}..{high}")
     for part in ("prologue", "epilogue"):
         if certificate.host.get(part):
             note(console, f"outside: host {part} (float64): {', '.join(certificate.host[part])}")

@@ -47,6 +47,7 @@ def load_executed(
     runtime: str = "onnxruntime",
     constants: Mapping[str, Any] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    ranges: Mapping[str, tuple[int, int]] | None = None,
 ) -> Model:
     """Read a model as `load` does, but the graph that a runtime executes instead of the one in the file.
 
@@ -56,7 +57,7 @@ def load_executed(
     Args:
         model: path, ModelProto or what `load` returned; QCDQ or QOperator.
         runtime: "onnxruntime".
-        constants, shapes: as `load` takes them.
+        constants, shapes, ranges: as `load` takes them.
 
     Raises:
         IntsimError: the file or the optimized graph can't be read, an operator that the runtime doesn't have, or a
@@ -69,6 +70,7 @@ def load_executed(
             f"model of type {type(model).__name__}; give a path, a ModelProto or what intsim.load returned"
         )
     source = model.lowered.source if isinstance(model, Model) else read(model, constants, shapes)
+    ranges = source.ranges if isinstance(model, Model) else ranges
     proto = needed_of(source)
     refuse_foreign(source.path, proto, runtime)
     fixed = {n: a for n, a in source.constants.items() if n not in {i.name for i in proto.graph.initializer}}
@@ -80,7 +82,7 @@ def load_executed(
     optimized = Executor(GRAPH, proto, {}, []).tensors(SECONDS, source.path, runtime)["model"]
     name = f"{source.path} as {runtime} executes it"
     try:
-        loaded = load(onnx.load_from_string(optimized.tobytes()))
+        loaded = load(onnx.load_from_string(optimized.tobytes()), ranges=ranges)
     except IntsimError as error:
         said = KERNEL.sub(r"\1: {} runs it in float32, or by a kernel that isn't predicted", str(error)).format(runtime)
         raise IntsimError(f"{name}: {said.removeprefix('<model>: ')}") from None
@@ -90,9 +92,14 @@ def load_executed(
 
 
 def opened(
-    model: str | Path | onnx.ModelProto | Model, inputs: Inputs | None = None, target: Target | None = None
+    model: str | Path | onnx.ModelProto | Model,
+    inputs: Inputs | None = None,
+    target: Target | None = None,
+    ranges: Mapping[str, tuple[int, int]] | None = None,
 ) -> Model:
     """A loaded model; graph inputs that are parameters of an operator (scales, weights) are bound from `inputs`.
+
+    `ranges` as `load` takes them, for a file that is yet to be loaded.
 
     For a target of a runtime that rewrites files it is the graph which that runtime executes.
     """
@@ -107,5 +114,5 @@ def opened(
         constants = {n: np.asarray(v) for n, v in given.items() if n in names}
     if by is None:
         assert not isinstance(model, Model)
-        return load(model, constants)
-    return load_executed(model, by, constants)
+        return load(model, constants, ranges=ranges)
+    return load_executed(model, by, constants, ranges=ranges)

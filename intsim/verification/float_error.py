@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.verification.reference.call import Call, row_axes
+from intsim.verification.reference.contraction import einsum_terms
 from intsim.verification.reference.operators import OPERATORS
 from intsim.verification.reference.qlinear import Inside
 from intsim.verification.reference.tensor import Tensor, from_array
@@ -24,6 +25,8 @@ Array = NDArray[np.float64]
 UNIT = 2.0**-24
 FUNCTION_STEPS = 16
 """Units in the last place that a float library's function is granted. An allowance: no executor states its own."""
+UNDERFLOW = 120.0
+"""float32's exponential is 0 below -104."""
 STEEPEST = 1.5
 """No function of `SMOOTH` is steeper anywhere."""
 SMOOTH = frozenset({"Sigmoid", "Tanh", "Erf", "Gelu", "Softplus", "HardSwish"})
@@ -204,38 +207,52 @@ def _of_error(value: Array, error: Array) -> Reach:
 
 def _softmax(call: Call, data: list[Reach], made: Tensor) -> Reach:
     """A number that is off by d scales its exponential by exp(d), and the sum by no more."""
-    x = data[0]
+    x, v = data[0], call.tensor(0).approx()[0]
     axes = row_axes(call, len(made.shape))
     count = math.prod(made.shape[a] for a in axes)
-    spread = 2 * UNIT * x.size.max(axis=axes, keepdims=True)  # of the largest that is subtracted first
-    with np.errstate(over="ignore"):
-        share = np.expm1(2 * (x.error.max(axis=axes, keepdims=True) + spread)) + gamma(count + 2 * FUNCTION_STEPS)
+    with np.errstate(over="ignore", invalid="ignore"):
+        # what a mask hides has an exponential of 0 in float32 too
+        top = v.max(axis=axes, keepdims=True)
+        slack = x.error + np.where(v == top, x.error, 0.0).max(axis=axes, keepdims=True)
+        hidden = np.isneginf(v) | (v - top + slack < -UNDERFLOW)
+        size, error = (np.where(hidden, 0.0, a) for a in (x.size, x.error))
+        spread = 2 * UNIT * size.max(axis=axes, keepdims=True)  # of the largest that is subtracted first
+        share = np.expm1(2 * (error.max(axis=axes, keepdims=True) + spread)) + gamma(count + 2 * FUNCTION_STEPS)
     value = np.abs(made.approx()[0])
     return _of_error(value, value * share + 2.0**-126)
 
 
-def _layer_normalization(call: Call, data: list[Reach], made: Tensor) -> Reach | None:
+def _normalization(call: Call, data: list[Reach], made: Tensor) -> Reach | None:
     """(x - mean) / sqrt(variance + epsilon) * scale + bias, the variance as a mean of squares less a square too."""
-    x, value = data[0], made.approx()[0]
-    axes = tuple(range(int(call.attr("axis", -1)) % x.size.ndim, x.size.ndim))
-    v = call.tensor(0).approx()[0]
-    count = math.prod(x.size.shape[a] for a in axes)
+    x, v, shape = data[0], call.tensor(0).approx()[0], made.shape
+    rows, rank = shape, len(shape)
+    laid: tuple[int, ...] = ()
+    if call.op in ("InstanceNormalization", "GroupNormalization"):
+        groups = shape[1] if call.op == "InstanceNormalization" else int(call.attr("num_groups"))
+        rows, axes = (shape[0], groups, shape[1] // groups, *shape[2:]), tuple(range(2, rank + 1))
+        old = call.op == "GroupNormalization" and call.opset < 21
+        laid = (groups, 1 if old else shape[1] // groups, *(1,) * (rank - 2))
+    else:
+        axes = tuple(range(int(call.attr("axis", -1)) % rank, rank))
+    v, size, given = v.reshape(rows), x.size.reshape(rows), x.error.reshape(rows)
+    count = math.prod(rows[a] for a in axes)
 
     def mean(a: Array) -> Array:
         return np.asarray(a.mean(axis=axes, keepdims=True))
 
+    middle = np.zeros(()) if call.op == "RMSNormalization" else mean(v)
     share = gamma(count + 4)
-    centred = x.error + mean(x.error) + share * (x.size + mean(x.size))
-    variance = mean((v - mean(v)) ** 2) + float(call.attr("epsilon", 1e-5))
-    off = share * 2 * mean(x.size**2) + 4 * mean(x.size * x.error) + 2 * mean(x.error**2)
+    centred = given + mean(given) + share * (size + mean(size))
+    variance = mean((v - middle) ** 2) + float(call.attr("epsilon", 1e-5))
+    off = share * 2 * mean(size**2) + 4 * mean(size * given) + 2 * mean(given**2)
     with np.errstate(divide="ignore", invalid="ignore"):
         loss = np.where(off < variance / 2, off / variance, math.inf) + gamma(8)
         root = np.sqrt(variance)
-        plain = (centred * (1 + loss) + np.abs(v - mean(v)) * loss) / root
-    scale = data[1].size if len(data) > 1 else np.ones(())
-    bias = data[2].size if len(data) > 2 else np.zeros(())
-    error = plain * scale + gamma(8) * (np.abs(v - mean(v)) / root * scale + bias)
-    return _of_error(np.abs(value), np.where(np.isnan(error), math.inf, error))
+        plain = (centred * (1 + loss) + np.abs(v - middle) * loss) / root
+    scale, bias = (data[i].size if len(data) > i else absent for i, absent in ((1, np.ones(())), (2, np.zeros(()))))
+    scale, bias = (a.reshape(laid) if laid else a for a in (scale, bias))
+    error = (plain * scale + gamma(8) * (np.abs(v - middle) / root * scale + bias)).reshape(shape)
+    return _of_error(np.abs(made.approx()[0]), np.where(np.isnan(error), math.inf, error))
 
 
 def _interpolated(call: Call, x: Reach, made: Tensor) -> Reach:
@@ -250,7 +267,9 @@ _OF_RESULTS: dict[str, Callable[[Call, list[Reach], Tensor], Reach | None]] = {
     "DequantizeLinear": _dequantized,
     **dict.fromkeys(("Sqrt", "Exp", "Pow", "Reciprocal"), _curve),
     "Softmax": _softmax,
-    "LayerNormalization": _layer_normalization,
+    **dict.fromkeys(
+        ("GroupNormalization", "InstanceNormalization", "LayerNormalization", "RMSNormalization"), _normalization
+    ),
 }
 
 
@@ -271,6 +290,7 @@ _LINEAR: dict[str, Callable[[str, Call, list[Reach | None]], Reach | None]] = {
     "channels_last:Conv": _sum(_rows),
     "ConvTranspose": _sum(lambda call, made: call.tensor(1).size // max(call.tensor(1).shape[1], 1) + 3),
     "MatMul": _sum(lambda call, made: call.tensor(0).shape[-1] + 3),
+    "Einsum": _sum(lambda call, made: einsum_terms(call) + 3),
     "Gemm": _sum(lambda call, made: call.tensor(0).shape[0 if call.attr("transA", 0) else 1] + 6),
     "AveragePool": _sum(_taps),
     "GlobalAveragePool": _sum(_reduced),

@@ -247,7 +247,6 @@ ROWS = np.float32(RNG.uniform(0.05, 0.2, (1, 3, 1)))
 REFUSED = {
     "softmax of channels": (lambda n, x: n.node("Softmax", n.quant(x, CHANNELS, 0, 8)), "scale for each channel"),
     "softmax of scaled rows": (lambda n, x: n.node("Softmax", n.quant(x, ROWS, 0, 8)), "scale for each channel"),
-    "norm of channels": (lambda n, x: n.node("LayerNormalization", n.quant(x, CHANNELS, 0, 8), GAMMA), "each channel"),
     "fine input": (
         lambda n, x: n.node("Softmax", n.node("Mul", n.node("Mul", x, x), np.float32(1e-9))),
         "needs more than",

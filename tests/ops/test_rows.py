@@ -1,5 +1,6 @@
 """Softmax and layer normalisation of integers: dumb twins bit for bit, proven errors against 50 digits of decimal."""
 
+import dataclasses
 import decimal
 import itertools
 import math
@@ -10,7 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from intsim.dispatch import _check_softmax
 from intsim.errors import IntsimError
+from intsim.graph import rationals
 from intsim.ops import OPS, layer_norm, rows
 from intsim.ops.exponentials import falling_exponentials, rounded_exponential
 from intsim.ops.softmax import table_bits
@@ -284,3 +287,110 @@ def test_results_that_the_reciprocal_root_leaves_open(bits):
     """The wider the input, the more results depend on more digits of the root than int64 has."""
     x = np.random.default_rng(bits).integers(0, 1 << bits, (20, 50))
     check_norm(x, Fraction(1, 3), 0, (1 << bits) - 1)
+
+
+MASKS = [
+    np.tril(np.ones((4, 4), np.int64)),
+    np.array([[1, 0, 1, 1]]),
+    np.ones((1, 1), np.int64),
+    np.eye(4, dtype=np.int64),
+]
+
+
+@pytest.mark.parametrize("mask", MASKS, ids=["causal", "keys", "all", "one each"])
+@pytest.mark.parametrize("scale", [Fraction(1, 7), Fraction(1, 500)])
+def test_masked_rows(mask, scale):
+    """What a mask hides is in neither the largest nor the sum; a short table doesn't end in 0."""
+    x = np.random.default_rng(3).integers(-8, 8, (3, 4, 4))
+    plain = softmax_node(scale, 4, -8, 7, axes=(2,))
+    table = plain.arrays["table"]
+    n = node("softmax", plain.attributes, {"table": table, "mask": mask[None]})
+    whole = np.broadcast_to(mask, x.shape)
+    wanted = np.zeros_like(x)
+    for at in np.ndindex(3, 4):
+        seen = [i for i in range(4) if whole[at][i]]
+        wanted[at][seen] = softmax_twin([int(x[at][i]) for i in seen], table)
+    got = OPS["softmax"].evaluate(n, x)
+    np.testing.assert_array_equal(got, wanted)
+    hidden = np.where(whole, x, 10**9)  # its own integer doesn't count
+    np.testing.assert_array_equal(OPS["softmax"].evaluate(n, hidden), wanted)
+    least, most = OPS["softmax"].value_range(n, tensor(x.shape, -8, 7))
+    assert least <= got.min()
+    assert got.max() <= most
+    if mask.shape == (4, 4):
+        assert (least, most) == (0, 1 << 24)
+
+
+def test_no_kernel_of_codes_has_a_mask():
+    plain = softmax_node(Fraction(1, 7), 4, -8, 7)
+    masked = node("softmax", plain.attributes, {**plain.arrays, "mask": np.eye(4, dtype=np.int64)})
+    read = dataclasses.replace(tensor((4, 4), -8, 7), scale=rationals(Fraction(1, 7)))
+    _check_softmax(plain, read)
+    with pytest.raises(IntsimError, match="mask"):
+        _check_softmax(masked, read)
+
+
+def rms_twin(row, zero, epsilon, fraction):
+    count, centred = len(row), [v - zero for v in row]
+    spread = Fraction(count * sum(v * v for v in centred)) + count * count * epsilon
+    out = []
+    for v in centred:
+        square = Fraction(4**fraction * (count * v) ** 2) / spread if v else Fraction(0)
+        y = math.isqrt(math.floor(square))
+        y += (2 * y + 1) ** 2 <= 4 * square
+        out.append(y if v >= 0 else -y)
+    return out
+
+
+ENDS = [
+    (-8, 7, 0),
+    (0, 255, 128),
+    (3, 200, 0),
+    (-50, -3, 0),
+    (0, 1 << 30, 5),
+    (-(1 << 40), 1 << 40, 77),
+    (-128, 127, -128),
+]
+
+
+@pytest.mark.parametrize(("low", "high", "zero"), ENDS)
+@pytest.mark.parametrize("length", [1, 2, 3, 7, 100])
+def test_root_mean_square(low, high, zero, length):
+    """Definition and range, which is attained: one element at an end, the others nearest to zero or far from it."""
+    fraction, epsilon = layer_norm.fraction_bits(length), Fraction(1, 30)
+    n = node("rms_norm", {"axes": [1], "epsilon": "1/30", "fraction": fraction, "zero_point": zero})
+    first, inner = np.arange(length) == 0, min(max(zero, low), high)
+    rng = np.random.default_rng(length)
+    corners = [np.where(first, a, b) for a in (low, high, inner) for b in (low, high, inner)]
+    x = np.vstack([rng.integers(low, high + 1, (5, length)), *corners])
+    got = OPS["rms_norm"].evaluate(n, x)
+    np.testing.assert_array_equal(got, [rms_twin(r, zero, epsilon, fraction) for r in x.tolist()])
+    assert OPS["rms_norm"].value_range(n, tensor(x.shape, low, high)) == (got.min(), got.max())
+    assert OPS["rms_norm"].error(n, x.shape) == Fraction(1, 2)
+
+
+@given(st.integers(1, 30), st.integers(0, 1 << 30), st.sampled_from(["layer_norm", "rms_norm"]))
+def test_the_error_of_an_input_that_is_off(length, seed, op):
+    """Both sides of the bound: numbers as far from the integers as `off`, each way, against the integers' results."""
+    rng = np.random.default_rng(seed)
+    off, epsilon = Fraction(1, 2), Fraction(int(rng.integers(1, 10**6)))
+    x = rng.integers(-(10 ** int(rng.integers(1, 5))), 10 ** int(rng.integers(1, 5)), (1, length))
+    at = {"axes": [1], "epsilon": f"{epsilon.numerator}/1", "fraction": 10, "zero_point": 0, "off": "1/2"}
+    n = node(op, at)
+    moved = [Fraction(int(v)) + off * int(s) for v, s in zip(x[0], rng.choice([-1, 1], length), strict=True)]
+    mean = sum(moved) / length if op == "layer_norm" else 0
+    root = number(sum((v - mean) ** 2 for v in moved) / length + epsilon).sqrt()
+    bound = number(OPS[op].error(n, x.shape))
+    for v, y in zip(moved, OPS[op].evaluate(n, x)[0].tolist(), strict=True):
+        assert abs(number(v - mean) / root * 2**10 - y) <= bound * (1 + decimal.Decimal(10) ** -20)
+
+
+@pytest.mark.parametrize("bits", [40, 50])
+def test_wide_inputs(bits):
+    """Where D has more bits than an integer root leaves room for float64 decides, but near ties."""
+    x = np.random.default_rng(bits).integers(0, 1 << bits, (20, 50))
+    x[0] = np.arange(50) << (bits - 6)
+    check_norm(x, Fraction(1, 3), 0, (1 << bits) - 1)
+    ties = np.repeat(np.array([[-3, 1, 1, 1]]) << bits, 2, axis=0)
+    n = node("layer_norm", {"axes": [1], "epsilon": f"{1 << (2 * bits)}/1", "fraction": 0})
+    np.testing.assert_array_equal(OPS["layer_norm"].evaluate(n, ties), [[-2, 1, 1, 1]] * 2)

@@ -13,7 +13,7 @@ import numpy as np
 
 from intsim.errors import IntsimError
 from intsim.verification.reference.arithmetic import kind_of, multiplied_scales
-from intsim.verification.reference.call import sized
+from intsim.verification.reference.call import Call, sized
 from intsim.verification.reference.rational import each
 from intsim.verification.reference.tensor import (
     EXACT,
@@ -91,6 +91,71 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
         return total
 
     return _bounded(np.matmul, a, b, terms, element)
+
+
+def einsum_axes(call: Call) -> tuple[list[list[str]], list[str], dict[str, int]]:
+    """The axes of each operand of an Einsum, those of its result, and their sizes; each axis once in each of them."""
+    equation = str(call.attr("equation", "")).replace(" ", "")
+    tensors = [call.tensor(i) for i in range(len(call.inputs))]
+    inputs, arrow, wanted = equation.partition("->")
+    names = inputs.split(",")
+    if len(tensors) != len(names):
+        raise IntsimError(f"Einsum {equation!r} does not fit {len(tensors)} operands")
+    # axes of an ellipsis get numbers, counted from the right as broadcasting does
+    axes: list[list[str]] = []
+    for name, t in zip(names, tensors, strict=True):
+        before, dots, after = name.partition("...")
+        free = len(t.shape) - len(before) - len(after)
+        axes.append([*before, *(str(k) for k in range(free, 0, -1)), *after])
+        if free < 0 or (free and not dots):
+            raise IntsimError(f"Einsum {equation!r} does not fit a tensor of shape {t.shape}")
+    widest = max((sum(a.isdigit() for a in one) for one in axes), default=0)
+    dotted = [str(k) for k in range(widest, 0, -1)]
+    every = [a for one in axes for a in one]
+    if arrow:
+        before, dots, after = wanted.partition("...")
+        out = [*before, *(dotted if dots else ()), *after]
+    else:
+        out = dotted + sorted(a for a in set(every) if every.count(a) == 1 and not a.isdigit())
+    if any(len(set(one)) < len(one) for one in (*axes, out)) or not set(out) <= set(every):
+        raise IntsimError(f"Einsum {equation!r} is not evaluated: an axis twice, or one that is made of nothing")
+    size = {a: n for one, t in zip(axes, tensors, strict=True) for a, n in zip(one, t.shape, strict=True)}
+    if any(size[a] != n for one, t in zip(axes, tensors, strict=True) for a, n in zip(one, t.shape, strict=True)):
+        raise IntsimError(f"Einsum {equation!r} does not fit shapes {', '.join(str(t.shape) for t in tensors)}")
+    return axes, out, size
+
+
+def einsum_terms(call: Call) -> int:
+    """How many products an element of an Einsum is the sum of."""
+    axes, out, size = einsum_axes(call)
+    return math.prod(size[a] for a in {a for one in axes for a in one} - {*out})
+
+
+def einsum(call: Call) -> Tensor:
+    """Einsum of two operands: transposed, multiplied as matrices, transposed back; of one, transposed."""
+    axes, out, size = einsum_axes(call)
+    if len(axes) == 1 and len(axes[0]) == len(out):
+        return move([call.tensor(0)], lambda x: np.transpose(x, [axes[0].index(a) for a in out]))
+    if len(axes) != 2:
+        raise IntsimError(f"Einsum of {len(axes)} operands is not evaluated, but for a product of two")
+    both = [a for a in axes[0] if a in axes[1]]
+    batch, inner = [a for a in both if a in out], [a for a in both if a not in out]
+    own = [[a for a in one if a not in both] for one in axes]
+    if not {*own[0], *own[1]} <= set(out):
+        raise IntsimError("Einsum that sums one operand alone is not evaluated")
+
+    def count(group: list[str]) -> int:
+        return math.prod(size[a] for a in group)
+
+    def laid(which: int, first: list[str], last: list[str]) -> Tensor:
+        order = [axes[which].index(a) for a in (*batch, *first, *last)]
+        shape = (count(batch), count(first), count(last))
+        return move([call.tensor(which)], lambda x: np.transpose(x, order).reshape(shape))
+
+    product = matmul(laid(0, own[0], inner), laid(1, inner, own[1]))
+    made = [*batch, *own[0], *own[1]]
+    shape = tuple(size[a] for a in made)
+    return move([product], lambda x: np.transpose(x.reshape(shape), [made.index(a) for a in out]))
 
 
 def reduce_sum(t: Tensor, axes: Sequence[int]) -> Tensor:

@@ -22,6 +22,7 @@ from intsim.errors import IntsimError
 from intsim.verification.reference.call import FLOATS, Call, attributes, type_name
 from intsim.verification.reference.given import snap
 from intsim.verification.reference.integers import INTEGERS, typed
+from intsim.verification.reference.movement import MOVEMENT
 from intsim.verification.reference.operators import EPILOGUE, OPERATORS, key, laid
 from intsim.verification.reference.qlinear import QUANTIZERS
 from intsim.verification.reference.quantize import Quantized
@@ -29,6 +30,8 @@ from intsim.verification.reference.quantizers import clip_integers
 from intsim.verification.reference.run import ReferenceRun
 from intsim.verification.reference.tensor import Tensor, from_array
 
+#: Operators that know minus infinity, the number of what a mask hides.
+MASKING = frozenset(("Add", "Sub", "Mul", "Div", "Where", "Softmax", "Cast", *MOVEMENT)) - {"Pad"}
 #: A malformed node shows as one of these from numpy.
 _MALFORMED = (ValueError, IndexError, TypeError, KeyError, ArithmeticError, AttributeError, RecursionError, MemoryError)
 
@@ -244,7 +247,7 @@ def _call(operator: str, call: Call) -> Tensor | list[Tensor] | Quantized:
     if operator != "Clip":
         for i, t in enumerate(call.inputs):
             if t is not None and not t.poison:
-                _finite(t, f"input {i}")
+                _finite(t, f"input {i}", masked=operator in MASKING or (operator in QUANTIZERS and i == 0))
     # overflow shows in the bounds; underflow alone would go unseen by them
     with np.errstate(all="ignore", under="ignore" if poison or operator in EPILOGUE else "raise"):
         if operator in QUANTIZERS:
@@ -263,8 +266,12 @@ def _call(operator: str, call: Call) -> Tensor | list[Tensor] | Quantized:
     return [Tensor(v.shape, kind, v=v, e=np.full(v.shape, np.inf), poison=poison) for v, kind in values]
 
 
-def _finite(t: Tensor, what: str) -> None:
-    if t.v is not None and t.e is None and not np.isfinite(t.v).all():
+def _finite(t: Tensor, what: str, masked: bool = False) -> None:
+    """Refuse numbers that are not finite; `masked`: but for minus infinity."""
+    if t.v is None:
+        return
+    wrong = ~np.isfinite(t.v) & (True if t.e is None else (t.e == 0) | np.isnan(t.e))
+    if (wrong & ~np.isneginf(t.v) if masked else wrong).any():
         raise IntsimError(f"{what} holds numbers that are not finite")
 
 

@@ -22,16 +22,16 @@ from intsim.verification.reference.arithmetic import (
     subtract,
 )
 from intsim.verification.reference.call import Call, window
-from intsim.verification.reference.contraction import convolve, convolve_transposed, matmul
+from intsim.verification.reference.contraction import convolve, convolve_transposed, einsum, matmul
 from intsim.verification.reference.functions import FUNCTIONS, evaluated, power_of
-from intsim.verification.reference.integers import LOGIC
+from intsim.verification.reference.integers import LOGIC, truth
 from intsim.verification.reference.movement import MOVEMENT, along_channel, channels_first, channels_last
 from intsim.verification.reference.pool import POOLING, max_pool
 from intsim.verification.reference.quantizers import QUANTIZERS, dequantize_linear
 from intsim.verification.reference.rational import SMALL, floats
 from intsim.verification.reference.reals import Number
 from intsim.verification.reference.resize import RESIZING
-from intsim.verification.reference.rowwise import layer_normalization, root, softmax
+from intsim.verification.reference.rowwise import group_normalization, layer_normalization, root, softmax
 from intsim.verification.reference.tensor import Tensor, constant, exact_number, from_array, move
 
 Operator = Callable[[Call], Tensor | list[Tensor]]
@@ -297,7 +297,10 @@ OPERATORS: dict[str, Operator] = {
     "HardTanh": hard_tanh,
     "Clip": clip,
     "Softmax": _function(plain.softmax, softmax),
-    "LayerNormalization": layer_normalization,
+    **dict.fromkeys(("LayerNormalization", "RMSNormalization"), layer_normalization),
+    **dict.fromkeys(("GroupNormalization", "InstanceNormalization"), group_normalization),
+    "Einsum": einsum,
+    "IsNaN": lambda call: truth(np.isnan(call.tensor(0).approx()[0])),
     "Sqrt": square_root,
     "Pow": power,
     "channels_last:Conv": _in_channels_last(conv, True),

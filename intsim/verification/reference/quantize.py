@@ -167,6 +167,8 @@ def quantize(
         and float(np.abs(x.approx()[0]).max()) > 2.0**50 * min(floats(scale).flat)
     ):
         raise IntsimError("codes beyond 2^50 are not evaluated")
+    if x.v is not None and np.isneginf(x.v).any():
+        x = _saturating(x)
     shape = np.broadcast_shapes(x.shape, scale.shape, shift.shape, low.shape)
     if shape != x.shape:
         x = move([x], lambda a: np.broadcast_to(a, shape))
@@ -210,6 +212,19 @@ def quantize(
     codes = rule.codes(y - e)
     doubt = np.nonzero(~(codes == rule.codes(y + e)))
     return codes, len(doubt[0]), _resolve(x, codes, doubt, rule), x
+
+
+def _saturating(x: Tensor) -> Tensor:
+    """Minus infinity as a number that every quantizer clamps."""
+    v, e = x.bounded()
+    hidden = np.isneginf(v)
+    far = Fraction(-(2**290))
+    return inexact(
+        np.where(hidden, float(far), v),
+        np.where(hidden, 0.0, e),
+        lambda i: far if hidden.flat[i] else x.fraction(i),
+        x.kind,
+    )
 
 
 def _resolve(x: Tensor, codes: np.ndarray, doubt: tuple[np.ndarray, ...], rule: _Rule) -> int:

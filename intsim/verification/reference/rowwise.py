@@ -1,4 +1,4 @@
-"""Softmax and layer normalisation as functions of real numbers, and the square root.
+"""Softmax and normalisations as functions of real numbers, and the square root.
 
 Their values are irrational but for a few, and these few are recognised: a softmax of equal numbers is 1 / N, a square
 root of a rational square is rational. By Lindemann and Weierstrass no other softmax of rational numbers is rational.
@@ -18,10 +18,12 @@ from intsim.verification.reference.call import Call, row_axes
 from intsim.verification.reference.contraction import reduce_sum
 from intsim.verification.reference.functions import exact_root
 from intsim.verification.reference.reals import Ends, Number, Real
-from intsim.verification.reference.tensor import ROUNDOFF, Tensor, constant, inexact
+from intsim.verification.reference.tensor import ROUNDOFF, Tensor, constant, inexact, move
 
 # numpy's exp in float64 is off by less than this share of its result
 _EXP = 2.0**-49
+# e^-700 is below _TINY
+_FARTHEST = 700.0
 # what is lost where an exponential leaves float64's normal range
 _TINY = 1e-290
 
@@ -32,23 +34,34 @@ def softmax(call: Call) -> Tensor:
     axes = row_axes(call, len(x.shape))
     count = math.prod(x.shape[a] for a in axes)
     v, e = x.bounded()
-    with np.errstate(under="ignore", over="ignore"):
-        z = v - v.max(axis=axes, keepdims=True)
+    hidden = np.isneginf(v)
+    if hidden.all(axis=axes).any():
+        raise IntsimError("the Softmax of a row of minus infinity alone is no number")
+    with np.errstate(under="ignore", over="ignore", invalid="ignore"):
+        top = v.max(axis=axes, keepdims=True)
+        z = v - top
         moved = ROUNDOFF * np.abs(z) + e
-        w = np.exp(z)
+        # one that is below the row's largest by this much, whatever their errors, has less than _TINY of the sum
+        far = hidden | (z + moved + np.where(v == top, e, 0.0).max(axis=axes, keepdims=True) < -_FARTHEST)
+        moved = np.where(far, 0.0, moved)
+        w = np.where(far, 0.0, np.exp(z))
         p = w / w.sum(axis=axes, keepdims=True)
         # exp(d) - 1 < 1.01 d up to 0.01; the total moves by no more than its farthest moved term
         share = 1.01 * (moved + moved.max(axis=axes, keepdims=True)) + 3 * _EXP + 2 * count * ROUNDOFF
         error = np.where(share < 0.01, p * share * 1.02 + _TINY, math.inf)
+        error = np.where(hidden, 0.0, error)
     rows = np.arange(x.size).reshape(x.shape)
-    known: dict[int, list[Fraction]] = {}
+    known: dict[int, list[Fraction | None]] = {}
 
     def element(i: int) -> Any:
+        if hidden.flat[i]:
+            return Fraction(0)
         first = np.unravel_index(i, x.shape)
         row = rows[tuple(slice(None) if a in axes else int(f) for a, f in enumerate(first))].reshape(-1).tolist()
         if row[0] not in known:
-            known[row[0]] = [_rational(x.fraction(j)) for j in row]
-        return _share(known[row[0]], row.index(i))
+            known[row[0]] = [None if hidden.flat[j] else _rational(x.fraction(j)) for j in row]
+        here = [(j, v) for j, v in zip(row, known[row[0]], strict=True) if v is not None]
+        return _share([v for _, v in here], [j for j, _ in here].index(i))
 
     return inexact(p, error, element)
 
@@ -100,19 +113,26 @@ def normalized(x: Tensor, axes: tuple[int, ...], epsilon: Fraction) -> Tensor:
     """(x - mean) / sqrt(variance + epsilon) over rows along `axes`."""
     share = constant(Fraction(1, math.prod(x.shape[a] for a in axes)))
     apart = subtract(x, multiply(reduce_sum(x, axes), share))
-    variance = multiply(reduce_sum(multiply(apart, apart, factor=False), axes), share)
-    return divide(apart, root(add(variance, constant(epsilon))))
+    return over_root(apart, apart, axes, epsilon)
+
+
+def over_root(x: Tensor, of: Tensor, axes: tuple[int, ...], epsilon: Fraction) -> Tensor:
+    """x / sqrt(mean of squares of another tensor + epsilon) over rows along `axes`."""
+    share = constant(Fraction(1, math.prod(x.shape[a] for a in axes)))
+    mean = multiply(reduce_sum(multiply(of, of, factor=False), axes), share)
+    return divide(x, root(add(mean, constant(epsilon))))
 
 
 def layer_normalization(call: Call) -> Tensor:
-    """LayerNormalization over the axes from `axis` on, with scale and bias."""
+    """LayerNormalization and RMSNormalization over the axes from `axis` on, with scale and bias."""
     if call.outputs > 1:
         raise IntsimError("the outputs Mean and InvStdDev are not evaluated")
     x, rank = call.tensor(0), len(call.tensor(0).shape)
     axis = int(call.attr("axis", -1))
     if not -rank <= axis < rank:
         raise IntsimError(f"axis {axis} is outside of {rank} axes")
-    out = normalized(x, tuple(range(axis % rank, rank)), call.real("epsilon", 1e-5))
+    axes, epsilon = tuple(range(axis % rank, rank)), call.real("epsilon", 1e-5)
+    out = normalized(x, axes, epsilon) if call.op == "LayerNormalization" else over_root(x, x, axes, epsilon)
     scale, bias = call.optional(1), call.optional(2)
     for factor, f in ((scale, multiply), (bias, add)):
         if factor is None:
@@ -121,3 +141,23 @@ def layer_normalization(call: Call) -> Tensor:
             raise IntsimError(f"scale or bias of shape {factor.shape} doesn't fit {x.shape}")
         out = f(out, factor)
     return out
+
+
+def group_normalization(call: Call) -> Tensor:
+    """GroupNormalization and InstanceNormalization of (N, C, positions): groups of channels, each normalised alone."""
+    x = call.tensor(0)
+    batch, channels, *positions = x.shape
+    groups = channels if call.op == "InstanceNormalization" else int(call.attr("num_groups", 0))
+    if groups < 1 or channels % groups:
+        raise IntsimError(f"{channels} channels are no {groups} groups")
+    apart = move([x], lambda a: a.reshape(batch, groups, channels // groups, *positions))
+    made = normalized(apart, tuple(range(2, len(apart.shape))), call.real("epsilon", 1e-5))
+    wide = len(made.shape) - 3
+    old = call.op == "GroupNormalization" and call.opset < 21
+    for i, f in ((1, multiply), (2, add)):
+        given = call.tensor(i)
+        if given.shape != (groups if old else channels,):
+            raise IntsimError(f"input {i} of shape {given.shape} doesn't fit {channels} channels")
+        laid = (groups, 1) if old else (groups, channels // groups)
+        made = f(made, move([given], lambda a, laid=laid: a.reshape(*laid, *(1,) * wide)))
+    return move([made], lambda a: a.reshape(x.shape))

@@ -114,6 +114,8 @@ class Tensor:
             return int(self.n[where]) * scale
         assert self.v is not None
         if self.e is None or self.e[where] == 0:
+            if math.isinf(self.v[where]):
+                raise IntsimError("minus infinity of a mask is no number")
             return Fraction(float(self.v[where]))
         if i not in self.memo:
             assert self.element is not None
@@ -167,6 +169,8 @@ def inexact(v: np.ndarray, e: np.ndarray | None, element: Callable[[int], Fracti
     v = np.asarray(v, np.float64)
     if e is not None:
         e = np.broadcast_to(np.asarray(e, np.float64), v.shape)
+        if np.isneginf(v).any():  # of a mask, whatever is added to it
+            e = np.where(np.isneginf(v), 0.0, e)
     return Tensor(v.shape, kind, v=v, e=e, element=element)
 
 
