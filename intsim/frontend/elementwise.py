@@ -189,6 +189,8 @@ def clip(context: Context, node: Operation) -> Value:
 
 def _bound(edge: np.ndarray, none: float) -> Rationals | None:
     """A constant bound of a clamp; the infinity `none` is no bound."""
+    if edge.size == 0:
+        raise Refused("its bound holds no number")
     if (edge == none).all():
         return None
     if not np.isfinite(edge).all():
@@ -218,15 +220,18 @@ def batch_normalization(context: Context, node: Operation) -> Value:
     if node.attributes.get("training_mode") or sum(map(bool, node.outputs)) > 1:
         raise Refused("it is in training mode; export the model for inference")
     gamma, beta, mean, variance = (constant(context, node, i, "parameter") for i in range(1, 5))
+    axis = len(x.shape) - 1 if node.channels_last else 1
+    if len(x.shape) < 2:
+        raise Refused(f"its input {x.shape} has no axis of channels")
+    for parameter in (gamma, beta, mean, variance):
+        if parameter.shape != (x.shape[axis],):
+            raise Refused(f"it has parameters of shape {parameter.shape} for {x.shape[axis]} channels of its input")
     epsilon = np.float64(np.float32(node.attributes.get("epsilon", 1e-5)))
     if (variance.astype(np.float64) + epsilon <= 0).any():
         raise Refused("its variance plus epsilon is not above zero")
     s = rationals(1.0 / np.sqrt(variance.astype(np.float64) + epsilon))
     a = s * rationals(gamma)
     b = rationals(beta) - rationals(mean) * a
-    axis = len(x.shape) - 1 if node.channels_last else 1
-    if a.size != x.shape[axis]:
-        raise Refused(f"it has {a.size} channels, its input {x.shape[axis]}")
     shape = [-1 if i == axis else 1 for i in range(len(x.shape))]
     return x.stepped(x.shape, node, Step("affine", (a.reshape(shape), b.reshape(shape))))
 

@@ -6,7 +6,7 @@ front (`my.ops.Relu`), so that no comparison with a name of this table can take 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
@@ -154,6 +154,26 @@ def _missing(operator: str, opset: int) -> str:
     if not versions:
         return f"{operator} is no operator of ONNX"
     return f"{operator} is there from opset {min(versions)} on, the file imports opset {opset}"
+
+
+def other_arity(operator: str, opset: int, inputs: Sequence[str], outputs: int) -> str:
+    """Why a standard operator of the file doesn't take these inputs or make as many outputs; "" if it does.
+
+    ONNX gives no meaning to an input beyond those of the operator, nor to a needed one that is left out.
+    """
+    try:
+        schema = onnx.defs.get_schema(operator, opset, "")
+    except onnx.defs.SchemaError:
+        return ""
+    if not schema.min_input <= len(inputs) <= schema.max_input:
+        least = f"{schema.min_input} at least" if schema.max_input > 1 << 20 else f"at most {schema.max_input}"
+        needs = f"{schema.min_input}" if schema.min_input == schema.max_input else least
+        return f"it has {len(inputs)} inputs, ONNX's {operator} takes {needs}"
+    if outputs > schema.max_output:
+        return f"it has {outputs} outputs, ONNX's {operator} makes at most {schema.max_output}"
+    single = onnx.defs.OpSchema.FormalParameterOption.Single
+    lacking = next((f.name for f, n in zip(schema.inputs, inputs, strict=False) if not n and f.option == single), None)
+    return "" if lacking is None else f"its input {lacking} is left out, which ONNX's {operator} needs"
 
 
 @cache

@@ -22,7 +22,7 @@ from intsim.errors import IntsimError
 from intsim.frontend.decode import decode, needed_nodes
 from intsim.frontend.functions import inlined
 from intsim.frontend.names import EVEN_ENDS, SOURCE_NODE, SOURCE_OPERATOR, names_of
-from intsim.frontend.operators import CHANNELS_LAST, STANDARD, meaning, other_mode
+from intsim.frontend.operators import CHANNELS_LAST, STANDARD, meaning, other_arity, other_mode
 from intsim.graph import MOST_AXES, MOST_ELEMENTS
 
 NOT_NUMBERS = {"UNDEFINED", "STRING", "COMPLEX64", "COMPLEX128"}
@@ -308,7 +308,9 @@ def _operation(model: SourceModel, node: onnx.NodeProto, position: int) -> Opera
         tuple(node.output),
         attributes,
         node,
-        unread or other_mode(op, attributes, sum(map(bool, node.output)), model.opset),
+        unread
+        or (other_arity(node.op_type, model.opset, node.input, len(node.output)) if node.domain in STANDARD else "")
+        or other_mode(op, attributes, sum(map(bool, node.output)), model.opset),
         _module(node),
         held.get(SOURCE_OPERATOR, ""),
         _ends(held.get(EVEN_ENDS, "")),

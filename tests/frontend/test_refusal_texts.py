@@ -197,3 +197,28 @@ def test_many_refusals_are_one_line():
     text = summary([(f"n{i}", f"o{i}", f"o{i} is not supported") for i in range(MOST_SAID + 3)])
     assert text.endswith("; and 3 more nodes")
     assert summary([("n", "A", "its bias is odd"), ("n", "A", "its bias is odd")]) == "node n (A): its bias is odd"
+
+
+@pytest.mark.parametrize(
+    ("op", "extra", "attributes", "text"),
+    [
+        ("Add", (np.float32(1), np.float32(2)), {}, r"\(Add\): it has 3 inputs, ONNX's Add takes 2"),
+        ("Relu", (np.float32(1),), {}, r"\(Relu\): it has 2 inputs, ONNX's Relu takes 1"),
+        ("Mul", (), {}, r"\(Mul\): it has 1 inputs, ONNX's Mul takes 2"),
+        ("Conv", ("",), {}, r"\(Conv\): its input W is left out, which ONNX's Conv needs"),
+        ("Clip", (np.zeros(0, np.float32),), {}, r"\(Clip\): its bound holds no number"),
+        (
+            "BatchNormalization",
+            (np.ones((3, 1), np.float32), *[np.ones(3, np.float32)] * 3),
+            {},
+            r"shape \(3, 1\) for 3",
+        ),
+        ("BatchNormalization", (np.ones(1, np.float32), *[np.ones(3, np.float32)] * 3), {}, r"shape \(1,\) for 3"),
+    ],
+)
+def test_what_onnx_gives_no_meaning_to(op, extra, attributes, text):
+    """Executors read such nodes each in its own way, if at all."""
+    net = Net(17)
+    y = net.node(op, net.quant(net.input(1, 3, 4, 4), 0.5, 0, 4), *extra, **attributes)
+    with pytest.raises(intsim.IntsimError, match=text):
+        intsim.load(net.model(net.quant(y, 1, 0, 8)))
