@@ -35,8 +35,8 @@ def quant(context: Context, node: Operation) -> Value:
     scale = positive_scale(constant(context, node, 1, "scale"))
     zero = rationals(constant(context, node, 2, "zero point"))
     width = constant(context, node, 3, "bit width")
-    check_fit(context, context.value(node.inputs[0]), width)
     bits = bit_width(width)
+    check_fit(context, context.value(node.inputs[0]), width)
     signed, narrow = bool(node.attributes.get("signed", 1)), bool(node.attributes.get("narrow", 0))
     rounding = _rounding(node, "ROUND")
     if bits == 1 and signed:

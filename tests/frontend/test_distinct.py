@@ -67,10 +67,10 @@ def test_rationals_of_many_numbers(dtype, same):
 
 
 def test_rationals_of_what_is_no_number():
-    with pytest.raises(ValueError, match="NaN"):
-        rationals(np.full(MANY, np.nan))
-    with pytest.raises(OverflowError):
-        rationals(np.full(MANY, np.inf))
+    for count in (1, MANY):
+        for value in (np.nan, np.inf, -np.inf):
+            with pytest.raises(IntsimError, match="NaN or infinity"):
+                rationals(np.full(count, value))
 
 
 def on_grid(array):
