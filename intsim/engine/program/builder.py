@@ -11,6 +11,7 @@ from intsim.engine.exact.conv import NO_CODES, Bound, Codes, WordConv
 from intsim.engine.exact.layout import Buffer, Layout, TensorView, pack, unpack
 from intsim.engine.exact.selftest import dot
 from intsim.engine.program.analysis import analyse, byte_shift, narrowest
+from intsim.engine.program.functions import tabled
 from intsim.engine.program.placement import place
 from intsim.engine.program.program import Frame, Step
 from intsim.graph import IntArray, IntegerGraph, Node
@@ -47,8 +48,11 @@ class ProgramBuilder:
     def __init__(self, graph: IntegerGraph, target: Target, keep: bool) -> None:
         """No steps yet; raises IntsimError when a layer doesn't fit the target's multiplier."""
         self.machine = machine(graph, target)
-        self.graph, self.keep, self.dot = self.machine.graph, keep, dot()
         self.analysis = analyse(self.machine)
+        self.parts: dict[str, tuple[Node, ...]] = {}  # nodes in front of one that stands for them too
+        if not keep:
+            self.machine, self.parts = tabled(self.machine, self.analysis)
+        self.graph, self.keep, self.dot = self.machine.graph, keep, dot()
         self.placement = place(self.machine, self.analysis, self.dot)
         self.layouts, self.views = list(self.placement.layouts), dict(self.placement.views)
         self.steps: list[Step] = []
@@ -110,6 +114,7 @@ class ProgramBuilder:
     def add(self, step: Step) -> None:
         """Append a step. Unless it says so, it writes the array that it makes, or the last of its buffers."""
         step.macs = sum(self._macs(n) for n in step.nodes)
+        step.nodes = tuple(n for node in step.nodes for n in (*self.parts.get(node.output, ()), node))
         for name in step.made:
             kind = narrowest(self.analysis.holds[name])
             step.bytes = step.bytes or math.prod(self.graph.tensors[name].shape) * kind().itemsize

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from intsim.budget import check
 from intsim.dispatch import SOURCES
-from intsim.engine.program import arrays, registers, words
+from intsim.engine.program import arrays, maps, registers, words
 from intsim.engine.program.builder import ProgramBuilder
 from intsim.engine.program.program import Program
 from intsim.graph import IntegerGraph, Node
@@ -20,9 +20,12 @@ WAYS: dict[str, tuple[Callable[[ProgramBuilder, Node], bool], ...]] = {
     "conv_transpose": (words.conv, registers.conv),
     "matmul": (arrays.matmul, registers.matmul),
     "requantize": (words.requantize, arrays.requantize),
-    "gather": (words.resize,),
+    "gather": (words.resize, maps.gather),
     "table": (words.table, arrays.table),
     "concat": (words.concat,),
+    "max_pool": (maps.max_pool,),
+    "mul": (maps.multiply,),
+    "reduce_sum": (maps.mean,),
 }
 """Of each operator, quickest first; a way that can't take a node says False and adds nothing."""
 MOST_PROGRAMS = 4
