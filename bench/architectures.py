@@ -1,7 +1,7 @@
-"""Networks of well-known architectures, as float ONNX files of random weights that `onnxruntime.quantization` quantizes.
+"""Networks of well-known architectures, float ONNX files of random weights that `onnxruntime.quantization` quantizes.
 
-resnet18, mobilenet_v2, efficientnet_b0, googlenet   image classifiers, widths and depths of their papers, 1000 classes
-cnv           the convolutional network of FINN for 32x32 pixels: six 3x3 convolutions, two max pools, three dense layers
+resnet18, mobilenet_v2, efficientnet_b0, googlenet   image classifiers, as wide and deep as in papers
+cnv           FINN's convolutional network for 32x32 pixels: six 3x3 convolutions, two max pools, three dense layers
 yolo          a detector of the kind of YOLOv8n: SiLU, C2f blocks, SPPF, two upsamplings, three heads
 vit, swin     small transformers on 64x64 pixels: 4 blocks of width 192; windows of 4, shifted, in two stages
 perceptron    784>512>512>10
@@ -81,9 +81,7 @@ class Sketch:
         """A maximum over squares."""
         n, c, h, w = self.shapes[x]
         shape = (n, c, (h + 2 * pad - kernel) // stride + 1, (w + 2 * pad - kernel) // stride + 1)
-        return self.node(
-            "MaxPool", x, shape=shape, kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[pad] * 4
-        )
+        return self.node("MaxPool", x, shape=shape, kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[pad] * 4)
 
     def mean(self, x: str) -> str:
         """Of height and width, each of size 1 behind it."""
@@ -108,9 +106,7 @@ class Sketch:
         """Of (batch, features)."""
         batch, depth = self.shapes[x]
         weight = self.constant(self.rng.normal(0, np.sqrt(2 / depth), (out, depth)))
-        return self.node(
-            "Gemm", x, weight, self.constant(self.rng.normal(0, 0.1, out)), shape=(batch, out), transB=1
-        )
+        return self.node("Gemm", x, weight, self.constant(self.rng.normal(0, 0.1, out)), shape=(batch, out), transB=1)
 
     def linear(self, x: str, out: int, gain: float = 1.0) -> str:
         """Of the last axis: MatMul and Add."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ import bench.one_thread  # noqa: F401  # before whatever loads BLAS
 from bench.architectures import ARCHITECTURES, architecture
 from bench.contestants import session
 from bench.networks import FOLDER
+from bench.race import one_line
 from bench.timing import take_turns
 
 
@@ -59,6 +61,18 @@ def beside(name: str, target: str, seconds: float) -> dict[str, Any]:
         "steps": len(best[1]),
         "kinds": kinds(best[1]),
     }
+
+
+def section(quick: bool, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Rows of all networks for the page; one that fails has a `reason`."""
+    rows = []
+    for name in ARCHITECTURES:
+        progress(name)
+        try:
+            rows.append(beside(name, "exact", 0.5 if quick else 2.0))
+        except Exception as error:
+            rows.append({"name": name, "reason": one_line(error)})
+    return {"rows": rows}
 
 
 def main(

@@ -49,7 +49,7 @@ class ProgramBuilder:
         """No steps yet; raises IntsimError when a layer doesn't fit the target's multiplier."""
         self.machine = machine(graph, target)
         self.analysis = analyse(self.machine)
-        self.parts: dict[str, tuple[Node, ...]] = {}  # nodes in front of one that stands for them too
+        self.parts: dict[str, tuple[Node, ...]] = {}  # nodes that one stands for
         if not keep:
             self.machine, self.parts = tabled(self.machine, self.analysis)
         self.graph, self.keep, self.dot = self.machine.graph, keep, dot()
@@ -114,7 +114,7 @@ class ProgramBuilder:
     def add(self, step: Step) -> None:
         """Append a step. Unless it says so, it writes the array that it makes, or the last of its buffers."""
         step.macs = sum(self._macs(n) for n in step.nodes)
-        step.nodes = tuple(n for node in step.nodes for n in (*self.parts.get(node.output, ()), node))
+        step.nodes = tuple(n for node in step.nodes for n in self.parts.get(node.output, (node,)))
         for name in step.made:
             kind = narrowest(self.analysis.holds[name])
             step.bytes = step.bytes or math.prod(self.graph.tensors[name].shape) * kind().itemsize

@@ -18,7 +18,9 @@ from intsim.targets import Target
 WAYS: dict[str, tuple[Callable[[ProgramBuilder, Node], bool], ...]] = {
     "conv": (words.conv, registers.conv),
     "conv_transpose": (words.conv, registers.conv),
-    "matmul": (arrays.matmul, registers.matmul),
+    "matmul": (arrays.matmul, arrays.matmul_pairs, registers.matmul),
+    "softmax": (arrays.softmax,),
+    "layer_norm": (arrays.layer_norm,),
     "requantize": (words.requantize, arrays.requantize),
     "gather": (words.resize, maps.gather),
     "table": (words.table, arrays.table),

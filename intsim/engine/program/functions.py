@@ -23,8 +23,8 @@ ELEMENTWISE = ("affine", "mul", "requantize", "table")
 
 
 class Tabled(NamedTuple):
-    """A machine whose graph has tables in the place of such nodes; `parts`: the nodes in front of the last of each
-    table, by its output."""
+    """A machine whose graph has tables in the place of such nodes; `parts`: the nodes that one node stands for, itself
+    or what was there before it among them, by its output."""
 
     machine: Machine
     parts: dict[str, tuple[Node, ...]]
@@ -48,12 +48,12 @@ def tabled(machine: Machine, analysis: Analysis) -> Tabled:
     for node in graph.nodes:
         name = node.output
         if name in roots and name not in inner:
-            whole = tuple(_set(makers, inner, node))
+            whole = tuple(_set(makers, roots, node))
             table = _table(machine, analysis, roots[name], whole) if len(whole) > 1 else None
             if table is None:
                 left |= {n.output for n in whole}
             else:
-                tables[name], parts[name] = table, whole[:-1]
+                tables[name], parts[name] = table, whole
     same: dict[str, str] = {}  # tensors that hold what another one holds
     dropped: dict[str, tuple[Node, ...]] = {}  # and the nodes that made them, until somebody reads them
     for node in graph.nodes:
@@ -62,14 +62,14 @@ def tabled(machine: Machine, analysis: Analysis) -> Tabled:
             continue
         runs = tables.get(name, node)
         for i in runs.inputs:
-            parts[name] = (*dropped.pop(i, ()), *parts.get(name, ()))
+            parts[name] = (*dropped.pop(i, ()), *parts.get(name, (node,)))
         if any(i in same for i in runs.inputs):
             runs = replace(runs, inputs=tuple(same.get(i, i) for i in runs.inputs))
         if name not in graph.outputs and _changes_nothing(machine, analysis, runs):
-            same[name], dropped[name] = runs.inputs[0], (*parts.pop(name), node)
+            same[name], dropped[name] = runs.inputs[0], parts[name]
         else:
             made.nodes.append(runs)
-    return Tabled(replace(machine, graph=made), {k: v for k, v in parts.items() if v})
+    return Tabled(replace(machine, graph=made), {k: v for k, v in parts.items() if len(v) > 1})
 
 
 def _changes_nothing(machine: Machine, analysis: Analysis, node: Node) -> bool:
@@ -101,8 +101,8 @@ def _roots(graph: IntegerGraph, analysis: Analysis) -> dict[str, str]:
     return roots
 
 
-def _set(makers: dict[str, Node], inner: set[str], last: Node) -> Iterator[Node]:
-    """The nodes from a root to `last`, in order; inner ones may be of several sets."""
+def _set(makers: dict[str, Node], roots: dict[str, str], last: Node) -> Iterator[Node]:
+    """The nodes from a root to `last`, in order; others than `last` may be of several sets."""
     seen: dict[str, Node] = {}
     waiting: list[tuple[Node, bool]] = [(last, False)]
     while waiting:
@@ -113,7 +113,7 @@ def _set(makers: dict[str, Node], inner: set[str], last: Node) -> Iterator[Node]
                 yield node
         elif node.output not in seen:
             waiting.append((node, True))
-            waiting += [(makers[i], False) for i in node.inputs if i in inner]
+            waiting += [(makers[i], False) for i in node.inputs if i in roots]
 
 
 def _table(machine: Machine, analysis: Analysis, root: str, nodes: tuple[Node, ...]) -> Node | None:

@@ -1,4 +1,4 @@
-"""Steps on words that are no layers: maxima of windows, products and means with their requantizer, slices of channels."""
+"""Steps on words beside the layers: maxima of windows, products and means with a requantizer, slices of channels."""
 
 from __future__ import annotations
 
@@ -77,7 +77,9 @@ def multiply(builder: ProgramBuilder, node: Node) -> bool:
     single = graph.tensors[names[1]].shape == (*shape[:2], *[1] * (len(shape) - 2))
     if graph.tensors[names[0]].shape != shape or not (single or graph.tensors[names[1]].shape == shape):
         return False
-    bytes_ = all(byte_shift(builder.analysis.holds[n]) is not None for n in names) and builder.analysis.sound[node.output]
+    bytes_ = (
+        all(byte_shift(builder.analysis.holds[n]) is not None for n in names) and builder.analysis.sound[node.output]
+    )
     words = reader.output in builder.views or names[0] in builder.written
     if not bytes_ or not words or max(map(abs, zeros)) >= 1 << 20:
         return False

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.engine.exact import layout
+from intsim.engine.threads import threads, using
 from intsim.graph import IntArray, Node
 
 Array = NDArray[Any]
@@ -173,8 +174,9 @@ class Program:
             for buffer, begin in self.memory.begin.items():
                 buffers[buffer] = arena[begin : begin + self.layouts[buffer].size]
             frame = Frame(dict(inputs), buffers, counts, overflow_check)
-            for index, step in enumerate(self.steps):
-                self._step(index, step, frame, progress, profile)
+            with using(threads()):  # what the environment says is read once a run
+                for index, step in enumerate(self.steps):
+                    self._step(index, step, frame, progress, profile)
         finally:
             with self.lock:
                 self.arenas.append(arena)
