@@ -1,5 +1,6 @@
 """Compiled operators beside the layers: windows, products, means, slices, functions, rows. All are the definitions."""
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -21,7 +22,7 @@ EXACT = Target.load("exact")
 U8, S8 = IntegerType(8, False), IntegerType(8, True)
 
 
-def ran(sketch, *more, threads=(1, 2)):
+def ran(sketch, *more, threads=(1, 2), varied=True):
     """Steps as "operators: kernel", after checking that outputs are the definitions'; `more` are outputs too."""
     sketch.graph.outputs = [*dict.fromkeys([*more, sketch.last])]
     tensors = dict(sketch.values)
@@ -33,7 +34,7 @@ def ran(sketch, *more, threads=(1, 2)):
             run = run_graph(sketch.graph, sketch.values, EXACT, profile=profile)
         for name in sketch.graph.outputs:
             np.testing.assert_array_equal(run.tensors[name], tensors[name], strict=True)
-    assert len(np.unique(tensors[sketch.last])) > 1
+    assert not varied or len(np.unique(tensors[sketch.last])) > 1
     return [f"{line.op}: {line.kernel}" for line in profile]
 
 
@@ -230,7 +231,7 @@ def test_products_of_two_tensors(shapes, kinds, zeros):
     product = sketch.node("matmul", "x0", other, arrays={"weight_zero": np.array(zeros[1])}, **at)
     assert any("matmul: pairs" in step for step in ran(sketch))
     scaled(sketch, product, S8, 1 << 16, by_channel=False)
-    assert any("matmul + requantize: pairs" in step for step in ran(sketch))
+    assert any("matmul + requantize: pairs" in step for step in ran(sketch, varied=math.prod(shapes[0]) > 4))
 
 
 @pytest.mark.slow
