@@ -59,7 +59,7 @@ def run_graph(
     prepared = program(graph, target, keep)
     frame = prepared.run(given, counts, progress, profile, overflow_check)
     ends = {n: frame.arrays[n].astype(np.int64) for n in graph.outputs}
-    first = {n: a.astype(np.int64, copy=False) for n, a in (given if keep else _unread(graph, given)).items()}
+    first = {n: given[n].astype(np.int64, copy=False) for n in (given if keep else prepared.unread)}
     return GraphRun({**first, **frame.kept, **ends}, frame.events, prepared.live_bytes)
 
 
@@ -67,12 +67,6 @@ def _integers(codes: Any) -> NDArray[Any]:
     """Codes in their type, int64 unless that is one of integers; uint64 could hold more than int64."""
     array = np.asarray(codes)
     return array if array.dtype.kind in "iu" and array.dtype != np.uint64 else array.astype(np.int64)
-
-
-def _unread(graph: IntegerGraph, given: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Graph inputs that no node reads, which nothing drops."""
-    read = {name for node in graph.nodes for name in node.inputs}
-    return {n: a for n, a in given.items() if n not in read}
 
 
 def _node_by_node(

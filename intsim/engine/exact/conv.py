@@ -332,16 +332,17 @@ class Bound:
     def run(self, source: Buffer, words: Buffer, raw: NDArray[np.int32]) -> None:
         """Codes into `words`, or where that is empty accumulators into `raw` (flat)."""
         x, out = (source, *self.source), (words, raw, *self.out)
-        if threads() == 1:
-            images, span = (0, *self.images), (0, *self.rows)
-            convolve(x, images, span, self.layer, self.rounding, out, self.tile)
-            return
 
         def part(share: Part) -> None:
             images, span = (*share[:2], *self.images[1:]), (*share[2:], self.rows[1])
             convolve(x, images, span, self.layer, self.rounding, out, self.tile)
 
         self.each(part)
+
+    def alone(self, source: Buffer, words: Buffer) -> tuple[Any, ...]:
+        """Arguments of `kernels.convolve` for all images and rows, codes into `words`."""
+        x, out = (source, *self.source), (words, NO_SUMS, *self.out)
+        return x, (0, *self.images), (0, *self.rows), self.layer, self.rounding, out, self.tile
 
     def each(self, part: Callable[[Part], R]) -> list[R]:
         """`part` of all images and rows, shared out to threads."""

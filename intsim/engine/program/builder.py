@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -34,12 +36,20 @@ class Source:
 
     def words(self, frame: Frame) -> Buffer:
         """In a run, which has made the tensor."""
-        words = frame.buffers[self.view.buffer]
+        if self.scratch is not None:
+            self.fill(frame.buffers)()
+        return self.buffer(frame.buffers)
+
+    def buffer(self, buffers: list[Buffer]) -> Buffer:
+        """What the convolution reads."""
+        return buffers[self.view.buffer if self.scratch is None else self.scratch.buffer]
+
+    def fill(self, buffers: list[Buffer]) -> Callable[[], None]:
+        """What makes the copy, if there is one."""
         if self.scratch is None:
-            return words
-        copy = frame.buffers[self.scratch.buffer]
-        self.conv.split(words, self.view, copy, self.scratch.layout)
-        return copy
+            return lambda: None
+        to = self.scratch
+        return partial(self.conv.split, buffers[self.view.buffer], self.view, buffers[to.buffer], to.layout)
 
 
 class ProgramBuilder:

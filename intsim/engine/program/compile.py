@@ -74,6 +74,7 @@ def _compiled(graph: IntegerGraph, target: Target, keep: bool) -> Program:
             builder.keep_tensor(node.output)
     for name in graph.outputs:
         builder.as_array(name)
-    made = Program(builder.layouts, builder.steps, graph.outputs)
+    read = {name for node in graph.nodes for name in node.inputs}
+    made = Program(builder.layouts, builder.steps, graph.outputs, [n for n in graph.inputs if n not in read])
     check(made.live_bytes, "a run takes")
     return made

@@ -15,10 +15,9 @@ from intsim.engine.program.analysis import byte_shift, narrowest
 from intsim.engine.program.arrays import formula
 from intsim.engine.program.builder import ProgramBuilder
 from intsim.engine.program.placement import channel_slice
-from intsim.engine.program.program import Frame, Step
+from intsim.engine.program.program import Action, Frame, OnBuffers, Step, in_shares
 from intsim.engine.program.words import by_channel
 from intsim.engine.requantize.affine import RINT, AffineRequantizer
-from intsim.engine.threads import each, shares
 from intsim.graph import Node
 
 GRAIN = 1 << 14
@@ -49,11 +48,13 @@ def max_pool(builder: ProgramBuilder, node: Node) -> bool:
     extent, planes = (source.groups, *size, *out), source.layout.images * source.groups
     grain = max(1, GRAIN // (size[0] * size[1]))
 
-    def action(frame: Frame) -> None:
-        x, y = ((frame.buffers[v.buffer], *layout.walk(v)) for v in (source, to))
-        each(lambda part: max_words(x, y, extent, window, *part), shares(planes, grain))
+    def bind(buffers: list[layout.Buffer]) -> Action:
+        x, y = ((buffers[v.buffer], *layout.walk(v)) for v in (source, to))
+        return in_shares(lambda part: max_words(x, y, extent, window, *part), planes, grain)
 
-    builder.add(Step((node,), "words", "bytes keep the order of codes", action, buffers=(source.buffer, to.buffer)))
+    builder.add(
+        Step((node,), "words", "bytes keep the order of codes", OnBuffers(bind), buffers=(source.buffer, to.buffer))
+    )
     builder.written.add(node.output)
     return True
 
@@ -96,12 +97,12 @@ def multiply(builder: ProgramBuilder, node: Node) -> bool:
     size, planes = (to.groups, lay.height, lay.width, int(single)), lay.images * to.groups
     grain = max(1, GRAIN // (lay.height * lay.width))
 
-    def action(frame: Frame) -> None:
-        a, b, out = ((frame.buffers[v.buffer], *layout.walk(v)) for v in (x, y, to))
-        each(lambda part: multiply_words(a, b, size, table, limits, out, *part), shares(planes, grain))
+    def bind(buffers: list[layout.Buffer]) -> Action:
+        a, b, out = ((buffers[v.buffer], *layout.walk(v)) for v in (x, y, to))
+        return in_shares(lambda part: multiply_words(a, b, size, table, limits, out, *part), planes, grain)
 
     why, used = "proven for every product that can arrive", (x.buffer, y.buffer, to.buffer)
-    builder.add(Step((node, reader), "formula on words", why, action, buffers=used))
+    builder.add(Step((node, reader), "formula on words", why, OnBuffers(bind), buffers=used))
     builder.written.add(reader.output)
     builder.fused.add(reader.output)
     return True
@@ -130,19 +131,24 @@ def mean(builder: ProgramBuilder, node: Node) -> bool:
     planes, grain = images * source.groups, max(1, GRAIN // (size[1] * size[2]))
     made = graph.tensors[reader.output].shape
 
-    def action(frame: Frame) -> None:
-        x = (frame.buffers[source.buffer], *layout.walk(source))
-        out = np.empty((planes, 4), np.uint8)
-        each(lambda part: mean_codes(x, size, factors, limits, out, *part), shares(planes, grain))
-        if to is None:
-            codes = out.reshape(images, -1)[:, :channels]
-            codes = codes - np.uint8(shift) if shift else codes  # modulo 256
-            frame.arrays[reader.output] = np.ascontiguousarray(codes).view(kind).reshape(made)
-        else:
-            _spread(frame.buffers[to.buffer], to, out)
+    def bind(buffers: list[layout.Buffer]) -> Action:
+        x, out = (buffers[source.buffer], *layout.walk(source)), np.empty((planes, 4), np.uint8)
+        sums = in_shares(lambda part: mean_codes(x, size, factors, limits, out, *part), planes, grain)
+        words = out.view(np.uint32).reshape(-1)
+        positions = None if to is None else _positions(to)
+
+        def action(frame: Frame) -> None:
+            sums(frame)
+            if to is None:
+                codes = out.reshape(images, -1)[:, :channels] - np.uint8(shift)  # modulo 256
+                frame.arrays[reader.output] = np.ascontiguousarray(codes).view(kind).reshape(made)
+            else:
+                buffers[to.buffer][positions] = words
+
+        return action
 
     why, where = "proven for every sum that can arrive", (source.buffer,) if to is None else (source.buffer, to.buffer)
-    step = Step((node, reader), "formula on words", why, action, buffers=where)
+    step = Step((node, reader), "formula on words", why, OnBuffers(bind), buffers=where)
     if to is None:
         step.made = (reader.output,)
     else:
@@ -152,12 +158,10 @@ def mean(builder: ProgramBuilder, node: Node) -> bool:
     return True
 
 
-def _spread(words: layout.Buffer, to: TensorView, codes: np.ndarray) -> None:
-    """Bytes (planes, 4) into the only position of each plane of a map."""
+def _positions(to: TensorView) -> np.ndarray:
+    """Words of the first position of each plane of a map."""
     stride, plane, _, first = layout.walk(to)
-    images, groups = to.layout.images, to.groups
-    at = first + np.arange(images)[:, None] * stride + np.arange(groups) * plane
-    words[at.reshape(-1)] = codes.view(np.uint32).reshape(-1)
+    return (first + np.arange(to.layout.images)[:, None] * stride + np.arange(to.groups) * plane).reshape(-1)
 
 
 def _requantizer(builder: ProgramBuilder, node: Node) -> tuple[Node | None, AffineRequantizer | None]:
@@ -195,9 +199,9 @@ def gather(builder: ProgramBuilder, node: Node) -> bool:
         return False
     rows, columns = np.arange(to.layout.height), np.arange(to.layout.width)
 
-    def action(frame: Frame) -> None:
-        layout.resize(frame.buffers[source.buffer], source, rows, columns, frame.buffers[to.buffer], to)
+    def bind(buffers: list[layout.Buffer]) -> Action:
+        return layout.resizer(buffers[source.buffer], source, rows, columns, buffers[to.buffer], to)
 
-    builder.add(Step((node,), "words", "planes of words", action, buffers=(source.buffer, to.buffer)))
+    builder.add(Step((node,), "words", "planes of words", OnBuffers(bind), buffers=(source.buffer, to.buffer)))
     builder.written.add(node.output)
     return True
