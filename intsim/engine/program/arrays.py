@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -14,13 +15,13 @@ from intsim.engine.node import run_alone
 from intsim.engine.program.analysis import INT32, byte_shift, byte_weights, inside, narrowest, safe
 from intsim.engine.program.builder import ProgramBuilder
 from intsim.engine.program.program import Frame, Step
-from intsim.engine.requantize.affine import AffineRequantizer, TwoFormulas
+from intsim.engine.requantize.affine import RINT, AffineRequantizer, TwoFormulas
 from intsim.engine.requantize.columns import Columns, by_columns
 from intsim.engine.requantize.kernels import combine_dense, requantize_dense
 from intsim.engine.requantize.node import cell_layout, known_fit
 from intsim.engine.requantize.table_kernels import table_dense
 from intsim.engine.threads import each, shares
-from intsim.graph import Node
+from intsim.graph import IntArray, Node
 from intsim.ops import OPS, Mac
 from intsim.ops.layer_norm import LayerNorm
 from intsim.ops.pieces import combined_range
@@ -71,7 +72,25 @@ def formula(builder: ProgramBuilder, node: Node) -> AffineRequantizer | TwoFormu
             return None
         reach = combined_range(node, *tensors)
     target = builder.arithmetic(node)
-    return known_fit(node, tensors, target.requantize, target.stages, reach)
+    rule = known_fit(node, tensors, target.requantize, target.stages, reach)
+    if len(tensors) == 2 and isinstance(rule, AffineRequantizer) and rule.table.size:
+        coefficients = [int(f.reshape(-1)[0]) for f in node.arrays["coefficients"] if f.size == 1]
+        held = [builder.analysis.holds[t.name] for t in tensors]
+        if len(coefficients) == 2 and all(high - low < 256 for low, high in held):
+            x, z = (f * np.arange(low, high + 1) for f, (low, high) in zip(coefficients, held, strict=True))
+            return without_table(rule, np.add.outer(x, z).reshape(-1))
+    return rule
+
+
+def without_table(rule: AffineRequantizer, sums: IntArray) -> AffineRequantizer:
+    """The same requantizer without its table, if that changes the code of none of `sums`, all that can arrive."""
+    if len(rule.scale) > 1 or rule.kind != RINT or np.abs(sums).max() >= 1 << 53:
+        return rule
+    right = requantize_dense(sums.reshape(1, 1, -1), rule, np.empty((1, 1, sums.size), np.int64))
+    alone = np.rint(np.clip(rule.scale * sums + rule.offset, rule.low, rule.high))
+    if not np.array_equal(alone, right.reshape(-1)):
+        return rule
+    return replace(rule, table=np.zeros((1, 0), np.int64))
 
 
 def requantize(builder: ProgramBuilder, node: Node) -> bool:

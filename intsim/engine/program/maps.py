@@ -12,7 +12,7 @@ from intsim.engine.exact.conv import fits
 from intsim.engine.exact.layout import TensorView
 from intsim.engine.exact.maps import max_words, mean_codes, multiply_words
 from intsim.engine.program.analysis import byte_shift, narrowest
-from intsim.engine.program.arrays import formula
+from intsim.engine.program.arrays import formula, without_table
 from intsim.engine.program.builder import ProgramBuilder
 from intsim.engine.program.placement import channel_slice
 from intsim.engine.program.program import Action, Frame, OnBuffers, Step, in_shares
@@ -177,6 +177,10 @@ def _requantizer(builder: ProgramBuilder, node: Node) -> tuple[Node | None, Affi
     if byte_shift(builder.analysis.holds[reader.output]) is None:
         return None, None
     rule = formula(builder, reader)
+    if node.op == "mul" and isinstance(rule, AffineRequantizer) and rule.table.size:
+        ends = zip(node.attributes["zero_points"], (builder.analysis.holds[n] for n in node.inputs), strict=True)
+        x, y = (np.arange(low, min(high, low + 255) + 1) - zero for zero, (low, high) in ends)
+        rule = without_table(rule, np.multiply.outer(x, y).reshape(-1))
     plain = isinstance(rule, AffineRequantizer) and not rule.table.size and rule.kind == RINT
     return (reader, rule) if plain else (None, None)  # type: ignore[return-value]
 

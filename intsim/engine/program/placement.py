@@ -127,7 +127,7 @@ class _Placer:
         for node in reversed(self.graph.nodes):
             if node.output in layers:
                 shifts.setdefault(node.inputs[0], self._shift(node.inputs[0]))
-            elif node.output in sums and node.op in ("mul", "reduce_sum"):
+            elif (node.output in sums and node.op == "mul") or _is_mean(self.graph, node):
                 for name in filter(self._can_be_words, node.inputs):
                     shifts.setdefault(name, self._shift(name))
             elif node.output in shifts and _moves_words(node):
@@ -169,6 +169,12 @@ class _Placer:
             if channel % 4 == 0 and fits and name not in starts:
                 starts[name] = buffer, group + channel // 4
             channel += self.graph.tensors[name].shape[1]
+
+
+def _is_mean(graph: IntegerGraph, node: Node) -> bool:
+    """Whether it adds up whole maps."""
+    rank = len(graph.tensors[node.inputs[0]].shape)
+    return node.op == "reduce_sum" and sorted(a % rank for a in node.attributes["axes"]) == list(range(2, rank))
 
 
 def _moves_words(node: Node) -> bool:

@@ -59,7 +59,7 @@ Action = Callable[[Frame], None]
 
 @dataclass(frozen=True)
 class OnBuffers:
-    """What runs on buffers alone: `bind` makes an action for some memory, once, and each run in that memory calls it."""
+    """What runs on buffers: `bind` makes an action for some memory, once, and each run in that memory calls it."""
 
     bind: Callable[[list[layout.Buffer]], Action]
 
