@@ -13,7 +13,7 @@ from intsim.dispatch import machine
 from intsim.engine.node import run_alone, run_among, run_node
 from intsim.engine.program.compile import program
 from intsim.engine.program.program import LayerProfile, Progress
-from intsim.graph import IntArray, IntegerGraph, Node
+from intsim.graph import IntArray, IntegerGraph, Node, Tensor
 from intsim.targets import Target
 
 __all__ = ["GraphRun", "Progress", "Watch", "run_among", "run_graph", "run_node"]
@@ -49,10 +49,7 @@ def run_graph(
     which changes no result.
     """
     given = {n: _integers(inputs[n]) for n in graph.inputs}
-    described = all(
-        a.shape == (t := graph.tensors[n]).shape and (a.size == 0 or (a.min() >= t.low and a.max() <= t.high))
-        for n, a in given.items()
-    )
+    described = all(_described(a, graph.tensors[n]) for n, a in given.items())
     if watch is not None or not described:
         wide = {n: a.astype(np.int64, copy=False) for n, a in given.items()}
         return _node_by_node(graph, wide, target, keep, progress, watch, counts)
@@ -61,6 +58,16 @@ def run_graph(
     ends = {n: frame.arrays[n].astype(np.int64) for n in graph.outputs}
     first = {n: given[n].astype(np.int64, copy=False) for n in (given if keep else prepared.unread)}
     return GraphRun({**first, **frame.kept, **ends}, frame.events, prepared.live_bytes)
+
+
+def _described(array: NDArray[Any], tensor: Tensor) -> bool:
+    """Whether an array has a tensor's shape, and no integer outside of its range."""
+    if array.shape != tensor.shape:
+        return False
+    ends = np.iinfo(array.dtype)
+    if array.size == 0 or (tensor.low <= ends.min and ends.max <= tensor.high):
+        return True
+    return bool(array.min() >= tensor.low and array.max() <= tensor.high)
 
 
 def _integers(codes: Any) -> NDArray[Any]:

@@ -118,9 +118,9 @@ _PROGRAM = [
     Fault(
         "inputs-trusted",
         "inputs outside their described range are run as if they were inside",
-        "run_graph",
-        "a.min() >= t.low and a.max() <= t.high",
-        "a.min() <= a.max()",
+        "_described",
+        "array.min() >= tensor.low and array.max() <= tensor.high",
+        "array.min() <= array.max()",
         "tests/engine/test_repeated_runs.py::test_inputs_outside_their_described_range",
         slow=True,
     ),

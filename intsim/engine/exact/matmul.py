@@ -11,7 +11,7 @@ from intsim.engine.exact.conv import modulo32, weight_words
 from intsim.engine.exact.isa import Dot
 from intsim.engine.exact.kernels import multiply
 from intsim.engine.exact.microkernels import Tile
-from intsim.engine.threads import each, shares
+from intsim.engine.threads import share_out
 from intsim.graph import IntArray
 
 
@@ -48,11 +48,7 @@ class WordMatmul:
         def part(span: tuple[int, int]) -> None:
             multiply((words, self.depth), span, self.weights, self.bias, out, tile)
 
-        parts = shares(rows, 4)
-        if len(parts) == 1:
-            part(parts[0])
-        else:
-            each(part, parts)
+        share_out(part, rows, 4)
         return out
 
 

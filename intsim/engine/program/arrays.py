@@ -20,7 +20,7 @@ from intsim.engine.requantize.columns import Columns, by_columns
 from intsim.engine.requantize.kernels import combine_dense, requantize_dense
 from intsim.engine.requantize.node import cell_layout, known_fit
 from intsim.engine.requantize.table_kernels import table_dense
-from intsim.engine.threads import each, shares
+from intsim.engine.threads import share_out
 from intsim.graph import IntArray, Node
 from intsim.ops import OPS, Mac
 from intsim.ops.layer_norm import LayerNorm
@@ -218,7 +218,7 @@ def matmul_pairs(builder: ProgramBuilder, node: Node) -> bool:
         left = as_bytes(frame.arrays[a.name], shift_a).reshape(pairs, *a.shape[-2:])
         right = as_bytes(frame.arrays[b.name], below & 255).view(np.int8).reshape(pairs, *b.shape[-2:])
         out = np.empty((pairs, *y.shape[-2:]), np.int32)
-        each(lambda part: multiply_pairs(left, right, out, zeros, tile, *part), shares(pairs, grain))
+        share_out(lambda part: multiply_pairs(left, right, out, zeros, tile, *part), pairs, grain)
         frame.events[node.name] = events.copy()
         codes = out if steps is None else steps.run(out.reshape(-1, y.shape[-1]), kind)
         frame.arrays[made] = codes.reshape(y.shape)
@@ -244,7 +244,7 @@ def softmax(builder: ProgramBuilder, node: Node) -> bool:
     def action(frame: Frame) -> None:
         given = np.ascontiguousarray(frame.arrays[x.name], np.int32).reshape(rows, length)
         out = np.empty((rows, length), np.int32)
-        each(lambda part: softmax_rows(given, out, table, shift, *part), shares(rows, max(1, GRAIN // length)))
+        share_out(lambda part: softmax_rows(given, out, table, shift, *part), rows, max(1, GRAIN // length))
         frame.arrays[node.output] = out.reshape(x.shape).astype(kind, copy=False)
 
     why = "differences index the table of exponentials"
@@ -269,8 +269,8 @@ def layer_norm(builder: ProgramBuilder, node: Node) -> bool:
     def action(frame: Frame) -> None:
         given = np.ascontiguousarray(frame.arrays[x.name], np.int32).reshape(rows, length)
         out, doubtful = np.empty((rows, length), np.int32), np.empty(rows, np.bool_)
-        parts = shares(rows, max(1, GRAIN // length))
-        each(lambda part: norm_rows(given, out, doubtful, power, added, *part), parts)
+        grain = max(1, GRAIN // length)
+        share_out(lambda part: norm_rows(given, out, doubtful, power, added, *part), rows, grain)
         if doubtful.any():
             out[doubtful] = op.rows(node, given[doubtful].astype(np.int64))
         frame.arrays[node.output] = out.reshape(x.shape).astype(kind, copy=False)
@@ -304,10 +304,12 @@ def table(builder: ProgramBuilder, node: Node) -> bool:
         x = np.ascontiguousarray(frame.arrays[node.inputs[0]]).reshape(layout)
         out = np.empty(layout, kind)
         if split is None:
-            parts = shares(layout[2], GRAIN)
-            each(lambda p: table_dense(x[:, :, p[0] : p[1]], out[:, :, p[0] : p[1]], entries, low, 0, 1), parts)
+            wide = layout[2]
+            share_out(
+                lambda p: table_dense(x[:, :, p[0] : p[1]], out[:, :, p[0] : p[1]], entries, low, 0, 1), wide, GRAIN
+            )
         else:
-            each(lambda p: table_dense(x, out, entries, low, *p), shares(lines, max(1, GRAIN // layout[2])))
+            share_out(lambda p: table_dense(x, out, entries, low, *p), lines, max(1, GRAIN // layout[2]))
         frame.arrays[node.output] = out.reshape(shape)
 
     builder.add(Step((node,), "table", "an array of any type", action, arrays=node.inputs, made=(node.output,)))

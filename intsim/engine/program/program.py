@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.engine.exact import layout
-from intsim.engine.threads import each, shares, threads, using
+from intsim.engine.threads import share_out, threads, using
 from intsim.graph import IntArray, Node
 
 Array = NDArray[Any]
@@ -66,15 +66,7 @@ class OnBuffers:
 
 def in_shares(part: Callable[[tuple[int, int]], object], count: int, grain: int) -> Action:
     """An action: `part` of contiguous shares of range(count), at least `grain` each, by as many threads."""
-    whole = 0, count
-
-    def action(frame: Frame) -> None:
-        if frame.threads == 1:
-            part(whole)
-        else:
-            each(part, shares(count, grain))
-
-    return action
+    return lambda frame: share_out(part, count, grain)
 
 
 @dataclass

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.engine.requantize.affine import RINT, AffineRequantizer, TwoFormulas
-from intsim.engine.threads import each, shares
+from intsim.engine.threads import share_out
 from intsim.jit.compile import compiled
 
 GRAIN = 1 << 14
@@ -49,6 +49,6 @@ class Columns:
     def run(self, sums: NDArray[np.int32], kind: type[np.integer[Any]]) -> NDArray[Any]:
         """Codes (rows, columns) of sums, C-contiguous, in a type of 8 bits."""
         out = np.empty(sums.shape, np.uint8)
-        parts = shares(len(sums), max(1, GRAIN // max(1, sums.shape[1])))
-        each(lambda part: requantize_columns(sums, out, self.scale, self.offset, *self.ends, *part), parts)
+        grain = max(1, GRAIN // max(1, sums.shape[1]))
+        share_out(lambda p: requantize_columns(sums, out, self.scale, self.offset, *self.ends, *p), len(sums), grain)
         return out.view(kind)
