@@ -200,9 +200,9 @@ def efficientnet_b0(size: int = 64) -> onnx.ModelProto:
     """EfficientNet-B0, its squeeze-and-excitation among it."""
     s = Sketch((1, 3, size, size), 12)
     x = s.silu(s.conv("x", 32, 3, 2))
-    plan = ((1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5))
-    plan += ((6, 192, 4, 2, 5), (6, 320, 1, 1, 3))
-    for ratio, width, depth, first, kernel in plan:
+    early = ((1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3))
+    late = ((6, 112, 3, 1, 5), (6, 192, 4, 2, 5), (6, 320, 1, 1, 3))
+    for ratio, width, depth, first, kernel in (*early, *late):
         for stride in (first, *[1] * (depth - 1)):
             outer = s.shapes[x][1]
             y = x if ratio == 1 else s.silu(s.conv(x, outer * ratio, 1))

@@ -155,9 +155,7 @@ def architectures(results: dict[str, Any]) -> str:
         times = f"{r['intsim_ms']:.2f}", f"{r['ort_ms']:.2f}"
         cells.append([r["name"], *times, number(r["ratio"]), number(r["ratio_of_least"]), most])
     head = ["network", "exact, CPU ms", "ORT, CPU ms", "ratio", "of the least", "most time in, ms"]
-    note = (
-        "Target exact and ONNX Runtime, fully optimised, on one QDQ file (`bench/architectures.py`); medians.\n\n"
-    )
+    note = "Target exact and ONNX Runtime, fully optimised, on one QDQ file (`bench/architectures.py`); medians.\n\n"
     return "## Architectures\n\n" + note + table(head, cells) if cells else ""
 
 

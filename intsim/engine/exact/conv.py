@@ -133,8 +133,8 @@ class Blocks:
 def blocks(weight: IntArray, w: Window, grid: Grid, dot: Dot, pitch: int, planes_apart: int = 1) -> Blocks:
     """Blocks of the weights (O, C / groups, kh, kw), all within int8; taps without weights are left out.
 
-    Rows of the input are at least `pitch` words apart, so that a map has so and so many tiles. `planes_apart`: planes of the input from one group of four channels to the next; taps' own planes are added by the
-    caller (`split`).
+    Rows of the input are at least `pitch` words apart, which says how many tiles a map has. `planes_apart`: planes of
+    the input from one group of four channels to the next; taps' own planes are added by the caller (`split`).
     """
     positions, wide = (grid.rows - 1) * pitch + grid.width, WIDE[dot.registers]
     heights = [1] if len(weight) == 1 else sorted({4, HIGH[dot.name]}, reverse=True)

@@ -181,7 +181,7 @@ def _columns(builder: ProgramBuilder, node: Node) -> tuple[Node | None, AffineRe
     if byte_shift(builder.analysis.holds[reader.output]) is None:
         return None, None
     rule = formula(builder, reader)
-    return (reader, rule) if rule is not None and by_columns(rule) else (None, None)
+    return (reader, rule) if isinstance(rule, AffineRequantizer) and by_columns(rule) else (None, None)
 
 
 def matmul_pairs(builder: ProgramBuilder, node: Node) -> bool:

@@ -134,8 +134,8 @@ def mean(builder: ProgramBuilder, node: Node) -> bool:
     def bind(buffers: list[layout.Buffer]) -> Action:
         x, out = (buffers[source.buffer], *layout.walk(source)), np.empty((planes, 4), np.uint8)
         sums = in_shares(lambda part: mean_codes(x, size, factors, limits, out, *part), planes, grain)
-        words = out.view(np.uint32).reshape(-1)
-        positions = None if to is None else _positions(to)
+        words: np.ndarray = out.view(np.uint32).reshape(-1)
+        positions = np.zeros(0, np.int64) if to is None else _positions(to)
 
         def action(frame: Frame) -> None:
             sums(frame)

@@ -65,8 +65,8 @@ def conv(builder: ProgramBuilder, node: Node) -> bool:
                 fill()
             frame.events[node.name] = events.copy()
             if frame.threads == 1:
-                for one in alone:
-                    convolve(*one)
+                for given in alone:
+                    convolve(*given)
             else:
                 for one in bound:
                     one.run(words, frame.buffers[to.buffer], NO_SUMS)
