@@ -172,8 +172,8 @@ def test_requantizers_that_change_nothing():
 
 
 def pairs(length):
-    """Every row of so many integers of -9..9."""
-    axis = np.arange(-9, 10)
+    """Every row of so many integers of -9..9, of -1..2 where they are many."""
+    axis = np.arange(-9, 10) if length < 4 else np.arange(-1, 3)
     return np.stack([v.reshape(-1) for v in np.meshgrid(*[axis] * length)], axis=1)
 
 
@@ -199,15 +199,15 @@ def test_softmax(shape):
     assert ran(sketch) == ["softmax: rows"]
 
 
-@pytest.mark.parametrize(("length", "fraction"), [(2, 0), (3, 0), (3, 1), (3, 24)])
+@pytest.mark.parametrize(("length", "fraction"), [(2, 0), (3, 1), (5, 0), (3, 24)])
 def test_normalisation_of_every_small_row(length, fraction):
-    """With few bits of fraction many results are ties, or next to them."""
+    """With few bits of fraction some results are ties: a row of 1, 0, 0, 0, 0 has 2 and four times -1/2."""
     rows = pairs(length)
     sketch = Sketch((len(rows), length), 8, True)
     sketch.values["x0"] = rows
     for epsilon in ("0/1", "1/3", "100/1"):
         sketch.node("layer_norm", "x0", axes=[1], fraction=fraction, epsilon=epsilon, kind=IntegerType(32, True))
-        assert "layer_norm: rows" in ran(sketch, threads=(1,))
+        assert "layer_norm: rows" in ran(sketch, threads=(1,), varied=epsilon != "100/1")
 
 
 @pytest.mark.parametrize("bits", [8, 16])
