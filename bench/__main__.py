@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.status import Status
 
 import bench.one_thread  # noqa: F401  # before whatever loads BLAS
-from bench import growth
+from bench import beside, growth
 from bench.contestants import contestants
 from bench.environment import environment
 from bench.networks import FOLDER, NETWORKS, ROOT
@@ -41,6 +41,7 @@ def sections(quick: bool, cpus: set[int]) -> dict[str, Section]:
     }
     return {
         **races,
+        "architectures": partial(beside.section, quick),
         "peers": partial(compare, quick),
         "overflow_check": partial(overflow_check, quick),
         "growth": partial(growth.growth, quick),

@@ -144,6 +144,21 @@ def raced(results: dict[str, Any], name: str) -> str:
     return f"### {NETWORKS.get(name, name)}: {section['macs'] / 1e9:.3g} GMAC\n\n{table(head, cells)}"
 
 
+def architectures(results: dict[str, Any]) -> str:
+    """Networks of well-known architectures beside ONNX Runtime on the same QDQ file."""
+    cells = []
+    for r in results["sections"].get("architectures", {}).get("rows", []):
+        if "ratio" not in r:
+            cells.append([r["name"], r.get("reason", "-"), *["-"] * 4])
+            continue
+        most = ", ".join(f"{kind} {spent:.2f}" for kind, spent, _ in r["kinds"][:3])
+        times = f"{r['intsim_ms']:.2f}", f"{r['ort_ms']:.2f}"
+        cells.append([r["name"], *times, number(r["ratio"]), number(r["ratio_of_least"]), most])
+    head = ["network", "exact, CPU ms", "ORT, CPU ms", "ratio", "of the least", "most time in, ms"]
+    note = "Target exact and ONNX Runtime, fully optimised, on one QDQ file (`bench/architectures.py`); medians.\n\n"
+    return "## Architectures\n\n" + note + table(head, cells) if cells else ""
+
+
 def layer_peers(results: dict[str, Any]) -> str:
     """Peers that were asked for one layer."""
     rows = [r for r in results["sections"].get("peers", {}).get("rows", []) if r["network"] not in NETWORKS]
@@ -253,8 +268,8 @@ def page(results: dict[str, Any]) -> str:
         HOW,
         "## Whole networks\n",
         *(raced(results, n) if "rows" in results["sections"][n] else f"### {NETWORKS[n]}\n\nfailed\n" for n in races),
-        layer_peers(results), checked(results), grown(results), threaded(results), remembered(results),
-        ported(results), started(results),
+        architectures(results), layer_peers(results), checked(results), grown(results), threaded(results),
+        remembered(results), ported(results), started(results),
     ]  # fmt: skip
     return "\n".join(p for p in parts if p)
 

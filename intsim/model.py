@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from intsim.engine.threads import using
 from intsim.errors import IntsimError
-from intsim.frontend.codes import quantize_constant
+from intsim.frontend.codes import quantize_input
 from intsim.frontend.context import Boundary
 from intsim.frontend.expression import Expr, is_codes
 from intsim.frontend.lower import LoweredModel
@@ -165,7 +165,7 @@ class Model(Shown):
 def quantize_boundary(boundary: Boundary, value: NDArray[Any]) -> NDArray[Any]:
     """Integer codes of a host value, decided exactly from its float64; uint8 or int8 if the range allows."""
     assert boundary.quantizer.bounds is not None
-    return quantize_constant(value, boundary.quantizer, _narrow(*boundary.quantizer.bounds)).reshape(value.shape)
+    return quantize_input(value, boundary.quantizer, _narrow(*boundary.quantizer.bounds)).reshape(value.shape)
 
 
 def _narrow(low: int, high: int) -> type[np.integer[Any]]:

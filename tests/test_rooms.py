@@ -35,11 +35,11 @@ ROOMS = {
     "dispatch": "arithmetic arithmetic.requantizers errors graph ops reals targets | numpy",
     "engine": "",
     "engine.threads": "errors machine",
-    "engine.requantize": "arithmetic arithmetic.requantizers errors graph jit ops targets | numpy",
+    "engine.requantize": "arithmetic arithmetic.requantizers engine.threads errors graph jit ops targets | numpy",
     "engine.exact": "engine.requantize engine.threads errors graph jit | llvmlite numba numpy",
     "engine.registers": "arithmetic engine.exact engine.threads errors graph jit | llvmlite numba numpy",
     "engine.node": "arithmetic dispatch engine.registers engine.requantize errors graph mac ops targets | numpy",
-    "engine.program": "arithmetic budget dispatch engine.exact engine.node engine.registers engine.requantize"
+    "engine.program": "arithmetic budget dispatch engine.exact engine.node engine.registers engine.requantize errors"
     " engine.threads graph mac"
     " ops targets | numpy",
     "engine.run": "dispatch engine.node engine.program graph targets | numpy",

@@ -13,7 +13,7 @@ from intsim.dispatch import machine
 from intsim.engine.node import run_alone, run_among, run_node
 from intsim.engine.program.compile import program
 from intsim.engine.program.program import LayerProfile, Progress
-from intsim.graph import IntArray, IntegerGraph, Node
+from intsim.graph import IntArray, IntegerGraph, Node, Tensor
 from intsim.targets import Target
 
 __all__ = ["GraphRun", "Progress", "Watch", "run_among", "run_graph", "run_node"]
@@ -49,30 +49,31 @@ def run_graph(
     which changes no result.
     """
     given = {n: _integers(inputs[n]) for n in graph.inputs}
-    described = all(
-        a.shape == (t := graph.tensors[n]).shape and (a.size == 0 or (a.min() >= t.low and a.max() <= t.high))
-        for n, a in given.items()
-    )
+    described = all(_described(a, graph.tensors[n]) for n, a in given.items())
     if watch is not None or not described:
         wide = {n: a.astype(np.int64, copy=False) for n, a in given.items()}
         return _node_by_node(graph, wide, target, keep, progress, watch, counts)
     prepared = program(graph, target, keep)
     frame = prepared.run(given, counts, progress, profile, overflow_check)
     ends = {n: frame.arrays[n].astype(np.int64) for n in graph.outputs}
-    first = {n: a.astype(np.int64, copy=False) for n, a in (given if keep else _unread(graph, given)).items()}
+    first = {n: given[n].astype(np.int64, copy=False) for n in (given if keep else prepared.unread)}
     return GraphRun({**first, **frame.kept, **ends}, frame.events, prepared.live_bytes)
+
+
+def _described(array: NDArray[Any], tensor: Tensor) -> bool:
+    """Whether an array has a tensor's shape, and no integer outside of its range."""
+    if array.shape != tensor.shape:
+        return False
+    ends = np.iinfo(array.dtype)
+    if array.size == 0 or (tensor.low <= ends.min and ends.max <= tensor.high):
+        return True
+    return bool(array.min() >= tensor.low and array.max() <= tensor.high)
 
 
 def _integers(codes: Any) -> NDArray[Any]:
     """Codes in their type, int64 unless that is one of integers; uint64 could hold more than int64."""
     array = np.asarray(codes)
     return array if array.dtype.kind in "iu" and array.dtype != np.uint64 else array.astype(np.int64)
-
-
-def _unread(graph: IntegerGraph, given: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Graph inputs that no node reads, which nothing drops."""
-    read = {name for node in graph.nodes for name in node.inputs}
-    return {n: a for n, a in given.items() if n not in read}
 
 
 def _node_by_node(

@@ -97,6 +97,14 @@ def each(function: Callable[[P], R], parts: Sequence[P]) -> list[R]:
     return job.finish()
 
 
+def share_out(function: Callable[[tuple[int, int]], object], count: int, grain: int) -> None:
+    """`function` of contiguous shares (start, stop) of range(count), of at least `grain`, by `threads()` threads."""
+    if count < 2 * grain or threads() == 1:
+        function((0, count))
+    else:
+        each(function, shares(count, grain))
+
+
 class _Job(Generic[P, R]):
     """The parts of one call: which is next, how many are under way, what came out."""
 

@@ -108,6 +108,13 @@ def typed(bits: int) -> dict[str, Any]:
 IMAGE = (1, 8, 9, 37)
 WINDOW: dict[str, Any] = {"strides": [2, 2], "dilations": [1, 1], "kernel": [2, 2], "pads": [0, 0, 0, 0]}
 ONES = {"weight": np.ones((1, 1, 1, 1), np.int64)}
+SOFTMAX: dict[str, Any] = {
+    "axes": [2],
+    "fraction": 24,
+    "bits": 30,
+    "arrays": {"table": np.array([1 << 30, 1 << 29, 1 << 28, 0])},
+}
+NORM: dict[str, Any] = {"axes": [2], "fraction": 24, "epsilon": "1/7"}
 Build = Callable[[Sketch], Any]
 CASES: dict[str, tuple[tuple[Any, ...], Build]] = {
     "conv": (IMAGE, lambda s: s.conv(16)),
@@ -135,6 +142,11 @@ CASES: dict[str, tuple[tuple[Any, ...], Build]] = {
     "upsampled and joined": (IMAGE, lambda s: (s.node("concat", s.conv(8), "x0", axis=1), doubled(s), s.conv(8))),
     "max pool": (IMAGE, lambda s: (s.node("max_pool", **WINDOW), s.conv(8))),
     "tables": (IMAGE, lambda s: (s.conv(8), s.table(), s.conv(8, signed=True), s.table())),
+    "activation": (IMAGE, lambda s: (s.conv(8), activated(s), s.conv(8))),
+    "gated": (IMAGE, lambda s: (s.conv(8), gated(s), s.conv(8))),
+    "mean": (IMAGE, lambda s: (s.conv(8), s.rounded(s.node("reduce_sum", axes=[2, 3])))),
+    "softmax": (((2, 16, 64), 8, True), lambda s: s.node("softmax", kind=IntegerType(32, True), **SOFTMAX)),
+    "normalisation": (((2, 16, 64), 8, True), lambda s: s.node("layer_norm", kind=IntegerType(32, True), **NORM)),
     "sum pool": (IMAGE, lambda s: s.rounded(s.node("sum_pool", zero_point=0, arrays=ONES, **WINDOW))),
 }
 
@@ -142,6 +154,19 @@ CASES: dict[str, tuple[tuple[Any, ...], Build]] = {
 def doubled(s: Sketch) -> str:
     """Nearest neighbours, twice the height."""
     return s.node("gather", axis=2, arrays={"index": np.repeat(np.arange(s.graph.tensors[s.last].shape[2]), 2)})
+
+
+def activated(s: Sketch) -> str:
+    """The newest tensor times a table of it, as one table."""
+    x = s.last
+    return s.rounded(s.node("mul", x, s.table(), zero_points=[0, 0]))
+
+
+def gated(s: Sketch) -> str:
+    """The newest tensor times a number a channel."""
+    x = s.last
+    images, channels = s.graph.tensors[x].shape[:2]
+    return s.rounded(s.node("mul", x, s.input((images, channels, 1, 1)), zero_points=[0, 0]))
 
 
 class Job(NamedTuple):

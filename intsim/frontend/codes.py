@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -87,8 +87,38 @@ def quantize_constant(array: np.ndarray, q: Quantizer, kind: type[np.integer[Any
         return codes.reshape(x.shape) if codes.size == x.size else codes  # parameters without axes have one here
     out = np.empty(rows[0].shape, kind)
     for index in np.ndindex(*out.shape[:2]):
-        _quantize_row(rows[0][index], out[index], rows[1][index[1]])
+        cell = rows[1][index[1]]
+        _quantize_row(rows[0][index], out[index], cell, _loop(cell))
     return out.reshape(x.shape)
+
+
+def quantize_input(array: np.ndarray, q: Quantizer, kind: type[np.integer[Any]]) -> np.ndarray:
+    """As `quantize_constant`, by the compiled loop also where an array is small: whoever runs a model has a compiler.
+
+    What the loop takes of a quantizer is kept with it.
+    """
+    if "loop" not in vars(q):
+        vars(q)["loop"] = _loop(q) if _is_plain(q) else None
+    loop: _Loop | None = vars(q)["loop"]
+    x = np.asarray(array)
+    if loop is None or x.dtype not in (np.float32, np.float64):
+        return quantize_constant(array, q, kind)
+    row = np.ascontiguousarray(x).reshape(-1)
+    out = np.empty(row.size, kind)
+    _quantize_row(row, out, q, loop)
+    return out.reshape(x.shape)
+
+
+def _is_plain(q: Quantizer) -> bool:
+    """Whether the compiled loop takes a quantizer, of one cell."""
+    if (
+        q.bipolar
+        or q.rounding not in SHIFTS
+        or max(map(abs, _around(q))) >= 1 << 20
+        or q.scale.size * q.before.size > 1
+    ):
+        return False
+    return bool(2.0**-500 < q.scale.item() < 2.0**500 and abs(q.before.item()) < 1 << 20)
 
 
 def warm() -> None:
@@ -131,28 +161,45 @@ def _rows(x: np.ndarray, q: Quantizer) -> tuple[np.ndarray, list[Quantizer]] | N
     return x.reshape(-1, cells, inner), own
 
 
-def _quantize_row(row: np.ndarray, out: np.ndarray, q: Quantizer) -> None:
-    """Codes of one cell's values.
+class _Loop(NamedTuple):
+    """What the compiled loop takes: `frontend.nearest`."""
+
+    factor: float
+    shift: float
+    bottom: float
+    top: float
+    sure: float
+    after: int
+
+
+def _loop(q: Quantizer) -> _Loop:
+    """The loop of a quantizer of one cell.
 
     `w = x / scale + before`, moved by half where the rounding isn't to the nearest, is off by less than 2^-48 times
     its largest part. Further than that from a tie, its nearest integer is the code. What the clip takes is no tie
     there, and the true value is on the same side of it.
     """
-    from intsim.frontend.nearest import BLOCK, nearest_codes  # here: most users of this room need no compiler
-
     (low, high), scale, before = _around(q), q.scale.item(), q.before.item()
     sure = 0.5 - 2.0**-46 * float(max(abs(low), abs(high)) + 2 * abs(before) + 2)
     if q.rounding == "half_even" and not before and scale.numerator.bit_count() == scale.denominator.bit_count() == 1:
         sure = 1.0  # w is exact, ties as well
-    factor, shift = 1 / float(scale), float(before) + SHIFTS[q.rounding]
+    return _Loop(1 / float(scale), float(before) + SHIFTS[q.rounding], low - 0.25, high + 0.25, sure, q.after)
+
+
+def _quantize_row(row: np.ndarray, out: np.ndarray, q: Quantizer, loop: _Loop) -> None:
+    """Codes of one cell's values."""
+    from intsim.frontend.nearest import BLOCK, nearest_codes  # here: most users of this room need no compiler
+
     doubtful = np.empty(-(-row.size // BLOCK), np.bool_)
-    nearest_codes(row, out, doubtful, factor, shift, low - 0.25, high + 0.25, sure, q.after)
+    nearest_codes(row, out, doubtful, *loop)
+    if not doubtful.any():
+        return
     left = [np.zeros(0, np.int64)]
     for start in np.flatnonzero(doubtful) * BLOCK:
         with np.errstate(over="ignore"):
-            w = row[start : start + BLOCK].astype(np.float64) * factor + shift
-        w = np.clip(w, low - 0.25, high + 0.25)
-        left.append(start + np.flatnonzero(~(np.abs(w - np.rint(w)) < sure)))
+            w = row[start : start + BLOCK].astype(np.float64) * loop.factor + loop.shift
+        w = np.clip(w, loop.bottom, loop.top)
+        left.append(start + np.flatnonzero(~(np.abs(w - np.rint(w)) < loop.sure)))
     index = np.concatenate(left)
     if not index.size:
         return

@@ -6,6 +6,7 @@ Hypothesis draws the structure, so that it can be made smaller; numpy draws the 
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,9 @@ from intsim.arithmetic.integers import IntegerType
 from intsim.errors import IntsimError
 from intsim.graph import IntArray, IntegerGraph, Node, Tensor, node_json, rationals
 from intsim.ops import OPS
+from intsim.ops.exponentials import falling_exponentials
+from intsim.ops.layer_norm import fraction_bits
+from intsim.ops.softmax import table_bits
 
 from .moves import Moves
 from .rescaling import Rescaling
@@ -221,7 +225,7 @@ class _Growth(Rescaling, Moves):
             self.transpose,
         ]
         others = [self.affine, self.affine, self.max_pool, self.max_pool, self.sum_pool, self.sum_pool]
-        others += [self.mul, self.lookup, self.reduce_sum, self.interpolate]
+        others += [self.mul, self.lookup, self.reduce_sum, self.interpolate, self.row_function, self.activation]
         made = self.one_of(*macs, *[self.requantize] * 4, *moves, *others)()
         if made is None or (OPS[self.graph.nodes[-1].op].name in ("conv", "matmul") and not self.chance(3)):
             self.requantize()
@@ -380,6 +384,34 @@ class _Growth(Rescaling, Moves):
         x = self.of_rank(*range(6))
         y = self.beside(x)
         return self.emit("mul", [x, y], {"zero_points": [self.zero_point(n) for n in (x, y)]})
+
+    def row_function(self) -> str | None:
+        """A softmax or a normalisation, mostly of the last axis."""
+        x = self.of_rank(*range(1, 6))
+        if x is None:
+            return None
+        shape = self.info(x).shape
+        axes = [len(shape) - 1] if not self.chance(4) else [self.number(0, len(shape) - 1)]
+        length = shape[axes[0]]
+        if self.chance(2):
+            epsilon = self.one_of("0/1", "1/3", "1000/1")
+            at = {"axes": axes, "fraction": self.one_of(0, fraction_bits(length)), "epsilon": epsilon}
+            return self.emit("layer_norm", [x], at)
+        bits, last = table_bits(length), min(self.info(x).high - self.info(x).low, 1 << 10)
+        entries = falling_exponentials(Fraction(1, self.one_of(1, 3, 40)), bits, last, 1 << 11)
+        return self.emit("softmax", [x], {"axes": axes, "fraction": 24, "bits": bits}, {"table": entries})
+
+    def activation(self) -> str | None:
+        """A tensor times a function of it, and codes of that."""
+        x = self.pick([n for n, t in self.graph.tensors.items() if t.high - t.low < 256])
+        if x is None:
+            return None
+        low, high = self.info(x).low, self.info(x).high
+        entries = self.rng.integers(-9, 40, (1, high - low + 1))
+        y = self.emit("table", [x], {"low": low, "cells": [1]}, {"table": entries})
+        if y is None or self.emit("mul", [x, y], {"zero_points": [self.zero_point(x), 0]}) is None:
+            return None
+        return self.requantize()
 
     def reduce_sum(self) -> str | None:
         x = self.of_rank(*range(6))

@@ -3,6 +3,7 @@
 from .planting import Fault
 
 _CORNERS = "tests/engine/test_corners.py::"
+_MAPS = "tests/engine/test_maps.py::"
 
 _WORDS = [
     Fault(
@@ -117,9 +118,9 @@ _PROGRAM = [
     Fault(
         "inputs-trusted",
         "inputs outside their described range are run as if they were inside",
-        "run_graph",
-        "a.min() >= t.low and a.max() <= t.high",
-        "a.min() <= a.max()",
+        "_described",
+        "array.min() >= tensor.low and array.max() <= tensor.high",
+        "array.min() <= array.max()",
         "tests/engine/test_repeated_runs.py::test_inputs_outside_their_described_range",
         slow=True,
     ),
@@ -226,4 +227,70 @@ _KERNELS = [
     ),
 ]
 
-FAULTS = (*_WORDS, *_PROGRAM, *_FORMULAS, *_KERNELS)
+_OPERATORS = [
+    Fault(
+        "windows-without-their-padding",
+        "windows of a maximum begin at the first column although padding is in front of it",
+        "max_words",
+        "q = j * apart_right - left",
+        "q = j * apart_right",
+        _MAPS + "test_maxima_of_windows",
+        slow=True,
+    ),
+    Fault(
+        "product-of-maps-without-zero-point",
+        "a product of two maps forgets the second one's zero point",
+        "multiply",
+        "-y.layout.shift - zeros[1]",
+        "-y.layout.shift",
+        _MAPS + "test_products_of_maps",
+        slow=True,
+    ),
+    Fault(
+        "mean-of-bytes",
+        "a mean of signed codes is that of the bytes which they are kept as",
+        "mean",
+        "-source.layout.shift * count, rule.scale, rule.offset",
+        "-source.layout.shift, rule.scale, rule.offset",
+        _MAPS + "test_means_of_maps",
+        slow=True,
+    ),
+    Fault(
+        "function-of-all-codes-but-the-last",
+        "the table of a function of one tensor lacks the greatest code",
+        "_table",
+        "np.arange(low, high + 1).reshape((1,) * max(rank - 1, 0) + (-1,))",
+        "np.arange(low, high).reshape((1,) * max(rank - 1, 0) + (-1,))",
+        _MAPS + "test_a_function_of_one_tensor_is_one_table",
+        slow=True,
+    ),
+    Fault(
+        "softmax-rounds-down",
+        "a compiled softmax rounds down instead of to the nearest",
+        "softmax_rows",
+        "above = (e[i] << shift) + total",
+        "above = e[i] << shift",
+        _MAPS + "test_softmax",
+        slow=True,
+    ),
+    Fault(
+        "normalisation-trusts-float64",
+        "results of a compiled normalisation next to a tie are as float64 has them",
+        "norm_rows",
+        "abs(y - nearest) > 0.5 - 2.0**-19",
+        "abs(y - nearest) > 0.5",
+        _MAPS + "test_normalisation_of_every_small_row",
+        slow=True,
+    ),
+    Fault(
+        "product-of-tensors-without-zero-point",
+        "a compiled product of two tensors forgets the second one's zero point in the sums of the first",
+        "multiply_pairs",
+        "np.int32(made[m, c] + np.int32(zb * total))",
+        "np.int32(made[m, c])",
+        _MAPS + "test_products_of_two_tensors",
+        slow=True,
+    ),
+]
+
+FAULTS = (*_WORDS, *_PROGRAM, *_FORMULAS, *_KERNELS, *_OPERATORS)

@@ -31,8 +31,8 @@ Part = tuple[int, int, int, int]
 R = TypeVar("R")
 HIGH = {"vnni512": 8, "vnni256": 8, "avx512": 8, "avx2": 4, "sse2": 4, "generic": 4}
 """Output channels of a tile: with them accumulators, activations and a weight just fill the vector registers."""
-WIDE = {32: {8: 2, 4: 3, 1: 8}, 16: {4: 2, 1: 4}}
-"""Vectors of a tile for its height, where there are so many vector registers."""
+WIDE = {32: {16: 1, 8: 2, 4: 3, 1: 8}, 16: {4: 2, 1: 4}}
+"""Vectors of a tile for its height, where there are so many vector registers. The tallest is for the smallest maps."""
 STRIP_BYTES = 256 << 10
 """Input of a strip of rows, which stays in the second-level cache while all output channels read it."""
 NO_WORDS, NO_SUMS = np.zeros(0, np.uint32), np.zeros(0, np.int32)
@@ -130,15 +130,23 @@ class Blocks:
     high: int
 
 
-def blocks(weight: IntArray, w: Window, grid: Grid, dot: Dot, planes_apart: int = 1) -> Blocks:
+def blocks(weight: IntArray, w: Window, grid: Grid, dot: Dot, pitch: int, planes_apart: int = 1) -> Blocks:
     """Blocks of the weights (O, C / groups, kh, kw), all within int8; taps without weights are left out.
 
-    `planes_apart`: planes of the input from one group of four channels to the next; taps' own planes are added by the
-    caller (`split`).
+    Rows of the input are at least `pitch` words apart, which says how many tiles a map has. `planes_apart`: planes of
+    the input from one group of four channels to the next; taps' own planes are added by the caller (`split`).
     """
+    positions, wide = (grid.rows - 1) * pitch + grid.width, WIDE[dot.registers]
     heights = [1] if len(weight) == 1 else sorted({4, HIGH[dot.name]}, reverse=True)
+    if dot.registers == 32 and 0 < positions <= dot.lanes and len(weight) >= 16:
+        heights = [16, *heights]
     made = [(high, *_blocks(weight, w, grid, high)) for high in heights]
-    high, planes, taps, firsts, values = min(made, key=lambda one: one[0] * int(one[3][-1]))
+
+    def work(one: tuple[int, Any, Any, NDArray[np.int64], Any]) -> int:
+        """Vectors of products."""
+        return one[0] * int(one[3][-1]) * wide[one[0]] * -(-max(positions, 1) // (dot.lanes * wide[one[0]]))
+
+    high, planes, taps, firsts, values = min(made, key=work)
     return Blocks(planes * planes_apart, taps, firsts, weight_words(values, dot), high)
 
 
@@ -238,7 +246,9 @@ class WordConv:
         self.grids = [self._strided_grid()] if self.strided else grids(window)
         self.border: Pads = window.pads if self.strided else border(self.grids, window.size)
         apart = window.strides[0] * window.strides[1] if self.strided else 1
-        self.blocks = [blocks(weight, window, g, dot, apart) for g in self.grids]
+        _, left, _, right = self.border
+        pitch = window.out[1] if self.strided else left + window.size[1] + right
+        self.blocks = [blocks(weight, window, g, dot, pitch, apart) for g in self.grids]
         # inserted samples are zeros that no tap meets, so each grid has a constant of its own
         sums = [
             sum((weight[:, :, i, j].sum(axis=1) for i, j in g.at), np.zeros(self.channels, np.int64))
@@ -338,6 +348,11 @@ class Bound:
             convolve(x, images, span, self.layer, self.rounding, out, self.tile)
 
         self.each(part)
+
+    def alone(self, source: Buffer, words: Buffer) -> tuple[Any, ...]:
+        """Arguments of `kernels.convolve` for all images and rows, codes into `words`."""
+        x, out = (source, *self.source), (words, NO_SUMS, *self.out)
+        return x, (0, *self.images), (0, *self.rows), self.layer, self.rounding, out, self.tile
 
     def each(self, part: Callable[[Part], R]) -> list[R]:
         """`part` of all images and rows, shared out to threads."""

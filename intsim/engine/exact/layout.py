@@ -7,7 +7,9 @@ convolution needs no im2col: tap (i, j) of an output is a constant distance from
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -43,37 +45,37 @@ class Layout:
         """Of a tensor, without a border."""
         return cls(*maps(shape), shift)
 
-    @property
+    @cached_property
     def border(self) -> Pads:
         """Rows and columns of it."""
         return self.top, self.left, self.bottom, self.right
 
-    @property
+    @cached_property
     def groups(self) -> int:
         """Planes of an image."""
         return -(-self.channels // 4)
 
-    @property
+    @cached_property
     def pitch(self) -> int:
         """Words of a row."""
         return self.left + self.width + self.right
 
-    @property
+    @cached_property
     def plane(self) -> int:
         """Words of a plane."""
         return (self.top + self.height + self.bottom) * self.pitch
 
-    @property
+    @cached_property
     def stride(self) -> int:
         """Words of an image."""
         return self.groups * self.plane
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Words in all, slack included."""
         return self.images * self.stride + SLACK
 
-    @property
+    @cached_property
     def origin(self) -> int:
         """Word of position (0, 0) within a plane."""
         return self.top * self.pitch + self.left
@@ -88,12 +90,12 @@ class TensorView:
     group: int  # first plane
     channels: int
 
-    @property
+    @cached_property
     def groups(self) -> int:
         """Its planes of an image."""
         return -(-self.channels // 4)
 
-    @property
+    @cached_property
     def first(self) -> int:
         """Word of channel 0, position (0, 0), image 0."""
         return self.group * self.layout.plane + self.layout.origin
@@ -148,6 +150,15 @@ def resize(
     """Positions picked by row and column into another tensor, as nearest resizing does."""
     a = view.layout
     _resize(words, walk(view), a.images, view.groups, rows, columns, out, walk(to))
+
+
+def resizer(
+    words: Buffer, view: TensorView, rows: NDArray[Any], columns: NDArray[Any], out: Buffer, to: TensorView
+) -> Callable[[object], None]:
+    """`resize`, made ready."""
+    a = view.layout
+    given = words, walk(view), a.images, view.groups, rows, columns, out, walk(to)
+    return lambda _: _resize(*given)
 
 
 def shift_channels(words: Buffer, view: TensorView, out: Buffer, to: TensorView, channel: int) -> None:

@@ -11,7 +11,7 @@ from intsim.engine.exact.conv import modulo32, weight_words
 from intsim.engine.exact.isa import Dot
 from intsim.engine.exact.kernels import multiply
 from intsim.engine.exact.microkernels import Tile
-from intsim.engine.threads import each, shares
+from intsim.engine.threads import share_out
 from intsim.graph import IntArray
 
 
@@ -37,14 +37,22 @@ class WordMatmul:
     def run(self, codes: NDArray[Any], shift: int) -> NDArray[np.int32]:
         """(M, K) codes, of which each plus `shift` is a byte, to accumulators (M, N)."""
         rows, depth = codes.shape
-        x = np.zeros((rows, 4 * self.depth), np.uint8)
-        x[:, :depth] = codes.astype(np.uint8)  # modulo 256
-        x[:, :depth] += np.uint8(shift)
+        x = as_bytes(codes, shift)
+        if depth % 4:
+            wide = np.zeros((rows, 4 * self.depth), np.uint8)
+            wide[:, :depth] = x
+            x = wide
         out = np.empty((rows, self.columns), np.int32)
-        words, tile = x.view(np.uint32).reshape(-1), self.one if rows == 1 else self.four
+        words, tile = x.reshape(-1).view(np.uint32), self.one if rows == 1 else self.four
 
         def part(span: tuple[int, int]) -> None:
             multiply((words, self.depth), span, self.weights, self.bias, out, tile)
 
-        each(part, shares(rows, 4))
+        share_out(part, rows, 4)
         return out
+
+
+def as_bytes(codes: NDArray[Any], shift: int) -> NDArray[np.uint8]:
+    """Codes plus a shift, which makes bytes of them, C-contiguous: where they are bytes already, the array itself."""
+    narrow = codes.view(np.uint8) if codes.dtype.itemsize == 1 else codes.astype(np.uint8)  # modulo 256
+    return np.ascontiguousarray(narrow + np.uint8(shift) if shift else narrow)

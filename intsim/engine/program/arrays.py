@@ -1,23 +1,29 @@
-"""Steps on arrays: requantizers by their proven formula, products with constant bytes, tables, definitions."""
+"""Steps on arrays: requantizers by their proven formula, products of bytes, tables, functions of rows, definitions."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 
-from intsim.engine.exact.matmul import WordMatmul
+from intsim.engine.exact.matmul import WordMatmul, as_bytes
+from intsim.engine.exact.microkernels import Tile
+from intsim.engine.exact.rows import multiply_pairs, norm_rows, softmax_rows
 from intsim.engine.node import run_alone
 from intsim.engine.program.analysis import INT32, byte_shift, byte_weights, inside, narrowest, safe
 from intsim.engine.program.builder import ProgramBuilder
 from intsim.engine.program.program import Frame, Step
-from intsim.engine.requantize.affine import AffineRequantizer, TwoFormulas
+from intsim.engine.requantize.affine import RINT, AffineRequantizer, TwoFormulas
+from intsim.engine.requantize.columns import Columns, by_columns
 from intsim.engine.requantize.kernels import combine_dense, requantize_dense
 from intsim.engine.requantize.node import cell_layout, known_fit
 from intsim.engine.requantize.table_kernels import table_dense
-from intsim.engine.threads import each, shares
-from intsim.graph import Node
+from intsim.engine.threads import share_out
+from intsim.graph import IntArray, Node
 from intsim.ops import OPS, Mac
+from intsim.ops.layer_norm import LayerNorm
 from intsim.ops.pieces import combined_range
 
 MOVES = {"gather", "concat", "pad", "reshape", "transpose"}
@@ -66,7 +72,25 @@ def formula(builder: ProgramBuilder, node: Node) -> AffineRequantizer | TwoFormu
             return None
         reach = combined_range(node, *tensors)
     target = builder.arithmetic(node)
-    return known_fit(node, tensors, target.requantize, target.stages, reach)
+    rule = known_fit(node, tensors, target.requantize, target.stages, reach)
+    if len(tensors) == 2 and isinstance(rule, AffineRequantizer) and rule.table.size:
+        coefficients = [int(f.reshape(-1)[0]) for f in node.arrays["coefficients"] if f.size == 1]
+        held = [builder.analysis.holds[t.name] for t in tensors]
+        if len(coefficients) == 2 and all(high - low < 256 for low, high in held):
+            x, z = (f * np.arange(low, high + 1) for f, (low, high) in zip(coefficients, held, strict=True))
+            return without_table(rule, np.add.outer(x, z).reshape(-1))
+    return rule
+
+
+def without_table(rule: AffineRequantizer, sums: IntArray) -> AffineRequantizer:
+    """The same requantizer without its table, if that changes the code of none of `sums`, all that can arrive."""
+    if len(rule.scale) > 1 or rule.kind != RINT or np.abs(sums).max() >= 1 << 53:
+        return rule
+    right = requantize_dense(sums.reshape(1, 1, -1), rule, np.empty((1, 1, sums.size), np.int64))
+    alone = np.rint(np.clip(rule.scale * sums + rule.offset, rule.low, rule.high))
+    if not np.array_equal(alone, right.reshape(-1)):
+        return rule
+    return replace(rule, table=np.zeros((1, 0), np.int64))
 
 
 def requantize(builder: ProgramBuilder, node: Node) -> bool:
@@ -82,11 +106,18 @@ def requantize(builder: ProgramBuilder, node: Node) -> bool:
     for name in node.inputs:
         builder.as_array(name)
     kind = narrowest(builder.analysis.holds[node.output])
+    steps = None
+    if layout[2] == 1 and factors is None and isinstance(rule, AffineRequantizer) and by_columns(rule):
+        steps = Columns(rule, layout[1]) if inside(builder.analysis.holds[node.inputs[0]], INT32) else None
     lane = np.int32 if factors is None and inside(builder.analysis.holds[node.inputs[0]], INT32) else np.int64
     spread = None if factors is None else np.broadcast_to(factors.reshape(len(factors), -1), (len(factors), layout[1]))
 
     def action(frame: Frame) -> None:
         given = [np.ascontiguousarray(frame.arrays[n]).reshape(layout) for n in node.inputs]
+        if steps is not None and kind().itemsize == 1:
+            codes = steps.run(given[0].reshape(layout[:2]).astype(np.int32, copy=False), kind)
+            frame.arrays[node.output] = codes.reshape(shape)
+            return
         out = np.empty(layout, kind)
         if spread is None:
             requantize_dense(given[0].astype(lane, copy=False), rule, out)
@@ -117,16 +148,143 @@ def matmul(builder: ProgramBuilder, node: Node) -> bool:
     words = WordMatmul(weight, bias - zero * weight.sum(axis=0), builder.dot)
     builder.as_array(x.name)
     events, shape = builder.no_events(node), y.shape
+    reader, rule = _columns(builder, node)
+    steps = None if rule is None else Columns(rule, shape[-1])
+    kind = np.int32 if reader is None else narrowest(builder.analysis.holds[reader.output])
+    made = node.output if reader is None else reader.output
 
     def action(frame: Frame) -> None:
         frame.events[node.name] = events.copy()
-        rows = frame.arrays[x.name].reshape(-1, x.shape[-1])
-        frame.arrays[node.output] = words.run(rows, shift).reshape(shape)
+        sums = words.run(frame.arrays[x.name].reshape(-1, x.shape[-1]), shift)
+        frame.arrays[made] = (sums if steps is None else steps.run(sums, kind)).reshape(shape)
 
     why = "no register can overflow" if builder.arithmetic(node).stages else "exact sums"
-    kernel, size = f"rows {builder.dot.name}", 4 * math.prod(shape)
-    builder.add(Step((node,), kernel, why, action, arrays=(x.name,), made=(y.name,), bytes=size))
+    kernel, size = f"rows {builder.dot.name}", np.dtype(kind).itemsize * math.prod(shape)
+    nodes = (node,) if reader is None else (node, reader)
+    builder.add(Step(nodes, kernel, why, action, arrays=(x.name,), made=(made,), bytes=size))
+    if reader is not None:
+        builder.fused.add(made)
     return True
+
+
+def _columns(builder: ProgramBuilder, node: Node) -> tuple[Node | None, AffineRequantizer | None]:
+    """The requantizer to bytes, of one cell or one a column, that alone reads a product; and its formula."""
+    readers, shape = builder.readers[node.output], builder.graph.tensors[node.output].shape
+    if builder.keep or node.output in builder.graph.outputs or len(readers) != 1:
+        return None, None
+    reader = readers[0]
+    if reader.op != "requantize" or len(reader.inputs) != 1 or builder.graph.tensors[reader.output].shape != shape:
+        return None, None
+    cells = tuple(reader.attributes["cells"])
+    if math.prod(cells) not in (1, (*cells, 1)[len(cells) - 1]) or math.prod(cells) not in (1, shape[-1]):
+        return None, None
+    if byte_shift(builder.analysis.holds[reader.output]) is None:
+        return None, None
+    rule = formula(builder, reader)
+    return (reader, rule) if isinstance(rule, AffineRequantizer) and by_columns(rule) else (None, None)
+
+
+def matmul_pairs(builder: ProgramBuilder, node: Node) -> bool:
+    """Products of two tensors of bytes, by the instruction; and the requantizer that alone reads them."""
+    if len(node.inputs) != 2 or "bias" in node.arrays:
+        return False
+    op, (a, b), y = OPS[node.op], (builder.graph.tensors[n] for n in node.inputs), builder.graph.tensors[node.output]
+    assert isinstance(op, Mac)
+    x_zero, w_zero = op.zero_points(node)
+    shift_a, shift_b = (byte_shift(builder.analysis.holds[t.name]) for t in (a, b))
+    ready = (
+        builder.analysis.sound[node.output]
+        and safe(builder.analysis.plans[node.output])
+        and inside((y.low, y.high), INT32)
+        and a.shape[:-2] == b.shape[:-2] == y.shape[:-2]
+        and min(a.shape[-2:]) > 0
+    )
+    if not ready or shift_a is None or shift_b is None or w_zero.size != 1 or 0 in y.shape:
+        return False
+    below = 0 if inside(builder.analysis.holds[b.name], (-128, 127)) else -128  # what makes int8 of it
+    zeros = -(x_zero + shift_a), -(int(w_zero.reshape(-1)[0]) + below)
+    for name in node.inputs:
+        builder.as_array(name)
+    pairs = math.prod(y.shape[:-2])
+    wide = min(4 if builder.dot.registers == 32 else 2, -(-y.shape[-1] // builder.dot.lanes))
+    tile = Tile(builder.dot.lanes, builder.dot.parts, 4, wide)
+    grain = max(1, GRAIN // math.prod(y.shape[-2:]))
+    reader, rule = _columns(builder, node)
+    steps = None if rule is None else Columns(rule, y.shape[-1])
+    kind = np.int32 if reader is None else narrowest(builder.analysis.holds[reader.output])
+    made, events = node.output if reader is None else reader.output, builder.no_events(node)
+
+    def action(frame: Frame) -> None:
+        left = as_bytes(frame.arrays[a.name], shift_a).reshape(pairs, *a.shape[-2:])
+        right = as_bytes(frame.arrays[b.name], below & 255).view(np.int8).reshape(pairs, *b.shape[-2:])
+        out = np.empty((pairs, *y.shape[-2:]), np.int32)
+        share_out(lambda part: multiply_pairs(left, right, out, zeros, tile, *part), pairs, grain)
+        frame.events[node.name] = events.copy()
+        codes = out if steps is None else steps.run(out.reshape(-1, y.shape[-1]), kind)
+        frame.arrays[made] = codes.reshape(y.shape)
+
+    why = "no register can overflow" if builder.arithmetic(node).stages else "exact sums"
+    kernel, size = f"pairs {builder.dot.name}", np.dtype(kind).itemsize * math.prod(y.shape)
+    nodes = (node,) if reader is None else (node, reader)
+    builder.add(Step(nodes, kernel, why, action, arrays=node.inputs, made=(made,), bytes=size))
+    if reader is not None:
+        builder.fused.add(made)
+    return True
+
+
+def softmax(builder: ProgramBuilder, node: Node) -> bool:
+    """Rows of the last axis."""
+    x, table = builder.graph.tensors[node.inputs[0]], np.ascontiguousarray(node.arrays["table"], np.int64)
+    if not _last_axis(builder, node) or not inside(builder.analysis.holds[x.name], INT32):
+        return False
+    shift, kind = int(node.attributes["fraction"]) + 1, narrowest(builder.analysis.holds[node.output])
+    rows, length = math.prod(x.shape[:-1]), x.shape[-1]
+    builder.as_array(x.name)
+
+    def action(frame: Frame) -> None:
+        given = np.ascontiguousarray(frame.arrays[x.name], np.int32).reshape(rows, length)
+        out = np.empty((rows, length), np.int32)
+        share_out(lambda part: softmax_rows(given, out, table, shift, *part), rows, max(1, GRAIN // length))
+        frame.arrays[node.output] = out.reshape(x.shape).astype(kind, copy=False)
+
+    why = "differences index the table of exponentials"
+    builder.add(Step((node,), "rows", why, action, arrays=node.inputs, made=(node.output,)))
+    return True
+
+
+def layer_norm(builder: ProgramBuilder, node: Node) -> bool:
+    """Rows of the last axis; those in which float64 is in doubt by the definition."""
+    x, op = builder.graph.tensors[node.inputs[0]], OPS[node.op]
+    assert isinstance(op, LayerNorm)
+    low, high = builder.analysis.holds[x.name]
+    rows, length = math.prod(x.shape[:-1]), x.shape[-1]
+    least, most = builder.analysis.holds[node.output]
+    small = (length * (high - low)) ** 2 < 1 << 62 and max(-least, most) < 1 << 30
+    epsilon = Fraction(node.attributes["epsilon"]) * length**2
+    if not _last_axis(builder, node) or not small or not inside((low, high), INT32) or not 0 <= epsilon < 1 << 1000:
+        return False
+    power, added, kind = 2.0 ** int(node.attributes["fraction"]), float(epsilon), narrowest((least, most))
+    builder.as_array(x.name)
+
+    def action(frame: Frame) -> None:
+        given = np.ascontiguousarray(frame.arrays[x.name], np.int32).reshape(rows, length)
+        out, doubtful = np.empty((rows, length), np.int32), np.empty(rows, np.bool_)
+        grain = max(1, GRAIN // length)
+        share_out(lambda part: norm_rows(given, out, doubtful, power, added, *part), rows, grain)
+        if doubtful.any():
+            out[doubtful] = op.rows(node, given[doubtful].astype(np.int64))
+        frame.arrays[node.output] = out.reshape(x.shape).astype(kind, copy=False)
+
+    why = "float64 decides all but a few rows"
+    builder.add(Step((node,), "rows", why, action, arrays=node.inputs, made=(node.output,)))
+    return True
+
+
+def _last_axis(builder: ProgramBuilder, node: Node) -> bool:
+    """Whether rows of a function of rows lie along the last axis, and its inputs are within their ranges."""
+    shape = builder.graph.tensors[node.inputs[0]].shape
+    axes = [a % len(shape) for a in node.attributes["axes"]]
+    return axes == [len(shape) - 1] and 0 not in shape and builder.analysis.sound[node.output]
 
 
 def table(builder: ProgramBuilder, node: Node) -> bool:
@@ -146,10 +304,12 @@ def table(builder: ProgramBuilder, node: Node) -> bool:
         x = np.ascontiguousarray(frame.arrays[node.inputs[0]]).reshape(layout)
         out = np.empty(layout, kind)
         if split is None:
-            parts = shares(layout[2], GRAIN)
-            each(lambda p: table_dense(x[:, :, p[0] : p[1]], out[:, :, p[0] : p[1]], entries, low, 0, 1), parts)
+            wide = layout[2]
+            share_out(
+                lambda p: table_dense(x[:, :, p[0] : p[1]], out[:, :, p[0] : p[1]], entries, low, 0, 1), wide, GRAIN
+            )
         else:
-            each(lambda p: table_dense(x, out, entries, low, *p), shares(lines, max(1, GRAIN // layout[2])))
+            share_out(lambda p: table_dense(x, out, entries, low, *p), lines, max(1, GRAIN // layout[2]))
         frame.arrays[node.output] = out.reshape(shape)
 
     builder.add(Step((node,), "table", "an array of any type", action, arrays=node.inputs, made=(node.output,)))

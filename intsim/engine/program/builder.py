@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from intsim.engine.exact.conv import NO_CODES, Bound, Codes, WordConv
 from intsim.engine.exact.layout import Buffer, Layout, TensorView, pack, unpack
 from intsim.engine.exact.selftest import dot
 from intsim.engine.program.analysis import analyse, byte_shift, narrowest
+from intsim.engine.program.functions import tabled
 from intsim.engine.program.placement import place
 from intsim.engine.program.program import Frame, Step
 from intsim.graph import IntArray, IntegerGraph, Node
@@ -33,12 +36,20 @@ class Source:
 
     def words(self, frame: Frame) -> Buffer:
         """In a run, which has made the tensor."""
-        words = frame.buffers[self.view.buffer]
+        if self.scratch is not None:
+            self.fill(frame.buffers)()
+        return self.buffer(frame.buffers)
+
+    def buffer(self, buffers: list[Buffer]) -> Buffer:
+        """What the convolution reads."""
+        return buffers[self.view.buffer if self.scratch is None else self.scratch.buffer]
+
+    def fill(self, buffers: list[Buffer]) -> Callable[[], None]:
+        """What makes the copy, if there is one."""
         if self.scratch is None:
-            return words
-        copy = frame.buffers[self.scratch.buffer]
-        self.conv.split(words, self.view, copy, self.scratch.layout)
-        return copy
+            return lambda: None
+        to = self.scratch
+        return partial(self.conv.split, buffers[self.view.buffer], self.view, buffers[to.buffer], to.layout)
 
 
 class ProgramBuilder:
@@ -47,8 +58,11 @@ class ProgramBuilder:
     def __init__(self, graph: IntegerGraph, target: Target, keep: bool) -> None:
         """No steps yet; raises IntsimError when a layer doesn't fit the target's multiplier."""
         self.machine = machine(graph, target)
-        self.graph, self.keep, self.dot = self.machine.graph, keep, dot()
         self.analysis = analyse(self.machine)
+        self.parts: dict[str, tuple[Node, ...]] = {}  # nodes that one stands for
+        if not keep:
+            self.machine, self.parts = tabled(self.machine, self.analysis)
+        self.graph, self.keep, self.dot = self.machine.graph, keep, dot()
         self.placement = place(self.machine, self.analysis, self.dot)
         self.layouts, self.views = list(self.placement.layouts), dict(self.placement.views)
         self.steps: list[Step] = []
@@ -110,6 +124,7 @@ class ProgramBuilder:
     def add(self, step: Step) -> None:
         """Append a step. Unless it says so, it writes the array that it makes, or the last of its buffers."""
         step.macs = sum(self._macs(n) for n in step.nodes)
+        step.nodes = tuple(n for node in step.nodes for n in self.parts.get(node.output, (node,)))
         for name in step.made:
             kind = narrowest(self.analysis.holds[name])
             step.bytes = step.bytes or math.prod(self.graph.tensors[name].shape) * kind().itemsize

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from intsim.budget import check
 from intsim.dispatch import SOURCES
-from intsim.engine.program import arrays, registers, words
+from intsim.engine.program import arrays, maps, registers, words
 from intsim.engine.program.builder import ProgramBuilder
 from intsim.engine.program.program import Program
 from intsim.graph import IntegerGraph, Node
@@ -18,11 +18,16 @@ from intsim.targets import Target
 WAYS: dict[str, tuple[Callable[[ProgramBuilder, Node], bool], ...]] = {
     "conv": (words.conv, registers.conv),
     "conv_transpose": (words.conv, registers.conv),
-    "matmul": (arrays.matmul, registers.matmul),
+    "matmul": (arrays.matmul, arrays.matmul_pairs, registers.matmul),
+    "softmax": (arrays.softmax,),
+    "layer_norm": (arrays.layer_norm,),
     "requantize": (words.requantize, arrays.requantize),
-    "gather": (words.resize,),
+    "gather": (words.resize, maps.gather),
     "table": (words.table, arrays.table),
     "concat": (words.concat,),
+    "max_pool": (maps.max_pool,),
+    "mul": (maps.multiply,),
+    "reduce_sum": (maps.mean,),
 }
 """Of each operator, quickest first; a way that can't take a node says False and adds nothing."""
 MOST_PROGRAMS = 4
@@ -69,6 +74,7 @@ def _compiled(graph: IntegerGraph, target: Target, keep: bool) -> Program:
             builder.keep_tensor(node.output)
     for name in graph.outputs:
         builder.as_array(name)
-    made = Program(builder.layouts, builder.steps, graph.outputs)
+    read = {name for node in graph.nodes for name in node.inputs}
+    made = Program(builder.layouts, builder.steps, graph.outputs, [n for n in graph.inputs if n not in read])
     check(made.live_bytes, "a run takes")
     return made

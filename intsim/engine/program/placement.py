@@ -123,15 +123,20 @@ class _Placer:
     def _shifts(self, layers: Container[str]) -> dict[str, int]:
         """Tensors that are words, and what is added to their codes."""
         shifts: dict[str, int] = {}
+        sums: set[str] = set()  # what requantizers to words read
         for node in reversed(self.graph.nodes):
             if node.output in layers:
                 shifts.setdefault(node.inputs[0], self._shift(node.inputs[0]))
+            elif (node.output in sums and node.op == "mul") or _is_mean(self.graph, node):
+                for name in filter(self._can_be_words, node.inputs):
+                    shifts.setdefault(name, self._shift(name))
             elif node.output in shifts and _moves_words(node):
                 # what they hold, the result holds, so its shift suits them
                 shifts |= {n: shifts[node.output] for n in node.inputs if self._can_be_words(n)}
             elif node.output in shifts and node.op in ("requantize", "table"):
                 for name in filter(self._can_be_words, node.inputs):
                     shifts.setdefault(name, self._shift(name))
+                sums.update(node.inputs)
         return shifts
 
     def _shift(self, name: str) -> int:
@@ -166,14 +171,31 @@ class _Placer:
             channel += self.graph.tensors[name].shape[1]
 
 
+def _is_mean(graph: IntegerGraph, node: Node) -> bool:
+    """Whether it adds up whole maps."""
+    rank = len(graph.tensors[node.inputs[0]].shape)
+    return node.op == "reduce_sum" and sorted(a % rank for a in node.attributes["axes"]) == list(range(2, rank))
+
+
 def _moves_words(node: Node) -> bool:
-    """Concatenations of channels, and picking of rows or columns."""
-    return node.attributes.get("axis", -1) == 1 if node.op == "concat" else is_resize(node)
+    """Concatenations of channels, maxima of windows, and picking of rows, columns or whole words of channels."""
+    if node.op == "concat":
+        return bool(node.attributes["axis"] == 1)
+    return node.op == "max_pool" or is_resize(node) or channel_slice(node) is not None
 
 
 def is_resize(node: Node) -> bool:
     """Whether it picks positions along a spatial axis."""
     return node.op == "gather" and node.attributes["axis"] >= 2
+
+
+def channel_slice(node: Node) -> int | None:
+    """The first of the channels that it picks, if they lie side by side from a multiple of four on."""
+    if node.op != "gather" or node.attributes["axis"] != 1:
+        return None
+    index = node.arrays["index"]
+    first = int(index[0]) if index.size else -1
+    return first if first >= 0 and first % 4 == 0 and (index == first + np.arange(index.size)).all() else None
 
 
 def _with_border(layout: Layout, conv: WordConv) -> Layout:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.engine.exact import layout
+from intsim.engine.threads import share_out, threads, using
 from intsim.graph import IntArray, Node
 
 Array = NDArray[Any]
@@ -46,10 +47,26 @@ class Frame:
     buffers: list[layout.Buffer]
     counts: bool = True
     overflow_check: bool = True  # before registers are stepped through
+    threads: int = 1
     events: dict[str, IntArray] = field(default_factory=dict)
     kept: dict[str, IntArray] = field(default_factory=dict)
     kernel: str = ""  # what a step chose while it ran
     why: str = ""
+
+
+Action = Callable[[Frame], None]
+
+
+@dataclass(frozen=True)
+class OnBuffers:
+    """What runs on buffers: `bind` makes an action for some memory, once, and each run in that memory calls it."""
+
+    bind: Callable[[list[layout.Buffer]], Action]
+
+
+def in_shares(part: Callable[[tuple[int, int]], object], count: int, grain: int) -> Action:
+    """An action: `part` of contiguous shares of range(count), at least `grain` each, by as many threads."""
+    return lambda frame: share_out(part, count, grain)
 
 
 @dataclass
@@ -59,7 +76,7 @@ class Step:
     nodes: tuple[Node, ...]
     kernel: str
     why: str
-    action: Callable[[Frame], None]
+    action: Action | OnBuffers
     label: str = ""  # of a step without nodes: the tensor that it moves
     arrays: tuple[str, ...] = ()  # arrays that it reads
     buffers: tuple[int, ...] = ()  # that it reads or writes
@@ -125,9 +142,12 @@ class Memory:
 class Program:
     """Prepared steps, run by `run`. Made by `compile.program`."""
 
-    def __init__(self, layouts: list[layout.Layout], steps: list[Step], ends: list[str]) -> None:
-        """Find out when buffers and arrays are born and die, and where buffers lie."""
-        self.layouts, self.steps, self.ends = layouts, steps, ends
+    def __init__(self, layouts: list[layout.Layout], steps: list[Step], ends: list[str], unread: list[str]) -> None:
+        """Find out when buffers and arrays are born and die, and where buffers lie.
+
+        `ends` are the arrays that a run hands on, `unread` the graph's inputs that no node reads.
+        """
+        self.layouts, self.steps, self.ends, self.unread = layouts, steps, ends, unread
         births: dict[int, int] = {}
         deaths: dict[int, int] = {}
         for index, step in enumerate(steps):
@@ -146,7 +166,7 @@ class Program:
             if name not in ends:
                 self.dropped[index].append(name)
         self.live_bytes = 4 * self.memory.size + self._most_arrays(last)
-        self.arenas: list[layout.Buffer] = []
+        self.arenas: list[_Arena] = []
         self.lock = threading.Lock()
 
     def _most_arrays(self, last: Mapping[str, int]) -> int:
@@ -169,37 +189,56 @@ class Program:
         """Run all steps on integer codes; `frame.arrays` then holds the outputs, `frame.kept` all tensors if asked."""
         arena = self._arena()
         try:
-            buffers = [arena[:0]] * len(self.layouts)
-            for buffer, begin in self.memory.begin.items():
-                buffers[buffer] = arena[begin : begin + self.layouts[buffer].size]
-            frame = Frame(dict(inputs), buffers, counts, overflow_check)
-            for index, step in enumerate(self.steps):
-                self._step(index, step, frame, progress, profile)
+            count = threads()
+            with using(count):  # what the environment says is read once a run
+                frame = Frame(dict(inputs), arena.buffers, counts, overflow_check, count)
+                for index, action in enumerate(arena.actions):
+                    if progress is not None:
+                        for node in self.steps[index].nodes:
+                            progress(node.shown)
+                    if profile is None:
+                        for words, border in arena.borders[index]:
+                            layout.fill_border(words, border)
+                        action(frame)
+                    else:
+                        profile.append(self._profiled(index, arena, frame))
+                    for name in self.dropped[index]:
+                        frame.arrays.pop(name, None)
         finally:
             with self.lock:
                 self.arenas.append(arena)
         return frame
 
-    def _step(
-        self, index: int, step: Step, frame: Frame, progress: Progress | None, profile: list[LayerProfile] | None
-    ) -> None:
-        if progress is not None:
-            for node in step.nodes:
-                progress(node.shown)
-        begin = time.perf_counter()
-        for buffer in self.born[index]:
-            layout.fill_border(frame.buffers[buffer], self.layouts[buffer])
+    def _profiled(self, index: int, arena: _Arena, frame: Frame) -> LayerProfile:
+        """Run one step; its record."""
+        step, begin = self.steps[index], time.perf_counter()
+        for words, border in arena.borders[index]:
+            layout.fill_border(words, border)
         frame.kernel, frame.why = step.kernel, step.why
-        step.action(frame)
-        if profile is not None:
-            seconds = time.perf_counter() - begin
-            name = ", ".join(dict.fromkeys(n.shown for n in step.nodes)) or step.label
-            ops = " + ".join(n.op for n in step.nodes) or "move"
-            profile.append(LayerProfile(name, ops, frame.kernel, frame.why, step.macs, seconds, step.bytes))
-        for name in self.dropped[index]:
-            frame.arrays.pop(name, None)
+        arena.actions[index](frame)
+        seconds = time.perf_counter() - begin
+        name = ", ".join(dict.fromkeys(n.shown for n in step.nodes)) or step.label
+        ops = " + ".join(n.op for n in step.nodes) or "move"
+        return LayerProfile(name, ops, frame.kernel, frame.why, step.macs, seconds, step.bytes)
 
-    def _arena(self) -> layout.Buffer:
+    def _arena(self) -> _Arena:
         """The memory of the run before, or new memory while another thread has that."""
         with self.lock:
-            return self.arenas.pop() if self.arenas else np.zeros(self.memory.size, np.uint32)
+            if self.arenas:
+                return self.arenas.pop()
+        words = np.zeros(self.memory.size, np.uint32)
+        buffers = [words[:0]] * len(self.layouts)
+        for buffer, begin in self.memory.begin.items():
+            buffers[buffer] = words[begin : begin + self.layouts[buffer].size]
+        actions = [s.action.bind(buffers) if isinstance(s.action, OnBuffers) else s.action for s in self.steps]
+        borders = [[(buffers[b], self.layouts[b]) for b in born] for born in self.born]
+        return _Arena(buffers, actions, borders)
+
+
+@dataclass
+class _Arena:
+    """Memory for one run at a time, the steps' actions in it, and the borders that each step fills first."""
+
+    buffers: list[layout.Buffer]
+    actions: list[Action]
+    borders: list[list[tuple[layout.Buffer, layout.Layout]]]

@@ -10,17 +10,16 @@ import numpy as np
 
 from intsim.engine.exact import layout
 from intsim.engine.exact.conv import NO_CODES, NO_SUMS, NO_WORDS, fits, spread_codes
-from intsim.engine.exact.kernels import add_words
+from intsim.engine.exact.kernels import add_words, convolve
 from intsim.engine.exact.layout import TensorView
 from intsim.engine.exact.microkernels import Tile
 from intsim.engine.program.analysis import byte_shift
 from intsim.engine.program.arrays import formula, has_all_entries
 from intsim.engine.program.builder import ProgramBuilder, Source
 from intsim.engine.program.placement import is_resize
-from intsim.engine.program.program import Frame, Step
+from intsim.engine.program.program import Action, Frame, OnBuffers, Step, in_shares
 from intsim.engine.requantize.affine import AffineRequantizer
 from intsim.engine.requantize.table_kernels import table_words
-from intsim.engine.threads import each, shares
 from intsim.graph import IntArray, Node
 
 GRAIN = 1 << 14
@@ -45,14 +44,36 @@ def conv(builder: ProgramBuilder, node: Node) -> bool:
     shape = builder.graph.tensors[node.output].shape
     bound = source.bind(layout.maps(shape) if to is None else to, prepared)
 
-    def action(frame: Frame) -> None:
-        words = source.words(frame)
-        frame.events[node.name] = events.copy()
-        sums = NO_SUMS if to is not None else np.empty(math.prod(shape), np.int32)
-        for one in bound:
-            one.run(words, NO_WORDS if to is None else frame.buffers[to.buffer], sums)
+    def bind(buffers: list[layout.Buffer]) -> Action:
+        words, fill = source.buffer(buffers), None if source.scratch is None else source.fill(buffers)
         if to is None:
-            frame.arrays[node.output] = sums.reshape(shape)
+
+            def to_sums(frame: Frame) -> None:
+                if fill is not None:
+                    fill()
+                frame.events[node.name] = events.copy()
+                sums = np.empty(math.prod(shape), np.int32)
+                for one in bound:
+                    one.run(words, NO_WORDS, sums)
+                frame.arrays[node.output] = sums.reshape(shape)
+
+            return to_sums
+        alone = [one.alone(words, buffers[to.buffer]) for one in bound]
+
+        def to_codes(frame: Frame) -> None:
+            if fill is not None:
+                fill()
+            frame.events[node.name] = events.copy()
+            if frame.threads == 1:
+                for given in alone:
+                    convolve(*given)
+            else:
+                for one in bound:
+                    one.run(words, frame.buffers[to.buffer], NO_SUMS)
+
+        return to_codes
+
+    action = OnBuffers(bind)
 
     why = "no register can overflow" if builder.arithmetic(node).stages else "exact sums"
     kernel = f"words {builder.dot.name}" + (", phases" if conv.strided else ", own border" if source.scratch else "")
@@ -107,13 +128,13 @@ def requantize(builder: ProgramBuilder, node: Node) -> bool:
     lay, tile = to.layout, Tile(builder.dot.lanes, builder.dot.parts)
     size = (lay.images, to.groups, lay.height, lay.width)
 
-    def action(frame: Frame) -> None:
-        x, y, out = ((frame.buffers[v.buffer], *layout.walk(v)) for v in (sources[0], sources[-1], to))
-        add_words(x, y, size, table, limits, rule.kind, out, tile)
+    def bind(buffers: list[layout.Buffer]) -> Action:
+        x, y, out = ((buffers[v.buffer], *layout.walk(v)) for v in (sources[0], sources[-1], to))
+        return lambda frame: add_words(x, y, size, table, limits, rule.kind, out, tile)
 
     used = (*(p.buffer for p in sources), to.buffer)
     why = "proven for every accumulator that can arrive"
-    builder.add(Step((node,), "formula on words", why, action, buffers=used))
+    builder.add(Step((node,), "formula on words", why, OnBuffers(bind), buffers=used))
     builder.written.add(node.output)
     return True
 
@@ -130,10 +151,10 @@ def resize(builder: ProgramBuilder, node: Node) -> bool:
     across = node.attributes["axis"] == len(builder.graph.tensors[node.output].shape) - 1
     rows, columns = (np.arange(lay.height), index) if across else (index, np.arange(lay.width))
 
-    def action(frame: Frame) -> None:
-        layout.resize(frame.buffers[source.buffer], source, rows, columns, frame.buffers[out.buffer], out)
+    def bind(buffers: list[layout.Buffer]) -> Action:
+        return layout.resizer(buffers[source.buffer], source, rows, columns, buffers[out.buffer], out)
 
-    builder.add(Step((node,), "words", "positions of words", action, buffers=(source.buffer, out.buffer)))
+    builder.add(Step((node,), "words", "positions of words", OnBuffers(bind), buffers=(source.buffer, out.buffer)))
     builder.written.add(node.output)
     return True
 
@@ -185,11 +206,11 @@ def table(builder: ProgramBuilder, node: Node) -> bool:
     size = to.groups, to.layout.height, to.layout.width
     planes, grain = to.layout.images * size[0], max(1, GRAIN // max(1, size[1] * size[2]))
 
-    def action(frame: Frame) -> None:
-        x, y = ((frame.buffers[v.buffer], *layout.walk(v)) for v in (source, to))
-        each(lambda part: table_words(x, y, size, tables, *part), shares(planes, grain))
+    def bind(buffers: list[layout.Buffer]) -> Action:
+        x, y = ((buffers[v.buffer], *layout.walk(v)) for v in (source, to))
+        return in_shares(lambda part: table_words(x, y, size, tables, *part), planes, grain)
 
-    builder.add(Step((node,), "table on words", "bytes to bytes", action, buffers=(source.buffer, to.buffer)))
+    builder.add(Step((node,), "table on words", "bytes to bytes", OnBuffers(bind), buffers=(source.buffer, to.buffer)))
     builder.written.add(node.output)
     return True
 

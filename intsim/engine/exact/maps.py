@@ -1,0 +1,162 @@
+"""Compiled operators on maps of bytes in words: maxima of windows, products of maps, sums of whole maps.
+
+Maps are (words, from image to image, plane to plane, row to row, first word), see `layout.walk`. A byte of a word is a
+channel, so maxima work on bytes side by side. Bytes are codes plus a shift, which keeps their order.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from intsim.jit.compile import compiled
+
+MAGIC = 1.5 * 2.0**52
+"""Added to a number below 2^51 and taken away again, it leaves the nearest integer, ties to even."""
+
+
+@compiled
+def max_words(x, out, size, window, first, last):  # type: ignore[no-untyped-def]
+    """Maxima of windows, for the planes first..last-1 of (images, groups).
+
+    Args:
+        x, out: maps.
+        size: (groups, height, width, rows, columns): planes of an image, of the input and of the output.
+        window: (taps down and right, strides, distances of taps, padding above and to the left). Every window has a tap
+            within the input.
+    """
+    groups, height, width, rows, columns = size
+    down, right, step_down, step_right, apart_down, apart_right, top, left = window
+    span = (width + step_right - 1) // step_right
+    line = np.empty(width, np.uint32)
+    phases = np.empty((step_right, span), np.uint32)
+    made = np.empty(columns, np.uint32)
+    line_bytes, made_bytes, phase_bytes = line.view(np.uint8), made.view(np.uint8), phases.view(np.uint8)
+    for plane in range(first, last):
+        image, group = plane // groups, plane % groups
+        source = x[4] + image * x[1] + group * x[2]
+        target = out[4] + image * out[1] + group * out[2]
+        for row in range(rows):
+            line[:] = 0
+            for i in range(down):
+                y = row * step_down + i * apart_down - top
+                if y < 0 or y >= height:
+                    continue
+                begin = source + y * x[3]
+                seen = x[0][begin : begin + width].view(np.uint8)
+                for p in range(4 * width):
+                    line_bytes[p] = max(line_bytes[p], seen[p])
+            if step_right > 1:
+                for phase in range(step_right):
+                    place = phases[phase]
+                    for c in range((width - phase + step_right - 1) // step_right):
+                        place[c] = line[phase + c * step_right]
+            else:
+                phases[0, :width] = line
+            made[:] = 0
+            for j in range(right):
+                q = j * apart_right - left  # column c reads c * step + q: in phase q % step, at c + q // step
+                phase, moved = q % step_right, q // step_right
+                filled = (width - phase + step_right - 1) // step_right
+                start, stop = max(0, -moved), min(columns, filled - moved)
+                if stop > start:
+                    seen = phase_bytes[phase, 4 * (start + moved) : 4 * (stop + moved)]
+                    best = made_bytes[4 * start : 4 * stop]
+                    for p in range(best.size):
+                        best[p] = max(best[p], seen[p])
+            to = target + row * out[3]
+            out[0][to : to + columns] = made
+
+
+@compiled
+def _code(y, low, high, shift):  # type: ignore[no-untyped-def]
+    """The byte of a code: clipped, to the nearest, ties to even."""
+    y = low if y < low else y
+    y = high if y > high else y
+    return np.uint32(np.int32((y + MAGIC) - MAGIC) + shift)
+
+
+@compiled
+def multiply_words(x, y, size, factors, limits, out, first, last):  # type: ignore[no-untyped-def]
+    """Bytes of scale * (byte of x + a) * (byte of y + b) + offset, for the planes first..last-1 of (images, groups).
+
+    Args:
+        x, y, out: maps; y may have one position, which all of x are multiplied by.
+        size: (groups, height, width, whether y has one position).
+        factors: (4, channels) float64, channels a multiple of 4: a, b, scale, offset; a and b are integers below 2^20.
+        limits: (3,) int32: low, high, and what makes a byte of a code. Ties go to even codes.
+    """
+    groups, height, width, single = size
+    low, high, shift, byte = np.float64(limits[0]), np.float64(limits[1]), limits[2], np.uint32(255)
+    same = np.zeros(width, np.uint32)
+    for plane in range(first, last):
+        image, group = plane // groups, plane % groups
+        begin = y[4] + image * y[1] + group * y[2]
+        if single:
+            same[:] = y[0][begin]
+        c = 4 * group
+        a0, a1, a2, a3 = factors[0, c], factors[0, c + 1], factors[0, c + 2], factors[0, c + 3]
+        b0, b1, b2, b3 = factors[1, c], factors[1, c + 1], factors[1, c + 2], factors[1, c + 3]
+        s0, s1, s2, s3 = factors[2, c], factors[2, c + 1], factors[2, c + 2], factors[2, c + 3]
+        o0, o1, o2, o3 = factors[3, c], factors[3, c + 1], factors[3, c + 2], factors[3, c + 3]
+        for row in range(height):
+            start = x[4] + image * x[1] + group * x[2] + row * x[3]
+            to = out[4] + image * out[1] + group * out[2] + row * out[3]
+            there = begin + row * y[3]
+            left, made = x[0][start : start + width], out[0][to : to + width]
+            right = same if single else y[0][there : there + width]
+            for p in range(width):
+                u, v = left[p], right[p]
+                f = (np.float64(np.int32(u & byte)) + a0) * (np.float64(np.int32(v & byte)) + b0)
+                word = _code(s0 * f + o0, low, high, shift)
+                u, v = u >> np.uint32(8), v >> np.uint32(8)
+                f = (np.float64(np.int32(u & byte)) + a1) * (np.float64(np.int32(v & byte)) + b1)
+                word |= _code(s1 * f + o1, low, high, shift) << np.uint32(8)
+                u, v = u >> np.uint32(8), v >> np.uint32(8)
+                f = (np.float64(np.int32(u & byte)) + a2) * (np.float64(np.int32(v & byte)) + b2)
+                word |= _code(s2 * f + o2, low, high, shift) << np.uint32(16)
+                u, v = u >> np.uint32(8), v >> np.uint32(8)
+                f = (np.float64(np.int32(u)) + a3) * (np.float64(np.int32(v)) + b3)
+                made[p] = word | (_code(s3 * f + o3, low, high, shift) << np.uint32(24))
+
+
+@compiled
+def sum_words(x, size, out, first, last):  # type: ignore[no-untyped-def]
+    """Sums of all bytes of each channel's map into out (planes, 4) int64, for the planes first..last-1."""
+    groups, height, width = size
+    byte = np.uint32(255)
+    for plane in range(first, last):
+        image, group = plane // groups, plane % groups
+        a, b, c, d = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+        for row in range(height):
+            start = x[4] + image * x[1] + group * x[2] + row * x[3]
+            line = x[0][start : start + width]
+            e, f, g, h = np.uint32(0), np.uint32(0), np.uint32(0), np.uint32(0)
+            for p in range(width):  # at most 2^24 positions of a row: 32 bits hold their sum
+                w = line[p]
+                e = np.uint32(e + (w & byte))
+                f = np.uint32(f + ((w >> np.uint32(8)) & byte))
+                g = np.uint32(g + ((w >> np.uint32(16)) & byte))
+                h = np.uint32(h + (w >> np.uint32(24)))
+            a, b, c, d = a + np.int64(e), b + np.int64(f), c + np.int64(g), d + np.int64(h)
+        out[plane, 0], out[plane, 1], out[plane, 2], out[plane, 3] = a, b, c, d
+
+
+@compiled
+def mean_codes(x, size, factors, limits, out, first, last):  # type: ignore[no-untyped-def]
+    """Bytes of scale * (sum of a channel's map + constant) + offset, into out (planes, 4) uint8, planes first..last-1.
+
+    Args:
+        x: a map.
+        size: (groups, height, width).
+        factors: (3, channels) float64, channels a multiple of 4: constant, scale, offset. Sums are below 2^53.
+        limits: (3,) int32: low, high, and what makes a byte of a code. Ties go to even codes.
+    """
+    groups = size[0]
+    sums = np.empty((last, 4), np.int64)
+    sum_words(x, size, sums, first, last)
+    low, high, shift = np.float64(limits[0]), np.float64(limits[1]), limits[2]
+    for plane in range(first, last):
+        for r in range(4):
+            c = 4 * (plane % groups) + r
+            y = factors[1, c] * (np.float64(sums[plane, r]) + factors[0, c]) + factors[2, c]
+            out[plane, r] = np.uint8(_code(y, low, high, shift))

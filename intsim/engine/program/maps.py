@@ -1,0 +1,211 @@
+"""Steps on words beside the layers: maxima of windows, products and means with a requantizer, slices of channels."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from intsim.engine.exact import layout
+from intsim.engine.exact.conv import fits
+from intsim.engine.exact.layout import TensorView
+from intsim.engine.exact.maps import max_words, mean_codes, multiply_words
+from intsim.engine.program.analysis import byte_shift, narrowest
+from intsim.engine.program.arrays import formula, without_table
+from intsim.engine.program.builder import ProgramBuilder
+from intsim.engine.program.placement import channel_slice
+from intsim.engine.program.program import Action, Frame, OnBuffers, Step, in_shares
+from intsim.engine.program.words import by_channel
+from intsim.engine.requantize.affine import RINT, AffineRequantizer
+from intsim.graph import Node
+
+GRAIN = 1 << 14
+"""Least positions of one thread's share."""
+
+
+def max_pool(builder: ProgramBuilder, node: Node) -> bool:
+    """Maxima of bytes, whatever made them and whoever reads them."""
+    name, graph = node.inputs[0], builder.graph
+    shape, made = graph.tensors[name].shape, graph.tensors[node.output].shape
+    shifts = [byte_shift(builder.analysis.holds[n]) for n in (name, node.output)]
+    if len(shape) not in (3, 4) or None in shifts or 0 in shape or 0 in made:
+        return False
+    at = node.attributes
+    rank = len(shape) - 2
+    taps, strides, apart = ((1,) * (2 - rank) + tuple(at[k]) for k in ("kernel", "strides", "dilations"))
+    before = (0,) * (2 - rank) + tuple(at["pads"][:rank])
+    size, out = layout.maps(shape)[2:], layout.maps(made)[2:]
+    if not all(_meet(*axis) for axis in zip(size, out, taps, strides, apart, before, strict=True)):
+        return False
+    source = builder.as_words(name)
+    to = builder.views.get(node.output)
+    if to is None:
+        to = builder.views[node.output] = builder.new_view(node.output, source.layout.shift)
+    if to.layout.shift != source.layout.shift:
+        return False
+    window = (*taps, *strides, *apart, *before)
+    extent, planes = (source.groups, *size, *out), source.layout.images * source.groups
+    grain = max(1, GRAIN // (size[0] * size[1]))
+
+    def bind(buffers: list[layout.Buffer]) -> Action:
+        x, y = ((buffers[v.buffer], *layout.walk(v)) for v in (source, to))
+        return in_shares(lambda part: max_words(x, y, extent, window, *part), planes, grain)
+
+    builder.add(
+        Step((node,), "words", "bytes keep the order of codes", OnBuffers(bind), buffers=(source.buffer, to.buffer))
+    )
+    builder.written.add(node.output)
+    return True
+
+
+def _meet(size: int, out: int, taps: int, stride: int, apart: int, before: int) -> bool:
+    """Whether every window along an axis has a tap within the input."""
+    at = np.arange(out)[:, None] * stride + np.arange(taps) * apart - before
+    return bool(((at >= 0) & (at < size)).any(axis=1).all())
+
+
+def multiply(builder: ProgramBuilder, node: Node) -> bool:
+    """A product of two maps of bytes, or of a map and a number a channel, and the requantizer that alone reads it."""
+    graph = builder.graph
+    shape = graph.tensors[node.output].shape
+    reader, rule = _requantizer(builder, node)
+    if reader is None or rule is None or len(shape) not in (3, 4) or 0 in shape or not fits(rule):
+        return False
+    names, zeros = list(node.inputs), list(node.attributes["zero_points"])
+    if graph.tensors[names[0]].shape != shape:
+        names, zeros = names[::-1], zeros[::-1]
+    single = graph.tensors[names[1]].shape == (*shape[:2], *[1] * (len(shape) - 2))
+    if graph.tensors[names[0]].shape != shape or not (single or graph.tensors[names[1]].shape == shape):
+        return False
+    bytes_ = (
+        all(byte_shift(builder.analysis.holds[n]) is not None for n in names) and builder.analysis.sound[node.output]
+    )
+    words = reader.output in builder.views or names[0] in builder.written
+    if not bytes_ or not words or max(map(abs, zeros)) >= 1 << 20:
+        return False
+    x, y = (builder.as_words(n) for n in names)
+    to = builder.views.get(reader.output)
+    if to is None:
+        to = builder.views[reader.output] = builder.new_view(reader.output)
+    table = np.zeros((4, 4 * to.groups))
+    rows = (-x.layout.shift - zeros[0], -y.layout.shift - zeros[1], rule.scale, rule.offset)
+    for row, values in zip(table, rows, strict=True):
+        row[: shape[1]] = values
+    limits = np.array([rule.low, rule.high, to.layout.shift], np.int32)
+    lay = to.layout
+    size, planes = (to.groups, lay.height, lay.width, int(single)), lay.images * to.groups
+    grain = max(1, GRAIN // (lay.height * lay.width))
+
+    def bind(buffers: list[layout.Buffer]) -> Action:
+        a, b, out = ((buffers[v.buffer], *layout.walk(v)) for v in (x, y, to))
+        return in_shares(lambda part: multiply_words(a, b, size, table, limits, out, *part), planes, grain)
+
+    why, used = "proven for every product that can arrive", (x.buffer, y.buffer, to.buffer)
+    builder.add(Step((node, reader), "formula on words", why, OnBuffers(bind), buffers=used))
+    builder.written.add(reader.output)
+    builder.fused.add(reader.output)
+    return True
+
+
+def mean(builder: ProgramBuilder, node: Node) -> bool:
+    """Sums of whole maps that are words already, and the requantizer that alone reads them."""
+    name, graph = node.inputs[0], builder.graph
+    shape = graph.tensors[name].shape
+    spatial = sorted(a % len(shape) for a in node.attributes["axes"]) == list(range(2, len(shape)))
+    reader, rule = _requantizer(builder, node)
+    if reader is None or rule is None or not spatial or name not in builder.written:
+        return False
+    source, count, channels = builder.views[name], math.prod(shape[2:]), shape[1]
+    if count >= 1 << 24 or not builder.analysis.sound[node.output]:
+        return False
+    to = builder.views.get(reader.output)
+    factors = np.zeros((3, 4 * source.groups))
+    for row, values in zip(factors, (-source.layout.shift * count, rule.scale, rule.offset), strict=True):
+        row[:channels] = values
+    kind = narrowest(builder.analysis.holds[reader.output])
+    shift = byte_shift(builder.analysis.holds[reader.output]) or 0
+    shift = shift if to is None else to.layout.shift
+    limits = np.array([rule.low, rule.high, shift], np.int32)
+    size, images = (source.groups, source.layout.height, source.layout.width), source.layout.images
+    planes, grain = images * source.groups, max(1, GRAIN // (size[1] * size[2]))
+    made = graph.tensors[reader.output].shape
+
+    def bind(buffers: list[layout.Buffer]) -> Action:
+        x, out = (buffers[source.buffer], *layout.walk(source)), np.empty((planes, 4), np.uint8)
+        sums = in_shares(lambda part: mean_codes(x, size, factors, limits, out, *part), planes, grain)
+        words: np.ndarray = out.view(np.uint32).reshape(-1)
+        positions = np.zeros(0, np.int64) if to is None else _positions(to)
+
+        def action(frame: Frame) -> None:
+            sums(frame)
+            if to is None:
+                codes = out.reshape(images, -1)[:, :channels] - np.uint8(shift)  # modulo 256
+                frame.arrays[reader.output] = np.ascontiguousarray(codes).view(kind).reshape(made)
+            else:
+                buffers[to.buffer][positions] = words
+
+        return action
+
+    why, where = "proven for every sum that can arrive", (source.buffer,) if to is None else (source.buffer, to.buffer)
+    step = Step((node, reader), "formula on words", why, OnBuffers(bind), buffers=where)
+    if to is None:
+        step.made = (reader.output,)
+    else:
+        builder.written.add(reader.output)
+    builder.add(step)
+    builder.fused.add(reader.output)
+    return True
+
+
+def _positions(to: TensorView) -> np.ndarray:
+    """Words of the first position of each plane of a map."""
+    stride, plane, _, first = layout.walk(to)
+    return (first + np.arange(to.layout.images)[:, None] * stride + np.arange(to.groups) * plane).reshape(-1)
+
+
+def _requantizer(builder: ProgramBuilder, node: Node) -> tuple[Node | None, AffineRequantizer | None]:
+    """The requantizer to bytes that alone reads a node, one cell or one a channel, and its formula without a table."""
+    readers: list[Any] = builder.readers[node.output]
+    if builder.keep or node.output in builder.graph.outputs or len(readers) != 1:
+        return None, None
+    reader, shape = readers[0], builder.graph.tensors[node.output].shape
+    if reader.op != "requantize" or len(reader.inputs) != 1 or builder.graph.tensors[reader.output].shape != shape:
+        return None, None
+    if not by_channel(reader.attributes["cells"], len(shape)):
+        return None, None
+    if byte_shift(builder.analysis.holds[reader.output]) is None:
+        return None, None
+    rule = formula(builder, reader)
+    if node.op == "mul" and isinstance(rule, AffineRequantizer) and rule.table.size:
+        ends = zip(node.attributes["zero_points"], (builder.analysis.holds[n] for n in node.inputs), strict=True)
+        x, y = (np.arange(low, min(high, low + 255) + 1) - zero for zero, (low, high) in ends)
+        rule = without_table(rule, np.multiply.outer(x, y).reshape(-1))
+    plain = isinstance(rule, AffineRequantizer) and not rule.table.size and rule.kind == RINT
+    return (reader, rule) if plain else (None, None)  # type: ignore[return-value]
+
+
+def gather(builder: ProgramBuilder, node: Node) -> bool:
+    """Channels side by side from a whole word on: planes of words are copied."""
+    begin, name = channel_slice(node), node.inputs[0]
+    if begin is None or (node.output not in builder.placement.views and name not in builder.written):
+        return False
+    shifts = [byte_shift(builder.analysis.holds[n]) for n in (name, node.output)]
+    shape = builder.graph.tensors[node.output].shape
+    if None in shifts or len(shape) not in (3, 4) or 0 in builder.graph.tensors[name].shape or 0 in shape:
+        return False
+    whole = builder.as_words(name)
+    source = TensorView(whole.buffer, whole.layout, whole.group + begin // 4, shape[1])
+    to = builder.views.get(node.output)
+    if to is None:
+        to = builder.views[node.output] = builder.new_view(node.output, whole.layout.shift)
+    if to.layout.shift != whole.layout.shift:
+        return False
+    rows, columns = np.arange(to.layout.height), np.arange(to.layout.width)
+
+    def bind(buffers: list[layout.Buffer]) -> Action:
+        return layout.resizer(buffers[source.buffer], source, rows, columns, buffers[to.buffer], to)
+
+    builder.add(Step((node,), "words", "planes of words", OnBuffers(bind), buffers=(source.buffer, to.buffer)))
+    builder.written.add(node.output)
+    return True
