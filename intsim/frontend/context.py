@@ -18,6 +18,7 @@ from intsim.frontend.expression import (
     ONE,
     ZERO,
     Const,
+    Curve,
     Expr,
     Fixed,
     Resolved,
@@ -28,6 +29,7 @@ from intsim.frontend.expression import (
     compress,
     narrow,
     resolve,
+    rewritten,
     scalar,
     spread,
 )
@@ -40,8 +42,8 @@ Meaning = tuple[Rationals, Rationals]
 """Scale and offset of integers."""
 ENDED = ("requantize", "affine")
 """Nodes that clip codes, as a fused activation does."""
-M = TypeVar("M", bound=Const | Fixed | Expr)
-"""What data movement keeps what it is: constants, integers as constants, or expressions."""
+M = TypeVar("M", bound=Const | Fixed | Expr | Curve)
+"""What data movement keeps what it is: constants, integers as constants, expressions, or functions of a tensor."""
 
 
 class Refused(IntsimError):  # noqa: N818 - it says what happened to a node
@@ -253,6 +255,13 @@ class Context:
             codes = OPS[op].evaluate(node, value.codes)
             scale, offset = (moved(spread(v, len(value.shape))) for v in (value.scale, value.offset))
             return Fixed(codes, scale, offset, value.type)  # type: ignore[return-value]
+        if isinstance(value, Curve):
+            tensor = self.broadcast(value.tensor, value.shape)
+            info = self.graph.tensors[tensor]
+            meaning = (moved(spread(v, len(value.shape))) for v in (info.scale, info.offset))
+            made = self.emit(op, [tensor], *meaning, attributes, arrays, info.type)
+            function = rewritten(value.function, moved, {})
+            return Curve(shape, made.tensor, function, value.made_by)  # type: ignore[return-value]
         terms = []
         for name, scale in value.terms:
             tensor = self.broadcast(name, value.shape)

@@ -28,12 +28,13 @@ from intsim.frontend import (
     qoperator,
     resize,
     rowwise,
+    waiting,
     where,
 )
 from intsim.frontend.bias import belongs
 from intsim.frontend.context import Boundary, Context, Refused
 from intsim.frontend.decomposed import layer_norms
-from intsim.frontend.expression import Broken, Const, Curve, Expr, Fixed, Host, Value, as_codes, is_codes
+from intsim.frontend.expression import Broken, Const, Curve, Expr, Fixed, Host, Value, Waiting, as_codes, is_codes
 from intsim.frontend.host import HostProgram, fold, host_program
 from intsim.frontend.integers import as_integers, handler_of, on_integers, settled
 from intsim.frontend.operators import WEIGHTS, on_host
@@ -249,7 +250,7 @@ class Lowering:
             return self.folded(op, any(isinstance(v, Fixed) for v in values))
         self.check_mode(op, values, live)
         floats = [v for v in values if isinstance(v, Host)]
-        integers = [v for v in values if isinstance(v, Expr | Curve)]
+        integers = [v for v in values if isinstance(v, Expr | Curve | Waiting)]
         if floats and op.op not in QUANTIZERS:
             if integers and not any(v.after for v in floats):
                 raise Refused("it mixes integers with a float input that no quantizer made an integer")
@@ -282,20 +283,22 @@ class Lowering:
             if not integers_of_the_host:
                 raise Refused(self.no_codes(values[0]))
 
-    def handler(self, op: Operation, integers: Sequence[Expr | Curve], live: bool) -> Handler | None:
+    def handler(self, op: Operation, integers: Sequence[Expr | Curve | Waiting], live: bool) -> Handler | None:
         """What lowers a node that reads these; None if nothing does."""
+        if any(isinstance(v, Waiting) for v in integers) and op.op not in QUANTIZERS:
+            return waiting.handler(op, partial(self.handler, live=live))
         if any(isinstance(v, Curve) for v in integers) and op.op not in QUANTIZERS:
             return CURVES.get(op.op)
         if on_integers(self.context, op):
             return handler_of(op) or HANDLERS.get(op.op)
         return CURVES[op.op] if live and curves.meeting(self.context, op) else HANDLERS.get(op.op)
 
-    def stays_integer(self, op: Operation, integers: Sequence[Expr | Curve]) -> bool:
+    def stays_integer(self, op: Operation, integers: Sequence[Expr | Curve | Waiting]) -> bool:
         """Whether a node behind the last integer decision is lowered: it moves or sums integers, or adds a bias."""
         exact = op.op in MOVERS | SUMS | {"DequantizeLinear", "Identity"} or on_integers(self.context, op)
-        return not any(isinstance(v, Curve) for v in integers) and (exact or belongs(self.context, op))
+        return not any(isinstance(v, Curve | Waiting) for v in integers) and (exact or belongs(self.context, op))
 
-    def no_handler(self, op: Operation, integers: Sequence[Expr | Curve]) -> str:
+    def no_handler(self, op: Operation, integers: Sequence[Expr | Curve | Waiting]) -> str:
         """Why nothing lowers a node."""
         function = next((v for v in integers if isinstance(v, Curve)), None)
         if function is None or op.op in QUANTIZERS:
@@ -343,7 +346,7 @@ class Lowering:
         outputs: dict[str, Expr | Host] = {}
         for name in self.model.outputs:
             value = self.values[name]
-            value = Host(name, True) if isinstance(value, Curve) else value
+            value = Host(name, True) if isinstance(value, Curve | Waiting) else value
             if not isinstance(value, Expr | Host) or (isinstance(value, Host) and not value.after):
                 raise IntsimError(f"{self.model.path}: output {name} doesn't depend on any quantized tensor")
             outputs[name] = value

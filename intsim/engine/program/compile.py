@@ -21,6 +21,7 @@ WAYS: dict[str, tuple[Callable[[ProgramBuilder, Node], bool], ...]] = {
     "matmul": (arrays.matmul, registers.matmul),
     "requantize": (words.requantize, arrays.requantize),
     "gather": (words.resize,),
+    "staircase": (arrays.staircase,),
     "table": (words.table, arrays.table),
     "concat": (words.concat,),
 }
