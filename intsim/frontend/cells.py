@@ -26,6 +26,7 @@ class Cells:
     """
 
     def __init__(self, root: Applied) -> None:
+        """Of the last function of a graph."""
         self.order: list[Applied] = []
         self._visit(root, set())
         parameters = [p for f in self.order for p in f.parameters if p is not None]

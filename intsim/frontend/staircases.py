@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -29,6 +30,8 @@ MOST_ALONE = 1 << 14
 """Most integers of a node that are decided alone."""
 MOST_BEYOND = 64
 """Most integers of a cell that are decided alone although none of them can arrive."""
+MOST_BEYOND_EVALUATED = 1 << 12
+"""Most evaluations of a function on either side of what can arrive."""
 LEAST_BITS = 32
 """A staircase reaches at least as far as integers of this many bits do."""
 
@@ -135,7 +138,7 @@ Steps = tuple[IntArray, IntArray, IntArray]
 
 @dataclass
 class _Stairs:
-    """Steps of all cells over the integers low..high that can arrive, and over the wider `reach` where there are some."""
+    """Steps of all cells over the integers low..high that can arrive, and over the wider `reach` where they are."""
 
     low: int
     high: int
@@ -163,10 +166,9 @@ class _Stairs:
             ) from None
         least, most = _hull(moving, *self.reach)
         for first, last in ((least, low), (high, most)):
-            try:
-                found += runs(formula, self.quantizer.code, self._edge, first, last, spacing) if first < last else []
-            except TooMany:
-                pass  # nothing there can arrive
+            with suppress(TooMany):  # nothing there can arrive
+                if first < last:
+                    found += runs(formula, self.quantizer.code, self._edge, first, last, spacing, MOST_BEYOND_EVALUATED)
         self._place(formula, moving, found)
 
     def _edge(self, code: int) -> Fraction:
@@ -201,17 +203,15 @@ class _Stairs:
         self.alone += len(inner)
         if self.alone > MOST_ALONE:
             raise Refused(
-                f"its function has no value, or one too close to where rounding changes, at more than {MOST_ALONE} of the "
-                f"integers {self.low}..{self.high} of its input; put a quantizer of at most 16 bits in front"
+                f"its function has no value, or one too close to where rounding changes, at more than {MOST_ALONE} of "
+                f"the integers {self.low}..{self.high} of its input; put a quantizer of at most 16 bits in front"
             )
         for x in inner:
             self._append(line.cell, [x], [self._decided(formula, line, x)])
         if end - begin - len(inner) < MOST_BEYOND:
             for x in (*range(begin, min(end + 1, self.low)), *range(max(begin, self.high + 1), end + 1)):
-                try:
+                with suppress(Refused):  # it can't arrive, and has the code of the integer before
                     self._append(line.cell, [x], [self._decided(formula, line, x)])
-                except Refused:
-                    pass  # it can't arrive, and has the code of the integer before
 
     def _decided(self, formula: Formula, line: _Line, x: int) -> int:
         real = line.factor * x + line.constant
@@ -219,8 +219,8 @@ class _Stairs:
             return decided(formula, real, self.quantizer.code)
         except Undecided:
             raise Refused(
-                f"its value at {x} lies within 2^-{BITS[-1]} of where rounding changes, and is not known to be rational; "
-                "it can't be decided"
+                f"its value at {x} lies within 2^-{BITS[-1]} of where rounding changes, and is not known to be "
+                "rational; it can't be decided"
             ) from None
         except NO_VALUE as error:
             raise Refused(
@@ -273,8 +273,8 @@ def _arrays(steps: Sequence[Steps], cells: int) -> tuple[IntArray, IntArray]:
     counts = np.bincount(cell, minlength=cells)
     if cells * int(counts.max()) > MOST_STEPS:
         raise Refused(
-            f"its function has more than {MOST_STEPS} steps in {cells} sets of constants; quantize before constants that "
-            "are as large as the tensor"
+            f"its function has more than {MOST_STEPS} steps in {cells} sets of constants; quantize before constants "
+            "that are as large as the tensor"
         )
     place = np.minimum(np.arange(counts.max()), counts[:, None] - 1) + (np.cumsum(counts) - counts)[:, None]
     return np.ascontiguousarray(start[place][:, 1:]), np.ascontiguousarray(code[place])

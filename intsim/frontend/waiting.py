@@ -2,8 +2,8 @@
 
 A quantizer gives equal numbers equal codes and never falls, so it may as well stand in front of whatever only moves
 numbers, or takes the largest of some. Where these have no common integers (two accumulators side by side, functions of
-some), they are `Waiting` for that quantizer: it rounds each part by itself, and the codes are moved as the file moves the
-numbers.
+some), they are `Waiting` for that quantizer: it rounds each part by itself, and the codes are moved as the file moves
+the numbers.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import numpy as np
 from intsim.frontend.context import Context, Meaning, Quantizer, Refused
 from intsim.frontend.expression import ONE, ZERO, Const, Curve, Expr, Fixed, Shape, Value, Waiting, as_codes, spread
 from intsim.frontend.reader import Operation
-from intsim.frontend.registry import HANDLERS, MOVERS, Handler
-from intsim.graph import IntegerGraph, Rationals, Tensor
+from intsim.frontend.registry import CURVES, HANDLERS, MOVERS, Handler
+from intsim.graph import IntegerGraph, Tensor
 from intsim.ops import LAYER_ENDS
 
 Part = Expr | Curve | Waiting
@@ -31,13 +31,18 @@ UNROUNDED = "it reads numbers that were joined or moved before a quantizer round
 
 
 def handler(op: Operation, choose: Choose) -> Handler:
-    """What lowers a node that reads a `Waiting`; `choose` says what lowers it where it reads a part instead."""
+    """What lowers a node that reads a `Waiting`; `choose` says what lowers it where it reads a part instead.
+
+    Raises Refused for an operator that computes with several of the numbers.
+    """
     if op.op == "Concat":
         return HANDLERS["Concat"]
     if op.op in SAME:
         return lambda context, node: context.value(node.inputs[0])
     if op.op in MOVERS or op.op in ("Resize", "Upsample"):
         return moved
+    if op.op not in CURVES:
+        raise Refused(UNROUNDED)
     return partial(_of_parts, choose)
 
 

@@ -16,8 +16,9 @@ class Staircase(Op):
     """`y = codes[cell][j]`, j the number of `starts[cell]` that are <= x.
 
     Attribute `cells` is the shape of an array of staircases that broadcasts against x; array `starts` has shape (number
-    of cells, steps), each row ascending, `codes` one column more, cells in row-major order. A cell of fewer steps repeats
-    its last one. Every integer has a code: those before the first start and behind the last one have the outer two.
+    of cells, steps), each row ascending, `codes` one column more, cells in row-major order. A cell of fewer steps
+    repeats its last one. Every integer has a code: those before the first start and behind the last one have the outer
+    two.
     """
 
     name = "staircase"
@@ -43,5 +44,6 @@ class Staircase(Op):
             )
         first, last = ((starts <= end).sum(axis=1)[:, None] for end in (x.low, x.high))
         place = np.arange(codes.shape[1])
-        reached = codes[(place >= first) & (place <= last)]
+        last_there = np.pad(np.diff(starts) > 0, ((0, 0), (1, 1)), constant_values=True)[:, : codes.shape[1]]
+        reached = codes[(place == first) | ((place > first) & (place <= last) & last_there)]
         return int(reached.min()), int(reached.max())

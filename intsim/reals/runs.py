@@ -1,8 +1,8 @@
 """A real function behind a quantizer, between two numbers: where it has which code.
 
 Runs of one code are proven: by an enclosure of the function on all of a run, or by an enclosure of its difference
-quotients, which shows that it is monotone there, and the same code at both ends. What lies between two runs is narrow, and
-nothing is said of it: whoever asks for a number in it decides that number alone.
+quotients, which shows that it is monotone there, and the same code at both ends. What lies between two runs is narrow,
+and nothing is said of it: whoever asks for a number in it decides that number alone.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from intsim.reals.interval import Interval, Unsettled, exactly
 
 BITS = (64, 192, 576, 1728, 4096)
 """Precisions that are tried, one after another."""
-MOST_EVALUATIONS = 1 << 19
-"""Most evaluations of a formula in one search."""
+MOST_EVALUATIONS = 1 << 18
+"""Most evaluations of a formula in one search, as a rule."""
 FINER = 1 << 12
 """How many times narrower than the spacing of the numbers that are asked for a gap becomes."""
 NO_VALUE = (ValueError, ZeroDivisionError, OverflowError)
@@ -66,12 +66,13 @@ class _Search:
     code: Callable[[Fraction], int]
     edge: Callable[[int], Fraction]
     width: Fraction
+    most: int
     found: list[Run] = field(default_factory=list)
     evaluations: int = 0
 
     def evaluated(self) -> None:
         self.evaluations += 1
-        if self.evaluations > MOST_EVALUATIONS:
+        if self.evaluations > self.most:
             raise TooMany
 
     def between(self, low: Fraction, high: Fraction) -> None:
@@ -161,6 +162,7 @@ def runs(
     low: Fraction,
     high: Fraction,
     spacing: Fraction,
+    most: int | None = None,
 ) -> list[Run]:
     """Runs of one code from `low` to `high`, ascending and apart.
 
@@ -170,6 +172,7 @@ def runs(
         edge: about where a code begins; it makes the search short, nothing else.
         low, high: ends.
         spacing: of the numbers that will be asked for, above zero.
+        most: evaluations; `MOST_EVALUATIONS` if None.
 
     Returns:
         Proven runs. Gaps between them are narrower than `spacing` / `FINER`, but where the function has no value.
@@ -177,7 +180,7 @@ def runs(
     Raises:
         TooMany: the function has too many steps.
     """
-    search = _Search(formula, code, edge, spacing / FINER)
+    search = _Search(formula, code, edge, spacing / FINER, MOST_EVALUATIONS if most is None else most)
     search.between(low, high)
     joined: list[Run] = []
     for run in search.found:

@@ -1,9 +1,8 @@
 """Difference quotients of functions of one variable: where they have one sign the function is monotone.
 
-`SLOPES` maps each name of `intsim.reals.interval.FUNCTIONS` to a function of `bits`, argument intervals, their slopes and
-the parameters. It returns an interval that contains every (f(y) - f(x)) / (y - x) for x != y of the arguments' intervals.
-Ends may be infinite (a float): a step has such quotients. A function with a kink has those of both sides; by the mean
-value theorem a derivative's enclosure is one of the quotients.
+For each name of `intsim.reals.interval.FUNCTIONS` there is an interval that contains every (f(y) - f(x)) / (y - x) for
+x != y of an interval. Its ends may be infinite (a float): a jump has such quotients. By the mean value theorem what
+contains the derivative contains the quotients; at a kink they lie between those of both sides.
 """
 
 from __future__ import annotations
@@ -220,13 +219,11 @@ def slope(name: str, bits: int, x: Sequence[Interval], inner: Sequence[Slope], p
     if all(s == NONE for s in inner):
         return NONE
     try:
-        if name in BOTH:
-            found = BOTH[name](x, inner)
-        else:
-            found = _product(tuple(OUTER[name](bits, x[0], parameters)), inner[0])
+        both = BOTH.get(name)
+        found = both(x, inner) if both else _product(OUTER[name](bits, x[0], parameters), inner[0])
     except (Unsettled, ValueError, ZeroDivisionError, OverflowError):
         return ANY
-    return ANY if any(v != v for v in found) else found  # noqa: PLR0124 - infinity less infinity
+    return ANY if any(v != v for v in found) else found  # infinity less infinity
 
 
 def trimmed(found: Slope, bits: int) -> Slope:

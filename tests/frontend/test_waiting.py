@@ -124,6 +124,6 @@ REFUSED = {
 def test_refused(name):
     net = Net(17)
     y = REFUSED[name](net, net.quant(net.input(1, 2, 5, 5), S, 0, 8))
-    with pytest.raises(intsim.IntsimError, match="put a quantizer in front|quantize it before that") as error:
+    with pytest.raises(intsim.IntsimError, match=r"put a quantizer in front|quantize it before that") as error:
         intsim.load(net.model(net.quant(y, np.float32(0.021), 0, 8)))
     assert "\n" not in str(error.value)

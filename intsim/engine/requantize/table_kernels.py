@@ -25,8 +25,8 @@ def table_dense(x, out, table, low, first, last):  # type: ignore[no-untyped-def
 def staircase_dense(x, out, starts, codes, first, last):  # type: ignore[no-untyped-def]
     """out[o, c, i] = codes[c, how many of starts[c] are <= x[o, c, i]] for the lines first..last-1 of (outer, cells).
 
-    x, out: (outer, cells, inner) integers; starts: (cells, steps) int64, each row ascending; codes: (cells, steps + 1), of
-    out's type.
+    x, out: (outer, cells, inner) integers; starts: (cells, steps) int64, each row ascending; codes: (cells, steps + 1),
+    of out's type.
     """
     cells, inner, steps = x.shape[1], x.shape[2], starts.shape[1]
     for line in range(first, last):
