@@ -187,7 +187,7 @@ class _Stairs:
         """Runs of a real number as steps of the integers of each cell; integers in no run are decided alone."""
         least, most = self.reach
         codes = np.array([r.code for r in found], np.int64)
-        below, above = _integers(found, lines, self.reach)
+        below, above = _on_integers(found, lines, self.reach)
         for line, first, last in zip(lines, below, above, strict=True):
             there = np.flatnonzero(first <= last)
             there = there[np.argsort(first[there], kind="stable")]
@@ -237,7 +237,7 @@ def _hull(lines: Sequence[_Line], low: int, high: int) -> tuple[Fraction, Fracti
     return min(e[0] for e in ends), max(e[1] for e in ends)
 
 
-def _integers(found: Sequence[Run], lines: Sequence[_Line], reach: tuple[int, int]) -> tuple[IntArray, IntArray]:
+def _on_integers(found: Sequence[Run], lines: Sequence[_Line], reach: tuple[int, int]) -> tuple[IntArray, IntArray]:
     """Of each line and run its first and its last integer, (lines, runs); beyond `reach` just one further.
 
     float64 tells where a quotient isn't close to an integer; there rationals do.
