@@ -40,6 +40,8 @@ from intsim.ops.pieces import pieces_json
 
 Meaning = tuple[Rationals, Rationals]
 """Scale and offset of integers."""
+QUANTIZE_INPUTS = "quantize its inputs"
+"""What helps against too many bits."""
 ENDED = ("requantize", "affine")
 """Nodes that clip codes, as a fused activation does."""
 M = TypeVar("M", bound=Const | Fixed | Expr | Curve)
@@ -186,7 +188,7 @@ class Context:
         if low < -LIMIT or high > LIMIT:
             raise Refused(
                 f"its exact integer result needs {max(-low, high).bit_length() + 1} bits, more than 64; "
-                "quantize its inputs"
+                f"{QUANTIZE_INPUTS}"
             )
         self.positions[name] = len(self.graph.nodes)
         self.graph.add(node, Tensor(name, tuple(shape), low, high, scale, offset, kind, onnx))

@@ -32,7 +32,7 @@ from intsim.frontend import (
     where,
 )
 from intsim.frontend.bias import belongs
-from intsim.frontend.context import Boundary, Context, Refused
+from intsim.frontend.context import QUANTIZE_INPUTS, Boundary, Context, Refused
 from intsim.frontend.decomposed import layer_norms
 from intsim.frontend.expression import Broken, Const, Curve, Expr, Fixed, Host, Value, Waiting, as_codes, is_codes
 from intsim.frontend.host import HostProgram, fold, host_program
@@ -336,8 +336,19 @@ class Lowering:
     def refuse(self, op: Operation, error: IntsimError) -> None:
         """Collect a refusal; readers of the node stay silent."""
         text = str(error).removeprefix(f"{self.model.path}: ").removeprefix(f"node {op.name}: ")
+        if text.endswith(QUANTIZE_INPUTS) and (names := self.unrounded(op)):
+            text = f"{text.removesuffix(QUANTIZE_INPUTS)}put a quantizer behind {' and '.join(names)}"
         self.refusals.append((op.shown, op.kind, text))
         self.store(op, [Broken() for _ in op.outputs])
+
+    def unrounded(self, op: Operation) -> list[str]:
+        """The inputs of a node that are computed, and no codes of a quantizer."""
+        values = {n: self.values.get(n) for n in op.inputs}
+        computed = {n: v for n, v in values.items() if isinstance(v, Expr | Curve | Waiting)}
+        codes = {
+            n for n, v in computed.items() if isinstance(v, Expr) and v.linear and self.graph.tensors[v.tensor].type
+        }
+        return [n for n in computed if n not in codes]
 
     def finish(self) -> LoweredModel:
         """Outputs, epilogue, prologue; nodes nobody reads are dropped."""
