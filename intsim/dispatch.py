@@ -56,6 +56,9 @@ SOURCES = {
 GLOBAL = ("GlobalAveragePool", "QLinearGlobalAveragePool")
 ALONE = {"Sigmoid": "sigmoid", "Tanh": "tanh", "HardSwish": "hard_swish"}
 """Functions of tables that kernels compute of codes alone, as `intsim.reals` has them."""
+STAIRS = (
+    "is a function of sums that no quantizer rounded, which no such kernel computes; put a quantizer in front of it"
+)
 MOVED = "is moved in front of its requantizer; such a kernel is one piece"
 CONSTANTS = "adds or multiplies by constants in front of its quantizer, which no such kernel does"
 CLAMPED = "a Relu or Clip in front of its quantizer cuts its codes, with which it runs in float32"
@@ -314,6 +317,8 @@ def _facts(graph: IntegerGraph, node: Node, source: Node) -> Facts:
     if node.op == "table":
         kernel = node.source_op if node.source_op.startswith("QLinear") else _function(node)
         return Facts("table", kernel or None, **same)
+    if node.op == "staircase":
+        return Facts("staircase", _function(node) or None, **same)
     if len(node.inputs) > 1:
         return Facts("add", node.source_op or None, **same)
     bent = any(sum(1 for _, scale, _ in pieces if Fraction(scale)) > 1 for pieces in node.attributes["pieces"])
@@ -432,6 +437,10 @@ def _exchanged(graph: IntegerGraph, read: Tensors, node: Node, source: Node, req
     """What runs in the place of a requantizer or a table; raises IntsimError where the scheme has no such kernel."""
     if requantizer.reads in ("codes", "floats") and _runs_whole(node, requantizer):
         return _of_operation(graph, node, requantizer)
+    if node.op == "staircase":
+        if requantizer.reads != "sum":
+            raise IntsimError(STAIRS)
+        return node
     if node.op == "table":
         if requantizer.reads not in ("table", "floats"):
             return node

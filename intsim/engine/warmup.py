@@ -60,16 +60,19 @@ class Sketch:
         return self.last
 
     def conv(self, out: int, kernel: int = 3, stride: int = 1, dilation: int = 1, groups: int = 1, **more: Any) -> str:
-        """A convolution of the newest tensor, padded to keep its size, with a requantizer (`signed` or not)."""
+        """A convolution of the newest tensor, padded to keep its size, with a requantizer (`signed` or not).
+
+        Without one, if not `rounded`.
+        """
         channels, rank = self.graph.tensors[self.last].shape[1], len(self.graph.tensors[self.last].shape) - 2
         bits, signed = more.pop("bits", 8), more.pop("signed", False)
         weight = self.weight((out, channels // groups, *[kernel] * rank), bits)
         if more.pop("bias", False):
             weight["bias"] = self.rng.integers(-(1 << 12), 1 << 12, out)
-        pads = [dilation * (kernel - 1) // 2] * (2 * rank)
+        rounded, pads = more.pop("rounded", True), [dilation * (kernel - 1) // 2] * (2 * rank)
         at = {"strides": [stride] * rank, "dilations": [dilation] * rank, "pads": pads, "groups": groups, **more}
         made = self.node(at.pop("op", "conv"), arrays=weight, zero_point=0, weight_type=typed(bits), **at)
-        return self.rounded(made, signed=signed)
+        return self.rounded(made, signed=signed) if rounded else made
 
     def matmul(self, out: int) -> str:
         """A product with a constant matrix, with a requantizer."""
@@ -98,6 +101,15 @@ class Sketch:
         x = self.graph.tensors[self.last]
         entries = self.rng.integers(0, 255, (1, x.high - x.low + 1), endpoint=True)
         return self.node("table", kind=IntegerType(8, False), arrays={"table": entries}, low=x.low, cells=[1])
+
+    def staircase(self) -> str:
+        """Steps of the newest tensor, one staircase a channel."""
+        x = self.graph.tensors[self.last]
+        starts = np.sort(self.rng.integers(x.low, x.high, (x.shape[1], 7), endpoint=True))
+        codes = self.rng.integers(0, 255, (x.shape[1], 8), endpoint=True)
+        cells = [1, x.shape[1], *[1] * (len(x.shape) - 2)]
+        arrays = {"starts": starts, "codes": codes}
+        return self.node("staircase", kind=IntegerType(8, False), arrays=arrays, cells=cells)
 
 
 def typed(bits: int) -> dict[str, Any]:
@@ -147,6 +159,7 @@ CASES: dict[str, tuple[tuple[Any, ...], Build]] = {
     "mean": (IMAGE, lambda s: (s.conv(8), s.rounded(s.node("reduce_sum", axes=[2, 3])))),
     "softmax": (((2, 16, 64), 8, True), lambda s: s.node("softmax", kind=IntegerType(32, True), **SOFTMAX)),
     "normalisation": (((2, 16, 64), 8, True), lambda s: s.node("layer_norm", kind=IntegerType(32, True), **NORM)),
+    "staircase": (IMAGE, lambda s: (s.conv(8, rounded=False), s.staircase(), s.conv(8))),
     "sum pool": (IMAGE, lambda s: s.rounded(s.node("sum_pool", zero_point=0, arrays=ONES, **WINDOW))),
 }
 

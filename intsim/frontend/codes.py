@@ -11,12 +11,25 @@ import numpy as np
 
 from intsim.frontend.context import Context, Meaning, Quantizer
 from intsim.frontend.distinct import cell_numbers, of_distinct, of_pairs
-from intsim.frontend.expression import ZERO, Const, Curve, Expr, Fixed, Host, Masked, Value, compress, spread
+from intsim.frontend.expression import (
+    ZERO,
+    Const,
+    Curve,
+    Expr,
+    Fixed,
+    Host,
+    Masked,
+    Value,
+    Waiting,
+    compress,
+    spread,
+)
 from intsim.frontend.masks import saturating
 from intsim.frontend.parameters import check_fit
 from intsim.frontend.reader import Operation
 from intsim.frontend.single import before, remember
 from intsim.frontend.tables import tabulate
+from intsim.frontend.waiting import rounded
 from intsim.graph import rationals
 
 SMALL = 1 << 12
@@ -38,16 +51,27 @@ def quantized(context: Context, node: Operation, quantizer: Quantizer, output: s
         return Fixed(codes, scale, offset, quantizer.kind)
     if isinstance(value, Masked):
         return context.quantize(saturating(value, quantizer), quantizer, output)
-    assert isinstance(value, Expr | Curve)
+    assert isinstance(value, Expr | Curve | Waiting)
     made = requantized(context, value, quantizer, output)
     remember(context, made, quantizer, before(context, node))
     return made
 
 
 def requantized(
-    context: Context, value: Expr | Curve, quantizer: Quantizer, onnx: str | None, meaning: Meaning | None = None
+    context: Context,
+    value: Expr | Curve | Waiting,
+    quantizer: Quantizer,
+    onnx: str | None,
+    meaning: Meaning | None = None,
 ) -> Expr:
-    """Codes of integers: a requantizer, or a table of a function; arguments as of `Context.quantize`."""
+    """Codes of integers: a requantizer, or a table of a function, of each part of those that were moved before.
+
+    Arguments as of `Context.quantize`.
+    """
+    if isinstance(value, Waiting):
+        return rounded(
+            context, value, quantizer, onnx, meaning, lambda part, q, m: requantized(context, part, q, None, m)
+        )
     if isinstance(value, Curve):
         made = tabulate(context, value, quantizer, onnx, meaning)
         context.stated.add(made.tensor)

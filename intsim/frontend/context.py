@@ -18,6 +18,7 @@ from intsim.frontend.expression import (
     ONE,
     ZERO,
     Const,
+    Curve,
     Expr,
     Fixed,
     Resolved,
@@ -28,6 +29,7 @@ from intsim.frontend.expression import (
     compress,
     narrow,
     resolve,
+    rewritten,
     scalar,
     spread,
 )
@@ -38,10 +40,12 @@ from intsim.ops.pieces import pieces_json
 
 Meaning = tuple[Rationals, Rationals]
 """Scale and offset of integers."""
+QUANTIZE_INPUTS = "quantize its inputs"
+"""What helps against too many bits."""
 ENDED = ("requantize", "affine")
 """Nodes that clip codes, as a fused activation does."""
-M = TypeVar("M", bound=Const | Fixed | Expr)
-"""What data movement keeps what it is: constants, integers as constants, or expressions."""
+M = TypeVar("M", bound=Const | Fixed | Expr | Curve)
+"""What data movement keeps what it is: constants, integers as constants, expressions, or functions of a tensor."""
 
 
 class Refused(IntsimError):  # noqa: N818 - it says what happened to a node
@@ -184,7 +188,7 @@ class Context:
         if low < -LIMIT or high > LIMIT:
             raise Refused(
                 f"its exact integer result needs {max(-low, high).bit_length() + 1} bits, more than 64; "
-                "quantize its inputs"
+                f"{QUANTIZE_INPUTS}"
             )
         self.positions[name] = len(self.graph.nodes)
         self.graph.add(node, Tensor(name, tuple(shape), low, high, scale, offset, kind, onnx))
@@ -253,6 +257,13 @@ class Context:
             codes = OPS[op].evaluate(node, value.codes)
             scale, offset = (moved(spread(v, len(value.shape))) for v in (value.scale, value.offset))
             return Fixed(codes, scale, offset, value.type)  # type: ignore[return-value]
+        if isinstance(value, Curve):
+            tensor = self.broadcast(value.tensor, value.shape)
+            info = self.graph.tensors[tensor]
+            meaning = (moved(spread(v, len(value.shape))) for v in (info.scale, info.offset))
+            made = self.emit(op, [tensor], *meaning, attributes, arrays, info.type)
+            function = rewritten(value.function, moved, {})
+            return Curve(shape, made.tensor, function, value.made_by)  # type: ignore[return-value]
         terms = []
         for name, scale in value.terms:
             tensor = self.broadcast(name, value.shape)

@@ -28,7 +28,6 @@ from intsim.frontend.reader import Operation
 from intsim.frontend.registry import CURVES, HANDLERS, QUANTIZERS, lowers, of_curves
 from intsim.frontend.types import FLOATS, INTEGERS
 from intsim.graph import Rationals, rationals
-from intsim.ops.table import MOST_CODES
 
 SOURCE = Applied("source")
 BINARY = {"Add": "add", "Sub": "subtract", "Mul": "multiply", "Div": "divide", "Max": "maximum", "Min": "minimum"}
@@ -256,7 +255,7 @@ def _belongs(value: Value | None, tensor: str) -> bool:
 def meeting(context: Context, node: Operation) -> bool:
     """Whether expressions of one tensor meet in what only a table holds.
 
-    That is a quotient by one, or a product of two of at most 16 bits that a quantizer rounds.
+    That is a quotient by one, or a product of two that a quantizer rounds.
     """
     if node.op not in ("Mul", "Div"):
         return False
@@ -265,6 +264,4 @@ def meeting(context: Context, node: Operation) -> bool:
         return _belongs(x, y.tensor)
     if not (isinstance(x, Expr) and isinstance(y, Expr) and len(x.terms) == len(y.terms) == 1):
         return False
-    tensor = context.graph.tensors[x.tensor]
-    small = tensor.high - tensor.low < MOST_CODES
-    return small and y.tensor == tensor.name and closes(context, node, tensor.name)
+    return y.tensor == x.tensor and closes(context, node, x.tensor)

@@ -1,12 +1,13 @@
 """What a real-valued ONNX tensor is while a graph is being lowered.
 
 `Const` a constant array; `Fixed` a constant integer array with exact scale and offset; `Expr` an exact function of
-integer tensors; `Curve` any function of one integer tensor; `Host` a float tensor of the prologue or epilogue.
+integer tensors; `Curve` any function of one integer tensor; `Waiting` several of these, moved or joined; `Host` a float
+tensor of the prologue or epilogue.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import gcd, lcm
@@ -219,7 +220,22 @@ class Masked:
         return self.value.shape
 
 
-Value = Const | Fixed | Expr | Curve | Masked | Host | Broken
+@dataclass(frozen=True, eq=False)
+class Waiting:
+    """Parts that are joined, moved or pooled, waiting for the quantizer that rounds them first (`waiting.py`).
+
+    `rebuild` does with the parts' codes what the file does with their numbers. `axis`: the parts lie side by side along
+    it, and nothing else was done; `picks`: the largest of some numbers was taken.
+    """
+
+    shape: Shape
+    parts: tuple[Expr | Curve | Waiting, ...]
+    rebuild: Callable[[Sequence[Expr]], Expr]
+    axis: int | None = None
+    picks: bool = False
+
+
+Value = Const | Fixed | Expr | Curve | Masked | Waiting | Host | Broken
 
 
 def rewritten(function: Applied, change: Callable[[Rationals], Rationals], known: dict[int, Applied]) -> Applied:

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 
 from intsim.frontend.context import Context, Refused
-from intsim.frontend.expression import ZERO, Const, Expr, Fixed, Value, common_grid, is_codes, spread
+from intsim.frontend.expression import ZERO, Const, Curve, Expr, Fixed, Value, common_grid, is_codes, spread
 from intsim.frontend.integers import settled
 from intsim.frontend.movement import axis_of, integer_constant, pick, reshape_to
 from intsim.frontend.reader import Operation
@@ -17,12 +17,12 @@ from intsim.frontend.weights import on_power_of_two_grid
 from intsim.graph import LIMIT, Rationals, rationals
 
 
-@lowers("Gather", kind=MOVERS)
+@lowers("Gather", kind=MOVERS, curves=True)
 def gather(context: Context, node: Operation) -> Value:
     """Fixed positions of a tensor, or a constant table read at integer positions."""
     table, index = context.value(node.inputs[0]), context.value(node.inputs[1])
     axis = int(node.attributes.get("axis", 0))
-    if isinstance(index, Const) and isinstance(table, Expr | Fixed):
+    if isinstance(index, Const) and isinstance(table, Expr | Fixed | Curve):
         axis = axis_of(axis, len(table.shape))
         positions = index.array.astype(np.int64)
         if positions.size == 0 or positions.min() < -table.shape[axis] or positions.max() >= table.shape[axis]:

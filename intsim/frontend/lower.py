@@ -31,12 +31,25 @@ from intsim.frontend import (
     qoperator,
     resize,
     rowwise,
+    waiting,
     where,
 )
 from intsim.frontend.bias import belongs
-from intsim.frontend.context import Boundary, Context, Refused
+from intsim.frontend.context import QUANTIZE_INPUTS, Boundary, Context, Refused
 from intsim.frontend.decomposed import norms as written_norms
-from intsim.frontend.expression import Broken, Const, Curve, Expr, Fixed, Host, Masked, Value, as_codes, is_codes
+from intsim.frontend.expression import (
+    Broken,
+    Const,
+    Curve,
+    Expr,
+    Fixed,
+    Host,
+    Masked,
+    Value,
+    Waiting,
+    as_codes,
+    is_codes,
+)
 from intsim.frontend.host import HostProgram, fold, host_program
 from intsim.frontend.integers import as_integers, handler_of, on_integers, settled
 from intsim.frontend.operators import WEIGHTS, on_host
@@ -71,7 +84,7 @@ MALFORMED = (
 )
 """What numpy and Python raise where a node's inputs and attributes make no sense together."""
 
-Integers = Expr | Curve | Masked
+Integers = Expr | Curve | Masked | Waiting
 """What integers become on their way to a quantizer."""
 SUMS = {"AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"}
 
@@ -269,7 +282,7 @@ class Lowering:
             return self.folded(op, any(isinstance(v, Fixed) for v in values))
         self.check_mode(op, values, live)
         floats = [v for v in values if isinstance(v, Host)]
-        integers = [v for v in values if isinstance(v, Expr | Curve | Masked)]
+        integers = [v for v in values if isinstance(v, Expr | Curve | Masked | Waiting)]
         if floats and op.op not in QUANTIZERS:
             if integers and not any(v.after for v in floats):
                 raise Refused("it mixes integers with a float input that no quantizer made an integer")
@@ -317,6 +330,8 @@ class Lowering:
         """What lowers a node that reads these; None if nothing does."""
         if any(isinstance(v, Masked) for v in integers) and op.op not in QUANTIZERS:
             return masks.handler_of(op, HANDLERS.get(op.op))
+        if any(isinstance(v, Waiting) for v in integers) and op.op not in QUANTIZERS:
+            return waiting.handler(op, partial(self.handler, live=live))
         if live and (handler := masks.masking(self.context, op)) is not None:
             return handler
         if any(isinstance(v, Curve) for v in integers) and op.op not in QUANTIZERS:
@@ -328,7 +343,9 @@ class Lowering:
     def stays_integer(self, op: Operation, integers: Sequence[Integers]) -> bool:
         """Whether a node behind the last integer decision is lowered: it moves or sums integers, or adds a bias."""
         exact = op.op in MOVERS | SUMS | {"DequantizeLinear", "Identity"} or on_integers(self.context, op)
-        return not any(isinstance(v, Curve | Masked) for v in integers) and (exact or belongs(self.context, op))
+        return not any(isinstance(v, Curve | Masked | Waiting) for v in integers) and (
+            exact or belongs(self.context, op)
+        )
 
     def no_handler(self, op: Operation, integers: Sequence[Integers]) -> str:
         """Why nothing lowers a node."""
@@ -368,8 +385,19 @@ class Lowering:
     def refuse(self, op: Operation, error: IntsimError) -> None:
         """Collect a refusal; readers of the node stay silent."""
         text = str(error).removeprefix(f"{self.model.path}: ").removeprefix(f"node {op.name}: ")
+        if text.endswith(QUANTIZE_INPUTS) and (names := self.unrounded(op)):
+            text = f"{text.removesuffix(QUANTIZE_INPUTS)}put a quantizer behind {' and '.join(names)}"
         self.refusals.append((op.shown, op.kind, text))
         self.store(op, [Broken() for _ in op.outputs])
+
+    def unrounded(self, op: Operation) -> list[str]:
+        """The inputs of a node that are computed, and no codes of a quantizer."""
+        values = {n: self.values.get(n) for n in op.inputs}
+        computed = {n: v for n, v in values.items() if isinstance(v, Expr | Curve | Waiting)}
+        codes = {
+            n for n, v in computed.items() if isinstance(v, Expr) and v.linear and self.graph.tensors[v.tensor].type
+        }
+        return [n for n in computed if n not in codes]
 
     def finish(self) -> LoweredModel:
         """Outputs, epilogue, prologue; nodes nobody reads are dropped."""
@@ -378,7 +406,7 @@ class Lowering:
         outputs: dict[str, Expr | Host] = {}
         for name in self.model.outputs:
             value = self.values[name]
-            value = Host(name, True) if isinstance(value, Curve | Masked) else value
+            value = Host(name, True) if isinstance(value, Curve | Masked | Waiting) else value
             if not isinstance(value, Expr | Host) or (isinstance(value, Host) and not value.after):
                 raise IntsimError(f"{self.model.path}: output {name} doesn't depend on any quantized tensor")
             outputs[name] = value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -10,20 +11,21 @@ import numpy as np
 
 from intsim.frontend.context import Context, M, Refused
 from intsim.frontend.elementwise import expression
-from intsim.frontend.expression import ONE, ZERO, Const, Expr, Fixed, Value, compress, spread
+from intsim.frontend.expression import ONE, ZERO, Const, Curve, Expr, Fixed, Value, Waiting, compress, spread
 from intsim.frontend.joined import cells, with_constants
 from intsim.frontend.parameters import constant
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import MOVERS, lowers
+from intsim.frontend.waiting import joined
 from intsim.graph import Rationals, check_size
 
-Moved = Expr | Fixed
+Moved = Expr | Fixed | Curve
 
 
 def movable(context: Context, node: Operation, position: int = 0) -> Moved:
-    """An input that is integers: an expression or an integer constant."""
+    """An input that is integers, a function of integers, or an integer constant."""
     value = context.value(node.inputs[position])
-    if isinstance(value, Fixed | Expr):
+    if isinstance(value, Fixed | Expr | Curve):
         return value
     return expression(context, node, position)
 
@@ -50,7 +52,7 @@ def reshape_to(context: Context, x: M, shape: list[int]) -> M:
     return context.move(x, "reshape", {"shape": shape})
 
 
-@lowers("Reshape", kind=MOVERS)
+@lowers("Reshape", kind=MOVERS, curves=True)
 def reshape(context: Context, node: Operation) -> Value:
     """Reshape with 0 (copy) and -1 (infer)."""
     x = movable(context, node)
@@ -68,7 +70,7 @@ def reshape(context: Context, node: Operation) -> Value:
     return reshape_to(context, x, [total // known if v == -1 else v for v in wanted])
 
 
-@lowers("Flatten", kind=MOVERS)
+@lowers("Flatten", kind=MOVERS, curves=True)
 def flatten(context: Context, node: Operation) -> Value:
     """Two axes: those before `axis`, and the rest."""
     x = movable(context, node)
@@ -77,7 +79,7 @@ def flatten(context: Context, node: Operation) -> Value:
     return reshape_to(context, x, [prod(x.shape[:axis]), prod(x.shape[axis:])])
 
 
-@lowers("Squeeze", kind=MOVERS)
+@lowers("Squeeze", kind=MOVERS, curves=True)
 def squeeze(context: Context, node: Operation) -> Value:
     """Without the named axes of size one (all of them by default)."""
     x = movable(context, node)
@@ -88,7 +90,7 @@ def squeeze(context: Context, node: Operation) -> Value:
     return reshape_to(context, x, [s for i, s in enumerate(x.shape) if i not in gone])
 
 
-@lowers("Unsqueeze", kind=MOVERS)
+@lowers("Unsqueeze", kind=MOVERS, curves=True)
 def unsqueeze(context: Context, node: Operation) -> Value:
     """With new axes of size one."""
     x = movable(context, node)
@@ -100,7 +102,7 @@ def unsqueeze(context: Context, node: Operation) -> Value:
     return reshape_to(context, x, [1 if i in new else next(old) for i in range(rank)])
 
 
-@lowers("Transpose", kind=MOVERS)
+@lowers("Transpose", kind=MOVERS, curves=True)
 def transpose(context: Context, node: Operation) -> Value:
     """Permuted axes; reversed by default."""
     x = movable(context, node)
@@ -118,7 +120,7 @@ def pick(context: Context, x: M, axis: int, index: Any) -> M:
     return context.move(x, "gather", {"axis": axis}, {"index": index})
 
 
-@lowers("Slice", kind=MOVERS)
+@lowers("Slice", kind=MOVERS, curves=True)
 def slice_(context: Context, node: Operation) -> Value:
     """Slices along axes; numpy's rules."""
     x = movable(context, node)
@@ -138,7 +140,7 @@ def slice_(context: Context, node: Operation) -> Value:
     return x
 
 
-@lowers("Split", kind=MOVERS)
+@lowers("Split", kind=MOVERS, curves=True)
 def split(context: Context, node: Operation) -> list[Value]:
     """Parts along an axis."""
     x = movable(context, node)
@@ -154,14 +156,20 @@ def split(context: Context, node: Operation) -> list[Value]:
     return [pick(context, x, axis, np.arange(e - s, e)) for s, e in zip(sizes, ends, strict=True)]
 
 
-@lowers("Concat", kind=MOVERS)
+@lowers("Concat", kind=MOVERS, curves=True)
 def concat(context: Context, node: Operation) -> Value:
-    """Codes side by side; different scales become a scale for each index of the axis."""
-    parts: list[Moved] = []
+    """Codes side by side; different scales become a scale for each index of the axis.
+
+    Numbers that have no integers of one scale for each index wait for their quantizer.
+    """
+    parts: list[Moved | Waiting] = []
     fixed_constant = cells if any(isinstance(context.value(n), Expr) for n in node.inputs) else integer_constant
     for i, name in enumerate(node.inputs):
         value = context.value(name)
-        parts.append(fixed_constant(value) if isinstance(value, Const) else movable(context, node, i))
+        if isinstance(value, Const):
+            parts.append(fixed_constant(value))
+        else:
+            parts.append(value if isinstance(value, Waiting) else movable(context, node, i))
     rank = len(parts[0].shape)
     if "axis" not in node.attributes:
         raise Refused("it has no axis")
@@ -176,9 +184,19 @@ def concat(context: Context, node: Operation) -> Value:
         return Fixed(codes, scale, offset, fixed[0].type)
     if fixed:
         tensors = [p for p in parts if isinstance(p, Expr)]
+        if len(tensors) + len(fixed) < len(parts):
+            raise Refused("it joins a constant with numbers that no quantizer rounded; quantize them first")
         alone = tensors[0] if len(tensors) == 1 else _tensors(context, tensors, axis)
         return with_constants(context, alone, parts, axis)
-    return _tensors(context, parts, axis)
+    together = partial(_tensors, context, axis=axis)
+    waiting = [p for p in parts if isinstance(p, Expr | Curve | Waiting)]
+    if all(isinstance(p, Expr) for p in parts):
+        try:
+            return together(parts)
+        except Refused:
+            if all(isinstance(p, Expr) and p.linear for p in parts):
+                raise
+    return joined(context, waiting, axis, together)
 
 
 def _tensors(context: Context, parts: Sequence[Moved], axis: int) -> Expr:
@@ -211,7 +229,7 @@ def integer_constant(value: Const) -> Fixed:
     return Fixed(value.array.astype(np.int64), ONE, ZERO)
 
 
-@lowers("DepthToSpace", kind=MOVERS)
+@lowers("DepthToSpace", kind=MOVERS, curves=True)
 def depth_to_space(context: Context, node: Operation) -> Value:
     """Blocks of channels become blocks of pixels; modes DCR and CRD."""
     x = movable(context, node)
@@ -225,7 +243,7 @@ def depth_to_space(context: Context, node: Operation) -> Value:
     return reshape_to(context, x, [n, c // b**2, h * b, w * b])
 
 
-@lowers("SpaceToDepth", kind=MOVERS)
+@lowers("SpaceToDepth", kind=MOVERS, curves=True)
 def space_to_depth(context: Context, node: Operation) -> Value:
     """Blocks of pixels become blocks of channels."""
     x = movable(context, node)
@@ -238,7 +256,7 @@ def space_to_depth(context: Context, node: Operation) -> Value:
     return reshape_to(context, x, [n, c * b * b, h // b, w // b])
 
 
-@lowers("Expand", kind=MOVERS)
+@lowers("Expand", kind=MOVERS, curves=True)
 def expand(context: Context, node: Operation) -> Value:
     """Broadcast to a shape."""
     x = movable(context, node)

@@ -11,11 +11,12 @@ import numpy as np
 
 from intsim.frontend.context import Context, Refused
 from intsim.frontend.conv import to_channels_first, to_channels_last, window
-from intsim.frontend.elementwise import expression
-from intsim.frontend.expression import ZERO, Const, Expr, Value, compress, spread
+from intsim.frontend.elementwise import expression, operand
+from intsim.frontend.expression import ZERO, Const, Curve, Expr, Value, compress, spread
 from intsim.frontend.movement import axis_of
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import MOVERS, lowers
+from intsim.frontend.waiting import moved
 
 
 def _pool_window(node: Operation, size: tuple[int, ...]) -> tuple[dict[str, list[int]], list[int], list[int]]:
@@ -37,18 +38,26 @@ def _pool_window(node: Operation, size: tuple[int, ...]) -> tuple[dict[str, list
     return {"kernel": kernel, "strides": strides, "dilations": dilations, "pads": grown}, pads, extra
 
 
-@lowers("MaxPool", kind=MOVERS)
-def max_pool(context: Context, node: Operation) -> Expr:
-    """MaxPool commutes with every growing function, so scales and activations pass through it."""
+@lowers("MaxPool", kind=MOVERS, curves=True)
+def max_pool(context: Context, node: Operation) -> Value:
+    """MaxPool commutes with every growing function, so scales and activations pass through it.
+
+    Numbers of a function, or without integers of one scale for each channel, wait for their quantizer.
+    """
     if any(node.outputs[1:]):
         raise Refused("its Indices output is not supported")
-    x = expression(context, node, 0)
+    x = operand(context, node)
+    if isinstance(x, Curve):
+        return moved(context, node)[0]
     if node.channels_last:
         x = to_channels_first(context, x)
     attributes, _, _ = _pool_window(node, x.shape[2:])
     in_window = any(s != 1 for p in x.parameters() for s in p.shape[2:])
     if not _grows(x) or in_window:
-        x = context.settle(x, per_cell=not in_window, growing=True)
+        try:
+            x = context.settle(x, per_cell=not in_window, growing=True)
+        except Refused:
+            return moved(context, node)[0]
     tensor = context.broadcast(x.tensor, x.shape)
     kind = context.graph.tensors[tensor].type
     y = context.emit("max_pool", [tensor], x.scale, x.offset, attributes, kind=kind)
@@ -98,10 +107,10 @@ def average_pool(context: Context, node: Operation) -> Value:
     return context.emit("sum_pool", [settled.tensor], scale, offset, {**attributes, **more}, arrays)
 
 
-@lowers("GlobalMaxPool", kind=MOVERS)
-def global_max_pool(context: Context, node: Operation) -> Expr:
+@lowers("GlobalMaxPool", kind=MOVERS, curves=True)
+def global_max_pool(context: Context, node: Operation) -> Value:
     """MaxPool over all positions."""
-    kernel = list(expression(context, node, 0).shape[2:])
+    kernel = list(operand(context, node).shape[2:])
     return max_pool(context, replace(node, attributes={"kernel_shape": kernel}))
 
 

@@ -9,7 +9,20 @@ import numpy as np
 from intsim.arithmetic.integers import IntegerType
 from intsim.frontend.codes import constant_codes, quantized, requantized
 from intsim.frontend.context import Context, Quantizer, Refused
-from intsim.frontend.expression import ONE, ZERO, Const, Curve, Expr, Fixed, Host, Value, as_codes, compress, spread
+from intsim.frontend.expression import (
+    ONE,
+    ZERO,
+    Const,
+    Curve,
+    Expr,
+    Fixed,
+    Host,
+    Value,
+    Waiting,
+    as_codes,
+    compress,
+    spread,
+)
 from intsim.frontend.parameters import ONNX_INTEGERS, along_axis, constant, element_type, positive_scale, shape_of
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import QUANTIZERS, lowers
@@ -54,7 +67,7 @@ def _per_channel_zero(context: Context, node: Operation, quantizer: Quantizer, z
     if isinstance(value, Host):
         codes = context.host_input(value.name, rounded, context.fresh(f"{output}~rounded"), (ONE, ZERO))
     else:
-        assert isinstance(value, Expr | Curve)
+        assert isinstance(value, Expr | Curve | Waiting)
         codes = requantized(context, value, replace(quantizer, bounds=None, kind=None), None, (ONE, ZERO))
     shifted = Quantizer(ONE, rationals(zeros), 0, "half_even", quantizer.bounds, kind)
     return context.quantize(codes, shifted, output, (quantizer.scale, -shifted.before * quantizer.scale))

@@ -9,8 +9,8 @@ from fractions import Fraction
 import numpy as np
 
 from intsim.frontend.context import Context, Refused
-from intsim.frontend.elementwise import expression
-from intsim.frontend.expression import Const, Expr, Value
+from intsim.frontend.elementwise import operand
+from intsim.frontend.expression import Const, Curve, Expr, Value
 from intsim.frontend.interpolation import nearest_index, neighbours, old_nearest_mode, source_positions
 from intsim.frontend.movement import axis_of, integers, pick
 from intsim.frontend.reader import Operation
@@ -21,10 +21,10 @@ MOST_POSITIONS = 1 << 16
 """Longest axis that a Resize may make."""
 
 
-@lowers("Resize", "Upsample")
+@lowers("Resize", "Upsample", curves=True)
 def resize(context: Context, node: Operation) -> Value:
     """Nearest as a gather; linear by integer weights, separable axis by axis."""
-    x = expression(context, node, 0)
+    x = operand(context, node)
     old = node.op == "Upsample" or context.model.opset < 11
     if old:
         node = replace(node, attributes={**node.attributes, "coordinate_transformation_mode": "asymmetric"})
@@ -39,6 +39,8 @@ def resize(context: Context, node: Operation) -> Value:
             rule = old_nearest_mode(node.op, scale) if old else rule
             x = pick(context, x, axis, [nearest_index(rule, p, x.shape[axis]) for p in positions])
         elif mode in ("linear", "bilinear"):
+            if isinstance(x, Curve):
+                raise Refused("it mixes numbers of a function that no quantizer rounded; put a quantizer in front")
             x = _interpolate(context, x, axis, positions)
         else:
             raise Refused(f"its mode {mode} is not supported; nearest and linear are")

@@ -3,52 +3,42 @@
 Each entry is decided on exact bounds of the real value: those of float64 arithmetic where both round to the same code
 (`reals.enclosure`), else of rationals, of which more bits are spent until they do.
 A value that needs more than `MOST_BITS` is refused, never guessed; values that are rational are exact from the start,
-ties as well.
+ties as well. Where there are more integers than a table lists, the steps are found instead (`staircases.py`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from fractions import Fraction
 
 import numpy as np
-from numpy.typing import NDArray
 
+from intsim.frontend.cells import Cells
 from intsim.frontend.context import Context, Meaning, Quantizer, Refused
 from intsim.frontend.expression import Applied, Curve, Expr, compress, spread
-from intsim.graph import IntArray, Tensor
+from intsim.frontend.staircases import stairs
+from intsim.graph import Tensor
 from intsim.ops.table import MOST_CODES
-from intsim.reals import enclosure
-from intsim.reals.interval import FUNCTIONS, Interval, Unsettled, exactly
 
-BITS = (64, 192, 576, 1728, 4096)
-"""Precisions that are tried, one after another."""
-MOST_BITS = BITS[-1]
 MOST_ENTRIES = 1 << 22
 """Most entries of one node's tables (32 MiB)."""
-MOST_AT_ONCE = 1 << 18
-"""Entries that are enclosed at a time."""
-Key = tuple[Fraction | None, ...]
+MOST_OF_SUMS = 1 << 14
+"""Most entries of the tables of an accumulator; one of more integers has a staircase, which takes less time to find."""
 
 
 def tabulate(
     context: Context, value: Curve, quantizer: Quantizer, onnx: str | None, meaning: Meaning | None = None
 ) -> Expr:
-    """Write a table of a quantized function, arguments as of `Context.quantize`.
+    """Write a table, or a staircase, of a quantized function, arguments as of `Context.quantize`.
 
     Raises Refused for a code at which the function has no real value, or that `MOST_BITS` bits don't decide.
     """
     rank = len(value.shape)
     tensor = context.graph.tensors[value.tensor]
     codes = _codes(tensor)
-    scaled = Applied("affine", (value.function,), quantizer.line(rank))
-    function = _Cells(scaled)
-    if len(function.distinct) * len(codes) > MOST_ENTRIES or math.prod(function.cells) * len(codes) > MOST_ENTRIES:
-        raise Refused(
-            f"its function of {len(codes)} codes has {math.prod(function.cells)} sets of constants, more than "
-            f"{MOST_ENTRIES} entries; quantize before constants that are as large as the tensor"
-        )
+    function = Cells(Applied("affine", (value.function,), quantizer.line(rank)))
+    entries = math.prod(function.cells) * len(codes)
+    if len(codes) > MOST_CODES or entries > (MOST_OF_SUMS if tensor.type is None else MOST_ENTRIES):
+        return stairs(context, value, quantizer, onnx, meaning)
     rows, known = function.seen(codes, quantizer)
     lost: list[tuple[int, int]] = []
     for i in np.flatnonzero(~known.all(axis=0)).tolist():
@@ -72,136 +62,8 @@ def tabulate(
 
 
 def _codes(tensor: Tensor) -> range:
-    """The codes that get entries: all of the declared type, so that a table holds what a machine's would.
-
-    Raises Refused where the tensor has more than `MOST_CODES` of them.
-    """
-    if tensor.high - tensor.low >= MOST_CODES:
-        raise Refused(
-            f"it is no line, and its input {tensor.onnx or tensor.name} has codes {tensor.low}..{tensor.high}, more "
-            f"than the {MOST_CODES} of a table; put a quantizer of at most 16 bits in front"
-        )
+    """The codes that get entries: all of the declared type, so that a table holds what a machine's would."""
     kind = tensor.type
     if kind is not None and kind.max - kind.min < MOST_CODES and kind.contains(tensor.low, tensor.high):
         return range(kind.min, kind.max + 1)
     return range(tensor.low, tensor.high + 1)
-
-
-def _codes_of(value: enclosure.Ends, q: Quantizer) -> tuple[enclosure.Floats, NDArray[np.bool_]]:
-    """The codes of every number between ends, and where that is one; see `Quantizer.code`."""
-    if q.bipolar:
-        return np.where(value[0] >= 0, 1.0, -1.0), (value[0] >= 0) | (value[1] < 0)
-    low, high = (-np.inf, np.inf) if q.bounds is None else (b - q.after for b in q.bounds)
-    # rounding keeps order: what lies beyond the clip by 1 may as well lie there
-    made, sure = enclosure.rounds_to(
-        (np.clip(value[0], low - 1, high + 1), np.clip(value[1], low - 1, high + 1)), q.rounding
-    )
-    return np.clip(made, low, high) + q.after, sure
-
-
-class _Cells:
-    """A function with its parameters laid out cell by cell.
-
-    `cells` is the shape of the cells, `row` numbers each cell's distinct parameter set, row-major, `distinct` a cell of
-    each.
-    """
-
-    def __init__(self, root: Applied) -> None:
-        self.order: list[Applied] = []
-        self._visit(root, set())
-        parameters = [p for f in self.order for p in f.parameters if p is not None]
-        self.cells = np.broadcast_shapes(*(p.shape for p in parameters))
-        count = math.prod(self.cells)
-        self.index = {id(f): i for i, f in enumerate(self.order)}
-        self.parameters: list[list[Key]] = []
-        self.keys: list[list[int]] = []
-        for f in self.order:
-            flat = [None if p is None else np.broadcast_to(p, self.cells).reshape(-1) for p in f.parameters]
-            numbers: dict[tuple[Key, tuple[int, ...]], int] = {}
-            values: list[Key] = []
-            keys = []
-            arguments = [self.keys[self.index[id(a)]] for a in f.arguments]
-            for c in range(count):
-                own: Key = tuple(None if p is None else p[c] for p in flat)
-                values.append(own)
-                keys.append(numbers.setdefault((own, tuple(a[c] for a in arguments)), len(numbers)))
-            self.parameters.append(values)
-            self.keys.append(keys)
-        last = self.keys[-1]
-        self.row = np.array(last, np.int64)
-        self.distinct = [last.index(k) for k in range(max(last) + 1)]
-        self.memo: dict[tuple[int, int, int], Interval] = {}
-
-    def seen(self, codes: range, quantizer: Quantizer) -> tuple[IntArray, NDArray[np.bool_]]:
-        """Entries (distinct cells, codes), and which of them float64 enclosures decide; others are not set."""
-        shape = len(self.distinct), len(codes)
-        rows, known = np.zeros(shape, np.int64), np.zeros(shape, bool)
-        if not all(f.name in enclosure.FUNCTIONS or f.name == "source" for f in self.order):
-            return rows, known
-        size = max(MOST_AT_ONCE // len(codes), 1)
-        x = np.arange(codes.start, codes.stop, dtype=np.float64)[None]
-        for first in range(0, shape[0], size):
-            part = slice(first, first + size)
-            with np.errstate(all="ignore"):
-                value = self._enclosed(x, self.distinct[part])
-                made, sure = _codes_of(value, quantizer)
-            rows[part], known[part] = np.where(sure, made, 0).astype(np.int64), sure
-        return rows, known
-
-    def _enclosed(self, x: enclosure.Floats, cells: Sequence[int]) -> enclosure.Ends:
-        """Ends of the function's values at x (1, codes) in some cells, (cells, codes) or broadcasting to it."""
-        made: list[enclosure.Ends] = []
-        for f, parameters in zip(self.order, self.parameters, strict=True):
-            if f.name == "source":
-                made.append((x, x))
-                continue
-            columns = zip(*(parameters[c] for c in cells), strict=True)
-            given = [None if c[0] is None else enclosure.of_fractions(c) for c in columns]
-            made.append(enclosure.FUNCTIONS[f.name]([made[self.index[id(a)]] for a in f.arguments], given))
-        return made[-1]
-
-    def _visit(self, f: Applied, seen: set[int]) -> None:
-        if id(f) in seen:
-            return
-        seen.add(id(f))
-        for argument in f.arguments:
-            self._visit(argument, seen)
-        self.order.append(f)
-
-    def decided(self, cell: int, x: int, code: Callable[[Fraction], int]) -> int:
-        """The code of x in a cell."""
-        for bits in BITS:
-            try:
-                bounds = self.value(len(self.order) - 1, cell, x, bits)
-            except Unsettled:
-                continue
-            least, most = code(bounds.low), code(bounds.high)
-            if least == most:
-                return least
-        raise Refused(
-            f"its value at code {x} lies within 2^-{MOST_BITS} of where rounding changes, and is not known to be "
-            "rational; it can't be decided"
-        )
-
-    def value(self, position: int, cell: int, x: int, bits: int) -> Interval:
-        """The value of one function of the graph at x; what cells share is worked out once at the first precision."""
-        f = self.order[position]
-        if f.name == "source":
-            return exactly(Fraction(x))
-        key = (position, self.keys[position][cell], x)
-        if bits == BITS[0] and key in self.memo:
-            return self.memo[key]
-        arguments = [self.value(self.index[id(a)], cell, x, bits) for a in f.arguments]
-        try:
-            interval = FUNCTIONS[f.name](bits, arguments, self.parameters[position][cell]).trimmed(bits)
-        except Unsettled:
-            raise
-        except (ValueError, ZeroDivisionError, OverflowError) as error:
-            where = f"{f.node}: " if f.node else ""
-            at = float(arguments[-1].low) if arguments else 0.0
-            raise Refused(
-                f"{where}at code {x}, where it reads {at:.6g}: {error}; keep that code out of reach"
-            ) from None
-        if bits == BITS[0] and len(self.distinct) > 1:
-            self.memo[key] = interval
-        return interval

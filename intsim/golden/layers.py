@@ -72,7 +72,7 @@ def layers(graph: IntegerGraph, network: IntegerGraph) -> list[Layer]:
     return found
 
 
-ENDS = ("requantize", "table", "fused", "max_pool", "lookup")
+ENDS = ("requantize", "staircase", "table", "fused", "max_pool", "lookup")
 """Operators whose results are codes already."""
 
 

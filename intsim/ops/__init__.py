@@ -17,6 +17,7 @@ from intsim.ops.reduce_sum import ReduceSum
 from intsim.ops.requantize import Requantize
 from intsim.ops.rms_norm import RmsNorm
 from intsim.ops.softmax import Softmax
+from intsim.ops.staircase import Staircase
 from intsim.ops.table import Table
 
 OPS: dict[str, Op] = {
@@ -40,13 +41,14 @@ OPS: dict[str, Op] = {
         Reshape(),
         RmsNorm(),
         Softmax(),
+        Staircase(),
         SumPool(),
         Table(),
         Transpose(),
     )
 }
 
-LAYER_ENDS = frozenset({"requantize", "table"})
+LAYER_ENDS = frozenset({"requantize", "staircase", "table"})
 """Operators whose results are the codes of a quantizer."""
 
 __all__ = ["LAYER_ENDS", "OPS", "Mac", "Op", "Panel"]

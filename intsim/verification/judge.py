@@ -133,13 +133,20 @@ def _target_locals(
     values = {name: given.get(name, integer_inputs[name]).astype(np.int64) for name in graph.inputs}
     ideal = dict(values)
     quantizers: dict[str, _Local] = {}
+    unmoved: dict[str, IntArray] = {}  # what the exact requantizer makes where codes are moved before the file has them
     for node in graph.nodes:
         inputs = [values[i] for i in node.inputs]
         mine = run_among(graph, node, values, target)[0]
         true = run_node(graph, node, [ideal[i] for i in node.inputs], exact)[0]
-        if node.op in LAYER_ENDS and node.output in given:
+        requantized = None
+        if node.op in LAYER_ENDS:
             requantized = run_node(graph, node, inputs, exact)[0]
+        elif any(i in unmoved for i in node.inputs):
+            requantized = run_node(graph, node, [unmoved.get(i, values[i]) for i in node.inputs], exact)[0]
+        if requantized is not None and node.output in given:
             quantizers[str(graph.tensors[node.output].onnx)] = _Local(mine, true, requantized)
             mine = true = given[node.output].astype(np.int64)
+        elif requantized is not None:
+            unmoved[node.output] = requantized
         values[node.output], ideal[node.output] = mine, true
     return quantizers, values

@@ -35,6 +35,8 @@ def layers(graph: IntegerGraph, boundaries: Iterable[Boundary] = ()) -> list[Lay
         for n in graph.inputs
     ]
     for node in graph.nodes:
+        if node.attributes.get("rounded"):  # moved codes of a quantizer that stands behind the movement in the file
+            out.append(Layer(node.shown, node.kind, node.output, (), **node.origin))
         if node.op not in LAYER_ENDS:
             continue
         macs, first = _feeders(node, producers)
@@ -44,7 +46,7 @@ def layers(graph: IntegerGraph, boundaries: Iterable[Boundary] = ()) -> list[Lay
         op = named.kind
         if len(node.inputs) > 1:
             named, op = node, _written(node, "Add")
-        elif node.op == "table" and not mine:
+        elif node.op in ("staircase", "table") and not mine:
             named, op = node, _written(node, "-".join(node.attributes.get("functions", ["Table"])))
         if node.kind.startswith("QLinear"):  # the operator of the file that sums, or looks up, and quantizes too
             named, op = node, node.kind

@@ -85,6 +85,31 @@ class Gated(nn.Module):
         return self.output(self.second(self.after(self.function(x.value))))
 
 
+class Layerwise(nn.Module):
+    """As Brevitas' `layerwise_quantize` leaves a network: each layer rounds what it reads, nothing else does.
+
+    A pyramid of pools of a function, and a U of two branches that nobody quantized.
+    """
+
+    def __init__(self, function):
+        super().__init__()
+
+        def conv(i, o, **more):
+            options = {"input_quant": Int8ActPerTensorFloat, "weight_quant": Int8WeightPerChannelFloat} | more
+            return qnn.QuantConv2d(i, o, 3, padding=1, **options)
+
+        self.first, self.deep, self.wide = conv(3, 6), conv(24, 8, stride=2, bias_quant=Int32Bias), conv(14, 4)
+        self.norm, self.function, self.pool = nn.BatchNorm2d(6), function, nn.MaxPool2d(3, 1, 1)
+        self.up = nn.Upsample(scale_factor=2, mode="nearest")
+
+    def forward(self, x):
+        x = self.function(self.norm(self.first(x)))
+        y = self.pool(x)
+        z = self.pool(y)
+        deep = torch.relu(self.deep(torch.cat([x, y, z, self.pool(z)], 1)))
+        return self.wide(torch.cat([self.up(deep), x], 1))
+
+
 NETWORKS = {
     "symmetric": lambda: Chain(Int8ActPerTensorFloat, Int8WeightPerChannelFloat),
     "asymmetric": lambda: Chain(ShiftedUint8ActPerTensorFloat, ShiftedUint8WeightPerTensorFloat),
@@ -97,6 +122,8 @@ NETWORKS = {
     "silu": lambda: Gated(nn.SiLU()),
     "max pool": lambda: Residual(nn.MaxPool2d(2), 16 * 4 * 4),
     "truncated average": lambda: Residual(qnn.TruncAvgPool2d(2), 16 * 4 * 4),
+    "layerwise SiLU": lambda: Layerwise(nn.SiLU()),
+    "layerwise HardSwish": lambda: Layerwise(nn.Hardswish()),
     "truncated global average": lambda: Residual(qnn.TruncAdaptiveAvgPool2d(1), 16),
 }
 DIALECTS = {"qonnx": export_qonnx, "qcdq": export_onnx_qcdq}

@@ -63,7 +63,7 @@ def _follow(graph: IntegerGraph, node: Node, target: Target, analysis: Analysis)
             low, high = node.attributes["low"], node.attributes["high"]
             held = ANYTHING if low is None or high is None else (low, high)
     elif not sound:
-        table = node.arrays["table"] if node.op == "table" else None
+        table = node.arrays.get({"table": "table", "staircase": "codes"}.get(node.op, ""))
         held = ANYTHING if table is None else (int(table.min()), int(table.max()))
     analysis.holds[node.output] = held
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 
@@ -19,7 +20,7 @@ from intsim.engine.requantize.affine import RINT, AffineRequantizer, TwoFormulas
 from intsim.engine.requantize.columns import Columns, by_columns
 from intsim.engine.requantize.kernels import combine_dense, requantize_dense
 from intsim.engine.requantize.node import cell_layout, known_fit
-from intsim.engine.requantize.table_kernels import table_dense
+from intsim.engine.requantize.table_kernels import staircase_dense, table_dense
 from intsim.engine.threads import share_out
 from intsim.graph import IntArray, Node
 from intsim.ops import OPS, Mac
@@ -289,30 +290,43 @@ def _last_axis(builder: ProgramBuilder, node: Node) -> bool:
 
 def table(builder: ProgramBuilder, node: Node) -> bool:
     """One table read an element, where cells lie in a block."""
+    if not has_all_entries(builder, node):
+        return False
+    low, entries = int(node.attributes["low"]), _narrowed(builder, node, node.arrays["table"])
+    return _by_line(builder, node, lambda x, out, *part: table_dense(x, out, entries, low, *part))
+
+
+def staircase(builder: ProgramBuilder, node: Node) -> bool:
+    """One binary search an element, where cells lie in a block; every integer has a code."""
+    starts, codes = np.ascontiguousarray(node.arrays["starts"]), _narrowed(builder, node, node.arrays["codes"])
+    return _by_line(builder, node, lambda x, out, *part: staircase_dense(x, out, starts, codes, *part))
+
+
+def _narrowed(builder: ProgramBuilder, node: Node, entries: IntArray) -> np.ndarray:
+    """In the type of the node's result; entries that can't be reached may not fit it."""
+    kind = narrowest(builder.analysis.holds[node.output])
+    return np.clip(entries, np.iinfo(kind).min, np.iinfo(kind).max).astype(kind)
+
+
+def _by_line(builder: ProgramBuilder, node: Node, run: Callable[..., None]) -> bool:
+    """`run(x, out, first, last)` on lines of (outer, cells) of blocks, threads apart."""
     shape, kind = builder.graph.tensors[node.output].shape, narrowest(builder.analysis.holds[node.output])
     layout = cell_layout(shape, node.attributes["cells"])
-    same = builder.graph.tensors[node.inputs[0]].shape == shape
-    if layout is None or not same or 0 in shape or not has_all_entries(builder, node):
+    if layout is None or builder.graph.tensors[node.inputs[0]].shape != shape or 0 in shape:
         return False
     builder.as_array(node.inputs[0])
-    # entries that can't be reached may not fit the type
-    entries = np.clip(node.arrays["table"], np.iinfo(kind).min, np.iinfo(kind).max).astype(kind)
-    low, lines = int(node.attributes["low"]), layout[0] * layout[1]
-    split = layout if lines > 1 else None
+    lines = layout[0] * layout[1]
 
     def action(frame: Frame) -> None:
         x = np.ascontiguousarray(frame.arrays[node.inputs[0]]).reshape(layout)
         out = np.empty(layout, kind)
-        if split is None:
-            wide = layout[2]
-            share_out(
-                lambda p: table_dense(x[:, :, p[0] : p[1]], out[:, :, p[0] : p[1]], entries, low, 0, 1), wide, GRAIN
-            )
+        if lines == 1:
+            share_out(lambda p: run(x[:, :, p[0] : p[1]], out[:, :, p[0] : p[1]], 0, 1), layout[2], GRAIN)
         else:
-            share_out(lambda p: table_dense(x, out, entries, low, *p), lines, max(1, GRAIN // layout[2]))
+            share_out(lambda p: run(x, out, *p), lines, max(1, GRAIN // layout[2]))
         frame.arrays[node.output] = out.reshape(shape)
 
-    builder.add(Step((node,), "table", "an array of any type", action, arrays=node.inputs, made=(node.output,)))
+    builder.add(Step((node,), node.op, "an array of any type", action, arrays=node.inputs, made=(node.output,)))
     return True
 
 

@@ -23,6 +23,7 @@ WAYS: dict[str, tuple[Callable[[ProgramBuilder, Node], bool], ...]] = {
     "layer_norm": (arrays.layer_norm,),
     "requantize": (words.requantize, arrays.requantize),
     "gather": (words.resize, maps.gather),
+    "staircase": (arrays.staircase,),
     "table": (words.table, arrays.table),
     "concat": (words.concat,),
     "max_pool": (maps.max_pool,),

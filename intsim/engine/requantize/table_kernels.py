@@ -1,4 +1,4 @@
-"""Compiled tables: one entry for each integer, on arrays and on words of four channels."""
+"""Compiled tables: one entry for each integer, on arrays and on words of four channels; staircases on arrays."""
 
 from __future__ import annotations
 
@@ -19,6 +19,30 @@ def table_dense(x, out, table, low, first, last):  # type: ignore[no-untyped-def
         codes, made, entries = x[o, c], out[o, c], table[c]
         for i in range(inner):
             made[i] = entries[np.int64(codes[i]) - low]
+
+
+@compiled
+def staircase_dense(x, out, starts, codes, first, last):  # type: ignore[no-untyped-def]
+    """out[o, c, i] = codes[c, how many of starts[c] are <= x[o, c, i]] for the lines first..last-1 of (outer, cells).
+
+    x, out: (outer, cells, inner) integers; starts: (cells, steps) int64, each row ascending; codes: (cells, steps + 1),
+    of out's type.
+    """
+    cells, inner, steps = x.shape[1], x.shape[2], starts.shape[1]
+    for line in range(first, last):
+        o, c = line // cells, line % cells
+        sums, made, own, entries = x[o, c], out[o, c], starts[c], codes[c]
+        for i in range(inner):
+            value = np.int64(sums[i])
+            low, count = 0, steps
+            while count > 0:
+                half = count // 2
+                if own[low + half] <= value:
+                    low += half + 1
+                    count -= half + 1
+                else:
+                    count = half
+            made[i] = entries[low]
 
 
 @compiled
