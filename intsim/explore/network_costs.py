@@ -16,7 +16,7 @@ from intsim.graph import IntegerGraph
 from intsim.ops import OPS, Mac
 from intsim.targets import Target
 
-QUANTIZERS = ("fused", "requantize", "table")
+QUANTIZERS = ("fused", "requantize", "staircase", "table")
 """Nodes that make codes; others move or add them."""
 FPGAS = ("xilinx", "ecp5", "ice40", "generic")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 from intsim.reals import slopes
 from intsim.reals.interval import FUNCTIONS, Interval
@@ -46,8 +45,8 @@ class Formula:
             if term.name == SOURCE:
                 found.append(slopes.SAME)
                 continue
-            given: list[Any] = [[row[i] for i in term.arguments] for row in (values, found)]
-            found.append(slopes.trimmed(slopes.slope(term.name, bits, *given, term.parameters), bits))
+            own, inner = [values[i] for i in term.arguments], [found[i] for i in term.arguments]
+            found.append(slopes.trimmed(slopes.slope(term.name, bits, own, inner, term.parameters), bits))
         return found[-1]
 
     def _values(self, x: Interval, bits: int) -> list[Interval]:

@@ -230,4 +230,5 @@ def trimmed(found: Slope, bits: int) -> Slope:
     """A little wider where that makes finite ends shorter."""
     if math.inf in found or -math.inf in found or found[0] == found[1]:
         return found
-    return tuple(Interval(*found).trimmed(bits))
+    low, high = Interval(*found).trimmed(bits)
+    return low, high

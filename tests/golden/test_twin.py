@@ -109,6 +109,17 @@ def test_narrow_registers_with_a_bias(tmp_path, rule, bias):
     assert any(e.any() for e in intsim.run(networks.mixed(), target).overflows.values())
 
 
+@pytest.mark.parametrize("target", ["exact", "saturate-14"])
+def test_a_function_of_sums(tmp_path, target):
+    """SiLU right behind a convolution with a scale and a bias a channel."""
+    net, rng = Net(17), np.random.default_rng(9)
+    weight = net.quant(rng.normal(0, 0.4, (3, 2, 3, 3)), np.float32([0.02, 0.03, 0.05]).reshape(3, 1, 1, 1), 0, 8)
+    y = net.node("Conv", net.quant(net.input(1, 2, 5, 5), 0.03, 0, 8), weight, np.float32([0.1, -0.7, 0.4]))
+    silu = net.node("Mul", y, net.node("Sigmoid", y))
+    intsim.vectors(net.model(net.quant(silu, 0.02, 0, 8)), target, out=tmp_path / "v", formats=["npy"])
+    assert sorted(twin.check(tmp_path / "v").values()) == [["staircase"], ["sums"]]
+
+
 @pytest.mark.parametrize("target", ["dsp48e2-int4", "dsp48e2-int4-raw"])
 def test_packed_multipliers(tmp_path, target):
     intsim.vectors(networks.packed(), target, samples=1, seed=1, out=tmp_path / "v", formats=["npy"])

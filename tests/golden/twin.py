@@ -6,6 +6,7 @@ It shares no code with intsim. Loops over outputs, one addition after another.
 import itertools
 import json
 import math
+from bisect import bisect_right
 from fractions import Fraction
 from pathlib import Path
 
@@ -286,6 +287,9 @@ def check(path):
             table, low = folder.tensor(layer, "table"), layer["attributes"]["low"]
             assert (table[0][folder.tensor(layer, "operand").astype(int) - low] == output).all(), f"{name}: table"
             kinds.append("table")
+        if layer["operator"] == "staircase":
+            assert (stepped(folder, layer) == output).all(), f"{name}: steps"
+            kinds.append("staircase")
         about = layer["requantizer"]
         if about is not None and "adds" in about:
             total = added(folder, layer)
@@ -300,6 +304,16 @@ def check(path):
             kinds.append("kernel")
         done[name] = kinds
     return done
+
+
+def stepped(folder, layer):
+    """Codes of sums by the steps of their channels."""
+    x, starts, codes = (folder.tensor(layer, role) for role in ("operand", "starts", "codes"))
+    made = np.empty(x.shape, object)
+    for index in np.ndindex(*x.shape):
+        row = index[1] if len(starts) > 1 else 0
+        made[index] = int(codes[row][bisect_right([int(s) for s in starts[row]], int(x[index]))])
+    return made
 
 
 def windows(layer, x):
