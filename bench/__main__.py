@@ -21,6 +21,7 @@ from bench.environment import environment
 from bench.networks import FOLDER, NETWORKS, ROOT
 from bench.overflow_check import overflow_check
 from bench.peers.compare import compare
+from bench.proving import proving
 from bench.race import one_line, race
 from bench.report import print_bars, write_page
 from bench.start import start
@@ -44,6 +45,7 @@ def sections(quick: bool, cpus: set[int]) -> dict[str, Section]:
         "architectures": partial(beside.section, quick),
         "peers": partial(compare, quick),
         "overflow_check": partial(overflow_check, quick),
+        "proving": partial(proving, quick),
         "growth": partial(growth.growth, quick),
         "threads": partial(growth.threads, quick, cpus=cpus),
         "memory": partial(growth.memory, quick),

@@ -188,6 +188,23 @@ def checked(results: dict[str, Any]) -> str:
     return "## The overflow check\n\n" + note + table(head, cells) if cells else ""
 
 
+def proved(results: dict[str, Any]) -> str:
+    """Loading, certificates and sweeps."""
+    found = results["sections"].get("proving", {})
+    cells = []
+    for r in found.get("rows", []):
+        one, single = (r.get(k, {}).get("cpu_ms") for k in ("run", "sweep one"))
+        times = [ms(r[k]) if k in r else "-" for k in ("load", "run", "certify", "sweep nine")]
+        cells.append([
+            r["network"] + (f": {r['reason']}" if "reason" in r else ""), *times,
+            number(r["load"]["cpu_ms"] / one if one and "load" in r else None),
+            number(r["sweep nine"]["cpu_ms"] / single if single and "sweep nine" in r else None),
+        ])  # fmt: skip
+    head = ["network", "load, CPU ms", "exact run", f"certify, {found.get('target', '-')}", "sweep of 9 widths"]
+    head += ["load / run", "9 widths / one"]
+    return "## Loading and proving\n\n" + table(head, cells) if cells else ""
+
+
 def grown(results: dict[str, Any]) -> str:
     """Time by size."""
     cells = []
@@ -268,8 +285,8 @@ def page(results: dict[str, Any]) -> str:
         HOW,
         "## Whole networks\n",
         *(raced(results, n) if "rows" in results["sections"][n] else f"### {NETWORKS[n]}\n\nfailed\n" for n in races),
-        architectures(results), layer_peers(results), checked(results), grown(results), threaded(results),
-        remembered(results), ported(results), started(results),
+        architectures(results), layer_peers(results), checked(results), proved(results), grown(results),
+        threaded(results), remembered(results), ported(results), started(results),
     ]  # fmt: skip
     return "\n".join(p for p in parts if p)
 

@@ -187,7 +187,7 @@ def concat(context: Context, node: Operation) -> Value:
         if len(tensors) + len(fixed) < len(parts):
             raise Refused("it joins a constant with numbers that no quantizer rounded; quantize them first")
         alone = tensors[0] if len(tensors) == 1 else _tensors(context, tensors, axis)
-        return with_constants(context, alone, parts, axis)
+        return with_constants(context, alone, [p for p in parts if isinstance(p, Fixed | Expr)], axis)
     together = partial(_tensors, context, axis=axis)
     waiting = [p for p in parts if isinstance(p, Expr | Curve | Waiting)]
     if all(isinstance(p, Expr) for p in parts):
@@ -199,7 +199,7 @@ def concat(context: Context, node: Operation) -> Value:
     return joined(context, waiting, axis, together)
 
 
-def _tensors(context: Context, parts: Sequence[Moved], axis: int) -> Expr:
+def _tensors(context: Context, parts: Sequence[Moved | Waiting], axis: int) -> Expr:
     """Tensors side by side."""
     settled = [p if p.linear else context.settle(p, per_cell=True) for p in parts if isinstance(p, Expr)]
     names = [context.broadcast(p.tensor, p.shape) for p in settled]
@@ -209,7 +209,7 @@ def _tensors(context: Context, parts: Sequence[Moved], axis: int) -> Expr:
     return context.emit("concat", names, scale, offset, {"axis": axis}, kind=kinds.pop() if len(kinds) == 1 else None)
 
 
-def _side_by_side(parameters: list[Rationals], parts: Sequence[Moved], axis: int) -> Rationals:
+def _side_by_side(parameters: list[Rationals], parts: Sequence[Moved | Waiting], axis: int) -> Rationals:
     """Parameters of joined parts; the other axes broadcast to the largest of each. What all share stays one for all."""
     first = parameters[0]
     if first.shape[axis] == 1 and all(p.shape == first.shape and (p == first).all() for p in parameters):

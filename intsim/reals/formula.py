@@ -46,7 +46,8 @@ class Formula:
                 found.append(slopes.SAME)
                 continue
             own, inner = [values[i] for i in term.arguments], [found[i] for i in term.arguments]
-            found.append(slopes.trimmed(slopes.slope(term.name, bits, own, inner, term.parameters), bits))
+            made = slopes.slope(term.name, bits, own, inner, term.parameters)
+            found.append(slopes.trimmed(made, bits))
         return found[-1]
 
     def _values(self, x: Interval, bits: int) -> list[Interval]:

@@ -223,7 +223,8 @@ def slope(name: str, bits: int, x: Sequence[Interval], inner: Sequence[Slope], p
         found = both(x, inner) if both else _product(OUTER[name](bits, x[0], parameters), inner[0])
     except (Unsettled, ValueError, ZeroDivisionError, OverflowError):
         return ANY
-    return ANY if any(v != v for v in found) else found  # infinity less infinity
+    low, high = found
+    return ANY if low != low or high != high else (low, high)  # infinity less infinity
 
 
 def trimmed(found: Slope, bits: int) -> Slope:

@@ -121,8 +121,8 @@ def mean(builder: ProgramBuilder, node: Node) -> bool:
         return False
     to = builder.views.get(reader.output)
     factors = np.zeros((3, 4 * source.groups))
-    for row, values in zip(factors, (-source.layout.shift * count, rule.scale, rule.offset), strict=True):
-        row[:channels] = values
+    factors[0, :channels] = -source.layout.shift * count
+    factors[1, :channels], factors[2, :channels] = rule.scale, rule.offset
     kind = narrowest(builder.analysis.holds[reader.output])
     shift = byte_shift(builder.analysis.holds[reader.output]) or 0
     shift = shift if to is None else to.layout.shift

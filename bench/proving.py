@@ -1,0 +1,50 @@
+"""Loading, proving and sweeping published networks: CPU time, beside that of one exact run and of one configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from bench.published import PUBLISHED, resnet18
+from bench.race import one_line
+from bench.timing import Timing
+
+TARGET = "x86-avx2"
+WIDTHS = range(14, 23)
+Report = Callable[[str], None]
+
+
+def measured(work: Callable[[], Any]) -> dict[str, Any]:
+    """CPU and wall time of one run."""
+    timing = Timing()
+    timing.add(work)
+    return timing.to_json()
+
+
+def proving(quick: bool, progress: Report) -> dict[str, Any]:
+    """A row a network: reading it, one exact run; of ResNet-18 a certificate, sweeps of one width and of nine too."""
+    import intsim
+    from intsim.inputs import draw
+
+    intsim.warmup()
+    rows = []
+    proved = partial(resnet18, 64) if quick else resnet18
+    for name, make in {**PUBLISHED, "resnet18": proved}.items():
+        progress(f"{name}: loading")
+        written, row = make(), dict[str, Any](network=name)
+        rows.append(row)
+        try:
+            row["load"] = measured(partial(intsim.load, written))
+            model = intsim.load(written)
+            sample = draw(model, 0)
+            model.run(sample, "exact")
+            row["run"] = measured(partial(model.run, sample, "exact"))
+            if name == "resnet18":
+                progress(f"{name}: proving")
+                row["certify"] = measured(partial(intsim.certify, model, TARGET))
+                row["sweep one"] = measured(partial(intsim.sweep, model, accumulator=[WIDTHS[0]], overflow=["wrap"]))
+                row["sweep nine"] = measured(partial(intsim.sweep, model, accumulator=WIDTHS, overflow=["wrap"]))
+        except Exception as error:
+            row["reason"] = one_line(error)
+    return {"rows": rows, "target": TARGET}
