@@ -76,7 +76,7 @@ def _of_real(root: Applied, rank: int) -> tuple[Applied, tuple[Rationals, Ration
         return root, (spread(ONE, rank), spread(ZERO, rank))
     a, b = (np.asarray(p, dtype=object) for p in next(iter(found.values())).parameters)
     still = np.asarray(a == 0)
-    divisor = np.where(still, ONE, a)  # where a channel's factor is zero nothing depends on u
+    divisor: Rationals = np.where(still, np.asarray(ONE), a)  # where a channel's factor is zero nothing depends on u
     known: dict[int, Applied] = {}
 
     def rebased(f: Applied) -> Applied:
