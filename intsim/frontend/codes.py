@@ -228,7 +228,7 @@ def _quantize_row(row: np.ndarray, out: np.ndarray, q: Quantizer, loop: _Loop) -
     if not index.size:
         return
     values, inverse = np.unique(row[index], return_inverse=True)
-    out[index] = _quantize_any(values, q)[inverse]
+    out[index] = _quantize_any(values, q).reshape(-1)[inverse]
 
 
 def _quantize_any(array: np.ndarray, q: Quantizer) -> np.ndarray:

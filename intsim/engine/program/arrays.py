@@ -236,7 +236,7 @@ def matmul_pairs(builder: ProgramBuilder, node: Node) -> bool:
 def softmax(builder: ProgramBuilder, node: Node) -> bool:
     """Rows of the last axis."""
     x, table = builder.graph.tensors[node.inputs[0]], np.ascontiguousarray(node.arrays["table"], np.int64)
-    if not _last_axis(builder, node) or not inside(builder.analysis.holds[x.name], INT32):
+    if "mask" in node.arrays or not _last_axis(builder, node) or not inside(builder.analysis.holds[x.name], INT32):
         return False
     shift, kind = int(node.attributes["fraction"]) + 1, narrowest(builder.analysis.holds[node.output])
     rows, length = math.prod(x.shape[:-1]), x.shape[-1]
