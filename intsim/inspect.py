@@ -54,7 +54,7 @@ def inspect(model: Model) -> dict[str, Any]:
         "layers": rows,
         "inputs": {n: list(s) for n, (s, _) in model.lowered.source.inputs.items()},
         "outputs": {n: list(graph.tensors[e.terms[0][0]].shape) for n, e in model.lowered.ends.items()},
-        "host": {"prologue": model.lowered.prologue.names, "epilogue": model.lowered.epilogue.names},
+        "host": model.lowered.host,
         "macs": sum(r["macs"] for r in rows),
         "weights": int(weights),
     }

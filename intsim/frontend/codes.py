@@ -65,6 +65,8 @@ def quantize_constant(array: np.ndarray, q: Quantizer, kind: type[np.integer[Any
 
     float64 decides far from ties and integers, rationals decide near them.
     """
+    if q.thresholds is not None:
+        return _reached(np.asarray(array), q.thresholds).astype(kind)
     if q.bipolar:  # 0 from zero on, else -1: twice that and one
         return 2 * quantize_constant(array, replace(q, rounding="floor", bounds=(-1, 0), bipolar=False), kind) + 1
     x = np.asarray(array)
@@ -76,6 +78,19 @@ def quantize_constant(array: np.ndarray, q: Quantizer, kind: type[np.integer[Any
     for index in np.ndindex(*out.shape[:2]):
         _quantize_row(rows[0][index], out[index], rows[1][index[1]])
     return out.reshape(x.shape)
+
+
+def _reached(x: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """How many thresholds (cells..., T) each number reaches: comparisons of floats, which are exact."""
+    cells = thresholds.shape[:-1]
+    if prod(cells) == 1:
+        return np.searchsorted(thresholds.reshape(-1), x, side="right")
+    axis = next(a for a, size in enumerate(cells) if size > 1)
+    rows = np.moveaxis(x, axis, 0)
+    counted = [
+        np.searchsorted(t, row, side="right") for t, row in zip(thresholds.reshape(len(rows), -1), rows, strict=True)
+    ]
+    return np.moveaxis(np.stack(counted), 0, axis)
 
 
 def warm() -> None:

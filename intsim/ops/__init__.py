@@ -17,6 +17,7 @@ from intsim.ops.reduce_sum import ReduceSum
 from intsim.ops.requantize import Requantize
 from intsim.ops.softmax import Softmax
 from intsim.ops.table import Table
+from intsim.ops.zero_point import ZeroPoint
 
 OPS: dict[str, Op] = {
     op.name: op
@@ -41,6 +42,7 @@ OPS: dict[str, Op] = {
         SumPool(),
         Table(),
         Transpose(),
+        ZeroPoint(),
     )
 }
 

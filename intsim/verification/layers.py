@@ -35,7 +35,7 @@ def layers(graph: IntegerGraph, boundaries: Iterable[Boundary] = ()) -> list[Lay
         for n in graph.inputs
     ]
     for node in graph.nodes:
-        if node.op not in LAYER_ENDS:
+        if node.op not in LAYER_ENDS | {"zero_point"}:
             continue
         macs, first = _feeders(node, producers)
         mine = [m for m in macs if m.name not in claimed]
@@ -46,7 +46,9 @@ def layers(graph: IntegerGraph, boundaries: Iterable[Boundary] = ()) -> list[Lay
             named, op = node, _written(node, "Add")
         elif node.op == "table" and not mine:
             named, op = node, _written(node, "-".join(node.attributes.get("functions", ["Table"])))
-        if node.kind.startswith("QLinear"):  # the operator of the file that sums, or looks up, and quantizes too
+        if (
+            node.kind.startswith("QLinear") or node.op == "zero_point"
+        ):  # the operator of the file that sums, or looks up, and quantizes too
             named, op = node, node.kind
         out.append(Layer(named.shown, op, node.output, tuple(m.name for m in mine), **named.origin))
     for node in graph.nodes:
@@ -79,7 +81,7 @@ def makers(producers: Mapping[str, Node], tensor: str, last: type[Op] | tuple[()
     while waiting:
         name = waiting.pop(0)
         maker = producers.get(name)
-        if maker is None or name in seen or (maker.op in LAYER_ENDS and name != tensor):
+        if maker is None or name in seen or (maker.op in LAYER_ENDS | {"zero_point"} and name != tensor):
             continue
         seen.add(name)
         yield maker
