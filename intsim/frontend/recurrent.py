@@ -31,6 +31,8 @@ QUANTIZERS = (
 """Then a scale, a zero point and a bit width of each of these."""
 MOST_NODES = 1 << 17
 """Nodes of all cells together, written out."""
+STEP = 38
+"""Nodes of a step, more or less."""
 
 
 def written_out(path: str, proto: ModelProto, shapes: Mapping[str, tuple[int, ...]] | None = None) -> ModelProto:
@@ -119,6 +121,8 @@ class _Cell:
             )
         axis = 1 if self.at.get("batch_first", 0) else 0
         count, batch, size = x[axis], x[1 - axis], hidden[0]
+        if count * STEP > MOST_NODES:
+            raise IntsimError(f"{self.label}: its {count} steps are more than {MOST_NODES} nodes when written out")
         turned = {n: self.add("Transpose", [self.held[n]], perm=[1, 0]) for n in TENSORS if n.startswith("weight")}
         h, c = self.held["hidden"], self.held["cell"]
         made: dict[int, str] = {}

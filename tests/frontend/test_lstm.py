@@ -151,6 +151,12 @@ def test_a_sequence_of_unknown_length_is_refused():
     assert intsim.load(model, shapes={"x": (2, 1, 2)}).graph.nodes
 
 
+def test_a_sequence_of_millions_of_steps_is_refused_at_once():
+    model, _ = cell(shape=(1 << 25, 1, 2))
+    with pytest.raises(intsim.IntsimError, match="33554432 steps are more than 131072 nodes"):
+        intsim.load(model)
+
+
 def test_a_cell_that_lacks_quantizers_is_refused():
     model, _ = cell()
     del model.graph.node[-1].input[-3:]
