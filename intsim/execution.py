@@ -54,9 +54,9 @@ def run(
 
 def _stacked(runs: Sequence[Run]) -> Run:
     """Several samples as one."""
-    outputs, codes, tensors, given = (
+    outputs, codes, tensors, given, islands = (
         {name: np.stack([getattr(run, part)[name] for run in runs]) for name in getattr(runs[0], part)}
-        for part in ("outputs", "codes", "tensors", "given")
+        for part in ("outputs", "codes", "tensors", "given", "islands")
     )
     overflows = {name: np.sum([run.overflows[name] for run in runs], axis=0) for name in runs[0].overflows}
-    return Run(outputs, codes, tensors, overflows, given, max(run.live_bytes for run in runs))
+    return Run(outputs, codes, tensors, overflows, given, max(run.live_bytes for run in runs), islands)

@@ -42,6 +42,11 @@ def draw(model: Model, seed: int) -> dict[str, NDArray[Any]]:
             out[name] = rng.integers(low, high, size=shape, endpoint=True)
         elif name in ranges and ranges[name][0].scale.size == 1 and not ranges[name][0].bipolar:
             quantizer, info = ranges[name]
+            if quantizer.thresholds is not None:
+                first, last = (float(f(quantizer.thresholds)) for f in (np.min, np.max))
+                room = 0.05 * (last - first) + 1
+                out[name] = rng.uniform(first - room, last + room, size=shape).astype(np.float32)
+                continue
             scale, offset = float(quantizer.scale.reshape(-1)[0]), float(info.offset.reshape(-1)[0])
             span = (info.high - info.low) * scale
             edges = info.low * scale + offset - 0.05 * span, info.high * scale + offset + 0.05 * span

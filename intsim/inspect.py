@@ -57,7 +57,7 @@ def inspect(model: Model) -> dict[str, Any]:
             {"input_ranges": {n: list(r) for n, r in ranges.items()}} if (ranges := model.lowered.source.ranges) else {}
         ),
         "outputs": {n: list(graph.tensors[e.terms[0][0]].shape) for n, e in model.lowered.ends.items()},
-        "host": {"prologue": model.lowered.prologue.names, "epilogue": model.lowered.epilogue.names},
+        "host": model.lowered.host,
         "macs": sum(r["macs"] for r in rows),
         "weights": int(weights),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,8 +37,9 @@ class Run(Shown):
     `outputs` are the file's outputs in the file's types; `codes` the integers behind them. `tensors` holds integer
     tensors by name (all of them when asked for), `overflows` events as an int64 array (channels, stages) for each
     multiply-accumulate node, `inputs` the integer codes that went in, `given` the same in narrower types, `live_bytes`
-    the most that tensors took at once, as planned (0: nothing was planned). Of several samples every array has one more
-    leading axis, but for `overflows`, which are added up.
+    the most that tensors took at once, as planned (0: nothing was planned). `islands`: of a model with float islands,
+    what the host gave to integers, by name in the file. Of several samples every array has one more leading axis, but
+    for `overflows`, which are added up.
     """
 
     outputs: dict[str, NDArray[Any]]
@@ -47,6 +48,7 @@ class Run(Shown):
     overflows: dict[str, IntArray]
     given: dict[str, NDArray[Any]]
     live_bytes: int = 0
+    islands: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     @cached_property
     def inputs(self) -> dict[str, IntArray]:
@@ -74,13 +76,28 @@ class Model(Shown):
         """The integer graph."""
         return self.lowered.graph
 
+    @property
+    def islands(self) -> bool:
+        """Whether floats run on the host between its integers: then nothing is said of the whole."""
+        return bool(self.lowered.parts)
+
+    def check_whole(self, what: str) -> None:
+        """Raise IntsimError for a model with float islands, whose later codes depend on what a target makes."""
+        if self.islands:
+            raise IntsimError(
+                f"{self.path}: {what} of a model with float islands is not supported: it keeps codes while the target "
+                "changes, and behind an island codes depend on it; give it a network without islands"
+            )
+
     def integer_inputs(self, inputs: Sample, target: Target | None = None) -> dict[str, IntArray]:
         """Codes for the integer graph: the prologue in float64, then the first quantizers, exact or as a target's
-        runtime has them."""
+        runtime has them. With float islands they are those that a run on the target (else `exact`) makes."""
         return {n: a.astype(np.int64) for n, a in self.narrow_inputs(inputs, target).items()}
 
     def narrow_inputs(self, inputs: Sample, target: Target | None = None) -> dict[str, NDArray[Any]]:
         """The same codes, those of 8 bits in a type of 8 bits."""
+        if self.islands:
+            return self.run(inputs, "exact" if target is None else target).given
         of = quantize_boundary if target is None or target.rewriter is None else quantize_in_float32
         arrays = checked(self, inputs)
         # without work of its own the prologue would only widen them to float64, which changes no code
@@ -122,18 +139,57 @@ class Model(Shown):
         ends = {n: self.value(e, run.tensors) for n, e in self.lowered.ends.items()}
         given = {n: np.asarray(inputs[n]) for n in self.lowered.epilogue.inputs if n not in ends}
         host = self.lowered.epilogue.run({**ends, **given}) if self.lowered.epilogue.wanted else {}
+        return self._ended(ends, host, run.tensors)
+
+    def _ended(
+        self, ends: Mapping[str, NDArray[Any]], host: Mapping[str, NDArray[Any]], tensors: Mapping[str, IntArray]
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, IntArray]]:
+        """The file's outputs of what integers stand for and of the host's tensors, and the integers behind each."""
         outputs, codes = {}, {}
         for name, element in self.lowered.source.outputs.items():
             value = self.lowered.outputs[name]
             array = ends[name] if isinstance(value, Expr) else host[name]
             dtype = onnx.helper.tensor_dtype_to_np_dtype(element) if element else np.dtype(np.float32)
             if isinstance(value, Expr) and value.linear:
-                codes[name] = run.tensors[value.tensor]
+                codes[name] = tensors[value.tensor]
             outputs[name] = self._fitting(name, array, dtype) if element in ONNX_INTEGERS else array.astype(dtype)
         for name, end in self.lowered.ends.items():
             if len(end.terms) == 1:
-                codes.setdefault(name, run.tensors[end.terms[0][0]])
+                codes.setdefault(name, tensors[end.terms[0][0]])
         return outputs, codes
+
+    def _through_islands(self, inputs: Sample, target: Target, keep: bool, **options: Any) -> Run:
+        """Part after part: host work, quantizers, integers on the target."""
+        from intsim.engine.run import run_graph
+
+        given = checked(self, inputs)
+        host: dict[str, NDArray[Any]] = dict(given)
+        ends: dict[str, NDArray[Any]] = {}
+        ran = Run({}, {}, {}, {}, {})
+
+        def held(name: str) -> NDArray[Any]:
+            if name in self.lowered.ends and name not in ends:
+                ends[name] = self.value(self.lowered.ends[name], ran.tensors)
+            return ends[name] if name in ends else host[name]
+
+        for part in self.lowered.parts:
+            host |= part.host.run({n: held(n) for n in part.host.inputs}) if part.host.wanted else {}
+            for boundary in part.boundaries:
+                ran.islands[boundary.host] = value = np.asarray(held(boundary.host))
+                ran.given[boundary.tensor] = quantize_boundary(boundary, value)
+            ran.given.update({n: given[n] for n in part.graph.inputs if n in given and n not in ran.given})
+            codes = {n: ran.given[n] if n in ran.given else ran.tensors[n] for n in part.graph.inputs}
+            if not part.graph.nodes:
+                ran.tensors.update({n: np.asarray(c).astype(np.int64) for n, c in codes.items()})
+            else:
+                made = run_graph(part.graph, codes, target, keep, **options)
+                ran.tensors.update(made.tensors)
+                ran.overflows.update(made.events)
+                ran.live_bytes = max(ran.live_bytes, made.live_bytes)
+        for name in self.lowered.ends:
+            held(name)
+        ran.outputs, ran.codes = self._ended(ends, host, ran.tensors)
+        return ran
 
     def run(
         self,
@@ -153,6 +209,10 @@ class Model(Shown):
         from intsim.engine.run import run_graph  # the compiler comes with it: not needed to read or prove a model
 
         chosen = Target.load(target)
+        if self.islands:
+            asked: dict[str, Any] = {"progress": progress, "counts": counts, "profile": profile}
+            with using(threads):
+                return self._through_islands(inputs, chosen, keep, overflow_check=overflow_check, **asked)
         codes = self.narrow_inputs(inputs, chosen)
         with using(threads):
             ran = run_graph(
@@ -179,7 +239,13 @@ def quantize_in_float32(boundary: Boundary, value: NDArray[Any]) -> NDArray[Any]
     Source: microsoft/onnxruntime 1.31.1, onnxruntime/core/mlas/lib/quantize.cpp (MlasQuantizeLinear).
     """
     quantizer = boundary.quantizer
-    if any(v != 0 for v in quantizer.before.reshape(-1)) or quantizer.rounding != "half_even" or quantizer.bipolar:
+    by_thresholds = quantizer.thresholds is not None
+    if (
+        by_thresholds
+        or any(v != 0 for v in quantizer.before.reshape(-1))
+        or quantizer.rounding != "half_even"
+        or quantizer.bipolar
+    ):
         return quantize_boundary(boundary, value)
     assert quantizer.bounds is not None
     low, high = (bound - quantizer.after for bound in quantizer.bounds)
@@ -194,6 +260,8 @@ def load(
     constants: Mapping[str, Any] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     ranges: Mapping[str, tuple[int, int]] | None = None,
+    *,
+    islands: bool = False,
 ) -> Model:
     """Read a quantized ONNX model (QONNX, QCDQ or QOperator) or TensorFlow Lite file and lower it to integers.
 
@@ -204,6 +272,8 @@ def load(
         ranges: the least and the greatest integer that an integer input can hold, both inclusive. Of inputs that it
             leaves out, those that are positions of constant tables (Gather) hold these, -size to size - 1; all others
             what their type holds. Proofs assume it, and every sample is checked.
+        islands: run what can't be integers between integers on the host, in the file's float types (docs/islands.md).
+            Nothing is said of the whole then: its verdict is `hybrid` at best.
 
     Raises:
         IntsimError: the file can't be read, or some node can't be integer-only; one line names file and nodes.
@@ -211,4 +281,4 @@ def load(
     if not isinstance(model, str | Path | onnx.ModelProto):
         kind = type(model).__name__
         raise IntsimError(f"model of type {kind}; give a path, a ModelProto or what intsim.load returned")
-    return Model(lower(model, constants, shapes, ranges))
+    return Model(lower(model, constants, shapes, ranges, islands))

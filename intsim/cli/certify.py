@@ -14,6 +14,7 @@ from intsim.cli.options import (
     As,
     Constants,
     InputsPath,
+    Islands,
     Json,
     Memory,
     OnSamples,
@@ -68,21 +69,23 @@ def certify(
     constants: Constants = None,
     as_: As = None,
     memory: Memory = None,
+    islands: Islands = False,
 ) -> None:
     """Prove that a target computes a model exactly for every input, or say what stands between.
 
     The lowered graph is proven, and compared with an independent reading of the file on a few inputs. --check does all
-    of it again. 0: certified, or a certificate is confirmed; 1: it isn't; 2: bad usage, damaged file, another model.
+    of it again. 0: certified (with --islands: hybrid), or a certificate is confirmed; 1: it isn't; 2: bad usage,
+    damaged file, another model.
     """
     if check is not None:
         if target is not None or out is not None or inputs is not None:
             raise IntsimError("--check takes target and samples from the certificate; remove --target, --out, --inputs")
-        _check(check, model, OnTarget("", json_, shape, range_, constants, as_, memory))
+        _check(check, model, OnTarget("", json_, shape, range_, constants, as_, memory, islands))
     if model is None:
         raise IntsimError("give a MODEL, or --check a certificate (see intsim certify --help)")
     if out is not None and out.suffix != ".json":
         out = out.with_name(out.name + ".json")
-    opened = (model, json_, shape, range_, constants, as_, memory)
+    opened = (model, json_, shape, range_, constants, as_, memory, islands)
     asked = OnSamples(*opened, target or "exact", inputs, samples, seed, threads)
     chosen, loaded = asked.chosen, asked.loaded
     from intsim.proofs.certificate import text
@@ -132,6 +135,7 @@ def _check(path: Path, given: str | None, asked: OnTarget) -> None:
     source = given or next(near, None)
     if source is None:
         raise IntsimError(f"{path}: its model {name!r} is neither beside it nor here; give the MODEL")
+    asked.islands |= "islands" in content["host"]
     asked.model, asked.target, asked.chosen = source, content["target"]["name"], target_from(content["target"])
     assumed = content["model"].get("input_ranges") or {}
     asked.range_ = [*(f"{n}={low}:{high}" for n, (low, high) in assumed.items()), *(asked.range_ or [])]

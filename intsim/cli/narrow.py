@@ -43,6 +43,7 @@ def narrow(
     widths = {"weights": bits(weights, "--weights"), "activations": bits(activations, "--activations")}
     if all(w is None for w in widths.values()):
         raise IntsimError("narrow: nothing to do; give --weights or --activations")
+    asked.loaded.check_whole("narrowing")
     own = Narrowing(asked.loaded)
     proto = own.narrowed(**widths)
     changes = own.changes(**widths)

@@ -53,6 +53,10 @@ Ranges = Annotated[
     list[str] | None, typer.Option("--range", help="what an integer input can hold: NAME=0:99, both inclusive")
 ]
 As = Annotated[str | None, typer.Option("--as", help="onnxruntime: read the graph that this runtime executes")]
+Islands = Annotated[
+    bool,
+    typer.Option("--islands", help="run what can't be integers between integers in floats on the host: hybrid at best"),
+]
 Constants = Annotated[str | None, typer.Option("--constants", help=".npz with graph inputs that are scales or weights")]
 InputsPath = Annotated[str | None, typer.Option("--inputs", "-i", help=".npz with one array an input, or .npy for one")]
 Samples = Annotated[
@@ -120,6 +124,7 @@ class OnModel:
     constants: Constants = None
     as_: As = None
     memory: Memory = None
+    islands: Islands = False
 
     @property
     def read_as(self) -> str | None:
@@ -153,10 +158,15 @@ class OnModel:
             wanted = parameter_inputs(self.model)
             fixed |= {n: a for n, a in arrays(inputs, []).items() if n in wanted}
         if self.read_as is not None:
+            if self.islands:
+                what = f"the graph that {self.read_as} executes, which has no float islands"
+                raise IntsimError(
+                    f"--islands: {what}; remove --islands, or choose a target of registers (intsim targets)"
+                )
             from intsim.verification.executed import load_executed
 
             return load_executed(self.model, self.read_as, fixed, shapes, ranges)
-        return load(self.model, fixed, shapes, ranges)
+        return load(self.model, fixed, shapes, ranges, islands=self.islands)
 
 
 @dataclass
@@ -186,6 +196,7 @@ class OnTarget(OnModel):
         words += ["--constants", self.constants] if self.constants else []
         words += ["--as", self.as_] if self.as_ else []
         words += ["--memory", self.memory] if self.memory else []
+        words += ["--islands"] if self.islands else []
         return shlex.join(map(str, [*words, *more]))
 
 
@@ -231,7 +242,7 @@ class OnSamples(OnTarget):
         return super().command(verb, *words, target=target)
 
 
-LAST = ("html", "junit", "markdown", "memory", "threads", "json_", "shape", "range_", "constants", "as_")
+LAST = ("html", "junit", "markdown", "memory", "threads", "json_", "shape", "range_", "constants", "as_", "islands")
 """Options that help lists behind a verb's own."""
 FILES: dict[str, Any] = {"html": Html, "junit": Junit, "markdown": Markdown}
 """Into which every result can be written."""

@@ -104,6 +104,7 @@ def discriminate(
     check_options(formats, bus_bits, order)
     on = Target.load(target)
     loaded = opened(model, inputs, on)
+    loaded.check_whole("telling machines apart")
     runs = machine(loaded.graph, on)
     wanted = chosen(layers(runs.graph, loaded.graph), [layer], loaded.path)
     one = only(wanted, loaded.path, [layer])

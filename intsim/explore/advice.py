@@ -105,6 +105,7 @@ def advise(
         IntsimError: bad model, targets or inputs.
     """
     loaded = opened(model, inputs)
+    loaded.check_whole("advice")
     chosen = runtime_targets() if targets is None else [Target.load(t) for t in targets]
     data = list(samples_of(loaded, inputs, samples, seed))
     told = Advice(loaded.path, len(data), None if inputs is not None else int(seed))

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from intsim.engine.run import run_graph
+from intsim.engine.run import GraphRun, run_graph
 from intsim.errors import IntsimError
 from intsim.explore.metrics import Metric, MetricResult, read_labels, read_metrics
 from intsim.explore.workers import Workers
@@ -164,18 +164,27 @@ class Measure:
 
     def _measured(self, sample: Mapping[str, Any], label: Any) -> tuple[list[float], dict[str, int]]:
         model, graph = self.model, self.model.graph
+        if model.islands:
+            own = model.run(sample, self.target)
+            ran, outputs = GraphRun(own.tensors, own.overflows), own.outputs
+            truth = model.run(sample, self.exact).outputs if self.compared else outputs
+            return [metric(outputs, truth, label) for metric in self.metrics], self._events(ran)
         codes = model.narrow_inputs(
             sample, self.target
         )  # a runtime makes them in its own way, exact arithmetic goes on
         ran = run_graph(graph, codes, self.target)
         outputs = model.finish(sample, ran)[0]
         truth = model.finish(sample, run_graph(graph, codes, self.exact))[0] if self.compared else outputs
+        return [metric(outputs, truth, label) for metric in self.metrics], self._events(ran)
+
+    def _events(self, ran: GraphRun) -> dict[str, int]:
+        """Overflow events by layer."""
         events: dict[str, int] = {}
         for node, counts in ran.events.items():
             name, total = self.shown[node], int(counts.sum())
             if total:
                 events[name] = events.get(name, 0) + total
-        return [metric(outputs, truth, label) for metric in self.metrics], events
+        return events
 
 
 def files_of(data: str | Path) -> list[Path]:

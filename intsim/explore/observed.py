@@ -108,6 +108,7 @@ def propose_observed(
     """
     chosen = Target.load(target)
     loaded = opened(model, inputs, chosen)
+    loaded.check_whole("widths that are enough")
     data = list(samples_of(loaded, inputs, samples, seed))
     if (metric is None) != (keep is None):
         raise IntsimError("a metric and the value that it must keep go together; give both or none")

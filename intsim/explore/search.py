@@ -490,6 +490,7 @@ def search(
     if not _whole(trials) or not 1 <= trials <= MOST_TRIALS:
         raise IntsimError(f"search: {trials!r} trials; allowed: 1..{MOST_TRIALS}")
     loaded = opened(model, inputs, chosen)
+    loaded.check_whole("a search")
     data = list(samples_of(loaded, inputs, samples, seed))
     known = labels_of(labels, len(data))
     (measured,) = read_metrics([metric], known is not None)

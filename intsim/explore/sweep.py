@@ -233,6 +233,7 @@ def sweep(
         [str(m) for m in models],
     )
     loaded = opened(model, inputs, chosen)
+    loaded.check_whole("a sweep")
     data = list(samples_of(loaded, inputs, samples, seed))
     known = labels_of(labels, len(data))
     measured = read_metrics(metrics, known is not None)

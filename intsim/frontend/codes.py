@@ -99,6 +99,8 @@ def quantize_constant(array: np.ndarray, q: Quantizer, kind: type[np.integer[Any
 
     float64 decides far from ties and integers, rationals decide near them.
     """
+    if q.thresholds is not None:
+        return _reached(np.asarray(array), q.thresholds).astype(kind)
     if q.bipolar:
         if q.bounds == (-1, 1) and q.after == 0 and not any(q.before.flat):
             return np.where(np.asarray(array) >= 0, 1, -1).astype(kind)  # scales are above zero
@@ -137,12 +139,26 @@ def _is_plain(q: Quantizer) -> bool:
     """Whether the compiled loop takes a quantizer, of one cell."""
     if (
         q.bipolar
+        or q.thresholds is not None
         or q.rounding not in SHIFTS
         or max(map(abs, _around(q))) >= 1 << 20
         or q.scale.size * q.before.size > 1
     ):
         return False
     return bool(2.0**-500 < q.scale.item() < 2.0**500 and abs(q.before.item()) < 1 << 20)
+
+
+def _reached(x: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """How many thresholds (cells..., T) each number reaches: comparisons of floats, which are exact."""
+    cells = thresholds.shape[:-1]
+    if prod(cells) == 1:
+        return np.searchsorted(thresholds.reshape(-1), x, side="right")
+    axis = next(a for a, size in enumerate(cells) if size > 1)
+    rows = np.moveaxis(x, axis, 0)
+    counted = [
+        np.searchsorted(t, row, side="right") for t, row in zip(thresholds.reshape(len(rows), -1), rows, strict=True)
+    ]
+    return np.moveaxis(np.stack(counted), 0, axis)
 
 
 def warm() -> None:

@@ -21,6 +21,7 @@ from intsim.frontend.expression import (
     Curve,
     Expr,
     Fixed,
+    Host,
     Resolved,
     Shape,
     Step,
@@ -56,7 +57,9 @@ class Refused(IntsimError):  # noqa: N818 - it says what happened to a node
 class Quantizer:
     """`clip(round(x / scale + before) + after)` to `bounds`, if any; or, `bipolar`, 1 where that is 0 or more, else -1.
 
-    `kind` is the type of the codes, None if it is only their range.
+    `kind` is the type of the codes, None if it is only their range. With `thresholds` (cells..., T), ascending along
+    the last axis, a code is the number of those that x reaches, whatever the other fields but `scale` and `before` say,
+    which are what codes mean.
     """
 
     scale: Rationals
@@ -66,6 +69,7 @@ class Quantizer:
     bounds: tuple[int, int] | None = None
     kind: IntegerType | None = None
     bipolar: bool = False
+    thresholds: np.ndarray | None = None
 
     @property
     def meaning(self) -> Meaning:
@@ -108,7 +112,10 @@ class Boundary:
 
 @dataclass
 class Context:
-    """Lowering state. Handlers read `value(name)` and give values back; `emit` writes integer nodes."""
+    """Lowering state. Handlers read `value(name)` and give values back; `emit` writes integer nodes.
+
+    `entry` makes an input of the integer graph of integers of the host, where float islands are asked for.
+    """
 
     model: SourceModel
     graph: IntegerGraph
@@ -117,6 +124,7 @@ class Context:
     current: Operation | None = None
     host_shape: Callable[[str], Shape] = lambda name: ()
     types: dict[str, int] = field(default_factory=dict)
+    entry: Callable[[str], Expr | None] = lambda name: None
     positions: dict[str, int] = field(default_factory=dict)
     stated: set[str] = field(default_factory=set)
     constants: Account = field(default_factory=Account)
@@ -143,6 +151,8 @@ class Context:
     def integer(self, name: str) -> Const | Fixed | Expr:
         """What an ONNX tensor is, if it is a constant or integers; raises Refused for a float of the host."""
         value = self.values[name]
+        if isinstance(value, Host):
+            value = self.entry(name) or value
         if isinstance(value, Const | Fixed | Expr):
             return value
         raise Refused(f"its input {name} is a float that no quantizer made an integer")

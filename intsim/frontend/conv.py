@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from intsim.frontend.accumulate import OutputChannels, accumulate
 from intsim.frontend.context import Context, M, Refused
 from intsim.frontend.elementwise import expression
-from intsim.frontend.expression import Const, Expr, Fixed, Value
+from intsim.frontend.expression import ONE, ZERO, Const, Expr, Fixed, Value, spread
+from intsim.frontend.matmul import product
+from intsim.frontend.padding import pad_constant
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import MACS, lowers
 from intsim.frontend.weights import Weights, weights
-from intsim.graph import Rationals
+from intsim.graph import IntArray, Rationals, check_size
 
 
 def whole_numbers(node: Operation, name: str, absent: list[int]) -> list[int]:
@@ -78,25 +82,81 @@ def conv(context: Context, node: Operation) -> Value:
     if node.channels_last:
         x = to_channels_first(context, x)
         value = to_channels_first(context, value)  # O,kh,kw,I to O,I,kh,kw
-    w = weights(value, 0)
-    y = convolution(context, node, x, w, _bias(context, node, w.codes.shape[0]))
+    bias = _bias(context, node, value.shape[0])
+    if isinstance(value, Expr):
+        y = convolution_of_two(context, node, x, value, bias)
+    else:
+        y = convolution(context, node, x, weights(value, 0), bias)
     return to_channels_last(context, y) if node.channels_last else y
 
 
 def convolution(context: Context, node: Operation, x: Expr, w: Weights, bias: Rationals | None) -> Expr:
     """The integer convolution of `x` (N, C, *spatial)."""
-    groups = int(node.attributes.get("group", 1))
-    kernel = w.codes.shape[2:]
-    if w.codes.ndim != len(x.shape) or len(kernel) < 1:
-        raise Refused(f"its weights have shape {w.codes.shape}, its input {x.shape}")
-    if groups < 1 or w.codes.shape[1] * groups != x.shape[1] or w.codes.shape[0] % groups:
-        raise Refused(f"its input has {x.shape[1]} channels, its weights {w.codes.shape} with {groups} groups")
-    if list(node.attributes.get("kernel_shape", kernel)) != list(kernel):
-        raise Refused(f"its kernel_shape {node.attributes['kernel_shape']} is not that of its weights {w.codes.shape}")
-    strides, dilations, pads = window(node, x.shape[2:], kernel)
+    groups = _groups(node, x.shape, w.codes.shape)
+    strides, dilations, pads = window(node, x.shape[2:], w.codes.shape[2:])
     attributes = {"strides": strides, "dilations": dilations, "pads": pads, "groups": groups}
     repeat = w.codes.shape[0] // groups if groups == x.shape[1] else 0
     return accumulate(context, "conv", x, w, bias, attributes, OutputChannels(1, len(x.shape), 0), repeat)
+
+
+def _groups(node: Operation, x: tuple[int, ...], w: tuple[int, ...]) -> int:
+    """The number of groups; raises Refused for shapes that don't fit together."""
+    groups = int(node.attributes.get("group", 1))
+    kernel = w[2:]
+    if len(w) != len(x) or len(kernel) < 1:
+        raise Refused(f"its weights have shape {w}, its input {x}")
+    if groups < 1 or w[1] * groups != x[1] or w[0] % groups:
+        raise Refused(f"its input has {x[1]} channels, its weights {w} with {groups} groups")
+    if list(node.attributes.get("kernel_shape", kernel)) != list(kernel):
+        raise Refused(f"its kernel_shape {node.attributes['kernel_shape']} is not that of its weights {w}")
+    return groups
+
+
+def window_positions(
+    size: tuple[int, ...], kernel: tuple[int, ...], strides: list[int], dilations: list[int]
+) -> tuple[IntArray, list[int]]:
+    """Where each tap of each window is in a flattened padded input, (taps, windows), and the windows along each axis.
+
+    Raises Refused for a kernel that is larger than the input.
+    """
+    ends = [s - d * (k - 1) for s, d, k in zip(size, dilations, kernel, strict=True)]
+    if min(ends) < 1:
+        raise Refused(f"its kernel {kernel} is larger than the padded input {size}")
+    count = [-(-e // s) for e, s in zip(ends, strides, strict=True)]
+    check_size([*kernel, *count])
+    at = np.zeros((1, 1), np.int64)
+    for i in range(len(size)):
+        here = np.arange(kernel[i])[:, None] * dilations[i] + np.arange(count[i]) * strides[i]
+        at = at[:, None, :, None] * size[i] + here[None, :, None, :]
+        at = at.reshape(math.prod(kernel[: i + 1]), math.prod(count[: i + 1]))
+    return at, count
+
+
+def convolution_of_two(context: Context, node: Operation, x: Expr, w: Expr, bias: Rationals | None) -> Expr:
+    """The convolution of `x` (N, C, *spatial) with a tensor: its windows as rows of a product of two tensors."""
+    groups = _groups(node, x.shape, w.shape)
+    kernel, rank = w.shape[2:], len(w.shape) - 2
+    strides, dilations, pads = window(node, x.shape[2:], kernel)
+    x = pad_constant(context, x, [[0, 0], [0, 0], *([pads[i], pads[rank + i]] for i in range(rank))], ZERO)
+    size = x.shape[2:]
+    at, count = window_positions(size, kernel, strides, dilations)
+    taps, places, depth = math.prod(kernel), math.prod(count), w.shape[1]
+    check_size([x.shape[0], x.shape[1], taps, places])
+    rows = context.settle(x)
+    rows = context.move(rows, "reshape", {"shape": [x.shape[0], groups, depth, math.prod(size)]})
+    rows = context.move(rows, "gather", {"axis": 3}, {"index": at.reshape(-1)})
+    rows = context.move(rows, "reshape", {"shape": [x.shape[0], groups, depth, taps, places]})
+    rows = context.move(rows, "transpose", {"perm": [0, 1, 4, 2, 3]})
+    rows = context.move(rows, "reshape", {"shape": [x.shape[0], groups, places, depth * taps]})
+    columns = context.move(context.settle(w), "reshape", {"shape": [1, groups, w.shape[0] // groups, depth * taps]})
+    columns = context.move(columns, "transpose", {"perm": [0, 1, 3, 2]})
+    out = product(context, rows, columns, bias if groups == 1 else None)
+    out = context.move(out, "transpose", {"perm": [0, 1, 3, 2]})
+    out = context.move(out, "reshape", {"shape": [x.shape[0], w.shape[0], *count]})
+    if bias is None or groups == 1:
+        return out
+    shift = np.broadcast_to(bias, (w.shape[0],)).reshape(1, -1, *[1] * rank)
+    return out.affine(spread(ONE, rank + 2), shift, out.shape)
 
 
 @lowers("ConvTranspose", kind=MACS)

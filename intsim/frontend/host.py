@@ -1,6 +1,6 @@
-"""Work on the host: ONNX nodes before the first quantizer and after the last accumulator.
+"""Work on the host: ONNX nodes before the first quantizer and after the last accumulator, and float islands between.
 
-Floats are float64; integers are numpy's of the file's type.
+Floats are float64, of a model with islands the file's own types; integers are numpy's of the file's type.
 """
 
 from __future__ import annotations
@@ -41,6 +41,11 @@ def as_typed(array: np.ndarray, element: int | None) -> np.ndarray:
     return np.asarray(array, np.float64) if element is not None else as_float64(np.asarray(array))
 
 
+def as_file(array: np.ndarray, element: int | None) -> np.ndarray:
+    """An array in an element type of the file, float32 where that is not known."""
+    return np.asarray(array).astype(helper.tensor_dtype_to_np_dtype(element or TensorProto.FLOAT), copy=False)
+
+
 def constant_array(value: Const | Fixed, element: int | None = None) -> np.ndarray:
     """A constant of that element type as the host sees it."""
     if isinstance(value, Const):
@@ -55,7 +60,8 @@ class HostProgram:
     """Some nodes of the file as an ONNX model of their own, all floats float64, integers as the file types them.
 
     `inputs` maps tensor names to shapes, `types` to ONNX element types; `run` returns the wanted tensors. The operators
-    are ONNX's own reference implementations but for those of `host_operators.py`.
+    are ONNX's own reference implementations but for those of `host_operators.py`. `as_written`: floats are of the
+    file's types, too.
 
     Raises IntsimError for a node of which ONNX doesn't say what integers it makes.
     """
@@ -68,6 +74,7 @@ class HostProgram:
     wanted: list[str]
     types: Mapping[str, int] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
+    as_written: bool = False
 
     def __post_init__(self) -> None:
         """Names for reports; refuse what ONNX leaves open."""
@@ -118,10 +125,12 @@ class HostProgram:
         """The program as an ONNX model."""
         named = {n for op in self.operations for n in (*op.inputs, *op.outputs)}
         fresh = Fresh({*named, *self.inputs, *self.constants, *self.wanted})
-        nodes = [n for op in self.operations for n in _portable(op, self.opset, fresh)]
+        nodes = [n for op in self.operations for n in _portable(op, self.opset, fresh, self.as_written)]
         # scales of a resize are float32 by its definition, whatever the type of its data
         single = {n for op in self.operations if op.op in ("Resize", "Upsample") for n in op.inputs[1:3]}
         constants = {n: a.astype(np.float32) if n in single else a for n, a in self.constants.items()}
+        if self.as_written:
+            constants = {n: as_file(a, self.types.get(n)) for n, a in constants.items()}
         graph = helper.make_graph(
             nodes,
             "host",
@@ -130,6 +139,11 @@ class HostProgram:
             [numpy_helper.from_array(a, n) for n, a in constants.items()],
         )
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", max(self.opset, 7))], ir_version=10)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Those of all its tensors that ONNX shape inference knows."""
+        return {n: s for n, s in self._inferred.items() if all(d > 0 for d in s)}
 
     def check(self) -> None:
         """Raise IntsimError, with a node's name, where ONNX's reference implementation can't run the program."""
@@ -147,13 +161,16 @@ class HostProgram:
             ) from error
 
     def _type(self, name: str) -> int:
-        """Element type of an input: the file's integers, else DOUBLE."""
+        """Element type of an input: the file's integers, else DOUBLE, or as the file has it."""
+        if self.as_written:
+            return self.types.get(name, int(TensorProto.FLOAT))
         element = self.types.get(name, TensorProto.DOUBLE)
         return element if element in ONNX_INTEGERS else int(TensorProto.DOUBLE)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The wanted tensors for these inputs."""
-        known = {n: as_typed(np.asarray(inputs[n]), self._type(n)) for n in self.inputs}
+        typed = as_file if self.as_written else as_typed
+        known = {n: typed(np.asarray(inputs[n]), self._type(n)) for n in self.inputs}
         if not self.operations:
             return {n: known[n] for n in self.wanted}
         try:
@@ -179,12 +196,12 @@ class HostProgram:
             return tuple(self.run({n: np.ones(s) for n, s in self.inputs.items()})[tensor].shape)
 
 
-def _portable(op: Operation, opset: int, fresh: Fresh) -> list[onnx.NodeProto]:
-    """A node in float64, channels first, and with the meaning it has in its own opset."""
+def _portable(op: Operation, opset: int, fresh: Fresh, as_written: bool = False) -> list[onnx.NodeProto]:
+    """A node in float64 (or `as_written`), channels first, and with the meaning it has in its own opset."""
     node = onnx.NodeProto()
     node.CopyFrom(op.proto)
     node.domain, node.name = "", op.name
-    if op.op == "Cast":
+    if op.op == "Cast" and not as_written:
         for attribute in node.attribute:
             if attribute.name == "to" and attribute.i in FLOATS:
                 attribute.i = TensorProto.DOUBLE
@@ -224,6 +241,7 @@ def host_program(
     sources: Mapping[str, tuple[int, ...]],
     wanted: list[str],
     types: Mapping[str, int],
+    as_written: bool = False,
 ) -> HostProgram:
     """The nodes that lead from `sources` (tensor name to shape) and constants to `wanted`; `types` of all tensors."""
     needed: set[Operation] = set()
@@ -248,7 +266,7 @@ def host_program(
     for op in operations:
         if not on_host(op.op, op.domain):
             raise IntsimError(f"{model.path}: node {op.name}: {op.op} is not supported on the host")
-    return HostProgram(model.path, model.opset, inputs, constants, operations, wanted, types)
+    return HostProgram(model.path, model.opset, inputs, constants, operations, wanted, types, as_written=as_written)
 
 
 def fold(

@@ -30,7 +30,8 @@ KNOWN = frozenset(
         *("Trilu", "Unique", "Unsqueeze", "Upsample", "Where", "OneHot"),
         *("ArgMax", "ArgMin", "NonZero", "Shape", "Size", "Range"),
         *("Abs", "Add", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Cast", "CastLike", "Clip"),
-        *("CumSum", "Div", "Gemm", "MatMul", "MatMulInteger", "Max", "Min", "Mod", "Mul", "Neg", "Pow", "PRelu"),
+        *("CumSum", "Div", "DynamicQuantizeLinear", "Gemm", "MatMul", "MatMulInteger", "Max", "Min", "Mod", "Mul"),
+        *("Neg", "Pow", "PRelu"),
         *("QuantizeLinear", "ReduceL1", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"),
         *("ReduceSumSquare", "Relu", "Sign", "Sub"),
     )
@@ -131,7 +132,7 @@ class Cast(Host):
                     f"{x[outside][0]:.6g} doesn't fit {type_name(to)}, and ONNX doesn't say what it becomes"
                 )
             return np.asarray(cut).astype(dtype)
-        return np.asarray(x).astype(np.float64)
+        return np.asarray(x).astype(helper.tensor_dtype_to_np_dtype(to))
 
 
 class CastLike(Cast):
@@ -156,7 +157,7 @@ class Pow(Host):
 
     def _run(self, a, b, **_):  # type: ignore[no-untyped-def]
         if not _whole(a):
-            return (np.asarray(np.power(a, b.astype(np.float64))),)
+            return (np.asarray(np.power(a, b.astype(np.float64))).astype(a.dtype),)
         if not _whole(b) and not (b == np.rint(b)).all():
             raise self.refused(f"ONNX doesn't say how its result is rounded to {a.dtype}; cast to float first")
         base, exponent = np.broadcast_arrays(a, b)
@@ -231,7 +232,7 @@ class HardTanh(Host):
 
 
 class DequantizeLinear(Host):
-    """(x - zero_point) * scale in float64; ONNX's reference subtracts in float32."""
+    """(x - zero_point) * scale in float64, rounded once to the scale's type; ONNX's reference subtracts in float32."""
 
     def _run(self, x, scale, zero=None, axis=1, block_size=0, **_):  # type: ignore[no-untyped-def]
         def placed(v: Array) -> Array:
@@ -242,7 +243,30 @@ class DequantizeLinear(Host):
             return v.reshape([-1 if i == axis % x.ndim else 1 for i in range(x.ndim)])
 
         shifted = x.astype(np.float64) - (0 if zero is None else placed(zero).astype(np.float64))
-        return (np.asarray(shifted * placed(scale)),)
+        return (np.asarray(shifted * placed(scale)).astype(scale.dtype),)
+
+
+class DynamicQuantizeLinear(Host):
+    """ONNX's formula in float32: the range of x and 0 in 255 steps; half to even, saturated.
+
+    Where x is all zeros the formula has no scale (0 / 255, and then 0 / 0); it is 1 there, as in ONNX Runtime. Every
+    code is the zero point then, so that no number depends on it.
+    """
+
+    def _run(self, x, **_):  # type: ignore[no-untyped-def]
+        x = np.asarray(x, np.float32)
+        low, high = (f(x, initial=np.float32(0)) for f in (np.min, np.max))
+        with np.errstate(over="ignore"):
+            span = np.float32(high - low)
+        if not np.isfinite(span):
+            raise self.refused("its input holds NaN or infinity, or its range is beyond float32")
+        scale = np.float32(1) if span == 0 else span / np.float32(255)
+        if scale == 0:
+            raise self.refused("its input's range is so small that its scale is 0 in float32")
+        with np.errstate(over="ignore"):
+            zero = np.rint(np.clip(np.float32(0) - low / scale, 0, 255)).astype(np.float32)
+            codes = np.clip(np.rint(x / scale) + zero, 0, 255)
+        return codes.astype(np.uint8), np.asarray(scale), np.asarray(zero.astype(np.uint8))
 
 
 class Resize(Host):
@@ -284,7 +308,7 @@ class Resize(Host):
             at_left, at_right = (np.take(x, [row[side] for row in pairs], axis) for side in (0, 1))
             shape = [-1 if i == axis else 1 for i in range(x.ndim)]
             left, right = (np.array([float(row[side]) for row in weight]).reshape(shape) for side in (0, 1))
-            x = at_left * left + at_right * right
+            x = (at_left * left + at_right * right).astype(x.dtype)
         return (np.asarray(x),)
 
 
@@ -293,7 +317,8 @@ class Upsample(Resize):
 
 
 OPERATORS: list[type[OpRun]] = [
-    *(BatchNormalization, BitShift, Cast, CastLike, DequantizeLinear, Div, Gemm, HardTanh, Mean, Mod, Pow),
+    *(BatchNormalization, BitShift, Cast, CastLike, DequantizeLinear, Div, DynamicQuantizeLinear, Gemm, HardTanh),
+    *(Mean, Mod, Pow),
     *REDUCTIONS,
     *(Resize, Upsample),
 ]

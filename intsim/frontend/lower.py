@@ -18,6 +18,7 @@ from intsim.frontend import (
     curves,
     einsum,
     elementwise,
+    finn,
     gather,
     masks,
     matmul,
@@ -35,9 +36,11 @@ from intsim.frontend import (
     where,
 )
 from intsim.frontend.bias import belongs
-from intsim.frontend.context import QUANTIZE_INPUTS, Boundary, Context, Refused
+from intsim.frontend.context import QUANTIZE_INPUTS, Boundary, Context, Quantizer, Refused
 from intsim.frontend.decomposed import norms as written_norms
 from intsim.frontend.expression import (
+    ONE,
+    ZERO,
     Broken,
     Const,
     Curve,
@@ -51,8 +54,10 @@ from intsim.frontend.expression import (
     is_codes,
 )
 from intsim.frontend.host import HostProgram, fold, host_program
+from intsim.frontend.integers import SUMS as INTEGER_SUMS
 from intsim.frontend.integers import as_integers, handler_of, on_integers, settled
-from intsim.frontend.operators import WEIGHTS, on_host
+from intsim.frontend.islands import Needs, Part, cut
+from intsim.frontend.operators import ISLANDS, STATES, WEIGHTS, on_host
 from intsim.frontend.parameters import ONNX_INTEGERS, shape_of
 from intsim.frontend.ranges import given_ranges, positions
 from intsim.frontend.reader import Operation, SourceModel, read
@@ -67,7 +72,7 @@ from intsim.ops.rows import RowFunction
 
 __all__ = ["LoweredModel", "load"]
 OPERATORS = (
-    *(conv, curves, einsum, elementwise, gather, matmul, movement, norms, padding, pooling),
+    *(conv, curves, einsum, elementwise, finn, gather, matmul, movement, norms, padding, pooling),
     *(qcdq, qlinear, qonnx, qoperator, resize, rowwise, where),
 )
 """Importing these registers their handlers."""
@@ -86,6 +91,8 @@ MALFORMED = (
 
 Integers = Expr | Curve | Masked | Waiting
 """What integers become on their way to a quantizer."""
+MOST_ENTERING = 32
+"""Bits of an integer type of the host that may enter the integer graph: float64 carries it."""
 SUMS = {"AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"}
 
 
@@ -96,6 +103,9 @@ class LoweredModel:
     `outputs` maps each ONNX output to what it is: an expression of integer tensors, or a host tensor of the epilogue.
     `rows` says of each Softmax and layer normalisation what ONNX tensor its integers stand for, `codes` which integer
     tensor holds the codes of an ONNX tensor of an integer type.
+
+    `parts` are those of a model with float islands, the last one the epilogue's; none of other models. `prologue` is
+    the first part's host work then, and `ends` are also what islands read.
     """
 
     source: SourceModel
@@ -107,6 +117,13 @@ class LoweredModel:
     ends: dict[str, Expr] = field(default_factory=dict)
     rows: dict[str, Expr] = field(default_factory=dict)
     codes: dict[str, str] = field(default_factory=dict)
+    parts: list[Part] = field(default_factory=list)
+
+    @property
+    def host(self) -> dict[str, list[str]]:
+        """The nodes that run on the host: prologue, epilogue, and of a model with islands those between."""
+        work = {"prologue": self.prologue.names, "epilogue": self.epilogue.names}
+        return work | ({"islands": [n for p in self.parts[1:-1] for n in p.host.names]} if self.parts else {})
 
     @property
     def path(self) -> str:
@@ -119,17 +136,19 @@ def load(
     constants: Mapping[str, np.ndarray] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     ranges: Mapping[str, tuple[int, int]] | None = None,
+    islands: bool = False,
 ) -> LoweredModel:
     """Read and lower a quantized ONNX model (QONNX, QCDQ or QOperator) or TensorFlow Lite file.
 
     `constants` fixes graph inputs that must be known (a scale given as an input, say), `shapes` fixes dynamic inputs.
     `ranges` says what integer inputs can hold: the least and the greatest integer. Where nothing is said, the positions
     that Gather reads constant tables at are the tables' own, and other inputs hold all of their type.
+    `islands`: what can't be integers between integers runs on the host, in the file's float types.
     Raises IntsimError: one line that names the file and every node that can't be integer-only.
     """
     try:
         model = read(source, constants, shapes)
-        return Lowering(model, ranges).lowered()
+        return Lowering(model, ranges, islands).lowered()
     except IntsimError as error:
         if str(error).isprintable():
             raise
@@ -141,15 +160,21 @@ def load(
 class Lowering:
     """One pass over the nodes in order; refusals are collected and raised together."""
 
-    def __init__(self, model: SourceModel, ranges: Mapping[str, tuple[int, int]] | None = None) -> None:
+    def __init__(
+        self, model: SourceModel, ranges: Mapping[str, tuple[int, int]] | None = None, islands: bool = False
+    ) -> None:
         """Start with the file's constants and inputs."""
         self.model = model
         model.ranges = given_ranges(model, model.ranges if ranges is None else ranges)
+        self.islands = islands
+        self.interrupted = False
+        self.entries: dict[str, Expr] = {}
+        self.host_shapes: dict[str, tuple[int, ...]] = {}
         self.graph = IntegerGraph(
             Path(model.path).stem if model.path != "<model>" else model.proto.graph.name or "model"
         )
         self.types = element_types(model)
-        self.context = Context(model, self.graph, host_shape=self.host_shape, types=self.types)
+        self.context = Context(model, self.graph, host_shape=self.host_shape, types=self.types, entry=self.entry)
         self.values = self.context.values
         self.refusals: list[tuple[str, str, str]] = []
         self.values[""] = Const(np.zeros(0))
@@ -171,18 +196,44 @@ class Lowering:
 
     def host_shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor of the host, before the first quantizer or behind integers."""
-        return self.hosted_nodes([name], behind_integers=True).shape(name)
+        if not self.islands:
+            return self.hosted_nodes([name], behind_integers=True).shape(name)
+        if name not in self.host_shapes:
+            program = self.hosted_nodes([name], behind_integers=True)
+            # all on the way, so that the next island doesn't go back to the file's inputs
+            self.host_shapes |= program.shapes | {name: program.shape(name)}
+        return self.host_shapes[name]
+
+    def entry(self, name: str) -> Expr | None:
+        """Integers of the host, of 32 bits at most, as an input of the integer graph; None without islands."""
+        element = self.types.get(name)
+        if not self.islands or element not in INTEGERS or ONNX_INTEGERS[element][0] > MOST_ENTERING:
+            return None
+        if name not in self.entries:
+            kind = IntegerType(*ONNX_INTEGERS[element])
+            quantizer = Quantizer(ONE, ZERO, 0, "half_even", (kind.min, kind.max), kind)
+            tensor = name if name not in self.graph.tensors else self.context.fresh(name)
+            made = self.context.host_input(name, quantizer, tensor)
+            maker = self.model.makers.get(name)
+            if maker is not None:
+                boundary = self.context.boundaries[-1]
+                self.context.boundaries[-1] = replace(boundary, source=maker.name, module=maker.module)
+            self.entries[name] = as_codes(made.tensor, made.shape)
+            self.interrupted = True
+        return self.entries[name]
 
     def hosted_nodes(self, wanted: list[str], behind_integers: bool = False) -> HostProgram:
         """The nodes that lead to `wanted` from the file's inputs, and from integers as well if so asked."""
         sources = {n: s for n, (s, _) in self.model.inputs.items()}
         if behind_integers:
             sources |= {n: v.shape for n, v in self.values.items() if isinstance(v, Expr)}
-        return host_program(self.model, self.values, sources, wanted, self.types)
+        sources |= self.host_shapes
+        return host_program(self.model, self.values, sources, wanted, self.types, self.islands)
 
     def lowered(self) -> LoweredModel:
         """Lower every node, then collect what runs on the host."""
-        unread = [(op.shown, op.kind, op.unread) for op in self.model.operations if op.unread]
+        allowed = ISLANDS if self.islands else ()
+        unread = [(op.shown, op.kind, op.unread) for op in self.model.operations if op.unread and op.op not in allowed]
         if unread:
             raise IntsimError(f"{self.model.path}: {summary(unread)}")
         self.fold_constants()
@@ -280,6 +331,8 @@ class Lowering:
             return [self.known_shape(op, values[0])]
         if values and all(isinstance(v, Const | Fixed) for v in values):
             return self.folded(op, any(isinstance(v, Fixed) for v in values))
+        if self.islands:
+            return self.among_islands(op, values, live)
         self.check_mode(op, values, live)
         floats = [v for v in values if isinstance(v, Host)]
         integers = [v for v in values if isinstance(v, Expr | Curve | Masked | Waiting)]
@@ -310,6 +363,51 @@ class Lowering:
             return self.lowered_outputs(op, [self.values[n] for n in op.inputs if n], live)
         finally:
             self.values.update(kept)
+
+    def among_islands(self, op: Operation, values: list[Value], live: bool) -> Sequence[Value]:
+        """The same where float islands are allowed: a node whose result has no integer form runs on the host."""
+        if op.op == "Dropout":
+            self.check_mode(op, values, live)
+        floats = [v for v in values if isinstance(v, Host)]
+        integers = [v for v in values if isinstance(v, Integers)]
+        host = on_host(op.op, op.domain) and op.op not in QUANTIZERS and op.op not in INTEGER_SUMS[:2]
+        if host and (floats or (integers and not live and not self.stays_integer(op, integers))):
+            mixed = bool(integers) and any(not v.after for v in floats)
+            return self.island(op, bool(integers) or any(v.after for v in floats), live or mixed)
+        try:
+            return self.by_handler(op, integers, live)
+        except Refused:
+            if host:
+                return self.island(op, True, live)
+            if op.op in QUANTIZERS and integers and isinstance(self.values[op.inputs[0]], Expr | Curve):
+                return self.quantized_island(op, live)
+            raise
+
+    def by_handler(self, op: Operation, integers: Sequence[Integers], live: bool) -> list[Value]:
+        """What the node's handler makes; raises Refused where it has none, or that refuses."""
+        handler = self.handler(op, integers, live)
+        if handler is None:
+            raise Refused(self.no_handler(op, integers))
+        made = handler(self.context, op)
+        return as_integers(self.context, op, made if isinstance(made, Sequence) else [made])
+
+    def island(self, op: Operation, after: bool, live: bool) -> list[Value]:
+        """A node of the host; behind integers, where integers depend on it too, it is an island."""
+        self.interrupted |= (after and live) or op.op in ISLANDS
+        return self.hosted(op, after)
+
+    def quantized_island(self, op: Operation, live: bool) -> Sequence[Value]:
+        """A quantizer of integers that it can't be made of: of what they stand for, in the host's floats."""
+        name = op.inputs[0]
+        value = self.values[name]
+        assert isinstance(value, Expr | Curve)
+        self.host_shapes[name] = value.shape
+        self.values[name] = Host(name, True)
+        try:
+            return self.by_handler(op, [], live)
+        finally:
+            self.values[name] = value
+            self.interrupted = True
 
     def known_shape(self, op: Operation, value: Value) -> Const:
         """Shape or Size: a constant, as all shapes are known."""
@@ -351,7 +449,8 @@ class Lowering:
         """Why nothing lowers a node."""
         function = next((v for v in integers if isinstance(v, Curve)), None)
         if function is None or op.op in QUANTIZERS:
-            return f"{op.op} is not supported between quantizers"
+            advice = f": {STATES}" if op.op in ("GRU", "LSTM", "RNN") else ""
+            return f"{op.op} is not supported between quantizers{advice}"
         made_by = "-".join(dict.fromkeys(function.made_by))
         return f"it reads {made_by} of {function.tensor} unrounded; put a quantizer in front"
 
@@ -403,6 +502,9 @@ class Lowering:
         """Outputs, epilogue, prologue; nodes nobody reads are dropped."""
         if not self.graph.inputs:
             raise IntsimError(f"{self.model.path}: {self.nothing_integer()}")
+        if self.interrupted:
+            return self.finish_parts()
+        self.islands, self.host_shapes = False, {}  # there are none: floats are what they are without being asked for
         outputs: dict[str, Expr | Host] = {}
         for name in self.model.outputs:
             value = self.values[name]
@@ -410,10 +512,7 @@ class Lowering:
             if not isinstance(value, Expr | Host) or (isinstance(value, Host) and not value.after):
                 raise IntsimError(f"{self.model.path}: output {name} doesn't depend on any quantized tensor")
             outputs[name] = value
-            declared, made = self.model.outputs[name], self.types.get(name)
-            if made is not None and declared != made and declared in INTEGERS:
-                what = f"is declared {type_name(declared)}, but what makes it makes {type_name(made)}"
-                raise IntsimError(f"{self.model.path}: output {name}: {what}")
+            self.check_declared(name, self.model.outputs[name])
         epilogue = self.hosted_nodes([n for n, v in outputs.items() if isinstance(v, Host)], behind_integers=True)
         epilogue.check()
         ends: dict[str, Expr] = {}
@@ -435,6 +534,40 @@ class Lowering:
         return LoweredModel(
             self.model, self.graph, kept, prologue, epilogue, outputs, ends, self.row_functions(), codes
         )
+
+    def check_declared(self, name: str, declared: int) -> None:
+        """Raise IntsimError for an output of integers that the file declares as others."""
+        made = self.types.get(name)
+        if made is not None and declared != made and declared in INTEGERS:
+            what = f"is declared {type_name(declared)}, but what makes it makes {type_name(made)}"
+            raise IntsimError(f"{self.model.path}: output {name}: {what}")
+
+    def finish_parts(self) -> LoweredModel:
+        """The same of a model with float islands."""
+        outputs: dict[str, Expr | Host] = {}
+        for name, declared in self.model.outputs.items():
+            value = self.values[name]
+            if isinstance(value, Const | Fixed):
+                raise IntsimError(f"{self.model.path}: output {name} doesn't depend on any input")
+            outputs[name] = value if isinstance(value, Expr) else Host(name, True)
+            self.check_declared(name, declared)
+        of = {b.tensor: b for b in self.context.boundaries}
+        needs = Needs(self.model, self.values, of, self.context.producer, self.end)
+        needs.find(outputs)
+        outputs |= {n: needs.ends[n] for n, v in outputs.items() if isinstance(v, Expr)}
+        self.graph.outputs = list(dict.fromkeys(t for e in needs.ends.values() for t, _ in e.terms))
+        self.prune()
+        if not self.graph.inputs:
+            raise IntsimError(f"{self.model.path}: {self.nothing_integer()}")
+        self.check_codes()
+        kept = self.labelled([b for t, b in of.items() if t in self.graph.inputs])
+        needs.boundaries, needs.producer = {b.tensor: b for b in kept}, {n.output: n for n in self.graph.nodes}.get
+        parts = cut(self.graph, needs, [n for n, v in outputs.items() if isinstance(v, Host)], self.types)
+        codes = {n: v.terms[0][0] for n, v in [*self.values.items(), *needs.ends.items()] if is_codes(v)}  # type: ignore[union-attr]
+        codes = {n: t for n, t in codes.items() if t in self.graph.tensors}
+        first, last = parts[0].host, parts[-1].host
+        ends, rows = needs.ends, self.row_functions()
+        return LoweredModel(self.model, self.graph, kept, first, last, outputs, ends, rows, codes, parts)
 
     def labelled(self, boundaries: list[Boundary]) -> list[Boundary]:
         """Label what is of a module: its one multiply-accumulate by the module alone, others with their node behind.

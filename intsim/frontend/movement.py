@@ -256,6 +256,19 @@ def space_to_depth(context: Context, node: Operation) -> Value:
     return reshape_to(context, x, [n, c * b * b, h // b, w // b])
 
 
+@lowers("Tile", kind=MOVERS, curves=True)
+def tile(context: Context, node: Operation) -> Value:
+    """The whole tensor again and again along each axis."""
+    x = movable(context, node)
+    repeats = integers(context, node, "repeats", 1) or []
+    if len(repeats) != len(x.shape) or min(repeats, default=1) < 1:
+        raise Refused(f"its repeats {repeats} don't fit its input's {len(x.shape)} axes")
+    check_size([s * r for s, r in zip(x.shape, repeats, strict=True)])
+    for axis, count in enumerate(repeats):
+        x = pick(context, x, axis, np.tile(np.arange(x.shape[axis]), count))
+    return x
+
+
 @lowers("Expand", kind=MOVERS, curves=True)
 def expand(context: Context, node: Operation) -> Value:
     """Broadcast to a shape."""

@@ -14,6 +14,10 @@ from typing import Any
 import onnx
 
 STANDARD = ("", "ai.onnx")
+FINN = ("Im2Col", "MultiThreshold", "XnorPopcountMatMul")
+"""What qonnx and FINN make of convolutions, quantizers and binary products."""
+HARDWARE = ("MVAU", "MVAU_hls", "MVAU_rtl", "MatrixVectorActivation", "Thresholding")
+FINN_LAYERS = ("finn.custom_op.fpgadataflow", "finn.custom_op.fpgadataflow.hls", "finn.custom_op.fpgadataflow.rtl")
 QONNX = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general", "brevitas")
 CHANNELS_LAST = ("qonnx.custom_op.channels_last", "finn.custom_op.channels_last")
 MICROSOFT = "com.microsoft"
@@ -42,10 +46,10 @@ def _standard() -> dict[str, Row]:
         Abs Add AveragePool BatchNormalization Cast Ceil Celu Clip Concat Constant Conv ConvInteger ConvTranspose
         Cos DepthToSpace DequantizeLinear Div Dropout Einsum Elu Erf Exp Expand Flatten Floor Gather Gelu Gemm
         GlobalAveragePool GlobalMaxPool GroupNormalization HardSigmoid HardSwish HardTanh Identity
-        InstanceNormalization IsNaN LayerNormalization LeakyRelu Log MatMul MatMulInteger Max MaxPool Mean Min Mish Mul
-        Neg PRelu Pad Pow QLinearConv QLinearMatMul RMSNormalization Reciprocal ReduceMean ReduceSum Relu Reshape Resize
-        Round Selu Shape Sigmoid Sign Sin Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum
-        Tanh ThresholdedRelu Transpose Unsqueeze Upsample Where
+        InstanceNormalization IsNaN LayerNormalization LeakyRelu Log MatMul MatMulInteger Max MaxPool Mean Min Mish
+        Mul Neg PRelu Pad Pow QLinearConv QLinearMatMul RMSNormalization Reciprocal ReduceMax ReduceMean ReduceMin
+        ReduceSum Relu Reshape Resize Round Selu Shape Sigmoid Sign Sin Size Slice Softmax Softplus Softsign
+        SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh ThresholdedRelu Tile Transpose Unsqueeze Upsample Where
     """
     integers = "QuantizeLinear"
     host = """
@@ -54,9 +58,9 @@ def _standard() -> dict[str, Row]:
         DeformConv Det Equal EyeLike GRU GatherElements GatherND Greater GreaterOrEqual GridSample
         HammingWindow HannWindow Hardmax IsInf LRN LSTM Less
         LessOrEqual LogSoftmax LpNormalization LpPool MaxUnpool MeanVarianceNormalization MelWeightMatrix Mod
-        NonMaxSuppression NonZero Not OneHot Or RNN Range ReduceL1 ReduceL2 ReduceLogSum
-        ReduceLogSumExp ReduceMax ReduceMin ReduceProd ReduceSumSquare ReverseSequence RoiAlign RotaryEmbedding STFT
-        ScatterElements ScatterND Shrink Sinh Swish Tan Tile TopK Trilu Unique Xor
+        NonMaxSuppression NonZero Not OneHot Or RNN Range ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceProd
+        ReduceSumSquare ReverseSequence RoiAlign RotaryEmbedding STFT ScatterElements ScatterND Shrink Sinh Swish Tan
+        TopK Trilu Unique Xor
     """
     # before these opsets a form with another meaning: an axis to broadcast along, training as the default, ...
     old = {
@@ -77,7 +81,7 @@ def _standard() -> dict[str, Row]:
 TABLE: dict[tuple[tuple[str, ...], str], Row] = {
     **{(STANDARD, name): row for name, row in _standard().items()},
     **{((MICROSOFT,), name): Row(integers=True) for name in ("QuantizeLinear", "DequantizeLinear", *QOPERATORS)},
-    **{(QONNX, name): Row(integers=True) for name in ("Quant", "IntQuant", "BipolarQuant", "Trunc")},
+    **{(QONNX, name): Row(integers=True) for name in ("Quant", "IntQuant", "BipolarQuant", "Trunc", *FINN)},
     **{(CHANNELS_LAST, name): Row(True, True, 7) for name in ("Conv", "MaxPool", "BatchNormalization")},
 }
 """Domains and operator to its row."""
@@ -86,6 +90,8 @@ ROWS = {(domain, name): row for (domains, name), row in TABLE.items() for domain
 LOWERED = {name for (_, name), row in ROWS.items() if row.integers}
 """What a handler may be registered for."""
 
+ISLANDS = frozenset({"DynamicQuantizeLinear"})
+"""Standard operators that run on the host, and only where float islands are asked for."""
 DYNAMIC = "it takes scales from the data (dynamic quantization), so that no integers are fixed"
 STATIC = "quantize the activations with calibration instead (onnxruntime.quantization.quantize_static, or Brevitas)"
 WEIGHTS = "only its weights are integers, its activations are floats (weight-only quantization)"
@@ -93,8 +99,12 @@ BLOCKS = "export without control flow, or fix what it decides on (onnxsim, --con
 OPTIMIZED = "give the file as its quantizer wrote it, before ONNX Runtime's optimizer rewrote it"
 FOREIGN = "replace it by operators of ONNX, or define it as a function in the file"
 RANDOM = "its result is random"
+STATES = (
+    "no quantizer is inside it, so that its state between steps is no integer; write the cell out with quantizers, or "
+    "quantize it as a QuantLSTM of Brevitas"
+)
 ADVICE = {
-    "DynamicQuantizeLinear": f"{DYNAMIC}; {STATIC}",
+    "DynamicQuantizeLinear": f"{DYNAMIC}; {STATIC}, or ask for float islands (--islands), which certify its sums alone",
     **dict.fromkeys(
         (f"com.microsoft.{n}" for n in ("DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "MatMulIntegerToFloat")),
         f"{DYNAMIC}; {STATIC}",
@@ -108,9 +118,8 @@ ADVICE = {
         ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"), RANDOM
     ),
     **dict.fromkeys(
-        (f"{d}.MultiThreshold" for d in QONNX),
-        "FINN's thresholds hold no scales; give the QONNX file as it was before qonnx or FINN made thresholds of its "
-        "Quant nodes (ConvertQONNXtoFINN)",
+        (f"{d}.{n}" for d in (*QONNX, *FINN_LAYERS) for n in HARDWARE),
+        "give the network as it was before FINN's conversion to hardware layers",
     ),
     **dict.fromkeys((f"{d}.FloatQuant" for d in QONNX), "it quantizes to floats; quantize to integers (Quant)"),
 }  # fmt: skip
@@ -198,4 +207,4 @@ def other_mode(name: str, attributes: Mapping[str, Any], outputs: int, opset: in
 
 def on_host(name: str, domain: str) -> bool:
     """Whether ONNX's reference implementation runs it; its domain as `Operation` has it."""
-    return ROWS.get((domain, name), Row()).host
+    return ROWS.get((domain, name), Row()).host or (domain == "" and name in ISLANDS)

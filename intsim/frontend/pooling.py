@@ -12,7 +12,7 @@ import numpy as np
 from intsim.frontend.context import Context, Refused
 from intsim.frontend.conv import to_channels_first, to_channels_last, window
 from intsim.frontend.elementwise import expression, operand
-from intsim.frontend.expression import ZERO, Const, Curve, Expr, Value, compress, spread
+from intsim.frontend.expression import ONE, ZERO, Const, Curve, Expr, Value, compress, spread
 from intsim.frontend.movement import axis_of
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import MOVERS, lowers
@@ -125,6 +125,40 @@ def global_average_pool(context: Context, node: Operation) -> Value:
 def reduce(context: Context, node: Operation) -> Value:
     """Mean or sum over axes, given as attribute or input."""
     x = expression(context, node, 0)
+    axes = _axes(context, node, len(x.shape))
+    return _reduced(context, x, axes, node.op == "ReduceMean", bool(node.attributes.get("keepdims", 1))) if axes else x
+
+
+@lowers("ReduceMax", "ReduceMin", kind=MOVERS)
+def extreme_over(context: Context, node: Operation) -> Value:
+    """The largest over axes as a pool of them, the smallest as minus the largest of negated numbers."""
+    x = expression(context, node, 0)
+    shape = x.shape
+    axes = _axes(context, node, len(shape))
+    if not axes:
+        return x
+    sign = spread(ONE if node.op == "ReduceMax" else -ONE, len(shape))
+    x = x if node.op == "ReduceMax" else x.affine(sign, spread(ZERO, len(shape)), shape)
+    varies = any(p.shape[a] != 1 for p in x.parameters() for a in axes)
+    if not _grows(x) or varies:
+        x = context.settle(x, per_cell=not varies, growing=True)
+    kept = [a for a in range(len(shape)) if a not in axes]
+    x = context.move(x, "transpose", {"perm": [*kept, *axes]})
+    count = math.prod(shape[a] for a in axes)
+    x = context.move(x, "reshape", {"shape": [1, math.prod(shape[a] for a in kept), count]})
+    at = {"kernel": [count], "strides": [1], "dilations": [1], "pads": [0, 0]}
+    y = context.emit("max_pool", [x.tensor], x.scale, x.offset, at, kind=context.graph.tensors[x.tensor].type)
+    out = Expr(y.shape, ((y.tensor, x.scale),), x.offset, x.steps)
+    keep = bool(node.attributes.get("keepdims", 1))
+    left = [1 if a in axes else s for a, s in enumerate(shape) if keep or a not in axes]
+    out = context.move(out, "reshape", {"shape": left})
+    if node.op == "ReduceMax":
+        return out
+    return out.affine(spread(-ONE, len(left)), spread(ZERO, len(left)), out.shape)
+
+
+def _axes(context: Context, node: Operation, rank: int) -> list[int]:
+    """The axes of a reduction, ascending; none where it changes nothing."""
     axes = node.attributes.get("axes")
     if axes is None and node.optional(1):
         value = context.value(node.inputs[1])
@@ -132,14 +166,11 @@ def reduce(context: Context, node: Operation) -> Value:
             raise Refused("its axes are not constant")
         axes = value.array.reshape(-1).tolist()
     if not axes:
-        if node.attributes.get("noop_with_empty_axes"):
-            return x
-        axes = list(range(len(x.shape)))
-    named = [axis_of(int(a), len(x.shape)) for a in axes]
-    axes = sorted(set(named))
-    if len(axes) != len(named):
+        return [] if node.attributes.get("noop_with_empty_axes") else list(range(rank))
+    named = [axis_of(int(a), rank) for a in axes]
+    if len(set(named)) != len(named):
         raise Refused(f"its axes {named} name one twice")
-    return _reduced(context, x, axes, node.op == "ReduceMean", bool(node.attributes.get("keepdims", 1)))
+    return sorted(named)
 
 
 def _reduced(context: Context, x: Expr, axes: list[int], mean: bool, keep: bool) -> Expr:

@@ -23,6 +23,7 @@ from intsim.frontend.decode import decode, needed_nodes
 from intsim.frontend.functions import inlined
 from intsim.frontend.names import EVEN_ENDS, SOURCE_NODE, SOURCE_OPERATOR, names_of
 from intsim.frontend.operators import CHANNELS_LAST, STANDARD, meaning, other_arity, other_mode
+from intsim.frontend.recurrent import written_out
 from intsim.graph import MOST_AXES, MOST_ELEMENTS
 
 NOT_NUMBERS = {"UNDEFINED", "STRING", "COMPLEX64", "COMPLEX128"}
@@ -160,7 +161,7 @@ def read(
     """
     path = "<model>" if isinstance(source, onnx.ModelProto) else str(source)
     written = source if isinstance(source, onnx.ModelProto) else decode(Path(source))
-    proto = inlined(path, written)
+    proto = written_out(path, inlined(path, written), shapes)
     model = SourceModel(path, proto)
     graph = proto.graph
     if not graph.node and not graph.output:

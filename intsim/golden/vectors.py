@@ -91,6 +91,7 @@ def vectors(
     """
     on = Target.load(target)
     loaded = opened(model, inputs, on)
+    loaded.check_whole("golden vectors")
     check_options(formats, bus_bits, order, fold)
     runs = machine(loaded.graph, on)
     wanted = chosen(layers(runs.graph, loaded.graph), layer, loaded.path)
@@ -178,6 +179,7 @@ def trace_output(
     """
     on = Target.load(target)
     loaded = opened(model, inputs, on)
+    loaded.check_whole("golden vectors")
     data = samples_of(loaded, inputs, None, seed)
     runs = machine(loaded.graph, on)
     wanted = chosen(layers(runs.graph, loaded.graph), [layer], loaded.path)

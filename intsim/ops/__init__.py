@@ -19,6 +19,7 @@ from intsim.ops.rms_norm import RmsNorm
 from intsim.ops.softmax import Softmax
 from intsim.ops.staircase import Staircase
 from intsim.ops.table import Table
+from intsim.ops.zero_point import ZeroPoint
 
 OPS: dict[str, Op] = {
     op.name: op
@@ -45,6 +46,7 @@ OPS: dict[str, Op] = {
         SumPool(),
         Table(),
         Transpose(),
+        ZeroPoint(),
     )
 }
 

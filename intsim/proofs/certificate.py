@@ -24,8 +24,8 @@ FORMAT_2 = "intsim-certificate-2"
 """Files of this format have other keys; they are still read."""
 FORMAT_1 = "intsim-certificate-1"
 """Nor do files of this format say whether their graph agrees with the file."""
-Status = Literal["certified", "refuted", "open", "undecided", "unread", "disputed"]
-STATUSES: tuple[Status, ...] = ("disputed", "refuted", "open", "undecided", "unread", "certified")
+Status = Literal["certified", "hybrid", "refuted", "open", "undecided", "unread", "disputed"]
+STATUSES: tuple[Status, ...] = ("disputed", "refuted", "open", "undecided", "unread", "hybrid", "certified")
 """Worst first: a statement has the first of these that one of its parts has."""
 Int64 = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
 
@@ -307,8 +307,11 @@ class Certificate(Shown):
 
     @property
     def holds(self) -> bool:
-        """Whether the integers equal exact semantics for every input, and the file as it was read a second time."""
-        return self.verdict == "certified"
+        """Whether the integers equal exact semantics for every input, and the file as it was read a second time.
+
+        `hybrid` says so of those between float islands, for all codes that these may hand on.
+        """
+        return self.verdict in ("certified", "hybrid")
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries, lists and numbers, with the format's name and a digest of all the rest."""

@@ -114,6 +114,8 @@ def prove(
     # where the proof holds the target itself is compared with the file, else what it was to equal
     reading = read_again(loaded, Target.load("exact") if stands else chosen, progress)
     said = {reading.status, *stands}
+    if loaded.islands:
+        said.add("hybrid")
     return Certificate(
         intsim.__version__,
         identity(loaded),
@@ -121,7 +123,7 @@ def prove(
         next(s for s in STATUSES if s in said),
         {"samples": searched, "seed": seed if searched else None, "sha256": seen},
         reading,
-        {"prologue": loaded.lowered.prologue.names, "epilogue": loaded.lowered.epilogue.names},
+        loaded.lowered.host,
         layers,
         requantizers,
         obstacles,
@@ -319,7 +321,7 @@ def _exhaust(replay: Replay, obstacles: list[Obstacle]) -> None:
     Nothing is said where the host stands in front of the codes, or where the target has no result for an input.
     """
     model = replay.model
-    waiting = [o.node for o in obstacles if o.status != "refuted"]
+    waiting = [o.node for o in obstacles if o.status != "refuted" and not model.islands]
     wrong: dict[str, Counterexample] = {}
     count = 0
     for codes in _every_input(model) if waiting else ():

@@ -75,7 +75,7 @@ def read_again(model: Model, target: Target, progress: Callable[[str], None] | N
                 progress(f"reading the file again: {name}")
             try:
                 run = model.run(inputs, target, keep=True)
-                truth = file.run(inputs, inexact.given(run) if inexact else None)
+                truth = file.run(inputs, inexact.given(run) if inexact else None, run.islands)
             except IntsimError as error:
                 if coded:
                     raise
@@ -109,7 +109,7 @@ def corners(model: Model) -> Iterator[tuple[str, Sample, bool]]:
     for kind in CORNERS:
         inputs = real_inputs(model, {n: _codes(kind, t.shape, t) for n, t in infos.items()})
         yield (kind, inputs, True) if inputs is not None else (f"far {kind}", _far(model, kind), False)
-    yield "drawn", draw(model, SEED), not model.lowered.prologue.operations
+    yield "drawn", draw(model, SEED), not (model.lowered.prologue.operations or model.islands)
 
 
 def _codes(kind: str, shape: tuple[int, ...], info: Tensor) -> IntArray:

@@ -44,11 +44,13 @@ def chained(before: str, inputs: Sample) -> str:
 
 
 def real_inputs(model: Model, codes: Arrays) -> dict[str, NDArray] | None:
-    """Network inputs whose integers are `codes`, by tensor; None where the host's prologue stands between.
+    """Network inputs whose integers are `codes`, by tensor; None where the host's prologue or an island is between.
 
     Inputs that no given code depends on are 0, or what is nearest to it.
     """
     graph, source = model.graph, model.lowered.source
+    if model.islands:
+        return None
     out: dict[str, NDArray] = {}
     for name, (shape, element) in source.inputs.items():
         dtype = np.dtype(np.int64) if element in ONNX_INTEGERS else onnx.helper.tensor_dtype_to_np_dtype(element)

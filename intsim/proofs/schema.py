@@ -53,10 +53,11 @@ class TargetPart(_Part):
 
 
 class HostPart(_Part):
-    """Operators outside."""
+    """Operators outside; `islands` of a model that has some."""
 
     prologue: list[str]
     epilogue: list[str]
+    islands: list[str] | None = None
 
 
 class SearchPart(_Part):

@@ -22,8 +22,10 @@ def check_subject(model: Model) -> None:
     """Raise IntsimError where a certificate would be about nothing: no layer whose integers a target computes."""
     if any(node.op == "requantize" or isinstance(OPS[node.op], Mac) for node in model.graph.nodes):
         return
-    host = [*model.lowered.prologue.names, *model.lowered.epilogue.names]
-    outside = f"; outside of it, in float64 on the host: {', '.join(host[:6])}" if host else ""
+    host = [name for names in model.lowered.host.values() for name in names]
+    outside = (
+        f"; outside of it, {'' if model.islands else 'in float64 '}on the host: {', '.join(host[:6])}" if host else ""
+    )
     raise IntsimError(
         f"{model.path}: there is nothing to certify: its integer graph has no multiply-accumulate and no requantizer"
         f"{outside}{', ...' * (len(host) > 6)}"

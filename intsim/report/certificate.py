@@ -10,9 +10,9 @@ from rich.text import Text
 from intsim.proofs.certificate import Certificate, Counterexample, LayerClaim, Obstacle, RequantizerClaim
 from intsim.proofs.check import Check
 from intsim.report.table import Column, note, say, show_table
-from intsim.report.text import number
+from intsim.report.text import floats, listed, number
 
-COLOURS = {"certified": "green", "disputed": "red", "refuted": "red"} | dict.fromkeys(
+COLOURS = {"certified": "green", "hybrid": "yellow", "disputed": "red", "refuted": "red"} | dict.fromkeys(
     ("open", "undecided", "unread"), "yellow"
 )
 
@@ -42,9 +42,9 @@ def show_certificate(console: Console, certificate: Certificate) -> None:
             say(console, line)
     for name, (low, high) in (certificate.model.get("input_ranges") or {}).items():
         note(console, f"assumed: input {name} holds {low}..{high}")
-    for part in ("prologue", "epilogue"):
+    for part in ("prologue", "islands", "epilogue"):
         if certificate.host.get(part):
-            note(console, f"outside: host {part} (float64): {', '.join(certificate.host[part])}")
+            note(console, f"outside: host {part} ({floats(certificate.host)}): {listed(certificate.host[part])}")
     runtime = certificate.target["content"].get("runtime", {})
     if runtime.get("rewrites"):
         note(console, f"outside: real inputs, whose codes {runtime['name']} makes in float32")
@@ -54,7 +54,7 @@ def show_certificate(console: Console, certificate: Certificate) -> None:
             f"of the target: codes of {runtime['name']} {runtime['version']} may lie {runtime['within_lsb']} LSB from "
             "its codes in a layer, as its notes say",
         )
-    if certificate.verdict not in ("certified", certificate.reading.status):
+    if certificate.verdict not in ("certified", "hybrid", certificate.reading.status):
         say(console, agreement(certificate))
     verdict = certificate.verdict
     say(console, "verdict: ", (verdict, f"bold {COLOURS[verdict]}"), f". {sentence(certificate)}")
@@ -123,6 +123,9 @@ def sentence(certificate: Certificate) -> str:
     if certificate.verdict == "certified":
         exact = f"Every integer of the graph lowered from {what} is exact {scope(certificate)}"
         return f"{exact}, and {agreement(certificate)}"
+    if certificate.verdict == "hybrid":
+        exact = f"Every integer of the graph lowered from {what} is exact {scope(certificate)}"
+        return f"{exact}, and {agreement(certificate)} Nothing is said of the floats, nor of the whole."
     if certificate.verdict in ("disputed", "unread"):
         return agreement(certificate)
     first = by[certificate.verdict][0]
@@ -139,6 +142,8 @@ def sentence(certificate: Certificate) -> str:
 
 def scope(certificate: Certificate) -> str:
     """What the certificate is of: a runtime that makes the codes of real inputs by itself rounds some otherwise."""
+    if certificate.verdict == "hybrid":
+        return "between float islands, for all codes that these may hand on"
     rewrites = certificate.target["content"].get("runtime", {}).get("rewrites")
     return "for all codes of the inputs" if rewrites else "for every input"
 
@@ -156,7 +161,7 @@ def agreement(certificate: Certificate) -> str:
     if reading.refused:
         return f"The graph could not be compared with an independent reading of the file: {reading.refused}"
     ties = f", {number(reading.near_ties)} of them near ties" if reading.near_ties else ""
-    host = f", given {', '.join(reading.cut)} of the host" if reading.cut else ""
+    host = f", given {listed(reading.cut)} of the host" if reading.cut else ""
     return (
         f"{number(reading.elements)} integers on {len(reading.inputs)} inputs agree with an independent reading of the "
         f"file{ties}{host}."

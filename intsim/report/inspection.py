@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from intsim.report.table import Column, note, say, show_table
-from intsim.report.text import number
+from intsim.report.text import floats, listed, number
 
 
 def show_inspection(console: Console, content: dict[str, Any]) -> None:
@@ -43,8 +43,9 @@ def show_inspection(console: Console, content: dict[str, Any]) -> None:
     for kind in ("inputs", "outputs"):
         for name, shape in content[kind].items():
             say(console, f"{kind[:-1]:<8} {name}  {_shape(shape)}")
-    for part in ("prologue", "epilogue"):
-        say(console, f"{part} {', '.join(content['host'][part]) or 'none'}  (host, float64)")
+    for part in ("prologue", "islands", "epilogue"):
+        if part in content["host"]:
+            say(console, f"{part:<8} {listed(content['host'][part]) or 'none'}  (host, {floats(content['host'])})")
     say(console, f"total    {number(content['macs'])} MACs, {number(content['weights'])} weights")
 
 

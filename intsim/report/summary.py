@@ -26,7 +26,7 @@ from intsim.report.diagnosis import VERDICTS
 from intsim.report.results import Checked, Outputs
 from intsim.report.text import counted, number
 from intsim.report.vectors import first_wrong
-from intsim.report.verdict import first_divergence, inputs
+from intsim.report.verdict import first_divergence, inputs, word
 from intsim.rtl.cosimulation import Cosimulation
 from intsim.verification.verdict import LayerVerdict, Verdict
 from intsim.verification.witness import Witnessed
@@ -160,8 +160,9 @@ def _verify(found: Verdict) -> Summary:
     text = f"{number(wrong)} of {number(total)} integers wrong, {events}, {inputs(found.samples, found.seed)}"
     if found.first_divergence is not None:
         text += f"; {first_divergence(found.first_divergence)}"
-    word = found.verdict if found.holds or found.verdict != "exact" else "exact, but registers overflow"
-    return Summary("verify", _on(found), word, found.holds, text, "", [Case(x.name, _wrong(x)) for x in found.layers])
+    return Summary(
+        "verify", _on(found), word(found), found.holds, text, "", [Case(x.name, _wrong(x)) for x in found.layers]
+    )
 
 
 def _wrong(layer: LayerVerdict) -> str:

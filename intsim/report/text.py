@@ -1,5 +1,19 @@
 """Numbers and names as people read them."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def floats(host: Mapping[str, Any]) -> str:
+    """The numbers that the host works with: float64, but with float islands those of the file."""
+    return "floats of the file" if "islands" in host else "float64"
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """The first of many names, and how many more there are."""
+    more = f" and {number(len(names) - most)} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
 
 def number(value: int) -> str:
     """Thousands apart."""

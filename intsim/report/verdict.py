@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from intsim.report.table import Column, note, say, show_table
-from intsim.report.text import counted, number, percent
+from intsim.report.text import counted, floats, listed, number, percent
 from intsim.verification.verdict import BLAMES, LayerVerdict, ReferenceVerdict, Verdict
 
 ALWAYS = ("float_rounding", "requantizer", "overflow")
@@ -51,22 +51,28 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
         what = f"{number(read.mismatches)} of {number(read.elements)} codes of {number(read.tensors)} tensors differ"
         near = f", {number(read.near_ties)} near ties" if read.near_ties else ""
         say(console, f"the .tflite file itself, evaluated a second time, against exact: {what}{near}")
-    for part in ("prologue", "epilogue"):
+    for part in ("prologue", "islands", "epilogue"):
         if verdict.host.get(part):
-            note(console, f"host {part} (float64): {', '.join(verdict.host[part])}")
+            note(console, f"host {part} ({floats(verdict.host)}): {listed(verdict.host[part])}")
     if verdict.first_divergence:
         say(console, first_divergence(verdict.first_divergence))
-    text = verdict.verdict if verdict.holds or verdict.verdict != "exact" else "exact, but registers overflow"
+    text = word(verdict)
     if verdict.predicts is not None:
         say(console, _predicted(verdict))
     wrong, total = sum(x.mismatches for x in layers), sum(x.elements for x in layers)
     say(
         console,
         "verdict: ",
-        (text, "bold green" if verdict.holds else "bold red"),
+        (text, "bold red" if not verdict.holds else "bold green" if verdict.verdict == "exact" else "bold yellow"),
         f" ({number(wrong)} of {number(total)} integers wrong, {number(verdict.overflows)} overflow events, "
         f"{verdict.seconds:.1f} s)",
     )
+
+
+def word(verdict: Verdict) -> str:
+    """The verdict, with what keeps it from holding."""
+    spoiled = verdict.verdict != "diverges" and not verdict.holds
+    return f"{verdict.verdict}, but registers overflow" if spoiled else verdict.verdict
 
 
 def _predicted(verdict: Verdict) -> str:

@@ -154,7 +154,7 @@ class _Codes:
         """Where the executor's code is one that a number within the bound gives."""
         shape, q = had.shape, self.q
         nothing = np.asarray(had == self.local.codes[self.name]) if fault is None else np.zeros(shape, bool)
-        if self.key in ("ConvInteger", "MatMulInteger", "Clip"):
+        if self.key in ("ConvInteger", "MatMulInteger", "Clip", "qonnx:MultiThreshold"):
             return nothing
         scale, zero = (np.broadcast_to(floats(a), shape) for a in (q.scale, q.zero_point))
         if self.key in SUMS:

@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 
 from intsim.errors import IntsimError
+from intsim.frontend.parameters import ONNX_INTEGERS
 from intsim.frontend.reader import SourceModel
 from intsim.inputs import checked
 from intsim.model import Model
@@ -19,8 +20,8 @@ from intsim.verification.standard import refill
 
 Arrays = Mapping[str, NDArray[Any]]
 QUANTIZERS = {
-    "Quant", "IntQuant", "BipolarQuant", "Trunc", "QuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger",
-    "MatMulInteger", *(k.rpartition(":")[2] for k in QLINEAR),
+    "Quant", "IntQuant", "BipolarQuant", "Trunc", "MultiThreshold", "QuantizeLinear", "QLinearConv", "QLinearMatMul",
+    "ConvInteger", "MatMulInteger", *(k.rpartition(":")[2] for k in QLINEAR),
 }  # fmt: skip
 
 
@@ -28,7 +29,8 @@ class ExactFile:
     """Exact semantics of a model's file.
 
     Host work before the first quantizer is evaluated exactly like everything else. Where it has no exact form (a
-    Sigmoid, say), the file is cut there: `cut` names the host tensors whose float64 values are taken as given.
+    Sigmoid, say), the file is cut there: `cut` names the host tensors whose float64 values are taken as given. A file
+    with float islands is cut at all that they hand to integers.
     """
 
     def __init__(self, model: Model) -> None:
@@ -36,7 +38,12 @@ class ExactFile:
         self.model = model
         proto = sorted_proto(model)
         constants = bound_inputs(model, proto)
-        cuts = [[], list(model.lowered.prologue.wanted)] if model.lowered.prologue.operations else [[]]
+        cuts: list[list[str]] = [[]]
+        if model.islands:
+            hosts = dict.fromkeys(b.host for b in model.lowered.boundaries)
+            cuts = [[n for n in hosts if n not in model.lowered.source.inputs]]
+        elif model.lowered.prologue.operations:
+            cuts.append(list(model.lowered.prologue.wanted))
         for cut in cuts:
             try:
                 self.cut = cut
@@ -47,16 +54,30 @@ class ExactFile:
                 failure = error
         raise IntsimError(f"{model.path}: {failure}") from failure
 
-    def run(self, sample: Arrays, given: Arrays | None = None) -> ReferenceRun:
-        """Exact evaluation; with `given`, of each layer on what an executor had there."""
+    def run(self, sample: Arrays, given: Arrays | None = None, islands: Arrays | None = None) -> ReferenceRun:
+        """Exact evaluation; with `given`, of each layer on what an executor had there.
+
+        `islands`: of a model with float islands, what they handed to integers (`Run.islands`).
+        """
         feeds = {n: a for n, a in sample.items() if n in self.reference.inputs}
-        if self.cut:
+        if self.model.islands:
+            handed = {**(islands or {}), **(given or {})}
+            feeds |= {n: _read(handed, n) for n in self.cut}
+        elif self.cut:
             host = self.model.lowered.prologue.run(checked(self.model, sample))
             feeds |= {n: np.asarray((given or {}).get(n, host[n]), np.float64) for n in self.cut}
         try:
             return self.reference.run(feeds, given)
         except IntsimError as error:
             raise IntsimError(f"{self.model.path}: {error}") from error
+
+
+def _read(handed: Arrays, name: str) -> NDArray[Any]:
+    """What an island handed on, floats widened."""
+    if name not in handed:
+        raise IntsimError(f"its tensor {name}, which an island hands to integers, was not returned")
+    array = np.asarray(handed[name])
+    return array.astype(np.float64) if array.dtype.kind == "f" else array
 
 
 def bound_inputs(model: Model, proto: onnx.ModelProto) -> dict[str, NDArray[Any]]:
@@ -98,8 +119,11 @@ def _needed(proto: onnx.ModelProto, model: Model, cut: list[str]) -> onnx.ModelP
     out.CopyFrom(proto)
     refill(out.graph.node, reversed(kept))
     refill(out.graph.input, [i for i in proto.graph.input if i.name in wanted])
+    shapes = {b.host: model.graph.tensors[b.tensor].shape for b in model.lowered.boundaries}
     for name in cut:
-        shape = model.lowered.prologue.shape(name)
-        out.graph.input.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.DOUBLE, shape))
+        element = model.lowered.prologue.types.get(name) if model.islands else None
+        element = element if element in ONNX_INTEGERS else onnx.TensorProto.DOUBLE
+        shape = shapes[name] if model.islands else model.lowered.prologue.shape(name)
+        out.graph.input.append(onnx.helper.make_tensor_value_info(name, element, shape))
     refill(out.graph.output, (onnx.ValueInfoProto(name=n) for n in model.lowered.ends))
     return out

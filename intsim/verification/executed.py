@@ -69,6 +69,11 @@ def load_executed(
         raise IntsimError(
             f"model of type {type(model).__name__}; give a path, a ModelProto or what intsim.load returned"
         )
+    if isinstance(model, Model) and model.islands:
+        raise IntsimError(
+            f"{model.path}: has float islands, and nothing is predicted of a runtime's own graph then; choose a target "
+            "of registers (intsim targets)"
+        )
     source = model.lowered.source if isinstance(model, Model) else read(model, constants, shapes)
     ranges = source.ranges if isinstance(model, Model) else ranges
     proto = needed_of(source)

@@ -34,8 +34,8 @@ KEEPS = frozenset({"Relu", "Neg", "Abs", "Clip", "Identity", "Dropout"})
 MOVES = frozenset(
     {
         "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Tile", "Gather", "Slice", "DepthToSpace",
-        "SpaceToDepth", "Concat", "Pad", "Where", "MaxPool", "GlobalMaxPool", "ReduceMax", "Max", "Min", "Resize",
-        "Upsample", "channels_last:MaxPool",
+        "SpaceToDepth", "Concat", "Pad", "Where", "MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin", "Max", "Min",
+        "Resize", "Upsample", "channels_last:MaxPool",
     }
 )  # fmt: skip
 

@@ -22,7 +22,7 @@ from intsim.ops.rows import RowFunction
 from intsim.verification.layers import Layer, makers
 from intsim.verification.reference import ReferenceRun
 
-REAL_CODES = ("BipolarQuant", "IntQuant", "Quant", "Trunc")
+REAL_CODES = ("BipolarQuant", "IntQuant", "MultiThreshold", "Quant", "Trunc")
 """Quantizers whose output holds real values; that of others holds codes."""
 ROOM = 2.0**-10
 """Share of an output step that float64 is granted where it compares; beyond it rationals decide."""

@@ -37,7 +37,7 @@ def layers(graph: IntegerGraph, boundaries: Iterable[Boundary] = ()) -> list[Lay
     for node in graph.nodes:
         if node.attributes.get("rounded"):  # moved codes of a quantizer that stands behind the movement in the file
             out.append(Layer(node.shown, node.kind, node.output, (), **node.origin))
-        if node.op not in LAYER_ENDS:
+        if node.op not in LAYER_ENDS | {"zero_point"}:
             continue
         macs, first = _feeders(node, producers)
         mine = [m for m in macs if m.name not in claimed]
@@ -48,7 +48,9 @@ def layers(graph: IntegerGraph, boundaries: Iterable[Boundary] = ()) -> list[Lay
             named, op = node, _written(node, "Add")
         elif node.op in ("staircase", "table") and not mine:
             named, op = node, _written(node, "-".join(node.attributes.get("functions", ["Table"])))
-        if node.kind.startswith("QLinear"):  # the operator of the file that sums, or looks up, and quantizes too
+        if (
+            node.kind.startswith("QLinear") or node.op == "zero_point"
+        ):  # the operator of the file that sums, or looks up, and quantizes too
             named, op = node, node.kind
         out.append(Layer(named.shown, op, node.output, tuple(m.name for m in mine), **named.origin))
     for node in graph.nodes:
@@ -81,7 +83,7 @@ def makers(producers: Mapping[str, Node], tensor: str, last: type[Op] | tuple[()
     while waiting:
         name = waiting.pop(0)
         maker = producers.get(name)
-        if maker is None or name in seen or (maker.op in LAYER_ENDS and name != tensor):
+        if maker is None or name in seen or (maker.op in LAYER_ENDS | {"zero_point"} and name != tensor):
             continue
         seen.add(name)
         yield maker

@@ -117,8 +117,8 @@ class Verdict(Shown):
 
     @property
     def holds(self) -> bool:
-        """Exact, and no register overflowed."""
-        return self.verdict == "exact" and self.overflows == 0
+        """Exact, or `hybrid`: exact between float islands; and no register overflowed."""
+        return self.verdict in ("exact", "hybrid") and self.overflows == 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries, lists and numbers."""

@@ -17,7 +17,7 @@ from intsim.dispatch import arithmetic
 from intsim.errors import IntsimError
 from intsim.graph import without_module
 from intsim.inputs import Inputs, samples_of
-from intsim.model import Model, Run
+from intsim.model import Model, Run, quantize_boundary
 from intsim.targets import Target
 from intsim.verification.causes import Causes
 from intsim.verification.compare import born_here, difference, first_apart, first_difference
@@ -81,6 +81,8 @@ def verify(
     misread = verdict.file is not None and verdict.file.mismatches
     if misread or any(layer.mismatches or layer.sum_mismatches for layer in verdict.layers):
         verdict.verdict = "diverges"
+    elif loaded.islands:
+        verdict.verdict = "hybrid"
     verdict.seconds = time.monotonic() - began
     return verdict
 
@@ -102,8 +104,8 @@ class _Comparison:
                 layer.name, layer.op, layer.tensor, stages=self._stages(layer), node=layer.node, module=layer.module
             )
             verdict.layers.append(line)
-        parts = {"prologue": model.lowered.prologue.names, "epilogue": model.lowered.epilogue.names}
-        verdict.host = parts | {"cut": self.file.cut}
+        verdict.host = model.lowered.host | {"cut": self.file.cut}
+        self.islands: Arrays = {}
 
     def _stages(self, layer: Layer) -> list[StageVerdict]:
         """The registers of a layer's multiply-accumulates; of several the longest chain."""
@@ -158,7 +160,8 @@ class _Comparison:
         same = self.target == self.exact_target
         exact = run if same else self.model.run(sample, self.exact_target, keep=True)
         say("exact semantics")
-        truth = self.file.run(sample, inexact.given(exact) if inexact else None)
+        self.islands = exact.islands
+        truth = self.file.run(sample, inexact.given(exact) if inexact else None, exact.islands)
         fault = None
         if self.second is not None:
             say("the file a second time")
@@ -179,11 +182,12 @@ class _Comparison:
             line.near_ties += ties if layer.tensor not in graph.inputs else 0
             line.mismatches += count
             line.max_lsb = max(line.max_lsb, lsb)
-            if count and layer.tensor in graph.inputs and entered is None:
+            handed = self.model.islands and layer.tensor in graph.inputs  # an island's, of what came before
+            if count and layer.tensor in graph.inputs and entered is None and not handed:
                 origin = without_module({"node": layer.node, "module": layer.module})
                 where = {"name": layer.name, **origin, "op": layer.op, "tensor": layer.tensor}
                 entered = {**where, **first_apart(expected, got)[1], "blame": "requantizer"}
-            if count:
+            if count and not handed:
                 local = born_here(graph, self.exact_target, layer.tensor, run.tensors)
                 line.born += difference(local, got)[0] if local is not None else count
             for mac in layer.macs:
@@ -212,11 +216,22 @@ class _Comparison:
                 return f"returned {name} with NaN or infinity"
         return None
 
+    def _entering(self, sample: Arrays, run: Run, tensors: Arrays) -> dict[str, NDArray[np.int64]]:
+        """Codes of the graph's inputs; those that an executor's own islands made, where there are islands."""
+        if not self.model.islands:
+            return self.model.integer_inputs(sample, self.target)
+        codes = dict(run.inputs)
+        for boundary in self.model.lowered.boundaries:
+            if boundary.host in tensors:
+                value = np.asarray(tensors[boundary.host]).reshape(codes[boundary.tensor].shape)
+                codes[boundary.tensor] = quantize_boundary(boundary, value).astype(np.int64)
+        return codes
+
     def _judged(self, report: ReferenceVerdict, run: Run, sample: Arrays, tensors: Arrays) -> None:
         """Add what an executor returned: each quantizer, accumulators that nothing quantizes, and the ends in all."""
         graph = self.model.graph
-        local = self.file.run(sample, tensors)
-        mine = judge(report, local, graph, self.model.integer_inputs(sample, self.target), self.target, self.causes)
+        local = self.file.run(sample, tensors, self.islands)
+        mine = judge(report, local, graph, self._entering(sample, run, tensors), self.target, self.causes)
         for name, value in self.model.lowered.ends.items():
             # a row function's integers are what no float has
             if name not in tensors or not is_plain(value) or value.terms[0][0] in self.inexact.errors:

@@ -126,6 +126,7 @@ def witness_runtime(
     chosen = Target.load(target)
     runtime = runnable(chosen)
     loaded = opened(model, inputs, chosen)
+    loaded.check_whole("a witness")
     say = progress or (lambda text: None)
     data = samples_of(loaded, inputs, samples, seed)
     graph = loaded.graph

@@ -225,7 +225,15 @@ class _Growth(Rescaling, Moves):
             self.transpose,
         ]
         others = [self.affine, self.affine, self.max_pool, self.max_pool, self.sum_pool, self.sum_pool]
-        others += [self.mul, self.lookup, self.reduce_sum, self.interpolate, self.row_function, self.activation]
+        others += [
+            self.mul,
+            self.lookup,
+            self.reduce_sum,
+            self.interpolate,
+            self.row_function,
+            self.activation,
+            self.zero,
+        ]
         made = self.one_of(*macs, *[self.requantize] * 4, *moves, *others)()
         if made is None or (OPS[self.graph.nodes[-1].op].name in ("conv", "matmul") and not self.chance(3)):
             self.requantize()
@@ -412,6 +420,12 @@ class _Growth(Rescaling, Moves):
         if y is None or self.emit("mul", [x, y], {"zero_points": [self.zero_point(x), 0]}) is None:
             return None
         return self.requantize()
+
+    def zero(self) -> str | None:
+        x = self.of_rank(*range(6))
+        shape = tuple(self.one_of(1, n) for n in self.info(x).shape)
+        zero = self.input(self.one_of((), (1,) * len(shape)))
+        return self.emit("zero_point", [x, zero], {}, {"weights": self.rng.integers(-300, 301, shape)})
 
     def reduce_sum(self) -> str | None:
         x = self.of_rank(*range(6))

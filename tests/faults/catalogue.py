@@ -3,7 +3,21 @@
 Each is a mistake that a port, a refactoring or a misread manual makes, and that leaves the program running.
 """
 
-from . import codec, diagnosis, engine, evidence, integers, networks, numbers, pages, rows, runtimes, tables, vectors
+from . import (
+    codec,
+    diagnosis,
+    engine,
+    evidence,
+    integers,
+    islands,
+    networks,
+    numbers,
+    pages,
+    rows,
+    runtimes,
+    tables,
+    vectors,
+)
 from .planting import Fault
 
 FAULTS: tuple[Fault, ...] = (
@@ -13,6 +27,7 @@ FAULTS: tuple[Fault, ...] = (
         *rows.FAULTS,
         *codec.FAULTS,
         *integers.FAULTS,
+        *islands.FAULTS,
         *runtimes.FAULTS,
         *vectors.FAULTS,
         *diagnosis.FAULTS,

@@ -33,7 +33,7 @@ def dead_quantizer(net, x):
 
 def dead_head(net, x):
     """It reads the float input before any quantizer."""
-    net.node("MultiThreshold", "x", np.ones((4, 3), np.float32), domain="qonnx.custom_op.general")
+    net.node("FloatQuant", "x", np.ones((4, 3), np.float32), domain="qonnx.custom_op.general")
 
 
 def dead_layer(net, x):

@@ -314,3 +314,50 @@ def test_strides_beyond_the_input(strides, target):
     model, feeds = net.model(y), {"x": rng.integers(0, 16, (1, 2, 4, 4)).astype(np.float32)}
     wanted = check(model, feeds).outputs[y]
     np.testing.assert_array_equal(intsim.load(model).run(feeds, target).outputs[y], wanted)
+
+
+@pytest.mark.parametrize("zero", [0.0, 6.0])
+@pytest.mark.parametrize(
+    ("x", "w", "attributes"),
+    [
+        ((2, 3, 9), (4, 3, 3), {"pads": [1, 2], "strides": [2]}),
+        ((1, 4, 5, 6), (6, 2, 3, 2), {"pads": [1, 0, 2, 1], "group": 2, "dilations": [1, 2]}),
+        ((1, 3, 4, 4), (3, 1, 2, 2), {"group": 3, "auto_pad": "SAME_UPPER"}),
+        ((1, 2, 3, 4, 3), (2, 2, 2, 2, 2), {"pads": [1, 0, 0, 0, 1, 0]}),
+    ],
+)
+def test_convolution_of_two_tensors(x, w, attributes, zero):
+    """Weights that are the data's, behind a quantizer of their own; a constant bias."""
+    net = Net()
+    a = net.quant(net.input(*x), 0.25, zero, 4, signed=int(zero == 0))
+    b = net.quant(net.input(*w, name="w"), 0.5, 0, 4)
+    y = net.node("Conv", a, b, np.float32(RNG.integers(-9, 9, w[0]) / 16), **attributes)
+    inputs = {"x": halves(RNG, x), "w": halves(RNG, w, 0.5)}
+    check(net.model(y, net.quant(y, 0.75, 0, 5)), inputs, 3)
+
+
+@pytest.mark.parametrize("codes", [np.uint8, np.int8])
+def test_convolution_of_integers_of_run_time(codes):
+    net = Net(opset=13)
+    kind = {np.uint8: TensorProto.UINT8, np.int8: TensorProto.INT8}[codes]
+    x, w = net.input(1, 2, 4, 4, kind=kind), net.input(3, 2, 2, 2, name="w", kind=kind)
+    y = net.node("ConvInteger", x, w, np.array(3, codes), np.array([1, 2, 100], codes), pads=[1] * 4)
+    info = np.iinfo(codes)
+    inputs = {
+        n: RNG.integers(info.min, info.max, s).astype(codes) for n, s in (("x", (1, 2, 4, 4)), ("w", (3, 2, 2, 2)))
+    }
+    run = intsim.run(net.model(y, kinds={y: TensorProto.INT32}), inputs=inputs)
+    padded = np.pad(inputs["x"].astype(int) - 3, [(0, 0), (0, 0), (1, 1), (1, 1)])
+    shifted = inputs["w"].astype(int) - np.array([1, 2, 100]).reshape(3, 1, 1, 1)
+    wanted = [
+        [[(padded[0, :, i : i + 2, j : j + 2] * kernel).sum() for j in range(5)] for i in range(5)]
+        for kernel in shifted
+    ]
+    assert run.outputs[y].tolist() == [wanted]
+
+
+def test_a_kernel_of_run_time_that_is_too_large_is_refused():
+    net = Net()
+    y = net.node("Conv", net.quant(net.input(1, 1, 2, 2)), net.quant(net.input(1, 1, 3, 3, name="w")))
+    with pytest.raises(intsim.IntsimError, match="larger than the padded input"):
+        intsim.load(net.model(net.quant(y)))

@@ -50,7 +50,7 @@ CASES = {
         "floats that",
     ),
     "run-time weights": (
-        lambda n, x: n.node("Conv", x, n.quant(n.input(4, 4, 1, 1, name="w"))),
+        lambda n, x: n.node("ConvTranspose", x, n.quant(n.input(4, 4, 1, 1, name="w"))),
         "computed at run time",
     ),
     "float plus integers": (

@@ -263,3 +263,16 @@ def test_constants_made_by_nodes():
     k = net.node("ConstantOfShape", np.int64([2, 3]), value=helper.make_tensor("v", TensorProto.FLOAT, [1], [0.75]))
     y = net.node("Add", net.node("Mul", net.node("Add", net.node("Mul", net.quant(net.input(2, 3)), c), f), v), k)
     check(net.model(net.quant(y, 0.75, 0, 6)), {"x": halves(RNG, (2, 3))}, 2)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("repeats", [[1, 2, 1, 3], [2, 1, 3, 1], [1, 1, 1, 1]])
+def test_tile(repeats, scale):
+    run(lambda net, v: net.node("Tile", v, np.int64(repeats)), scale=scale)
+
+
+def test_tile_of_another_rank_is_refused():
+    net = Net()
+    y = net.node("Tile", net.quant(net.input(2, 3)), np.int64([2]))
+    with pytest.raises(intsim.IntsimError, match="repeats"):
+        intsim.load(net.model(net.quant(y)))

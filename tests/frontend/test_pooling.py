@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from onnx import TensorProto
 
 import intsim
 from intsim.errors import IntsimError
@@ -102,3 +103,32 @@ def test_an_axis_twice_is_refused(op, axes):
     y = net.quant(net.node(op, x, axes=axes))
     with pytest.raises(IntsimError, match=r"its axes \[.*\] name one twice"):
         intsim.load(net.model(y))
+
+
+@pytest.mark.parametrize("op", ["ReduceMax", "ReduceMin"])
+@pytest.mark.parametrize(("axes", "keepdims"), [([1], 1), ([-1], 0), ([0, 2], 0), ([0, 1, 2], 1), (None, 0)])
+def test_largest_and_smallest_over_axes(op, axes, keepdims):
+    """A scale a channel, rising and falling functions, a zero point."""
+    at = {"keepdims": keepdims} | ({} if axes is None else {"axes": axes})
+    for zero, scale in ((0.0, 0.25), (6.0, 0.25), (0.0, np.float32([[[0.25], [0.5], [0.75]]]))):
+        run((2, 3, 4), lambda net, v: net.node(op, v, **at), zero, scale)
+        given = [] if axes is None else [np.int64(axes)]
+        run((2, 3, 4), lambda net, v: net.node(op, v, *given, keepdims=keepdims), zero, scale, opset=18)  # noqa: B023
+
+
+@pytest.mark.parametrize("op", ["ReduceMax", "ReduceMin"])
+def test_largest_and_smallest_of_integers(op):
+    """ONNX's integers in and out."""
+    net = Net(opset=18)
+    x = net.input(2, 5, kind=TensorProto.INT8)
+    y = net.node(op, x, np.int64([1]), keepdims=0)
+    values = RNG.integers(-128, 128, (2, 5)).astype(np.int8)
+    made = intsim.run(net.model(y, kinds={y: TensorProto.INT8}), inputs={"x": values}).outputs[y]
+    assert made.tolist() == [(max if op == "ReduceMax" else min)(row) for row in values.tolist()]
+
+
+def test_nothing_to_reduce():
+    net = Net(opset=18)
+    x = net.quant(net.input(2, 5))
+    y = net.node("ReduceMin", x, np.zeros(0, np.int64), noop_with_empty_axes=1)
+    check(net.model(net.quant(y)), {"x": halves(RNG, (2, 5))}, 2)

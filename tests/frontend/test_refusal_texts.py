@@ -91,21 +91,16 @@ def packed_weights(net):
     return net.node("MatMulNBits", net.input(2, 32), packed, scales, domain="com.microsoft", **at)
 
 
-def thresholds(net):
-    return net.node("MultiThreshold", net.input(2, 4), np.ones((4, 3), np.float32), domain=QONNX)
-
-
 def lstm(net):
     return net.node("QuantLSTMCell", net.quant(net.input(2, 4)), domain=QONNX)
 
 
 WHOLE = {
-    dynamic: ["(DynamicQuantizeLinear): DynamicQuantizeLinear is not supported", "calibration"],
+    dynamic: ["(DynamicQuantizeLinear): DynamicQuantizeLinear is not supported", "calibration", "--islands"],
     weight_only: ["node MatMul_", "only its weights are integers", "quantize the activations too"],
     weight_only_qonnx: ["node Gemm_", "only its weights are integers", "quantize the activations too"],
     packed_weights: ["com.microsoft.MatMulNBits is not supported", "weight-only", "quantize the activations too"],
-    thresholds: [f"{QONNX}.MultiThreshold is not supported", "FINN", "Quant nodes"],
-    lstm: [f"{QONNX}.QuantLSTMCell is not supported"],
+    lstm: ["(QuantLSTMCell): has 1 inputs, not the 48"],
 }
 
 
@@ -122,8 +117,7 @@ def two(net):
 
 
 BETWEEN = {
-    "Tile": lambda n, x, y: n.node("Tile", x, np.int64([1, 2])),
-    "ReduceMax": lambda n, x, y: n.node("ReduceMax", x, axes=[1]),
+    "ReduceProd": lambda n, x, y: n.node("ReduceProd", x, axes=[1]),
     "TopK": lambda n, x, y: n.node("TopK", x, np.int64([2]), outputs=2)[0],
 }
 

@@ -119,6 +119,20 @@ def test_mul(x, y, zx, zy):
     assert (low, high) == (min(corners), max(corners))
 
 
+@given(ints((2, 3, 4)), ints((2, 1, 1)), st.sampled_from([(1,), (4,), (3, 4), (1, 3, 1)]), st.integers(0, 99))
+def test_zero_point(sums, zero, shape, seed):
+    weights = np.random.default_rng(seed).integers(-500, 500, shape)
+    wanted = [
+        [[int(v) - int(zero[0][i, 0, 0]) * int(np.broadcast_to(weights, (2, 3, 4))[i, j, k]) for k, v in enumerate(row)]
+         for j, row in enumerate(rows)]
+        for i, rows in enumerate(sums[0])
+    ]  # fmt: skip
+    n = node("zero_point", arrays={"weights": weights}, inputs=("x", "z"))
+    low, high = check(n, [sums, zero], np.array(wanted, object))
+    corners = [z * int(w) for z in zero[1:] for w in weights.reshape(-1)]
+    assert (low, high) == (sums[1] - max(corners), sums[2] - min(corners))
+
+
 @given(ints((2, 3, 4)), st.sets(st.integers(0, 2), min_size=1))
 def test_reduce_sum(x, axes):
     wanted = x[0].astype(object).sum(axis=tuple(axes), keepdims=True)

@@ -16,6 +16,7 @@ from intsim.explore.search import Search
 from intsim.explore.sweep import Sweep
 from intsim.explore.telemetry import Telemetry
 from intsim.golden.compare import Comparison
+from intsim.model import load
 from intsim.proofs.bounds import Bounds
 from intsim.proofs.certificate import Certificate
 from intsim.report import files
@@ -212,7 +213,8 @@ def _graph(group: Group, graphs: Sequence[Graph]) -> tuple[Sequence[Drawn], dict
         chosen = Target.load(target or "exact")
     except IntsimError:  # a file of one's own, of which only the name is known
         chosen = Target.load("exact")
-    read = opened(path, target=chosen).graph
+    between = made is not None and "islands" in made.host
+    read = opened(load(path, islands=True) if between else path, target=chosen).graph
     shapes = {name: list(t.shape) for name, t in read.tensors.items()}
     if not fits(read.nodes, shapes):
         raise IntsimError(f"{path} has not the layers of the result any more")
@@ -232,7 +234,7 @@ def _rests_on(made: Certificate) -> list[tuple[str, str]]:
         ("obstacles", ", ".join(f"{n} {s}" for s, n in counts.items()) or "none"),
         ("the file, read a second time", agreement(made).removesuffix(".")),
         ("searched for a refutation", counted(searched, "network input")),
-        ("outside, on the host", ", ".join(made.host["prologue"] + made.host["epilogue"]) or "nothing"),
+        ("outside, on the host", ", ".join(n for names in made.host.values() for n in names) or "nothing"),
         ("model, SHA-256", made.model["sha256"]),
         ("its integer graph, SHA-256", made.model["graph_sha256"]),
         ("target, SHA-256", made.target["sha256"]),

@@ -32,7 +32,7 @@ from intsim.verification.reference.rational import SMALL, floats
 from intsim.verification.reference.reals import Number
 from intsim.verification.reference.resize import RESIZING
 from intsim.verification.reference.rowwise import group_normalization, layer_normalization, root, softmax
-from intsim.verification.reference.tensor import Tensor, constant, exact_number, from_array, move
+from intsim.verification.reference.tensor import Tensor, constant, exact_number, from_array, move, zero_like
 
 Operator = Callable[[Call], Tensor | list[Tensor]]
 
@@ -98,6 +98,37 @@ def gemm(call: Call) -> Tensor:
     if bias is None:
         return out
     return add(out, bias if beta == 1 else multiply(bias, constant(beta)))
+
+
+def xnor_popcount(call: Call) -> Tensor:
+    """XnorPopcountMatMul: of bits, how many of the K pairs are equal, (K + sum of products of -1 and 1) / 2."""
+    signs = [subtract(multiply(call.tensor(i), constant(Fraction(2))), constant(Fraction(1))) for i in (0, 1)]
+    pairs = call.tensor(0).shape[-1]
+    return multiply(add(matmul(*signs), constant(Fraction(pairs))), constant(Fraction(1, 2)))
+
+
+def im2col(call: Call) -> Tensor:
+    """Im2Col: at each place of a window what lies under it, rows first, channels innermost; images are (N, H, W, C)."""
+    x = call.tensor(0)
+    (high, wide), (down, right) = (call.attr(n, [1, 1]) for n in ("kernel_size", "stride"))
+    step_down, step_right = call.attr("dilations", [1, 1])
+    top, left, bottom, end = call.attr("pad_amount", [0, 0, 0, 0])
+    filler = int(call.attr("pad_value", 0))
+    outside = constant(Fraction(filler)) if filler else zero_like(x)
+
+    def windows(a: np.ndarray, fill: np.ndarray) -> np.ndarray:
+        rows, columns = a.shape[1] + top + bottom, a.shape[2] + left + end
+        grown = np.full((a.shape[0], rows, columns, a.shape[3]), np.ravel(fill)[0], np.result_type(a, fill))
+        grown[:, top : top + a.shape[1], left : left + a.shape[2]] = a
+        ends = rows - step_down * (high - 1), columns - step_right * (wide - 1)
+        seen = [
+            grown[:, i * step_down : i * step_down + ends[0] : down, j * step_right : j * step_right + ends[1] : right]
+            for i in range(high)
+            for j in range(wide)
+        ]
+        return np.concatenate(seen, axis=-1)
+
+    return move([x, outside], windows)
 
 
 def batch_normalization(call: Call) -> Tensor:
@@ -276,6 +307,8 @@ OPERATORS: dict[str, Operator] = {
     "Conv": conv,
     "ConvTranspose": conv_transpose,
     "MatMul": lambda call: matmul(call.tensor(0), call.tensor(1)),
+    "qonnx:XnorPopcountMatMul": xnor_popcount,
+    "qonnx:Im2Col": im2col,
     "Gemm": gemm,
     "BatchNormalization": batch_normalization,
     "Add": _binary(add),

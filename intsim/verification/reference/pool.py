@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 
 from intsim.errors import IntsimError
-from intsim.verification.reference.arithmetic import multiply
+from intsim.verification.reference.arithmetic import multiply, negative
 from intsim.verification.reference.call import Call, window
 from intsim.verification.reference.contraction import convolve, reduce_sum, tap_slices, taps_inside
 from intsim.verification.reference.rational import each
@@ -110,6 +110,11 @@ def _maximum_over(x: Tensor, axes: Sequence[int]) -> Tensor:
     return inexact(top, error, lambda i: max(x.along(axes, position(i, top.shape))), x.kind)
 
 
+def _minimum_over(x: Tensor, axes: Sequence[int]) -> Tensor:
+    """Minimum along axes, kept with length 1."""
+    return negative(_maximum_over(negative(x), axes))
+
+
 def _reduction(f: Callable[[Tensor, Sequence[int]], Tensor]) -> Callable[[Call], Tensor]:
     """Over the axes that the node asks for, which are dropped or kept with length 1."""
 
@@ -139,4 +144,5 @@ POOLING: dict[str, Callable[[Call], Tensor]] = {
     "ReduceSum": _reduction(reduce_sum),
     "ReduceMean": _reduction(_mean_over),
     "ReduceMax": _reduction(_maximum_over),
+    "ReduceMin": _reduction(_minimum_over),
 }

@@ -19,7 +19,7 @@ from intsim.verification.reference.contraction import convolve, matmul
 from intsim.verification.reference.integers import cut, numbers
 from intsim.verification.reference.quantize import Quantized, element_of, on_codes, positive, quantize, rounding
 from intsim.verification.reference.rational import each, full_rank
-from intsim.verification.reference.tensor import Tensor, constant, grid, move
+from intsim.verification.reference.tensor import ROUNDOFF, Tensor, constant, grid, move
 
 _ZERO = np.asarray(Fraction(0), object)
 _ONE = np.asarray(Fraction(1), object)
@@ -106,6 +106,37 @@ def trunc(call: Call) -> Quantized:
     codes, _, _, kept = quantize(grid(whole, _ONE), divisor, _ZERO, low, high, mode)
     flows, unrounded = on_codes(codes, scale_out, zero_out), _unrounded(kept, divisor, _ZERO)
     return Quantized(codes, scale_out, zero_out, flows, low, high, unrounded, undecided, single)
+
+
+def multi_threshold(call: Call) -> Quantized:
+    """MultiThreshold: how many thresholds of its channel a number reaches, times out_scale, plus out_bias."""
+    x, (limits, room) = call.tensor(0), call.tensor(1).approx()
+    if limits.ndim != 2 or room is not None:
+        raise IntsimError("the thresholds have to be a table of exact numbers, a row a channel")
+    rank, (channels, count) = len(x.shape), limits.shape
+    letters = call.attr("data_layout", "") or {2: "NC", 3: "NWC", 4: "NCHW"}.get(rank, "")
+    axis = max(letters.find("C"), 0) if "C" in letters else 1
+    if channels > 1 and (axis >= rank or x.shape[axis] != channels):
+        raise IntsimError(f"thresholds for {channels} channels do not fit an input of shape {x.shape}")
+    laid = [channels if channels > 1 and a == axis else 1 for a in range(rank)]
+    v, error = x.approx()
+    codes, open_ = np.zeros(x.shape, np.float64), np.zeros(x.shape, bool)
+    for column in limits.T:
+        limit = column.reshape(laid)
+        codes += v >= limit
+        if error is not None:
+            open_ |= np.abs(v - limit) <= error * 1.001 + ROUNDOFF * np.abs(v)
+    for i in np.flatnonzero(open_.reshape(-1)):
+        row = np.unravel_index(i, x.shape)[axis] if channels > 1 else 0
+        codes.reshape(-1)[i] = sum(x.fraction(int(i)) >= Fraction(float(t)) for t in limits[row])
+    scale, bias = (np.asarray(call.real(n, d), object) for n, d in (("out_scale", 1.0), ("out_bias", 0.0)))
+    positive(scale)
+    zero = np.asarray(-bias.item() / scale.item(), object)
+    flows = on_codes(codes, scale, zero)
+    doubtful = int(open_.sum())
+    return Quantized(
+        codes, scale, zero, flows, _limit(0), _limit(count), lambda i: Fraction(int(codes.flat[i])), doubtful, doubtful
+    )
 
 
 def _along(call: Call, values: np.ndarray, shape: tuple[int, ...], default_axis: int = 1) -> np.ndarray:
@@ -252,6 +283,7 @@ QUANTIZERS: dict[str, Callable[[Call], Quantized]] = {
     "qonnx:IntQuant": quant,
     "qonnx:BipolarQuant": bipolar_quant,
     "qonnx:Trunc": trunc,
+    "qonnx:MultiThreshold": multi_threshold,
     "QuantizeLinear": quantize_linear,
     "ConvInteger": conv_integer,
     "MatMulInteger": matmul_integer,
