@@ -153,8 +153,8 @@ def _constant(node: Operation, value: Value, whole: Waiting, first: int, last: i
         return value
     if isinstance(value, Const):
         return Const(_cut(value.array, axis, first, last))
-    meaning = (_cut(spread(v, len(value.shape)), axis, first, last) for v in (value.scale, value.offset))
-    return Fixed(_cut(value.codes, axis, first, last), *meaning, value.type)
+    scale, offset = (_cut(spread(v, len(value.shape)), axis, first, last) for v in (value.scale, value.offset))
+    return Fixed(_cut(value.codes, axis, first, last), scale, offset, value.type)
 
 
 def _cut(array: np.ndarray, axis: int, first: int, last: int) -> np.ndarray:
