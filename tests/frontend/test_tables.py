@@ -206,11 +206,6 @@ def test_a_function_at_the_end_stays_on_the_host():
     assert any("Gelu" in n for n in loaded.lowered.epilogue.names)
 
 
-def wide(net, x):
-    w = net.quant(np.full((16, 4), 7, np.float32), 1, 0, 4)
-    return net.node("Gelu", net.node("MatMul", net.quant(net.node("Mul", x, np.float32(9999)), 1, 0, 16), w))
-
-
 REFUSED = {
     "log": (lambda n, x: n.node("Log", x), r"node Log\S* \(Log\): at code -8, where it reads -4: log of"),
     "root": (lambda n, x: n.node("Sqrt", x), r"node Sqrt\S* \(Sqrt\): at code -8.*negative"),
@@ -233,7 +228,6 @@ REFUSED = {
     ),
     "form": (lambda n, x: n.node("Gelu", x, approximate="fast"), r"approximate is 'fast'"),
     "alpha": (lambda n, x: n.node("Celu", x, alpha=0.0), r"alpha is zero"),
-    "wide": (wide, r"has codes -?\d+\.\.-?\d+, more than the 65536 of a table; put a quantizer"),
     "integers": (lambda n, x: n.node("Cast", n.node("Exp", x), to=TensorProto.INT32), r"casts real values to integers"),
     "hidden tie": (lambda n, x: n.node("Log", n.node("Exp", x)), r"at code -?\d+ lies within 2\^-4096"),
 }
