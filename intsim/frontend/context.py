@@ -270,8 +270,8 @@ class Context:
         if isinstance(value, Curve):
             tensor = self.broadcast(value.tensor, value.shape)
             info = self.graph.tensors[tensor]
-            own, zero = (moved(spread(v, len(value.shape))) for v in (info.scale, info.offset))
-            made = self.emit(op, [tensor], own, zero, attributes, arrays, info.type)
+            scale, offset = (moved(spread(v, len(value.shape))) for v in (info.scale, info.offset))
+            made = self.emit(op, [tensor], scale, offset, attributes, arrays, info.type)
             function = rewritten(value.function, moved, {})
             return Curve(shape, made.tensor, function, value.made_by)  # type: ignore[return-value]
         terms = []

@@ -177,31 +177,30 @@ def concat(context: Context, node: Operation) -> Value:
     if len({(*p.shape[:axis], *p.shape[axis + 1 :]) for p in parts}) > 1:
         raise Refused(f"its inputs {[p.shape for p in parts]} don't fit together along axis {axis}")
     fixed = [p for p in parts if isinstance(p, Fixed)]
+    tensors = [p for p in parts if isinstance(p, Expr)]
     if len(fixed) == len(parts):
         codes = np.concatenate([p.codes for p in fixed], axis=axis)
-        scale = _side_by_side([spread(p.scale, rank) for p in fixed], parts, axis)
-        offset = _side_by_side([spread(p.offset, rank) for p in fixed], parts, axis)
+        scale = _side_by_side([spread(p.scale, rank) for p in fixed], fixed, axis)
+        offset = _side_by_side([spread(p.offset, rank) for p in fixed], fixed, axis)
         return Fixed(codes, scale, offset, fixed[0].type)
     if fixed:
-        tensors = [p for p in parts if isinstance(p, Expr)]
         if len(tensors) + len(fixed) < len(parts):
-            raise Refused("it joins a constant with numbers that no quantizer rounded; quantize them first")
+            raise Refused("it joins a constant with numbers that no quantizer rounded; put a quantizer behind these")
         alone = tensors[0] if len(tensors) == 1 else _tensors(context, tensors, axis)
         return with_constants(context, alone, [p for p in parts if isinstance(p, Fixed | Expr)], axis)
-    together = partial(_tensors, context, axis=axis)
-    waiting = [p for p in parts if isinstance(p, Expr | Curve | Waiting)]
-    if all(isinstance(p, Expr) for p in parts):
+    if len(tensors) == len(parts):
         try:
-            return together(parts)
+            return _tensors(context, tensors, axis)
         except Refused:
-            if all(isinstance(p, Expr) and p.linear for p in parts):
+            if all(p.linear for p in tensors):
                 raise
-    return joined(context, waiting, axis, together)
+    waiting = [p for p in parts if isinstance(p, Expr | Curve | Waiting)]
+    return joined(context, waiting, axis, partial(_tensors, context, axis=axis))
 
 
-def _tensors(context: Context, parts: Sequence[Moved | Waiting], axis: int) -> Expr:
+def _tensors(context: Context, parts: Sequence[Expr], axis: int) -> Expr:
     """Tensors side by side."""
-    settled = [p if p.linear else context.settle(p, per_cell=True) for p in parts if isinstance(p, Expr)]
+    settled = [p if p.linear else context.settle(p, per_cell=True) for p in parts]
     names = [context.broadcast(p.tensor, p.shape) for p in settled]
     kinds = {context.graph.tensors[n].type for n in names}
     scale = _side_by_side([p.scale for p in settled], parts, axis)

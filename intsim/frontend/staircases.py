@@ -76,18 +76,19 @@ def _of_real(root: Applied, rank: int) -> tuple[Applied, tuple[Rationals, Ration
         return root, (spread(ONE, rank), spread(ZERO, rank))
     a, b = (np.asarray(p, dtype=object) for p in next(iter(found.values())).parameters)
     still = np.asarray(a == 0)
-    divisor: Rationals = np.where(still, np.asarray(ONE), a)  # where a channel's factor is zero nothing depends on u
+    divisor: Rationals = np.where(still, ONE, a)  # where a channel's factor is zero nothing depends on u
     known: dict[int, Applied] = {}
 
     def rebased(f: Applied) -> Applied:
         if id(f) in known:
             return known[id(f)]
         if f.name == SOURCE:
-            made = _line(f, 1 / divisor, -b / divisor)
+            made = _line(f, np.asarray(1 / divisor, dtype=object), np.asarray(-b / divisor, dtype=object))
         elif id(f) in found:
             slope, shift = (np.asarray(p, dtype=object) for p in f.parameters)
             source = Applied(SOURCE)
-            made = _line(source, slope / divisor, np.where(still, shift, shift - slope / divisor * b))
+            share: Rationals = np.asarray(slope / divisor, dtype=object)
+            made = _line(source, share, np.where(still, shift, shift - share * b))
         else:
             made = replace(f, arguments=tuple(rebased(x) for x in f.arguments))
         known[id(f)] = made

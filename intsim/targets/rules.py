@@ -32,6 +32,7 @@ OPERATORS = (
     "softmax",
     "layer_norm",
     "requantize",
+    "staircase",
     "table",
 )
 """Operators that a rule can name: what a machine computes in its own way, as a file's operators come out of
