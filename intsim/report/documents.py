@@ -108,7 +108,7 @@ def collect(paths: Sequence[Path]) -> tuple[list[Document], list[str]]:
     others: list[str] = []
     for path in paths:
         if not path.is_dir():
-            found.setdefault(path.resolve(), document(_json(path, contents(path)), str(path)))
+            found.setdefault(path.resolve(), document(_json(path, _bytes(path)), str(path)))
             continue
         before = len(found)
         for one in sorted(p for p in path.rglob("*.json") if p.is_file()):
@@ -125,6 +125,13 @@ def collect(paths: Sequence[Path]) -> tuple[list[Document], list[str]]:
     if not any(d.summary for d in found.values()):
         raise IntsimError(f"{', '.join(map(str, paths))}: a graph alone says nothing; give a result as well")
     return list(found.values()), others
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return contents(path)
+    except IntsimError as error:
+        raise IntsimError(f"{error}; give a file or a folder of intsim's JSON") from None
 
 
 def _json(path: Path, data: bytes) -> Any:

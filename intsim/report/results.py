@@ -173,8 +173,8 @@ def _certificate(content: dict[str, Any]) -> Certificate:
     told = Document.model_validate_json(json.dumps(validated(content)))
     if digest(content) != content["digest"]:
         raise IntsimError("its digest is not that of what it says, so it was altered or damaged; certify again")
-    parts = {k: getattr(told, k).model_dump() for k in ("model", "target", "search")}
-    parts["host"] = told.host.model_dump(exclude_none=True)
+    parts = {k: getattr(told, k).model_dump() for k in ("target", "search")}
+    parts |= {k: getattr(told, k).model_dump(exclude_none=True) for k in ("model", "host")}
     names = ("intsim", "verdict", "reading", "layers", "requantizers", "obstacles", "multipliers")
     return Certificate(**parts, **{k: getattr(told, k) for k in names})
 

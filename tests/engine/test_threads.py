@@ -19,6 +19,7 @@ from intsim.machine import usable_cpus
 @pytest.fixture(autouse=True)
 def default(monkeypatch):
     monkeypatch.delenv("INTSIM_THREADS", raising=False)
+    set_threads(None)
     yield
     set_threads(None)
 

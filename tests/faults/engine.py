@@ -53,17 +53,10 @@ _WORDS = [
     ),
     Fault(
         "words-border-once",
-        "borders are written when memory is new, not when it is used again",
-        "Program._step",
-        """
-        for storage in self.born[index]:
-            layout.fill_border(...)
-        """,
-        """
-        for storage in self.born[index]:
-            if len(self.born[index]) > 9:
-                layout.fill_border(...)
-        """,
+        "padding is what was in its memory before",
+        "Program.run",
+        "arena.borders[index]",
+        "arena.borders[index][:0]",
         _CORNERS + "test_padding_holds_the_zero_point",
         slow=True,
     ),
@@ -88,9 +81,9 @@ _WORDS = [
     Fault(
         "signed-rows-not-shifted",
         "signed activations of a matrix product are read as unsigned bytes",
-        "WordMatmul.run",
-        "x[:, :depth] += np.uint8(shift)",
-        "pass",
+        "matmul.as_bytes",
+        "narrow + np.uint8(shift) if shift else narrow",
+        "narrow",
         _CORNERS + "test_types_of_matrix_operands",
         slow=True,
     ),
@@ -250,8 +243,8 @@ _OPERATORS = [
         "mean-of-bytes",
         "a mean of signed codes is that of the bytes which they are kept as",
         "mean",
-        "-source.layout.shift * count, rule.scale, rule.offset",
-        "-source.layout.shift, rule.scale, rule.offset",
+        "-source.layout.shift * count",
+        "-source.layout.shift",
         _MAPS + "test_means_of_maps",
         slow=True,
     ),

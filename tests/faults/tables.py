@@ -66,15 +66,6 @@ FAULTS = (
         slow=True,
     ),
     Fault(
-        "falling-channel-read-upwards",
-        "steps of a channel whose scale is below zero are taken from the wrong ends of runs",
-        "_on_integers",
-        "np.where(a > 0, about[near], about[1 - near])",
-        "np.where(a != 0, about[near], about[1 - near])",
-        "tests/frontend/test_staircases.py::test_scales_and_shifts_for_each_channel",
-        slow=True,
-    ),
-    Fault(
         "integers-of-gaps-not-decided",
         "an integer between two runs reads the run before it",
         "_Stairs._between",

@@ -150,13 +150,13 @@ def test_a_dropped_bias_is_seen(monkeypatch, place):
 
 def test_a_register_one_bit_too_wide_is_seen(monkeypatch):
     """Proofs of a register that is one bit wider than the machine's."""
-    real = plan.partial_sums
+    real = plan.decided
 
-    def wide(rows, x_range, stages, *rest):
-        return real(rows, x_range, [replace(s, bits=s.bits + 1) for s in stages], *rest)
+    def wide(made, stages, *rest):
+        return real(made, [replace(s, bits=s.bits + 1) for s in stages], *rest)
 
     def planted():
-        monkeypatch.setattr(plan, "partial_sums", wide)
+        monkeypatch.setattr(plan, "decided", wide)
 
     verbs = seen_by(on("saturate-$"), lambda found: found.events, planted)
     assert {"run", "bounds"} <= verbs
@@ -164,13 +164,13 @@ def test_a_register_one_bit_too_wide_is_seen(monkeypatch):
 
 def test_bounds_that_forget_the_empty_register_are_seen(monkeypatch):
     """A register starts at 0: sums that are all above it go through it all the same."""
-    real = plan.partial_sums
+    real = plan.decided
 
     def narrow(*args):
         found = real(*args)
         return replace(found, low=[v + (v < 0) for v in found.low], high=[v - (v > 0) for v in found.high])
 
-    verbs = seen_by(on("wrap-32"), lambda found: True, lambda: monkeypatch.setattr(plan, "partial_sums", narrow))
+    verbs = seen_by(on("wrap-32"), lambda found: True, lambda: monkeypatch.setattr(plan, "decided", narrow))
     assert "bounds" in verbs
 
 

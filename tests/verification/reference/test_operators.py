@@ -119,7 +119,7 @@ case("AveragePool", [signal(1, 2, 7)], kernel_shape=[3], auto_pad="SAME_LOWER", 
 case("AveragePool", [IMAGE], opset=19, kernel_shape=[2, 2], dilations=[2, 2])
 case("GlobalAveragePool", [IMAGE])
 case("GlobalMaxPool", [IMAGE])
-for op in ("ReduceMean", "ReduceMax"):
+for op in ("ReduceMean", "ReduceMax", "ReduceMin"):
     case(op, [IMAGE], axes=[1, -1])
     case(op, [IMAGE], axes=[2], keepdims=0)
     case(op, [IMAGE], [np.array([1, 3])], opset=18)
