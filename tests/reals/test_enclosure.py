@@ -93,5 +93,5 @@ def test_what_is_told_is_what_every_number_rounds_to(mode, halves, width):
 
 def test_ends_at_ties_tell_nothing():
     """Which of its neighbours a tie goes to is the rationals' to say."""
-    low, high = np.array([0.5, 0.2, 1.5]), np.array([0.6, 0.5, 2.5])
-    assert enclosure.rounds_to((low, high), "half_away")[1].tolist() == [False, False, False]
+    low, high = np.array([0.5, 0.2, 1.5, 1.5]), np.array([0.6, 0.5, 2.5, 1.6])
+    assert enclosure.rounds_to((low, high), "half_toward_zero")[1].tolist() == [False] * 4
