@@ -251,6 +251,8 @@ def _on_integers(found: Sequence[Run], lines: Sequence[_Line], reach: tuple[int,
         side = np.where(a > 0, about[near], about[1 - near])
         place = (side - b) / a
         doubt = np.abs(place - np.rint(place)) <= 2.0**-48 * ((np.abs(side) + np.abs(b)) / np.abs(a) + 1)
+        doubt |= ~np.isfinite(place) | (np.abs(a) < 2.0**-900)  # float64 has no room for them
+        place = np.where(doubt, 0.0, place)
         place = np.clip(np.floor(place) if near else np.ceil(place), reach[0] - 1, reach[1] + 1)
         if max(-reach[0], reach[1]) > 1 << 50:
             doubt[:] = True

@@ -24,7 +24,7 @@ from intsim.ops import LAYER_ENDS
 
 Part = Expr | Curve | Waiting
 Choose = Callable[[Operation, Sequence[Part]], Handler | None]
-GROWING = ("Relu", "Clip", "HardTanh", "HardSigmoid", "Sigmoid", "Tanh", "Erf", "Floor", "Ceil", "Round", "Cast")
+GROWING = ("Relu", "Clip", "HardTanh", "Sigmoid", "Tanh", "Erf", "Floor", "Ceil", "Round", "Cast")
 """Functions that never fall: the largest of some numbers goes through them."""
 SAME = ("Identity", "Dropout")
 UNROUNDED = "it reads numbers that were joined or moved before a quantizer rounded them; put a quantizer in front"
@@ -39,6 +39,8 @@ def handler(op: Operation, choose: Choose) -> Handler:
         return HANDLERS["Concat"]
     if op.op in SAME:
         return lambda context, node: context.value(node.inputs[0])
+    if op.op in ("ReduceMax", "ReduceMin"):  # of codes they are none: the least is that of negative numbers
+        raise Refused(UNROUNDED)
     if op.op in MOVERS or op.op in ("Resize", "Upsample"):
         return moved
     if op.op not in CURVES:
@@ -65,6 +67,9 @@ def moved(context: Context, node: Operation) -> list[Value]:
         with _held(context, {node.inputs[0]: codes[0]}):
             made = _outputs(HANDLERS[node.op](context, node))[at]
         assert isinstance(made, Expr)
+        alike = made.linear and (made.scale == codes[0].scale).all() and (made.offset == codes[0].offset).all()
+        if not alike:  # what it makes of codes stands for other numbers than they do
+            raise Refused(UNROUNDED)
         return made
 
     shapes = _shapes(context, node, part.shape)
