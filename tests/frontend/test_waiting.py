@@ -117,6 +117,10 @@ REFUSED = {
         MOVED["shuffled"](n, x), np.float32(np.arange(1, 7)).reshape(1, 6, 1, 1), 0, 8
     ),
     "mean": lambda n, x: n.node("GlobalAveragePool", joined(n, x)),
+    "least": lambda n, x: n.node("ReduceMin", joined(n, x), axes=[1]),
+    "falling function of the largest": lambda n, x: n.node("Neg", n.node("ReduceMax", joined(n, x), axes=[1])),
+    "line that falls": lambda n, x: n.node("HardSigmoid", n.node("GlobalMaxPool", joined(n, x)), alpha=-0.3, beta=0.9),
+    "between": lambda n, x: n.node("Resize", joined(n, x), None, np.float32([1, 1, 2, 2]), mode="linear"),
 }
 
 
