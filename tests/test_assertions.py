@@ -115,7 +115,7 @@ def mine(pytester, monkeypatch):
 @pytest.mark.parametrize(
     "name", ["proof", "certified", *(pytest.param(n, marks=pytest.mark.slow) for n in ("samples", "exact"))]
 )
-@pytest.mark.parametrize("ci", [False, True])
+@pytest.mark.parametrize("ci", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_failure_takes_fifteen_lines(mine, monkeypatch, name, ci):
     """All that pytest prints is counted. Layer, width and remedy are in it, intsim's own frames are not."""
     for variable in ("CI", "BUILD_NUMBER"):  # by which pytest knows that it prints to a log, and shortens nothing

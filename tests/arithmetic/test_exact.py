@@ -56,7 +56,14 @@ WAYS = {
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("way", "number"), [(way, i) for way, cases in WAYS.items() for i in range(len(cases))])
+@pytest.mark.parametrize(
+    ("way", "number"),
+    [
+        pytest.param(way, i, marks=[pytest.mark.slow] * (i > 0))
+        for way, cases in WAYS.items()
+        for i in range(len(cases))
+    ],
+)
 def test_every_16_bit_accumulator_each_way(monkeypatch, way, number, mode):
     scale, offset = WAYS[way][number]
     taken = set()

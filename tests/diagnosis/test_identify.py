@@ -36,10 +36,15 @@ def dumped(tmp_path, values):
     ("words", "model", "on"),
     [
         ("the accumulator saturates at 16 bits", {}, {"stages": '{ sum = "rest", bits = 16, overflow = "saturate" }'}),
-        ("a multiplier that rounds floor", {}, {"requantize": cases.REQUANTIZE.replace("half_up", "floor")}),
+        pytest.param(
+            "a multiplier that rounds floor",
+            {},
+            {"requantize": cases.REQUANTIZE.replace("half_up", "floor")},
+            marks=pytest.mark.slow,
+        ),
         ("the kernel is turned by 180 degrees", {"w": lambda w: w[:, :, ::-1, ::-1]}, {}),
-        ("the bias is left out", {"b": lambda b: 0 * b}, {}),
-        ("the Relu is left out", {"relu": False}, {}),
+        pytest.param("the bias is left out", {"b": lambda b: 0 * b}, {}, marks=pytest.mark.slow),
+        pytest.param("the Relu is left out", {"relu": False}, {}, marks=pytest.mark.slow),
         ("the output's zero point is left out", {"out_zero": 0}, {}),
     ],
 )

@@ -70,7 +70,8 @@ MACHINES = ["x86-avx2", "saturate-15", "wrap-16", "cpu-int32", "dsp48e2-int8-raw
             *(p, name),
             id=f"{p.name.removesuffix('.onnx')}-{name}",
             # one network on every machine and every network on one of them, every day
-            marks=[pytest.mark.slow] * (p.name != "dispnet_w8a8.qonnx.onnx" and name != "x86-avx2"),
+            marks=[pytest.mark.slow]
+            * (p.name != "dispnet_w8a8.qonnx.onnx" or name not in ("x86-avx2", "dsp48e2", "cmsis-nn")),
         )
         for p in ZOO
         for name in MACHINES

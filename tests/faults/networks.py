@@ -206,6 +206,7 @@ _OPERATORS = [
         '(*stages[:-1], replace(stages[-1], bits=1, overflow="wrap"))',
         '(replace(stages[-1], bits=1, overflow="wrap"),)',
         "tests/ops/test_plan.py::test_what_is_kept_of_a_node_says_nothing_else_of_other_registers",
+        slow=True,
     ),
     Fault(
         "field-proved-without-its-borrow",

@@ -63,7 +63,7 @@ FAULTS = (
         "pytest_plugin.pytest_runtest_makereport",
         'found.getrepr(style="short", tbfilter=lambda e: e.traceback.cut(path=item.path).filter(e))',
         "found.getrepr(tbfilter=lambda e: e.traceback.cut(path=item.path).filter(e))",
-        "tests/test_assertions.py::test_a_failure_takes_fifteen_lines[False-proof]",
+        "tests/test_assertions.py::test_a_failure_takes_fifteen_lines[True-proof]",
         slow=True,
     ),
     Fault(
@@ -81,6 +81,7 @@ FAULTS = (
         'self.made.take(made, "it makes constants of")',
         'self.made.take(0, "it makes constants of")',
         "tests/test_budget.py::test_constants_that_nodes_make[constant_of_shape]",
+        slow=True,
     ),
     Fault(
         "archive-unpacked-first",
@@ -89,6 +90,7 @@ FAULTS = (
         "total += _said(file, member.file_size)",
         "_said(file, member.file_size)",
         "tests/test_budget.py::test_what_unpacks_to_more_than_may_be_taken",
+        slow=True,
     ),
     Fault(
         "draft-of-another-process",
@@ -97,6 +99,7 @@ FAULTS = (
         "_locked(handle)",
         "(_locked(handle) or handle)",
         "tests/test_drafts.py::test_what_a_killed_process_left_is_removed_by_the_next[file]",
+        slow=True,
     ),
     Fault(
         "width-that-grows-its-tensor",

@@ -55,6 +55,7 @@ FAULTS = (
         "e[~seen] = 0",
         "e[~seen] = e.min()",
         "tests/ops/test_rows.py::test_masked_rows",
+        slow=True,
     ),
     Fault(
         "kernel-of-a-masked-softmax",
@@ -63,6 +64,7 @@ FAULTS = (
         """'mask' in node.arrays""",
         """'mask' in node.attributes""",
         "tests/ops/test_rows.py::test_no_kernel_of_codes_has_a_mask",
+        slow=True,
     ),
     Fault(
         "root-mean-square-of-n-less-one",
@@ -71,6 +73,7 @@ FAULTS = (
         "[count * s for s in squares_of(np.abs(x), spread)]",
         "[(count - 1) * s for s in squares_of(np.abs(x), spread)]",
         "tests/ops/test_rows.py::test_root_mean_square",
+        slow=True,
     ),
     Fault(
         "grid-of-a-row-not-counted",
@@ -97,6 +100,7 @@ FAULTS = (
         "min(high, min(sizes) - 1)",
         "min(high, min(sizes) - 2)",
         "tests/frontend/test_tokens.py::test_another_axis_and_two_tables",
+        slow=True,
     ),
     Fault(
         "einsum-result-in-operand-order",
@@ -105,5 +109,6 @@ FAULTS = (
         "[(*batch, *rows, *columns).index(c) for c in result]",
         "[(*batch, *rows, *columns).index(c) for c in (*batch, *rows, *columns) if c in result]",
         "tests/frontend/test_einsum.py::test_products",
+        slow=True,
     ),
 )

@@ -37,6 +37,7 @@ FAULTS = (
         'np.searchsorted(f[0], x, side="right")',
         'np.searchsorted(f[0], x, side="left")',
         "tests/ops/test_staircase.py::test_a_start_belongs_to_the_step_behind_it",
+        slow=True,
     ),
     Fault(
         "compiled-staircase-steps-late",
@@ -117,6 +118,7 @@ FAULTS = (
         "_outwards(low, high, EXP_SHARE)",
         "low, high",
         "tests/reals/test_enclosure.py::test_enclosures_contain[exp]",
+        slow=True,
     ),
     Fault(
         "enclosure-decides-ties",
@@ -134,6 +136,7 @@ FAULTS = (
         "divmod(pair, count)",
         "(pair // count, 0)",
         "tests/frontend/test_distinct.py::test_of_distinct",
+        slow=True,
     ),
     Fault(
         "grid-without-its-end",

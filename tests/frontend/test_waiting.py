@@ -66,7 +66,10 @@ def pyramid(net, x):
     return net.node("Concat", *rows, axis=1)
 
 
-@pytest.mark.parametrize("name", MOVED)
+EVERYDAY = ("joined", "function of joined", "shuffled", "part", "larger", "relu of pooled", "pyramid", "joined twice")
+
+
+@pytest.mark.parametrize("name", [n if n in EVERYDAY else pytest.param(n, marks=pytest.mark.slow) for n in MOVED])
 def test_codes_are_those_of_the_file(name):
     net = Net(17)
     y = MOVED[name](net, net.quant(net.input(1, 2, 5, 5), S, 0, 8))

@@ -16,9 +16,9 @@ def needs(*simulators):
     )
 
 
-def each(*simulators):
-    """The simulators as parameters of a test, each skipped where it isn't installed."""
-    return [pytest.param(s, marks=needs(s)) for s in simulators]
+def each(*simulators, slow=()):
+    """The simulators as parameters of a test, each skipped where it isn't installed; `slow` in the long suite alone."""
+    return [pytest.param(s, marks=[needs(s), *[pytest.mark.slow] * (s in slow)]) for s in (*simulators, *slow)]
 
 
 def design(folder, module, top, inputs, outputs, **more):

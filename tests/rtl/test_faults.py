@@ -112,7 +112,7 @@ MISTAKEN = {
 }
 
 
-@pytest.mark.parametrize("simulator", each("icarus", "netlist"))
+@pytest.mark.parametrize("simulator", each("netlist", slow=["icarus"]))
 @pytest.mark.parametrize("name", FAULTS)
 def test_each_is_found_where_it_is(tmp_path, name, simulator):
     kind, mistaken = MISTAKEN[name]()

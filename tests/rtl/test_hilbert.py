@@ -67,7 +67,7 @@ def test_every_guided_code_of_5_bits(tmp_path, order, pipelined, how):
     assert (found.mismatches, found.vectors) == (0, 1 << 15)
 
 
-@pytest.mark.parametrize("simulator", each("icarus", "netlist"))
+@pytest.mark.parametrize("simulator", each("netlist", slow=["icarus"]))
 @pytest.mark.parametrize(
     ("order", "pipelined"),
     [
