@@ -213,3 +213,21 @@ def test_targets_of_runtimes_refuse_them():
     assert intsim.certify(model, "x86-vnni").verdict == "certified"
     with pytest.raises(intsim.IntsimError, match=r"node \S+: onnxruntime runs it in float32"):
         intsim.certify(model, "onnxruntime-vnni")
+
+
+@pytest.mark.parametrize(("mode", "scale", "name"), [("FLOOR", 1 / 16, "Sigmoid"), ("CEIL", 1 / 16, "Sigmoid")])
+def test_a_limit_where_codes_change_is_not_reached(mode, scale, name):
+    """16 sigmoid(x) lies between 0 and 16: floors end at 15, and what is rounded up begins at 1."""
+    net = Net(17)
+    x = net.quant(net.input(1, 16), S, 0, BITS)
+    made = intsim.load(net.model(net.quant(net.node(name, x), np.float32(scale), 0, 8, rounding_mode=mode)))
+    (codes,) = made.graph.nodes[-1].arrays["codes"]
+    assert (codes.min(), codes.max()) == ((0, 15) if mode == "FLOOR" else (1, 16))
+
+
+def test_a_limit_that_is_too_close_is_refused():
+    net = Net(17)
+    y = net.node("Sigmoid", net.quant(net.input(1, 16), np.float32(1), 0, 18))
+    with pytest.raises(intsim.IntsimError, match="comes so close to where rounding changes .* clip its input") as error:
+        intsim.load(net.model(net.quant(y, np.float32(1 / 16), 0, 8, rounding_mode="CEIL")))
+    assert "\n" not in str(error.value)
