@@ -23,7 +23,15 @@ from intsim.frontend.expression import (
     compress,
     spread,
 )
-from intsim.frontend.parameters import ONNX_INTEGERS, along_axis, constant, element_type, positive_scale, shape_of
+from intsim.frontend.parameters import (
+    ONNX_INTEGERS,
+    along_axis,
+    constant,
+    element_type,
+    positive_scale,
+    scale_of,
+    shape_of,
+)
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import QUANTIZERS, lowers
 from intsim.frontend.types import type_name
@@ -111,7 +119,7 @@ def dequantize_linear(context: Context, node: Operation) -> Value:
             raise Refused("its input is not an integer tensor")
         value = Fixed(value.array.astype(np.int64), ONE, ZERO, kind)
     shape = shape_of(context, value)
-    scale = positive_scale(along_axis(constant(context, node, 1, "scale"), shape, node))
+    scale = scale_of(along_axis(constant(context, node, 1, "scale"), shape, node), value)
     zero = ZERO
     if node.optional(2):
         own, theirs = (context.types.get(node.inputs[i]) for i in (0, 2))

@@ -49,9 +49,7 @@ class TooClose(ArithmeticError):  # noqa: N818 - it says what happened
     """A search that met more than `MOST_UNDECIDED` numbers that can't be decided."""
 
 
-def decided(
-    formula: Formula, x: Fraction, code: Callable[[Fraction], int], precisions: Sequence[int] = BITS
-) -> int:
+def decided(formula: Formula, x: Fraction, code: Callable[[Fraction], int], precisions: Sequence[int] = BITS) -> int:
     """The code at a number; raises `Undecided`, and where there is no value what `Formula.value` does."""
     for bits in precisions:
         try:

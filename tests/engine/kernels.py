@@ -168,7 +168,14 @@ class Kernels:
         if source is not None:
             shape = OPS[source.op].shape(source, *(self.info(n).shape for n in inputs))
         formulas = [Formula([(None, Fraction(1), NONE)], Rounding.HALF_EVEN, zero, low, high) for _ in sites]
-        at = {"requantizer": requantizer, "source": source, "formulas": formulas, "sites": sites, "low": low, "high": high}
+        at = {
+            "requantizer": requantizer,
+            "source": source,
+            "formulas": formulas,
+            "sites": sites,
+            "low": low,
+            "high": high,
+        }
         at |= {"cells": list(cells or (1,) * len(shape)), "output": list(shape)}
         return self.emit("fused", inputs, at, kind=kind, held=(low, high))
 
