@@ -169,7 +169,8 @@ def _by_row(values: np.ndarray, shape: Shape) -> np.ndarray:
     rows = (*shape[:-1], 1)
     if len(shape) < 2 or values.shape not in (shape[-2:-1], rows):
         raise Refused(
-            f"its output's scale or zero point has shape {values.shape}; its output {shape} takes one, or one for each row"
+            f"its output's scale or zero point has shape {values.shape}; its output {shape} takes one, or "
+            "one for each row"
         )
     return values.reshape(-1, 1) if values.ndim == 1 else values
 

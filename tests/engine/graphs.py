@@ -222,7 +222,7 @@ class _Growth(Rescaling, Moves, Kernels):
             if getattr(self, MAKERS.get(op, op))() is not None:
                 return
             self.last = self.input(self.shape())
-        assume(False)  # noqa: FBT003 - Hypothesis has it so
+        assume(False)
 
     def step(self) -> None:
         """One node that fits, or two: a sum of products is mostly requantized at once."""

@@ -1,4 +1,4 @@
-"""Nodes of random graphs with a kernel of their own: rows, staircases, and what targets put in a requantizer's place."""
+"""Nodes of random graphs with kernels of their own: rows, staircases, what targets put in a requantizer's place."""
 
 from __future__ import annotations
 

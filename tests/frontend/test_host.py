@@ -164,7 +164,7 @@ def with_shape(net, a, y):
 
 @pytest.mark.parametrize("how", ["pads", "range", "reduced"])
 def test_a_shape_that_numbers_decide_is_no_constant(how):
-    """Shape of what an input's numbers pad, count or reduce: zeros, on which shapes are tried, say nothing of others."""
+    """Shape of what an input's numbers pad, count or reduce: zeros, on which shapes are tried, tell nothing."""
     net = Net(18)
     a = net.quant(net.input(1, 4, 4), 0.25, 0, 4)
     n = net.node("Mod", net.input(6 if how == "pads" else 1, name="n", kind=TensorProto.INT64), np.array([9]))

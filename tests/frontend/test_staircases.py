@@ -228,6 +228,8 @@ def test_a_limit_where_codes_change_is_not_reached(mode, scale, name):
 def test_a_limit_that_is_too_close_is_refused():
     net = Net(17)
     y = net.node("Sigmoid", net.quant(net.input(1, 16), np.float32(1), 0, 18))
-    with pytest.raises(intsim.IntsimError, match="comes so close to where rounding changes .* clip its input") as error:
+    with pytest.raises(
+        intsim.IntsimError, match=r"comes so close to where rounding changes .* clip its input"
+    ) as error:
         intsim.load(net.model(net.quant(y, np.float32(1 / 16), 0, 8, rounding_mode="CEIL")))
     assert "\n" not in str(error.value)
