@@ -22,6 +22,8 @@ BEYOND_BITS = BITS[:3]
 """Those tried where nothing can arrive."""
 MOST_EVALUATIONS = 1 << 18
 """Most evaluations of a formula in one search, as a rule."""
+DIGITS = 256
+"""Bits of an evaluation that counts once."""
 MOST_UNDECIDED = 64
 """Most numbers of one search that no precision decides: a function that has come to its limit, where codes change."""
 FINER = 1 << 12
@@ -49,9 +51,19 @@ class TooClose(ArithmeticError):  # noqa: N818 - it says what happened
     """A search that met more than `MOST_UNDECIDED` numbers that can't be decided."""
 
 
-def decided(formula: Formula, x: Fraction, code: Callable[[Fraction], int], precisions: Sequence[int] = BITS) -> int:
-    """The code at a number; raises `Undecided`, and where there is no value what `Formula.value` does."""
+def decided(
+    formula: Formula,
+    x: Fraction,
+    code: Callable[[Fraction], int],
+    precisions: Sequence[int] = BITS,
+    tried: Callable[[int], None] = lambda bits: None,
+) -> int:
+    """The code at a number; raises `Undecided`, and where there is no value what `Formula.value` does.
+
+    `tried` is told each precision.
+    """
     for bits in precisions:
+        tried(bits)
         try:
             bounds = formula.value(exactly(x), bits)
         except Unsettled:
@@ -81,8 +93,9 @@ class _Search:
     evaluations: int = 0
     undecided: int = 0
 
-    def evaluated(self) -> None:
-        self.evaluations += 1
+    def evaluated(self, bits: int = BITS[0]) -> None:
+        """One of many digits counts as several: it takes as long."""
+        self.evaluations += max(1, bits // DIGITS)
         if self.evaluations > self.most:
             raise TooMany
 
@@ -124,9 +137,8 @@ class _Search:
 
     def _point(self, x: Fraction) -> _Point | None:
         """The function there; None where it has no value or can't be decided."""
-        self.evaluated()
         try:
-            code = decided(self.formula, x, self.code, BEYOND_BITS if self.beyond else BITS)
+            code = decided(self.formula, x, self.code, BEYOND_BITS if self.beyond else BITS, self.evaluated)
             y = self.formula.value(exactly(x), BITS[1])
         except Undecided:
             self.undecided += 1
