@@ -76,7 +76,9 @@ def _per_channel_zero(context: Context, node: Operation, quantizer: Quantizer, z
         codes = context.host_input(value.name, rounded, context.fresh(f"{output}~rounded"), (ONE, ZERO))
     else:
         assert isinstance(value, Expr | Curve | Waiting)
-        codes = requantized(context, value, replace(quantizer, bounds=None, kind=None), None, (ONE, ZERO))
+        # a function of accumulators would have steps beyond all codes
+        bounds = None if isinstance(value, Expr) else rounded.bounds
+        codes = requantized(context, value, replace(quantizer, bounds=bounds, kind=None), None, (ONE, ZERO))
     shifted = Quantizer(ONE, rationals(zeros), 0, "half_even", quantizer.bounds, kind)
     return context.quantize(codes, shifted, output, (quantizer.scale, -shifted.before * quantizer.scale))
 

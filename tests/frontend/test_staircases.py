@@ -5,6 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from functions import FUNCTIONS, POSITIVE, codes, values
+from onnx import TensorProto
 
 import intsim
 from intsim.ops import OPS
@@ -233,3 +234,13 @@ def test_a_limit_that_is_too_close_is_refused():
     ) as error:
         intsim.load(net.model(net.quant(y, np.float32(1 / 16), 0, 8, rounding_mode="CEIL")))
     assert "\n" not in str(error.value)
+
+
+def test_a_function_behind_zero_points_for_each_channel_has_no_steps_beyond_the_codes():
+    """e^63 is 10^27 steps of the quantizer; what its zero points leave of them is a byte's."""
+    net = Net(19)
+    x = net.qdq(net.input(1, 2, 3), 0.25, np.uint8(128))
+    y = net.node("Exp", net.node("MatMul", x, net.quant(np.float32([[2, 1, 0], [0, 2, 1], [1, 0, 2]]), 0.5, 0, 4)))
+    q = net.node("QuantizeLinear", y, np.float32([0.1, 0.25, 0.05]), np.uint8([255, 0, 9]), axis=2)
+    model = net.model(q, kinds={q: TensorProto.UINT8})
+    check(model, {"x": np.float32([[[-31, 0.25, 3], [1, -1, 2]]])}, 2)
