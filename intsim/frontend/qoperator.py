@@ -17,6 +17,8 @@ from intsim.frontend.weights import weights
 from intsim.graph import IntArray, Rationals, rationals
 from intsim.ops import OPS
 
+CONSTANT = "its input is a constant; fold it where its weights are one too, else multiply the other way round (MatMul)"
+
 
 def dequantized(
     context: Context, node: Operation, position: int, zero_position: int, scale: Rationals, axis: int
@@ -74,7 +76,7 @@ def conv_integer(context: Context, node: Operation) -> Value:
     """ONNX ConvInteger: int32 accumulators of (x - x_zero_point) * (w - w_zero_point)."""
     x, w = dequantized(context, node, 0, 2, ONE, 1), dequantized(context, node, 1, 3, ONE, 0)
     if not isinstance(x, Expr):
-        raise Refused("its input is a constant")
+        raise Refused(CONSTANT)
     zero, other = runtime_zero(context, node, 2), runtime_zero(context, node, 3)
     for given in (zero, other):
         if given is not None and int(np.prod(given.shape)) != 1:
@@ -186,7 +188,7 @@ def qlinear_conv(context: Context, node: Operation) -> Value:
     xs, ws = (_own_scale(context, node, i) for i in (1, 4))
     x, w = dequantized(context, node, 0, 2, xs, 1), dequantized(context, node, 3, 5, ws, 0)
     if not isinstance(x, Expr):
-        raise Refused("its input is a constant")
+        raise Refused(CONSTANT)
     bias = None
     if node.optional(8):
         codes = constant(context, node, 8, "bias").astype(np.int64)
