@@ -22,6 +22,7 @@ from intsim.frontend.names import Fresh
 from intsim.frontend.operators import on_host
 from intsim.frontend.parameters import ONNX_INTEGERS
 from intsim.frontend.reader import Operation, SourceModel
+from intsim.frontend.shaped import shaped_by_data
 from intsim.graph import check_size
 
 MOST_INFERRED = 1 << 27
@@ -184,12 +185,21 @@ class HostProgram:
         return dict(zip(self.wanted, results, strict=True))
 
     def shape(self, tensor: str) -> tuple[int, ...]:
-        """Shape of a wanted tensor, by ONNX shape inference, else by running on zeros."""
+        """Shape of a wanted tensor, by ONNX shape inference, else by running on zeros.
+
+        Raises IntsimError for one that numbers of the inputs decide.
+        """
         if tensor in self.inputs:
             return self.inputs[tensor]
         inferred = self._inferred.get(tensor)
         if inferred is not None and all(d > 0 for d in inferred):
             return inferred
+        decided = shaped_by_data(self.operations, self.inputs, tensor)
+        if decided is not None:
+            raise IntsimError(
+                f"{self.path}: the shape of {tensor} is known at run time only, as numbers decide what {decided.label} "
+                "makes; fix them (--constants, or constants in the file)"
+            )
         try:
             return tuple(self.run({n: np.zeros(s) for n, s in self.inputs.items()})[tensor].shape)
         except IntsimError:  # a zero may be a divisor

@@ -7,7 +7,7 @@ import onnx
 
 from intsim.arithmetic.integers import IntegerType
 from intsim.frontend.context import Context, Refused
-from intsim.frontend.expression import Broken, Const, Host, Value
+from intsim.frontend.expression import Broken, Const, Fixed, Host, Value
 from intsim.frontend.reader import Operation
 from intsim.graph import Rationals, rationals
 
@@ -39,12 +39,26 @@ def constant(context: Context, node: Operation, position: int, what: str) -> np.
 
 def positive_scale(array: np.ndarray) -> Rationals:
     """A scale as rationals; refused unless finite and above zero."""
-    values = np.asarray(array).astype(np.float64)
-    if not np.isfinite(values).all():
-        raise Refused("its scale is NaN or infinite")
+    values = _finite(array)
     if not (values > 0).all():
         raise Refused("its scale is zero or negative")
     return rationals(array)
+
+
+def scale_of(array: np.ndarray, value: Value) -> Rationals:
+    """The same of what is dequantized, which may be negative where that is a constant: its numbers are known."""
+    if not isinstance(value, Const | Fixed):
+        return positive_scale(array)
+    if (_finite(array) == 0).any():
+        raise Refused("its scale is zero")
+    return rationals(array)
+
+
+def _finite(array: np.ndarray) -> np.ndarray:
+    values = np.asarray(array).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise Refused("its scale is NaN or infinite")
+    return values
 
 
 def bit_width(array: np.ndarray) -> int:

@@ -23,7 +23,15 @@ from intsim.frontend.expression import (
     compress,
     spread,
 )
-from intsim.frontend.parameters import ONNX_INTEGERS, along_axis, constant, element_type, positive_scale, shape_of
+from intsim.frontend.parameters import (
+    ONNX_INTEGERS,
+    along_axis,
+    constant,
+    element_type,
+    positive_scale,
+    scale_of,
+    shape_of,
+)
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import QUANTIZERS, lowers
 from intsim.frontend.types import type_name
@@ -68,7 +76,9 @@ def _per_channel_zero(context: Context, node: Operation, quantizer: Quantizer, z
         codes = context.host_input(value.name, rounded, context.fresh(f"{output}~rounded"), (ONE, ZERO))
     else:
         assert isinstance(value, Expr | Curve | Waiting)
-        codes = requantized(context, value, replace(quantizer, bounds=None, kind=None), None, (ONE, ZERO))
+        # a function of accumulators would have steps beyond all codes
+        bounds = None if isinstance(value, Expr) else rounded.bounds
+        codes = requantized(context, value, replace(quantizer, bounds=bounds, kind=None), None, (ONE, ZERO))
     shifted = Quantizer(ONE, rationals(zeros), 0, "half_even", quantizer.bounds, kind)
     return context.quantize(codes, shifted, output, (quantizer.scale, -shifted.before * quantizer.scale))
 
@@ -111,7 +121,7 @@ def dequantize_linear(context: Context, node: Operation) -> Value:
             raise Refused("its input is not an integer tensor")
         value = Fixed(value.array.astype(np.int64), ONE, ZERO, kind)
     shape = shape_of(context, value)
-    scale = positive_scale(along_axis(constant(context, node, 1, "scale"), shape, node))
+    scale = scale_of(along_axis(constant(context, node, 1, "scale"), shape, node), value)
     zero = ZERO
     if node.optional(2):
         own, theirs = (context.types.get(node.inputs[i]) for i in (0, 2))

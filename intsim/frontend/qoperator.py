@@ -7,15 +7,17 @@ import numpy as np
 from intsim.frontend.context import Context, Quantizer, Refused
 from intsim.frontend.conv import convolution, convolution_of_two
 from intsim.frontend.elementwise import sum_of
-from intsim.frontend.expression import ONE, ZERO, Const, Expr, Fixed, Value, as_codes, narrow, spread
+from intsim.frontend.expression import ONE, ZERO, Const, Expr, Fixed, Shape, Value, as_codes, narrow, spread
 from intsim.frontend.integers import settled
 from intsim.frontend.matmul import numpy_matmul
-from intsim.frontend.parameters import constant, element_type, positive_scale
+from intsim.frontend.parameters import constant, element_type, positive_scale, scale_of
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import MACS, QUANTIZERS, lowers
 from intsim.frontend.weights import weights
 from intsim.graph import IntArray, Rationals, rationals
 from intsim.ops import OPS
+
+CONSTANT = "its input is a constant; fold it where its weights are one too, else multiply the other way round (MatMul)"
 
 
 def dequantized(
@@ -74,7 +76,7 @@ def conv_integer(context: Context, node: Operation) -> Value:
     """ONNX ConvInteger: int32 accumulators of (x - x_zero_point) * (w - w_zero_point)."""
     x, w = dequantized(context, node, 0, 2, ONE, 1), dequantized(context, node, 1, 3, ONE, 0)
     if not isinstance(x, Expr):
-        raise Refused("its input is a constant")
+        raise Refused(CONSTANT)
     zero, other = runtime_zero(context, node, 2), runtime_zero(context, node, 3)
     for given in (zero, other):
         if given is not None and int(np.prod(given.shape)) != 1:
@@ -143,20 +145,50 @@ def _requantized(context: Context, node: Operation, out: Expr, scale_at: int, ze
     scale = positive_scale(constant(context, node, scale_at, "output scale"))
     array = constant(context, node, zero_at, "output zero point")
     kind = element_type(array)
-    if kind is None or array.size != 1 or scale.size != 1:
+    if kind is None:
+        raise Refused("its output's zero point is no integer")
+    shape, zeros = out.shape, array.astype(np.int64)
+    if node.op == "QLinearMatMul":
+        scale, zeros = _by_row(scale, shape), _by_row(zeros, shape)
+    elif max(scale.size, zeros.size) > 1:
         raise Refused("its output needs one scale and one integer zero point")
-    scale, zero = spread(scale, len(out.shape)), int(array.item())
-    quantizer = Quantizer(scale, ZERO, zero, "half_even", (kind.min, kind.max), kind)
-    return as_codes(context.quantize(out, quantizer, node.outputs[0]).tensor, out.shape)
+    scale, zero = spread(scale, len(shape)), int(zeros.flat[0])
+    if (zeros == zero).all():
+        quantizer = Quantizer(scale, ZERO, zero, "half_even", (kind.min, kind.max), kind)
+        return as_codes(context.quantize(out, quantizer, node.outputs[0]).tensor, shape)
+    # rounded first, then moved by the zero points, then saturated
+    rounded = Quantizer(scale, ZERO, 0, "half_even")
+    codes = context.quantize(out, rounded, None, (ONE, ZERO))
+    moved = Quantizer(ONE, spread(rationals(zeros), len(shape)), 0, "half_even", (kind.min, kind.max), kind)
+    meaning = scale, np.asarray(-moved.before * scale, dtype=object)
+    return as_codes(context.quantize(codes, moved, node.outputs[0], meaning).tensor, shape)
+
+
+def _by_row(values: np.ndarray, shape: Shape) -> np.ndarray:
+    """A parameter of a product's output: one, one for each row, or an array with the output's axes and one column."""
+    if values.size == 1:
+        return values.reshape(1)
+    rows = (*shape[:-1], 1)
+    if len(shape) < 2 or values.shape not in (shape[-2:-1], rows):
+        raise Refused(
+            f"its output's scale or zero point has shape {values.shape}; its output {shape} takes one, or "
+            "one for each row"
+        )
+    return values.reshape(-1, 1) if values.ndim == 1 else values
+
+
+def _own_scale(context: Context, node: Operation, position: int) -> Rationals:
+    """The scale of the input in front of it."""
+    return scale_of(constant(context, node, position, "scale"), context.value(node.inputs[position - 1]))
 
 
 @lowers("QLinearConv", kind=QUANTIZERS)
 def qlinear_conv(context: Context, node: Operation) -> Value:
     """ONNX QLinearConv: integer convolution, int32 bias of scale x_scale * w_scale, requantized."""
-    xs, ws = (positive_scale(constant(context, node, i, "scale")) for i in (1, 4))
+    xs, ws = (_own_scale(context, node, i) for i in (1, 4))
     x, w = dequantized(context, node, 0, 2, xs, 1), dequantized(context, node, 3, 5, ws, 0)
     if not isinstance(x, Expr):
-        raise Refused("its input is a constant")
+        raise Refused(CONSTANT)
     bias = None
     if node.optional(8):
         codes = constant(context, node, 8, "bias").astype(np.int64)
@@ -169,6 +201,6 @@ def qlinear_conv(context: Context, node: Operation) -> Value:
 @lowers("QLinearMatMul", kind=QUANTIZERS)
 def qlinear_matmul(context: Context, node: Operation) -> Value:
     """ONNX QLinearMatMul."""
-    sa, sb = (positive_scale(constant(context, node, i, "scale")) for i in (1, 4))
+    sa, sb = (_own_scale(context, node, i) for i in (1, 4))
     a, b = dequantized(context, node, 0, 2, sa, -2), dequantized(context, node, 3, 5, sb, -1)
     return _requantized(context, node, numpy_matmul(context, a, b), 6, 7)

@@ -22,7 +22,18 @@ from intsim.frontend.context import Context, Meaning, Quantizer, Refused
 from intsim.frontend.expression import ONE, ZERO, Applied, Curve, Expr, compress, scalar, spread
 from intsim.graph import IntArray, Rationals
 from intsim.reals.formula import SOURCE, Formula
-from intsim.reals.runs import BITS, NO_VALUE, Run, TooMany, Undecided, decided, runs
+from intsim.reals.runs import (
+    BITS,
+    MOST_UNDECIDED,
+    NO_VALUE,
+    Run,
+    TooClose,
+    TooMany,
+    Undecided,
+    decided,
+    runs,
+    runs_beyond,
+)
 
 MOST_STEPS = 1 << 22
 """Most steps of one node's staircases (32 MiB)."""
@@ -165,11 +176,16 @@ class _Stairs:
                 f"its function has too many steps over the integers {self.low}..{self.high} of its input; put a "
                 "quantizer of at most 16 bits in front"
             ) from None
+        except TooClose:
+            raise Refused(
+                "its function comes so close to where rounding changes that 4096 bits don't decide it at more than "
+                f"{MOST_UNDECIDED} numbers, as at a limit of it; clip its input, or move the quantizer's steps"
+            ) from None
         least, most = _hull(moving, *self.reach)
-        for first, last in ((least, low), (high, most)):
-            with suppress(TooMany):  # nothing there can arrive
-                if first < last:
-                    found += runs(formula, self.quantizer.code, self._edge, first, last, spacing, MOST_BEYOND_EVALUATED)
+        for first, last in ((least, low), (high, most)):  # nothing there can arrive
+            if first < last:
+                code, ends, down = self.quantizer.code, (first, last), last == low
+                found += runs_beyond(formula, code, self._edge, ends, spacing, MOST_BEYOND_EVALUATED, down)
         self._place(formula, moving, found)
 
     def _edge(self, code: int) -> Fraction:

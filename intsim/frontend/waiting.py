@@ -88,16 +88,18 @@ def rounded(
 
     Raises Refused for a quantizer of several scales behind what isn't parts side by side alone.
     """
-    known: dict[int, Expr] = {}
+    known: dict[object, Expr] = {}
 
     def codes(part: Part, q: Quantizer, m: Meaning | None) -> Expr:
-        if id(part) not in known:
+        # a part may lie in several places, each with scales of its own
+        key = id(part), *((p.shape, *p.flat) for p in (q.scale, q.before, *(m or ())))
+        if key not in known:
             if isinstance(part, Waiting):
                 own = _split(part, q, m)
-                known[id(part)] = part.rebuild([codes(p, *o) for p, o in zip(part.parts, own, strict=True)])
+                known[key] = part.rebuild([codes(p, *o) for p, o in zip(part.parts, own, strict=True)])
             else:
-                known[id(part)] = quantize(part, q, m)
-        return known[id(part)]
+                known[key] = quantize(part, q, m)
+        return known[key]
 
     made = codes(value, quantizer, meaning)
     maker, tensor = context.producer(made.tensor), context.graph.tensors[made.tensor]

@@ -7,7 +7,7 @@ and nothing is said of it: whoever asks for a number in it decides that number a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import NamedTuple
@@ -18,8 +18,14 @@ from intsim.reals.interval import Interval, Unsettled, exactly
 
 BITS = (64, 192, 576, 1728, 4096)
 """Precisions that are tried, one after another."""
+BEYOND_BITS = BITS[:3]
+"""Those tried where nothing can arrive."""
 MOST_EVALUATIONS = 1 << 18
 """Most evaluations of a formula in one search, as a rule."""
+DIGITS = 256
+"""Bits of an evaluation that counts once."""
+MOST_UNDECIDED = 64
+"""Most numbers of one search that no precision decides: a function that has come to its limit, where codes change."""
 FINER = 1 << 12
 """How many times narrower than the spacing of the numbers that are asked for a gap becomes."""
 NO_VALUE = (ValueError, ZeroDivisionError, OverflowError)
@@ -41,9 +47,23 @@ class TooMany(ArithmeticError):  # noqa: N818 - it says what happened
     """A search that would take more than `MOST_EVALUATIONS`."""
 
 
-def decided(formula: Formula, x: Fraction, code: Callable[[Fraction], int]) -> int:
-    """The code at a number; raises `Undecided`, and where there is no value what `Formula.value` does."""
-    for bits in BITS:
+class TooClose(ArithmeticError):  # noqa: N818 - it says what happened
+    """A search that met more than `MOST_UNDECIDED` numbers that can't be decided."""
+
+
+def decided(
+    formula: Formula,
+    x: Fraction,
+    code: Callable[[Fraction], int],
+    precisions: Sequence[int] = BITS,
+    tried: Callable[[int], None] = lambda bits: None,
+) -> int:
+    """The code at a number; raises `Undecided`, and where there is no value what `Formula.value` does.
+
+    `tried` is told each precision.
+    """
+    for bits in precisions:
+        tried(bits)
         try:
             bounds = formula.value(exactly(x), bits)
         except Unsettled:
@@ -67,11 +87,15 @@ class _Search:
     edge: Callable[[int], Fraction]
     width: Fraction
     most: int
+    beyond: bool = False
+    downwards: bool = False
     found: list[Run] = field(default_factory=list)
     evaluations: int = 0
+    undecided: int = 0
 
-    def evaluated(self) -> None:
-        self.evaluations += 1
+    def evaluated(self, bits: int = BITS[0]) -> None:
+        """One of many digits counts as several: it takes as long."""
+        self.evaluations += max(1, bits // DIGITS)
         if self.evaluations > self.most:
             raise TooMany
 
@@ -82,7 +106,8 @@ class _Search:
             low, high = waiting.pop()
             split = self._one(Interval(low, high))
             if split is not None:
-                waiting += [(split, high), (low, split)]
+                halves = [(split, high), (low, split)]
+                waiting += halves[::-1] if self.downwards else halves
 
     def _one(self, x: Interval) -> Fraction | None:
         """Runs of an interval, or where to split it."""
@@ -112,11 +137,15 @@ class _Search:
 
     def _point(self, x: Fraction) -> _Point | None:
         """The function there; None where it has no value or can't be decided."""
-        self.evaluated()
         try:
-            code = decided(self.formula, x, self.code)
+            code = decided(self.formula, x, self.code, BEYOND_BITS if self.beyond else BITS, self.evaluated)
             y = self.formula.value(exactly(x), BITS[1])
-        except (*NO_VALUE, Undecided, Unsettled):
+        except Undecided:
+            self.undecided += 1
+            if self.undecided > MOST_UNDECIDED:
+                raise TooClose from None
+            return None
+        except (*NO_VALUE, Unsettled):
             return None
         return _Point(x, (y.low + y.high) / 2, code)
 
@@ -162,7 +191,6 @@ def runs(
     low: Fraction,
     high: Fraction,
     spacing: Fraction,
-    most: int | None = None,
 ) -> list[Run]:
     """Runs of one code from `low` to `high`, ascending and apart.
 
@@ -172,18 +200,47 @@ def runs(
         edge: about where a code begins; it makes the search short, nothing else.
         low, high: ends.
         spacing: of the numbers that will be asked for, above zero.
-        most: evaluations; `MOST_EVALUATIONS` if None.
 
     Returns:
         Proven runs. Gaps between them are narrower than `spacing` / `FINER`, but where the function has no value.
 
     Raises:
         TooMany: the function has too many steps.
+        TooClose: it stays too close to where codes change.
     """
-    search = _Search(formula, code, edge, spacing / FINER, MOST_EVALUATIONS if most is None else most)
+    search = _Search(formula, code, edge, spacing / FINER, MOST_EVALUATIONS)
     search.between(low, high)
+    return _joined(search.found)
+
+
+def runs_beyond(
+    formula: Formula,
+    code: Callable[[Fraction], int],
+    edge: Callable[[int], Fraction],
+    ends: tuple[Fraction, Fraction],
+    spacing: Fraction,
+    most: int,
+    downwards: bool,
+) -> list[Run]:
+    """Runs where nothing is asked for as a rule: none where they take more than `most` evaluations.
+
+    The search begins at the lower end, `downwards` at the upper one, and ends where the function stays too close to
+    where codes change. Other arguments as of `runs`.
+    """
+    search = _Search(formula, code, edge, spacing / FINER, most, True, downwards)
+    try:
+        search.between(*ends)
+    except TooMany:
+        return []
+    except TooClose:
+        pass
+    return _joined(sorted(search.found))
+
+
+def _joined(found: Sequence[Run]) -> list[Run]:
+    """Neighbours of one code as one run."""
     joined: list[Run] = []
-    for run in search.found:
+    for run in found:
         if joined and joined[-1].code == run.code and joined[-1].high == run.low:
             joined[-1] = joined[-1]._replace(high=run.high)
         else:

@@ -6,20 +6,18 @@ Hypothesis draws the structure, so that it can be made smaller; numpy draws the 
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
+from hypothesis import assume
 from hypothesis import strategies as st
 
 from intsim.arithmetic.integers import IntegerType
 from intsim.errors import IntsimError
 from intsim.graph import IntArray, IntegerGraph, Node, Tensor, node_json, rationals
 from intsim.ops import OPS
-from intsim.ops.exponentials import falling_exponentials
-from intsim.ops.layer_norm import fraction_bits
-from intsim.ops.softmax import table_bits
 
+from .kernels import Kernels
 from .moves import Moves
 from .rescaling import Rescaling
 
@@ -28,6 +26,8 @@ LARGEST = 1 << 44
 """Magnitudes beyond are not drawn: int64 must hold whatever a register that overflowed makes of the next layers."""
 MOST_PRODUCTS = 60_000
 ONE, ZERO = rationals(1), rationals(0)
+MAKERS = {"table": "activation", "zero_point": "zero"}
+"""Methods that draw an operator, where they aren't called as it is."""
 
 
 class GraphCase(NamedTuple):
@@ -50,26 +50,35 @@ class GraphCase(NamedTuple):
 
 def _text(node: Node) -> str:
     arrays = {k: (a.shape, a.reshape(-1).tolist()) for k, a in node.arrays.items()}
-    return f"= {node.op}{node.inputs} {node_json(node)['attributes']} {arrays}"
+    at = node.attributes if node.op == "fused" else node_json(node)["attributes"]  # no JSON holds those of a kernel
+    return f"= {node.op}{node.inputs} {at} {arrays}"
 
 
 @st.composite
 def integer_graphs(
-    draw: Any, widths: tuple[str, ...] = ("byte", "wide", "nibble"), max_nodes: int = 8, max_elements: int = 2000
+    draw: Any,
+    widths: tuple[str, ...] = ("byte", "wide", "nibble"),
+    max_nodes: int = 8,
+    max_elements: int = 2000,
+    must: str | None = None,
 ) -> GraphCase:
     """Graphs of about 1..`max_nodes` nodes over tensors of at most `max_elements` elements, and codes for their inputs.
 
     `widths`: "nibble" and "byte" feed multiply-accumulate nodes at most 4 or 8 bits a code, "wide" up to 16 and
-    accumulators.
+    accumulators. `must` names an operator that occurs.
     """
     growth = _Growth(draw, draw(st.sampled_from(widths)), max_elements)
-    for _ in range(draw(st.integers(1, max_nodes))):
-        if len(growth.graph.nodes) < max_nodes:
+    steps = draw(st.integers(1, max_nodes))
+    turn = draw(st.integers(0, steps - 1)) if must else -1
+    for i in range(steps):
+        if i == turn:
+            growth.one(str(must))
+        elif len(growth.graph.nodes) < max_nodes:
             growth.step()
     return growth.finished()
 
 
-class _Growth(Rescaling, Moves):
+class _Growth(Rescaling, Moves, Kernels):
     """A graph grown one node at a time; `last` is the newest tensor."""
 
     def __init__(self, draw: Any, widths: str, most: int) -> None:
@@ -191,7 +200,7 @@ class _Growth(Rescaling, Moves):
         return self.one_of(*names) if names else None
 
     def of_rank(self, *ranks: int) -> str | None:
-        return self.pick([n for n, t in self.graph.tensors.items() if len(t.shape) in ranks])
+        return self.pick([n for n, t in self.graph.tensors.items() if len(t.shape) in ranks and t.shape])
 
     def factor(self, *ranks: int) -> str | None:
         """A tensor that the narrowest multiplier of these widths takes."""
@@ -206,6 +215,14 @@ class _Growth(Rescaling, Moves):
         return self.pick([n for n, t in self.graph.tensors.items() if len(t.shape) in ranks and fits(t)])
 
     # nodes
+
+    def one(self, op: str) -> None:
+        """A node of this operator, if need be of a tensor that it takes."""
+        for _ in range(4):
+            if getattr(self, MAKERS.get(op, op))() is not None:
+                return
+            self.last = self.input(self.shape())
+        assume(False)
 
     def step(self) -> None:
         """One node that fits, or two: a sum of products is mostly requantized at once."""
@@ -230,9 +247,13 @@ class _Growth(Rescaling, Moves):
             self.lookup,
             self.reduce_sum,
             self.interpolate,
-            self.row_function,
+            self.softmax,
+            self.layer_norm,
+            self.rms_norm,
             self.activation,
             self.zero,
+            self.staircase,
+            self.fused,
         ]
         made = self.one_of(*macs, *[self.requantize] * 4, *moves, *others)()
         if made is None or (OPS[self.graph.nodes[-1].op].name in ("conv", "matmul") and not self.chance(3)):
@@ -392,22 +413,6 @@ class _Growth(Rescaling, Moves):
         x = self.of_rank(*range(6))
         y = self.beside(x)
         return self.emit("mul", [x, y], {"zero_points": [self.zero_point(n) for n in (x, y)]})
-
-    def row_function(self) -> str | None:
-        """A softmax or a normalisation, mostly of the last axis."""
-        x = self.of_rank(*range(1, 6))
-        if x is None:
-            return None
-        shape = self.info(x).shape
-        axes = [len(shape) - 1] if not self.chance(4) else [self.number(0, len(shape) - 1)]
-        length = shape[axes[0]]
-        if self.chance(2):
-            epsilon = self.one_of("0/1", "1/3", "1000/1")
-            at = {"axes": axes, "fraction": self.one_of(0, fraction_bits(length)), "epsilon": epsilon}
-            return self.emit("layer_norm", [x], at)
-        bits, last = table_bits(length), min(self.info(x).high - self.info(x).low, 1 << 10)
-        entries = falling_exponentials(Fraction(1, self.one_of(1, 3, 40)), bits, last, 1 << 11)
-        return self.emit("softmax", [x], {"axes": axes, "fraction": 24, "bits": bits}, {"table": entries})
 
     def activation(self) -> str | None:
         """A tensor times a function of it, and codes of that."""

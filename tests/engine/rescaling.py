@@ -44,7 +44,7 @@ class Rescaling:
 
     def terms(self) -> tuple[list[str], dict[str, Any], tuple[int, ...], tuple[int, ...]]:
         """Inputs, coefficients, the cells' shape and the result's."""
-        names = [self.pick(list(self.graph.tensors))]
+        names = [self.pick([n for n, t in self.graph.tensors.items() if t.shape])]
         names += [self.beside(names[0]) for _ in range(self.one_of(0, 0, 0, 1, 1, 2))]
         shape = self.info(names[0]).shape
         axis = self.one_of(None, None, min(1, len(shape) - 1), min(1, len(shape) - 1), self.number(0, len(shape) - 1))

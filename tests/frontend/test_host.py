@@ -154,3 +154,35 @@ def test_integer_inputs_stay_in_their_type(kind, bad):
         intsim.run(model, inputs={"x": np.full((2, 2), bad)})
     with pytest.raises(intsim.IntsimError, match="takes integers"):
         intsim.run(model, inputs={"x": np.zeros((2, 2))})
+
+
+def with_shape(net, a, y):
+    """A model whose output is the sum of `a` plus the shape of `y`."""
+    total = net.node("ReduceSum", a, keepdims=0)
+    return net.model(net.node("Add", total, net.node("Cast", net.node("Shape", y), to=TensorProto.FLOAT)))
+
+
+@pytest.mark.parametrize("how", ["pads", "range", "reduced"])
+def test_a_shape_that_numbers_decide_is_no_constant(how):
+    """Shape of what an input's numbers pad, count or reduce: zeros, on which shapes are tried, tell nothing."""
+    net = Net(18)
+    a = net.quant(net.input(1, 4, 4), 0.25, 0, 4)
+    n = net.node("Mod", net.input(6 if how == "pads" else 1, name="n", kind=TensorProto.INT64), np.array([9]))
+    y = {
+        "pads": lambda: net.node("Pad", net.node("Sin", "x"), n),
+        "range": lambda: net.node("Range", np.array(0), net.node("Squeeze", n), np.array(1)),
+        "reduced": lambda: net.node("ReduceSum", net.node("Sin", "x"), n, keepdims=0),
+    }[how]()
+    with pytest.raises(intsim.IntsimError, match=r"\(Shape\): the shape of .* is known at run time only") as error:
+        intsim.load(with_shape(net, a, y))
+    assert "\n" not in str(error.value)
+
+
+def test_a_shape_made_of_shapes_is_known():
+    """Numbers that come of shapes alone decide nothing new."""
+    net = Net(18)
+    a = net.quant(net.input(2, 4, 4), 0.25, 0, 4)
+    sizes = net.node("Mod", net.node("Shape", net.node("Sin", "x")), np.array([3, 3, 3]))
+    y = net.node("Tile", net.node("Sin", "x"), sizes)
+    run = intsim.run(with_shape(net, a, y), inputs={"x": np.zeros((2, 4, 4), np.float32)})
+    assert next(iter(run.outputs.values())).tolist() == [4, 4, 4]

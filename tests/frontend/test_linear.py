@@ -361,3 +361,71 @@ def test_a_kernel_of_run_time_that_is_too_large_is_refused():
     y = net.node("Conv", net.quant(net.input(1, 1, 2, 2)), net.quant(net.input(1, 1, 3, 3, name="w")))
     with pytest.raises(intsim.IntsimError, match="larger than the padded input"):
         intsim.load(net.model(net.quant(y)))
+
+
+@pytest.mark.parametrize("zeros", [[3], [3, 3, 3], [-3, 0, 4], [1, -128, 127]])
+@pytest.mark.parametrize("whole", [False, True])
+def test_qlinear_matmul_with_an_output_scale_a_row(zeros, whole):
+    """Of shape (M,) or with the output's axes: rounded to even codes before each row's zero point is added."""
+    net = Net()
+    a = net.node("QuantizeLinear", net.input(2, 3, 5), np.float32(0.25), np.uint8(7))
+    w = RNG.integers(-128, 128, (5, 4)).astype(np.int8)
+    scale, zero = np.float32([2, 3, 0.7]), np.int8(zeros)
+    if whole:
+        scale = np.float32(RNG.choice([2, 3, 0.7], (2, 3, 1)))
+        zero = np.broadcast_to(zero.reshape(-1, 1), (2, 3, 1)) if zero.size > 1 else zero
+    y = net.node("QLinearMatMul", a, np.float32(0.25), np.uint8(7), w, np.float32(0.5), np.int8(3), scale, zero)
+    check(net.model(y, kinds={y: TensorProto.INT8}), {"x": halves(RNG, (2, 3, 5), reach=60)}, 3)
+
+
+def test_qlinear_matmul_with_an_output_scale_a_column_is_refused():
+    net = Net()
+    a = net.node("QuantizeLinear", net.input(3, 5), np.float32(0.25), np.uint8(7))
+    w = RNG.integers(-128, 128, (5, 4)).astype(np.int8)
+    scale = np.float32([1, 2, 3, 4])
+    y = net.node("QLinearMatMul", a, np.float32(0.25), np.uint8(7), w, np.float32(0.5), np.int8(3), scale, np.int8(0))
+    with pytest.raises(intsim.IntsimError, match=r"scale or zero point has shape \(4,\); .* one for each row"):
+        intsim.load(net.model(y, kinds={y: TensorProto.INT8}))
+
+
+NEGATIVE = {
+    "conv": (lambda n, x, w: n.node("Conv", x, w, np.float32([0.3, -1, 2]), pads=[1] * 4), (3, 2, 3, 3), 0),
+    "transposed": (lambda n, x, w: n.node("ConvTranspose", x, w, strides=[2, 2]), (2, 3, 2, 2), 1),
+    "product": (lambda n, x, w: n.node("MatMul", x, w), (5, 3), 1),
+    "largest": (lambda n, x, w: n.node("MaxPool", n.node("Conv", x, w), kernel_shape=[2, 2]), (3, 2, 3, 3), 0),
+    "sum": (lambda n, x, w: n.node("Add", x, n.node("Relu", w)), (1, 2, 5, 5), 1),
+}
+
+
+@pytest.mark.parametrize("name", NEGATIVE)
+def test_weights_with_negative_scales(name):
+    """DequantizeLinear multiplies by whatever scale it has; each channel's sign is its own."""
+    make, shape, axis = NEGATIVE[name]
+    net = Net()
+    x = net.qdq(net.input(1, 2, 5, 5), 0.25, np.uint8(7))
+    codes = net.const(RNG.integers(-128, 128, shape).astype(np.int8))
+    scale = np.float32(RNG.choice([-1, 1], shape[axis]) * RNG.uniform(0.01, 0.1, shape[axis]))
+    scale[0] = -abs(scale[0])
+    w = net.node("DequantizeLinear", codes, scale, np.zeros(shape[axis], np.int8), axis=axis)
+    y = net.qdq(make(net, x, w), 0.375, np.uint8(100))
+    check(net.model(y), {"x": halves(RNG, (1, 2, 5, 5), reach=60)}, 2)
+
+
+def test_qlinear_conv_with_a_negative_scale_of_weights():
+    net = Net()
+    a = net.node("QuantizeLinear", net.input(1, 2, 5, 5), np.float32(0.25), np.uint8(7))
+    w = RNG.integers(-128, 128, (3, 2, 3, 3)).astype(np.int8)
+    ws, bias = np.float32([-0.1, 0.2, -0.3]), RNG.integers(-900, 900, 3).astype(np.int32)
+    y = net.node(
+        "QLinearConv", a, *(np.float32(0.25), np.uint8(7)), w, ws, np.int8([0, 0, 0]), np.float32(4), np.uint8(9), bias
+    )
+    check(net.model(y, kinds={y: TensorProto.UINT8}), {"x": halves(RNG, (1, 2, 5, 5), reach=60)}, 2)
+
+
+@pytest.mark.parametrize(("scale", "text"), [(0, "its scale is zero$"), (np.nan, "NaN or infin")])
+def test_weights_without_a_scale(scale, text):
+    net = Net()
+    x = net.qdq(net.input(1, 5), 0.25, np.uint8(7))
+    w = net.node("DequantizeLinear", net.const(np.ones((5, 3), np.int8)), np.float32(scale), np.int8(0))
+    with pytest.raises(intsim.IntsimError, match=text):
+        intsim.load(net.model(net.qdq(net.node("MatMul", x, w), 0.375, np.uint8(100))))

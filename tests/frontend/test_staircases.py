@@ -5,6 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from functions import FUNCTIONS, POSITIVE, codes, values
+from onnx import TensorProto
 
 import intsim
 from intsim.ops import OPS
@@ -213,3 +214,33 @@ def test_targets_of_runtimes_refuse_them():
     assert intsim.certify(model, "x86-vnni").verdict == "certified"
     with pytest.raises(intsim.IntsimError, match=r"node \S+: onnxruntime runs it in float32"):
         intsim.certify(model, "onnxruntime-vnni")
+
+
+@pytest.mark.parametrize(("mode", "scale", "name"), [("FLOOR", 1 / 16, "Sigmoid"), ("CEIL", 1 / 16, "Sigmoid")])
+def test_a_limit_where_codes_change_is_not_reached(mode, scale, name):
+    """16 sigmoid(x) lies between 0 and 16: floors end at 15, and what is rounded up begins at 1."""
+    net = Net(17)
+    x = net.quant(net.input(1, 16), S, 0, BITS)
+    made = intsim.load(net.model(net.quant(net.node(name, x), np.float32(scale), 0, 8, rounding_mode=mode)))
+    (codes,) = made.graph.nodes[-1].arrays["codes"]
+    assert (codes.min(), codes.max()) == ((0, 15) if mode == "FLOOR" else (1, 16))
+
+
+def test_a_limit_that_is_too_close_is_refused():
+    net = Net(17)
+    y = net.node("Sigmoid", net.quant(net.input(1, 16), np.float32(1), 0, 18))
+    with pytest.raises(
+        intsim.IntsimError, match=r"comes so close to where rounding changes .* clip its input"
+    ) as error:
+        intsim.load(net.model(net.quant(y, np.float32(1 / 16), 0, 8, rounding_mode="CEIL")))
+    assert "\n" not in str(error.value)
+
+
+def test_a_function_behind_zero_points_for_each_channel_has_no_steps_beyond_the_codes():
+    """e^63 is 10^27 steps of the quantizer; what its zero points leave of them is a byte's."""
+    net = Net(19)
+    x = net.qdq(net.input(1, 2, 3), 0.25, np.uint8(128))
+    y = net.node("Exp", net.node("MatMul", x, net.quant(np.float32([[2, 1, 0], [0, 2, 1], [1, 0, 2]]), 0.5, 0, 4)))
+    q = net.node("QuantizeLinear", y, np.float32([0.1, 0.25, 0.05]), np.uint8([255, 0, 9]), axis=2)
+    model = net.model(q, kinds={q: TensorProto.UINT8})
+    check(model, {"x": np.float32([[[-31, 0.25, 3], [1, -1, 2]]])}, 2)

@@ -99,6 +99,15 @@ def test_qcdq_and_two_quantizers():
     check(model, {"x": rng.normal(0, 1.5, (1, 2, 5, 5)).astype(np.float32)}, 3)
 
 
+def test_one_part_in_two_places_with_scales_of_their_own():
+    net = Net(17)
+    a, b, _ = three(net, net.quant(net.input(1, 2, 5, 5), S, 0, 8))
+    y = net.node("Concat", b, a, b, axis=1)
+    q = net.quant(y, np.float32(np.arange(2, 10) / 99).reshape(1, 8, 1, 1), 0, 8)
+    rng = np.random.default_rng(5)
+    check(net.model(q), {"x": rng.normal(0, 1.5, (1, 2, 5, 5)).astype(np.float32)}, 2)
+
+
 def test_layers_are_compared_where_the_file_has_the_codes():
     net = Net(17)
     y = joined(net, net.quant(net.input(1, 2, 5, 5), S, 0, 8))

@@ -10,7 +10,7 @@ import pytest
 from intsim.arithmetic.rounding import round_fraction
 from intsim.reals.formula import Formula, Term
 from intsim.reals.interval import FUNCTIONS, Interval, Unsettled
-from intsim.reals.runs import FINER, TooMany, decided, runs
+from intsim.reals.runs import FINER, MOST_UNDECIDED, TooClose, TooMany, decided, runs, runs_beyond
 from intsim.reals.slopes import ANY, slope
 
 PARAMETERS = {
@@ -136,3 +136,32 @@ def test_where_there_is_no_value_there_is_no_run():
     found = runs(made, byte, edge, Fraction(-4), Fraction(4), Fraction(1, 8))
     assert 0 < found[0].low < Fraction(1, 8)
     assert found[-1].high == 4
+
+
+class Counted(Formula):
+    """A formula that counts its evaluations."""
+
+    values = 0
+
+    def value(self, x, bits):
+        Counted.values += 1
+        return super().value(x, bits)
+
+
+def test_a_function_at_its_limit_ends_the_search():
+    """16 sigmoid(x) never reaches 16, and comes closer than any precision tells: its floor is 15 from 2.71 on."""
+    made = Counted([X, Term("sigmoid", (0,)), Term("affine", (1,), (Fraction(16), Fraction(0)))])
+    floor = lambda y: round_fraction(y, "floor")  # noqa: E731
+    at, Counted.values = lambda code: Fraction(code), 0
+    with pytest.raises(TooClose):
+        runs(made, floor, at, Fraction(0), Fraction(1 << 15), Fraction(1, 8))
+    assert Counted.values < 20 * MOST_UNDECIDED
+    Counted.values = 0
+    (up,) = runs_beyond(made, floor, at, (Fraction(3), Fraction(1 << 31)), Fraction(1, 8), 1 << 12, False)
+    assert (up.low, up.code) == (3, 15)
+    assert up.high > 300
+    ceil = lambda y: round_fraction(y, "ceil")  # noqa: E731
+    down = runs_beyond(made, ceil, at, (Fraction(-1 << 31), Fraction(-1)), Fraction(1, 8), 1 << 12, True)
+    assert [r.code for r in down] == [1, 2, 3, 4, 5]
+    assert (down[0].low < -300, down[-1].high) == (True, -1)
+    assert Counted.values < 5000

@@ -26,6 +26,8 @@ _EXP = 2.0**-49
 _FARTHEST = 700.0
 # what is lost where an exponential leaves float64's normal range
 _TINY = 1e-290
+# a decimal below ten to the minus this is not made a rational
+_DEEPEST = 20_000
 
 
 def softmax(call: Call) -> Tensor:
@@ -85,8 +87,11 @@ def _share(row: list[Fraction], i: int) -> Number:
         with decimal.localcontext(decimal.Context(prec=digits + len(str(size)) + 5, Emin=-(10**9), Emax=10**9)):
             powers = {x: (decimal.Decimal((x - top).numerator) / (x - top).denominator).exp() for x in times}
             total = sum((powers[x] * n for x, n in times.items()), decimal.Decimal(0))
-            share = Fraction(powers[row[i]] / total)
+            exact = powers[row[i]] / total
         room = Fraction(1, 10**digits)
+        if exact.adjusted() < -_DEEPEST:  # its digits as a rational would fill the memory
+            return Fraction(0), room
+        share = Fraction(exact)
         return share * (1 - room), share * (1 + room) or room  # not 0, however small
 
     return Real(at)

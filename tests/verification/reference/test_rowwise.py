@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from intsim.errors import IntsimError
+from intsim.testing.net import Net
 from intsim.verification.reference import Reference
 from intsim.verification.reference.call import Call
 from intsim.verification.reference.reals import Real, ends_of
@@ -128,3 +129,18 @@ def test_rows_before_opset_13():
 def test_refused(make, message):
     with pytest.raises(IntsimError, match=message):
         make(grid(np.arange(8).reshape(2, 4), Fraction(1)))
+
+
+@pytest.mark.parametrize("far", [-1e6, -1e9, -3.4e38])
+def test_a_share_too_small_for_a_rational_is_zero_or_undecided(far):
+    """e^-1e9 has 434 million digits: rounding down is decided without them, rounding up isn't."""
+
+    def rounded(mode):
+        net = Net(17)
+        p = net.node("Softmax", net.node("Add", net.input(1, 3), np.float32([[0, far, 0]])))
+        end = net.quant(p, 0.3, 0, 4, rounding_mode=mode)
+        return Reference(net.model(end)).run({"x": np.zeros((1, 3), np.float32)}).codes[end].tolist()
+
+    assert rounded("FLOOR") == [[1, 0, 1]]
+    with pytest.raises(IntsimError, match="not told from a point of decision"):
+        rounded("CEIL")
