@@ -94,8 +94,8 @@ class Mac(Op):
         if self.pads(node):
             x_low, x_high = min(x_low, 0), max(x_high, 0)
         rows = self.weight_rows(node, node.arrays["weight"] - zw)
-        up = np.where(rows > 0, rows, 0).sum(axis=1).tolist()
-        down = np.where(rows < 0, rows, 0).sum(axis=1).tolist()
+        positive = np.maximum(rows, 0).sum(axis=1)
+        up, down = positive.tolist(), (rows.sum(axis=1) - positive).tolist()
         bias = self._bias(node, len(up))
         low = [u * x_low + d * x_high + b for u, d, b in zip(up, down, bias, strict=True)]
         high = [u * x_high + d * x_low + b for u, d, b in zip(up, down, bias, strict=True)]

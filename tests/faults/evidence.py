@@ -47,6 +47,15 @@ _REFERENCE = [
         slow=True,
     ),
     Fault(
+        "reference-last-kernel-positions-alone",
+        "of kernel positions that are taken several at a time the reference keeps the last ones",
+        "_joined_taps",
+        "out += np.matmul(at, seen.reshape(batch, group, depth, pixels))",
+        "out = np.matmul(at, seen.reshape(batch, group, depth, pixels))",
+        "tests/verification/reference/test_contraction.py::test_kernel_positions_that_share_a_product",
+        slow=True,
+    ),
+    Fault(
         "reference-epsilon",
         "the reference normalises with the square root of the variance alone",
         "batch_normalization",

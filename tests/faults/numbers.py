@@ -384,6 +384,15 @@ _STEPWISE = [
 
 _TELEMETRY = [
     Fault(
+        "telemetry-product-added-twice",
+        "of eight products that are added in a row the last is the one before it",
+        "_add_eight",
+        "rows[p + 7 * BLOCK]",
+        "rows[p + 6 * BLOCK]",
+        "tests/engine/test_telemetry.py::test_blocks_of_pixels[1-int32-plain]",
+        slow=True,
+    ),
+    Fault(
         "telemetry-negative-sums-unseen",
         "a register that only goes below zero seems to need one bit",
         "_close",

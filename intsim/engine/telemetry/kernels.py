@@ -7,6 +7,9 @@ import numpy as np
 from intsim.engine.registers.packed import BLOCK
 from intsim.jit.compile import compiled
 
+EIGHT = 8
+"""Products of a register that are added between its loading and its storing."""
+
 
 @compiled
 def _add(total, low, high, value, factor):  # type: ignore[no-untyped-def]
@@ -17,6 +20,51 @@ def _add(total, low, high, value, factor):  # type: ignore[no-untyped-def]
         total[p] = here
         low[p] = min(low[p], here)
         high[p] = max(high[p], here)
+
+
+@compiled
+def _add_eight(total, low, high, values, at, factors, first):  # type: ignore[no-untyped-def]
+    """Eight additions in a row into a block of registers, of products that lie one after another.
+
+    `values` is a block of the panel as (K * BLOCK,): row k begins at k * BLOCK, a constant distance. Between the eight
+    a sum and its extremes stay in the processor's registers.
+    """
+    lane = total.dtype.type
+    f0, f1, f2, f3 = factors[first], factors[first + 1], factors[first + 2], factors[first + 3]
+    f4, f5, f6, f7 = factors[first + 4], factors[first + 5], factors[first + 6], factors[first + 7]
+    rows = values[at : at + EIGHT * BLOCK]
+    for p in range(total.size):
+        here, least, most = total[p], low[p], high[p]
+        here = lane(here + lane(f0 * rows[p]))
+        least, most = min(least, here), max(most, here)
+        here = lane(here + lane(f1 * rows[p + BLOCK]))
+        least, most = min(least, here), max(most, here)
+        here = lane(here + lane(f2 * rows[p + 2 * BLOCK]))
+        least, most = min(least, here), max(most, here)
+        here = lane(here + lane(f3 * rows[p + 3 * BLOCK]))
+        least, most = min(least, here), max(most, here)
+        here = lane(here + lane(f4 * rows[p + 4 * BLOCK]))
+        least, most = min(least, here), max(most, here)
+        here = lane(here + lane(f5 * rows[p + 5 * BLOCK]))
+        least, most = min(least, here), max(most, here)
+        here = lane(here + lane(f6 * rows[p + 6 * BLOCK]))
+        least, most = min(least, here), max(most, here)
+        here = lane(here + lane(f7 * rows[p + 7 * BLOCK]))
+        least, most = min(least, here), max(most, here)
+        total[p], low[p], high[p] = here, least, most
+
+
+@compiled
+def _in_a_row(order):  # type: ignore[no-untyped-def]
+    """Steps that begin eight additions of products that lie one after another, into one register."""
+    steps = order.shape[1]
+    begins = np.zeros(steps, np.bool_)
+    for step in range(steps - EIGHT + 1):
+        begins[step] = order[2, step] >= 0
+        for k in range(1, EIGHT):
+            same = order[1, step + k] == order[1, step] and order[2, step + k] == order[2, step] + k
+            begins[step] = begins[step] and same
+    return begins
 
 
 @compiled
@@ -54,12 +102,30 @@ def register_lives(panel, weight, order, registers, start, late, floats, pixels,
     constant = np.zeros(BLOCK, panel.dtype)
     words = floats.view(panel.dtype)
     last, steps = registers - 1, order.shape[1]
+    begins = _in_a_row(order)
     for block in range(panel.shape[0]):
         begin = block * BLOCK
         size = min(BLOCK, pixels - begin)
+        rows = panel[block].reshape(-1)
         for channel in range(weight.shape[0]):
             # Step -1 is the preloaded bias, step `steps` what is added last, and one more ends the last register.
+            done = -1
             for step in range(-1 if start.size else 0, steps + 2):
+                if 0 <= step < done:
+                    continue
+                if 0 <= step < steps and begins[step]:
+                    register, source = order[1, step], order[2, step]
+                    _add_eight(
+                        total[register, :size],
+                        least[register, :size],
+                        most[register, :size],
+                        rows,
+                        source * BLOCK,
+                        weight[channel],
+                        source,
+                    )
+                    done = step + EIGHT
+                    continue
                 register, factor, value, giver, stage = last, one, constant[:size], -1, low.shape[1] - 1
                 if step < 0:
                     constant[:] = start[channel]

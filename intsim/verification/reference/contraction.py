@@ -27,6 +27,8 @@ from intsim.verification.reference.tensor import (
     zero_like,
 )
 
+JOINED, MOST_JOINED = 512, 1 << 22
+"""Terms of one matrix product that several kernel positions share, and the most numbers laid out for it."""
 Bilinear = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -224,6 +226,32 @@ def _taps(x: np.ndarray, w: np.ndarray, strides: Sequence[int], dilations: Seque
     return out.reshape(batch, outputs, *size)
 
 
+def _joined_taps(
+    x: np.ndarray, w: np.ndarray, strides: Sequence[int], dilations: Sequence[int], group: int
+) -> np.ndarray:
+    """`_taps` where no sum rounds, in whatever order: kernel positions of few channels share a matrix product."""
+    batch, _, *extent = x.shape
+    outputs, inputs, *kernel = w.shape
+    positions = list(np.ndindex(*kernel))
+    size = [(i - d * (k - 1) - 1) // s + 1 for i, k, s, d in zip(extent, kernel, strides, dilations, strict=True)]
+    pixels, each_out = math.prod(size), outputs // group
+    laid = batch * group * inputs * pixels
+    at_once = min(JOINED // max(inputs, 1), MOST_JOINED // max(laid, 1), len(positions))
+    if inputs == 1 or at_once < 2:
+        return _taps(x, w, strides, dilations, group)
+    out = np.zeros((batch, group, each_out, pixels), x.dtype)
+    weights = w.reshape(group, each_out, inputs, len(positions)).swapaxes(2, 3)
+    for first in range(0, len(positions), at_once):
+        taps = positions[first : first + at_once]
+        seen = np.empty((batch, group, len(taps), inputs, pixels), x.dtype)
+        for k, tap in enumerate(taps):
+            seen[:, :, k] = x[tap_slices(tap, strides, dilations, size)].reshape(batch, group, inputs, pixels)
+        depth = len(taps) * inputs
+        at = np.ascontiguousarray(weights[:, :, first : first + at_once]).reshape(group, each_out, depth)
+        out += np.matmul(at, seen.reshape(batch, group, depth, pixels))
+    return out.reshape(batch, outputs, *size)
+
+
 def convolve(
     x: Tensor, w: Tensor, strides: Sequence[int], dilations: Sequence[int], pads: Sequence[int], group: int
 ) -> Tensor:
@@ -244,8 +272,11 @@ def convolve(
 
     sized([x.shape[0], max(x.shape[1], outputs), *padded])
 
+    def padded_with_zeros(a: np.ndarray) -> np.ndarray:
+        return np.pad(a, margins) if any(pads) else a
+
     def f(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return _taps(np.pad(a, margins) if any(pads) else a, b, strides, dilations, group)
+        return _taps(padded_with_zeros(a), b, strides, dilations, group)
 
     terms = inputs * math.prod(kernel)
     each_out = outputs // group
@@ -258,7 +289,8 @@ def convolve(
             sx, sw = gx.integers()[1], gw.integers()[1]
             sx = np.repeat(sx, each_out, axis=1) if sx.shape[1] > 1 else sx
             s = each(lambda a, b: a * b, sx, sw.swapaxes(0, 1))
-            return grid(f(gx.held(bound), gw.held(bound)), s, bound, kind_of(x, w))
+            seen = padded_with_zeros(gx.held(bound))
+            return grid(_joined_taps(seen, gw.held(bound), strides, dilations, group), s, bound, kind_of(x, w))
 
     def element(i: int) -> Fraction:
         n, o, *window = position(i, out.shape)

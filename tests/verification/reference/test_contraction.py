@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intsim.errors import IntsimError
+from intsim.verification.reference import contraction
 from intsim.verification.reference.contraction import convolve, convolve_transposed, matmul, reduce_sum
 from intsim.verification.reference.tensor import grid
 
@@ -82,6 +83,17 @@ def test_convolution(rank, channels, axes, form_x, form_w, even, seed):
     pads = begins + ends
     want = twin_conv(x, w, strides, dilations, pads, group)
     check(convolve(dress(x, form_x, rng), dress(w, form_w, rng), strides, dilations, pads, group), want)
+
+
+@pytest.mark.parametrize("joined", [4, 8, 18, 512])
+@pytest.mark.parametrize("group", [1, 2])
+def test_kernel_positions_that_share_a_product(joined, group, monkeypatch):
+    """Two inputs a group and nine positions: two, four and nine at a time, the last ones fewer."""
+    monkeypatch.setattr(contraction, "JOINED", joined)
+    rng = np.random.default_rng(joined)
+    x, w = (draw_values(rng, shape, Fraction(1, 10)) for shape in ((2, 2 * group, 6, 5), (2 * group, 2, 3, 3)))
+    args = ([2, 1], [1, 2], [1, 0, 0, 1], group)
+    check(convolve(dress(x, "grid", rng), dress(w, "grid", rng), *args), twin_conv(x, w, *args))
 
 
 @repeatable(80)
