@@ -33,6 +33,8 @@ class Rounding(StrEnum):
 
 def rounding(mode: str | Rounding) -> Rounding:
     """Return the mode of that name, or raise IntsimError listing the names."""
+    if type(mode) is Rounding:
+        return mode
     try:
         return Rounding(mode)
     except ValueError:

@@ -9,10 +9,11 @@ requantizer (docs/ir.md, section Bias).
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 
-from intsim.arithmetic.rounding import Rounding, round_fraction
+from intsim.arithmetic.rounding import Rounding, round_divide
 from intsim.frontend.context import Context, Refused, compress_index
 from intsim.frontend.expression import Const, Expr, Fixed, Value, compress, spread
 from intsim.frontend.reader import Operation
@@ -32,16 +33,19 @@ SAME_NUMBERS = {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", 
 
 def split(constant: Rationals, scale: Rationals) -> tuple[IntArray, Rationals]:
     """`constant` (channels,) as whole LSBs of `scale` (channels,), ties to even, and what is left of it, exactly."""
-    codes = np.empty(constant.shape, np.int64)
+    codes, rest = np.empty(constant.shape, np.int64), np.empty(constant.shape, object)
     for c, (b, s) in enumerate(zip(constant, scale, strict=True)):
-        code = round_fraction(b / s, Rounding.HALF_EVEN)
+        # b / s and what is left, as integers: only the rest is brought to lowest terms
+        (p, q), (m, n) = b.as_integer_ratio(), s.as_integer_ratio()
+        top, bottom = (p * n, q * m) if m > 0 else (-p * n, -q * m)
+        code = round_divide(top, bottom, Rounding.HALF_EVEN)
         if abs(code) >= LARGEST:
             raise Refused(
                 f"its bias in channel {c} is {float(b):g}, 2^{abs(code).bit_length() - 1} times the accumulator's unit "
                 f"{float(s):g}, more than 64 bits hold; quantize input or weights with a larger scale"
             )
-        codes[c] = code
-    return codes, np.asarray(constant - rationals(codes) * scale, dtype=object)
+        codes[c], rest[c] = code, Fraction(p * n - code * m * q, q * n)
+    return codes, rest
 
 
 def added(context: Context, node: Operation, position: int, value: Value) -> Value:

@@ -122,15 +122,19 @@ def dequantize_linear(context: Context, node: Operation) -> Value:
         value = Fixed(value.array.astype(np.int64), ONE, ZERO, kind)
     shape = shape_of(context, value)
     scale = scale_of(along_axis(constant(context, node, 1, "scale"), shape, node), value)
-    zero = ZERO
+    offset = ZERO
     if node.optional(2):
         own, theirs = (context.types.get(node.inputs[i]) for i in (0, 2))
         if own is not None and theirs is not None and own != theirs:
             raise Refused(f"its input is {type_name(own)}, its zero point {type_name(theirs)}; ONNX wants one type")
-        zero = rationals(along_axis(constant(context, node, 2, "zero point").astype(np.int64), shape, node))
+        zero = along_axis(constant(context, node, 2, "zero point").astype(np.int64), shape, node)
+        if zero.any():
+            offset = -rationals(zero) * scale
     rank = len(shape)
-    scale, offset = spread(scale, rank), spread(-zero * scale, rank)
+    scale, offset = spread(scale, rank), spread(offset, rank)
     if isinstance(value, Fixed):
+        if value.scale is ONE and value.offset is ZERO:
+            return Fixed(value.codes, compress(scale), compress(offset), value.type)
         return Fixed(value.codes, compress(value.scale * scale), compress(value.offset * scale + offset), value.type)
     assert isinstance(value, Expr)
     return context.dequantized(value, scale, offset)

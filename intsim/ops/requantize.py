@@ -36,10 +36,16 @@ class Requantize(Op):
     def value_range(self, node: Node, *tensors: Tensor) -> Range:
         """The clip bounds, narrowed to what the accumulator's range can reach; attained, as rounding keeps order."""
         acc_low, acc_high = combined_range(node, *tensors)
-        extremes = [piecewise_range(pieces, acc_low, acc_high) for pieces in node_pieces(node)]
         zero, low, high = (node.attributes[k] for k in ("zero", "low", "high"))
-        reach_low = round_fraction(min(e[0] for e in extremes), node.attributes["rounding"]) + zero
-        reach_high = round_fraction(max(e[1] for e in extremes), node.attributes["rounding"]) + zero
+        cells = iter(node_pieces(node))
+        least, most = piecewise_range(next(cells), acc_low, acc_high)
+        for pieces in cells:
+            if low is not None and high is not None and least <= low - zero and most >= high - zero:
+                break  # both ends are clipped, whatever the other cells reach
+            one = piecewise_range(pieces, acc_low, acc_high)
+            least, most = min(least, one[0]), max(most, one[1])
+        reach_low = round_fraction(least, node.attributes["rounding"]) + zero
+        reach_high = round_fraction(most, node.attributes["rounding"]) + zero
         if low is not None:
             reach_low, reach_high = max(reach_low, low), max(reach_high, low)
         if high is not None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from itertools import islice, pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,7 @@ from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.pieces import Formula, Piece, spans
 from intsim.arithmetic.requantizers.requantizer import Requantizer
 from intsim.arithmetic.requantizers.thresholds import first_reaching
-from intsim.arithmetic.rounding import Rounding, round_fraction
+from intsim.arithmetic.rounding import Rounding, round_divide
 from intsim.graph import IntArray
 
 LARGEST_CODE = 1 << 31
@@ -41,7 +43,9 @@ class Definition:
         if not self.requantizer.exact:
             begin, end = self.codes(formula, piece, np.array([first, last])).tolist()
             return begin, end
-        codes = [round_fraction(piece[1] * acc + piece[2], formula.rounding) + formula.zero for acc in (first, last)]
+        # (n acc + m) / d, as integers: fractions in lowest terms would take most of the time
+        (n, d), (m, e) = piece[1].as_integer_ratio(), piece[2].as_integer_ratio()
+        codes = [round_divide(n * e * acc + m * d, d * e, formula.rounding) + formula.zero for acc in (first, last)]
         codes = codes if formula.low is None else [max(code, formula.low) for code in codes]
         codes = codes if formula.high is None else [min(code, formula.high) for code in codes]
         return codes[0], codes[1]
@@ -81,7 +85,7 @@ class Cell:
         """Greatest code."""
         return self.stretches[-1].end
 
-    @property
+    @cached_property
     def main(self) -> Stretch:
         """The stretch with most steps."""
         return max(self.stretches, key=lambda s: s.end - s.begin)
@@ -94,7 +98,10 @@ class Cell:
 
 def nearby(x: Fraction) -> float:
     """The nearest float64; 2^1000 or -2^1000 for what is beyond."""
-    return float(min(max(x, Fraction(-(1 << 1000))), Fraction(1 << 1000)))
+    try:
+        return min(max(x.numerator / x.denominator, -(2.0**1000)), 2.0**1000)
+    except OverflowError:
+        return 2.0**1000 if x > 0 else -(2.0**1000)
 
 
 def monotone_cell(formula: Formula, definition: Definition, reach: tuple[int, int]) -> Cell | None:
@@ -142,31 +149,54 @@ def steps(cells: list[Cell], low: int, high: int, definition: Definition) -> Int
     """T_k of each code, int64 (cells, high - low)."""
     codes = np.arange(low + 1, high + 1)
     places = _outline(cells, codes)
-    for row, cell in zip(places, cells, strict=True):
-        for s in cell.stretches:
-            if s.end > s.begin:
-                part = slice(s.begin + 1 - codes[0], s.end + 1 - codes[0])
-                row[part] = (_solved if definition.requantizer.exact else _sought)(codes[part], cell, s, definition)
+    climbing = [(row, s) for row, cell in enumerate(cells) for s in cell.stretches if s.end > s.begin]
+    if definition.requantizer.exact:
+        _solve(places, climbing, cells, low + 1)
+        return places
+    for row, s in climbing:
+        part = slice(s.begin - low, s.end - low)
+        places[row, part] = _sought(codes[part], cells[row], s, definition)
     return places
 
 
-def _solved(codes: IntArray, cell: Cell, s: Stretch, definition: Definition) -> IntArray:
+def _solve(places: IntArray, climbing: list[tuple[int, Stretch]], cells: list[Cell], first_code: int) -> None:
     """Of a requantizer that is exact, for each code the least u that reaches it: where the rounding has its steps.
 
     In float64 `x = (edge - B) / S`, of relative error below 2^-50 of what was added, and T_k is x rounded up unless an
-    integer is that near; then integers decide.
+    integer is that near; then integers decide. All steps of all stretches lie side by side in flat arrays.
     """
-    mode, zero = cell.formula.rounding, cell.formula.zero
-    edges, scale, offset = _edges(codes - zero, mode), nearby(s.scale), nearby(s.offset)
+    if not climbing:
+        return
+    formulas = [cells[row].formula for row, _ in climbing]
+    counts = np.array([s.end - s.begin for _, s in climbing])
+    ends = np.cumsum(counts)
+
+    def spread(values: Sequence[float]) -> NDArray[Any]:
+        return np.repeat(np.array(values), counts)
+
+    within = np.arange(ends[-1]) - np.repeat(ends - counts, counts)
+    codes = spread([s.begin + 1 for _, s in climbing]) + within
+    unshifted = codes - spread([f.zero for f in formulas])
+    edges = np.empty(codes.shape)
+    modes = [f.rounding for f in formulas]
+    for mode in set(modes):
+        chosen = spread([m is mode for m in modes])
+        edges[chosen] = _edges(unshifted[chosen], mode)
+    scale = spread([nearby(s.scale) for _, s in climbing])
+    offset = spread([nearby(s.offset) for _, s in climbing])
     with np.errstate(all="ignore"):  # next to no slope: nothing is clear
         x = (edges - offset) / scale
         above = np.ceil(x)
-        error = 2.0**-50 * (np.abs(edges) + abs(offset)) / scale + 2.0**-50
-        clear = (above - x > error) & (x - above > error - 1) & (2.0**-900 < scale < 2.0**900)
+        error = 2.0**-50 * (np.abs(edges) + np.abs(offset)) / scale + 2.0**-50
+        clear = (above - x > error) & (x - above > error - 1) & (scale > 2.0**-900) & (scale < 2.0**900)
     firsts = np.where(clear, above, 0).astype(np.int64)
-    if not clear.all():
-        firsts[~clear] = first_reaching(codes[~clear] - zero, s.scale, s.offset, mode)
-    return firsts
+    jobs = np.repeat(np.arange(counts.size), counts)
+    for job in np.unique(jobs[~clear]).tolist():
+        part = slice(ends[job] - counts[job], ends[job])
+        open_ = ~clear[part]
+        _, s = climbing[job]
+        firsts[part][open_] = first_reaching(unshifted[part][open_], s.scale, s.offset, modes[job])
+    places[spread([row for row, _ in climbing]), codes - first_code] = firsts
 
 
 def _edges(codes: IntArray, mode: Rounding) -> NDArray[np.float64]:
