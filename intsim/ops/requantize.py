@@ -63,7 +63,8 @@ def formulas(node: Node) -> list[Formula]:
     rest = at["zero"], at["low"], at["high"]
     cells = node_pieces(node)
     roundings = at.get("roundings") or [at["rounding"]] * len(cells)
-    return [Formula(tuple(p), Rounding(r), *rest) for p, r in zip(cells, roundings, strict=True)]
+    modes = {r: Rounding(r) for r in set(roundings)}
+    return [Formula(tuple(p), modes[r], *rest) for p, r in zip(cells, roundings, strict=True)]
 
 
 def requantize(

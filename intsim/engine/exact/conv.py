@@ -159,6 +159,8 @@ def _blocks(
     picked = np.empty((channels, len(grid.at), inside), np.int8)
     for t, (i, j) in enumerate(grid.at):
         picked[:, t] = weight[:, :, i, j]
+    if w.groups == 1:
+        return _whole_blocks(picked, high)
     parts: list[tuple[Any, Any, Any]] = []
     for begin in range(0, channels, high):
         rows = range(begin, min(begin + high, channels))
@@ -174,6 +176,21 @@ def _blocks(
     firsts = np.cumsum([0, *(len(p[0]) for p in parts)]).astype(np.int64)
     planes, taps, values = (np.concatenate([p[i] for p in parts]) for i in range(3))
     return planes.astype(np.int64), taps.astype(np.int64), firsts, values
+
+
+def _whole_blocks(
+    picked: NDArray[np.int8], high: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
+    """`_blocks` of weights (O, taps, C) that all read all channels."""
+    channels, count, inside = picked.shape
+    size, groups = -(-channels // high), -(-inside // 4)
+    table = np.zeros((size * high, count, 4 * groups), np.int8)
+    table[:channels, :, :inside] = picked
+    words = table.reshape(size, high, count, groups, 4).transpose(0, 3, 2, 1, 4)
+    kept = words.any(axis=(3, 4))
+    _, planes, taps = kept.nonzero()
+    firsts = np.cumsum([0, *kept.sum(axis=(1, 2)).tolist()]).astype(np.int64)
+    return planes.astype(np.int64), taps.astype(np.int64), firsts, words[kept]
 
 
 def weight_words(values: NDArray[np.int8], dot: Dot) -> NDArray[np.int32]:
