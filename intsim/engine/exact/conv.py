@@ -187,8 +187,8 @@ def _whole_blocks(
     table = np.zeros((size * high, count, 4 * groups), np.int8)
     table[:channels, :, :inside] = picked
     words = table.reshape(size, high, count, groups, 4).transpose(0, 3, 2, 1, 4)
-    kept = words.any(axis=(3, 4))
-    _, planes, taps = kept.nonzero()
+    kept = np.asarray(words.any(axis=(3, 4)))
+    _, planes, taps = np.nonzero(kept)
     firsts = np.cumsum([0, *kept.sum(axis=(1, 2)).tolist()]).astype(np.int64)
     return planes.astype(np.int64), taps.astype(np.int64), firsts, words[kept]
 
