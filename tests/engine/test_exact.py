@@ -26,7 +26,7 @@ EVERYDAY = [
 
 
 @st.composite
-def convolutions(draw):
+def convolutions(draw, wide=True):
     """A node, an input, and a border for that which is larger than it needs, or smaller."""
     transposed, rank = draw(st.booleans()), draw(st.integers(1, 2))
     groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
@@ -47,11 +47,14 @@ def convolutions(draw):
     rng = np.random.default_rng(draw(st.integers(0, 1 << 20)))
     kernel, size = many(1, 4), many(3, 14)
     edges = draw(st.booleans())
+    least, most = draw(st.sampled_from([(-128, 127), (-255, 255)] if wide else [(-128, 127)]))
     weight = (
-        rng.choice([-128, 127, 0], (channels, inside, *kernel))
+        rng.choice([least, most, 0], (channels, inside, *kernel))
         if edges
-        else rng.integers(-128, 128, (channels, inside, *kernel))
+        else rng.integers(least, most + 1, (channels, inside, *kernel))
     )
+    if draw(st.booleans()):  # few of them beyond int8, as where a zero point was taken off unsigned weights
+        weight = np.where(rng.random(weight.shape) < 0.05, weight, np.clip(weight, -128, 127))
     bias = rng.integers(-(10**6), 10**6, channels)
     shift = draw(st.sampled_from([0, 128]))
     x = rng.integers(-shift, 256 - shift, (draw(st.integers(1, 2)), groups * inside, *size))
@@ -176,7 +179,8 @@ def test_a_table_corrects_the_formula():
 @given(st.integers(1, 40), st.integers(1, 70), st.integers(1, 90), st.integers(0, 1 << 20))
 def test_products(name, rows, depth, columns, seed):
     rng = np.random.default_rng(seed)
-    weight, x = rng.integers(-128, 128, (depth, columns)), rng.integers(-128, 128, (rows, depth))
+    weight, x = rng.integers(-255, 256, (depth, columns)), rng.integers(-128, 128, (rows, depth))
+    weight = np.where(rng.random(weight.shape) < [0, 0.02, 1][seed % 3], weight, np.clip(weight, -128, 127))
     bias = rng.integers(-(1 << 31), 1 << 31, columns)
     product = WordMatmul(weight, bias - 128 * weight.sum(axis=0), isa.DOTS[name])
     wrapped = (x @ weight + bias + (1 << 31)) % (1 << 32) - (1 << 31)
@@ -184,7 +188,7 @@ def test_products(name, rows, depth, columns, seed):
 
 
 @pytest.mark.parametrize("name", EVERYDAY)
-@given(convolutions(), st.integers(8, 24), st.booleans(), st.integers(0, 1 << 20))
+@given(convolutions(wide=False), st.integers(8, 24), st.booleans(), st.integers(0, 1 << 20))
 def test_the_overflow_check(name, case, bits, several, seed):
     """Channels that pass have their exact sum, and no order of products leaves the registers."""
     node, x, expected, shift, *_ = case

@@ -34,6 +34,15 @@ _WORDS = [
         slow=True,
     ),
     Fault(
+        "words-weights-beyond-int8-cut-off",
+        "unsigned weights without their zero point are cut off at what int8 holds",
+        "byte_parts",
+        "not parts or rest.any()",
+        "not parts",
+        "tests/engine/test_exact.py::test_products[generic]",
+        slow=True,
+    ),
+    Fault(
         "words-strided-taps",
         "taps of a strided and dilated convolution are looked for in the wrong phase",
         "WordConv.bind",

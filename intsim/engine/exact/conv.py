@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -131,7 +132,7 @@ class Blocks:
 
 
 def blocks(weight: IntArray, w: Window, grid: Grid, dot: Dot, pitch: int, planes_apart: int = 1) -> Blocks:
-    """Blocks of the weights (O, C / groups, kh, kw), all within int8; taps without weights are left out.
+    """Blocks of the weights (O, C / groups, kh, kw), see `byte_parts`; taps without weights are left out.
 
     Rows of the input are at least `pitch` words apart, which says how many tiles a map has. `planes_apart`: planes of
     the input from one group of four channels to the next; taps' own planes are added by the caller (`split`).
@@ -155,27 +156,43 @@ def _blocks(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
     """Plane and tap of each entry, entries of each block, and weights (entries, high, 4)."""
     channels, inside = weight.shape[:2]
-    per_group = channels // w.groups
-    picked = np.empty((channels, len(grid.at), inside), np.int8)
-    for t, (i, j) in enumerate(grid.at):
-        picked[:, t] = weight[:, :, i, j]
+    per_group, positions = channels // w.groups, max(len(grid.at), 1)
+    addends = byte_parts(weight)  # each reads all taps anew
+    picked = np.empty((channels, len(addends) * len(grid.at), inside), np.int8)
+    for t, (part, (i, j)) in enumerate(product(addends, grid.at)):
+        picked[:, t] = part[:, :, i, j]
     if w.groups == 1:
-        return _whole_blocks(picked, high)
+        planes, taps, firsts, values = _whole_blocks(picked, high)
+        return planes, taps % positions, firsts, values
     parts: list[tuple[Any, Any, Any]] = []
     for begin in range(0, channels, high):
         rows = range(begin, min(begin + high, channels))
         first, last = (c // per_group * inside for c in (rows[0], rows[-1]))
         low, top = first // 4, -(-(last + inside) // 4)
-        table = np.zeros((high, len(grid.at), 4 * (top - low)), np.int8)
+        count = picked.shape[1]
+        table = np.zeros((high, count, 4 * (top - low)), np.int8)
         for r in rows:
             at = r // per_group * inside - 4 * low
             table[r - begin, :, at : at + inside] = picked[r]
-        words = table.reshape(high, len(grid.at), top - low, 4).transpose(2, 1, 0, 3).reshape(-1, high, 4)
+        words = table.reshape(high, count, top - low, 4).transpose(2, 1, 0, 3).reshape(-1, high, 4)
         kept = np.flatnonzero(words.any(axis=(1, 2)))
-        parts.append((low + kept // max(len(grid.at), 1), kept % max(len(grid.at), 1), words[kept]))
+        parts.append((low + kept // max(count, 1), kept % positions, words[kept]))
     firsts = np.cumsum([0, *(len(p[0]) for p in parts)]).astype(np.int64)
     planes, taps, values = (np.concatenate([p[i] for p in parts]) for i in range(3))
     return planes.astype(np.int64), taps.astype(np.int64), firsts, values
+
+
+def byte_parts(weight: IntArray) -> list[NDArray[np.int8]]:
+    """Arrays of int8 that add up to the weights: one where int8 holds them, up to three for those within -255..255.
+
+    Unsigned weights without their zero point are of the second kind, but few of them are beyond int8.
+    """
+    parts: list[NDArray[np.int8]] = []
+    rest = weight
+    while not parts or rest.any():
+        parts.append(np.clip(rest, -128, 127).astype(np.int8))
+        rest = rest - parts[-1]
+    return parts
 
 
 def _whole_blocks(
@@ -249,7 +266,7 @@ class WordConv:
     """A convolution of words with byte weights.
 
     Args:
-        weight: (O, C / groups, kh, kw), zero point taken off, within int8.
+        weight: (O, C / groups, kh, kw), zero point taken off, within -255..255.
         bias: (O,) what each accumulator starts at.
         window: its spatial part.
         pad: the byte that padding holds.

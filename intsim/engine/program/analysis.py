@@ -89,11 +89,11 @@ def safe(plan: Plan) -> bool:
 
 
 def byte_weights(node: Node, op: Mac) -> IntArray | None:
-    """Constant weights without their zero point, if they fit int8."""
+    """Constant weights without their zero point, if that leaves differences of bytes."""
     if "weight" not in node.arrays or len(node.inputs) > 1:
         return None
     weight = node.arrays["weight"] - op.zero_points(node)[1]
-    return weight if weight.size and inside((int(weight.min()), int(weight.max())), (-128, 127)) else None
+    return weight if weight.size and inside((int(weight.min()), int(weight.max())), (-255, 255)) else None
 
 
 def checkable_weights(node: Node, plan: Plan, target: Target, axis: int = 1) -> IntArray | None:
