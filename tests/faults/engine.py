@@ -43,6 +43,23 @@ _WORDS = [
         slow=True,
     ),
     Fault(
+        "halves-low-zero-forgotten",
+        "of a two-byte zero point only the high byte is taken off",
+        "halves",
+        "Halves(weight, shift, (zero >> 8, zero & 255), biases)",
+        "Halves(weight, shift, (zero >> 8, 0), biases)",
+        "tests/engine/test_halves.py::test_registers_that_hold_and_registers_that_do_not",
+    ),
+    Fault(
+        "halves-sum-beyond-32-bits",
+        "bytes apart are summed in 32 bits where these don't hold the sum",
+        "halves",
+        "255 * int(np.abs(weight).sum(axis=others).max())",
+        "127 * int(np.abs(weight).sum(axis=others).max())",
+        "tests/engine/test_halves.py::test_the_largest_sums",
+        slow=True,
+    ),
+    Fault(
         "words-strided-taps",
         "taps of a strided and dilated convolution are looked for in the wrong phase",
         "WordConv.bind",

@@ -24,9 +24,9 @@ from intsim.targets import Target
 class Source:
     """What a convolution reads: the words of a tensor, or a copy of them that is laid out for it."""
 
-    def __init__(self, builder: ProgramBuilder, conv: WordConv, name: str) -> None:
-        """Make sure that the tensor is words."""
-        self.conv, self.view = conv, builder.as_words(name)
+    def __init__(self, builder: ProgramBuilder, conv: WordConv, view: TensorView) -> None:
+        """Make room for the copy, if one is needed."""
+        self.conv, self.view = conv, view
         self.scratch = None if conv.direct(self.view) else builder.new_buffer(conv.scratch(self.view))
         self.buffers = (self.view.buffer,) if self.scratch is None else (self.view.buffer, self.scratch.buffer)
 

@@ -9,16 +9,16 @@ from collections.abc import Callable
 
 from intsim.budget import check
 from intsim.dispatch import SOURCES
-from intsim.engine.program import arrays, maps, registers, words
+from intsim.engine.program import arrays, halves, maps, registers, words
 from intsim.engine.program.builder import ProgramBuilder
 from intsim.engine.program.program import Program
 from intsim.graph import IntegerGraph, Node
 from intsim.targets import Target
 
 WAYS: dict[str, tuple[Callable[[ProgramBuilder, Node], bool], ...]] = {
-    "conv": (words.conv, registers.conv),
-    "conv_transpose": (words.conv, registers.conv),
-    "matmul": (arrays.matmul, arrays.matmul_pairs, registers.matmul),
+    "conv": (words.conv, halves.conv, registers.conv),
+    "conv_transpose": (words.conv, halves.conv, registers.conv),
+    "matmul": (arrays.matmul, arrays.matmul_pairs, halves.matmul, registers.matmul),
     "softmax": (arrays.softmax,),
     "layer_norm": (arrays.layer_norm,),
     "requantize": (words.requantize, arrays.requantize),

@@ -143,7 +143,7 @@ class _CheckOnWords:
 
     def __init__(self, builder: ProgramBuilder, name: str, check: ConvCheck, shape: tuple[int, ...]) -> None:
         self.check, self.channels = check, shape[1]
-        self.source = Source(builder, check.conv, name)
+        self.source = Source(builder, check.conv, builder.as_words(name))
         self.bound = self.source.bind(shape)
         self.input, self.kind = builder.graph.tensors[name].shape, narrowest(builder.analysis.holds[name])
         self.failed = np.zeros(-(-self.channels // check.pairs), bool)  # in the run before

@@ -31,7 +31,7 @@ def conv(builder: ProgramBuilder, node: Node) -> bool:
     conv = builder.placement.convs.get(node.output)
     if conv is None:
         return False
-    source = Source(builder, conv, node.inputs[0])
+    source = Source(builder, conv, builder.as_words(node.inputs[0]))
     rounding, rule = _alone(builder, node)
     events = builder.no_events(node)
     to, prepared = None, NO_CODES
