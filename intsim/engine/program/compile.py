@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from intsim.budget import check
 from intsim.dispatch import SOURCES
-from intsim.engine.program import arrays, halves, maps, registers, words
+from intsim.engine.program import arrays, halves, maps, registers, windows, words
 from intsim.engine.program.builder import ProgramBuilder
 from intsim.engine.program.program import Program
 from intsim.graph import IntegerGraph, Node
@@ -26,7 +26,9 @@ WAYS: dict[str, tuple[Callable[[ProgramBuilder, Node], bool], ...]] = {
     "staircase": (arrays.staircase,),
     "table": (words.table, arrays.table),
     "concat": (words.concat,),
-    "max_pool": (maps.max_pool,),
+    "max_pool": (maps.max_pool, windows.pool),
+    "sum_pool": (windows.pool,),
+    "interpolate": (windows.interpolate,),
     "mul": (maps.multiply,),
     "reduce_sum": (maps.mean,),
 }

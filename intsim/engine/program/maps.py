@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def max_pool(builder: ProgramBuilder, node: Node) -> bool:
     taps, strides, apart = ((1,) * (2 - rank) + tuple(at[k]) for k in ("kernel", "strides", "dilations"))
     before = (0,) * (2 - rank) + tuple(at["pads"][:rank])
     size, out = layout.maps(shape)[2:], layout.maps(made)[2:]
-    if not all(_meet(*axis) for axis in zip(size, out, taps, strides, apart, before, strict=True)):
+    if not every_window_meets(size, out, taps, strides, apart, before):
         return False
     source = builder.as_words(name)
     to = builder.views.get(node.output)
@@ -59,8 +60,13 @@ def max_pool(builder: ProgramBuilder, node: Node) -> bool:
     return True
 
 
+def every_window_meets(*axes: Sequence[int]) -> bool:
+    """Whether every window has a tap within the input: sizes in and out, taps, strides, distances, padding before."""
+    return all(_meet(*axis) for axis in zip(*axes, strict=True))
+
+
 def _meet(size: int, out: int, taps: int, stride: int, apart: int, before: int) -> bool:
-    """Whether every window along an axis has a tap within the input."""
+    """The same along an axis."""
     at = np.arange(out)[:, None] * stride + np.arange(taps) * apart - before
     return bool(((at >= 0) & (at < size)).any(axis=1).all())
 
