@@ -16,7 +16,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -336,17 +336,27 @@ def perceptron(batch: int = 64) -> onnx.ModelProto:
     return s.finished(s.dense(s.relu(s.dense(s.relu(s.dense("x", 512)), 512)), 10))
 
 
-ARCHITECTURES: dict[str, Callable[[], onnx.ModelProto]] = {
-    "resnet18_224": resnet18,
-    "mobilenet_v2_224": mobilenet_v2,
-    "cnv_32": cnv,
-    "googlenet_96": googlenet,
-    "efficientnet_b0_64": efficientnet_b0,
-    "yolo_64": yolo,
-    "vit_64": vit,
-    "swin_64": swin,
-    "perceptron_64": perceptron,
-    "perceptron_1": lambda: perceptron(1),
+class Architecture(NamedTuple):
+    """A float network, and the types that ONNX Runtime's quantizer gives activations and weights."""
+
+    make: Callable[[], onnx.ModelProto]
+    activations: str = "QUInt8"
+    weights: str = "QInt8"
+
+
+ARCHITECTURES = {
+    "resnet18_224": Architecture(resnet18),
+    "mobilenet_v2_224": Architecture(mobilenet_v2),
+    "cnv_32": Architecture(cnv),
+    "googlenet_96": Architecture(googlenet),
+    "efficientnet_b0_64": Architecture(efficientnet_b0),
+    "yolo_64": Architecture(yolo),
+    "vit_64": Architecture(vit),
+    "swin_64": Architecture(swin),
+    "perceptron_64": Architecture(perceptron),
+    "perceptron_1": Architecture(lambda: perceptron(1)),
+    "mobilenet_v2_224_u8u8": Architecture(mobilenet_v2, weights="QUInt8"),
+    "cnv_32_a16w8": Architecture(cnv, activations="QUInt16"),
 }
 
 
@@ -359,8 +369,8 @@ def drawn_input(model: onnx.ModelProto, seed: int) -> Floats:
     return (np.rint(values * 255) / 255).astype(np.float32)
 
 
-def quantized(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The QDQ form of a float network, calibrated on two drawn inputs."""
+def quantized(name: str) -> onnx.ModelProto:
+    """The QDQ form of a network, calibrated on two drawn inputs; signed weights have a scale a channel."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Drawn(CalibrationDataReader):
@@ -372,6 +382,8 @@ def quantized(model: onnx.ModelProto) -> onnx.ModelProto:
         def get_next(self) -> Any:
             return next(self.left, None)
 
+    asked = ARCHITECTURES[name]
+    model = asked.make()
     with tempfile.TemporaryDirectory() as folder:
         source, target = (os.path.join(folder, name) for name in ("float.onnx", "qdq.onnx"))
         onnx.save(model, source)
@@ -380,9 +392,9 @@ def quantized(model: onnx.ModelProto) -> onnx.ModelProto:
             target,
             Drawn(),
             quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
+            per_channel=asked.weights == "QInt8",
+            activation_type=QuantType[asked.activations],
+            weight_type=QuantType[asked.weights],
         )
         return onnx.load(target)
 
@@ -393,7 +405,7 @@ def architecture(name: str, folder: Path) -> tuple[onnx.ModelProto, dict[str, Fl
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(".draft")
-        draft.write_bytes(quantized(ARCHITECTURES[name]()).SerializeToString())
+        draft.write_bytes(quantized(name).SerializeToString())
         draft.replace(path)
     model = onnx.load(path)
     return model, {"x": drawn_input(model, 9)}

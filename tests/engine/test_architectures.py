@@ -16,7 +16,7 @@ EVERYDAY = ("swin_64", "perceptron_1")
 )
 @pytest.mark.parametrize("target", ["exact", pytest.param("saturate-16", marks=pytest.mark.slow)])
 def test_a_program_is_its_definitions(name, target):
-    file = quantized(ARCHITECTURES[name]())
+    file = quantized(name)
     model, machine = intsim.load(file), intsim.Target.load(target)
     codes = model.narrow_inputs({"x": drawn_input(file, 5)}, machine)
     quick = run_graph(model.graph, codes, machine)

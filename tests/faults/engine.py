@@ -60,6 +60,23 @@ _WORDS = [
         slow=True,
     ),
     Fault(
+        "filter-leaves-ties-to-float64",
+        "a requantizer of many codes takes float64's word where a number lies at an edge",
+        "filtered",
+        "0.5 - bound",
+        "0.5 + bound",
+        "tests/engine/test_filtered.py::test_ties_by_the_thousand",
+    ),
+    Fault(
+        "filter-without-a-bound",
+        "a requantizer of many codes forgets that float64 rounds",
+        "filtered",
+        "0.5 - bound",
+        "0.5 - 0 * bound",
+        "tests/engine/test_filtered.py::test_numbers_nearer_to_an_edge_than_float64_can_tell",
+        slow=True,
+    ),
+    Fault(
         "windows-first-column-cut-short",
         "a window that begins in the padding above a stride leaves its first column out",
         "sum_windows",

@@ -13,12 +13,13 @@ from intsim.engine.exact.matmul import WordMatmul, as_bytes
 from intsim.engine.exact.microkernels import Tile
 from intsim.engine.exact.rows import multiply_pairs, norm_rows, softmax_rows
 from intsim.engine.node import run_alone
-from intsim.engine.program.analysis import INT32, byte_shift, byte_weights, inside, narrowest, safe
+from intsim.engine.program.analysis import INT32, Range, byte_shift, byte_weights, inside, narrowest, safe
 from intsim.engine.program.builder import ProgramBuilder
 from intsim.engine.program.program import Frame, Step
 from intsim.engine.requantize.affine import RINT, AffineRequantizer, TwoFormulas
 from intsim.engine.requantize.columns import Columns, by_columns
-from intsim.engine.requantize.kernels import combine_dense, requantize_dense
+from intsim.engine.requantize.filtered import FilteredRequantizer, filtered
+from intsim.engine.requantize.kernels import combine_dense, combined, requantize_dense
 from intsim.engine.requantize.node import cell_layout, known_fit
 from intsim.engine.requantize.table_kernels import staircase_dense, table_dense
 from intsim.engine.threads import share_out
@@ -67,12 +68,9 @@ def _reason(builder: ProgramBuilder, node: Node) -> tuple[str, str]:
 def formula(builder: ProgramBuilder, node: Node) -> AffineRequantizer | TwoFormulas | None:
     """The proven formula of a requantizer for all that can arrive."""
     tensors = [builder.graph.tensors[i] for i in node.inputs]
-    reach = builder.analysis.holds[node.inputs[0]]
-    if len(tensors) > 1:
-        if not builder.analysis.sound[node.output]:
-            return None
-        reach = combined_range(node, *tensors)
-    target = builder.arithmetic(node)
+    target, reach = builder.arithmetic(node), _reach(builder, node)
+    if reach is None:
+        return None
     rule = known_fit(node, tensors, target.requantize, target.stages, reach)
     if len(tensors) == 2 and isinstance(rule, AffineRequantizer) and rule.table.size:
         coefficients = [int(f.reshape(-1)[0]) for f in node.arrays["coefficients"] if f.size == 1]
@@ -81,6 +79,24 @@ def formula(builder: ProgramBuilder, node: Node) -> AffineRequantizer | TwoFormu
             x, z = (f * np.arange(low, high + 1) for f, (low, high) in zip(coefficients, held, strict=True))
             return without_table(rule, np.add.outer(x, z).reshape(-1))
     return rule
+
+
+def formula_or_filter(
+    builder: ProgramBuilder, node: Node
+) -> AffineRequantizer | TwoFormulas | FilteredRequantizer | None:
+    """For many codes what needs no proof of each; else the proven formula, if there is one."""
+    target, reach = builder.arithmetic(node), _reach(builder, node)
+    many = None if reach is None else filtered(node, target.requantize, reach)
+    return many or formula(builder, node)
+
+
+def _reach(builder: ProgramBuilder, node: Node) -> Range | None:
+    """What accumulators can arrive at a requantizer; None where too much can."""
+    if len(node.inputs) == 1:
+        return builder.analysis.holds[node.inputs[0]]
+    if not builder.analysis.sound[node.output]:
+        return None
+    return combined_range(node, *(builder.graph.tensors[i] for i in node.inputs))
 
 
 def without_table(rule: AffineRequantizer, sums: IntArray) -> AffineRequantizer:
@@ -101,7 +117,7 @@ def requantize(builder: ProgramBuilder, node: Node) -> bool:
     layout = cell_layout(shape, node.attributes["cells"])
     if not same or layout is None or 0 in shape or not inside(builder.analysis.holds[node.output], INT32):
         return False
-    rule, factors = formula(builder, node), node.arrays.get("coefficients")
+    rule, factors = formula_or_filter(builder, node), node.arrays.get("coefficients")
     if rule is None or (factors is not None and factors[0].size not in (1, layout[1])):
         return False
     for name in node.inputs:
@@ -121,15 +137,30 @@ def requantize(builder: ProgramBuilder, node: Node) -> bool:
             return
         out = np.empty(layout, kind)
         if spread is None:
-            requantize_dense(given[0].astype(lane, copy=False), rule, out)
+            _rounded(given[0].astype(lane, copy=False), rule, out)
+        elif isinstance(rule, FilteredRequantizer):
+            rule.run(combined(given, spread), out)
         else:
             combine_dense(given, spread, rule, out)
         frame.arrays[node.output] = out.reshape(shape)
 
-    why = "proven for every accumulator that can arrive"
-    kernel = "two formulas" if isinstance(rule, TwoFormulas) else "formula and table" if rule.table.size else "formula"
-    builder.add(Step((node,), kernel, why, action, arrays=node.inputs, made=(node.output,)))
+    builder.add(Step((node,), *how(rule), action, arrays=node.inputs, made=(node.output,)))
     return True
+
+
+def _rounded(acc: np.ndarray, rule: AffineRequantizer | TwoFormulas | FilteredRequantizer, out: np.ndarray) -> None:
+    if isinstance(rule, FilteredRequantizer):
+        rule.run(acc, out)
+    else:
+        requantize_dense(acc, rule, out)
+
+
+def how(rule: AffineRequantizer | TwoFormulas | FilteredRequantizer) -> tuple[str, str]:
+    """Kernel of a requantizer, and why it could run."""
+    if isinstance(rule, FilteredRequantizer):
+        return "float64 and definition", "float64 decides all but what lies near an edge"
+    kernel = "two formulas" if isinstance(rule, TwoFormulas) else "formula and table" if rule.table.size else "formula"
+    return kernel, "proven for every accumulator that can arrive"
 
 
 def matmul(builder: ProgramBuilder, node: Node) -> bool:

@@ -18,10 +18,11 @@ from intsim.engine.exact.conv import NO_WORDS, WordConv, window
 from intsim.engine.exact.layout import Buffer, Layout, maps, pack
 from intsim.engine.exact.matmul import WordMatmul
 from intsim.engine.program.analysis import byte_shift, byte_weights, inside, narrowest, safe
-from intsim.engine.program.arrays import formula
+from intsim.engine.program.arrays import formula_or_filter
 from intsim.engine.program.builder import ProgramBuilder, Source
 from intsim.engine.program.program import Action, Frame, OnBuffers, Step
-from intsim.engine.requantize.kernels import combine_dense
+from intsim.engine.requantize.filtered import FilteredRequantizer
+from intsim.engine.requantize.kernels import combine_dense, combined
 from intsim.engine.requantize.node import cell_layout
 from intsim.graph import IntArray, Node
 from intsim.ops import OPS, Mac
@@ -145,7 +146,9 @@ def _add(
     x, y, events = node.inputs[0], builder.graph.tensors[node.output], builder.no_events(node)
     reader = _reader(builder, node)
     rule, layout = (
-        (None, None) if reader is None else (formula(builder, reader), cell_layout(y.shape, reader.attributes["cells"]))
+        (None, None)
+        if reader is None
+        else (formula_or_filter(builder, reader), cell_layout(y.shape, reader.attributes["cells"]))
     )
     if rule is None or layout is None:
         reader = None
@@ -163,7 +166,11 @@ def _add(
                 frame.arrays[made] = (UNITS[0] * high.astype(np.int64) + low).astype(kind).reshape(y.shape)
                 return
             given, out = [s.reshape(layout) for s in (high, low)], np.empty(layout, kind)
-            combine_dense(given, np.repeat(units, layout[1], axis=1), rule, out)
+            factors = np.repeat(units, layout[1], axis=1)
+            if isinstance(rule, FilteredRequantizer):
+                rule.run(combined(given, factors), out)
+            else:
+                combine_dense(given, factors, rule, out)
             frame.arrays[made] = out.reshape(y.shape)
 
         return action

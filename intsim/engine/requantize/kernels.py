@@ -166,10 +166,15 @@ def combine_dense(
         stored, factors = out.view(CARRIERS[out.dtype.itemsize]), np.ascontiguousarray(coefficients, np.float64)
         _combine(first, second, stored, factors, *formula)
         return out
+    return requantize_dense(combined(arrays, coefficients), rule, out)
+
+
+def combined(arrays: Sequence[NDArray[Any]], coefficients: NDArray[np.int64]) -> NDArray[np.int64]:
+    """`sum_i coefficients[i] * arrays[i]`, arguments as in `combine_dense`."""
     total = np.zeros(arrays[0].shape, np.int64)
     for array, factor in zip(arrays, coefficients, strict=True):
         total += array * factor[:, None]
-    return requantize_dense(total, rule, out)
+    return total
 
 
 _prepared: WeakKeyDictionary[AffineRequantizer, dict[str, tuple[NDArray[Any], float]]] = WeakKeyDictionary()
