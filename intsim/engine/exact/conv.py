@@ -23,6 +23,7 @@ from intsim.engine.exact.kernels import convolve
 from intsim.engine.exact.layout import Buffer, Layout, Pads, Shape, TensorView, maps, phases, split
 from intsim.engine.exact.microkernels import Tile
 from intsim.engine.requantize.affine import RINT, AffineRequantizer
+from intsim.engine.requantize.single import LARGEST, single
 from intsim.engine.threads import each, shares, threads
 from intsim.graph import IntArray, Node
 
@@ -35,6 +36,8 @@ WIDE = {32: {16: 1, 8: 2, 4: 3, 1: 8}, 16: {4: 2, 1: 4}}
 """Vectors of a tile for its height, where there are so many vector registers. The tallest is for the smallest maps."""
 STRIP_BYTES = 256 << 10
 """Input of a strip of rows, which stays in the second-level cache while all output channels read it."""
+HALF = 128
+"""Codes in float32 are made about 0, where its numbers lie closest, and this makes bytes of them."""
 NO_WORDS, NO_SUMS = np.zeros(0, np.uint32), np.zeros(0, np.int32)
 
 
@@ -189,36 +192,68 @@ def weight_words(values: NDArray[np.int8], dot: Dot) -> NDArray[np.int32]:
 
 
 class Codes(NamedTuple):
-    """A requantizer for the channels of a convolution, as the kernel takes it; `limits` = low, high, shift to bytes."""
+    """A requantizer for the channels of a convolution, as the kernel takes it; arrays are long enough for whole tiles.
 
-    scale: NDArray[np.float64]
+    Four channels for which `single` isn't 0 go by their formula in float32, which is proven for them
+    (`requantize.single`); `added` is what their sums start at besides.
+    """
+
+    scale: NDArray[np.float64]  # (channels,)
     offset: NDArray[np.float64]
     kind: int
-    limits: NDArray[np.int32]
-    table: NDArray[np.int64]
+    limits: NDArray[np.int32]  # low, high, shift to bytes
+    table: NDArray[np.int64]  # (channels, high - low), or (channels, 0)
+    scale32: NDArray[np.float32]
+    offset32: NDArray[np.float32]
+    single: NDArray[np.uint8]  # (channels / 4,)
+    ends: NDArray[np.int32]  # least and greatest byte, four times; twice what makes bytes of the codes, of both formulas
+    added: NDArray[np.int32]
 
 
-NO_CODES = Codes(np.zeros(16), np.zeros(16), RINT, np.zeros(3, np.int32), np.zeros((1, 0), np.int64))
+def byte_ends(low: int, high: int, shift: int) -> NDArray[np.int32]:
+    """`Codes.ends` of codes low to high, which are bytes when `shift` is added."""
+    words = [(low + shift) * 0x01010101, (high + shift) * 0x01010101, shift * 0x00010001, HALF * 0x00010001]
+    return np.array(words, np.uint32).view(np.int32)
 
 
 def fits(requantizer: AffineRequantizer) -> bool:
     """Whether the kernels can take a requantizer: what it rounds stays well within 32 bits."""
     farthest = max(abs(requantizer.reach[0]), abs(requantizer.reach[1]))
-    return bool((np.abs(requantizer.scale) * farthest + np.abs(requantizer.offset) < 2.0**30).all())
+    return bool((np.abs(requantizer.scale) * farthest + np.abs(requantizer.offset) < LARGEST).all())
 
 
 def spread_codes(requantizer: AffineRequantizer, channels: int, shift: int) -> Codes:
-    """Spread a requantizer of 1 or `channels` cells over channels; arrays are longer than that, as tiles are whole."""
+    """Spread a requantizer of 1 or `channels` cells, whose codes plus `shift` are bytes, over channels."""
 
     def spread(values: NDArray[Any]) -> NDArray[Any]:
         out = np.zeros((channels + 16, *values.shape[1:]), values.dtype)
         out[:channels] = values
         return out
 
-    limits = np.array([requantizer.low, requantizer.high, shift], np.int32)
+    rule = requantizer
+    limits, ends = np.array([rule.low, rule.high, shift], np.int32), byte_ends(rule.low, rule.high, shift)
+    short = single(rule, HALF - shift)
+    proven = np.ones(-(-channels // 4) * 4 + 16, bool)
+    proven[:channels] = short.proven
+    groups = proven.reshape(-1, 4).all(axis=1)
+    added = np.where(np.repeat(groups, 4)[:channels], short.added, 0)
     return Codes(
-        spread(requantizer.scale), spread(requantizer.offset), requantizer.kind, limits, spread(requantizer.table)
+        spread(rule.scale),
+        spread(rule.offset),
+        rule.kind,
+        limits,
+        spread(rule.table),
+        spread(short.scale),
+        spread(short.offset),
+        groups.astype(np.uint8),
+        ends,
+        spread(added.astype(np.int32)),
     )
+
+
+NO_CODES = spread_codes(
+    AffineRequantizer(np.zeros(1), np.zeros(1), RINT, 0, 0, np.zeros((1, 0), np.int64), (0, 0)), 0, 0
+)
 
 
 def modulo32(values: IntArray, size: int) -> NDArray[np.int32]:
@@ -312,7 +347,7 @@ class WordConv:
                 (first, layout.pitch, grid.width),
                 (layout.images, layout.stride, stride),
                 (grid.rows, max(1, STRIP_BYTES // (4 * layout.groups * layout.pitch))),
-                (offsets, made.firsts, made.weights, bias, self.channels),
+                (offsets, made.firsts, made.weights, bias + codes.added if isinstance(to, TensorView) else bias, self.channels),
                 codes,
                 (begin, plane, pitch, *grid.step),
                 Tile(dot.lanes, dot.parts, made.high, wide),

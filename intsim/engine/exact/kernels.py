@@ -57,8 +57,7 @@ def convolve(source, images, span, layer, rounding, out, tile):  # type: ignore[
         span: (first row, one past the last row, rows of a strip that stay in the cache together).
         layer: (offset of each tap; first tap of each channel block and one past the last; int32 weights (taps, rows,
             parts) flat; int32 bias, one a channel of all blocks; channels in all).
-        rounding: (scale, offset, kind, limits, table) as `codes` takes them, scale and offset for the channels of all
-            blocks, table (channels, high - low) or (channels, 0).
+        rounding: `conv.Codes` for the channels of all blocks.
         out: (uint32 words that receive codes, or empty; int32 array that receives sums, one plane a channel, or empty;
             first element, elements of a plane, elements of a row, step down, step right).
         tile: `microkernels.Tile`.
@@ -67,7 +66,7 @@ def convolve(source, images, span, layer, rounding, out, tile):  # type: ignore[
     offsets, firsts, weights, bias, ends = layer
     words, raw, first, plane, line, down, right = out
     high, block = tile.rows, tile.lanes * tile.vectors
-    scale, offset, kind, limits, table = rounding
+    table = rounding.table
     sums, packed = np.zeros(max(high, 4) * block + RUN, np.int32), np.empty(block + RUN, np.uint32)
     for image in range(images[0], images[1]):
         for begin in range(span[0], span[1], span[2]):
@@ -90,11 +89,11 @@ def convolve(source, images, span, layer, rounding, out, tile):  # type: ignore[
                             _scatter(raw, to, line, down, right, sums, r * block, grid)
                         continue
                     for group in range(0, many, 4):
-                        codes(sums, group, scale, offset, channel + group, limits, kind, packed, tile)
-                        if table.shape[1] > 0:
+                        codes(sums, group, rounding, channel + group, packed, tile)
+                        if table.shape[1] > 0 and rounding.single[(channel + group) // 4] == 0:
                             for r in range(group, min(group + 4, many)):
                                 c = channel + r
-                                _correct(sums, r, block, scale[c], limits, table[c], packed)
+                                _correct(sums, r, block, rounding.scale[c], rounding.limits, table[c], packed)
                         to = first + image * images[3] + ((channel + group) // 4) * plane
                         _scatter(words, to, line, down, right, packed, 0, grid)
 
@@ -170,13 +169,14 @@ def multiply(source, span, weights, bias, out, tile):  # type: ignore[no-untyped
 
 
 @compiled
-def add_words(x, y, shape, factors, limits, kind, out, tile):  # type: ignore[no-untyped-def]
+def add_words(x, y, shape, factors, ends, kind, out, tile):  # type: ignore[no-untyped-def]
     """Codes of weighted sums of two maps, or of one with weights 0 for the other; `sum_codes` says which.
 
     Args:
         x, y, out: (words, from image to image, plane to plane, row to row, first word).
         shape: (images, groups, height, width).
         factors: (5, channels) float64, channels a multiple of 4.
+        ends: see `conv.Codes`.
     """
     images, groups, height, width = shape
     block = tile.lanes
@@ -188,5 +188,5 @@ def add_words(x, y, shape, factors, limits, kind, out, tile):  # type: ignore[no
                 b = y[4] + image * y[1] + group * y[2] + row * y[3]
                 to = out[4] + image * out[1] + group * out[2] + row * out[3]
                 for p in range(0, width, block):
-                    sum_codes(x[0], a + p, y[0], b + p, factors, 4 * group, limits, kind, packed, tile)
+                    sum_codes(x[0], a + p, y[0], b + p, factors, 4 * group, ends, kind, packed, tile)
                     copy(out[0], to + p, packed, 0, min(block, width - p))

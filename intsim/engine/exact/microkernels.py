@@ -107,30 +107,73 @@ def product_tile(b, x, at, depth, weights, begin, bias, channel, out, tile):  # 
     _store(v, totals, out)
 
 
-def _byte_codes(v: Vectors, values: Any, limits: Any, kind: Any, out: Any) -> None:
+_PACKS = {
+    16: ("llvm.x86.avx512.packssdw.512", "llvm.x86.avx512.packuswb.512"),
+    8: ("llvm.x86.avx2.packssdw", "llvm.x86.avx2.packuswb"),
+    4: ("llvm.x86.sse2.packssdw.128", "llvm.x86.sse2.packuswb.128"),
+}
+"""By lanes of 32 bits: integers to int16, and int16 to uint8, what doesn't fit as the nearest; 128 bits at a time."""
+_LANE = [4 * r + p for p in range(4) for r in range(4)]
+"""Where the bytes of four words come from in 16 of four channels, four positions each."""
+
+
+def _floats(v: Vectors, kind: Any = None) -> Any:
+    """The type of as many float64, or numbers of another kind."""
+    return ir.VectorType(kind or ir.DoubleType(), v.count)
+
+
+def _words(v: Vectors, four: list[Any], added: Any, ends: Any, parts: int) -> Any:
+    """A vector of words whose bytes are the codes `four` (channels), plus what makes bytes of them, within `ends`.
+
+    `added` is an index of `ends`, which are those of `conv.Codes`.
+    """
+    b, n = v.builder, v.count
+    low, high, more = (v.splat(element(b, ends.data, i)) for i in (number(0), number(1), added))
+    shorts, octets = Vectors(b, 16, 2 * n), Vectors(b, 8, 4 * n)
+    more, low, high = b.bitcast(more, shorts.type), b.bitcast(low, octets.type), b.bitcast(high, octets.type)
+    if parts == 4:  # any processor
+        wide = Vectors(b, 16, n)
+        most, least = v.constant((1 << 15) - 1), v.constant(-(1 << 15))
+        one = b.shuffle_vector(more, more, ir.Constant(ir.VectorType(I32, n), [0] * n))
+        short = [b.trunc(v.select("<", v.select(">", c, least), most), wide.type) for c in four]
+        sums = [v.of(wide.call("llvm.sadd.sat", c, one)) for c in short]
+        octet = [v.select("<", v.select(">", c, v.zero), v.constant(255)) for c in sums]
+        word = octet[0]
+        for r in range(1, 4):
+            word = b.or_(word, b.shl(octet[r], v.constant(8 * r)))
+        packed = b.bitcast(word, octets.type)
+    else:
+        to_shorts, to_octets = _PACKS[n]
+        halves = [invoke(b, to_shorts, shorts.type, *four[r : r + 2]) for r in (0, 2)]
+        halves = [shorts.call("llvm.sadd.sat", h, more) for h in halves]
+        packed = invoke(b, to_octets, octets.type, *halves)
+        order = [16 * lane + at for lane in range(n // 4) for at in _LANE]
+        packed = b.shuffle_vector(packed, packed, ir.Constant(ir.VectorType(I32, 4 * n), order))
+    return b.bitcast(octets.call("llvm.umin", octets.call("llvm.umax", packed, low), high), v.type)
+
+
+def _byte_codes(v: Vectors, values: Any, ends: Any, kind: Any, out: Any, parts: int) -> None:
     """Bytes of float64 vectors, four to a word, rounded as `kind` says, into the vectors of words of `out`.
 
-    `limits` (3,) int32: low, high, and what is added to make a byte. Values are well below 2^31. 1.5 * 2^52 is added to
-    a value: the sum rounds to the nearest integer, ties to even, and holds it in its low 32 bits.
+    `ends`: see `conv.Codes`. Values are well below 2^31. 1.5 * 2^52 is added to a value: the sum rounds to the nearest
+    integer, ties to even, and holds it in its low 32 bits.
     `values` makes vector r of word p anew wherever it is called, as each kind of rounding is a branch of its own.
     """
-    b, longs = v.builder, Vectors(v.builder, 64, v.count)
-    low, high, shift = (v.splat(element(b, limits.data, number(i))) for i in range(3))
+    b = v.builder
     magic = ir.Constant(_floats(v), [1.5 * 2.0**52] * v.count)
+    pairs = ir.VectorType(I32, 2 * v.count)
+    lower = ir.Constant(ir.VectorType(I32, v.count), list(range(0, 2 * v.count, 2)))
 
     def emit(rounded: str | None) -> None:
         for p, word_values in enumerate(values):
-            word = None
-            for r, make in enumerate(word_values):
+            four = []
+            for make in word_values:
                 value = make()
                 if rounded is not None:
                     value = invoke(b, f"llvm.{rounded}.v{v.count}f64", _floats(v), value)
-                code = v.of(b.bitcast(b.fadd(value, magic), longs.type))
-                code = v.select(">", v.select("<", code, high), low)
-                code = b.add(code, shift)
-                code = b.shl(code, v.constant(8 * r)) if r else code
-                word = code if word is None else b.or_(word, code)
-            v.store(word, out.data, number(p * v.count))
+                halves = b.bitcast(b.fadd(value, magic), pairs)
+                four.append(b.shuffle_vector(halves, halves, lower))
+            v.store(_words(v, four, number(2), ends, parts), out.data, number(p * v.count))
 
     with b.if_else(b.icmp_signed("==", kind, number(0))) as (nearest, other):
         with nearest:
@@ -142,32 +185,49 @@ def _byte_codes(v: Vectors, values: Any, limits: Any, kind: Any, out: Any) -> No
                 emit("ceil")
 
 
-def _floats(v: Vectors) -> Any:
-    """The type of as many float64."""
-    return ir.VectorType(ir.DoubleType(), v.count)
+def _nearest(v: Vectors, value: Any, parts: int) -> Any:
+    """Float32 below 2^31 as integers, ties to even."""
+    b, kind = v.builder, value.type
+    if parts == 4:
+        return b.fptosi(invoke(b, f"llvm.rint.v{v.count}f32", kind, value), v.type)
+    if v.count == 16:
+        everywhere, as_set = ir.Constant(ir.IntType(16), -1), ir.Constant(I32, 4)
+        return invoke(b, "llvm.x86.avx512.mask.cvtps2dq.512", v.type, value, v.zero, everywhere, as_set)
+    name = {8: "llvm.x86.avx.cvt.ps2dq.256", 4: "llvm.x86.sse2.cvtps2dq"}[v.count]
+    return invoke(b, name, v.type, value)
 
 
 @emitted
-def codes(b, sums, row, scale, offset, channel, limits, kind, out, tile):  # type: ignore[no-untyped-def]
-    """Bytes of four channels of a tile, one word a position: `requantize.AffineRequantizer` says what they are."""
+def codes(b, sums, row, rounding, channel, out, tile):  # type: ignore[no-untyped-def]
+    """Bytes of four channels of a tile, one word a position: `conv.Codes` says what they are."""
     v, wide = Vectors(b, 32, tile.lanes), tile.vectors
-    scales, offsets = (b.gep(a.data, [channel]) for a in (scale, offset))
     lines = b.gep(sums.data, [b.mul(row, number(wide * v.count))])
 
-    def value(p: int, r: int) -> Any:
+    def value(p: int, r: int, kind: Any, scales: Any, offsets: Any) -> Any:
         total = v.load(lines, number((r * wide + p) * v.count))
         factor, constant = (splat(b, element(b, a, number(r)), v.count) for a in (scales, offsets))
-        return b.fadd(b.fmul(b.sitofp(total, _floats(v)), factor), constant)
+        return b.fadd(b.fmul(b.sitofp(total, _floats(v, kind)), factor), constant)
 
-    _byte_codes(v, [[partial(value, p, r) for r in range(4)] for p in range(wide)], limits, kind, out)
+    group = b.lshr(channel, number(2))
+    single = b.icmp_signed("!=", element(b, rounding.single.data, group), ir.Constant(ir.IntType(8), 0))
+    with b.if_else(single) as (short, long):
+        with short:
+            near = [b.gep(a.data, [channel]) for a in (rounding.scale32, rounding.offset32)]
+            for p in range(wide):
+                four = [_nearest(v, value(p, r, ir.FloatType(), *near), tile.parts) for r in range(4)]
+                v.store(_words(v, four, number(3), rounding.ends, tile.parts), out.data, number(p * v.count))
+        with long:
+            wider = [b.gep(a.data, [channel]) for a in (rounding.scale, rounding.offset)]
+            values = [[partial(value, p, r, ir.DoubleType(), *wider) for r in range(4)] for p in range(wide)]
+            _byte_codes(v, values, rounding.ends, rounding.kind, out, tile.parts)
 
 
 @emitted
-def sum_codes(b, x, at, y, to, factors, group, limits, kind, out, tile):  # type: ignore[no-untyped-def]
+def sum_codes(b, x, at, y, to, factors, group, ends, kind, out, tile):  # type: ignore[no-untyped-def]
     """One vector of words: bytes of scale * (a * byte of x + b * byte of y + c) + offset.
 
     factors (5, channels) float64: a, b, c, scale, offset; a, b, c and all sums are integers below 2^53. `group` is the
-    word's first channel.
+    word's first channel. `ends`: see `conv.Codes`.
     """
     v = Vectors(b, 32, tile.lanes)
     columns = b.extract_value(factors.shape, 1)
@@ -186,7 +246,7 @@ def sum_codes(b, x, at, y, to, factors, group, limits, kind, out, tile):  # type
         total = b.fadd(b.fadd(*products), factor(2, r))
         return b.fadd(b.fmul(total, factor(3, r)), factor(4, r))
 
-    _byte_codes(v, [[partial(value, r) for r in range(4)]], limits, kind, out)
+    _byte_codes(v, [[partial(value, r) for r in range(4)]], ends, kind, out, tile.parts)
 
 
 @emitted
