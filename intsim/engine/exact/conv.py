@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from intsim.engine.exact.isa import Dot
 from intsim.engine.exact.kernels import convolve
 from intsim.engine.exact.layout import Buffer, Layout, Pads, Shape, TensorView, maps, phases, split
-from intsim.engine.exact.microkernels import Tile
+from intsim.engine.exact.microkernels import Tile, tile_shapes
+from intsim.engine.exact.tiles import tile_bias, tile_blocks, tile_work
 from intsim.engine.requantize.affine import RINT, AffineRequantizer
 from intsim.engine.requantize.single import LARGEST, single
 from intsim.engine.threads import each, shares, threads
@@ -30,10 +31,11 @@ from intsim.graph import IntArray, Node
 Part = tuple[int, int, int, int]
 """First image and one past the last, first row and one past the last."""
 R = TypeVar("R")
-HIGH = {"vnni512": 8, "vnni256": 8, "avx512": 8, "avx2": 4, "sse2": 4, "generic": 4}
+HIGH = {"amx": 8, "vnni512": 8, "vnni256": 8, "avx512": 8, "avx2": 4, "sse2": 4, "generic": 4}
 """Output channels of a tile: with them accumulators, activations and a weight just fill the vector registers."""
-WIDE = {32: {16: 1, 8: 2, 4: 3, 1: 8}, 16: {4: 2, 1: 4}}
-"""Vectors of a tile for its height, where there are so many vector registers. The tallest is for the smallest maps."""
+WIDE = {32: {64: 1, 32: 2, 16: 1, 8: 2, 4: 3, 1: 8}, 16: {4: 2, 1: 4}}
+"""Vectors of a tile for its height, where there are so many vector registers. A height of 16 is for the smallest maps,
+those above for tile registers."""
 STRIP_BYTES = 256 << 10
 """Input of a strip of rows, which stays in the second-level cache while all output channels read it."""
 HALF = 128
@@ -131,13 +133,17 @@ class Blocks:
     firsts: NDArray[np.int64]  # first tap of each block, and one past the last
     weights: NDArray[np.int32]
     high: int
+    depth: int = 0  # planes of an entry in tile registers, side by side; 0 where there are none
 
 
-def blocks(weight: IntArray, w: Window, grid: Grid, dot: Dot, pitch: int, planes_apart: int = 1) -> Blocks:
+def blocks(
+    weight: IntArray, w: Window, grid: Grid, dot: Dot, pitch: int, planes_apart: int = 1, tiled: bool = False
+) -> Blocks:
     """Blocks of the weights (O, C / groups, kh, kw), all within int8; taps without weights are left out.
 
     Rows of the input are at least `pitch` words apart, which says how many tiles a map has. `planes_apart`: planes of
-    the input from one group of four channels to the next; taps' own planes are added by the caller (`split`).
+    the input from one group of four channels to the next; taps' own planes are added by the caller (`split`). With
+    `tiled`, tile registers may be used.
     """
     positions, wide = (grid.rows - 1) * pitch + grid.width, WIDE[dot.registers]
     heights = [1] if len(weight) == 1 else sorted({4, HIGH[dot.name]}, reverse=True)
@@ -149,6 +155,11 @@ def blocks(weight: IntArray, w: Window, grid: Grid, dot: Dot, pitch: int, planes
         """Vectors of products."""
         return one[0] * int(one[3][-1]) * wide[one[0]] * -(-max(positions, 1) // (dot.lanes * wide[one[0]]))
 
+    if tiled and w.groups == 1:
+        in_tiles = [tile_blocks(picked(weight, grid), high) for high in (64, 32)]
+        best = min(in_tiles, key=lambda t: tile_work(t, -(-max(positions, 1) // (dot.lanes * wide[t.high]))))
+        if tile_work(best, -(-max(positions, 1) // (dot.lanes * wide[best.high]))) < work(min(made, key=work)):
+            return Blocks(best.planes * planes_apart, best.taps, best.firsts, best.weights, best.high, best.depth)
     high, planes, taps, firsts, values = min(made, key=work)
     return Blocks(planes * planes_apart, taps, firsts, weight_words(values, dot), high)
 
@@ -158,10 +169,7 @@ def _blocks(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
     """Plane and tap of each entry, entries of each block, and weights (entries, high, 4)."""
     channels, inside = weight.shape[:2]
-    per_group = channels // w.groups
-    picked = np.empty((channels, len(grid.at), inside), np.int8)
-    for t, (i, j) in enumerate(grid.at):
-        picked[:, t] = weight[:, :, i, j]
+    per_group, values = channels // w.groups, picked(weight, grid)
     parts: list[tuple[Any, Any, Any]] = []
     for begin in range(0, channels, high):
         rows = range(begin, min(begin + high, channels))
@@ -170,13 +178,21 @@ def _blocks(
         table = np.zeros((high, len(grid.at), 4 * (top - low)), np.int8)
         for r in rows:
             at = r // per_group * inside - 4 * low
-            table[r - begin, :, at : at + inside] = picked[r]
+            table[r - begin, :, at : at + inside] = values[r]
         words = table.reshape(high, len(grid.at), top - low, 4).transpose(2, 1, 0, 3).reshape(-1, high, 4)
         kept = np.flatnonzero(words.any(axis=(1, 2)))
         parts.append((low + kept // max(len(grid.at), 1), kept % max(len(grid.at), 1), words[kept]))
     firsts = np.cumsum([0, *(len(p[0]) for p in parts)]).astype(np.int64)
-    planes, taps, values = (np.concatenate([p[i] for p in parts]) for i in range(3))
-    return planes.astype(np.int64), taps.astype(np.int64), firsts, values
+    planes, taps, kept = (np.concatenate([p[i] for p in parts]) for i in range(3))
+    return planes.astype(np.int64), taps.astype(np.int64), firsts, kept
+
+
+def picked(weight: IntArray, grid: Grid) -> NDArray[np.int8]:
+    """Weights (O, taps, C / groups) of a grid."""
+    out = np.empty((weight.shape[0], len(grid.at), weight.shape[1]), np.int8)
+    for t, (i, j) in enumerate(grid.at):
+        out[:, t] = weight[:, :, i, j]
+    return out
 
 
 def weight_words(values: NDArray[np.int8], dot: Dot) -> NDArray[np.int32]:
@@ -272,9 +288,19 @@ class WordConv:
         window: its spatial part.
         pad: the byte that padding holds.
         zero: the byte that stands for zero.
+        tiled: whether tile registers may be used, if the instruction has some.
     """
 
-    def __init__(self, weight: IntArray, bias: IntArray, window: Window, pad: int, zero: int, dot: Dot) -> None:
+    def __init__(
+        self,
+        weight: IntArray,
+        bias: IntArray,
+        window: Window,
+        pad: int,
+        zero: int,
+        dot: Dot,
+        tiled: bool = True,
+    ) -> None:
         """Lay the weights out."""
         self.window, self.pad, self.dot = window, pad, dot
         self.channels, self.strided = weight.shape[0], window.strides != (1, 1)
@@ -283,7 +309,7 @@ class WordConv:
         apart = window.strides[0] * window.strides[1] if self.strided else 1
         _, left, _, right = self.border
         pitch = window.out[1] if self.strided else left + window.size[1] + right
-        self.blocks = [blocks(weight, window, g, dot, pitch, apart) for g in self.grids]
+        self.blocks = [blocks(weight, window, g, dot, pitch, apart, tiled and dot.tiles) for g in self.grids]
         # inserted samples are zeros that no tap meets, so each grid has a constant of its own
         sums = [
             sum((weight[:, :, i, j].sum(axis=1) for i, j in g.at), np.zeros(self.channels, np.int64))
@@ -324,6 +350,7 @@ class WordConv:
         if scratch is not None:
             first = 0 if self.strided else self.border[0] * layout.pitch + self.border[1]
         w, dot, bounds = self.window, self.dot, []
+        apart = w.strides[0] * w.strides[1] if self.strided else 1
         for grid, made, bias in zip(self.grids, self.blocks, self.biases, strict=True):
             if min(grid.rows, grid.width) <= 0:
                 continue
@@ -343,14 +370,17 @@ class WordConv:
                 begin, stride, plane, pitch = 0, 0, to[2] * to[3], to[3]
             begin += grid.origin[0] * pitch + grid.origin[1]
             wide = WIDE[dot.registers][made.high]
+            start = bias + codes.added if isinstance(to, TensorView) else bias
+            if made.depth:
+                start = tile_bias(start[: self.channels], made.high)
             bound = Bound(
                 (first, layout.pitch, grid.width),
                 (layout.images, layout.stride, stride),
                 (grid.rows, max(1, STRIP_BYTES // (4 * layout.groups * layout.pitch))),
-                (offsets, made.firsts, made.weights, bias + codes.added if isinstance(to, TensorView) else bias, self.channels),
+                (offsets, made.firsts, made.weights, start, self.channels, apart * layout.plane, tile_shapes(made.depth)),
                 codes,
                 (begin, plane, pitch, *grid.step),
-                Tile(dot.lanes, dot.parts, made.high, wide),
+                Tile(dot.lanes, dot.parts, made.high, wide, made.depth > 0),
                 -(-dot.lanes * wide // layout.pitch),
             )
             bounds.append(bound)

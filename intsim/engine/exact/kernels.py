@@ -7,7 +7,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from intsim.engine.exact.microkernels import RUN, bounded, codes, conv_tile, copy, product_tile, sum_codes
+from intsim.engine.exact.microkernels import (
+    RUN,
+    begin_tiles,
+    bounded,
+    codes,
+    conv_tile,
+    copy,
+    end_tiles,
+    product_tile,
+    sum_codes,
+)
 from intsim.jit.compile import compiled
 
 
@@ -56,18 +66,22 @@ def convolve(source, images, span, layer, rounding, out, tile):  # type: ignore[
         images: (first, one past the last, words of an image in x, and in the output words).
         span: (first row, one past the last row, rows of a strip that stay in the cache together).
         layer: (offset of each tap; first tap of each channel block and one past the last; int32 weights (taps, rows,
-            parts) flat; int32 bias, one a channel of all blocks; channels in all).
+            parts) flat; int32 bias, one a channel of all blocks; channels in all; and of tile registers the words
+            between their rows and their shapes).
         rounding: `conv.Codes` for the channels of all blocks.
         out: (uint32 words that receive codes, or empty; int32 array that receives sums, one plane a channel, or empty;
             first element, elements of a plane, elements of a row, step down, step right).
         tile: `microkernels.Tile`.
     """
     x, start, pitch, width = source
-    offsets, firsts, weights, bias, ends = layer
+    offsets, firsts, weights, bias, ends, apart, shapes = layer
     words, raw, first, plane, line, down, right = out
     high, block = tile.rows, tile.lanes * tile.vectors
     table = rounding.table
-    sums, packed = np.zeros(max(high, 4) * block + RUN, np.int32), np.empty(block + RUN, np.uint32)
+    # whole lines of the cache
+    sums, packed = np.zeros(max(high, 4) * block + 2 * RUN, np.int32), np.empty(block + 2 * RUN, np.uint32)
+    sums, packed = sums[(-sums.ctypes.data & 63) >> 2 :], packed[(-packed.ctypes.data & 63) >> 2 :]
+    begin_tiles(shapes, tile)
     for image in range(images[0], images[1]):
         for begin in range(span[0], span[1], span[2]):
             last = (min(begin + span[2], span[1]) - 1) * pitch + width
@@ -80,7 +94,7 @@ def convolve(source, images, span, layer, rounding, out, tile):  # type: ignore[
                     while column >= pitch:
                         position, column = position + 1, column - pitch
                     at = start + image * images[2] + p
-                    conv_tile(x, at, offsets, tap, count, weights, tap, bias, channel, sums, tile)
+                    conv_tile(x, at, offsets, tap, count, weights, tap, bias, channel, sums, apart, tile)
                     valid = min(block, last - p)
                     grid = position, column, width, pitch, valid
                     if raw.size:
@@ -96,6 +110,7 @@ def convolve(source, images, span, layer, rounding, out, tile):  # type: ignore[
                                 _correct(sums, r, block, rounding.scale[c], rounding.limits, table[c], packed)
                         to = first + image * images[3] + ((channel + group) // 4) * plane
                         _scatter(words, to, line, down, right, packed, 0, grid)
+    end_tiles(tile)
 
 
 @compiled
@@ -130,7 +145,7 @@ def convolve_checked(source, images, span, layer, limits, out, failed, tile):  #
                     while column >= pitch:
                         position, column = position + 1, column - pitch
                     at = start + image * images[2] + p
-                    conv_tile(x, at, offsets, tap, count, weights, tap, bias, 0, parts, tile)
+                    conv_tile(x, at, offsets, tap, count, weights, tap, bias, 0, parts, 0, tile)
                     valid = min(block, last - p)
                     grid = position, column, width, pitch, valid
                     for r in range(many):

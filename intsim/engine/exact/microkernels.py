@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
 
@@ -24,13 +25,14 @@ class Tile(Constants):
     """Sums that are accumulated together: `rows` x `vectors` x `lanes` of them.
 
     Rows are output channels of a convolution, or rows of a product; the vectors lie side by side along the other axis.
-    `parts`: see `isa.Dot`.
+    `parts`: see `isa.Dot`. With `tiled` they are in tile registers, 16 rows by 16 lanes each.
     """
 
     lanes: int
     parts: int
     rows: int = 1
     vectors: int = 1
+    tiled: bool = False
 
 
 def _bytes(builder: Any, word: Any, parts: int) -> list[Any]:
@@ -54,11 +56,17 @@ def _dot(v: Vectors, total: Any, activations: list[Any], weights: list[Any]) -> 
 
 
 @emitted
-def conv_tile(b, x, at, offsets, first, taps, weights, begin, bias, channel, out, tile):  # type: ignore[no-untyped-def]
+def conv_tile(  # type: ignore[no-untyped-def]
+    b, x, at, offsets, first, taps, weights, begin, bias, channel, out, apart, tile
+):
     """A tile of channels by positions: out[r, p] = bias + sum over taps of four products each.
 
     Tap t of channel r reads the words x[at + offsets[first + t] + p] and the weight word weights[begin + t, r].
+    A tile in tile registers reads several words at each tap, `apart` from each other: `tiles.py` lays its weights out.
     """
+    if tile.tiled:
+        _conv_tiles(b, x, at, offsets, first, taps, weights, begin, bias, channel, out, apart, tile)
+        return
     v, pieces, high, wide = Vectors(b, 32, tile.lanes), tile.parts, tile.rows, tile.vectors
     here, where = b.gep(x.data, [at]), b.gep(offsets.data, [first])
     weight = b.gep(weights.data, [b.mul(begin, number(high * pieces))])
@@ -81,6 +89,69 @@ def conv_tile(b, x, at, offsets, first, taps, weights, begin, bias, channel, out
 def _store(v: Vectors, totals: list[Any], out: Any) -> None:
     for i, total in enumerate(totals):
         v.store(v.builder.load(total), out.data, number(i * v.count))
+
+
+_SUM, _WEIGHT, _WORDS = 0, 4, 5
+"""The first tile registers of sums, of weights, and of words, of which there may be two."""
+
+
+def tile_shapes(depth: int) -> Any:
+    """What `begin_tiles` takes: the shapes of tile registers whose products add up `depth` words each, 64 bytes."""
+    shapes = np.zeros(64, np.uint8)
+    bytes_of_row, rows = shapes[16:48].view(np.uint16), shapes[48:]
+    shapes[0] = 1  # the palette
+    bytes_of_row[:8], rows[:8] = 64, 16
+    bytes_of_row[_WEIGHT], rows[_WORDS : _WORDS + 2] = 4 * depth, depth
+    return shapes
+
+
+def _tile(b: Any, name: str, *given: Any) -> None:
+    """One instruction on tile registers: their numbers are Python's, pointers and strides LLVM's."""
+    terms = [ir.Constant(ir.IntType(8), g) if isinstance(g, int) else g for g in given]
+    byte = ir.IntType(8).as_pointer()
+    terms = [b.bitcast(t, byte) if isinstance(t.type, ir.PointerType) else t for t in terms]
+    invoke(b, f"llvm.x86.{name}", ir.VoidType(), *terms)
+
+
+@emitted
+def begin_tiles(b, shapes, tile):  # type: ignore[no-untyped-def]
+    """Give tile registers their shapes, see `tile_shapes`; they are this thread's until `end_tiles`."""
+    if tile.tiled:
+        _tile(b, "ldtilecfg", shapes.data)
+
+
+@emitted
+def end_tiles(b, tile):  # type: ignore[no-untyped-def]
+    """Give them back."""
+    if tile.tiled:
+        _tile(b, "tilerelease")
+
+
+def _conv_tiles(  # type: ignore[no-untyped-def]
+    b, x, at, offsets, first, taps, weights, begin, bias, channel, out, apart, tile
+) -> None:
+    """`conv_tile` in tile registers; bias, weights and sums are rows of 64 bytes."""
+    line, high, wide = tile.lanes, tile.rows // 16, tile.vectors
+    here, where = b.gep(x.data, [at]), b.gep(offsets.data, [first])
+    weight = b.gep(weights.data, [b.mul(begin, number(tile.rows * line))])
+    initial = b.gep(bias.data, [b.mul(channel, number(line))])
+    bytes_apart, dense = b.mul(apart, number(4)), number(4 * line)
+    for i in range(high):
+        for p in range(wide):
+            _tile(b, "tileloadd64", _SUM + i * wide + p, b.gep(initial, [number(16 * line * i)]), dense)
+    with cgutils.for_range(b, taps) as loop:
+        base = b.gep(here, [element(b, where, loop.index)])
+        row = b.gep(weight, [b.mul(loop.index, number(tile.rows * line))])
+        for p in range(wide):
+            _tile(b, "tileloadd64", _WORDS + p, b.gep(base, [number(p * line)]), bytes_apart)
+        for i in range(high):
+            _tile(b, "tileloadd64", _WEIGHT, b.gep(row, [number(16 * line * i)]), dense)
+            for p in range(wide):
+                _tile(b, "tdpbsud", _SUM + i * wide + p, _WEIGHT, _WORDS + p)
+    for i in range(high):
+        for p in range(wide):
+            to = b.gep(out.data, [number((16 * i * wide + p) * line)])
+            _tile(b, "tilestored64", _SUM + i * wide + p, to, number(4 * line * wide))
 
 
 @emitted
