@@ -15,6 +15,7 @@ from intsim.engine.exact.microkernels import (
     conv_tile,
     copy,
     end_tiles,
+    place,
     product_tile,
     sum_codes,
 )
@@ -34,6 +35,42 @@ def _correct(sums, row, size, scale, limits, table, packed):  # type: ignore[no-
             packed[p] -= np.uint32(1) << lane
         elif code < high and seen >= table[code - low]:
             packed[p] += np.uint32(1) << lane
+
+
+@compiled
+def _places(span, source, out, tile):  # type: ignore[no-untyped-def]
+    """Where vectors of positions of rows span[0] to span[1] go, those between rows left out.
+
+    Returns:
+        to, masks: (vectors, runs) int64 and uint16: run r of vector v stores the lanes of its mask from element to[v, r]
+            on, where the vector's first lane would be. Whole tiles of vectors, of 16 lanes at most.
+        counts: (vectors,) int64, how many runs are not empty, but at least one.
+    """
+    pitch, width = source
+    line, down = out
+    first, size = span[0] * pitch, (span[1] - 1 - span[0]) * pitch + width
+    lanes, block = tile.lanes, tile.lanes * tile.vectors
+    solid = width == pitch and line * down == pitch  # one row goes right behind another
+    runs = 1 if solid else (lanes + pitch - 2) // pitch + 1
+    count = (size + block - 1) // block * tile.vectors
+    to, masks, counts = np.zeros((count, runs), np.int64), np.zeros((count, runs), np.uint16), np.ones(count, np.int64)
+    for v in range(count):
+        begin, end = v * lanes, min(v * lanes + lanes, size)
+        if solid:
+            to[v, 0] = first + begin
+            masks[v, 0] = (1 << max(end - begin, 0)) - 1
+            continue
+        at, r = begin, 0
+        while at < end:
+            row, column = at // pitch, at % pitch
+            here = min(end, row * pitch + width) - at
+            if here > 0:
+                to[v, r] = (span[0] + row) * down * line + column - (at - begin)
+                masks[v, r] = ((1 << here) - 1) << (at - begin)
+                r += 1
+                counts[v] = r
+            at = (row + 1) * pitch
+    return to, masks, counts
 
 
 @compiled
@@ -82,25 +119,29 @@ def convolve(source, images, span, layer, rounding, out, tile):  # type: ignore[
     sums, packed = np.zeros(max(high, 4) * block + 2 * RUN, np.int32), np.empty(block + 2 * RUN, np.uint32)
     sums, packed = sums[(-sums.ctypes.data & 63) >> 2 :], packed[(-packed.ctypes.data & 63) >> 2 :]
     begin_tiles(shapes, tile)
+    places, placed = _places((0, 0), (pitch, width), (line, down), tile), raw.size == 0 and right == 1
     for image in range(images[0], images[1]):
         for begin in range(span[0], span[1], span[2]):
-            last = (min(begin + span[2], span[1]) - 1) * pitch + width
+            end = min(begin + span[2], span[1])
+            last = (end - 1) * pitch + width
+            if placed and (image == images[0] or span[1] - span[0] > span[2]):
+                places = _places((begin, end), (pitch, width), (line, down), tile)
             for index in range(firsts.size - 1):
                 channel, tap = index * high, firsts[index]
                 count, many = firsts[index + 1] - tap, min(high, ends - index * high)
-                position, column = begin, -block
+                position, column, vector = begin, -block, -tile.vectors
                 for p in range(begin * pitch, last, block):
-                    column += block
-                    while column >= pitch:
-                        position, column = position + 1, column - pitch
                     at = start + image * images[2] + p
                     conv_tile(x, at, offsets, tap, count, weights, tap, bias, channel, sums, apart, tile)
+                    column, vector = column + block, vector + tile.vectors
+                    while not placed and column >= pitch:
+                        position, column = position + 1, column - pitch
                     valid = min(block, last - p)
                     grid = position, column, width, pitch, valid
                     if raw.size:
                         for r in range(many):
-                            to = first + (image * ends + channel + r) * plane
-                            _scatter(raw, to, line, down, right, sums, r * block, grid)
+                            start_of_plane = first + (image * ends + channel + r) * plane
+                            _scatter(raw, start_of_plane, line, down, right, sums, r * block, grid)
                         continue
                     for group in range(0, many, 4):
                         codes(sums, group, rounding, channel + group, packed, tile)
@@ -108,8 +149,11 @@ def convolve(source, images, span, layer, rounding, out, tile):  # type: ignore[
                             for r in range(group, min(group + 4, many)):
                                 c = channel + r
                                 _correct(sums, r, block, rounding.scale[c], rounding.limits, table[c], packed)
-                        to = first + image * images[3] + ((channel + group) // 4) * plane
-                        _scatter(words, to, line, down, right, packed, 0, grid)
+                        start_of_plane = first + image * images[3] + ((channel + group) // 4) * plane
+                        if placed:
+                            place(packed, words, start_of_plane, *places, vector, tile)
+                        else:
+                            _scatter(words, start_of_plane, line, down, right, packed, 0, grid)
     end_tiles(tile)
 
 

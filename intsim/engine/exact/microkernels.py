@@ -341,6 +341,29 @@ def bounded(b, parts, row, valid, constant, sums, edges, tile):  # type: ignore[
         b.store(v.reduced(name, value), b.gep(edges.data, [number(index)]))
 
 
+@emitted
+def place(b, packed, words, begin, to, masks, counts, index, tile):  # type: ignore[no-untyped-def]
+    """Vectors of a tile to where `kernels._places` says, from vector `index` on, counted from words[begin]."""
+    v, base = Vectors(b, 32, tile.lanes), b.gep(words.data, [begin])
+    runs = b.extract_value(to.shape, 1)
+    chosen, name = ir.VectorType(ir.IntType(1), v.count), f"llvm.masked.store.v{v.count}i32.p0"
+    for p in range(tile.vectors):
+        word = v.load(packed.data, number(p * v.count))
+        vector = b.add(index, number(p))
+        row = b.mul(vector, runs)
+
+        def store(at: Any, word: Any = word) -> None:
+            mask = element(b, masks.data, at)
+            mask = mask if v.count == 16 else b.trunc(mask, ir.IntType(v.count))
+            there = v.address(base, element(b, to.data, at))
+            invoke(b, name, ir.VoidType(), word, there, ir.Constant(I32, 4), b.bitcast(mask, chosen))
+
+        store(row)
+        more = element(b, counts.data, vector)
+        with cgutils.for_range_slice(b, number(1), more, number(1)) as (r, _):
+            store(b.add(row, r))
+
+
 RUN = 16
 """Elements that `copy` moves at once; sources are that much longer than what is copied."""
 
