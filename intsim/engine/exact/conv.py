@@ -310,6 +310,9 @@ class WordConv:
         _, left, _, right = self.border
         pitch = window.out[1] if self.strided else left + window.size[1] + right
         self.blocks = [blocks(weight, window, g, dot, pitch, apart, tiled and dot.tiles) for g in self.grids]
+        self.phases = np.full(window.strides[0] * window.strides[1], not self.strided)
+        if self.strided:
+            self.phases[self._phases_of_taps()] = True
         # inserted samples are zeros that no tap meets, so each grid has a constant of its own
         sums = [
             sum((weight[:, :, i, j].sum(axis=1) for i, j in g.at), np.zeros(self.channels, np.int64))
@@ -322,6 +325,12 @@ class WordConv:
         at = tuple((i, j) for i in range(w.kernel[0]) for j in range(w.kernel[1]))
         down, right = (tuple(v[a] * w.dilations[a] // w.strides[a] for v in at) for a in (0, 1))
         return Grid(at, down, right, *w.out)
+
+    def _phases_of_taps(self) -> NDArray[np.int64]:
+        """Of each tap of a strided convolution, which phase of the input it reads."""
+        w = self.window
+        pairs = [(i * w.dilations[0] % w.strides[0], j * w.dilations[1] % w.strides[1]) for i, j in self.grids[0].at]
+        return np.array([i * w.strides[1] + j for i, j in pairs], np.int64)
 
     def direct(self, view: TensorView) -> bool:
         """Whether it reads this tensor as it is; else `scratch` is filled first."""
@@ -357,11 +366,7 @@ class WordConv:
             distance = np.array(grid.down, np.int64) * layout.pitch + np.array(grid.right, np.int64)
             planes = made.planes
             if self.strided:
-                own = [
-                    (i * w.dilations[0] % w.strides[0]) * w.strides[1] + j * w.dilations[1] % w.strides[1]
-                    for i, j in grid.at
-                ]
-                planes = planes + np.array(own, np.int64)[made.taps]
+                planes = planes + self._phases_of_taps()[made.taps]
             offsets = planes * layout.plane + (distance[made.taps] if made.taps.size else made.taps)
             if isinstance(to, TensorView):
                 lay = to.layout
@@ -388,7 +393,7 @@ class WordConv:
 
     def split(self, words: Buffer, view: TensorView, scratch: Buffer, layout: Layout) -> None:
         """Fill the scratch."""
-        split(words, view, self.border, self.window.strides, scratch, layout)
+        split(words, view, self.border, self.window.strides, scratch, layout, self.phases)
 
 
 @dataclass(frozen=True)

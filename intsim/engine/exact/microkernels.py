@@ -342,6 +342,21 @@ def bounded(b, parts, row, valid, constant, sums, edges, tile):  # type: ignore[
 
 
 @emitted
+def every_second(b, out, to, source, begin, count):  # type: ignore[no-untyped-def]
+    """out[to + i] = source[begin + 2 i] for 0 <= i < count, 32-bit elements of flat arrays.
+
+    What it writes and reads is a multiple of `RUN` elements and twice as many: both arrays are that much longer.
+    """
+    v = Vectors(b, 32, RUN)
+    target, origin = b.gep(out.data, [to]), b.gep(source.data, [begin])
+    even = ir.Constant(ir.VectorType(I32, RUN), list(range(0, 2 * RUN, 2)))
+    with cgutils.for_range_slice(b, number(0), count, number(RUN)) as (index, _):
+        first = b.mul(index, number(2))
+        halves = v.load(origin, first), v.load(origin, b.add(first, number(RUN)))
+        v.store(b.shuffle_vector(*halves, even), target, index)
+
+
+@emitted
 def place(b, packed, words, begin, to, masks, counts, index, tile):  # type: ignore[no-untyped-def]
     """Vectors of a tile to where `kernels._places` says, from vector `index` on, counted from words[begin]."""
     v, base = Vectors(b, 32, tile.lanes), b.gep(words.data, [begin])
