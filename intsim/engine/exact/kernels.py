@@ -17,6 +17,8 @@ from intsim.engine.exact.microkernels import (
     end_tiles,
     place,
     product_tile,
+    product_tiles,
+    row_codes,
     sum_codes,
 )
 from intsim.jit.compile import compiled
@@ -225,6 +227,52 @@ def multiply(source, span, weights, bias, out, tile):  # type: ignore[no-untyped
             for r in range(min(high, span[1] - m)):
                 for c in range(many):
                     out[m + r, index * block + c] = sums[r * block + c]
+
+
+@compiled
+def multiply_rows(source, span, layer, rounding, out, tile):  # type: ignore[no-untyped-def]
+    """Rows span[0] to span[1] of a product with a constant matrix, as sums or requantized.
+
+    Args:
+        source: (x, step, rows): row m of words from x[m * step] on, `step` words; rows in all.
+        span: begins at a multiple of the rows of a tile.
+        layer: (first words of chunks, words of a chunk, weights, bias, shapes) in tile registers: `product_tiles`. Else
+            weights and bias as of `multiply`.
+        rounding: (scale, offset, ends) of all columns, as of `row_codes`.
+        out: (M, columns) int32 sums, or uint8 codes.
+        tile: `microkernels.Tile`.
+    """
+    x, step, rows = source
+    starts, depth, weights, bias, shapes = layer
+    scale, offset, ends = rounding
+    columns, high, block = out.shape[1], tile.rows, tile.lanes * tile.vectors
+    sums, packed = np.empty((high + 1) * block + RUN, np.int32), np.empty(block + 2 * RUN, np.uint32)
+    sums = sums[(-sums.ctypes.data & 63) >> 2 :]
+    octets, at = packed.view(np.uint8), np.empty(high, np.int64)
+    begin_tiles(shapes, tile)
+    for index in range((columns + block - 1) // block):
+        column = index * block
+        many = min(block, columns - column)
+        for m in range(span[0], span[1], high):
+            # the last tile may begin early
+            first = max(0, min(m, rows - high)) if tile.tiled else m
+            if tile.tiled:
+                begin = index * starts.size
+                product_tiles(x, first * step, step, starts, depth, weights, begin, bias, column, sums, tile)
+            else:
+                for r in range(high):
+                    at[r] = min(m + r, span[1] - 1) * step
+                product_tile(x, at, step, weights, index * step, bias, column, sums, tile)
+            for r in range(min(high, span[1] - first)):
+                made = out[first + r]
+                if ends.size:
+                    row_codes(sums, r, scale, offset, column, ends, packed, tile)
+                    for c in range(many):
+                        made[column + c] = octets[c]
+                else:
+                    for c in range(many):
+                        made[column + c] = sums[r * block + c]
+    end_tiles(tile)
 
 
 @compiled

@@ -95,13 +95,21 @@ _SUM, _WEIGHT, _WORDS = 0, 4, 5
 """The first tile registers of sums, of weights, and of words, of which there may be two."""
 
 
-def tile_shapes(depth: int) -> Any:
-    """What `begin_tiles` takes: the shapes of tile registers whose products add up `depth` words each, 64 bytes."""
+_ROWS, _COLUMNS = 4, 5
+"""The same of a product of matrices: those of rows and of weights."""
+
+
+def tile_shapes(depth: int, rows: int = 16) -> Any:
+    """What `begin_tiles` takes: the shapes of tile registers, `rows` by 16, whose products add up `depth` words each.
+
+    Returns:
+        64 bytes: the palette, and from 16 and 48 on bytes of a row and rows of each register.
+    """
     shapes = np.zeros(64, np.uint8)
-    bytes_of_row, rows = shapes[16:48].view(np.uint16), shapes[48:]
-    shapes[0] = 1  # the palette
-    bytes_of_row[:8], rows[:8] = 64, 16
-    bytes_of_row[_WEIGHT], rows[_WORDS : _WORDS + 2] = 4 * depth, depth
+    width, height = shapes[16:48].view(np.uint16), shapes[48:]
+    shapes[0] = 1
+    width[:7], height[:7] = 64, rows
+    width[_WEIGHT], height[_WORDS : _WORDS + 2] = 4 * depth, depth
     return shapes
 
 
@@ -155,6 +163,52 @@ def _conv_tiles(  # type: ignore[no-untyped-def]
 
 
 @emitted
+def product_tiles(  # type: ignore[no-untyped-def]
+    b, x, at, apart, starts, depth, weights, begin, bias, channel, out, tile
+):
+    """`product_tile` in tile registers, of 16 rows or fewer that lie `apart` words from each other.
+
+    Chunk i of `depth` words begins at word starts[i] of a row; its weights are weights[begin + i] (vectors, depth,
+    lanes), all of 64 bytes a row.
+    """
+    line, wide, rows = tile.lanes, tile.vectors, b.gep(x.data, [at])
+    one = b.mul(depth, number(line))
+    weight, initial = b.gep(weights.data, [b.mul(b.mul(begin, one), number(wide))]), b.gep(bias.data, [channel])
+    bytes_apart = b.mul(apart, number(4))
+    for p in range(wide):  # the same for all rows
+        _tile(b, "tileloadd64", _SUM + p, b.gep(initial, [number(line * p)]), number(0))
+    with cgutils.for_range(b, b.extract_value(starts.shape, 0)) as loop:
+        chunk = b.gep(weight, [b.mul(b.mul(loop.index, one), number(wide))])
+        _tile(b, "tileloadd64", _ROWS, b.gep(rows, [element(b, starts.data, loop.index)]), bytes_apart)
+        for p in range(wide):
+            _tile(b, "tileloadd64", _COLUMNS, b.gep(chunk, [b.mul(one, number(p))]), number(4 * line))
+            _tile(b, "tdpbusd", _SUM + p, _ROWS, _COLUMNS)
+    for p in range(wide):
+        _tile(b, "tilestored64", _SUM + p, b.gep(out.data, [number(line * p)]), number(4 * line * wide))
+
+
+@emitted
+def row_codes(b, sums, row, scale, offset, column, ends, packed, tile):  # type: ignore[no-untyped-def]
+    """Codes of a row of a tile of sums, of which each column has a requantizer: see `matmul.ColumnCodes`."""
+    v, wide = Vectors(b, 32, tile.lanes), tile.vectors
+    line = b.gep(sums.data, [b.mul(row, number(wide * v.count))])
+    scales, offsets = (b.gep(a.data, [column]) for a in (scale, offset))
+
+    def floats(pointer: Any, p: int) -> Any:
+        at = b.bitcast(b.gep(pointer, [number(p * v.count)]), _floats(v).as_pointer())
+        loaded = b.load(at)
+        loaded.align = 8
+        return loaded
+
+    four = []
+    for p in range(wide):
+        total = b.sitofp(v.load(line, number(p * v.count)), _floats(v))
+        four.append(_integers(v, b.fadd(b.fmul(total, floats(scales, p)), floats(offsets, p))))
+    made = _words(v, (four * 4)[:4], number(2), ends, tile.parts, True)
+    v.store(b.xor(made, v.splat(element(b, ends.data, number(4)))), packed.data, number(0))
+
+
+@emitted
 def product_tile(b, x, at, depth, weights, begin, bias, channel, out, tile):  # type: ignore[no-untyped-def]
     """A tile of rows of x by columns: out[r, c] = bias + sum of products.
 
@@ -193,10 +247,11 @@ def _floats(v: Vectors, kind: Any = None) -> Any:
     return ir.VectorType(kind or ir.DoubleType(), v.count)
 
 
-def _words(v: Vectors, four: list[Any], added: Any, ends: Any, parts: int) -> Any:
+def _words(v: Vectors, four: list[Any], added: Any, ends: Any, parts: int, in_row: bool = False) -> Any:
     """A vector of words whose bytes are the codes `four` (channels), plus what makes bytes of them, within `ends`.
 
-    `added` is an index of `ends`, which are those of `conv.Codes`.
+    `added` is an index of `ends`, which are those of `conv.Codes`. With `in_row` the codes of a vector lie side by side
+    instead, the first vector's first.
     """
     b, n = v.builder, v.count
     low, high, more = (v.splat(element(b, ends.data, i)) for i in (number(0), number(1), added))
@@ -213,12 +268,18 @@ def _words(v: Vectors, four: list[Any], added: Any, ends: Any, parts: int) -> An
         for r in range(1, 4):
             word = b.or_(word, b.shl(octet[r], v.constant(8 * r)))
         packed = b.bitcast(word, octets.type)
+        if in_row:
+            order = [4 * p + r for r in range(4) for p in range(n)]
+            packed = b.shuffle_vector(packed, packed, ir.Constant(ir.VectorType(I32, 4 * n), order))
     else:
         to_shorts, to_octets = _PACKS[n]
         halves = [invoke(b, to_shorts, shorts.type, *four[r : r + 2]) for r in (0, 2)]
         halves = [shorts.call("llvm.sadd.sat", h, more) for h in halves]
         packed = invoke(b, to_octets, octets.type, *halves)
-        order = [16 * lane + at for lane in range(n // 4) for at in _LANE]
+        lanes = range(n // 4)
+        order = [16 * lane + at for lane in lanes for at in _LANE]
+        if in_row:
+            order = [16 * lane + 4 * r + p for r in range(4) for lane in lanes for p in range(4)]
         packed = b.shuffle_vector(packed, packed, ir.Constant(ir.VectorType(I32, 4 * n), order))
     return b.bitcast(octets.call("llvm.umin", octets.call("llvm.umax", packed, low), high), v.type)
 
@@ -226,14 +287,9 @@ def _words(v: Vectors, four: list[Any], added: Any, ends: Any, parts: int) -> An
 def _byte_codes(v: Vectors, values: Any, ends: Any, kind: Any, out: Any, parts: int) -> None:
     """Bytes of float64 vectors, four to a word, rounded as `kind` says, into the vectors of words of `out`.
 
-    `ends`: see `conv.Codes`. Values are well below 2^31. 1.5 * 2^52 is added to a value: the sum rounds to the nearest
-    integer, ties to even, and holds it in its low 32 bits.
-    `values` makes vector r of word p anew wherever it is called, as each kind of rounding is a branch of its own.
+    `ends`: see `conv.Codes`. Values are well below 2^31. `values` makes vector r of word p anew wherever it is called, as each kind of rounding is a branch of its own.
     """
     b = v.builder
-    magic = ir.Constant(_floats(v), [1.5 * 2.0**52] * v.count)
-    pairs = ir.VectorType(I32, 2 * v.count)
-    lower = ir.Constant(ir.VectorType(I32, v.count), list(range(0, 2 * v.count, 2)))
 
     def emit(rounded: str | None) -> None:
         for p, word_values in enumerate(values):
@@ -242,8 +298,7 @@ def _byte_codes(v: Vectors, values: Any, ends: Any, kind: Any, out: Any, parts: 
                 value = make()
                 if rounded is not None:
                     value = invoke(b, f"llvm.{rounded}.v{v.count}f64", _floats(v), value)
-                halves = b.bitcast(b.fadd(value, magic), pairs)
-                four.append(b.shuffle_vector(halves, halves, lower))
+                four.append(_integers(v, value))
             v.store(_words(v, four, number(2), ends, parts), out.data, number(p * v.count))
 
     with b.if_else(b.icmp_signed("==", kind, number(0))) as (nearest, other):
@@ -254,6 +309,17 @@ def _byte_codes(v: Vectors, values: Any, ends: Any, kind: Any, out: Any, parts: 
                 emit("floor")
             with up:
                 emit("ceil")
+
+
+def _integers(v: Vectors, value: Any) -> Any:
+    """Float64 well below 2^31 as integers of 32 bits, ties to even.
+
+    1.5 * 2^52 is added to a value: the sum rounds to the nearest integer, and holds it in its low 32 bits.
+    """
+    b = v.builder
+    magic = ir.Constant(_floats(v), [1.5 * 2.0**52] * v.count)
+    halves = b.bitcast(b.fadd(value, magic), ir.VectorType(I32, 2 * v.count))
+    return b.shuffle_vector(halves, halves, ir.Constant(ir.VectorType(I32, v.count), list(range(0, 2 * v.count, 2))))
 
 
 def _nearest(v: Vectors, value: Any, parts: int) -> Any:
