@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from intsim.engine.exact.isa import Dot
 from intsim.engine.exact.kernels import convolve
 from intsim.engine.exact.layout import Buffer, Layout, Pads, Shape, TensorView, maps, phases, split
-from intsim.engine.exact.microkernels import Tile, tile_shapes
+from intsim.engine.exact.microkernels import Tile, conv_shapes
 from intsim.engine.exact.tiles import tile_bias, tile_blocks, tile_work
 from intsim.engine.requantize.affine import RINT, AffineRequantizer
 from intsim.engine.requantize.single import LARGEST, single
@@ -382,7 +382,7 @@ class WordConv:
                 (first, layout.pitch, grid.width),
                 (layout.images, layout.stride, stride),
                 (grid.rows, max(1, STRIP_BYTES // (4 * layout.groups * layout.pitch))),
-                (offsets, made.firsts, made.weights, start, self.channels, apart * layout.plane, tile_shapes(made.depth)),
+                (offsets, made.firsts, made.weights, start, self.channels, apart * layout.plane, conv_shapes(made.depth)),
                 codes,
                 (begin, plane, pitch, *grid.step),
                 Tile(dot.lanes, dot.parts, made.high, wide, made.depth > 0),

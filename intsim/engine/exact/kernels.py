@@ -257,8 +257,7 @@ def multiply_rows(source, span, layer, rounding, out, tile):  # type: ignore[no-
             # the last tile may begin early
             first = max(0, min(m, rows - high)) if tile.tiled else m
             if tile.tiled:
-                begin = index * starts.size
-                product_tiles(x, first * step, step, starts, depth, weights, begin, bias, column, sums, tile)
+                product_tiles(x, first * step, step, starts, depth, weights, bias, column, sums, tile)
             else:
                 for r in range(high):
                     at[r] = min(m + r, span[1] - 1) * step

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from intsim.engine.exact.conv import HALF, byte_ends, fits, modulo32, weight_words
 from intsim.engine.exact.isa import Dot
 from intsim.engine.exact.kernels import multiply_rows
-from intsim.engine.exact.microkernels import Tile, tile_shapes
+from intsim.engine.exact.microkernels import Tile, product_shapes
 from intsim.engine.exact.tiles import DEPTH, ROWS, aligned
 from intsim.engine.requantize.affine import AffineRequantizer
 from intsim.engine.threads import share_out
@@ -54,7 +54,9 @@ class WordMatmul:
         depth, self.columns = weight.shape
         self.depth, wide = -(-depth // 4), 4 if dot.registers == 32 else 2
         self.one, self.four = (Tile(dot.lanes, dot.parts, rows, wide) for rows in (1, 4))
-        self.tiled = Tile(dot.lanes, dot.parts, ROWS, wide, True) if dot.tiles else None
+        self.low, self.square = (Tile(dot.lanes, dot.parts, h * ROWS, 4 // h, True) for h in (1, 2))
+        self.tiled = dot.tiles
+        self.shapes: dict[int, NDArray[np.uint8]] = {}  # by rows of a register
         block = dot.lanes * wide
         count = -(-self.columns // block)
         table = np.zeros((4 * self.depth, count * block), np.int8)
@@ -65,16 +67,16 @@ class WordMatmul:
         shape = (count, self.depth, wide, dot.lanes, dot.parts)
         self.weights = np.ascontiguousarray(words.reshape(shape).swapaxes(3, 4)).reshape(-1)
         self.bias = modulo32(constant, count * block)
-        if self.tiled is not None:
+        if self.tiled:
             # chunks of equal depth; what the last one has in common with another meets zeros
             chunks = -(-self.depth // DEPTH)
             deep = -(-self.depth // chunks)
             self.starts = np.minimum(np.arange(chunks) * deep, self.depth - deep)
             rows = self.weights.reshape(count, self.depth, wide, dot.lanes)
-            laid = np.zeros((count, chunks, wide, deep, dot.lanes), np.int32)
+            laid = np.zeros((count, wide, chunks, deep, dot.lanes), np.int32)
             for chunk, start in enumerate(self.starts.tolist()):
                 own = chunk * deep
-                laid[:, chunk, :, own - start :] = rows[:, own : start + deep].swapaxes(1, 2)
+                laid[:, :, chunk, own - start :] = rows[:, own : start + deep].swapaxes(1, 2)
             self.deep, self.in_tiles, self.bias = deep, aligned(laid.reshape(-1)), aligned(self.bias)
 
     def run(
@@ -90,9 +92,11 @@ class WordMatmul:
         out = np.empty((rows, self.columns), np.uint8 if rounding.ends.size else np.int32)
         words, tile = x.reshape(-1).view(np.uint32), self.one if rows == 1 else self.four
         layer = _NONE, 0, self.weights, self.bias, _SHAPES
-        if self.tiled is not None and rows >= FEWEST:
-            shapes, tile = tile_shapes(self.deep, min(rows, ROWS)), self.tiled
-            layer = self.starts, self.deep, self.in_tiles, self.bias, shapes
+        if self.tiled and rows >= FEWEST:
+            few, tile = min(rows, ROWS), self.square if rows >= self.square.rows else self.low
+            if few not in self.shapes:
+                self.shapes[few] = product_shapes(self.deep, few)
+            layer = self.starts, self.deep, self.in_tiles, self.bias, self.shapes[few]
 
         def part(span: tuple[int, int]) -> None:
             multiply_rows((words, self.depth, rows), span, layer, rounding, out, tile)

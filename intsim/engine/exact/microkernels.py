@@ -95,12 +95,22 @@ _SUM, _WEIGHT, _WORDS = 0, 4, 5
 """The first tile registers of sums, of weights, and of words, of which there may be two."""
 
 
-_ROWS, _COLUMNS = 4, 5
-"""The same of a product of matrices: those of rows and of weights."""
+_ROWS, _COLUMNS = 4, 6
+"""The same of a product of matrices: those of rows, of which there may be two, and of weights."""
 
 
-def tile_shapes(depth: int, rows: int = 16) -> Any:
-    """What `begin_tiles` takes: the shapes of tile registers, `rows` by 16, whose products add up `depth` words each.
+def conv_shapes(depth: int) -> Any:
+    """What `begin_tiles` takes for `conv_tile`, whose taps are `depth` words deep."""
+    return _shapes(16, depth, [_WEIGHT], [_WORDS, _WORDS + 1])
+
+
+def product_shapes(depth: int, rows: int) -> Any:
+    """What `begin_tiles` takes for `product_tiles` of chunks of `depth` words and `rows` rows a register."""
+    return _shapes(rows, depth, [_ROWS, _ROWS + 1], [_COLUMNS])
+
+
+def _shapes(rows: int, depth: int, left: list[int], right: list[int]) -> Any:
+    """Shapes of tile registers for sums of `rows` by 16, each of which gets `depth` products of words at once.
 
     Returns:
         64 bytes: the palette, and from 16 and 48 on bytes of a row and rows of each register.
@@ -109,7 +119,7 @@ def tile_shapes(depth: int, rows: int = 16) -> Any:
     width, height = shapes[16:48].view(np.uint16), shapes[48:]
     shapes[0] = 1
     width[:7], height[:7] = 64, rows
-    width[_WEIGHT], height[_WORDS : _WORDS + 2] = 4 * depth, depth
+    width[left], height[right] = 4 * depth, depth
     return shapes
 
 
@@ -123,7 +133,7 @@ def _tile(b: Any, name: str, *given: Any) -> None:
 
 @emitted
 def begin_tiles(b, shapes, tile):  # type: ignore[no-untyped-def]
-    """Give tile registers their shapes, see `tile_shapes`; they are this thread's until `end_tiles`."""
+    """Give tile registers their shapes, see `conv_shapes` and `product_shapes`; they are this thread's until `end_tiles`."""
     if tile.tiled:
         _tile(b, "ldtilecfg", shapes.data)
 
@@ -164,27 +174,33 @@ def _conv_tiles(  # type: ignore[no-untyped-def]
 
 @emitted
 def product_tiles(  # type: ignore[no-untyped-def]
-    b, x, at, apart, starts, depth, weights, begin, bias, channel, out, tile
+    b, x, at, apart, starts, depth, weights, bias, column, out, tile
 ):
-    """`product_tile` in tile registers, of 16 rows or fewer that lie `apart` words from each other.
+    """`product_tile` in tile registers, of rows that lie `apart` words from each other.
 
-    Chunk i of `depth` words begins at word starts[i] of a row; its weights are weights[begin + i] (vectors, depth,
-    lanes), all of 64 bytes a row.
+    Chunk i of `depth` words begins at word starts[i] of a row. Weights are (vectors of columns, chunks, depth, lanes).
     """
-    line, wide, rows = tile.lanes, tile.vectors, b.gep(x.data, [at])
+    line, high, wide = tile.lanes, tile.rows // 16, tile.vectors
+    chunks, bytes_apart = b.extract_value(starts.shape, 0), b.mul(apart, number(4))
     one = b.mul(depth, number(line))
-    weight, initial = b.gep(weights.data, [b.mul(b.mul(begin, one), number(wide))]), b.gep(bias.data, [channel])
-    bytes_apart = b.mul(apart, number(4))
-    for p in range(wide):  # the same for all rows
-        _tile(b, "tileloadd64", _SUM + p, b.gep(initial, [number(line * p)]), number(0))
-    with cgutils.for_range(b, b.extract_value(starts.shape, 0)) as loop:
-        chunk = b.gep(weight, [b.mul(b.mul(loop.index, one), number(wide))])
-        _tile(b, "tileloadd64", _ROWS, b.gep(rows, [element(b, starts.data, loop.index)]), bytes_apart)
+    vector = b.mul(chunks, one)
+    initial = b.gep(bias.data, [column])
+    weight = b.gep(weights.data, [b.mul(b.udiv(column, number(line)), vector)])
+    rows = [b.gep(x.data, [b.add(at, b.mul(apart, number(16 * i)))]) for i in range(high)]
+    pairs = [(i, p) for i in range(high) for p in range(wide)]
+    for i, p in pairs:  # the same for all rows
+        _tile(b, "tileloadd64", _SUM + i * wide + p, b.gep(initial, [number(line * p)]), number(0))
+    with cgutils.for_range(b, chunks) as loop:
+        chunk, start = b.gep(weight, [b.mul(loop.index, one)]), element(b, starts.data, loop.index)
+        for i in range(high):
+            _tile(b, "tileloadd64", _ROWS + i, b.gep(rows[i], [start]), bytes_apart)
         for p in range(wide):
-            _tile(b, "tileloadd64", _COLUMNS, b.gep(chunk, [b.mul(one, number(p))]), number(4 * line))
-            _tile(b, "tdpbusd", _SUM + p, _ROWS, _COLUMNS)
-    for p in range(wide):
-        _tile(b, "tilestored64", _SUM + p, b.gep(out.data, [number(line * p)]), number(4 * line * wide))
+            _tile(b, "tileloadd64", _COLUMNS, b.gep(chunk, [b.mul(vector, number(p))]), number(4 * line))
+            for i in range(high):
+                _tile(b, "tdpbusd", _SUM + i * wide + p, _ROWS + i, _COLUMNS)
+    for i, p in pairs:
+        to = b.gep(out.data, [number((16 * i * wide + p) * line)])
+        _tile(b, "tilestored64", _SUM + i * wide + p, to, number(4 * line * wide))
 
 
 @emitted
