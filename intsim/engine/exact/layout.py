@@ -262,12 +262,13 @@ def _split(words, source, images, groups, top, left, strides, wanted, out, targe
                         # columns c with 0 <= c * right + j - left < width
                         start = max(0, -((j - left) // right))
                         stop = min(columns, max(start, (width - 1 - j + left) // right + 1))
-                        line[:start] = pad
                         at = begin + y * pitch + start * right + j - left
+                        if right == 2 and at >= 2 * start:
+                            every_second(out, to + r * columns, words, at - 2 * start, start, stop, columns, pad)
+                            continue
+                        line[:start] = pad
                         if right == 1:
                             line[start:stop] = words[at : at + stop - start]
-                        elif right == 2:
-                            every_second(out, to + r * columns + start, words, at, stop - start)
                         else:
                             for c in range(stop - start):
                                 line[start + c] = words[at + right * c]

@@ -424,18 +424,22 @@ def bounded(b, parts, row, valid, constant, sums, edges, tile):  # type: ignore[
 
 
 @emitted
-def every_second(b, out, to, source, begin, count):  # type: ignore[no-untyped-def]
-    """out[to + i] = source[begin + 2 i] for 0 <= i < count, 32-bit elements of flat arrays.
+def every_second(b, out, to, source, begin, start, stop, count, pad):  # type: ignore[no-untyped-def]
+    """out[to + i] = source[begin + 2 i] if start <= i < stop, else pad, for 0 <= i < count; flat arrays of words.
 
-    What it writes and reads is a multiple of `RUN` elements and twice as many: both arrays are that much longer.
+    It writes a multiple of `RUN` words, and reads twice as many: both arrays are that much longer.
     """
     v = Vectors(b, 32, RUN)
     target, origin = b.gep(out.data, [to]), b.gep(source.data, [begin])
     even = ir.Constant(ir.VectorType(I32, RUN), list(range(0, 2 * RUN, 2)))
+    lanes, padding = ir.Constant(v.type, list(range(RUN))), v.splat(pad)
+    first, last = (v.splat(b.trunc(n, I32)) for n in (start, stop))
     with cgutils.for_range_slice(b, number(0), count, number(RUN)) as (index, _):
-        first = b.mul(index, number(2))
-        halves = v.load(origin, first), v.load(origin, b.add(first, number(RUN)))
-        v.store(b.shuffle_vector(*halves, even), target, index)
+        twice = b.mul(index, number(2))
+        halves = v.load(origin, twice), v.load(origin, b.add(twice, number(RUN)))
+        here = b.add(lanes, v.splat(b.trunc(index, I32)))
+        inside = b.and_(b.icmp_signed(">=", here, first), b.icmp_signed("<", here, last))
+        v.store(b.select(inside, b.shuffle_vector(*halves, even), padding), target, index)
 
 
 @emitted
