@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from intsim.engine.exact.microkernels import every_second
 from intsim.jit.compile import compiled
 
 Shape = tuple[int, ...]
@@ -136,12 +137,24 @@ def phases(view: TensorView, pads: Pads, strides: tuple[int, int], pad: int) -> 
     return Layout(lay.images, 4 * view.groups * strides[0] * strides[1], rows, columns, lay.shift, pad=pad)
 
 
-def split(words: Buffer, view: TensorView, pads: Pads, strides: tuple[int, int], out: Buffer, layout: Layout) -> None:
-    """Positions of a padded map apart by what they are modulo the strides; pads (top, left, bottom, right) may crop."""
+def split(
+    words: Buffer,
+    view: TensorView,
+    pads: Pads,
+    strides: tuple[int, int],
+    out: Buffer,
+    layout: Layout,
+    wanted: NDArray[np.bool_] | None = None,
+) -> None:
+    """Positions of a padded map apart by what they are modulo the strides; pads (top, left, bottom, right) may crop.
+
+    Phases that aren't `wanted` are left as they are, or spoiled.
+    """
     lay, groups = view.layout, view.groups
     geometry = (*walk(view), lay.height, lay.width)
     target = (layout.stride, layout.plane, layout.height, layout.width)
-    _split(words, geometry, lay.images, groups, pads[0], pads[1], strides, out, target, _padding(layout))
+    chosen = np.ones(strides[0] * strides[1], np.bool_) if wanted is None else wanted
+    _split(words, geometry, lay.images, groups, pads[0], pads[1], strides, chosen, out, target, _padding(layout))
 
 
 def resize(
@@ -227,7 +240,8 @@ def _fill(words, planes, height, width, border, word):  # type: ignore[no-untype
 
 
 @compiled
-def _split(words, source, images, groups, top, left, strides, out, target, pad):  # type: ignore[no-untyped-def]
+def _split(words, source, images, groups, top, left, strides, wanted, out, target, pad):  # type: ignore[no-untyped-def]
+    """Rows are written in the order in which they lie, so that each may be written a little too far."""
     stride, plane, pitch, first, height, width = source
     to_stride, to_plane, rows, columns = target
     down, right = strides
@@ -236,6 +250,8 @@ def _split(words, source, images, groups, top, left, strides, out, target, pad):
             begin = first + image * stride + group * plane
             for i in range(down):
                 for j in range(right):
+                    if not wanted[i * right + j]:
+                        continue
                     to = image * to_stride + ((group * down + i) * right + j) * to_plane
                     for r in range(rows):
                         y = r * down + i - top
@@ -246,17 +262,17 @@ def _split(words, source, images, groups, top, left, strides, out, target, pad):
                         # columns c with 0 <= c * right + j - left < width
                         start = max(0, -((j - left) // right))
                         stop = min(columns, max(start, (width - 1 - j + left) // right + 1))
-                        line[:start] = pad
-                        line[stop:] = pad
                         at = begin + y * pitch + start * right + j - left
+                        if right == 2 and at >= 2 * start:
+                            every_second(out, to + r * columns, words, at - 2 * start, start, stop, columns, pad)
+                            continue
+                        line[:start] = pad
                         if right == 1:
                             line[start:stop] = words[at : at + stop - start]
-                        elif right == 2:
-                            for c in range(stop - start):
-                                line[start + c] = words[at + 2 * c]
                         else:
                             for c in range(stop - start):
                                 line[start + c] = words[at + right * c]
+                        line[stop:] = pad
 
 
 @compiled

@@ -7,7 +7,9 @@ from functools import cache
 import numpy as np
 
 from intsim.engine.exact import isa
+from intsim.engine.exact.conv import NO_WORDS, Window, WordConv
 from intsim.engine.exact.isa import Dot
+from intsim.engine.exact.layout import Layout, TensorView, pack
 from intsim.engine.exact.matmul import WordMatmul
 from intsim.errors import IntsimError
 
@@ -37,4 +39,22 @@ def adds_exactly(way: Dot) -> bool:
     x = np.stack([np.full(depth, 255), 255 - np.arange(depth), np.arange(depth) % 2 * 255]).astype(np.int64)
     expected = [[sum(int(a) * int(b) for a, b in zip(row, column, strict=True)) for column in weight.T] for row in x]
     sums = WordMatmul(weight, np.zeros(columns, np.int64), way).run(x, 0)
-    return bool(np.array_equal(sums, np.array(expected)))
+    return bool(np.array_equal(sums, np.array(expected))) and (not way.tiles or _adds_in_tiles(way))
+
+
+def _adds_in_tiles(way: Dot) -> bool:
+    """The same of tile registers: sums of 130 products, of which no register is full, at 49 positions."""
+    channels, depth, positions = 40, 130, 49
+    o, k, p = np.arange(channels)[:, None], np.arange(depth), np.arange(positions)
+    weight = np.where((k // (1 + o % 5)) % 2 == 0, 127, -128) - (k * o) % 3 * np.where(k % 7 == 3, 1, 0)
+    weight = np.clip(weight, -128, 127).astype(np.int64)
+    weight[0], weight[1] = 127, -128
+    x = np.where(p % 3 == 0, 255, np.where(p % 3 == 1, 255 - k[:, None], (k[:, None] + p) % 2 * 255)).astype(np.int64)
+    plain = Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1, (7, 7), (7, 7))
+    conv = WordConv(weight.reshape(channels, depth, 1, 1), np.zeros(channels, np.int64), plain, 0, 0, way)
+    layout = Layout(1, depth, 7, 7)
+    view, words, sums = TensorView(0, layout, 0, depth), np.zeros(layout.size, np.uint32), np.empty(40 * 49, np.int32)
+    pack(x.reshape(1, depth, 7, 7), words, view)
+    for bound in conv.bind(view, None, (1, channels, 7, 7)):
+        bound.run(words, NO_WORDS, sums)
+    return conv.blocks[0].depth > 0 and bool(np.array_equal(sums.reshape(channels, positions), weight @ x))

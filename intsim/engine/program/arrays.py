@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from intsim.engine.exact.matmul import WordMatmul, as_bytes
+from intsim.engine.exact.matmul import WordMatmul, as_bytes, column_codes
 from intsim.engine.exact.microkernels import Tile
 from intsim.engine.exact.rows import multiply_pairs, norm_rows, softmax_rows
 from intsim.engine.node import run_alone
@@ -181,13 +181,18 @@ def matmul(builder: ProgramBuilder, node: Node) -> bool:
     builder.as_array(x.name)
     events, shape = builder.no_events(node), y.shape
     reader, rule = _columns(builder, node)
-    steps = None if rule is None else Columns(rule, shape[-1])
+    rounding = None if rule is None else column_codes(rule, shape[-1])
+    steps = Columns(rule, shape[-1]) if rule is not None and rounding is None else None
     kind = np.int32 if reader is None else narrowest(builder.analysis.holds[reader.output])
     made = node.output if reader is None else reader.output
 
     def action(frame: Frame) -> None:
         frame.events[node.name] = events.copy()
-        sums = words.run(frame.arrays[x.name].reshape(-1, x.shape[-1]), shift)
+        given = frame.arrays[x.name].reshape(-1, x.shape[-1])
+        if rounding is not None:
+            frame.arrays[made] = words.run(given, shift, rounding).view(kind).reshape(shape)
+            return
+        sums = words.run(given, shift)
         frame.arrays[made] = (sums if steps is None else steps.run(sums, kind)).reshape(shape)
 
     why = "no register can overflow" if builder.arithmetic(node).stages else "exact sums"

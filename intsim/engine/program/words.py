@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from intsim.engine.exact import layout
-from intsim.engine.exact.conv import NO_CODES, NO_SUMS, NO_WORDS, fits, spread_codes
+from intsim.engine.exact.conv import NO_CODES, NO_SUMS, NO_WORDS, byte_ends, fits, spread_codes
 from intsim.engine.exact.kernels import add_words, convolve
 from intsim.engine.exact.layout import TensorView
 from intsim.engine.exact.microkernels import Tile
@@ -124,13 +124,13 @@ def requantize(builder: ProgramBuilder, node: Node) -> bool:
     table = np.zeros((5, 4 * to.groups))
     for row, values in zip(table, (weights[0], second, constant, rule.scale, rule.offset), strict=True):
         row[:channels] = values
-    limits = np.array([rule.low, rule.high, to.layout.shift], np.int32)
+    ends = byte_ends(rule.low, rule.high, to.layout.shift)
     lay, tile = to.layout, Tile(builder.dot.lanes, builder.dot.parts)
     size = (lay.images, to.groups, lay.height, lay.width)
 
     def bind(buffers: list[layout.Buffer]) -> Action:
         x, y, out = ((buffers[v.buffer], *layout.walk(v)) for v in (sources[0], sources[-1], to))
-        return lambda frame: add_words(x, y, size, table, limits, rule.kind, out, tile)
+        return lambda frame: add_words(x, y, size, table, ends, rule.kind, out, tile)
 
     used = (*(p.buffer for p in sources), to.buffer)
     why = "proven for every accumulator that can arrive"
