@@ -16,6 +16,23 @@ FUSED, QCDQ, QONNX, EXACT = (
     "intsim exact",
 )
 WHOLE = ("unet", "h3dispnet", "dispnet", "mobilenet", "mlp64", "mlp1")
+ARCHITECTURES = {
+    **dict.fromkeys(("resnet18_224", "mobilenet_v2_224"), 1.0),
+    **dict.fromkeys(("googlenet_96", "cnv_32"), 1.2),
+    **dict.fromkeys(("efficientnet_b0_64", "yolo_64", "perceptron_64"), 1.5),
+    **dict.fromkeys(("swin_64", "vit_64"), 2.5),
+    "perceptron_1": 3.0,
+}
+"""Most that an exact run may take, in runs of ONNX Runtime on the same QDQ file."""
+PROVING = {"certify": 5.0, "sweep nine": 8.0}
+"""Most CPU seconds."""
+BY_QONNX = 20.0
+"""Least time of qonnx's executor, in exact runs."""
+REGISTERS = {
+    "saturate-16, no counts": {"mobilenet": 6.0, "mlp64": 6.0, "mlp1": 15.0},
+    "saturate-16, counts": {"mobilenet": 9.0, "mlp64": 9.0},
+}
+"""Instead of `STEPWISE_BARS`, of networks of small layers."""
 STEPWISE_BARS = (
     ("saturate-16, no counts", 3.5),
     ("saturate-18, no counts", 9.0),
@@ -79,7 +96,8 @@ def races(results: dict[str, Any]) -> Iterator[Bar]:
     for name, limit in STEPWISE_BARS:
         for n in raced:
             found = ratio(results, n, f"intsim {name}", FUSED)
-            yield at_most("3", f"{name} / ORT fully fused int8", n, limit, found)
+            limits = REGISTERS.get(name, {})
+            yield at_most("3", f"{name} / ORT fully fused int8", n, limits.get(n, limit), found)
     for n in raced:
         bar = at_least("4", CHECK_RATIO, n, 4, ratio(results, n, STEPWISE, CHECKED))
         yield bar if bar.value is None else same_verdict(results, n, bar)

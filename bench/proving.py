@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
+
+import numpy as np
+import onnx
 
 from bench.published import PUBLISHED, resnet18
 from bench.race import one_line
@@ -12,7 +15,21 @@ from bench.timing import Timing
 
 TARGET = "x86-avx2"
 WIDTHS = range(14, 23)
+BY_QONNX = ("cnv", "mobilenet_v1")
+"""Networks that qonnx's executor runs too."""
 Report = Callable[[str], None]
+
+
+def by_qonnx(model: onnx.ModelProto, sample: Mapping[str, Any]) -> Callable[[], Any]:
+    """A run of qonnx's executor, after one that isn't timed."""
+    from qonnx.core.modelwrapper import ModelWrapper
+    from qonnx.core.onnx_exec import execute_onnx
+    from qonnx.util.cleanup import cleanup_model
+
+    cleaned = cleanup_model(ModelWrapper(model))
+    run = partial(execute_onnx, cleaned, {name: np.asarray(array) for name, array in sample.items()})
+    run()
+    return run
 
 
 def measured(work: Callable[[], Any]) -> dict[str, Any]:
@@ -23,7 +40,7 @@ def measured(work: Callable[[], Any]) -> dict[str, Any]:
 
 
 def proving(quick: bool, progress: Report) -> dict[str, Any]:
-    """A row a network: reading it, one exact run; of ResNet-18 a certificate, sweeps of one width and of nine too."""
+    """A row a network: reading it, a run, one of qonnx; of ResNet-18 a certificate, sweeps of one and nine widths."""
     import intsim
     from intsim.inputs import draw
 
@@ -40,6 +57,9 @@ def proving(quick: bool, progress: Report) -> dict[str, Any]:
             sample = draw(model, 0)
             model.run(sample, "exact")
             row["run"] = measured(partial(model.run, sample, "exact"))
+            if name in BY_QONNX:
+                progress(f"{name}: qonnx")
+                row["qonnx"] = measured(by_qonnx(written, sample))
             if name == "resnet18":
                 progress(f"{name}: proving")
                 row["certify"] = measured(partial(intsim.certify, model, TARGET))

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.bars import FUSED, QCDQ, Bar, bars, row
+from bench.bars import ARCHITECTURES, BY_QONNX, FUSED, PROVING, QCDQ, Bar, bars, row
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "out" / "bench" / "results.json"
@@ -102,7 +102,7 @@ def asked(found: list[Bar]) -> tuple[list[str], list[list[str]], list[str]]:
         rows.setdefault((f"{b.number}. {b.text}", b.asked), {})[b.network] = b
     cells = []
     for (text, limit), of in rows.items():
-        said = [f"{number(of[c].value)} {WORDS[of[c].holds]}".removesuffix(" -") if c in of else "" for c in columns]
+        said = [held(of[c].value, of[c].holds) if c in of else "" for c in columns]
         cells.append([text, limit, *said])
     why: dict[tuple[str, str], list[str]] = {}
     for b in found:
@@ -144,17 +144,26 @@ def raced(results: dict[str, Any], name: str) -> str:
     return f"### {NETWORKS.get(name, name)}: {section['macs'] / 1e9:.3g} GMAC\n\n{table(head, cells)}"
 
 
+def held(value: float | None, holds: bool | None) -> str:
+    """A figure, and whether it is as asked."""
+    return f"{number(value)} {WORDS[holds]}".removesuffix(" -")
+
+
 def architectures(results: dict[str, Any]) -> str:
     """Networks of well-known architectures beside ONNX Runtime on the same QDQ file."""
     cells = []
     for r in results["sections"].get("architectures", {}).get("rows", []):
         if "ratio" not in r:
-            cells.append([r["name"], r.get("reason", "-"), *["-"] * 4])
+            cells.append([r["name"], r.get("reason", "-"), *["-"] * 5])
             continue
         most = ", ".join(f"{kind} {spent:.2f}" for kind, spent, _ in r["kinds"][:3])
         times = f"{r['intsim_ms']:.2f}", f"{r['ort_ms']:.2f}"
-        cells.append([r["name"], *times, number(r["ratio"]), number(r["ratio_of_least"]), most])
-    head = ["network", "exact, CPU ms", "ORT, CPU ms", "ratio", "of the least", "most time in, ms"]
+        limit = ARCHITECTURES.get(r["name"])
+        verdict = (
+            ["-", number(r["ratio"])] if limit is None else [f"≤ {limit:g}", held(r["ratio"], r["ratio"] <= limit)]
+        )
+        cells.append([r["name"], *times, *verdict, number(r["ratio_of_least"]), most])
+    head = ["network", "exact, CPU ms", "ORT, CPU ms", "asked", "ratio", "of the least", "most time in, ms"]
     note = "Target exact and ONNX Runtime, fully optimised, on one QDQ file (`bench/architectures.py`); medians.\n\n"
     return "## Architectures\n\n" + note + table(head, cells) if cells else ""
 
@@ -194,13 +203,18 @@ def proved(results: dict[str, Any]) -> str:
     cells = []
     for r in found.get("rows", []):
         one, single = (r.get(k, {}).get("cpu_ms") for k in ("run", "sweep one"))
-        times = [ms(r[k]) if k in r else "-" for k in ("load", "run", "certify", "sweep nine")]
+        times = [ms(r[k]) if k in r else "-" for k in ("load", "run")]
+        slow = [ms(r[k]) + " " + WORDS[r[k]["cpu_ms"] <= 1e3 * most] if k in r else "-" for k, most in PROVING.items()]
+        peer = r["qonnx"]["cpu_ms"] / one if one and "qonnx" in r else None
         cells.append([
             r["network"] + (f": {r['reason']}" if "reason" in r else ""), *times,
+            held(peer, None if peer is None else peer >= BY_QONNX), *slow,
             number(r["load"]["cpu_ms"] / one if one and "load" in r else None),
             number(r["sweep nine"]["cpu_ms"] / single if single and "sweep nine" in r else None),
         ])  # fmt: skip
-    head = ["network", "load, CPU ms", "exact run", f"certify, {found.get('target', '-')}", "sweep of 9 widths"]
+    seconds = [f"≤ {most:g} s" for most in PROVING.values()]
+    head = ["network", "load, CPU ms", "exact run", f"qonnx / run, ≥ {BY_QONNX:g}"]
+    head += [f"certify, {found.get('target', '-')}, {seconds[0]}", f"sweep of 9 widths, {seconds[1]}"]
     head += ["load / run", "9 widths / one"]
     return "## Loading and proving\n\n" + table(head, cells) if cells else ""
 

@@ -62,10 +62,20 @@ def results():
         },
         {"name": "swin_64", "reason": "it broke"},
     ]
+    took = {k: {"cpu_ms": v, "cpu_min_ms": v} for k, v in (("load", 9.0), ("run", 2.0), ("qonnx", 30.0))}
+    slow = {
+        k: {"cpu_ms": v, "cpu_min_ms": v} for k, v in (("certify", 4999.0), ("sweep one", 3.0), ("sweep nine", 8001.0))
+    }
+    proving = [
+        {"network": "cnv", **took},
+        {"network": "resnet18", **took, **slow},
+        {"network": "lfc", "reason": "none"},
+    ]
     return {
         "environment": {**environment(), "quick": True},
         "sections": {
             "architectures": {"rows": beside},
+            "proving": {"target": "x86-avx2", "rows": proving},
             "unet": {"macs": 4.7e9, "rows": rows}, "mlp1": {"reason": "it broke"}, "peers": {"rows": peers},
             "growth": {"rows": grown}, "memory": {"rows": remembered}, "instruction sets": {"rows": isa},
             "overflow_check": {"rows": proofs},
@@ -132,6 +142,8 @@ def test_the_page_renders_from_json_alone():
         assert f"## {title}" in page
     assert "**no**" in page
     assert "not installed: no network" in page
+    assert "| vit_64 | 4.00 | 2.00 | ≤ 2.5 | 2.00 yes |" in page
+    assert "| resnet18 | 9.00 (9.00) | 2.00 (2.00) | 15.0 **no** | 4999 (4999) yes | 8001 (8001) **no** |" in page
     for block in page.split("\n\n"):
         lines = [line for line in block.splitlines() if line.startswith("|")]
         assert len({line.count("|") for line in lines}) <= 1, block
