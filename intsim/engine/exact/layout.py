@@ -254,25 +254,18 @@ def _split(words, source, images, groups, top, left, strides, wanted, out, targe
                         continue
                     to = image * to_stride + ((group * down + i) * right + j) * to_plane
                     for r in range(rows):
-                        y = r * down + i - top
-                        line = out[to + r * columns : to + (r + 1) * columns]
-                        if y < 0 or y >= height:
-                            line[:] = pad
-                            continue
+                        y, line = r * down + i - top, to + r * columns
                         # columns c with 0 <= c * right + j - left < width
                         start = max(0, -((j - left) // right))
                         stop = min(columns, max(start, (width - 1 - j + left) // right + 1))
-                        at = begin + y * pitch + start * right + j - left
-                        if right == 2 and at >= 2 * start:
-                            every_second(out, to + r * columns, words, at - 2 * start, start, stop, columns, pad)
+                        at = begin + y * pitch + j - left
+                        inside = 0 <= y < height
+                        if inside and right == 2 and at >= 0:
+                            every_second(out, line, words, at, start, stop, columns, pad)
                             continue
-                        line[:start] = pad
-                        if right == 1:
-                            line[start:stop] = words[at : at + stop - start]
-                        else:
-                            for c in range(stop - start):
-                                line[start + c] = words[at + right * c]
-                        line[stop:] = pad
+                        # no slices: each would count a reference
+                        for c in range(columns):
+                            out[line + c] = words[at + right * c] if inside and start <= c < stop else pad
 
 
 @compiled
