@@ -8,63 +8,61 @@ from __future__ import annotations
 
 import numpy as np
 
+from intsim.engine.exact.bytewise import greatest_of_every_second, greatest_of_neighbours, greatest_of_rows
 from intsim.jit.compile import compiled
 
 MAGIC = 1.5 * 2.0**52
 """Added to a number below 2^51 and taken away again, it leaves the nearest integer, ties to even."""
+STRIP = 4096
+"""Words of a strip of lines, which stays in the first-level cache."""
 
 
 @compiled
-def max_words(x, out, size, window, first, last):  # type: ignore[no-untyped-def]
-    """Maxima of windows, for the planes first..last-1 of (images, groups).
+def max_words(x, out, size, window, tile, first, last):  # type: ignore[no-untyped-def]
+    """Maxima of windows, for the planes first..last-1 of (images, groups): down the columns, then along the rows.
 
     Args:
         x, out: maps.
         size: (groups, height, width, rows, columns): planes of an image, of the input and of the output.
         window: (taps down and right, strides, distances of taps, padding above and to the left). Every window has a tap
             within the input.
+        tile: whose vectors are used.
     """
     groups, height, width, rows, columns = size
     down, right, step_down, step_right, apart_down, apart_right, top, left = window
-    span = (width + step_right - 1) // step_right
-    line = np.empty(width, np.uint32)
-    phases = np.empty((step_right, span), np.uint32)
-    made = np.empty(columns, np.uint32)
-    line_bytes, made_bytes, phase_bytes = line.view(np.uint8), made.view(np.uint8), phases.view(np.uint8)
+    front = max(left, 0)
+    shift = front - left  # where the first window begins in a line
+    pitch = max(front + width, shift + (columns - 1) * step_right + (right - 1) * apart_right + 1)
+    strip = max(1, STRIP // pitch)
+    # bytes of padding are 0, which no byte is less than; a vector behind the end is read and written
+    lines = np.zeros(min(strip, rows) * pitch + 3 * tile.lanes, np.uint32)
+    line = np.empty(pitch + tile.lanes, np.uint32)
     for plane in range(first, last):
         image, group = plane // groups, plane % groups
         source = x[4] + image * x[1] + group * x[2]
         target = out[4] + image * out[1] + group * out[2]
-        for row in range(rows):
-            line[:] = 0
-            for i in range(down):
-                y = row * step_down + i * apart_down - top
-                if y < 0 or y >= height:
-                    continue
-                begin = source + y * x[3]
-                seen = x[0][begin : begin + width].view(np.uint8)
-                for p in range(4 * width):
-                    line_bytes[p] = max(line_bytes[p], seen[p])
-            if step_right > 1:
-                for phase in range(step_right):
-                    place = phases[phase]
-                    for c in range((width - phase + step_right - 1) // step_right):
-                        place[c] = line[phase + c * step_right]
-            else:
-                phases[0, :width] = line
-            made[:] = 0
-            for j in range(right):
-                q = j * apart_right - left  # column c reads c * step + q: in phase q % step, at c + q // step
-                phase, moved = q % step_right, q // step_right
-                filled = (width - phase + step_right - 1) // step_right
-                start, stop = max(0, -moved), min(columns, filled - moved)
-                if stop > start:
-                    seen = phase_bytes[phase, 4 * (start + moved) : 4 * (stop + moved)]
-                    best = made_bytes[4 * start : 4 * stop]
-                    for p in range(best.size):
-                        best[p] = max(best[p], seen[p])
-            to = target + row * out[3]
-            out[0][to : to + columns] = made
+        for begin in range(0, rows, strip):
+            count = min(strip, rows - begin)
+            for r in range(count):
+                y, to = (begin + r) * step_down - top, r * pitch
+                early = 0 if y >= 0 else (apart_down - 1 - y) // apart_down  # taps above the input
+                late = min(down, (height - 1 - y) // apart_down + 1)
+                for p in range(to, to + front):
+                    lines[p] = 0
+                at = source + (y + early * apart_down) * x[3]
+                greatest_of_rows(x[0], at, apart_down * x[3], late - early, lines, to + front, width, tile)
+                for p in range(to + front + width, to + pitch):
+                    lines[p] = 0
+            for r in range(count):
+                at, to = r * pitch + shift, target + (begin + r) * out[3]
+                if step_right == 1:
+                    greatest_of_neighbours(lines, at, apart_right, right, out[0], to, columns, tile)
+                elif step_right == 2:
+                    greatest_of_every_second(lines, at, apart_right, right, out[0], to, columns, tile)
+                else:
+                    greatest_of_rows(lines, at, apart_right, right, line, 0, (columns - 1) * step_right + 1, tile)
+                    for c in range(columns):
+                        out[0][to + c] = line[c * step_right]
 
 
 @compiled

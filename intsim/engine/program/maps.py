@@ -11,6 +11,7 @@ from intsim.engine.exact import layout
 from intsim.engine.exact.conv import fits
 from intsim.engine.exact.layout import TensorView
 from intsim.engine.exact.maps import max_words, mean_codes, multiply_words
+from intsim.engine.exact.microkernels import Tile
 from intsim.engine.program.analysis import byte_shift, narrowest
 from intsim.engine.program.arrays import formula, without_table
 from intsim.engine.program.builder import ProgramBuilder
@@ -46,11 +47,11 @@ def max_pool(builder: ProgramBuilder, node: Node) -> bool:
         return False
     window = (*taps, *strides, *apart, *before)
     extent, planes = (source.groups, *size, *out), source.layout.images * source.groups
-    grain = max(1, GRAIN // (size[0] * size[1]))
+    grain, tile = max(1, GRAIN // (size[0] * size[1])), Tile(builder.dot.lanes, builder.dot.parts)
 
     def bind(buffers: list[layout.Buffer]) -> Action:
         x, y = ((buffers[v.buffer], *layout.walk(v)) for v in (source, to))
-        return in_shares(lambda part: max_words(x, y, extent, window, *part), planes, grain)
+        return in_shares(lambda part: max_words(x, y, extent, window, tile, *part), planes, grain)
 
     builder.add(
         Step((node,), "words", "bytes keep the order of codes", OnBuffers(bind), buffers=(source.buffer, to.buffer))
