@@ -25,6 +25,7 @@ from intsim.engine.exact.microkernels import Tile
 from intsim.engine.requantize.affine import RINT, AffineRequantizer
 from intsim.engine.threads import each, shares, threads
 from intsim.graph import IntArray, Node
+from intsim.jit.chain import Call
 
 Part = tuple[int, int, int, int]
 """First image and one past the last, first row and one past the last."""
@@ -321,9 +322,9 @@ class WordConv:
             bounds.append(bound)
         return bounds
 
-    def split(self, words: Buffer, view: TensorView, scratch: Buffer, layout: Layout) -> None:
-        """Fill the scratch."""
-        split(words, view, self.border, self.window.strides, scratch, layout)
+    def split(self, words: Buffer, view: TensorView, scratch: Buffer, layout: Layout) -> Call:
+        """What fills the scratch."""
+        return split(words, view, self.border, self.window.strides, scratch, layout)
 
 
 @dataclass(frozen=True)

@@ -158,3 +158,10 @@ def mean_codes(x, size, factors, limits, out, first, last):  # type: ignore[no-u
             c = 4 * (plane % groups) + r
             y = factors[1, c] * (np.float64(sums[plane, r]) + factors[0, c]) + factors[2, c]
             out[plane, r] = np.uint8(_code(y, low, high, shift))
+
+
+@compiled
+def put(values, out, positions):  # type: ignore[no-untyped-def]
+    """out[positions] = values, flat arrays."""
+    for index in range(positions.size):
+        out[positions[index]] = values[index]

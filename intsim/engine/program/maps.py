@@ -10,16 +10,17 @@ import numpy as np
 from intsim.engine.exact import layout
 from intsim.engine.exact.conv import fits
 from intsim.engine.exact.layout import TensorView
-from intsim.engine.exact.maps import max_words, mean_codes, multiply_words
+from intsim.engine.exact.maps import max_words, mean_codes, multiply_words, put
 from intsim.engine.exact.microkernels import Tile
 from intsim.engine.program.analysis import byte_shift, narrowest
 from intsim.engine.program.arrays import formula, without_table
 from intsim.engine.program.builder import ProgramBuilder
 from intsim.engine.program.placement import channel_slice
-from intsim.engine.program.program import Action, Frame, OnBuffers, Step, in_shares
+from intsim.engine.program.program import Action, Frame, OnBuffers, Step, Work, in_shares
 from intsim.engine.program.words import by_channel
 from intsim.engine.requantize.affine import RINT, AffineRequantizer
 from intsim.graph import Node
+from intsim.jit.chain import Call
 
 GRAIN = 1 << 14
 """Least positions of one thread's share."""
@@ -49,9 +50,9 @@ def max_pool(builder: ProgramBuilder, node: Node) -> bool:
     extent, planes = (source.groups, *size, *out), source.layout.images * source.groups
     grain, tile = max(1, GRAIN // (size[0] * size[1])), Tile(builder.dot.lanes, builder.dot.parts)
 
-    def bind(buffers: list[layout.Buffer]) -> Action:
+    def bind(buffers: list[layout.Buffer]) -> list[Action]:
         x, y = ((buffers[v.buffer], *layout.walk(v)) for v in (source, to))
-        return in_shares(lambda part: max_words(x, y, extent, window, tile, *part), planes, grain)
+        return in_shares(max_words, (x, y, extent, window, tile), planes, grain)
 
     builder.add(
         Step((node,), "words", "bytes keep the order of codes", OnBuffers(bind), buffers=(source.buffer, to.buffer))
@@ -98,9 +99,9 @@ def multiply(builder: ProgramBuilder, node: Node) -> bool:
     size, planes = (to.groups, lay.height, lay.width, int(single)), lay.images * to.groups
     grain = max(1, GRAIN // (lay.height * lay.width))
 
-    def bind(buffers: list[layout.Buffer]) -> Action:
+    def bind(buffers: list[layout.Buffer]) -> list[Action]:
         a, b, out = ((buffers[v.buffer], *layout.walk(v)) for v in (x, y, to))
-        return in_shares(lambda part: multiply_words(a, b, size, table, limits, out, *part), planes, grain)
+        return in_shares(multiply_words, (a, b, size, table, limits, out), planes, grain)
 
     why, used = "proven for every product that can arrive", (x.buffer, y.buffer, to.buffer)
     builder.add(Step((node, reader), "formula on words", why, OnBuffers(bind), buffers=used))
@@ -132,21 +133,18 @@ def mean(builder: ProgramBuilder, node: Node) -> bool:
     planes, grain = images * source.groups, max(1, GRAIN // (size[1] * size[2]))
     made = graph.tensors[reader.output].shape
 
-    def bind(buffers: list[layout.Buffer]) -> Action:
+    def bind(buffers: list[layout.Buffer]) -> list[Action]:
         x, out = (buffers[source.buffer], *layout.walk(source)), np.empty((planes, 4), np.uint8)
-        sums = in_shares(lambda part: mean_codes(x, size, factors, limits, out, *part), planes, grain)
+        sums = in_shares(mean_codes, (x, size, factors, limits, out), planes, grain)
         words: np.ndarray = out.view(np.uint32).reshape(-1)
-        positions = np.zeros(0, np.int64) if to is None else _positions(to)
+        if to is not None:
+            return [*sums, Work(Call(put, (words, buffers[to.buffer], _positions(to))))]
 
-        def action(frame: Frame) -> None:
-            sums(frame)
-            if to is None:
-                codes = out.reshape(images, -1)[:, :channels] - np.uint8(shift)  # modulo 256
-                frame.arrays[reader.output] = np.ascontiguousarray(codes).view(kind).reshape(made)
-            else:
-                buffers[to.buffer][positions] = words
+        def as_array(frame: Frame) -> None:
+            codes = out.reshape(images, -1)[:, :channels] - np.uint8(shift)  # modulo 256
+            frame.arrays[reader.output] = np.ascontiguousarray(codes).view(kind).reshape(made)
 
-        return action
+        return [*sums, as_array]
 
     why, where = "proven for every sum that can arrive", (source.buffer,) if to is None else (source.buffer, to.buffer)
     step = Step((node, reader), "formula on words", why, OnBuffers(bind), buffers=where)
@@ -204,8 +202,8 @@ def gather(builder: ProgramBuilder, node: Node) -> bool:
         return False
     rows, columns = np.arange(to.layout.height), np.arange(to.layout.width)
 
-    def bind(buffers: list[layout.Buffer]) -> Action:
-        return layout.resizer(buffers[source.buffer], source, rows, columns, buffers[to.buffer], to)
+    def bind(buffers: list[layout.Buffer]) -> list[Action]:
+        return [Work(layout.resize(buffers[source.buffer], source, rows, columns, buffers[to.buffer], to))]
 
     builder.add(Step((node,), "words", "planes of words", OnBuffers(bind), buffers=(source.buffer, to.buffer)))
     builder.written.add(node.output)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,11 @@ from intsim.engine.program.analysis import byte_shift
 from intsim.engine.program.arrays import formula, has_all_entries
 from intsim.engine.program.builder import ProgramBuilder, Source
 from intsim.engine.program.placement import is_resize
-from intsim.engine.program.program import Action, Frame, OnBuffers, Step, in_shares
+from intsim.engine.program.program import Action, Frame, OnBuffers, Step, Work, in_shares
 from intsim.engine.requantize.affine import AffineRequantizer
 from intsim.engine.requantize.table_kernels import table_words
 from intsim.graph import IntArray, Node
+from intsim.jit.chain import Call
 
 GRAIN = 1 << 14
 """Least elements of one thread's share of a table."""
@@ -33,7 +35,7 @@ def conv(builder: ProgramBuilder, node: Node) -> bool:
         return False
     source = Source(builder, conv, node.inputs[0])
     rounding, rule = _alone(builder, node)
-    events = builder.no_events(node)
+    events = {node.name: builder.no_events(node)}
     to, prepared = None, NO_CODES
     if rounding is not None:
         out = rounding.output
@@ -44,46 +46,43 @@ def conv(builder: ProgramBuilder, node: Node) -> bool:
     shape = builder.graph.tensors[node.output].shape
     bound = source.bind(layout.maps(shape) if to is None else to, prepared)
 
-    def bind(buffers: list[layout.Buffer]) -> Action:
-        words, fill = source.buffer(buffers), None if source.scratch is None else source.fill(buffers)
+    def bind(buffers: list[layout.Buffer]) -> list[Action]:
+        words, filling = source.buffer(buffers), source.filling(buffers)
         if to is None:
 
             def to_sums(frame: Frame) -> None:
-                if fill is not None:
-                    fill()
-                frame.events[node.name] = events.copy()
                 sums = np.empty(math.prod(shape), np.int32)
                 for one in bound:
                     one.run(words, NO_WORDS, sums)
                 frame.arrays[node.output] = sums.reshape(shape)
 
-            return to_sums
-        alone = [one.alone(words, buffers[to.buffer]) for one in bound]
-
-        def to_codes(frame: Frame) -> None:
-            if fill is not None:
-                fill()
-            frame.events[node.name] = events.copy()
-            if frame.threads == 1:
-                for given in alone:
-                    convolve(*given)
-            else:
-                for one in bound:
-                    one.run(words, frame.buffers[to.buffer], NO_SUMS)
-
-        return to_codes
-
-    action = OnBuffers(bind)
+            return [*filling, to_sums]
+        codes = buffers[to.buffer]
+        calls = [Work(Call(convolve, b.alone(words, codes)), partial(b.run, words, codes, NO_SUMS)) for b in bound]
+        return [*filling, *calls]
 
     why = "no register can overflow" if builder.arithmetic(node).stages else "exact sums"
     kernel = f"words {builder.dot.name}" + (", phases" if conv.strided else ", own border" if source.scratch else "")
     if rounding is not None and to is not None:
-        builder.add(Step((node, rounding), kernel, why, action, buffers=(*source.buffers, to.buffer)))
+        builder.add(
+            Step((node, rounding), kernel, why, OnBuffers(bind), buffers=(*source.buffers, to.buffer), events=events)
+        )
         builder.written.add(rounding.output)
         builder.fused.add(rounding.output)
     else:
         size = 4 * math.prod(shape)
-        builder.add(Step((node,), kernel, why, action, buffers=source.buffers, made=(node.output,), bytes=size))
+        builder.add(
+            Step(
+                (node,),
+                kernel,
+                why,
+                OnBuffers(bind),
+                buffers=source.buffers,
+                made=(node.output,),
+                bytes=size,
+                events=events,
+            )
+        )
     return True
 
 
@@ -128,9 +127,9 @@ def requantize(builder: ProgramBuilder, node: Node) -> bool:
     lay, tile = to.layout, Tile(builder.dot.lanes, builder.dot.parts)
     size = (lay.images, to.groups, lay.height, lay.width)
 
-    def bind(buffers: list[layout.Buffer]) -> Action:
+    def bind(buffers: list[layout.Buffer]) -> list[Action]:
         x, y, out = ((buffers[v.buffer], *layout.walk(v)) for v in (sources[0], sources[-1], to))
-        return lambda frame: add_words(x, y, size, table, limits, rule.kind, out, tile)
+        return [Work(Call(add_words, (x, y, size, table, limits, rule.kind, out, tile)))]
 
     used = (*(p.buffer for p in sources), to.buffer)
     why = "proven for every accumulator that can arrive"
@@ -151,8 +150,8 @@ def resize(builder: ProgramBuilder, node: Node) -> bool:
     across = node.attributes["axis"] == len(builder.graph.tensors[node.output].shape) - 1
     rows, columns = (np.arange(lay.height), index) if across else (index, np.arange(lay.width))
 
-    def bind(buffers: list[layout.Buffer]) -> Action:
-        return layout.resizer(buffers[source.buffer], source, rows, columns, buffers[out.buffer], out)
+    def bind(buffers: list[layout.Buffer]) -> list[Action]:
+        return [Work(layout.resize(buffers[source.buffer], source, rows, columns, buffers[out.buffer], out))]
 
     builder.add(Step((node,), "words", "positions of words", OnBuffers(bind), buffers=(source.buffer, out.buffer)))
     builder.written.add(node.output)
@@ -183,13 +182,13 @@ def concat(builder: ProgramBuilder, node: Node) -> bool:
             moved.append((view, channel))
         channel += count
 
-    def action(frame: Frame) -> None:
-        for view, at in moved:
-            layout.shift_channels(frame.buffers[view.buffer], view, frame.buffers[out.buffer], out, at)
+    def bind(buffers: list[layout.Buffer]) -> list[Action]:
+        whole = buffers[out.buffer]
+        return [Work(layout.shift_channels(buffers[v.buffer], v, whole, out, at)) for v, at in moved]
 
     used = (*(p.buffer for p, _ in moved), out.buffer)
     why = "operands are copied into the result" if moved else "operands lie in the result"
-    builder.add(Step((node,), "words", why, action, buffers=used))
+    builder.add(Step((node,), "words", why, OnBuffers(bind), buffers=used))
     builder.written.add(node.output)
     return True
 
@@ -206,9 +205,9 @@ def table(builder: ProgramBuilder, node: Node) -> bool:
     size = to.groups, to.layout.height, to.layout.width
     planes, grain = to.layout.images * size[0], max(1, GRAIN // max(1, size[1] * size[2]))
 
-    def bind(buffers: list[layout.Buffer]) -> Action:
+    def bind(buffers: list[layout.Buffer]) -> list[Action]:
         x, y = ((buffers[v.buffer], *layout.walk(v)) for v in (source, to))
-        return in_shares(lambda part: table_words(x, y, size, tables, *part), planes, grain)
+        return in_shares(table_words, (x, y, size, tables), planes, grain)
 
     builder.add(Step((node,), "table on words", "bytes to bytes", OnBuffers(bind), buffers=(source.buffer, to.buffer)))
     builder.written.add(node.output)
