@@ -165,6 +165,13 @@ def walk(view: TensorView) -> tuple[int, int, int, int]:
     return view.layout.stride, view.layout.plane, view.layout.pitch, view.first
 
 
+def rows_of(*views: TensorView) -> tuple[int, int]:
+    """Rows and words of a row of maps of one size. Those without a border between rows are one long row."""
+    size = views[0].layout.height, views[0].layout.width
+    gapless = all(v.layout.pitch == v.layout.width for v in views)
+    return (1, size[0] * size[1]) if gapless else size
+
+
 def _padding(layout: Layout) -> np.uint32:
     """A word of it."""
     return np.uint32((layout.pad & 255) * 0x01010101)

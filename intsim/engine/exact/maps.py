@@ -1,4 +1,4 @@
-"""Compiled operators on maps of bytes in words: maxima of windows, products of maps, sums of whole maps.
+"""Compiled operators on maps of bytes in words: maxima of windows, products of maps, tables, means of whole maps.
 
 Maps are (words, from image to image, plane to plane, row to row, first word), see `layout.walk`. A byte of a word is a
 channel, so maxima work on bytes side by side. Bytes are codes plus a shift, which keeps their order.
@@ -8,7 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from intsim.engine.exact.bytewise import greatest_of_every_second, greatest_of_neighbours, greatest_of_rows
+from intsim.engine.exact.bytewise import (
+    channel_sums,
+    greatest_of_every_second,
+    greatest_of_neighbours,
+    greatest_of_rows,
+    looked_up,
+    products,
+)
 from intsim.jit.compile import compiled
 
 MAGIC = 1.5 * 2.0**52
@@ -118,45 +125,62 @@ def multiply_words(x, y, size, factors, limits, out, first, last):  # type: igno
 
 
 @compiled
-def sum_words(x, size, out, first, last):  # type: ignore[no-untyped-def]
-    """Sums of all bytes of each channel's map into out (planes, 4) int64, for the planes first..last-1."""
-    groups, height, width = size
-    byte = np.uint32(255)
+def multiply_words32(x, y, size, factors, limits, out, tile, first, last):  # type: ignore[no-untyped-def]
+    """As `multiply_words`, in float32: `factors` are, and the caller has proven it for every pair of bytes."""
+    groups, height, width, single = size
     for plane in range(first, last):
         image, group = plane // groups, plane % groups
-        a, b, c, d = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
-        for row in range(height):
-            start = x[4] + image * x[1] + group * x[2] + row * x[3]
-            line = x[0][start : start + width]
-            e, f, g, h = np.uint32(0), np.uint32(0), np.uint32(0), np.uint32(0)
-            for p in range(width):  # at most 2^24 positions of a row: 32 bits hold their sum
-                w = line[p]
-                e = np.uint32(e + (w & byte))
-                f = np.uint32(f + ((w >> np.uint32(8)) & byte))
-                g = np.uint32(g + ((w >> np.uint32(16)) & byte))
-                h = np.uint32(h + (w >> np.uint32(24)))
-            a, b, c, d = a + np.int64(e), b + np.int64(f), c + np.int64(g), d + np.int64(h)
-        out[plane, 0], out[plane, 1], out[plane, 2], out[plane, 3] = a, b, c, d
+        there = y[4] + image * y[1] + group * y[2]
+        at = x[4] + image * x[1] + group * x[2]
+        to = out[4] + image * out[1] + group * out[2]
+        for _ in range(height):
+            products(x[0], at, y[0], there, single, factors, 4 * group, limits, out[0], to, width, tile)
+            at, to = at + x[3], to + out[3]
+            there += 0 if single else y[3]
 
 
 @compiled
-def mean_codes(x, size, factors, limits, out, first, last):  # type: ignore[no-untyped-def]
+def look_up_words(x, out, size, table, first, last):  # type: ignore[no-untyped-def]
+    """Bytes of one map to bytes of another by one table, in registers: `table_words` where there is `isa.shuffles`.
+
+    Args:
+        x, out: maps.
+        size: (groups, height, width).
+        table: (256,) uint8.
+        first, last: planes of (images, groups).
+    """
+    groups, height, width = size
+    for plane in range(first, last):
+        image, group = plane // groups, plane % groups
+        at = x[4] + image * x[1] + group * x[2]
+        to = out[4] + image * out[1] + group * out[2]
+        for _ in range(height):
+            looked_up(x[0], at, table, out[0], to, width)
+            at, to = at + x[3], to + out[3]
+
+
+@compiled
+def mean_codes(x, size, factors, limits, out, tile, first, last):  # type: ignore[no-untyped-def]
     """Bytes of scale * (sum of a channel's map + constant) + offset, into out (planes, 4) uint8, planes first..last-1.
 
     Args:
         x: a map.
-        size: (groups, height, width).
+        size: (groups, height, width), of rows below 2^24.
         factors: (3, channels) float64, channels a multiple of 4: constant, scale, offset. Sums are below 2^53.
         limits: (3,) int32: low, high, and what makes a byte of a code. Ties go to even codes.
+        tile: whose vectors are used.
     """
-    groups = size[0]
-    sums = np.empty((last, 4), np.int64)
-    sum_words(x, size, sums, first, last)
+    groups, height, width = size
     low, high, shift = np.float64(limits[0]), np.float64(limits[1]), limits[2]
+    sums = np.empty(4, np.int64)
     for plane in range(first, last):
+        image, group = plane // groups, plane % groups
+        sums[:] = 0
+        for row in range(height):
+            channel_sums(x[0], x[4] + image * x[1] + group * x[2] + row * x[3], width, sums, tile)
         for r in range(4):
-            c = 4 * (plane % groups) + r
-            y = factors[1, c] * (np.float64(sums[plane, r]) + factors[0, c]) + factors[2, c]
+            c = 4 * group + r
+            y = factors[1, c] * (np.float64(sums[r]) + factors[0, c]) + factors[2, c]
             out[plane, r] = np.uint8(_code(y, low, high, shift))
 
 

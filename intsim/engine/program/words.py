@@ -13,7 +13,9 @@ from intsim.engine.exact import layout
 from intsim.engine.exact.conv import NO_CODES, NO_SUMS, NO_WORDS, fits, spread_codes
 from intsim.engine.exact.kernels import add_words, convolve
 from intsim.engine.exact.layout import TensorView
+from intsim.engine.exact.maps import look_up_words
 from intsim.engine.exact.microkernels import Tile
+from intsim.engine.exact.selftest import looks_up
 from intsim.engine.program.analysis import byte_shift
 from intsim.engine.program.arrays import formula, has_all_entries
 from intsim.engine.program.builder import ProgramBuilder, Source
@@ -202,11 +204,14 @@ def table(builder: ProgramBuilder, node: Node) -> bool:
         return False
     source = builder.as_words(node.inputs[0])
     tables = _byte_tables(node, source.layout.shift, to.layout.shift, shape[1])
-    size = to.groups, to.layout.height, to.layout.width
+    size = to.groups, *layout.rows_of(source, to)
     planes, grain = to.layout.images * size[0], max(1, GRAIN // max(1, size[1] * size[2]))
+    in_registers = len(node.arrays["table"]) == 1 and looks_up()
 
     def bind(buffers: list[layout.Buffer]) -> list[Action]:
         x, y = ((buffers[v.buffer], *layout.walk(v)) for v in (source, to))
+        if in_registers:
+            return in_shares(look_up_words, (x, y, size, tables[0, 0].astype(np.uint8)), planes, grain)
         return in_shares(table_words, (x, y, size, tables), planes, grain)
 
     builder.add(Step((node,), "table on words", "bytes to bytes", OnBuffers(bind), buffers=(source.buffer, to.buffer)))
