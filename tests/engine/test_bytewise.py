@@ -98,7 +98,7 @@ def test_every_byte_is_looked_up(width):
     x, out = (Map((2, 8, -(-256 // width), width), seed) for seed in range(2))
     x.codes[:] = (np.arange(x.codes[0, 0].size) % 256).reshape(x.codes[0, 0].shape)
     pack(x.codes, x.words, x.view)
-    look_up_words(x.walked, out.walked, (2, -(-256 // width), width), table, 1, 4)
+    look_up_words(x.walked, out.walked, (2, -(-256 // width), width), table[None], 1, 4)
     made, wanted = (
         out.read(),
         [[[int(table[v]) for v in row] for row in plane] for plane in x.codes[0, 0][None].tolist()],

@@ -140,13 +140,13 @@ def multiply_words32(x, y, size, factors, limits, out, tile, first, last):  # ty
 
 
 @compiled
-def look_up_words(x, out, size, table, first, last):  # type: ignore[no-untyped-def]
-    """Bytes of one map to bytes of another by one table, in registers: `table_words` where there is `isa.shuffles`.
+def look_up_words(x, out, size, tables, first, last):  # type: ignore[no-untyped-def]
+    """Bytes of one map to bytes of another by tables, in registers: `table_words` where there is `isa.shuffles`.
 
     Args:
         x, out: maps.
         size: (groups, height, width).
-        table: (256,) uint8.
+        tables: (groups or 1, 256) uint8.
         first, last: planes of (images, groups).
     """
     groups, height, width = size
@@ -154,8 +154,9 @@ def look_up_words(x, out, size, table, first, last):  # type: ignore[no-untyped-
         image, group = plane // groups, plane % groups
         at = x[4] + image * x[1] + group * x[2]
         to = out[4] + image * out[1] + group * out[2]
+        own = tables[group if len(tables) > 1 else 0]
         for _ in range(height):
-            looked_up(x[0], at, table, out[0], to, width)
+            looked_up(x[0], at, own, out[0], to, width)
             at, to = at + x[3], to + out[3]
 
 

@@ -39,7 +39,7 @@ def looks_up() -> bool:
     out = np.zeros(given.size + 1, np.uint32)
     maps = ((np.append(words, np.zeros(16, np.uint32)), 0, 0, 0, 0) for words in (given, out))
     x, y = maps
-    look_up_words(x, y, (1, 1, given.size), table, 0, 1)
+    look_up_words(x, y, (1, 1, given.size), table[None], 0, 1)
     made = y[0].view(np.uint8)[: 4 * given.size]
     return bool(np.array_equal(made, table[given.view(np.uint8)]) and not y[0][given.size :].any())
 

@@ -21,7 +21,8 @@ from intsim.engine.program.arrays import formula, has_all_entries
 from intsim.engine.program.builder import ProgramBuilder, Source
 from intsim.engine.program.placement import is_resize
 from intsim.engine.program.program import Action, Frame, OnBuffers, Step, Work, in_shares
-from intsim.engine.requantize.affine import AffineRequantizer
+from intsim.engine.requantize.affine import AffineRequantizer, TwoFormulas
+from intsim.engine.requantize.kernels import requantize_dense
 from intsim.engine.requantize.table_kernels import table_words
 from intsim.graph import IntArray, Node
 from intsim.jit.chain import Call
@@ -112,11 +113,17 @@ def requantize(builder: ProgramBuilder, node: Node) -> bool:
     plain = by_channel(node.attributes["cells"], len(shape)) and by_channel(factors.shape[1:], len(shape))
     if to is None or not same or len(node.inputs) > 2 or not plain:
         return False
-    rule = formula(builder, node)
+    rule, channels = formula(builder, node), shape[1]
+    if rule is not None and len(node.inputs) == 1 and "coefficients" not in node.arrays and looks_up():
+        low, high = builder.analysis.holds[node.inputs[0]]
+        source = builder.as_words(node.inputs[0])
+        tables = _byte_tables(_codes(rule, low, high), low, source.layout.shift, to.layout.shift, channels)
+        if _alike(tables):
+            _look_up(builder, node, source, to, tables)
+            return True
     if not isinstance(rule, AffineRequantizer) or rule.table.size or not fits(rule):
         return False
     sources = [builder.as_words(n) for n in node.inputs]
-    channels = shape[1]
     weights = [np.broadcast_to(f.reshape(-1), (channels,)) for f in factors]
     constant = -sum((w * p.layout.shift for w, p in zip(weights, sources, strict=True)), np.zeros(channels, np.int64))
     if sum(int(np.abs(w).max()) for w in weights) >= 1 << 44:  # bytes, products and sums stay below 2^53
@@ -138,6 +145,13 @@ def requantize(builder: ProgramBuilder, node: Node) -> bool:
     builder.add(Step((node,), "formula on words", why, OnBuffers(bind), buffers=used))
     builder.written.add(node.output)
     return True
+
+
+def _codes(rule: AffineRequantizer | TwoFormulas, low: int, high: int) -> IntArray:
+    """Codes (cells, high - low + 1) of all integers of a range."""
+    cells = len(rule.scale if isinstance(rule, AffineRequantizer) else rule.starts)
+    every = np.ascontiguousarray(np.broadcast_to(np.arange(low, high + 1), (1, cells, high - low + 1)))
+    return requantize_dense(every, rule, np.empty(every.shape, np.int64))[0]
 
 
 def resize(builder: ProgramBuilder, node: Node) -> bool:
@@ -203,34 +217,42 @@ def table(builder: ProgramBuilder, node: Node) -> bool:
     if to is None or source is None or not plain or not has_all_entries(builder, node):
         return False
     source = builder.as_words(node.inputs[0])
-    tables = _byte_tables(node, source.layout.shift, to.layout.shift, shape[1])
-    size = to.groups, *layout.rows_of(source, to)
-    planes, grain = to.layout.images * size[0], max(1, GRAIN // max(1, size[1] * size[2]))
-    in_registers = len(node.arrays["table"]) == 1 and looks_up()
-
-    def bind(buffers: list[layout.Buffer]) -> list[Action]:
-        x, y = ((buffers[v.buffer], *layout.walk(v)) for v in (source, to))
-        if in_registers:
-            return in_shares(look_up_words, (x, y, size, tables[0, 0].astype(np.uint8)), planes, grain)
-        return in_shares(table_words, (x, y, size, tables), planes, grain)
-
-    builder.add(Step((node,), "table on words", "bytes to bytes", OnBuffers(bind), buffers=(source.buffer, to.buffer)))
-    builder.written.add(node.output)
+    tables = _byte_tables(node.arrays["table"], node.attributes["low"], source.layout.shift, to.layout.shift, shape[1])
+    _look_up(builder, node, source, to, tables)
     return True
 
 
-def _byte_tables(node: Node, shift_in: int, shift_out: int, channels: int) -> np.ndarray:
-    """Tables (groups or 1, 4, 256) uint32 from bytes `x + shift_in` to bytes `y + shift_out`, moved to their byte."""
-    table: IntArray = node.arrays["table"]
-    position = np.clip(np.arange(256) - shift_in - node.attributes["low"], 0, table.shape[1] - 1)
-    entries = (table[:, position] + shift_out).astype(np.uint8).astype(np.uint32)
+def _alike(tables: np.ndarray) -> bool:
+    """Whether the four bytes of each word have the same table."""
+    return bool((tables == tables[:, :1]).all())
+
+
+def _look_up(builder: ProgramBuilder, node: Node, source: TensorView, to: TensorView, tables: np.ndarray) -> None:
+    """Bytes of a map by tables (groups or 1, 4, 256); where the four of a word are alike, in registers if those can."""
+    size = to.groups, *layout.rows_of(source, to)
+    planes, grain = to.layout.images * size[0], max(1, GRAIN // max(1, size[1] * size[2]))
+    in_registers = looks_up() and _alike(tables)
+    moved = tables[:, 0] if in_registers else tables.astype(np.uint32) << np.array([0, 8, 16, 24], np.uint32)[:, None]
+    entries = np.ascontiguousarray(moved)
+
+    def bind(buffers: list[layout.Buffer]) -> list[Action]:
+        x, y = ((buffers[v.buffer], *layout.walk(v)) for v in (source, to))
+        return in_shares(look_up_words if in_registers else table_words, (x, y, size, entries), planes, grain)
+
+    builder.add(Step((node,), "table on words", "bytes to bytes", OnBuffers(bind), buffers=(source.buffer, to.buffer)))
+    builder.written.add(node.output)
+
+
+def _byte_tables(table: IntArray, low: int, shift_in: int, shift_out: int, channels: int) -> np.ndarray:
+    """Tables (groups or 1, 4, 256) uint8 from bytes `x + shift_in` to bytes `y + shift_out`.
+
+    `table` (1 or channels, entries) begins at `low`. Channels behind the last are as that one.
+    """
+    position = np.clip(np.arange(256) - shift_in - low, 0, table.shape[1] - 1)
+    entries = (table[:, position] + shift_out).astype(np.uint8)
     if len(entries) == 1:
-        lanes = np.broadcast_to(entries, (4, 256))
-    else:
-        lanes = np.zeros((-(-channels // 4) * 4, 256), np.uint32)
-        lanes[:channels] = entries
-    moved = lanes.reshape(-1, 4, 256) << np.array([0, 8, 16, 24], np.uint32)[:, None]
-    return np.ascontiguousarray(moved, np.uint32)
+        return np.broadcast_to(entries, (1, 4, 256))
+    return entries[np.minimum(np.arange(-(-channels // 4) * 4), channels - 1)].reshape(-1, 4, 256)
 
 
 def by_channel(cells: Sequence[int], rank: int) -> bool:
