@@ -82,13 +82,13 @@ def run(conv, x, shift, zero, border, before, to, rule, out, sums):
     layout = Layout(images, 4 * before + channels, height, width, shift, *(max(b, 0) for b in room), zero)
     view = TensorView(0, layout, before, channels)
     buffer = np.random.default_rng(0).integers(0, 1 << 32, layout.size, dtype=np.uint32)
-    fill_border(buffer, layout)
+    fill_border(buffer, layout).run()
     pack(as_maps(x), buffer, view)
     scratch = None if conv.direct(view) else conv.scratch(view)
     source = buffer
     if scratch is not None:
         source = np.random.default_rng(1).integers(0, 1 << 32, scratch.size, dtype=np.uint32)
-        conv.split(buffer, view, source, scratch)
+        conv.split(buffer, view, source, scratch).run()
     for bound in conv.bind(view, scratch, to, rule):
         bound.run(source, out, sums)
 
@@ -128,7 +128,7 @@ def test_codes(name, case, kind, seed):
     layout = Layout(images, 4 + channels, height, width, 128, 1, 2, 0, 1, 5)
     view = TensorView(0, layout, 1, channels)
     buffer = np.zeros(layout.size, np.uint32)
-    fill_border(buffer, layout)
+    fill_border(buffer, layout).run()
     run(conv, x, shift, zero, border, before, view, spread_codes(rounder, channels, 128), buffer, NO_SUMS)
     value = scale[:, None, None] * as_maps(expected) + offset[:, None, None]
     rounded = [np.rint, np.floor, np.ceil][kind](value)
@@ -212,7 +212,7 @@ def test_the_overflow_check(name, case, bits, several, seed):
     scratch = None if check.conv.direct(view) else check.conv.scratch(view)
     if scratch is not None:
         aside = np.zeros(scratch.size, np.uint32)
-        check.conv.split(buffer, view, aside, scratch)
+        check.conv.split(buffer, view, aside, scratch).run()
         buffer = aside
     raw = np.zeros(as_maps(expected).shape, np.int32)
     blocks = -(-len(weight) // check.pairs)

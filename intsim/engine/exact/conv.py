@@ -28,6 +28,7 @@ from intsim.engine.requantize.affine import RINT, AffineRequantizer
 from intsim.engine.requantize.single import LARGEST, single
 from intsim.engine.threads import each, shares, threads
 from intsim.graph import IntArray, Node
+from intsim.jit.chain import Call
 
 Part = tuple[int, int, int, int]
 """First image and one past the last, first row and one past the last."""
@@ -436,9 +437,9 @@ class WordConv:
             bounds.append(bound)
         return bounds
 
-    def split(self, words: Buffer, view: TensorView, scratch: Buffer, layout: Layout) -> None:
-        """Fill the scratch."""
-        split(words, view, self.border, self.window.strides, scratch, layout, self.phases)
+    def split(self, words: Buffer, view: TensorView, scratch: Buffer, layout: Layout) -> Call:
+        """What fills the scratch."""
+        return split(words, view, self.border, self.window.strides, scratch, layout, self.phases)
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,19 @@ def candidates() -> list[str]:
     return [name]
 
 
+def shuffles() -> bool:
+    """Whether 64 bytes are looked up in 256 at once: AVX512 VBMI, unless vectors or the processor are chosen otherwise.
+
+    Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, VPERMI2B.
+    """
+    import llvmlite.binding as llvm
+    from numba.core import config
+
+    wide = DOTS[candidates()[0]].lanes == 16
+    chosen = config.CPU_NAME not in (None, llvm.get_host_cpu_name()) or config.CPU_FEATURES
+    return wide and not chosen and bool(llvm.get_host_cpu_features().get("avx512vbmi", False))
+
+
 def available() -> list[str]:
     """Names of what compiled code may use here, quickest first."""
     import llvmlite.binding as llvm

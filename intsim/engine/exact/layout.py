@@ -7,7 +7,6 @@ convolution needs no im2col: tap (i, j) of an output is a constant distance from
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intsim.engine.exact.microkernels import every_second
+from intsim.jit.chain import Call
 from intsim.jit.compile import compiled
 
 Shape = tuple[int, ...]
@@ -123,10 +123,10 @@ def maps(shape: Shape) -> tuple[int, int, int, int]:
     return images, channels, height, width
 
 
-def fill_border(words: Buffer, layout: Layout) -> None:
-    """Write the padding of all planes."""
-    if any(layout.border):
-        _fill(words, layout.images * layout.groups, layout.height, layout.width, layout.border, _padding(layout))
+def fill_border(words: Buffer, layout: Layout) -> Call:
+    """What writes the padding of all planes."""
+    planes = layout.images * layout.groups
+    return Call(_fill, (words, planes, layout.height, layout.width, layout.border, _padding(layout)))
 
 
 def phases(view: TensorView, pads: Pads, strides: tuple[int, int], pad: int) -> Layout:
@@ -145,8 +145,8 @@ def split(
     out: Buffer,
     layout: Layout,
     wanted: NDArray[np.bool_] | None = None,
-) -> None:
-    """Positions of a padded map apart by what they are modulo the strides; pads (top, left, bottom, right) may crop.
+) -> Call:
+    """What puts positions of a padded map apart by what they are modulo the strides; pads (top, left, bottom, right) may crop.
 
     Phases that aren't `wanted` are left as they are, or spoiled.
     """
@@ -154,35 +154,35 @@ def split(
     geometry = (*walk(view), lay.height, lay.width)
     target = (layout.stride, layout.plane, layout.height, layout.width)
     chosen = np.ones(strides[0] * strides[1], np.bool_) if wanted is None else wanted
-    _split(words, geometry, lay.images, groups, pads[0], pads[1], strides, chosen, out, target, _padding(layout))
+    given = words, geometry, lay.images, groups, pads[0], pads[1], strides, chosen, out, target, _padding(layout)
+    return Call(_split, given)
 
 
 def resize(
     words: Buffer, view: TensorView, rows: NDArray[Any], columns: NDArray[Any], out: Buffer, to: TensorView
-) -> None:
-    """Positions picked by row and column into another tensor, as nearest resizing does."""
+) -> Call:
+    """What copies positions picked by row and column into another tensor, as nearest resizing does."""
     a = view.layout
-    _resize(words, walk(view), a.images, view.groups, rows, columns, out, walk(to))
+    return Call(_resize, (words, walk(view), a.images, view.groups, rows, columns, out, walk(to)))
 
 
-def resizer(
-    words: Buffer, view: TensorView, rows: NDArray[Any], columns: NDArray[Any], out: Buffer, to: TensorView
-) -> Callable[[object], None]:
-    """`resize`, made ready."""
+def shift_channels(words: Buffer, view: TensorView, out: Buffer, to: TensorView, channel: int) -> Call:
+    """What copies a tensor into channels `channel` and on of another of the same height and width."""
     a = view.layout
-    given = words, walk(view), a.images, view.groups, rows, columns, out, walk(to)
-    return lambda _: _resize(*given)
-
-
-def shift_channels(words: Buffer, view: TensorView, out: Buffer, to: TensorView, channel: int) -> None:
-    """Copy a tensor into channels `channel` and on of another of the same height and width."""
-    a = view.layout
-    _shift_channels(words, walk(view), (a.images, view.channels, a.height, a.width), out, walk(to), channel)
+    size = a.images, view.channels, a.height, a.width
+    return Call(_shift_channels, (words, walk(view), size, out, walk(to), channel))
 
 
 def walk(view: TensorView) -> tuple[int, int, int, int]:
     """Words from image to image, plane to plane, row to row, and the first one."""
     return view.layout.stride, view.layout.plane, view.layout.pitch, view.first
+
+
+def rows_of(*views: TensorView) -> tuple[int, int]:
+    """Rows and words of a row of maps of one size. Those without a border between rows are one long row."""
+    size = views[0].layout.height, views[0].layout.width
+    gapless = all(v.layout.pitch == v.layout.width for v in views)
+    return (1, size[0] * size[1]) if gapless else size
 
 
 def _padding(layout: Layout) -> np.uint32:

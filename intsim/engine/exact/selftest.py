@@ -10,6 +10,7 @@ from intsim.engine.exact import isa
 from intsim.engine.exact.conv import NO_WORDS, Window, WordConv
 from intsim.engine.exact.isa import Dot
 from intsim.engine.exact.layout import Layout, TensorView, pack
+from intsim.engine.exact.maps import look_up_words
 from intsim.engine.exact.matmul import WordMatmul
 from intsim.errors import IntsimError
 
@@ -24,6 +25,25 @@ def dot() -> Dot:
         if adds_exactly(isa.DOTS[name]):
             return isa.DOTS[name]
     raise IntsimError("no way of adding four products gives right sums on this processor; please report it")
+
+
+@cache
+def looks_up() -> bool:
+    """Whether there are `isa.shuffles`, and they find each of 256 entries in each place of a register."""
+    if not isa.shuffles():
+        return False
+    table = (np.arange(256) * 37 % 256).astype(np.uint8)  # every byte once, in no order
+    places = [
+        (np.arange(64)[None] + np.arange(256)[:, None]).astype(np.uint8).reshape(-1),
+        np.arange(67, dtype=np.uint8),
+    ]
+    given = np.concatenate([*places, np.zeros(1, np.uint8)]).view(np.uint32)
+    out = np.zeros(given.size + 1, np.uint32)
+    maps = ((np.append(words, np.zeros(16, np.uint32)), 0, 0, 0, 0) for words in (given, out))
+    x, y = maps
+    look_up_words(x, y, (1, 1, given.size), table[None], 0, 1)
+    made = y[0].view(np.uint8)[: 4 * given.size]
+    return bool(np.array_equal(made, table[given.view(np.uint8)]) and not y[0][given.size :].any())
 
 
 def adds_exactly(way: Dot) -> bool:

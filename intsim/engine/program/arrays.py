@@ -179,7 +179,7 @@ def matmul(builder: ProgramBuilder, node: Node) -> bool:
     zero = op.zero_points(node)[0] + shift
     words = WordMatmul(weight, bias - zero * weight.sum(axis=0), builder.dot)
     builder.as_array(x.name)
-    events, shape = builder.no_events(node), y.shape
+    events, shape = {node.name: builder.no_events(node)}, y.shape
     reader, rule = _columns(builder, node)
     rounding = None if rule is None else column_codes(rule, shape[-1])
     steps = Columns(rule, shape[-1]) if rule is not None and rounding is None else None
@@ -187,7 +187,6 @@ def matmul(builder: ProgramBuilder, node: Node) -> bool:
     made = node.output if reader is None else reader.output
 
     def action(frame: Frame) -> None:
-        frame.events[node.name] = events.copy()
         given = frame.arrays[x.name].reshape(-1, x.shape[-1])
         if rounding is not None:
             frame.arrays[made] = words.run(given, shift, rounding).view(kind).reshape(shape)
@@ -198,7 +197,7 @@ def matmul(builder: ProgramBuilder, node: Node) -> bool:
     why = "no register can overflow" if builder.arithmetic(node).stages else "exact sums"
     kernel, size = f"rows {builder.dot.name}", np.dtype(kind).itemsize * math.prod(shape)
     nodes = (node,) if reader is None else (node, reader)
-    builder.add(Step(nodes, kernel, why, action, arrays=(x.name,), made=(made,), bytes=size))
+    builder.add(Step(nodes, kernel, why, action, arrays=(x.name,), made=(made,), bytes=size, events=events))
     if reader is not None:
         builder.fused.add(made)
     return True
@@ -249,21 +248,20 @@ def matmul_pairs(builder: ProgramBuilder, node: Node) -> bool:
     reader, rule = _columns(builder, node)
     steps = None if rule is None else Columns(rule, y.shape[-1])
     kind = np.int32 if reader is None else narrowest(builder.analysis.holds[reader.output])
-    made, events = node.output if reader is None else reader.output, builder.no_events(node)
+    made, events = node.output if reader is None else reader.output, {node.name: builder.no_events(node)}
 
     def action(frame: Frame) -> None:
         left = as_bytes(frame.arrays[a.name], shift_a).reshape(pairs, *a.shape[-2:])
         right = as_bytes(frame.arrays[b.name], below & 255).view(np.int8).reshape(pairs, *b.shape[-2:])
         out = np.empty((pairs, *y.shape[-2:]), np.int32)
         share_out(lambda part: multiply_pairs(left, right, out, zeros, tile, *part), pairs, grain)
-        frame.events[node.name] = events.copy()
         codes = out if steps is None else steps.run(out.reshape(-1, y.shape[-1]), kind)
         frame.arrays[made] = codes.reshape(y.shape)
 
     why = "no register can overflow" if builder.arithmetic(node).stages else "exact sums"
     kernel, size = f"pairs {builder.dot.name}", np.dtype(kind).itemsize * math.prod(y.shape)
     nodes = (node,) if reader is None else (node, reader)
-    builder.add(Step(nodes, kernel, why, action, arrays=node.inputs, made=(made,), bytes=size))
+    builder.add(Step(nodes, kernel, why, action, arrays=node.inputs, made=(made,), bytes=size, events=events))
     if reader is not None:
         builder.fused.add(made)
     return True

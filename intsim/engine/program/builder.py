@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 
@@ -15,7 +13,7 @@ from intsim.engine.exact.selftest import dot
 from intsim.engine.program.analysis import analyse, byte_shift, narrowest
 from intsim.engine.program.functions import tabled
 from intsim.engine.program.placement import place
-from intsim.engine.program.program import Frame, Step
+from intsim.engine.program.program import Frame, Step, Work
 from intsim.graph import IntArray, IntegerGraph, Node
 from intsim.ops import OPS, Mac
 from intsim.targets import Target
@@ -37,19 +35,20 @@ class Source:
     def words(self, frame: Frame) -> Buffer:
         """In a run, which has made the tensor."""
         if self.scratch is not None:
-            self.fill(frame.buffers)()
+            for work in self.filling(frame.buffers):
+                work(frame)
         return self.buffer(frame.buffers)
 
     def buffer(self, buffers: list[Buffer]) -> Buffer:
         """What the convolution reads."""
         return buffers[self.view.buffer if self.scratch is None else self.scratch.buffer]
 
-    def fill(self, buffers: list[Buffer]) -> Callable[[], None]:
+    def filling(self, buffers: list[Buffer]) -> list[Work]:
         """What makes the copy, if there is one."""
         if self.scratch is None:
-            return lambda: None
+            return []
         to = self.scratch
-        return partial(self.conv.split, buffers[self.view.buffer], self.view, buffers[to.buffer], to.layout)
+        return [Work(self.conv.split(buffers[self.view.buffer], self.view, buffers[to.buffer], to.layout))]
 
 
 class ProgramBuilder:

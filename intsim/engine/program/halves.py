@@ -93,13 +93,16 @@ def conv(builder: ProgramBuilder, node: Node) -> bool:
     bounds = [source.bind(shape) for source in sources]
 
     def bind(buffers: list[Buffer]) -> Callable[[NDArray[Any]], list[Sums]]:
-        fills = [source.fill(buffers) for source in sources]
+        fillings = [source.filling(buffers) for source in sources]
 
         def sums(codes: NDArray[Any]) -> list[Sums]:
             made = []
-            for source, fill, bound, part in zip(sources, fills, bounds, bytes_of(codes, parts.shift), strict=True):
+            for source, filling, bound, part in zip(
+                sources, fillings, bounds, bytes_of(codes, parts.shift), strict=True
+            ):
                 pack(part, buffers[source.view.buffer], source.view)
-                fill()
+                for work in filling:
+                    work.call.run()
                 out = np.empty(math.prod(shape), np.int32)
                 for one in bound:
                     one.run(source.buffer(buffers), NO_WORDS, out)
@@ -143,7 +146,7 @@ def _add(
     buffers: list[int],
 ) -> None:
     """A step that adds up the sums of both bytes: accumulators, or codes where a requantizer alone reads them."""
-    x, y, events = node.inputs[0], builder.graph.tensors[node.output], builder.no_events(node)
+    x, y, events = node.inputs[0], builder.graph.tensors[node.output], {node.name: builder.no_events(node)}
     reader = _reader(builder, node)
     rule, layout = (
         (None, None)
@@ -156,12 +159,11 @@ def _add(
     kind = narrowest(builder.analysis.holds[made])
     units = np.array(UNITS, np.int64)[:, None]
 
-    def on_buffers(memory: list[Buffer]) -> Action:
+    def on_buffers(memory: list[Buffer]) -> list[Action]:
         sums = bind(memory)
 
         def action(frame: Frame) -> None:
             high, low = sums(frame.arrays[x])
-            frame.events[node.name] = events.copy()
             if rule is None or layout is None:
                 frame.arrays[made] = (UNITS[0] * high.astype(np.int64) + low).astype(kind).reshape(y.shape)
                 return
@@ -173,11 +175,13 @@ def _add(
                 combine_dense(given, factors, rule, out)
             frame.arrays[made] = out.reshape(y.shape)
 
-        return action
+        return [action]
 
     nodes = (node,) if reader is None else (node, reader)
     why = "no register can overflow" if builder.arithmetic(node).stages else "exact sums"
-    builder.add(Step(nodes, kernel, why, OnBuffers(on_buffers), arrays=(x,), buffers=tuple(buffers), made=(made,)))
+    step = Step(nodes, kernel, why, OnBuffers(on_buffers), arrays=(x,), buffers=tuple(buffers), made=(made,))
+    step.events = events
+    builder.add(step)
     if reader is not None:
         builder.fused.add(made)
 

@@ -102,7 +102,9 @@ class _Steps:
         late = (guess <= self.last) & (np.rint(slope * guess + offset) < codes)
         return guess, ~(early | late).any(axis=1)
 
-    def in_place(self, cells: IntArray, scale: Singles, offset: Singles, moved: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def in_place(
+        self, cells: IntArray, scale: Singles, offset: Singles, moved: NDArray[np.float64]
+    ) -> NDArray[np.bool_]:
         """Of some cells, whether a formula in binary32 has every step where it is, and is small at both ends."""
         places, first, last = self.places[cells], self.first[cells], self.last[cells]
 
