@@ -331,7 +331,7 @@ def test_dense_convolutions(name, case, seed):
     images, _, height, width = expected.shape
     layout = Layout(images, 4 + channels, height, width, 0, *rng.integers(0, 3, 4).tolist(), 5)
     view, buffer = TensorView(0, layout, 1, channels), np.zeros(layout.size, np.uint32)
-    fill_border(buffer, layout)
+    fill_border(buffer, layout).run()
     run(conv, x, shift, zero, border, before, view, spread_codes(rounder, channels, 0), buffer, NO_SUMS)
     codes = np.empty(expected.shape, np.int64)
     unpack(buffer, view, codes)
