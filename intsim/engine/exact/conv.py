@@ -33,6 +33,8 @@ from intsim.jit.chain import Call
 Part = tuple[int, int, int, int]
 """First image and one past the last, first row and one past the last."""
 R = TypeVar("R")
+Weights = NDArray[np.signedinteger[Any]]
+"""Integers of any size, their zero point taken off."""
 HIGH = {"amx": 8, "vnni512": 8, "vnni256": 8, "avx512": 8, "avx2": 4, "sse2": 4, "generic": 4}
 """Output channels of a tile: with them accumulators, activations and a weight just fill the vector registers."""
 WIDE = {32: {64: 1, 32: 2, 16: 1, 8: 2, 4: 3, 1: 8}, 16: {4: 2, 1: 4}}
@@ -139,7 +141,7 @@ class Blocks:
 
 
 def blocks(
-    weight: IntArray, w: Window, grid: Grid, dot: Dot, pitch: int, planes_apart: int = 1, tiled: bool = False
+    weight: Weights, w: Window, grid: Grid, dot: Dot, pitch: int, planes_apart: int = 1, tiled: bool = False
 ) -> Blocks:
     """Blocks of the weights (O, C / groups, kh, kw), see `byte_parts`; taps without weights are left out.
 
@@ -168,7 +170,7 @@ def blocks(
 
 
 def _blocks(
-    weight: IntArray, w: Window, grid: Grid, high: int
+    weight: Weights, w: Window, grid: Grid, high: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
     """Plane and tap of each entry, entries of each block, and weights (entries, high, 4)."""
     channels, inside = weight.shape[:2]
@@ -187,14 +189,14 @@ def _blocks(
             at = r // per_group * inside - 4 * low
             table[r - begin, :, at : at + inside] = values[r]
         words = table.reshape(high, count, top - low, 4).transpose(2, 1, 0, 3).reshape(-1, high, 4)
-        kept = np.flatnonzero(words.any(axis=(1, 2)))
-        parts.append((low + kept // max(count, 1), kept % positions, words[kept]))
+        here = np.flatnonzero(words.any(axis=(1, 2)))
+        parts.append((low + here // max(count, 1), here % positions, words[here]))
     firsts = np.cumsum([0, *(len(p[0]) for p in parts)]).astype(np.int64)
     planes, taps, kept = (np.concatenate([p[i] for p in parts]) for i in range(3))
     return planes.astype(np.int64), taps.astype(np.int64), firsts, kept
 
 
-def picked(weight: IntArray, grid: Grid) -> NDArray[np.int8]:
+def picked(weight: Weights, grid: Grid) -> NDArray[np.int8]:
     """Weights (O, taps, C / groups) of a grid; all taps once for each of their parts."""
     parts = byte_parts(weight)
     out = np.empty((weight.shape[0], len(parts) * len(grid.at), weight.shape[1]), np.int8)
@@ -203,7 +205,7 @@ def picked(weight: IntArray, grid: Grid) -> NDArray[np.int8]:
     return out
 
 
-def byte_parts(weight: IntArray) -> list[NDArray[np.int8]]:
+def byte_parts(weight: Weights) -> list[NDArray[np.int8]]:
     """Arrays of int8 that add up to the weights: one where int8 holds them, up to three for those within -255..255.
 
     Unsigned weights without their zero point are of the second kind, but few of them are beyond int8.
@@ -331,7 +333,7 @@ class WordConv:
 
     def __init__(
         self,
-        weight: IntArray,
+        weight: Weights,
         bias: IntArray,
         window: Window,
         pad: int,

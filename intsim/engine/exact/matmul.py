@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.engine.exact.conv import HALF, byte_ends, byte_parts, fits, modulo32, weight_words
+from intsim.engine.exact.conv import HALF, Weights, byte_ends, byte_parts, fits, modulo32, weight_words
 from intsim.engine.exact.isa import Dot
 from intsim.engine.exact.kernels import multiply_rows
 from intsim.engine.exact.microkernels import Tile, product_shapes
@@ -53,7 +53,7 @@ class WordMatmul:
     these (`conv.byte_parts`).
     """
 
-    def __init__(self, weight: IntArray, constant: IntArray, dot: Dot) -> None:
+    def __init__(self, weight: Weights, constant: IntArray, dot: Dot) -> None:
         """Lay the weights out."""
         depth, self.columns = weight.shape
         given, wide = -(-depth // 4), 4 if dot.registers == 32 else 2

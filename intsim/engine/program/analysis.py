@@ -14,6 +14,7 @@ import numpy as np
 
 from intsim.arithmetic.accumulate import handed_on
 from intsim.dispatch import Machine
+from intsim.engine.exact.conv import Weights
 from intsim.graph import IntArray, IntegerGraph, Node
 from intsim.mac.plan import Plan, plan
 from intsim.ops import OPS, Mac
@@ -88,12 +89,13 @@ def safe(plan: Plan) -> bool:
     return plan.sums is None or bool(plan.sums.all_safe.all())
 
 
-def byte_weights(node: Node, op: Mac) -> IntArray | None:
-    """Constant weights without their zero point, if that leaves differences of bytes."""
+def byte_weights(node: Node, op: Mac) -> Weights | None:
+    """Constant weights without their zero point, if that leaves differences of bytes; small, as many are held."""
     if "weight" not in node.arrays or len(node.inputs) > 1:
         return None
     weight = node.arrays["weight"] - op.zero_points(node)[1]
-    return weight if weight.size and inside((int(weight.min()), int(weight.max())), (-255, 255)) else None
+    fits = weight.size and inside((int(weight.min()), int(weight.max())), (-255, 255))
+    return weight.astype(np.int16) if fits else None
 
 
 def checkable_weights(node: Node, plan: Plan, target: Target, axis: int = 1) -> IntArray | None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.engine.exact.conv import NO_WORDS, WordConv, window
+from intsim.engine.exact.conv import NO_WORDS, Weights, WordConv, window
 from intsim.engine.exact.layout import Buffer, Layout, maps, pack
 from intsim.engine.exact.matmul import WordMatmul
 from intsim.engine.program.analysis import byte_shift, byte_weights, inside, narrowest, safe
@@ -36,7 +36,7 @@ Sums = NDArray[np.int32]
 class Halves:
     """Layer of two bytes: weights as `analysis.byte_weights`, and of the high and the low byte its zero and bias."""
 
-    weight: IntArray
+    weight: Weights
     shift: int  # makes unsigned numbers of the activations
     zeros: tuple[int, int]
     biases: tuple[IntArray, IntArray]  # (channels,)
