@@ -179,12 +179,12 @@ def _blocks(
         for r in rows:
             at = r // per_group * inside - 4 * low
             table[r - begin, :, at : at + inside] = values[r]
-        words = table.reshape(high, len(grid.at), top - low, 4).transpose(2, 1, 0, 3).reshape(-1, high, 4)
-        kept = np.flatnonzero(words.any(axis=(1, 2)))
-        parts.append((low + kept // max(len(grid.at), 1), kept % max(len(grid.at), 1), words[kept]))
+        met = table.reshape(high, len(grid.at), top - low, 4).transpose(2, 1, 0, 3).reshape(-1, high, 4)
+        kept = np.flatnonzero(met.any(axis=(1, 2)))
+        parts.append((low + kept // max(len(grid.at), 1), kept % max(len(grid.at), 1), met[kept]))
     firsts = np.cumsum([0, *(len(p[0]) for p in parts)]).astype(np.int64)
-    planes, taps, kept = (np.concatenate([p[i] for p in parts]) for i in range(3))
-    return planes.astype(np.int64), taps.astype(np.int64), firsts, kept
+    planes, taps, words = (np.concatenate([p[i] for p in parts]) for i in range(3))
+    return planes.astype(np.int64), taps.astype(np.int64), firsts, words
 
 
 def picked(weight: IntArray, grid: Grid) -> NDArray[np.int8]:
@@ -222,7 +222,9 @@ class Codes(NamedTuple):
     scale32: NDArray[np.float32]
     offset32: NDArray[np.float32]
     single: NDArray[np.uint8]  # (channels / 4,)
-    ends: NDArray[np.int32]  # least and greatest byte, four times; twice what makes bytes of the codes, of both formulas
+    ends: NDArray[
+        np.int32
+    ]  # least and greatest byte, four times; twice what makes bytes of the codes, of both formulas
     added: NDArray[np.int32]
 
 
@@ -251,7 +253,7 @@ def spread_codes(requantizer: AffineRequantizer, channels: int, shift: int) -> C
     short = single(rule, HALF - shift)
     proven = np.ones(-(-channels // 4) * 4 + 16, bool)
     proven[:channels] = short.proven
-    groups = proven.reshape(-1, 4).all(axis=1)
+    groups: NDArray[np.bool_] = np.all(proven.reshape(-1, 4), axis=1)
     added = np.where(np.repeat(groups, 4)[:channels], short.added, 0)
     return Codes(
         spread(rule.scale),
@@ -382,7 +384,15 @@ class WordConv:
                 (first, layout.pitch, grid.width),
                 (layout.images, layout.stride, stride),
                 (grid.rows, max(1, STRIP_BYTES // (4 * layout.groups * layout.pitch))),
-                (offsets, made.firsts, made.weights, start, self.channels, apart * layout.plane, conv_shapes(made.depth)),
+                (
+                    offsets,
+                    made.firsts,
+                    made.weights,
+                    start,
+                    self.channels,
+                    apart * layout.plane,
+                    conv_shapes(made.depth),
+                ),
                 codes,
                 (begin, plane, pitch, *grid.step),
                 Tile(dot.lanes, dot.parts, made.high, wide, made.depth > 0),

@@ -44,8 +44,8 @@ def _places(span, source, out, tile):  # type: ignore[no-untyped-def]
     """Where vectors of positions of rows span[0] to span[1] go, those between rows left out.
 
     Returns:
-        to, masks: (vectors, runs) int64 and uint16: run r of vector v stores the lanes of its mask from element to[v, r]
-            on, where the vector's first lane would be. Whole tiles of vectors, of 16 lanes at most.
+        to, masks: (vectors, runs) int64 and uint16: run r of vector v stores the lanes of its mask, and its first lane
+            would be at element to[v, r]. Whole tiles of vectors, of 16 lanes at most.
         counts: (vectors,) int64, how many runs are not empty, but at least one.
     """
     pitch, width = source

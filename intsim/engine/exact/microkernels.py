@@ -133,7 +133,7 @@ def _tile(b: Any, name: str, *given: Any) -> None:
 
 @emitted
 def begin_tiles(b, shapes, tile):  # type: ignore[no-untyped-def]
-    """Give tile registers their shapes, see `conv_shapes` and `product_shapes`; they are this thread's until `end_tiles`."""
+    """Give tile registers their shapes (`conv_shapes`, `product_shapes`); they are this thread's until `end_tiles`."""
     if tile.tiled:
         _tile(b, "ldtilecfg", shapes.data)
 
@@ -303,7 +303,8 @@ def _words(v: Vectors, four: list[Any], added: Any, ends: Any, parts: int, in_ro
 def _byte_codes(v: Vectors, values: Any, ends: Any, kind: Any, out: Any, parts: int) -> None:
     """Bytes of float64 vectors, four to a word, rounded as `kind` says, into the vectors of words of `out`.
 
-    `ends`: see `conv.Codes`. Values are well below 2^31. `values` makes vector r of word p anew wherever it is called, as each kind of rounding is a branch of its own.
+    `ends`: see `conv.Codes`. Values are well below 2^31. `values` makes vector r of word p anew wherever it is called,
+    as each kind of rounding is a branch of its own.
     """
     b = v.builder
 

@@ -2,7 +2,7 @@
 
     code = clip(rint(binary32(binary32(v + added) * scale) + offset) + centre, low, high)
 
-where v + added is an integer that conversion rounds to binary32, and product and sum are each rounded: nothing is fused.
+where v + added is an integer that conversion rounds to binary32, and product and sum are each rounded, never fused.
 Conversion, product, sum and rounding are monotone. So this is the `AffineRequantizer` everywhere within its reach if it
 is so at T_k - 1 and at T_k of each code k, the least u = v, or -v where scale < 0, that reaches it; and those are
 evaluated, as numpy's binary32 is the kernel's.
@@ -28,6 +28,7 @@ TRIES = 64
 """Roundings of a cell's line that are tried."""
 GOLDEN = 0.6180339887498949
 Singles = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +44,9 @@ class SingleRequantizer:
 def single(rule: AffineRequantizer, centre: int) -> SingleRequantizer:
     """The cells of a requantizer that binary32 computes, and how; `centre` is a code about the middle of all."""
     cells = len(rule.scale)
-    found = SingleRequantizer(*(np.zeros(cells, t) for t in (np.float32, np.float32, np.int64, np.bool_)))
+    found = SingleRequantizer(
+        np.zeros(cells, np.float32), np.zeros(cells, np.float32), np.zeros(cells, np.int64), np.zeros(cells, np.bool_)
+    )
     farthest = max(-rule.reach[0], rule.reach[1])
     if rule.high - rule.low > MOST_CODES or farthest >= 1 << 31 or not (rule.table.size or rule.kind == RINT):
         return found
@@ -87,9 +90,7 @@ class _Steps:
         else:
             self.places, self.known = self._of_formula(np.abs(rule.scale)[:, None], rule.offset[:, None], codes)
 
-    def _of_formula(
-        self, slope: NDArray[np.float64], offset: NDArray[np.float64], codes: IntArray
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    def _of_formula(self, slope: Doubles, offset: Doubles, codes: IntArray) -> tuple[Doubles, NDArray[np.bool_]]:
         """Next to where the line crosses: the formula itself is asked on both sides."""
         with np.errstate(all="ignore"):
             guess = np.ceil((codes - 0.5 - offset) / slope)
@@ -102,11 +103,11 @@ class _Steps:
         late = (guess <= self.last) & (np.rint(slope * guess + offset) < codes)
         return guess, ~(early | late).any(axis=1)
 
-    def in_place(self, cells: IntArray, scale: Singles, offset: Singles, moved: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def in_place(self, cells: IntArray, scale: Singles, offset: Singles, moved: Doubles) -> NDArray[np.bool_]:
         """Of some cells, whether a formula in binary32 has every step where it is, and is small at both ends."""
         places, first, last = self.places[cells], self.first[cells], self.last[cells]
 
-        def rounded(u: NDArray[np.float64]) -> Singles:
+        def rounded(u: Doubles) -> Singles:
             with np.errstate(all="ignore"):
                 made: Singles = np.rint((u + moved[:, None]).astype(np.float32) * scale[:, None] + offset[:, None])
             return made
