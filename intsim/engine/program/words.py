@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from intsim.engine.exact import layout
-from intsim.engine.exact.conv import NO_CODES, NO_SUMS, NO_WORDS, byte_ends, fits, spread_codes
-from intsim.engine.exact.kernels import add_words, convolve
+from intsim.engine.exact.conv import HALF, NO_CODES, NO_SUMS, NO_WORDS, byte_ends, fits, spread_codes
+from intsim.engine.exact.kernels import SumCodes, add_words, convolve
 from intsim.engine.exact.layout import TensorView
 from intsim.engine.exact.microkernels import Tile
 from intsim.engine.program.analysis import byte_shift
@@ -19,6 +21,7 @@ from intsim.engine.program.builder import ProgramBuilder, Source
 from intsim.engine.program.placement import is_resize
 from intsim.engine.program.program import Action, Frame, OnBuffers, Step, in_shares
 from intsim.engine.requantize.affine import AffineRequantizer
+from intsim.engine.requantize.single import single_sum
 from intsim.engine.requantize.table_kernels import table_words
 from intsim.graph import IntArray, Node
 
@@ -124,19 +127,32 @@ def requantize(builder: ProgramBuilder, node: Node) -> bool:
     table = np.zeros((5, 4 * to.groups))
     for row, values in zip(table, (weights[0], second, constant, rule.scale, rule.offset), strict=True):
         row[:channels] = values
-    ends = byte_ends(rule.low, rule.high, to.layout.shift)
-    lay, tile = to.layout, Tile(builder.dot.lanes, builder.dot.parts)
+    lay, tile = to.layout, Tile(builder.dot.lanes, builder.dot.parts, len(sources))
+    rounding = _sum_codes(table, channels, rule, lay.shift)
     size = (lay.images, to.groups, lay.height, lay.width)
+    if all(v.layout.pitch == lay.width for v in (*sources, to)):  # rows lie one behind another
+        size = (lay.images, to.groups, 1, lay.height * lay.width)
 
     def bind(buffers: list[layout.Buffer]) -> Action:
         x, y, out = ((buffers[v.buffer], *layout.walk(v)) for v in (sources[0], sources[-1], to))
-        return lambda frame: add_words(x, y, size, table, ends, rule.kind, out, tile)
+        return lambda frame: add_words(x, y, size, rounding, out, tile)
 
     used = (*(p.buffer for p in sources), to.buffer)
     why = "proven for every accumulator that can arrive"
     builder.add(Step((node,), "formula on words", why, OnBuffers(bind), buffers=used))
     builder.written.add(node.output)
     return True
+
+
+def _sum_codes(table: NDArray[np.float64], channels: int, rule: AffineRequantizer, shift: int) -> SumCodes:
+    """What `add_words` takes, of (5, channels and what fills a word) factors."""
+    a, b, c, *_ = table[:, :channels]
+    own = replace(rule, scale=table[3, :channels], offset=table[4, :channels])
+    short = single_sum(own, a, b, c, HALF - shift)
+    near, proven = np.zeros((3, table.shape[1]), np.float32), np.ones(table.shape[1], np.bool_)
+    near[:, :channels], proven[:channels] = short[:3], short.proven
+    groups = np.all(proven.reshape(-1, 4), axis=1)
+    return SumCodes(table, rule.kind, near, groups.astype(np.uint8), byte_ends(rule.low, rule.high, shift))
 
 
 def resize(builder: ProgramBuilder, node: Node) -> bool:

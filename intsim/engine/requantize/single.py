@@ -14,6 +14,7 @@ integer and the offset to match gives other roundings of the same line, and one 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +24,10 @@ from intsim.graph import IntArray
 
 LARGEST = 2.0**30
 """What is rounded stays below, so that its integer is one of 32 bits."""
-MOST_CODES = 255
+MOST_CODES, MOST_SUMS = 255, 8
 TRIES = 64
 """Roundings of a cell's line that are tried."""
+SUM_TRIES = 9 * 27
 GOLDEN = 0.6180339887498949
 Singles = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -72,6 +74,72 @@ def single(rule: AffineRequantizer, centre: int) -> SingleRequantizer:
         found.added[won], found.proven[won] = sign * moved[right].astype(np.int64), True
         open_ = open_[~right]
     return found
+
+
+class SingleSum(NamedTuple):
+    """For each cell code = clip(rint((x * first + y * second) + offset) + centre), each operation rounded to binary32.
+
+    x and y are bytes. Where `proven` isn't set the others are 0.
+    """
+
+    first: Singles
+    second: Singles
+    offset: Singles
+    proven: NDArray[np.bool_]
+
+
+def single_sum(
+    rule: AffineRequantizer, first: IntArray, second: IntArray, constant: IntArray, centre: int
+) -> SingleSum:
+    """The cells of a requantizer of first * x + second * y + constant that binary32 computes, each tried on all bytes.
+
+    Args:
+        rule: without a table, to the nearest; its formula on such a sum is the definition for all bytes that can
+            arrive. Others get what the formula says.
+        first, second, constant: one a cell of the rule; of at most `MOST_SUMS` cells that differ.
+        centre: as of `single`.
+    """
+    table = np.broadcast_arrays(rule.scale, rule.offset, first, second, constant)
+    cells, of_cell = np.unique(np.array(table, np.float64).T, axis=0, return_inverse=True)
+    found = np.zeros((3, len(cells)), np.float32)
+    proven = np.zeros(len(cells), np.bool_)
+    if len(cells) <= MOST_SUMS and not rule.table.size and rule.kind == RINT:
+        for i, cell in enumerate(cells.tolist()):
+            made = _sum_of_bytes(cell, (rule.low, rule.high), centre)
+            if made is not None:
+                found[:, i], proven[i] = made, True
+    of_cell = of_cell.reshape(-1)
+    return SingleSum(found[0, of_cell], found[1, of_cell], found[2, of_cell], proven[of_cell])
+
+
+def _sum_of_bytes(cell: list[float], ends: tuple[int, int], centre: int) -> tuple[np.float32, ...] | None:
+    """First and second factor and offset in binary32 of one cell; None where no rounding of them that is tried does."""
+    scale, offset, a, b, c = cell
+    x, y = np.arange(256.0)[:, None], np.arange(256.0)[None] if b else np.zeros((1, 1))
+    line = scale * (a * x + b * y + c) + offset
+    codes = np.rint(np.clip(line, *ends)) - centre
+    if np.abs(line).max() >= LARGEST:
+        return None
+    # few are near enough to a step to be in doubt; the others are looked at in the end
+    close = np.abs(line - np.floor(line) - 0.5) < 2.0**-10
+    near = np.nonzero(close & (line > ends[0] - 1) & (line < ends[1] + 1))
+    left, right = (np.broadcast_to(v, line.shape)[near].astype(np.float32) for v in (x, y))
+
+    def right_everywhere(first: np.float32, second: np.float32, rest: np.float32) -> bool:
+        few = np.rint((left * first + right * second) + rest)
+        if not np.array_equal(np.clip(few, ends[0] - centre, ends[1] - centre), codes[near]):
+            return False
+        every = np.rint((x.astype(np.float32) * first + y.astype(np.float32) * second) + rest)
+        return np.array_equal(np.clip(every, ends[0] - centre, ends[1] - centre), codes)
+
+    factors, start = (np.float32(scale * a), np.float32(scale * b)), offset - centre + scale * c
+    for turn in range(SUM_TRIES):
+        moved = [np.nextafter(f, np.float32(side * np.inf)) if side else f
+                 for f, side in zip(factors, (turn % 3 - 1, turn // 3 % 3 - 1), strict=True)]  # fmt: skip
+        rest = np.float32(start + (turn // 9 - 13) * 2.0**-19)
+        if right_everywhere(moved[0], moved[1], rest):
+            return moved[0], moved[1], rest
+    return None
 
 
 class _Steps:
