@@ -312,7 +312,8 @@ def dense_convolutions(draw):
     node = Node("conv", "n", ("x",), "y", at, {"weight": weight, "bias": bias})
     assume(all(s + a + b > d * (k - 1) for s, a, b, d, k in
                zip(size, at["pads"][:2], at["pads"][2:], at["dilations"], kernel, strict=True)))  # fmt: skip
-    return node, x, OPS["conv"].evaluate(node, x), 0, [draw(st.integers(0, 3)) for _ in range(4)], draw(st.integers(0, 2))
+    border = [draw(st.integers(0, 3)) for _ in range(4)]
+    return node, x, OPS["conv"].evaluate(node, x), 0, border, draw(st.integers(0, 2))
 
 
 @pytest.mark.parametrize("name", EVERYDAY)

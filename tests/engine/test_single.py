@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 
 from intsim.arithmetic.requantizers.exact import Exact
 from intsim.engine.exact import isa
-from intsim.engine.exact.conv import NO_SUMS, Window, WordConv, spread_codes
-from intsim.engine.exact.layout import Layout, TensorView, unpack
+from intsim.engine.exact.conv import NO_SUMS, Window, WordConv, fits, spread_codes
+from intsim.engine.exact.kernels import add_words
+from intsim.engine.exact.layout import Layout, TensorView, pack, unpack, walk
+from intsim.engine.exact.microkernels import Tile
+from intsim.engine.program.words import _sum_codes
 from intsim.engine.requantize.affine import RINT, AffineRequantizer
 from intsim.engine.requantize.fit import fit
 from intsim.engine.requantize.single import single
@@ -125,7 +128,7 @@ def at_all_steps(name, cells, shift):
 def test_the_kernel_at_every_step(name):
     """Channels of one cell each time, some of them in float32 and some not, of all slopes up to the widest reach."""
     rng, used = np.random.default_rng(7), []
-    for wide in range(8, 31, 2):
+    for wide in range(8, 31, 3):
         for sign in (1, -1):
             signed = bool(rng.integers(0, 2))
             low, high, shift = (-128, 127, 128) if signed else (0, 255, 0)
@@ -139,8 +142,8 @@ def test_the_kernel_at_every_step(name):
             made, quick = at_all_steps(name, [cell], shift)
             np.testing.assert_array_equal(made, np.repeat(np.array(expected)[:, None], 3, axis=1))
             used.append(bool(quick[0]))
-    assert used.count(True) > 5
-    assert used.count(False) > 3
+    assert used.count(True) > 3
+    assert used.count(False) > 2
 
 
 def test_a_reach_beyond_32_bits_and_other_roundings_are_left():
@@ -162,3 +165,47 @@ def test_a_formula_that_a_table_corrects_may_have_another_in_float32():
     for v in range(-2000, 2001):
         away = (abs(v) + 5) // 10 * (1 if v > 0 else -1)
         assert in_integers(*given_, v) == min(max(away, -128), 127)
+
+
+def all_pairs(name, cells, inputs, shift):
+    """Codes (4, 256, 256) of the kernel, of each pair of bytes or of bytes alone; and whether they are in float32."""
+    a, b, c, m, h = (np.array(v) for v in zip(*cells, strict=True))
+    table = np.array([a, b if inputs == 2 else 0 * b, c, m / 2**20, h / 2])
+    ends = (-128, 127) if shift else (0, 255)
+    rule = AffineRequantizer(table[3], table[4], RINT, *ends, np.zeros((4, 0), np.int64), (-(1 << 20), 1 << 20))
+    assert fits(rule)
+    rounding = _sum_codes(table, 4, rule, shift)
+    x, y = (np.ascontiguousarray(np.broadcast_to(v, (1, 4, 256, 256))) for v in
+            (np.arange(256)[:, None], np.arange(256)[None]))  # fmt: skip
+    layout, to = Layout(1, 4, 256, 256), Layout(1, 4, 256, 256, shift, 0, 1, 0, 2)
+    view, target = TensorView(0, layout, 0, 4), TensorView(0, to, 0, 4)
+    left, right, out = (np.zeros(lay.size, np.uint32) for lay in (layout, layout, to))
+    pack(x, left, view)
+    pack(y, right, view)
+    size, tile = (1, 1, 256, 256), Tile(isa.DOTS[name].lanes, isa.DOTS[name].parts, inputs)
+    add_words((left, *walk(view)), (right, *walk(view)), size, rounding, (out, *walk(target)), tile)
+    made = np.empty((1, 4, 256, 256), np.int64)
+    unpack(out, target, made)
+    assert not out[: to.stride].reshape(256, -1)[:, [0, -1]].any()
+    return made[0], bool(rounding.single[0])
+
+
+@pytest.mark.parametrize("name", EVERYDAY)
+def test_sums_of_all_pairs_of_bytes(name):
+    """Ties among them; the twin rounds integers. Some cells have a formula in float32, some have none."""
+    rng, used = np.random.default_rng(11), []
+    x, y = np.arange(256)[:, None], np.arange(256)[None]
+    for turn in range(6):
+        inputs, shift = 1 + turn % 2, 128 * int(rng.integers(0, 2))
+        cell = [int(v) for v in (*rng.integers(-9, 40, 2), *rng.integers(-500, 500, 2), rng.integers(-99, 99))]
+        cell[3] = (abs(cell[3]) + 1) * (90 if turn < 4 else 1000)
+        made, single_ = all_pairs(name, [cell] * 4, inputs, shift)
+        a, b, c, m, h = cell
+        value = m * (a * x + (b * y if inputs == 2 else 0 * y) + c) + h * 2**19
+        below, rest = value >> 20, value & (2**20 - 1)
+        code = below + ((rest > 2**19) | ((rest == 2**19) & (below % 2 == 1)))
+        np.testing.assert_array_equal(
+            made, np.broadcast_to(np.clip(code, *((-128, 127) if shift else (0, 255))), made.shape)
+        )
+        used.append(single_)
+    assert True in used

@@ -188,12 +188,12 @@ def _blocks(
         for r in rows:
             at = r // per_group * inside - 4 * low
             table[r - begin, :, at : at + inside] = values[r]
-        words = table.reshape(high, count, top - low, 4).transpose(2, 1, 0, 3).reshape(-1, high, 4)
-        here = np.flatnonzero(words.any(axis=(1, 2)))
-        parts.append((low + here // max(count, 1), here % positions, words[here]))
+        met = table.reshape(high, count, top - low, 4).transpose(2, 1, 0, 3).reshape(-1, high, 4)
+        kept = np.flatnonzero(met.any(axis=(1, 2)))
+        parts.append((low + kept // max(count, 1), kept % positions, met[kept]))
     firsts = np.cumsum([0, *(len(p[0]) for p in parts)]).astype(np.int64)
-    planes, taps, kept = (np.concatenate([p[i] for p in parts]) for i in range(3))
-    return planes.astype(np.int64), taps.astype(np.int64), firsts, kept
+    planes, taps, words = (np.concatenate([p[i] for p in parts]) for i in range(3))
+    return planes.astype(np.int64), taps.astype(np.int64), firsts, words
 
 
 def picked(weight: Weights, grid: Grid) -> NDArray[np.int8]:
@@ -291,7 +291,7 @@ def spread_codes(requantizer: AffineRequantizer, channels: int, shift: int) -> C
     short = single(rule, HALF - shift)
     proven = np.ones(-(-channels // 4) * 4 + 16, bool)
     proven[:channels] = short.proven
-    groups = proven.reshape(-1, 4).all(axis=1)
+    groups: NDArray[np.bool_] = np.all(proven.reshape(-1, 4), axis=1)
     added = np.where(np.repeat(groups, 4)[:channels], short.added, 0)
     return Codes(
         spread(rule.scale),

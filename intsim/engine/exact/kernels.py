@@ -5,7 +5,10 @@ The innermost loops are emitted as LLVM code (`microkernels.py`).
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from intsim.engine.exact.microkernels import (
     RUN,
@@ -44,8 +47,8 @@ def _places(span, source, out, tile):  # type: ignore[no-untyped-def]
     """Where vectors of positions of rows span[0] to span[1] go, those between rows left out.
 
     Returns:
-        to, masks: (vectors, runs) int64 and uint16: run r of vector v stores the lanes of its mask from element to[v, r]
-            on, where the vector's first lane would be. Whole tiles of vectors, of 16 lanes at most.
+        to, masks: (vectors, runs) int64 and uint16: run r of vector v stores the lanes of its mask, and its first lane
+            would be at element to[v, r]. Whole tiles of vectors, of 16 lanes at most.
         counts: (vectors,) int64, how many runs are not empty, but at least one.
     """
     pitch, width = source
@@ -274,15 +277,29 @@ def multiply_rows(source, span, layer, rounding, out, tile):  # type: ignore[no-
     end_tiles(tile)
 
 
+class SumCodes(NamedTuple):
+    """A requantizer of sums of two bytes, for channels a multiple of 4.
+
+    scale * (a * x + b * y + c) + offset is rounded as `kind` says; a, b, c and all sums are integers below 2^53. Four
+    channels for which `single` isn't 0 go by (a' * x + b' * y) + offset' in float32, which is proven for them.
+    """
+
+    factors: NDArray[np.float64]  # (5, channels): a, b, c, scale, offset
+    kind: int
+    factors32: NDArray[np.float32]  # (3, channels): a', b', offset'
+    single: NDArray[np.uint8]  # (channels / 4,)
+    ends: NDArray[np.int32]  # as of `conv.Codes`
+
+
 @compiled
-def add_words(x, y, shape, factors, ends, kind, out, tile):  # type: ignore[no-untyped-def]
-    """Codes of weighted sums of two maps, or of one with weights 0 for the other; `sum_codes` says which.
+def add_words(x, y, shape, rounding, out, tile):  # type: ignore[no-untyped-def]
+    """Codes of weighted sums of two maps, or of one; see `SumCodes`.
 
     Args:
         x, y, out: (words, from image to image, plane to plane, row to row, first word).
         shape: (images, groups, height, width).
-        factors: (5, channels) float64, channels a multiple of 4.
-        ends: see `conv.Codes`.
+        rounding: `SumCodes`.
+        tile: of one vector, and as many rows as there are maps; of one map y is not read.
     """
     images, groups, height, width = shape
     block = tile.lanes
@@ -294,5 +311,5 @@ def add_words(x, y, shape, factors, ends, kind, out, tile):  # type: ignore[no-u
                 b = y[4] + image * y[1] + group * y[2] + row * y[3]
                 to = out[4] + image * out[1] + group * out[2] + row * out[3]
                 for p in range(0, width, block):
-                    sum_codes(x[0], a + p, y[0], b + p, factors, 4 * group, ends, kind, packed, tile)
+                    sum_codes(x[0], a + p, y[0], b + p, rounding, 4 * group, packed, tile)
                     copy(out[0], to + p, packed, 0, min(block, width - p))

@@ -36,7 +36,7 @@ def column_codes(rule: AffineRequantizer, columns: int) -> ColumnCodes | None:
 
     Codes are stored as they are, in 8 bits with or without a sign.
     """
-    if not fits(rule) or not (rule.low >= -128 and rule.high <= 127 or 0 <= rule.low <= rule.high <= 255):
+    if not fits(rule) or rule.low < -128 or rule.high > (127 if rule.low < 0 else 255):
         return None
     scale, offset = np.zeros(columns + 64), np.zeros(columns + 64)
     scale[:columns], offset[:columns] = rule.scale, rule.offset
@@ -91,10 +91,8 @@ class WordMatmul:
                 laid[:, :, chunk, own - start :] = rows[:, own : start + deep].swapaxes(1, 2)
             self.deep, self.in_tiles, self.bias = deep, aligned(laid.reshape(-1)), aligned(self.bias)
 
-    def run(
-        self, codes: NDArray[Any], shift: int, rounding: ColumnCodes = NO_CODES
-    ) -> NDArray[np.int32] | NDArray[np.uint8]:
-        """(M, K) codes, of which each plus `shift` is a byte, to (M, N): accumulators int32, or bytes by `rounding`."""
+    def run(self, codes: NDArray[Any], shift: int, rounding: ColumnCodes = NO_CODES) -> NDArray[Any]:
+        """(M, K) codes, of which each plus `shift` is a byte, to accumulators (M, N) int32, or bytes by `rounding`."""
         rows, depth = codes.shape
         x = as_bytes(codes, shift)
         if depth % 4 or self.again.size:

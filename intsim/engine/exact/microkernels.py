@@ -133,7 +133,7 @@ def _tile(b: Any, name: str, *given: Any) -> None:
 
 @emitted
 def begin_tiles(b, shapes, tile):  # type: ignore[no-untyped-def]
-    """Give tile registers their shapes, see `conv_shapes` and `product_shapes`; they are this thread's until `end_tiles`."""
+    """Give tile registers their shapes (`conv_shapes`, `product_shapes`); they are this thread's until `end_tiles`."""
     if tile.tiled:
         _tile(b, "ldtilecfg", shapes.data)
 
@@ -303,7 +303,8 @@ def _words(v: Vectors, four: list[Any], added: Any, ends: Any, parts: int, in_ro
 def _byte_codes(v: Vectors, values: Any, ends: Any, kind: Any, out: Any, parts: int) -> None:
     """Bytes of float64 vectors, four to a word, rounded as `kind` says, into the vectors of words of `out`.
 
-    `ends`: see `conv.Codes`. Values are well below 2^31. `values` makes vector r of word p anew wherever it is called, as each kind of rounding is a branch of its own.
+    `ends`: see `conv.Codes`. Values are well below 2^31. `values` makes vector r of word p anew wherever it is called,
+    as each kind of rounding is a branch of its own.
     """
     b = v.builder
 
@@ -376,30 +377,43 @@ def codes(b, sums, row, rounding, channel, out, tile):  # type: ignore[no-untype
 
 
 @emitted
-def sum_codes(b, x, at, y, to, factors, group, ends, kind, out, tile):  # type: ignore[no-untyped-def]
-    """One vector of words: bytes of scale * (a * byte of x + b * byte of y + c) + offset.
+def sum_codes(b, x, at, y, to, rounding, group, out, tile):  # type: ignore[no-untyped-def]
+    """One vector of words: codes of sums of a byte of x and one of y, as `kernels.SumCodes` says; without y of one row.
 
-    factors (5, channels) float64: a, b, c, scale, offset; a, b, c and all sums are integers below 2^53. `group` is the
-    word's first channel. `ends`: see `conv.Codes`.
+    `group` is the word's first channel.
     """
     v = Vectors(b, 32, tile.lanes)
-    columns = b.extract_value(factors.shape, 1)
-    words = v.load(x.data, at), v.load(y.data, to)
+    columns = b.extract_value(rounding.factors.shape, 1)
+    words = [v.load(x.data, at), v.load(y.data, to)][: tile.rows]
 
-    def factor(row: int, r: int) -> Any:
+    def factor(table: Any, row: int, r: int) -> Any:
         at_row = b.add(b.mul(columns, number(row)), group)
-        return splat(b, element(b, factors.data, b.add(at_row, number(r))), v.count)
+        return splat(b, element(b, table.data, b.add(at_row, number(r))), v.count)
 
-    def byte(word: Any, r: int) -> Any:
-        moved = b.lshr(word, v.constant(8 * r)) if r else word
-        return b.sitofp(b.and_(moved, v.constant(255)), _floats(v))
+    def products(table: Any, kind: Any, r: int) -> Any:
+        """Their sum."""
+        total = None
+        for i, word in enumerate(words):
+            moved = b.lshr(word, v.constant(8 * r)) if r else word
+            byte = b.sitofp(b.and_(moved, v.constant(255)), _floats(v, kind))
+            product = b.fmul(byte, factor(table, i, r))
+            total = product if total is None else b.fadd(total, product)
+        return total
 
     def value(r: int) -> Any:
-        products = [b.fmul(byte(word, r), factor(i, r)) for i, word in enumerate(words)]
-        total = b.fadd(b.fadd(*products), factor(2, r))
-        return b.fadd(b.fmul(total, factor(3, r)), factor(4, r))
+        total = b.fadd(products(rounding.factors, ir.DoubleType(), r), factor(rounding.factors, 2, r))
+        return b.fadd(b.fmul(total, factor(rounding.factors, 3, r)), factor(rounding.factors, 4, r))
 
-    _byte_codes(v, [[partial(value, r) for r in range(4)]], ends, kind, out, tile.parts)
+    single = element(b, rounding.single.data, b.lshr(group, number(2)))
+    with b.if_else(b.icmp_signed("!=", single, ir.Constant(ir.IntType(8), 0))) as (short, long):
+        with short:
+            near = rounding.factors32
+            sums = [b.fadd(products(near, ir.FloatType(), r), factor(near, 2, r)) for r in range(4)]
+            four = [_nearest(v, s, tile.parts) for s in sums]
+            v.store(_words(v, four, number(3), rounding.ends, tile.parts), out.data, number(0))
+        with long:
+            values = [[partial(value, r) for r in range(4)]]
+            _byte_codes(v, values, rounding.ends, rounding.kind, out, tile.parts)
 
 
 @emitted

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from intsim.engine.exact import layout
-from intsim.engine.exact.conv import NO_CODES, NO_SUMS, NO_WORDS, byte_ends, fits, spread_codes
-from intsim.engine.exact.kernels import add_words, convolve
+from intsim.engine.exact.conv import HALF, NO_CODES, NO_SUMS, NO_WORDS, byte_ends, fits, spread_codes
+from intsim.engine.exact.kernels import SumCodes, add_words, convolve
 from intsim.engine.exact.layout import TensorView
 from intsim.engine.exact.maps import look_up_words
 from intsim.engine.exact.microkernels import Tile
@@ -23,6 +25,7 @@ from intsim.engine.program.placement import is_resize
 from intsim.engine.program.program import Action, Frame, OnBuffers, Step, Work, in_shares
 from intsim.engine.requantize.affine import AffineRequantizer, TwoFormulas
 from intsim.engine.requantize.kernels import requantize_dense
+from intsim.engine.requantize.single import single_sum
 from intsim.engine.requantize.table_kernels import table_words
 from intsim.graph import IntArray, Node
 from intsim.jit.chain import Call
@@ -132,13 +135,15 @@ def requantize(builder: ProgramBuilder, node: Node) -> bool:
     table = np.zeros((5, 4 * to.groups))
     for row, values in zip(table, (weights[0], second, constant, rule.scale, rule.offset), strict=True):
         row[:channels] = values
-    ends = byte_ends(rule.low, rule.high, to.layout.shift)
-    lay, tile = to.layout, Tile(builder.dot.lanes, builder.dot.parts)
+    lay, tile = to.layout, Tile(builder.dot.lanes, builder.dot.parts, len(sources))
+    rounding = _sum_codes(table, channels, rule, lay.shift)
     size = (lay.images, to.groups, lay.height, lay.width)
+    if all(v.layout.pitch == lay.width for v in (*sources, to)):  # rows lie one behind another
+        size = (lay.images, to.groups, 1, lay.height * lay.width)
 
     def bind(buffers: list[layout.Buffer]) -> list[Action]:
         x, y, out = ((buffers[v.buffer], *layout.walk(v)) for v in (sources[0], sources[-1], to))
-        return [Work(Call(add_words, (x, y, size, table, ends, rule.kind, out, tile)))]
+        return [Work(Call(add_words, (x, y, size, rounding, out, tile)))]
 
     used = (*(p.buffer for p in sources), to.buffer)
     why = "proven for every accumulator that can arrive"
@@ -152,6 +157,17 @@ def _codes(rule: AffineRequantizer | TwoFormulas, low: int, high: int) -> IntArr
     cells = len(rule.scale if isinstance(rule, AffineRequantizer) else rule.starts)
     every = np.ascontiguousarray(np.broadcast_to(np.arange(low, high + 1), (1, cells, high - low + 1)))
     return requantize_dense(every, rule, np.empty(every.shape, np.int64))[0]
+
+
+def _sum_codes(table: NDArray[np.float64], channels: int, rule: AffineRequantizer, shift: int) -> SumCodes:
+    """What `add_words` takes, of (5, channels and what fills a word) factors."""
+    a, b, c, *_ = table[:, :channels]
+    own = replace(rule, scale=table[3, :channels], offset=table[4, :channels])
+    short = single_sum(own, a, b, c, HALF - shift)
+    near, proven = np.zeros((3, table.shape[1]), np.float32), np.ones(table.shape[1], np.bool_)
+    near[:, :channels], proven[:channels] = short[:3], short.proven
+    groups = np.all(proven.reshape(-1, 4), axis=1)
+    return SumCodes(table, rule.kind, near, groups.astype(np.uint8), byte_ends(rule.low, rule.high, shift))
 
 
 def resize(builder: ProgramBuilder, node: Node) -> bool:
