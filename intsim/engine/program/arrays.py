@@ -18,8 +18,9 @@ from intsim.engine.program.builder import ProgramBuilder
 from intsim.engine.program.program import Frame, Step
 from intsim.engine.requantize.affine import RINT, AffineRequantizer, TwoFormulas
 from intsim.engine.requantize.columns import Columns, by_columns
-from intsim.engine.requantize.kernels import combine_dense, requantize_dense
+from intsim.engine.requantize.kernels import Combination, requantize_dense
 from intsim.engine.requantize.node import cell_layout, known_fit
+from intsim.engine.requantize.rescale import rescaling
 from intsim.engine.requantize.table_kernels import staircase_dense, table_dense
 from intsim.engine.threads import share_out
 from intsim.graph import IntArray, Node
@@ -110,20 +111,30 @@ def requantize(builder: ProgramBuilder, node: Node) -> bool:
     steps = None
     if layout[2] == 1 and factors is None and isinstance(rule, AffineRequantizer) and by_columns(rule):
         steps = Columns(rule, layout[1]) if inside(builder.analysis.holds[node.inputs[0]], INT32) else None
+    short, held = None, builder.analysis.holds[node.inputs[0]]
+    if factors is None and kind().itemsize == 1 and narrowest(held)().itemsize == 1 and 1 in layout[1:]:
+        flat = layout[:2] if layout[2] == 1 else (math.prod(shape) // shape[-1], shape[-1]) if shape else (1, 1)
+        short = rescaling(rule, held, flat[1])
     lane = np.int32 if factors is None and inside(builder.analysis.holds[node.inputs[0]], INT32) else np.int64
-    spread = None if factors is None else np.broadcast_to(factors.reshape(len(factors), -1), (len(factors), layout[1]))
+    combination = None
+    if factors is not None:
+        spread = np.broadcast_to(factors.reshape(len(factors), -1), (len(factors), layout[1]))
+        combination = Combination(spread, rule)
 
     def action(frame: Frame) -> None:
         given = [np.ascontiguousarray(frame.arrays[n]).reshape(layout) for n in node.inputs]
+        if short is not None and given[0].itemsize == 1:
+            frame.arrays[node.output] = short.run(given[0].reshape(flat), kind).reshape(shape)
+            return
         if steps is not None and kind().itemsize == 1:
             codes = steps.run(given[0].reshape(layout[:2]).astype(np.int32, copy=False), kind)
             frame.arrays[node.output] = codes.reshape(shape)
             return
         out = np.empty(layout, kind)
-        if spread is None:
+        if combination is None:
             requantize_dense(given[0].astype(lane, copy=False), rule, out)
         else:
-            combine_dense(given, spread, rule, out)
+            combination.run(given, out)
         frame.arrays[node.output] = out.reshape(shape)
 
     why = "proven for every accumulator that can arrive"

@@ -7,6 +7,7 @@ integers, so the code is the same, and what is rounded always fits the narrow ty
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -146,30 +147,38 @@ def requantize_dense(acc: NDArray[Any], rule: AffineRequantizer | TwoFormulas, o
     return out
 
 
-def combine_dense(
-    arrays: Sequence[NDArray[Any]], coefficients: NDArray[np.int64], rule: AffineRequantizer | TwoFormulas, out: Codes
-) -> Codes:
-    """Codes of `sum_i coefficients[i] * arrays[i]`, a residual addition.
+class Combination:
+    """Codes of `sum_i coefficients[i] * arrays[i]`, a residual addition."""
 
-    Args:
-        arrays: integers, each (outer, cells, inner) and C-contiguous.
-        coefficients: (len(arrays), cells).
-        rule: its reach holds every sum; sums and products fit int64.
-        out: as in `requantize_dense`.
-    """
-    largest = [int(np.iinfo(a.dtype).max) + 1 for a in arrays]
-    exact = all(int(np.abs(k).max(initial=0)) * m <= EXACT for k, m in zip(coefficients, largest, strict=True))
-    if len(arrays) == 2 and exact and isinstance(rule, AffineRequantizer) and not rule.table.size:
-        kind = np.promote_types(arrays[0].dtype, arrays[1].dtype)
-        first, second = (a.astype(kind, copy=False) for a in arrays)
-        formula = rule.scale, rule.offset, rule.kind, float(rule.low), float(rule.high)
-        stored, factors = out.view(CARRIERS[out.dtype.itemsize]), np.ascontiguousarray(coefficients, np.float64)
-        _combine(first, second, stored, factors, *formula)
-        return out
-    total = np.zeros(arrays[0].shape, np.int64)
-    for array, factor in zip(arrays, coefficients, strict=True):
-        total += array * factor[:, None]
-    return requantize_dense(total, rule, out)
+    def __init__(self, coefficients: NDArray[np.int64], rule: AffineRequantizer | TwoFormulas) -> None:
+        """`coefficients` (arrays, cells); `rule`: its reach holds every sum; sums and products fit int64."""
+        self.coefficients, self.rule = coefficients, rule
+        self.factors = np.ascontiguousarray(coefficients, np.float64)
+        self.largest = [int(np.abs(k).max(initial=0)) for k in coefficients]
+        self.plain = len(coefficients) == 2 and isinstance(rule, AffineRequantizer) and not rule.table.size
+
+    def run(self, arrays: Sequence[NDArray[Any]], out: Codes) -> Codes:
+        """`arrays`: integers, each (outer, cells, inner) and C-contiguous; `out` as in `requantize_dense`."""
+        rule = self.rule
+        exact = all(k * _span(a.dtype) <= EXACT for k, a in zip(self.largest, arrays, strict=True))
+        if self.plain and exact and isinstance(rule, AffineRequantizer):
+            first, second = arrays
+            if first.dtype != second.dtype:
+                kind = np.promote_types(first.dtype, second.dtype)
+                first, second = (a.astype(kind, copy=False) for a in arrays)
+            stored, ends = out.view(CARRIERS[out.dtype.itemsize]), (float(rule.low), float(rule.high))
+            _combine(first, second, stored, self.factors, rule.scale, rule.offset, rule.kind, *ends)
+            return out
+        total = np.zeros(arrays[0].shape, np.int64)
+        for array, factor in zip(arrays, self.coefficients, strict=True):
+            total += array * factor[:, None]
+        return requantize_dense(total, rule, out)
+
+
+@cache
+def _span(dtype: np.dtype[Any]) -> int:
+    """No integer of a type is further from zero."""
+    return int(np.iinfo(dtype).max) + 1
 
 
 _prepared: WeakKeyDictionary[AffineRequantizer, dict[str, tuple[NDArray[Any], float]]] = WeakKeyDictionary()
