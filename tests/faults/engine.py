@@ -54,9 +54,9 @@ _WORDS = [
     Fault(
         "words-border-once",
         "padding is what was in its memory before",
-        "Program.run",
-        "arena.borders[index]",
-        "arena.borders[index][:0]",
+        "Program._bound",
+        "self.born[index]",
+        "self.born[index][:0]",
         _CORNERS + "test_padding_holds_the_zero_point",
         slow=True,
     ),
