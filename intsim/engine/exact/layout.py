@@ -146,9 +146,9 @@ def split(
     layout: Layout,
     wanted: NDArray[np.bool_] | None = None,
 ) -> Call:
-    """What puts positions of a padded map apart by what they are modulo the strides; pads (top, left, bottom, right) may crop.
+    """What puts positions of a padded map apart by what they are modulo the strides.
 
-    Phases that aren't `wanted` are left as they are, or spoiled.
+    Pads (top, left, bottom, right) may crop. Phases that aren't `wanted` are left as they are, or spoiled.
     """
     lay, groups = view.layout, view.groups
     geometry = (*walk(view), lay.height, lay.width)

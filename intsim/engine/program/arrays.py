@@ -16,11 +16,12 @@ from intsim.engine.node import run_alone
 from intsim.engine.program.analysis import INT32, Range, byte_shift, byte_weights, inside, narrowest, safe
 from intsim.engine.program.builder import ProgramBuilder
 from intsim.engine.program.program import Frame, Step
-from intsim.engine.requantize.affine import RINT, AffineRequantizer, TwoFormulas
+from intsim.engine.requantize.affine import RINT, AffineRequantizer, FilteredRequantizer, Rule, TwoFormulas
 from intsim.engine.requantize.columns import Columns, by_columns
-from intsim.engine.requantize.filtered import FilteredRequantizer, filtered
-from intsim.engine.requantize.kernels import combine_dense, combined, requantize_dense
+from intsim.engine.requantize.filtered import filtered
+from intsim.engine.requantize.kernels import Combination, requantize_dense
 from intsim.engine.requantize.node import cell_layout, known_fit
+from intsim.engine.requantize.rescale import rescaling
 from intsim.engine.requantize.table_kernels import staircase_dense, table_dense
 from intsim.engine.threads import share_out
 from intsim.graph import IntArray, Node
@@ -81,9 +82,7 @@ def formula(builder: ProgramBuilder, node: Node) -> AffineRequantizer | TwoFormu
     return rule
 
 
-def formula_or_filter(
-    builder: ProgramBuilder, node: Node
-) -> AffineRequantizer | TwoFormulas | FilteredRequantizer | None:
+def formula_or_filter(builder: ProgramBuilder, node: Node) -> Rule | None:
     """For many codes what needs no proof of each; else the proven formula, if there is one."""
     target, reach = builder.arithmetic(node), _reach(builder, node)
     many = None if reach is None else filtered(node, target.requantize, reach)
@@ -126,36 +125,43 @@ def requantize(builder: ProgramBuilder, node: Node) -> bool:
     steps = None
     if layout[2] == 1 and factors is None and isinstance(rule, AffineRequantizer) and by_columns(rule):
         steps = Columns(rule, layout[1]) if inside(builder.analysis.holds[node.inputs[0]], INT32) else None
+    short, held = None, builder.analysis.holds[node.inputs[0]]
+    if (
+        factors is None
+        and not isinstance(rule, FilteredRequantizer)
+        and kind().itemsize == 1
+        and narrowest(held)().itemsize == 1
+        and 1 in layout[1:]
+    ):
+        flat = layout[:2] if layout[2] == 1 else (math.prod(shape) // shape[-1], shape[-1]) if shape else (1, 1)
+        short = rescaling(rule, held, flat[1])
     lane = np.int32 if factors is None and inside(builder.analysis.holds[node.inputs[0]], INT32) else np.int64
-    spread = None if factors is None else np.broadcast_to(factors.reshape(len(factors), -1), (len(factors), layout[1]))
+    combination = None
+    if factors is not None:
+        spread = np.broadcast_to(factors.reshape(len(factors), -1), (len(factors), layout[1]))
+        combination = Combination(spread, rule)
 
     def action(frame: Frame) -> None:
         given = [np.ascontiguousarray(frame.arrays[n]).reshape(layout) for n in node.inputs]
+        if short is not None and given[0].itemsize == 1:
+            frame.arrays[node.output] = short.run(given[0].reshape(flat), kind).reshape(shape)
+            return
         if steps is not None and kind().itemsize == 1:
             codes = steps.run(given[0].reshape(layout[:2]).astype(np.int32, copy=False), kind)
             frame.arrays[node.output] = codes.reshape(shape)
             return
         out = np.empty(layout, kind)
-        if spread is None:
-            _rounded(given[0].astype(lane, copy=False), rule, out)
-        elif isinstance(rule, FilteredRequantizer):
-            rule.run(combined(given, spread), out)
+        if combination is None:
+            requantize_dense(given[0].astype(lane, copy=False), rule, out)
         else:
-            combine_dense(given, spread, rule, out)
+            combination.run(given, out)
         frame.arrays[node.output] = out.reshape(shape)
 
     builder.add(Step((node,), *how(rule), action, arrays=node.inputs, made=(node.output,)))
     return True
 
 
-def _rounded(acc: np.ndarray, rule: AffineRequantizer | TwoFormulas | FilteredRequantizer, out: np.ndarray) -> None:
-    if isinstance(rule, FilteredRequantizer):
-        rule.run(acc, out)
-    else:
-        requantize_dense(acc, rule, out)
-
-
-def how(rule: AffineRequantizer | TwoFormulas | FilteredRequantizer) -> tuple[str, str]:
+def how(rule: Rule) -> tuple[str, str]:
     """Kernel of a requantizer, and why it could run."""
     if isinstance(rule, FilteredRequantizer):
         return "float64 and definition", "float64 decides all but what lies near an edge"

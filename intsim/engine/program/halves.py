@@ -21,8 +21,7 @@ from intsim.engine.program.analysis import byte_shift, byte_weights, inside, nar
 from intsim.engine.program.arrays import formula_or_filter
 from intsim.engine.program.builder import ProgramBuilder, Source
 from intsim.engine.program.program import Action, Frame, OnBuffers, Step
-from intsim.engine.requantize.filtered import FilteredRequantizer
-from intsim.engine.requantize.kernels import combine_dense, combined
+from intsim.engine.requantize.kernels import Combination
 from intsim.engine.requantize.node import cell_layout
 from intsim.graph import IntArray, Node
 from intsim.ops import OPS, Mac
@@ -157,22 +156,20 @@ def _add(
         reader = None
     made = node.output if reader is None else reader.output
     kind = narrowest(builder.analysis.holds[made])
-    units = np.array(UNITS, np.int64)[:, None]
+    combination = None
+    if rule is not None and layout is not None:
+        combination = Combination(np.repeat(np.array(UNITS, np.int64)[:, None], layout[1], axis=1), rule)
 
     def on_buffers(memory: list[Buffer]) -> list[Action]:
         sums = bind(memory)
 
         def action(frame: Frame) -> None:
             high, low = sums(frame.arrays[x])
-            if rule is None or layout is None:
+            if combination is None or layout is None:
                 frame.arrays[made] = (UNITS[0] * high.astype(np.int64) + low).astype(kind).reshape(y.shape)
                 return
             given, out = [s.reshape(layout) for s in (high, low)], np.empty(layout, kind)
-            factors = np.repeat(units, layout[1], axis=1)
-            if isinstance(rule, FilteredRequantizer):
-                rule.run(combined(given, factors), out)
-            else:
-                combine_dense(given, factors, rule, out)
+            combination.run(given, out)
             frame.arrays[made] = out.reshape(y.shape)
 
         return [action]

@@ -218,7 +218,8 @@ class Program:
             count = threads()
             with using(count):  # what the environment says is read once a run
                 frame = Frame(dict(inputs), arena.buffers, counts, overflow_check, count)
-                frame.events = {name: events.copy() for name, events in self.events}
+                # those of a machine without registers are empty: nobody can write into them
+                frame.events = {name: events.copy() if events.size else events for name, events in self.events}
                 if progress is None and profile is None:
                     for action in arena.whole(count):
                         action(frame)
