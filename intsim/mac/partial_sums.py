@@ -19,6 +19,8 @@ from intsim.arithmetic.packing import Packing
 from intsim.graph import IntArray
 
 Flags = NDArray[np.bool_]
+SHORT = 16
+"""Addends of a register up to which all registers take one at a time: an axis so short is slow to add up along."""
 
 
 @dataclass(frozen=True)
@@ -167,9 +169,9 @@ def _stage_reach(
     low: IntArray, high: IntArray, start: IntArray | None, after: tuple[IntArray, IntArray] | None
 ) -> Reach:
     """Of a stage's addends (N, registers, size), what it starts with and what is added last."""
-    least, most = low.cumsum(axis=2).min(axis=2), high.cumsum(axis=2).max(axis=2)
+    (least, ends_low), (most, ends_high) = _prefixes(low, np.minimum), _prefixes(high, np.maximum)
     begin = start[:, None] if start is not None else np.zeros((1, 1), np.int64)
-    final_low, final_high = low.sum(axis=2) + begin, high.sum(axis=2) + begin
+    final_low, final_high = ends_low + begin, ends_high + begin
     # the register holds 0, then `begin`, before the first product arrives
     reach_low = np.minimum(np.minimum(least + begin, begin).min(axis=1), 0)
     reach_high = np.maximum(np.maximum(most + begin, begin).max(axis=1), 0)
@@ -178,6 +180,18 @@ def _stage_reach(
         reach_low = np.minimum(reach_low, final_low.min(axis=1))
         reach_high = np.maximum(reach_high, final_high.max(axis=1))
     return Reach(reach_low, reach_high, final_low, final_high)
+
+
+def _prefixes(values: IntArray, extreme: np.ufunc) -> tuple[IntArray, IntArray]:
+    """The least or the greatest of all sums of the first 1, 2, ... addends (N, registers, size), and the last of them."""
+    if values.shape[2] > SHORT:
+        sums = values.cumsum(axis=2)
+        return extreme.reduce(sums, axis=2), sums[:, :, -1]
+    total = furthest = values[:, :, 0]
+    for k in range(1, values.shape[2]):
+        total = total + values[:, :, k]
+        furthest = extreme(furthest, total)
+    return furthest, total
 
 
 def _handed_on(
@@ -232,8 +246,10 @@ def _registers(values: IntArray, stage: Stage) -> IntArray:
         return np.concatenate([np.pad(p, ((0, 0), (0, 0), (0, size - p.shape[2]))) for p in parts], axis=1)
     size = min(stage.sum or count, -(-count // lanes))
     groups, rest = divmod(count, lanes * size)
-    out = np.zeros((values.shape[0], (groups + (rest > 0)) * lanes * size), values.dtype)
-    out[:, :count] = values
+    out = values
+    if rest:
+        out = np.zeros((values.shape[0], (groups + 1) * lanes * size), values.dtype)
+        out[:, :count] = values
     turns = out.reshape(values.shape[0], -1, size, lanes).swapaxes(2, 3).reshape(values.shape[0], -1, size)
     return turns[:, : groups * lanes + min(rest, lanes)]
 
