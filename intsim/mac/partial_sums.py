@@ -124,9 +124,16 @@ def reached(
     carrier = np.int64 if largest < 2**62 else object
     if rows.shape[1] == 0:
         rows = np.zeros((rows.shape[0], 1), np.int64)
-    corners = [rows.astype(carrier) * edge for edge in x_range]
-    low, high = np.minimum(*corners), np.maximum(*corners)
+    rows = rows.astype(carrier, copy=False)
     sums = PartialSums([], [], [], [], np.ones(len(rows), bool))
+    if x_range[0] <= 0 <= x_range[1] and packing is None and len(stages) == 1 and stages[0] == _one_register(stages[0]):
+        # no product is above 0 on the way down, none below 0 on the way up: a prefix reaches no further than the whole
+        falling = np.minimum(rows, 0).sum(axis=1)
+        rising = rows.sum(axis=1) - falling
+        ends = (rising * a + falling * b for a, b in (x_range, x_range[::-1]))
+        return Reached(sums, _stage_reach(*(end[:, None, None] for end in ends), start, after))
+    corners = [rows * edge for edge in x_range]
+    low, high = np.minimum(*corners), np.maximum(*corners)
     if drop := stages[0].drop:
         kept = (1 << drop) - 1  # rounding is monotone, so extremes of rounded values are rounded extremes
         sums = replace(sums, whole=_multiples(rows, start, after, kept))
@@ -144,6 +151,11 @@ def reached(
         low, high = final_low, final_high
     low, high = _registers(low, stages[-1]), _registers(high, stages[-1])
     return Reached(sums, _stage_reach(low, high, start, after))
+
+
+def _one_register(stage: Stage) -> Stage:
+    """A plain register of this width, in which all products of a sum are added up."""
+    return Stage(None, stage.bits, stage.overflow)
 
 
 def decided(

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from intsim.arithmetic.accumulate import Stage
-from intsim.arithmetic.pieces import Formula, piecewise_range
+from intsim.arithmetic.pieces import Formula, range_of_all
 from intsim.arithmetic.requantizers.exact import Exact
 from intsim.arithmetic.requantizers.requantizer import Requantizer
 from intsim.arithmetic.rounding import Rounding, round_fraction
@@ -36,10 +36,10 @@ class Requantize(Op):
     def value_range(self, node: Node, *tensors: Tensor) -> Range:
         """The clip bounds, narrowed to what the accumulator's range can reach; attained, as rounding keeps order."""
         acc_low, acc_high = combined_range(node, *tensors)
-        extremes = [piecewise_range(pieces, acc_low, acc_high) for pieces in node_pieces(node)]
+        least, most = range_of_all(node_pieces(node), acc_low, acc_high)
         zero, low, high = (node.attributes[k] for k in ("zero", "low", "high"))
-        reach_low = round_fraction(min(e[0] for e in extremes), node.attributes["rounding"]) + zero
-        reach_high = round_fraction(max(e[1] for e in extremes), node.attributes["rounding"]) + zero
+        reach_low = round_fraction(least, node.attributes["rounding"]) + zero
+        reach_high = round_fraction(most, node.attributes["rounding"]) + zero
         if low is not None:
             reach_low, reach_high = max(reach_low, low), max(reach_high, low)
         if high is not None:

@@ -80,7 +80,8 @@ def _planes(rows: NDArray[Any], mode: Mode) -> tuple[NDArray[Any], int]:
     kind = next(k for k in kinds if np.iinfo(k).min <= least and most <= np.iinfo(k).max)
     pitch = -(-rows.shape[0] // 64) * 64
     data = np.zeros(rows.shape[1] * pitch + SLACK, kind)
-    data[: rows.shape[1] * pitch].reshape(rows.shape[1], pitch)[:, : rows.shape[0]] = rows.T
+    planes = data[: rows.shape[1] * pitch].reshape(rows.shape[1], pitch)
+    planes[:, : rows.shape[0]] = rows.astype(kind).T  # turning what is narrow already moves less memory
     return data, pitch
 
 

@@ -201,15 +201,17 @@ def _taken(lanes: Lanes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 def _packed(weights: NDArray[Any], taken: NDArray[np.int64], lanes: Lanes, block: int) -> NDArray[Any]:
     """(blocks, products taken, block) as the kernel reads them."""
-    blocks = -(-weights.shape[0] // block)
-    full = np.zeros((blocks * block, taken.size), np.int64)
-    full[: weights.shape[0]] = np.where(taken < 0, 0, weights[:, taken])
-    if lanes.shape.bits == 16:
-        full = ((full << lanes.shift) & 0xFFFF) * 0x10001
-    elif lanes.shape.bits == 32 and lanes.shape.narrow:
+    blocks, bits = -(-weights.shape[0] // block), lanes.shape.bits
+    carrier = np.int64 if bits == 64 else np.int32
+    full = np.zeros((blocks * block, taken.size), carrier)
+    full[: weights.shape[0]] = np.where(taken < 0, carrier(0), weights.astype(carrier, copy=False)[:, taken])
+    if bits == 16:
+        full = ((full << lanes.shift) & 0xFFFF).view(np.uint32)
+        full |= full << 16
+    elif bits == 32 and lanes.shape.narrow:
         full &= 0xFFFF
-    packed = full.reshape(blocks, block, taken.size).transpose(0, 2, 1)
-    return np.ascontiguousarray(packed if lanes.shape.bits == 64 else packed.astype(np.uint32).view(np.int32))
+    packed = full.view(carrier).reshape(blocks, block, taken.size).transpose(0, 2, 1)
+    return np.ascontiguousarray(packed)
 
 
 def _after_its_rule(start: Any, stage: Stage) -> Accumulation | None:
