@@ -13,9 +13,8 @@ from intsim.engine.program.analysis import checkable_weights, narrowest, safe
 from intsim.engine.program.builder import ProgramBuilder, Source
 from intsim.engine.program.program import Frame, Step
 from intsim.engine.registers.conv import RegisterConv
-from intsim.engine.registers.matmul import register_matmul
+from intsim.engine.registers.matmul import ColumnMatmul
 from intsim.engine.registers.overflow_check import ConvCheck, MatmulCheck, limits
-from intsim.engine.registers.vectors import Mode
 from intsim.graph import IntArray, Node
 from intsim.mac.plan import Plan
 from intsim.ops import OPS, Mac
@@ -177,13 +176,15 @@ class _MatmulStep(_Step):
         *_, self.depth = self.x.shape
         count = math.prod(self.x.shape[:-1])
         self.check = self._check(builder) if self.kind is np.uint8 else None
-        self.layer = None
-        if count >= POSITIONS:
+        self.layer: RegisterConv | ColumnMatmul
+        if count >= min(POSITIONS, self.channels):
             point = Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1, (1, count), (1, count))
             size = (self.depth, 1, count)
             self.layer = RegisterConv(
                 self.rows, (0, 1, 2), point, size, self.span, self.stages, plan.preload, self.late
             )
+        else:
+            self.layer = ColumnMatmul(self.rows, count, self.span, self.stages, plan.preload, self.late)
         builder.as_array(self.x.name)
 
     def _check(self, builder: ProgramBuilder) -> MatmulCheck | None:
@@ -206,14 +207,12 @@ class _MatmulStep(_Step):
         self.finish(frame, out, failed, events)
 
     def _registers(self, frame: Frame, a: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, IntArray]:
-        if self.layer is not None:
-            out: np.ndarray = np.empty((1, self.channels, len(a)), self.layer.dtype)
-            planes = np.ascontiguousarray(a.T).reshape(1, -1, 1, len(a))
-            events = self.layer.run(planes, frame.counts, out, wanted)
-            return out[0].T, events
-        mode: Mode = "counted" if frame.counts else "touched"
-        sums = register_matmul(a, self.rows, self.stages, self.plan.preload, self.late, mode)
-        return sums.out, sums.events
+        if isinstance(self.layer, ColumnMatmul):
+            return self.layer.run(a, frame.counts)
+        out: np.ndarray = np.empty((1, self.channels, len(a)), self.layer.dtype)
+        planes = np.ascontiguousarray(a.T).reshape(1, -1, 1, len(a))
+        events = self.layer.run(planes, frame.counts, out, wanted)
+        return out[0].T, events
 
 
 def _append(builder: ProgramBuilder, step: _Step, buffers: tuple[int, ...] = ()) -> None:
