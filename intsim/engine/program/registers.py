@@ -22,6 +22,8 @@ from intsim.ops.conv import Conv, kernel_axes
 
 AGAIN = 8
 """Of so many runs one checks all channels."""
+OFTEN = 0.4
+"""Share of channels that failed the check from which on the others aren't worth it."""
 POSITIONS = 32
 """Rows of a product from which on they fill the lanes; below, the columns do."""
 
@@ -158,6 +160,8 @@ class _CheckOnWords:
         """Sums of the channels that fit into `out`; True for the others."""
         # inputs of one network are much alike: what failed before is checked again now and then
         again, self.runs = self.runs % AGAIN == 0, self.runs + 1
+        if not again and self.failed.mean() > OFTEN:
+            return np.ones(self.channels, bool)
         failed = np.zeros_like(self.failed) if again else self.failed.copy()
         if not failed.all():
             words = self.source.words(frame)
@@ -185,6 +189,8 @@ class _MatmulStep(_Step):
             )
         else:
             self.layer = ColumnMatmul(self.rows, count, self.span, self.stages, plan.preload, self.late)
+            self.check = None if self.layer.narrow else self.check
+        self.failed, self.runs = 0.0, 0  # the share of columns that failed the last check
         builder.as_array(self.x.name)
 
     def _check(self, builder: ProgramBuilder) -> MatmulCheck | None:
@@ -199,7 +205,10 @@ class _MatmulStep(_Step):
         a: Any = frame.arrays[self.x.name].reshape(-1, self.depth).astype(self.kind) + self.shift
         out, failed, events = None, np.ones(self.channels, bool), self.no_events()
         if self.check is not None and frame.overflow_check:
-            out, failed = self.check.run(a)
+            again, self.runs = self.runs % AGAIN == 0, self.runs + 1
+            if again or self.failed <= OFTEN:
+                out, failed = self.check.run(a)
+                self.failed = float(failed.mean())
         if out is None or failed.any():
             stepped, seen = self._registers(frame, a, failed)
             events[failed] = seen[failed]

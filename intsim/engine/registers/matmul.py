@@ -98,12 +98,19 @@ class ColumnMatmul:
 
     def run(self, a: NDArray[Any], counts: bool) -> tuple[NDArray[Any], NDArray[np.int64]]:
         """Accumulators (M, N) of activations (M, K) within the span, and events (N, stages); 1 for any without counts."""
-        mode: Mode = "counted" if counts else "touched"
-        if mode not in self.plans:
-            self.plans[mode] = register_plan(*self.arguments, mode, by_position=True, among=self.any_row)
-        plan = self.plans[mode].of(a)
+        plan = self._plan("counted" if counts else "touched").of(a)
         out: NDArray[Any] = np.empty((len(a), self.columns), plan.dtype)
         return out, plan.run(self.data, (1, self.columns, self.columns), out)[0]
+
+    @property
+    def narrow(self) -> bool:
+        """Whether lanes have 16 bits: no other way over the products is quicker."""
+        return self._plan("touched").shape.bits == 16
+
+    def _plan(self, mode: Mode) -> RegisterPlan:
+        if mode not in self.plans:
+            self.plans[mode] = register_plan(*self.arguments, mode, by_position=True, among=self.any_row)
+        return self.plans[mode]
 
 
 def _planes(rows: NDArray[Any], mode: Mode) -> tuple[NDArray[Any], int]:
