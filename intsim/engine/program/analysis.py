@@ -23,6 +23,8 @@ from intsim.targets import Target
 Range = tuple[int, int]
 ANYTHING = (-(1 << 63), (1 << 63) - 1)
 INT32 = (-(1 << 31), (1 << 31) - 1)
+SHALLOW = 16
+"""Products of a sum up to which a check takes longer than what it may spare: depthwise layers have 9."""
 NARROW = (np.uint8, np.int8, np.uint16, np.int16, np.int32, np.int64)
 
 
@@ -96,6 +98,11 @@ def byte_weights(node: Node, op: Mac) -> Weights | None:
     weight = node.arrays["weight"] - op.zero_points(node)[1]
     fits = weight.size and inside((int(weight.min()), int(weight.max())), (-255, 255))
     return weight.astype(np.int16) if fits else None
+
+
+def check_pays(products: int, target: Target) -> bool:
+    """Whether the overflow check of sums of so many products is quicker than lanes of 16 bits are through registers."""
+    return products > SHALLOW or not target.stages or target.stages[0].bits > 16
 
 
 def checkable_weights(node: Node, plan: Plan, target: Target, axis: int = 1) -> IntArray | None:

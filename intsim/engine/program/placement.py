@@ -20,6 +20,7 @@ from intsim.engine.program.analysis import (
     Analysis,
     byte_shift,
     byte_weights,
+    check_pays,
     checkable_weights,
     inside,
     safe,
@@ -98,7 +99,9 @@ class _Placer:
         if safe(plan):
             weight = byte_weights(node, op) if inside((y.low, y.high), INT32) else None
         else:
-            weight = checkable_weights(node, plan, self.machine.arithmetic(node))
+            target = self.machine.arithmetic(node)
+            products = node.arrays["weight"].size // y.shape[1]
+            weight = checkable_weights(node, plan, target) if check_pays(products, target) else None
         return None if weight is None else (weight.reshape(*weight.shape[:2], *spatial.kernel), spatial)
 
     def _conv_check(self, node: Node, weight: Weights, spatial: Window, shift: int) -> ConvCheck | None:

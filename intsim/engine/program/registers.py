@@ -13,9 +13,8 @@ from intsim.engine.program.analysis import checkable_weights, narrowest, safe
 from intsim.engine.program.builder import ProgramBuilder, Source
 from intsim.engine.program.program import Frame, Step
 from intsim.engine.registers.conv import RegisterConv
-from intsim.engine.registers.matmul import register_matmul
+from intsim.engine.registers.matmul import ColumnMatmul
 from intsim.engine.registers.overflow_check import ConvCheck, MatmulCheck, limits
-from intsim.engine.registers.vectors import Mode
 from intsim.graph import IntArray, Node
 from intsim.mac.plan import Plan
 from intsim.ops import OPS, Mac
@@ -23,6 +22,8 @@ from intsim.ops.conv import Conv, kernel_axes
 
 AGAIN = 8
 """Of so many runs one checks all channels."""
+OFTEN = 0.4
+"""Share of channels that failed the check from which on the others aren't worth it."""
 POSITIONS = 32
 """Rows of a product from which on they fill the lanes; below, the columns do."""
 
@@ -159,6 +160,8 @@ class _CheckOnWords:
         """Sums of the channels that fit into `out`; True for the others."""
         # inputs of one network are much alike: what failed before is checked again now and then
         again, self.runs = self.runs % AGAIN == 0, self.runs + 1
+        if not again and self.failed.mean() > OFTEN:
+            return np.ones(self.channels, bool)
         failed = np.zeros_like(self.failed) if again else self.failed.copy()
         if not failed.all():
             words = self.source.words(frame)
@@ -177,13 +180,17 @@ class _MatmulStep(_Step):
         *_, self.depth = self.x.shape
         count = math.prod(self.x.shape[:-1])
         self.check = self._check(builder) if self.kind is np.uint8 else None
-        self.layer = None
-        if count >= POSITIONS:
+        self.layer: RegisterConv | ColumnMatmul
+        if count >= min(POSITIONS, self.channels):
             point = Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1, (1, count), (1, count))
             size = (self.depth, 1, count)
             self.layer = RegisterConv(
                 self.rows, (0, 1, 2), point, size, self.span, self.stages, plan.preload, self.late
             )
+        else:
+            self.layer = ColumnMatmul(self.rows, count, self.span, self.stages, plan.preload, self.late)
+            self.check = None if self.layer.narrow else self.check
+        self.failed, self.runs = 0.0, 0  # the share of columns that failed the last check
         builder.as_array(self.x.name)
 
     def _check(self, builder: ProgramBuilder) -> MatmulCheck | None:
@@ -198,7 +205,10 @@ class _MatmulStep(_Step):
         a: Any = frame.arrays[self.x.name].reshape(-1, self.depth).astype(self.kind) + self.shift
         out, failed, events = None, np.ones(self.channels, bool), self.no_events()
         if self.check is not None and frame.overflow_check:
-            out, failed = self.check.run(a)
+            again, self.runs = self.runs % AGAIN == 0, self.runs + 1
+            if again or self.failed <= OFTEN:
+                out, failed = self.check.run(a)
+                self.failed = float(failed.mean())
         if out is None or failed.any():
             stepped, seen = self._registers(frame, a, failed)
             events[failed] = seen[failed]
@@ -206,14 +216,12 @@ class _MatmulStep(_Step):
         self.finish(frame, out, failed, events)
 
     def _registers(self, frame: Frame, a: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, IntArray]:
-        if self.layer is not None:
-            out: np.ndarray = np.empty((1, self.channels, len(a)), self.layer.dtype)
-            planes = np.ascontiguousarray(a.T).reshape(1, -1, 1, len(a))
-            events = self.layer.run(planes, frame.counts, out, wanted)
-            return out[0].T, events
-        mode: Mode = "counted" if frame.counts else "touched"
-        sums = register_matmul(a, self.rows, self.stages, self.plan.preload, self.late, mode)
-        return sums.out, sums.events
+        if isinstance(self.layer, ColumnMatmul):
+            return self.layer.run(a, frame.counts)
+        out: np.ndarray = np.empty((1, self.channels, len(a)), self.layer.dtype)
+        planes = np.ascontiguousarray(a.T).reshape(1, -1, 1, len(a))
+        events = self.layer.run(planes, frame.counts, out, wanted)
+        return out[0].T, events
 
 
 def _append(builder: ProgramBuilder, step: _Step, buffers: tuple[int, ...] = ()) -> None:

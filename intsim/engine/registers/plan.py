@@ -38,6 +38,13 @@ class RegisterPlan:
     flags: Flags
     preloaded: Accumulation | None
     added_after: NDArray[np.int64] | None
+    lanes: Lanes
+    taken: NDArray[np.int64]
+
+    def of(self, weights: NDArray[Any]) -> RegisterPlan:
+        """The same plan with other weights (N, K), which must be among those that its lanes were chosen for."""
+        packed = _packed(weights, self.taken, self.lanes, self.shape.channels)
+        return replace(self, layer=self.layer._replace(weights=packed))
 
     @property
     def dtype(self) -> type:
@@ -143,6 +150,7 @@ def register_plan(
     mode: Mode = "counted",
     bases: NDArray[np.int64] | None = None,
     by_position: bool = False,
+    among: NDArray[Any] | None = None,
 ) -> RegisterPlan:
     """Make channels of weights ready to be accumulated.
 
@@ -156,13 +164,16 @@ def register_plan(
         mode: "counted", or "touched": 1 for any number of events but 0.
         bases: (N,) to be added to the offsets of each channel, or None for 0.
         by_position: start, late and events belong to positions instead of channels: (positions,); grids of one row.
+        among: (R, K) in whose range, product by product, all weights lie that lanes are to be exact for; None for
+            `weights` alone. `RegisterPlan.of` takes others then.
 
     Raises:
         IntsimError: impossible stages, or products beyond int64.
     """
     stages = check_stages(stages)
     first = _after_its_rule(start, stages[-1])
-    lanes = choose_lanes(stages, weights, span, 0 if first is None else largest_magnitude(first.result), mode)
+    chosen_for = weights if among is None else among
+    lanes = choose_lanes(stages, chosen_for, span, 0 if first is None else largest_magnitude(first.result), mode)
     channels, begins = weights.shape[0], bases if bases is not None else np.zeros(weights.shape[0], np.int64)
     shape = lanes.shape
     block = shape.channels
@@ -185,7 +196,7 @@ def register_plan(
     )
     flags = Flags(by_position and start is not None, by_position and held, held, by_position)
     added_after = None if held or late is None else np.asarray(late, np.int64)
-    return RegisterPlan(stages, lanes.registers, shape, channels, layer, flags, first, added_after)
+    return RegisterPlan(stages, lanes.registers, shape, channels, layer, flags, first, added_after, lanes, taken)
 
 
 def _taken(lanes: Lanes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -201,15 +212,17 @@ def _taken(lanes: Lanes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 def _packed(weights: NDArray[Any], taken: NDArray[np.int64], lanes: Lanes, block: int) -> NDArray[Any]:
     """(blocks, products taken, block) as the kernel reads them."""
-    blocks = -(-weights.shape[0] // block)
-    full = np.zeros((blocks * block, taken.size), np.int64)
-    full[: weights.shape[0]] = np.where(taken < 0, 0, weights[:, taken])
-    if lanes.shape.bits == 16:
-        full = ((full << lanes.shift) & 0xFFFF) * 0x10001
-    elif lanes.shape.bits == 32 and lanes.shape.narrow:
+    blocks, bits = -(-weights.shape[0] // block), lanes.shape.bits
+    carrier = np.int64 if bits == 64 else np.int32
+    full = np.zeros((blocks * block, taken.size), carrier)
+    full[: weights.shape[0]] = np.where(taken < 0, carrier(0), weights.astype(carrier, copy=False)[:, taken])
+    if bits == 16:
+        full = ((full << lanes.shift) & 0xFFFF).view(np.uint32)
+        full |= full << 16
+    elif bits == 32 and lanes.shape.narrow:
         full &= 0xFFFF
-    packed = full.reshape(blocks, block, taken.size).transpose(0, 2, 1)
-    return np.ascontiguousarray(packed if lanes.shape.bits == 64 else packed.astype(np.uint32).view(np.int32))
+    packed = full.view(carrier).reshape(blocks, block, taken.size).transpose(0, 2, 1)
+    return np.ascontiguousarray(packed)
 
 
 def _after_its_rule(start: Any, stage: Stage) -> Accumulation | None:
