@@ -39,17 +39,7 @@ def store_row(v: Vectors, value: Any, pointer: Any, index: Any, count: Any) -> N
 
 
 @emitted
-def greatest_of_rows(b, x, at, apart, taps, out, to, count, tile):  # type: ignore[no-untyped-def]
-    """out[to + p] = greatest of x[at + t * apart + p], t < taps, bytes apart, p < count; whole vectors are stored."""
-    v = Vectors(b, 32, tile.lanes)
-    source, target = b.gep(x.data, [at]), b.gep(out.data, [to])
-    with cgutils.for_range_slice(b, number(0), count, number(v.count)) as (p, _):
-        best = _greatest(b, v, lambda t: v.load(source, b.add(p, b.mul(t, apart))), taps)
-        v.store(best, target, p)
-
-
-@emitted
-def greatest_of_neighbours(b, x, at, apart, taps, out, to, count, tile):  # type: ignore[no-untyped-def]
+def greatest(b, x, at, apart, taps, out, to, count, tile):  # type: ignore[no-untyped-def]
     """out[to + p] = greatest of x[at + p + t * apart], t < taps, bytes apart, p < count; nothing else is stored."""
     v = Vectors(b, 32, tile.lanes)
     source, target = b.gep(x.data, [at]), b.gep(out.data, [to])

@@ -10,9 +10,8 @@ import numpy as np
 
 from intsim.engine.exact.bytewise import (
     channel_sums,
+    greatest,
     greatest_of_every_second,
-    greatest_of_neighbours,
-    greatest_of_rows,
     looked_up,
     products,
 )
@@ -41,9 +40,8 @@ def max_words(x, out, size, window, tile, first, last):  # type: ignore[no-untyp
     shift = front - left  # where the first window begins in a line
     pitch = max(front + width, shift + (columns - 1) * step_right + (right - 1) * apart_right + 1)
     strip = max(1, STRIP // pitch)
-    # bytes of padding are 0, which no byte is less than; a vector behind the end is read and written
-    lines = np.zeros(min(strip, rows) * pitch + 3 * tile.lanes, np.uint32)
-    line = np.empty(pitch + tile.lanes, np.uint32)
+    # padding stays 0, which no byte is less than; up to two vectors behind the end are read
+    lines, line = np.zeros(min(strip, rows) * pitch + 2 * tile.lanes, np.uint32), np.empty(pitch, np.uint32)
     for plane in range(first, last):
         image, group = plane // groups, plane % groups
         source = x[4] + image * x[1] + group * x[2]
@@ -54,20 +52,16 @@ def max_words(x, out, size, window, tile, first, last):  # type: ignore[no-untyp
                 y, to = (begin + r) * step_down - top, r * pitch
                 early = 0 if y >= 0 else (apart_down - 1 - y) // apart_down  # taps above the input
                 late = min(down, (height - 1 - y) // apart_down + 1)
-                for p in range(to, to + front):
-                    lines[p] = 0
                 at = source + (y + early * apart_down) * x[3]
-                greatest_of_rows(x[0], at, apart_down * x[3], late - early, lines, to + front, width, tile)
-                for p in range(to + front + width, to + pitch):
-                    lines[p] = 0
+                greatest(x[0], at, apart_down * x[3], late - early, lines, to + front, width, tile)
             for r in range(count):
                 at, to = r * pitch + shift, target + (begin + r) * out[3]
                 if step_right == 1:
-                    greatest_of_neighbours(lines, at, apart_right, right, out[0], to, columns, tile)
+                    greatest(lines, at, apart_right, right, out[0], to, columns, tile)
                 elif step_right == 2:
                     greatest_of_every_second(lines, at, apart_right, right, out[0], to, columns, tile)
                 else:
-                    greatest_of_rows(lines, at, apart_right, right, line, 0, (columns - 1) * step_right + 1, tile)
+                    greatest(lines, at, apart_right, right, line, 0, (columns - 1) * step_right + 1, tile)
                     for c in range(columns):
                         out[0][to + c] = line[c * step_right]
 
