@@ -37,7 +37,7 @@ Weights = NDArray[np.signedinteger[Any]]
 """Integers of any size, their zero point taken off."""
 HIGH = {"amx": 8, "vnni512": 8, "vnni256": 8, "avx512": 8, "avx2": 4, "sse2": 4, "generic": 4}
 """Output channels of a tile: with them accumulators, activations and a weight just fill the vector registers."""
-WIDE = {32: {64: 1, 32: 2, 16: 1, 8: 2, 4: 3, 1: 8}, 16: {4: 2, 1: 4}}
+WIDE = {32: {64: 1, 32: 2, 16: 1, 8: 2, 4: 4, 1: 8}, 16: {4: 2, 1: 4}}
 """Vectors of a tile for its height, where there are so many vector registers. A height of 16 is for the smallest maps,
 those above for tile registers."""
 STRIP_BYTES = 256 << 10

@@ -57,7 +57,7 @@ def _places(span, source, out, tile):  # type: ignore[no-untyped-def]
     lanes, block = tile.lanes, tile.lanes * tile.vectors
     solid = width == pitch and line * down == pitch  # one row goes right behind another
     runs = 1 if solid else (lanes + pitch - 2) // pitch + 1
-    count = (size + block - 1) // block * tile.vectors
+    count = max(0, size + block - 1) // block * tile.vectors
     to, masks, counts = np.zeros((count, runs), np.int64), np.zeros((count, runs), np.uint16), np.ones(count, np.int64)
     for v in range(count):
         begin, end = v * lanes, min(v * lanes + lanes, size)
@@ -251,7 +251,7 @@ def multiply_rows(source, span, layer, rounding, out, tile):  # type: ignore[no-
     columns, high, block = out.shape[1], tile.rows, tile.lanes * tile.vectors
     sums, packed = np.empty((high + 1) * block + RUN, np.int32), np.empty(block + 2 * RUN, np.uint32)
     sums = sums[(-sums.ctypes.data & 63) >> 2 :]
-    octets, at = packed.view(np.uint8), np.empty(high, np.int64)
+    flat, octets, at = out.reshape(-1), packed.view(np.uint8), np.empty(high, np.int64)
     begin_tiles(shapes, tile)
     for index in range((columns + block - 1) // block):
         column = index * block
@@ -266,14 +266,17 @@ def multiply_rows(source, span, layer, rounding, out, tile):  # type: ignore[no-
                     at[r] = min(m + r, span[1] - 1) * step
                 product_tile(x, at, step, weights, index * step, bias, column, sums, tile)
             for r in range(min(high, span[1] - first)):
-                made = out[first + r]
-                if ends.size:
-                    row_codes(sums, r, scale, offset, column, ends, packed, tile)
+                to = (first + r) * columns + column
+                if ends.size and many == block:
+                    row_codes(sums, r, scale, offset, column, ends, flat, to, tile)
+                elif ends.size:
+                    row_codes(sums, r, scale, offset, column, ends, octets, 0, tile)
                     for c in range(many):
-                        made[column + c] = octets[c]
+                        flat[to + c] = octets[c]
                 else:
+                    made = flat[to : to + many]
                     for c in range(many):
-                        made[column + c] = sums[r * block + c]
+                        made[c] = sums[r * block + c]
     end_tiles(tile)
 
 

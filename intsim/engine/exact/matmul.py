@@ -11,7 +11,7 @@ from intsim.engine.exact.conv import HALF, Weights, byte_ends, byte_parts, fits,
 from intsim.engine.exact.isa import Dot
 from intsim.engine.exact.kernels import multiply_rows
 from intsim.engine.exact.microkernels import Tile, product_shapes
-from intsim.engine.exact.tiles import DEPTH, ROWS, aligned
+from intsim.engine.exact.tiles import DEPTH, LINE, ROWS, aligned
 from intsim.engine.requantize.affine import AffineRequantizer
 from intsim.engine.threads import share_out
 from intsim.graph import IntArray
@@ -94,27 +94,50 @@ class WordMatmul:
     def run(self, codes: NDArray[Any], shift: int, rounding: ColumnCodes = NO_CODES) -> NDArray[Any]:
         """(M, K) codes, of which each plus `shift` is a byte, to accumulators (M, N) int32, or bytes by `rounding`."""
         rows, depth = codes.shape
-        x = as_bytes(codes, shift)
-        if depth % 4 or self.again.size:
-            wide = np.zeros((rows, 4 * self.depth), np.uint8)
-            wide[:, :depth] = x
-            words = wide.view(np.uint32)
-            words[:, self.given :] = words[:, self.again]
-            x = wide
         out = np.empty((rows, self.columns), np.uint8 if rounding.ends.size else np.int32)
-        words, tile = x.reshape(-1).view(np.uint32), self.one if rows == 1 else self.four
-        layer = _NONE, 0, self.weights, self.bias, _SHAPES
         if self.tiled and rows >= FEWEST:
             few, tile = min(rows, ROWS), self.square if rows >= self.square.rows else self.low
             if few not in self.shapes:
                 self.shapes[few] = product_shapes(self.deep, few)
             layer = self.starts, self.deep, self.in_tiles, self.bias, self.shapes[few]
+            source = *self._lines(codes, shift), rows
+        else:
+            x = as_bytes(codes, shift)
+            if depth % 4 or self.again.size:
+                wide = np.zeros((rows, 4 * self.depth), np.uint8)
+                wide[:, :depth] = x
+                self._read_again(wide.view(np.uint32))
+                x = wide
+            tile = self.one if rows == 1 else self.four
+            layer, source = (
+                (_NONE, 0, self.weights, self.bias, _SHAPES),
+                (x.reshape(-1).view(np.uint32), self.depth, rows),
+            )
 
         def part(span: tuple[int, int]) -> None:
-            multiply_rows((words, self.depth, rows), span, layer, rounding, out, tile)
+            multiply_rows(source, span, layer, rounding, out, tile)
 
         share_out(part, rows, tile.rows)
         return out
+
+    def _lines(self, codes: NDArray[Any], shift: int) -> tuple[NDArray[np.uint32], int]:
+        """Rows of bytes as words, flat, each of which begins at a line of the cache; and words of a row."""
+        rows, depth = codes.shape
+        width = -(-4 * self.depth // LINE) * LINE
+        room = np.empty(rows * width + LINE, np.uint8)
+        begin = -room.ctypes.data % LINE
+        flat = room[begin : begin + rows * width]
+        x = flat.reshape(rows, width)
+        narrow = codes.view(np.uint8) if codes.dtype.itemsize == 1 else codes.astype(np.uint8)  # modulo 256
+        np.add(narrow, np.uint8(shift), out=x[:, :depth])
+        x[:, depth : 4 * self.given] = 0
+        self._read_again(x.view(np.uint32))
+        return flat.view(np.uint32), width // 4
+
+    def _read_again(self, words: NDArray[np.uint32]) -> None:
+        """Write words of rows that meet more than one part of their weights behind the others."""
+        if self.again.size:
+            words[:, self.given : self.depth] = words[:, self.again]
 
 
 _NONE, _SHAPES = np.zeros(0, np.int64), np.zeros(64, np.uint8)

@@ -204,8 +204,8 @@ def product_tiles(  # type: ignore[no-untyped-def]
 
 
 @emitted
-def row_codes(b, sums, row, scale, offset, column, ends, packed, tile):  # type: ignore[no-untyped-def]
-    """Codes of a row of a tile of sums, of which each column has a requantizer: see `matmul.ColumnCodes`."""
+def row_codes(b, sums, row, scale, offset, column, ends, out, at, tile):  # type: ignore[no-untyped-def]
+    """Codes of a row of a tile of sums into the bytes out[at:], flat; each column has its own: `matmul.ColumnCodes`."""
     v, wide = Vectors(b, 32, tile.lanes), tile.vectors
     line = b.gep(sums.data, [b.mul(row, number(wide * v.count))])
     scales, offsets = (b.gep(a.data, [column]) for a in (scale, offset))
@@ -221,7 +221,11 @@ def row_codes(b, sums, row, scale, offset, column, ends, packed, tile):  # type:
         total = b.sitofp(v.load(line, number(p * v.count)), _floats(v))
         four.append(_integers(v, b.fadd(b.fmul(total, floats(scales, p)), floats(offsets, p))))
     made = _words(v, (four * 4)[:4], number(2), ends, tile.parts, True)
-    v.store(b.xor(made, v.splat(element(b, ends.data, number(4)))), packed.data, number(0))
+    made = b.xor(made, v.splat(element(b, ends.data, number(4))))
+    whole = ir.Constant(ir.VectorType(I32, v.count * wide // 4), list(range(v.count * wide // 4)))
+    made = b.shuffle_vector(made, made, whole)
+    there = b.gep(b.bitcast(out.data, ir.IntType(8).as_pointer()), [at])
+    b.store(made, b.bitcast(there, made.type.as_pointer())).align = 1
 
 
 @emitted
