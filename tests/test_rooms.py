@@ -44,7 +44,7 @@ ROOMS = {
     " ops targets | numpy",
     "engine.run": "dispatch engine.node engine.program graph targets | numpy",
     "engine.telemetry": "arithmetic engine.registers errors graph jit mac ops targets | numpy",
-    "engine.warmup": "arithmetic engine.run engine.telemetry errors graph ops targets | numpy",
+    "engine.warmup": "arithmetic engine.run engine.telemetry engine.threads errors graph ops targets | numpy",
     "inputs": "budget errors frontend | numpy",
     "model": "engine.run engine.threads errors frontend graph inputs notebook targets | numpy onnx",
     "verification.reference": "errors | numpy onnx",

@@ -231,11 +231,11 @@ def _loop(q: Quantizer) -> _Loop:
 def _short(q: Quantizer, factor: float, shift: float, bottom: float, top: float) -> tuple[np.float32, ...]:
     """The same in float32, where that decides most codes.
 
-    Factor and shift are off by 2^-24 of themselves, as are product and sum: w by less than 2^-22 (|w| + |shift|), which
-    within the clip is below 2^-21 of its largest part, and beyond it doesn't bring w back.
+    Factor and shift are off by 2^-24 of themselves, as are product and sum: w by less than 2^-22 (|w| + |shift|). That
+    is half of what `sure` leaves, at most, within the clip; beyond, it doesn't bring w back.
     """
-    sure = 0.5 - 2.0**-20 * (max(abs(bottom), abs(top)) + 2 * abs(shift) + 2)
-    usable = sure > 0.4 and 2.0**-60 < factor < 2.0**60
+    sure = 0.5 - 2.0**-21 * (max(abs(bottom), abs(top)) + abs(shift) + 1)
+    usable = sure > 0.4 and 2.0**-60 < factor < 2.0**60 and abs(q.after) < 1 << 30
     return tuple(map(np.float32, (factor, shift, bottom, top, sure if usable else 0.0)))
 
 

@@ -53,12 +53,12 @@ def nearest_codes(x, out, doubtful, short, factor, shift, bottom, top, sure, aft
         doubtful: bool, (blocks,): set where a block of `BLOCK` values has one that lies `sure` or more from its code.
         short: factor, shift, bottom, top, sure in float32; sure is 0 where float32 won't do.
         factor, shift, bottom, top, sure: float64.
-        after: int64.
+        after: int64; below 2^31 where float32 will do.
     """
     for number in range(doubtful.size):
         start = number * BLOCK
         end = min(start + BLOCK, x.size)
-        if short[4] > 0 and _block32(x[start:end], out[start:end], *short, after) == 0:
+        if short[4] > 0 and _block32(x[start:end], out[start:end], *short, np.int32(after)) == 0:
             doubtful[number] = False
             continue
         doubtful[number] = _block(x[start:end], out[start:end], factor, shift, bottom, top, sure, after) > 0

@@ -10,7 +10,14 @@ import pytest
 
 from intsim.engine.exact.isa import DOTS, untried
 from intsim.engine.exact.layout import Layout, TensorView, pack, unpack, walk
-from intsim.engine.exact.maps import look_up_words, max_words, mean_codes, multiply_words, multiply_words32
+from intsim.engine.exact.maps import (
+    look_up_bytes,
+    look_up_words,
+    max_words,
+    mean_codes,
+    multiply_words,
+    multiply_words32,
+)
 from intsim.engine.exact.microkernels import Tile
 from intsim.engine.exact.selftest import looks_up
 from intsim.engine.program.maps import holds_in_float32
@@ -106,6 +113,17 @@ def test_every_byte_is_looked_up(width):
     assert made[0][4:] == wanted * 4
     assert made[1] == wanted * 8
     assert made[0][:4] == out.codes[0, :4].tolist()  # plane 0 was another share's
+
+
+@pytest.mark.skipif(not looks_up(), reason="no AVX512 VBMI")
+@pytest.mark.parametrize("size", [1, 63, 64, 65, 300])
+def test_every_byte_of_an_array_is_looked_up(size):
+    """Shares of any length; what is in front of one and behind it stays."""
+    table = np.random.default_rng(size).permutation(256).astype(np.uint8)
+    x = (np.arange(size + 9) % 256).astype(np.uint8)
+    out = np.full(size + 9, 7, np.uint8)
+    look_up_bytes(x, out, table, 4, 4 + size)
+    assert out.tolist() == [7] * 4 + [int(table[v % 256]) for v in range(4, size + 4)] + [7] * 5
 
 
 def rounded(scale, offset, low, high, product):

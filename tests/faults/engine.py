@@ -360,7 +360,7 @@ _OPERATORS = [
         "inputs-in-float32-trusted",
         "an input next to a tie is quantized as float32 has it",
         "_short",
-        "0.5 - 2.0**-20 * (max(abs(bottom), abs(top)) + 2 * abs(shift) + 2)",
+        "0.5 - 2.0**-21 * (max(abs(bottom), abs(top)) + abs(shift) + 1)",
         "0.5",
         "tests/frontend/test_codes.py::test_one_number_next_to_a_tie_in_a_block",
         slow=True,

@@ -62,25 +62,48 @@ def greatest_of_every_second(b, x, at, apart, taps, out, to, count, tile):  # ty
         store_row(v, _greatest(b, v, load, taps), target, p, count)
 
 
+def _permuted(b: Any, parts: list[Any], seen: Any) -> Any:
+    """Of 64 bytes each one's entry, by VPERMI2B; `parts` (4) are 64 entries each.
+
+    Bits 0 to 6 of a byte choose among the 128 of two registers; bit 7 between two such pairs.
+    """
+    low, high = (
+        invoke(b, "llvm.x86.avx512.vpermi2var.qi.512", seen.type, first, seen, second)
+        for first, second in (parts[:2], parts[2:])
+    )
+    return b.select(b.icmp_signed("<", seen, ir.Constant(seen.type, None)), high, low)
+
+
 @emitted
 def looked_up(b, x, at, table, out, to, count):  # type: ignore[no-untyped-def]
-    """Bytes of out[to + p] = table[bytes of x[at + p]], p < count, by VPERMI2B; nothing else is stored.
-
-    table: 256 uint8. Bits 0 to 6 of a byte choose among the 128 of two registers; bit 7 between two such pairs.
-    """
-    v = Vectors(b, 32, 16)
-    octets = ir.VectorType(ir.IntType(8), 64)
+    """Bytes of out[to + p] = table[bytes of x[at + p]], p < count; nothing else is stored. table: 256 uint8."""
+    v, octets = Vectors(b, 32, 16), Vectors(b, 8, 64)
     source, target = b.gep(x.data, [at]), b.gep(out.data, [to])
-    entries = b.bitcast(table.data, v.element.as_pointer())
-    parts = [b.bitcast(v.load(entries, number(16 * i)), octets) for i in range(4)]
+    parts = [octets.load(table.data, number(64 * i)) for i in range(4)]
     with cgutils.for_range_slice(b, number(0), count, number(16)) as (p, _):
-        seen = b.bitcast(v.load(source, p), octets)
-        low, high = (
-            invoke(b, "llvm.x86.avx512.vpermi2var.qi.512", octets, first, seen, second)
-            for first, second in (parts[:2], parts[2:])
-        )
-        made = b.select(b.icmp_signed("<", seen, ir.Constant(octets, None)), high, low)
+        made = _permuted(b, parts, b.bitcast(v.load(source, p), octets.type))
         store_row(v, b.bitcast(made, v.type), target, p, count)
+
+
+@emitted
+def bytes_looked_up(b, x, table, out, first, last):  # type: ignore[no-untyped-def]
+    """out[i] = table[x[i]], first <= i < last, of bytes; nothing else is read or stored. table: 256 uint8."""
+    octets = Vectors(b, 8, 64)
+    parts = [octets.load(table.data, number(64 * i)) for i in range(4)]
+    bits = ir.VectorType(ir.IntType(1), 64)
+    with cgutils.for_range_slice(b, first, last, number(64)) as (p, _):
+        left = octets.splat(
+            b.trunc(
+                b.select(b.icmp_signed("<", b.sub(last, p), number(64)), b.sub(last, p), number(64)), octets.element
+            )
+        )
+        chosen = b.icmp_signed("<", ir.Constant(octets.type, list(range(64))), left)
+        place, to = octets.address(x.data, p), octets.address(out.data, p)
+        align = ir.Constant(I32, 1)
+        kind = ir.FunctionType(octets.type, [place.type, I32, bits, octets.type])
+        load = cgutils.get_or_insert_function(b.module, kind, "llvm.masked.load.v64i8.p0")
+        made = _permuted(b, parts, b.call(load, [place, align, chosen, octets.zero]))
+        invoke(b, "llvm.masked.store.v64i8.p0", ir.VoidType(), made, to, align, chosen)
 
 
 MAGIC32 = 1.5 * 2.0**23

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from intsim.engine.exact.bytewise import (
+    bytes_looked_up,
     channel_sums,
     greatest,
     greatest_of_every_second,
@@ -152,6 +153,12 @@ def look_up_words(x, out, size, tables, first, last):  # type: ignore[no-untyped
         for _ in range(height):
             looked_up(x[0], at, own, out[0], to, width)
             at, to = at + x[3], to + out[3]
+
+
+@compiled
+def look_up_bytes(x, out, table, first, last):  # type: ignore[no-untyped-def]
+    """out[i] = table[x[i]] for the elements first..last-1; x, out and table (256,) uint8. See `look_up_words`."""
+    bytes_looked_up(x, table, out, first, last)
 
 
 @compiled

@@ -9,9 +9,11 @@ from fractions import Fraction
 
 import numpy as np
 
+from intsim.engine.exact.maps import look_up_bytes
 from intsim.engine.exact.matmul import WordMatmul, as_bytes, column_codes
 from intsim.engine.exact.microkernels import Tile
 from intsim.engine.exact.rows import multiply_pairs, norm_rows, softmax_rows
+from intsim.engine.exact.selftest import looks_up
 from intsim.engine.node import run_alone
 from intsim.engine.program.analysis import INT32, Range, byte_shift, byte_weights, inside, narrowest, safe
 from intsim.engine.program.builder import ProgramBuilder
@@ -333,7 +335,31 @@ def table(builder: ProgramBuilder, node: Node) -> bool:
     if not has_all_entries(builder, node):
         return False
     low, entries = int(node.attributes["low"]), _narrowed(builder, node, node.arrays["table"])
+    held, shape = builder.analysis.holds[node.inputs[0]], builder.graph.tensors[node.output].shape
+    alike = len(entries) == 1 and builder.graph.tensors[node.inputs[0]].shape == shape and 0 not in shape
+    if alike and entries.itemsize == narrowest(held)().itemsize == 1 and looks_up():
+        _bytes_by_table(builder, node, entries, low)
+        return True
     return _by_line(builder, node, lambda x, out, *part: table_dense(x, out, entries, low, *part))
+
+
+def _bytes_by_table(builder: ProgramBuilder, node: Node, entries: np.ndarray, low: int) -> None:
+    """A table of bytes to bytes in registers; of integers that a caller gives as wider ones, as they are."""
+    name, shape = node.inputs[0], builder.graph.tensors[node.output].shape
+    codes = np.arange(256)
+    if builder.analysis.holds[name][0] < 0:
+        codes = codes.astype(np.uint8).view(np.int8).astype(np.int64)
+    whole = entries[0][np.clip(codes - low, 0, entries.shape[1] - 1)].view(np.uint8)
+    builder.as_array(name)
+
+    def action(frame: Frame) -> None:
+        given = np.ascontiguousarray(frame.arrays[name]).reshape(-1)
+        x = given.view(np.uint8) if given.itemsize == 1 else given.astype(np.uint8)  # modulo 256
+        out = np.empty(x.size, np.uint8)
+        share_out(lambda p: look_up_bytes(x, out, whole, *p), x.size, GRAIN)
+        frame.arrays[node.output] = out.view(entries.dtype).reshape(shape)
+
+    builder.add(Step((node,), node.op, "bytes to bytes", action, arrays=node.inputs, made=(node.output,)))
 
 
 def staircase(builder: ProgramBuilder, node: Node) -> bool:
