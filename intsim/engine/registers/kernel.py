@@ -78,8 +78,7 @@ class Grid(NamedTuple):
     width: int
     pitch: int
     column: int  # of the output, where the first one goes
-    first_block: int
-    end_block: int
+    blocks: NDArray[np.int64]  # their numbers
 
 
 class Scratch(NamedTuple):
@@ -406,7 +405,7 @@ def accumulate(data, layer, flags, grid, scratch, events, out, shape):  # type: 
     sizes = _Sizes(layer.lives.size - 1, seen.shape[1] - 1, seen.shape[2], out.shape[0])
     for begin in range(0, total, tile):
         count = min(tile, total - begin)
-        for block in range(grid.first_block, grid.end_block):
+        for block in grid.blocks:
             at = _At(layer.bases[block] + begin, block * depth * channels, block * channels, begin)
             if events.settled[block]:
                 _settled_tile(data, layer, scratch, seen, at, sizes, flags, shape)

@@ -15,7 +15,6 @@ from intsim.engine.registers.plan import SLACK, RegisterPlan, largest_magnitude,
 from intsim.engine.registers.rounded import rounded_matmul
 from intsim.engine.registers.vectors import Mode
 from intsim.errors import IntsimError
-from intsim.graph import IntArray
 
 INT64_MAX = (1 << 63) - 1
 
@@ -85,7 +84,7 @@ class ColumnMatmul:
     """
 
     def __init__(
-        self, weights: IntArray, rows: int, span: tuple[int, int], stages: Sequence[Stage], start: Any, late: Any
+        self, weights: NDArray[Any], rows: int, span: tuple[int, int], stages: Sequence[Stage], start: Any, late: Any
     ) -> None:
         """Lay the weights out."""
         self.columns, depth = weights.shape
