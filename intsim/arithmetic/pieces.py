@@ -78,7 +78,9 @@ def range_of_all(cells: Sequence[Sequence[Piece]], low: int, high: int) -> tuple
     In float64 each value is known to within 2^-50 of what is added; only those that may be the least or the greatest
     are worked out as rationals.
     """
-    ends = [(s, b, end) for pieces in cells for first, last, (_, s, b) in spans(pieces, low, high) for end in (first, last)]
+    ends = [
+        (s, b, end) for pieces in cells for first, last, (_, s, b) in spans(pieces, low, high) for end in (first, last)
+    ]
     candidates = [ends, ends]
     try:
         scale, offset, at = (np.array([float(v[i]) for v in ends]) for i in range(3))

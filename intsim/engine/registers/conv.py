@@ -17,7 +17,6 @@ from intsim.engine.threads import each, shares
 from intsim.graph import IntArray
 
 
-
 @dataclass(frozen=True)
 class Planes:
     """Where padded activations lie: images x channels x phases of the strides x rows x columns, flat."""

@@ -96,7 +96,7 @@ class ColumnMatmul:
         self.any_row, self.plans = any_row, dict[str, RegisterPlan]()
 
     def run(self, a: NDArray[Any], counts: bool) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        """Accumulators (M, N) of activations (M, K) within the span, and events (N, stages); 1 for any without counts."""
+        """Accumulators (M, N) of activations (M, K) within the span; events (N, stages), 1 for any if not counted."""
         plan = self._plan("counted" if counts else "touched").of(a)
         out: NDArray[Any] = np.empty((len(a), self.columns), plan.dtype)
         return out, plan.run(self.data, (1, self.columns, self.columns), out)[0]
