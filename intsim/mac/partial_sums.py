@@ -130,8 +130,8 @@ def reached(
         # no product is above 0 on the way down, none below 0 on the way up: a prefix reaches no further than the whole
         falling = np.minimum(rows, 0).sum(axis=1)
         rising = rows.sum(axis=1) - falling
-        ends = (rising * a + falling * b for a, b in (x_range, x_range[::-1]))
-        return Reached(sums, _stage_reach(*(end[:, None, None] for end in ends), start, after))
+        low, high = ((rising * a + falling * b)[:, None, None] for a, b in (x_range, x_range[::-1]))
+        return Reached(sums, _stage_reach(low, high, start, after))
     corners = [rows * edge for edge in x_range]
     low, high = np.minimum(*corners), np.maximum(*corners)
     if drop := stages[0].drop:
@@ -195,7 +195,7 @@ def _stage_reach(
 
 
 def _prefixes(values: IntArray, extreme: np.ufunc) -> tuple[IntArray, IntArray]:
-    """The least or the greatest of all sums of the first 1, 2, ... addends (N, registers, size), and the last of them."""
+    """Of addends (N, registers, size) the least or the greatest sum of the first 1, 2, ..., and that of all."""
     if values.shape[2] > SHORT:
         sums = values.cumsum(axis=2)
         return extreme.reduce(sums, axis=2), sums[:, :, -1]

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import onnx
@@ -81,9 +82,8 @@ def _cell(node: Node, at: tuple[int, ...]) -> Node:
     index = tuple(0 if size == 1 else p for size, p in zip(cells, at[len(at) - len(cells) :], strict=True))
     which = int(np.ravel_multi_index(index, cells)) if cells else 0
     own = {k: [node.attributes[k][which]] for k in ("pieces", "roundings") if node.attributes.get(k)}
-    arrays = {
-        k: a if a.ndim < 2 else a[(slice(None), *index)].reshape(-1, *[1] * len(cells)) for k, a in node.arrays.items()
-    }
+    block: Any = (slice(None), *index)
+    arrays = {k: a if a.ndim < 2 else a[block].reshape(-1, *[1] * len(cells)) for k, a in node.arrays.items()}
     return replace(node, attributes={**node.attributes, **own, "cells": [1] * len(cells)}, arrays=arrays)
 
 

@@ -132,11 +132,20 @@ class _ConvStep(_Step):
             failed = self.check.run(frame, out)
         if failed.any():
             codes: Any = frame.arrays[self.x.name] if self.check is None else self.check.codes(frame)
-            codes = codes.astype(self.kind)
-            codes = self.op.padded(self.node, codes + self.shift if self.shift else codes, self.plan.operands.pad)
-            codes = codes.reshape(len(codes), *self.padded)
-            events[failed] = self.layer.run(codes, frame.counts, out, failed)[failed]
+            data = self._planes(codes)
+            events[failed] = self.layer.run(data, len(codes), frame.counts, out, failed)[failed]
         self.finish(frame, out, failed, events)
+
+    def _planes(self, codes: np.ndarray) -> np.ndarray:
+        """Activations as the multiplier sees them, padding among them."""
+        pads, planes = self.node.attributes["pads"], self.layer.planes
+        if self.node.op == "conv" and min(pads) >= 0:
+            begins = (0, *pads[: len(pads) // 2])[-2:]
+            flat = codes.reshape(*codes.shape[:2], *(1, *codes.shape[2:])[-2:])
+            return planes.fill(flat, self.kind, begins, self.plan.operands.pad, self.shift)
+        codes = codes.astype(self.kind)
+        codes = self.op.padded(self.node, codes + self.shift if self.shift else codes, self.plan.operands.pad)
+        return planes.fill(codes.reshape(len(codes), *self.padded), self.kind)
 
 
 class _CheckOnWords:
@@ -219,8 +228,8 @@ class _MatmulStep(_Step):
         if isinstance(self.layer, ColumnMatmul):
             return self.layer.run(a, frame.counts)
         out: np.ndarray = np.empty((1, self.channels, len(a)), self.layer.dtype)
-        planes = np.ascontiguousarray(a.T).reshape(1, -1, 1, len(a))
-        events = self.layer.run(planes, frame.counts, out, wanted)
+        data = self.layer.planes.fill(a.T.reshape(1, -1, 1, len(a)), self.kind)
+        events = self.layer.run(data, 1, frame.counts, out, wanted)
         return out[0].T, events
 
 

@@ -150,9 +150,11 @@ def choose_lanes(
         unroll, whole = 1, False
     narrow = bits >= 32 and operands < 1 << (bits // 2 - 1)
     shift = 16 - first.bits if kind == "narrow" else 0
+    # see kernel._Tile.two_additions: no product may be the least number of the lane, of which two add up to 2^16
+    paired = mode == "touched" and kind == "narrow" and unroll % 2 == 0 and largest << shift < 1 << 15
     machine = untried()
     count, channels = 32 * machine.lanes // bits, 4 if machine.registers >= 32 else 2
-    shape = Shape(count, channels, 2, unroll, bits, out_bits, kind, tail, mode, narrow, whole)
+    shape = Shape(count, channels, 2, unroll, bits, out_bits, kind, tail, mode, narrow, whole, paired)
     return Lanes(shape, shift, tuple(registers), order)
 
 

@@ -15,7 +15,6 @@ from intsim.engine.registers.plan import SLACK, RegisterPlan, largest_magnitude,
 from intsim.engine.registers.rounded import rounded_matmul
 from intsim.engine.registers.vectors import Mode
 from intsim.errors import IntsimError
-from intsim.graph import IntArray
 
 INT64_MAX = (1 << 63) - 1
 
@@ -85,7 +84,7 @@ class ColumnMatmul:
     """
 
     def __init__(
-        self, weights: IntArray, rows: int, span: tuple[int, int], stages: Sequence[Stage], start: Any, late: Any
+        self, weights: NDArray[Any], rows: int, span: tuple[int, int], stages: Sequence[Stage], start: Any, late: Any
     ) -> None:
         """Lay the weights out."""
         self.columns, depth = weights.shape
@@ -97,7 +96,7 @@ class ColumnMatmul:
         self.any_row, self.plans = any_row, dict[str, RegisterPlan]()
 
     def run(self, a: NDArray[Any], counts: bool) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        """Accumulators (M, N) of activations (M, K) within the span, and events (N, stages); 1 for any without counts."""
+        """Accumulators (M, N) of activations (M, K) within the span; events (N, stages), 1 for any if not counted."""
         plan = self._plan("counted" if counts else "touched").of(a)
         out: NDArray[Any] = np.empty((len(a), self.columns), plan.dtype)
         return out, plan.run(self.data, (1, self.columns, self.columns), out)[0]
