@@ -66,7 +66,7 @@ class WordMatmul:
         words = weight_words(np.ascontiguousarray(by_word), dot)
         shape = (count, self.depth, wide, dot.lanes, dot.parts)
         self.weights = np.ascontiguousarray(words.reshape(shape).swapaxes(3, 4)).reshape(-1)
-        self.bias = modulo32(constant, count * block)
+        self.weights, self.bias = aligned(self.weights), modulo32(constant, count * block)
         if self.tiled:
             # chunks of equal depth; what the last one has in common with another meets zeros
             chunks = -(-self.depth // DEPTH)
