@@ -24,7 +24,7 @@ class Dot:
 
     `lanes` are the 32-bit lanes of a vector, `parts` the 32-bit weight words that one group of four bytes takes:
     1 (four int8), 2 (pairs of int16: bytes 0, 2 and bytes 1, 3) or 4 (one int32 each). With `tiles` dense convolutions
-    go by tile registers.
+    go by tile registers, and tables of bytes by `vpermi2b` (AVX512 VBMI), which processors with tile registers have.
     """
 
     name: str
@@ -85,7 +85,7 @@ def available() -> list[str]:
         asked = {part[1:] for part in given.split(",") if part.startswith("+")}
         has &= asked | {"sse2"}
     needs = {
-        "amx": {"amx-int8", "amx-tile", "avx512vnni", "avx512bw", "avx512f"},
+        "amx": {"amx-int8", "amx-tile", "avx512vbmi", "avx512vnni", "avx512bw", "avx512f"},
         "vnni512": {"avx512vnni", "avx512bw", "avx512f"},
         "vnni256": {"avx512vnni", "avx512vl"},
         "avx512": {"avx512bw", "avx512f"},

@@ -18,6 +18,7 @@ from intsim.engine.exact.microkernels import (
     conv_tile,
     copy,
     end_tiles,
+    look_up,
     place,
     product_tile,
     product_tiles,
@@ -278,6 +279,25 @@ def multiply_rows(source, span, layer, rounding, out, tile):  # type: ignore[no-
                     for c in range(many):
                         made[c] = sums[r * block + c]
     end_tiles(tile)
+
+
+@compiled
+def look_up_words(x, out, size, table, first, last):  # type: ignore[no-untyped-def]
+    """`table_kernels.table_words` of one table for all channels, 64 bytes at a time; see `look_up`.
+
+    Args:
+        x, out: (words, from image to image, plane to plane, row to row, first word).
+        size: (groups, height, width).
+        table: (256,) uint8, the entry of each byte.
+        first, last: planes.
+    """
+    groups, height, width = size
+    for plane in range(first, last):
+        image, group = plane // groups, plane % groups
+        for row in range(height):
+            at = x[4] + image * x[1] + group * x[2] + row * x[3]
+            to = out[4] + image * out[1] + group * out[2] + row * out[3]
+            look_up(x[0], at, out[0], to, width, table)
 
 
 class SumCodes(NamedTuple):

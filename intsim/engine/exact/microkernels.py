@@ -461,6 +461,26 @@ def every_second(b, out, to, source, begin, start, stop, count, pad):  # type: i
 
 
 @emitted
+def look_up(b, x, at, out, to, count, table):  # type: ignore[no-untyped-def]
+    """Bytes of the words out[to : to + count] = table[bytes of x[at : at + count]], by `vpermi2b`; see `isa.Dot.tiles`.
+
+    Flat arrays of words, of which x is `RUN` longer than what is read; table: 256 bytes.
+    """
+    v, octets = Vectors(b, 32, RUN), Vectors(b, 8, 4 * RUN)
+    origin, target = b.gep(x.data, [at]), b.gep(out.data, [to])
+    parts = [octets.load(table.data, number(64 * i)) for i in range(4)]
+    with cgutils.for_range_slice(b, number(0), count, number(RUN)) as (index, _):
+        seen = b.bitcast(v.load(origin, index), octets.type)
+        name = "llvm.x86.avx512.vpermi2var.qi.512"
+        low, high = (invoke(b, name, octets.type, parts[i], seen, parts[i + 1]) for i in (0, 2))
+        found = b.bitcast(b.select(b.icmp_signed("<", seen, octets.zero), high, low), v.type)
+        left = v.splat(b.trunc(b.sub(count, index), I32))
+        chosen = b.icmp_signed("<", ir.Constant(v.type, list(range(RUN))), left)
+        there = v.address(target, index)
+        invoke(b, f"llvm.masked.store.v{RUN}i32.p0", ir.VoidType(), found, there, ir.Constant(I32, 4), chosen)
+
+
+@emitted
 def place(b, packed, words, begin, to, masks, counts, index, tile):  # type: ignore[no-untyped-def]
     """Vectors of a tile to where `kernels._places` says, from vector `index` on, counted from words[begin]."""
     v, base = Vectors(b, 32, tile.lanes), b.gep(words.data, [begin])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from intsim.engine.exact import layout
 from intsim.engine.exact.conv import HALF, NO_CODES, NO_SUMS, NO_WORDS, byte_ends, fits, spread_codes
-from intsim.engine.exact.kernels import SumCodes, add_words, convolve
+from intsim.engine.exact.kernels import SumCodes, add_words, convolve, look_up_words
 from intsim.engine.exact.layout import TensorView
 from intsim.engine.exact.microkernels import Tile
 from intsim.engine.program.analysis import byte_shift
@@ -220,10 +220,15 @@ def table(builder: ProgramBuilder, node: Node) -> bool:
     source = builder.as_words(node.inputs[0])
     tables = _byte_tables(node, source.layout.shift, to.layout.shift, shape[1])
     size = to.groups, to.layout.height, to.layout.width
+    if to.layout.pitch == source.layout.pitch == to.layout.width:  # rows lie one behind another
+        size = to.groups, 1, to.layout.height * to.layout.width
+    one = tables[0, 0].astype(np.uint8) if len(node.arrays["table"]) == 1 and builder.dot.tiles else None
     planes, grain = to.layout.images * size[0], max(1, GRAIN // max(1, size[1] * size[2]))
 
     def bind(buffers: list[layout.Buffer]) -> Action:
         x, y = ((buffers[v.buffer], *layout.walk(v)) for v in (source, to))
+        if one is not None:
+            return in_shares(lambda part: look_up_words(x, y, size, one, *part), planes, grain)
         return in_shares(lambda part: table_words(x, y, size, tables, *part), planes, grain)
 
     builder.add(Step((node,), "table on words", "bytes to bytes", OnBuffers(bind), buffers=(source.buffer, to.buffer)))
