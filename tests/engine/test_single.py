@@ -121,7 +121,7 @@ def at_all_steps(name, cells, shift):
         bound.run(np.zeros(source.size, np.uint32), out, NO_SUMS)
     made = np.empty((1, len(acc), 1, 3), np.int64)
     unpack(out, view, made)
-    return made[0, :, 0], np.repeat(codes.single, 4)[: len(acc)]
+    return made[0, :, 0], np.repeat(codes.codes.single, 4)[: len(acc)]
 
 
 @pytest.mark.parametrize("name", EVERYDAY)

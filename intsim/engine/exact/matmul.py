@@ -25,7 +25,7 @@ class ColumnCodes(NamedTuple):
 
     scale: NDArray[np.float64]
     offset: NDArray[np.float64]
-    ends: NDArray[np.int32]  # as of `conv.Codes`, and what makes signed codes of bytes; empty for none
+    ends: NDArray[np.int32]  # of `byte_ends`, and what makes signed codes of bytes; empty for none
 
 
 NO_CODES = ColumnCodes(np.zeros(0), np.zeros(0), np.zeros(0, np.int32))
