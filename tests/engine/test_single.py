@@ -108,7 +108,7 @@ def test_what_is_proven_is_right_at_every_step(line):
 
 
 def at_all_steps(name, cells, shift):
-    """Codes of the kernel: a channel for each accumulator, whose bias it is; and which are in float32."""
+    """Codes of the kernel: a channel for each accumulator, whose bias it is; which are in float32; how far moved."""
     acc, scales, offsets = (np.concatenate(v) for v in zip(*((a, s, o) for a, s, o, _ in cells), strict=True))
     rule = cells[0][3]
     whole = AffineRequantizer(scales, offsets, RINT, rule.low, rule.high, np.zeros((len(acc), 0), np.int64), rule.reach)
@@ -121,14 +121,14 @@ def at_all_steps(name, cells, shift):
         bound.run(np.zeros(source.size, np.uint32), out, NO_SUMS)
     made = np.empty((1, len(acc), 1, 3), np.int64)
     unpack(out, view, made)
-    return made[0, :, 0], np.repeat(codes.single, 4)[: len(acc)]
+    return made[0, :, 0], np.repeat(codes.codes.single, 4)[: len(acc)], codes.added[: len(acc)]
 
 
 @pytest.mark.parametrize("name", EVERYDAY)
 def test_the_kernel_at_every_step(name):
     """Channels of one cell each time, some of them in float32 and some not, of all slopes up to the widest reach."""
-    rng, used = np.random.default_rng(7), []
-    for wide in range(8, 31, 3):
+    rng, used, moved = np.random.default_rng(7), [], 0
+    for wide in (8, *range(14, 22), 27, 30):
         for sign in (1, -1):
             signed = bool(rng.integers(0, 2))
             low, high, shift = (-128, 127, 128) if signed else (0, 255, 0)
@@ -139,11 +139,13 @@ def test_the_kernel_at_every_step(name):
             assert rule is not None
             acc, expected = around_steps(scale, offset, low, high, (-most, most - 1))
             cell = np.array(acc), np.repeat(rule.scale, len(acc)), np.repeat(rule.offset, len(acc)), rule
-            made, quick = at_all_steps(name, [cell], shift)
+            made, quick, added = at_all_steps(name, [cell], shift)
             np.testing.assert_array_equal(made, np.repeat(np.array(expected)[:, None], 3, axis=1))
             used.append(bool(quick[0]))
+            moved += bool(added.any())
     assert used.count(True) > 3
     assert used.count(False) > 2
+    assert moved > 2
 
 
 def test_a_reach_beyond_32_bits_and_other_roundings_are_left():

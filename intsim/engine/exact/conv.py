@@ -249,27 +249,25 @@ class Codes(NamedTuple):
     """A requantizer for the channels of a convolution, as the kernel takes it; arrays are long enough for whole tiles.
 
     Four channels for which `single` isn't 0 go by their formula in float32, which is proven for them
-    (`requantize.single`); `added` is what their sums start at besides.
+    (`requantize.single`).
     """
 
-    scale: NDArray[np.float64]  # (channels,)
-    offset: NDArray[np.float64]
+    lines: NDArray[np.float64]  # (2, channels): scale and offset
     kind: int
-    limits: NDArray[np.int32]  # low, high, shift to bytes
     table: NDArray[np.int64]  # (channels, high - low), or (channels, 0)
-    scale32: NDArray[np.float32]
-    offset32: NDArray[np.float32]
+    lines32: NDArray[np.float32]
     single: NDArray[np.uint8]  # (channels / 4,)
-    ends: NDArray[
-        np.int32
-    ]  # least and greatest byte, four times; twice what makes bytes of the codes, of both formulas
-    added: NDArray[np.int32]
+    ends: NDArray[np.int32]  # of `byte_ends`
 
 
 def byte_ends(low: int, high: int, shift: int) -> NDArray[np.int32]:
-    """`Codes.ends` of codes low to high, which are bytes when `shift` is added."""
+    """What compiled loops know of codes low to high, which are bytes when `shift` is added.
+
+    Least and greatest byte, four times each; what makes bytes of the codes, twice, and of those in float32; low, high
+    and shift as they are.
+    """
     words = [(low + shift) * 0x01010101, (high + shift) * 0x01010101, shift * 0x00010001, HALF * 0x00010001]
-    return np.array(words, np.uint32).view(np.int32)
+    return np.concatenate([np.array(words, np.uint32).view(np.int32), np.array([low, high, shift], np.int32)])
 
 
 def fits(requantizer: AffineRequantizer) -> bool:
@@ -278,7 +276,14 @@ def fits(requantizer: AffineRequantizer) -> bool:
     return bool((np.abs(requantizer.scale) * farthest + np.abs(requantizer.offset) < LARGEST).all())
 
 
-def spread_codes(requantizer: AffineRequantizer, channels: int, shift: int) -> Codes:
+class SpreadCodes(NamedTuple):
+    """A requantizer for a convolution, and what the sums start at besides for it, (channels,) int32."""
+
+    codes: Codes
+    added: NDArray[np.int32]
+
+
+def spread_codes(requantizer: AffineRequantizer, channels: int, shift: int) -> SpreadCodes:
     """Spread a requantizer of 1 or `channels` cells, whose codes plus `shift` are bytes, over channels."""
 
     def spread(values: NDArray[Any]) -> NDArray[Any]:
@@ -286,25 +291,15 @@ def spread_codes(requantizer: AffineRequantizer, channels: int, shift: int) -> C
         out[:channels] = values
         return out
 
-    rule = requantizer
-    limits, ends = np.array([rule.low, rule.high, shift], np.int32), byte_ends(rule.low, rule.high, shift)
+    rule, ends = requantizer, byte_ends(requantizer.low, requantizer.high, shift)
     short = single(rule, HALF - shift)
     proven = np.ones(-(-channels // 4) * 4 + 16, bool)
     proven[:channels] = short.proven
     groups: NDArray[np.bool_] = np.all(proven.reshape(-1, 4), axis=1)
     added = np.where(np.repeat(groups, 4)[:channels], short.added, 0)
-    return Codes(
-        spread(rule.scale),
-        spread(rule.offset),
-        rule.kind,
-        limits,
-        spread(rule.table),
-        spread(short.scale),
-        spread(short.offset),
-        groups.astype(np.uint8),
-        ends,
-        spread(added.astype(np.int32)),
-    )
+    lines, lines32 = (np.stack([spread(r.scale), spread(r.offset)]) for r in (rule, short))
+    codes = Codes(lines, rule.kind, spread(rule.table), lines32, groups.astype(np.uint8), ends)
+    return SpreadCodes(codes, spread(added.astype(np.int32)))
 
 
 NO_CODES = spread_codes(
@@ -384,7 +379,7 @@ class WordConv:
         return phases(view, self.border, self.window.strides, self.pad)
 
     def bind(
-        self, view: TensorView, scratch: Layout | None, to: TensorView | tuple[int, ...], codes: Codes = NO_CODES
+        self, view: TensorView, scratch: Layout | None, to: TensorView | tuple[int, ...], codes: SpreadCodes = NO_CODES
     ) -> list[Bound]:
         """What is known of a run before it: for each grid the kernel's arguments but the buffers.
 
@@ -431,7 +426,7 @@ class WordConv:
                     apart * layout.plane,
                     conv_shapes(made.depth),
                 ),
-                codes,
+                codes.codes,
                 (begin, plane, pitch, *grid.step),
                 Tile(dot.lanes, dot.parts, made.high, wide, made.depth > 0),
                 -(-dot.lanes * wide // layout.pitch),

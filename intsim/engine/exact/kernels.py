@@ -28,10 +28,10 @@ from intsim.jit.compile import compiled
 
 
 @compiled
-def _correct(sums, row, size, scale, limits, table, packed):  # type: ignore[no-untyped-def]
+def _correct(sums, row, size, scale, ends, table, packed):  # type: ignore[no-untyped-def]
     """One row's codes in `packed`, raised or lowered by one where the table says so."""
     lane, begin = np.uint32(8 * (row & 3)), row * size
-    low, high, shift = np.int64(limits[0]), np.int64(limits[1]), np.int64(limits[2])
+    low, high, shift = np.int64(ends[4]), np.int64(ends[5]), np.int64(ends[6])
     for p in range(size):
         seen = np.int64(sums[begin + p])
         seen = -seen if scale < 0 else seen
@@ -47,9 +47,9 @@ def _places(span, source, out, tile):  # type: ignore[no-untyped-def]
     """Where vectors of positions of rows span[0] to span[1] go, those between rows left out.
 
     Returns:
-        to, masks: (vectors, runs) int64 and uint16: run r of vector v stores the lanes of its mask, and its first lane
-            would be at element to[v, r]. Whole tiles of vectors, of 16 lanes at most.
-        counts: (vectors,) int64, how many runs are not empty, but at least one.
+        (vectors, 1 + 2 * runs) int64, whole tiles of vectors of 16 lanes at most. Of each vector how many of its runs
+        are not empty, but at least one; then of each run the element where the vector's first lane would be, and as
+        bits the lanes that are stored.
     """
     pitch, width = source
     line, down = out
@@ -58,24 +58,25 @@ def _places(span, source, out, tile):  # type: ignore[no-untyped-def]
     solid = width == pitch and line * down == pitch  # one row goes right behind another
     runs = 1 if solid else (lanes + pitch - 2) // pitch + 1
     count = max(0, size + block - 1) // block * tile.vectors
-    to, masks, counts = np.zeros((count, runs), np.int64), np.zeros((count, runs), np.uint16), np.ones(count, np.int64)
+    places = np.zeros((count, 1 + 2 * runs), np.int64)
     for v in range(count):
         begin, end = v * lanes, min(v * lanes + lanes, size)
+        places[v, 0] = 1
         if solid:
-            to[v, 0] = first + begin
-            masks[v, 0] = (1 << max(end - begin, 0)) - 1
+            places[v, 1] = first + begin
+            places[v, 2] = (1 << max(end - begin, 0)) - 1
             continue
         at, r = begin, 0
         while at < end:
             row, column = at // pitch, at % pitch
             here = min(end, row * pitch + width) - at
             if here > 0:
-                to[v, r] = (span[0] + row) * down * line + column - (at - begin)
-                masks[v, r] = ((1 << here) - 1) << (at - begin)
+                places[v, 1 + 2 * r] = (span[0] + row) * down * line + column - (at - begin)
+                places[v, 2 + 2 * r] = ((1 << here) - 1) << (at - begin)
                 r += 1
-                counts[v] = r
+                places[v, 0] = r
             at = (row + 1) * pitch
-    return to, masks, counts
+    return places
 
 
 @compiled
@@ -124,12 +125,13 @@ def convolve(source, images, span, layer, rounding, out, tile):  # type: ignore[
     sums, packed = np.zeros(max(high, 4) * block + 2 * RUN, np.int32), np.empty(block + 2 * RUN, np.uint32)
     sums, packed = sums[(-sums.ctypes.data & 63) >> 2 :], packed[(-packed.ctypes.data & 63) >> 2 :]
     begin_tiles(shapes, tile)
-    places, placed = _places((0, 0), (pitch, width), (line, down), tile), raw.size == 0 and right == 1
+    placed, strip = raw.size == 0 and right == 1, min(span[0] + span[2], span[1])
+    places = _places((span[0], strip if placed else span[0]), (pitch, width), (line, down), tile)
     for image in range(images[0], images[1]):
         for begin in range(span[0], span[1], span[2]):
             end = min(begin + span[2], span[1])
             last = (end - 1) * pitch + width
-            if placed and (image == images[0] or span[1] - span[0] > span[2]):
+            if placed and span[1] > strip:  # several strips
                 places = _places((begin, end), (pitch, width), (line, down), tile)
             for index in range(firsts.size - 1):
                 channel, tap = index * high, firsts[index]
@@ -153,10 +155,10 @@ def convolve(source, images, span, layer, rounding, out, tile):  # type: ignore[
                         if table.shape[1] > 0 and rounding.single[(channel + group) // 4] == 0:
                             for r in range(group, min(group + 4, many)):
                                 c = channel + r
-                                _correct(sums, r, block, rounding.scale[c], rounding.limits, table[c], packed)
+                                _correct(sums, r, block, rounding.lines[0, c], rounding.ends, table[c], packed)
                         start_of_plane = first + image * images[3] + ((channel + group) // 4) * plane
                         if placed:
-                            place(packed, words, start_of_plane, *places, vector, tile)
+                            place(packed, words, start_of_plane, places, vector, tile)
                         else:
                             _scatter(words, start_of_plane, line, down, right, packed, 0, grid)
     end_tiles(tile)

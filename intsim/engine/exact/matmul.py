@@ -25,7 +25,7 @@ class ColumnCodes(NamedTuple):
 
     scale: NDArray[np.float64]
     offset: NDArray[np.float64]
-    ends: NDArray[np.int32]  # as of `conv.Codes`, and what makes signed codes of bytes; empty for none
+    ends: NDArray[np.int32]  # of `byte_ends`, and what makes signed codes of bytes; empty for none
 
 
 NO_CODES = ColumnCodes(np.zeros(0), np.zeros(0), np.zeros(0, np.int32))
@@ -78,7 +78,7 @@ class WordMatmul:
         words = weight_words(np.ascontiguousarray(by_word), dot)
         shape = (count, self.depth, wide, dot.lanes, dot.parts)
         self.weights = np.ascontiguousarray(words.reshape(shape).swapaxes(3, 4)).reshape(-1)
-        self.bias = modulo32(constant, count * block)
+        self.weights, self.bias = aligned(self.weights), modulo32(constant, count * block)
         if self.tiled:
             # chunks of equal depth; what the last one has in common with another meets zeros
             chunks = -(-self.depth // DEPTH)

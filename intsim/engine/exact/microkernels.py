@@ -221,7 +221,7 @@ def row_codes(b, sums, row, scale, offset, column, ends, out, at, tile):  # type
         total = b.sitofp(v.load(line, number(p * v.count)), _floats(v))
         four.append(_integers(v, b.fadd(b.fmul(total, floats(scales, p)), floats(offsets, p))))
     made = _words(v, (four * 4)[:4], number(2), ends, tile.parts, True)
-    made = b.xor(made, v.splat(element(b, ends.data, number(4))))
+    made = b.xor(made, v.splat(element(b, ends.data, number(7))))
     whole = ir.Constant(ir.VectorType(I32, v.count * wide // 4), list(range(v.count * wide // 4)))
     made = b.shuffle_vector(made, made, whole)
     there = b.gep(b.bitcast(out.data, ir.IntType(8).as_pointer()), [at])
@@ -361,8 +361,10 @@ def codes(b, sums, row, rounding, channel, out, tile):  # type: ignore[no-untype
     v, wide = Vectors(b, 32, tile.lanes), tile.vectors
     lines = b.gep(sums.data, [b.mul(row, number(wide * v.count))])
 
-    def value(p: int, r: int, kind: Any, scales: Any, offsets: Any) -> Any:
+    def value(p: int, r: int, kind: Any, table: Any) -> Any:
         total = v.load(lines, number((r * wide + p) * v.count))
+        count = b.extract_value(table.shape, 1)
+        scales, offsets = (b.gep(table.data, [at]) for at in (channel, b.add(channel, count)))
         factor, constant = (splat(b, element(b, a, number(r)), v.count) for a in (scales, offsets))
         return b.fadd(b.fmul(b.sitofp(total, _floats(v, kind)), factor), constant)
 
@@ -370,13 +372,11 @@ def codes(b, sums, row, rounding, channel, out, tile):  # type: ignore[no-untype
     single = b.icmp_signed("!=", element(b, rounding.single.data, group), ir.Constant(ir.IntType(8), 0))
     with b.if_else(single) as (short, long):
         with short:
-            near = [b.gep(a.data, [channel]) for a in (rounding.scale32, rounding.offset32)]
             for p in range(wide):
-                four = [_nearest(v, value(p, r, ir.FloatType(), *near), tile.parts) for r in range(4)]
+                four = [_nearest(v, value(p, r, ir.FloatType(), rounding.lines32), tile.parts) for r in range(4)]
                 v.store(_words(v, four, number(3), rounding.ends, tile.parts), out.data, number(p * v.count))
         with long:
-            wider = [b.gep(a.data, [channel]) for a in (rounding.scale, rounding.offset)]
-            values = [[partial(value, p, r, ir.DoubleType(), *wider) for r in range(4)] for p in range(wide)]
+            values = [[partial(value, p, r, ir.DoubleType(), rounding.lines) for r in range(4)] for p in range(wide)]
             _byte_codes(v, values, rounding.ends, rounding.kind, out, tile.parts)
 
 
@@ -461,26 +461,24 @@ def every_second(b, out, to, source, begin, start, stop, count, pad):  # type: i
 
 
 @emitted
-def place(b, packed, words, begin, to, masks, counts, index, tile):  # type: ignore[no-untyped-def]
+def place(b, packed, words, begin, places, index, tile):  # type: ignore[no-untyped-def]
     """Vectors of a tile to where `kernels._places` says, from vector `index` on, counted from words[begin]."""
     v, base = Vectors(b, 32, tile.lanes), b.gep(words.data, [begin])
-    runs = b.extract_value(to.shape, 1)
+    entries = b.extract_value(places.shape, 1)
     chosen, name = ir.VectorType(ir.IntType(1), v.count), f"llvm.masked.store.v{v.count}i32.p0"
     for p in range(tile.vectors):
         word = v.load(packed.data, number(p * v.count))
-        vector = b.add(index, number(p))
-        row = b.mul(vector, runs)
+        row = b.gep(places.data, [b.mul(b.add(index, number(p)), entries)])
 
-        def store(at: Any, word: Any = word) -> None:
-            mask = element(b, masks.data, at)
-            mask = mask if v.count == 16 else b.trunc(mask, ir.IntType(v.count))
-            there = v.address(base, element(b, to.data, at))
-            invoke(b, name, ir.VoidType(), word, there, ir.Constant(I32, 4), b.bitcast(mask, chosen))
+        def store(run: Any, word: Any = word, row: Any = row) -> None:
+            at = b.mul(run, number(2))
+            to, mask = (element(b, row, b.add(at, number(i))) for i in (1, 2))
+            lanes = b.bitcast(b.trunc(mask, ir.IntType(v.count)), chosen)
+            invoke(b, name, ir.VoidType(), word, v.address(base, to), ir.Constant(I32, 4), lanes)
 
-        store(row)
-        more = element(b, counts.data, vector)
-        with cgutils.for_range_slice(b, number(1), more, number(1)) as (r, _):
-            store(b.add(row, r))
+        store(number(0))
+        with cgutils.for_range_slice(b, number(1), element(b, row, number(0)), number(1)) as (r, _):
+            store(r)
 
 
 RUN = 16

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from intsim.dispatch import machine
-from intsim.engine.exact.conv import NO_CODES, Bound, Codes, WordConv
+from intsim.engine.exact.conv import NO_CODES, Bound, SpreadCodes, WordConv
 from intsim.engine.exact.layout import Buffer, Layout, TensorView, pack, unpack
 from intsim.engine.exact.selftest import dot
 from intsim.engine.program.analysis import analyse, byte_shift, narrowest
@@ -28,7 +28,7 @@ class Source:
         self.scratch = None if conv.direct(self.view) else builder.new_buffer(conv.scratch(self.view))
         self.buffers = (self.view.buffer,) if self.scratch is None else (self.view.buffer, self.scratch.buffer)
 
-    def bind(self, to: TensorView | tuple[int, ...], codes: Codes = NO_CODES) -> list[Bound]:
+    def bind(self, to: TensorView | tuple[int, ...], codes: SpreadCodes = NO_CODES) -> list[Bound]:
         """As `WordConv.bind`."""
         return self.conv.bind(self.view, None if self.scratch is None else self.scratch.layout, to, codes)
 
