@@ -94,8 +94,10 @@ class WordMatmul:
     def run(self, codes: NDArray[Any], shift: int, rounding: ColumnCodes = NO_CODES) -> NDArray[Any]:
         """(M, K) codes, of which each plus `shift` is a byte, to accumulators (M, N) int32, or bytes by `rounding`."""
         rows, depth = codes.shape
-        out = np.empty((rows, self.columns), np.uint8 if rounding.ends.size else np.int32)
-        if self.tiled and rows >= FEWEST:
+        tiled, kind = self.tiled and rows >= FEWEST, np.uint8 if rounding.ends.size else np.int32
+        # the next product may read it as it is
+        out = lined((rows, self.columns)) if tiled and kind is np.uint8 else np.empty((rows, self.columns), kind)
+        if tiled:
             few, tile = min(rows, ROWS), self.square if rows >= self.square.rows else self.low
             if few not in self.shapes:
                 self.shapes[few] = product_shapes(self.deep, few)
@@ -124,20 +126,26 @@ class WordMatmul:
         """Rows of bytes as words, flat, each of which begins at a line of the cache; and words of a row."""
         rows, depth = codes.shape
         width = -(-4 * self.depth // LINE) * LINE
-        room = np.empty(rows * width + LINE, np.uint8)
-        begin = -room.ctypes.data % LINE
-        flat = room[begin : begin + rows * width]
-        x = flat.reshape(rows, width)
+        if not shift and depth == width and codes.dtype.itemsize == 1 and codes.flags.c_contiguous:
+            return codes.reshape(-1).view(np.uint32), width // 4
+        x = lined((rows, width))
         narrow = codes.view(np.uint8) if codes.dtype.itemsize == 1 else codes.astype(np.uint8)  # modulo 256
         np.add(narrow, np.uint8(shift), out=x[:, :depth])
         x[:, depth : 4 * self.given] = 0
         self._read_again(x.view(np.uint32))
-        return flat.view(np.uint32), width // 4
+        return x.reshape(-1).view(np.uint32), width // 4
 
     def _read_again(self, words: NDArray[np.uint32]) -> None:
         """Write words of rows that meet more than one part of their weights behind the others."""
         if self.again.size:
             words[:, self.given : self.depth] = words[:, self.again]
+
+
+def lined(shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """An array to be filled, which begins at a line of the cache."""
+    room = np.empty(shape[0] * shape[1] + LINE, np.uint8)
+    begin = -room.ctypes.data % LINE
+    return room[begin : begin + shape[0] * shape[1]].reshape(shape)
 
 
 _NONE, _SHAPES = np.zeros(0, np.int64), np.zeros(64, np.uint8)

@@ -11,7 +11,7 @@ from intsim.engine.exact.conv import NO_WORDS, Window, WordConv
 from intsim.engine.exact.isa import Dot
 from intsim.engine.exact.layout import Layout, TensorView, pack
 from intsim.engine.exact.maps import look_up_words
-from intsim.engine.exact.matmul import WordMatmul
+from intsim.engine.exact.matmul import FEWEST, WordMatmul
 from intsim.errors import IntsimError
 
 
@@ -63,7 +63,7 @@ def adds_exactly(way: Dot) -> bool:
 
 
 def _adds_in_tiles(way: Dot) -> bool:
-    """The same of tile registers: sums of 130 products, of which no register is full, at 49 positions."""
+    """The same of tile registers: sums of 130 products, of which no register is full, at 49 positions or of 49 rows."""
     channels, depth, positions = 40, 130, 49
     o, k, p = np.arange(channels)[:, None], np.arange(depth), np.arange(positions)
     weight = np.where((k // (1 + o % 5)) % 2 == 0, 127, -128) - (k * o) % 3 * np.where(k % 7 == 3, 1, 0)
@@ -77,4 +77,6 @@ def _adds_in_tiles(way: Dot) -> bool:
     pack(x.reshape(1, depth, 7, 7), words, view)
     for bound in conv.bind(view, None, (1, channels, 7, 7)):
         bound.run(words, NO_WORDS, sums)
-    return conv.blocks[0].depth > 0 and bool(np.array_equal(sums.reshape(channels, positions), weight @ x))
+    right, product = weight @ x, WordMatmul(weight.T, np.zeros(channels, np.int64), way).run(x.T, 0)
+    tiled = conv.blocks[0].depth > 0 and positions >= FEWEST
+    return tiled and np.array_equal(sums.reshape(channels, positions), right) and np.array_equal(product.T, right)
