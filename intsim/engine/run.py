@@ -16,7 +16,7 @@ from intsim.engine.program.program import LayerProfile, Progress
 from intsim.graph import IntArray, IntegerGraph, Node, Tensor
 from intsim.targets import Target
 
-__all__ = ["GraphRun", "Progress", "Watch", "run_among", "run_graph", "run_node"]
+__all__ = ["GraphRun", "Progress", "Watch", "run_alone", "run_among", "run_graph", "run_node"]
 
 Watch = Callable[[Node, list[IntArray]], None]
 

@@ -16,8 +16,7 @@ import onnx
 from numpy.typing import NDArray
 
 from intsim.dispatch import machine
-from intsim.engine.node import run_alone
-from intsim.engine.run import run_among, run_node
+from intsim.engine.run import run_alone, run_among, run_node
 from intsim.errors import IntsimError
 from intsim.frontend.parameters import ONNX_INTEGERS
 from intsim.graph import IntArray, Node
