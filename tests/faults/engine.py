@@ -232,6 +232,33 @@ _PROGRAM = [
         _CORNERS + "test_shares_of_threads",
         slow=True,
     ),
+    Fault(
+        "overflows-that-are-new-not-counted",
+        "only channels that overflowed in the run before have their events counted",
+        "RegisterConv.run",
+        "often | events.any(axis=1)",
+        "often",
+        "tests/engine/test_overflows_in_turn.py::test_runs_that_overflow_by_turns",
+        slow=True,
+    ),
+    Fault(
+        "planes-begin-in-their-padding",
+        "activations lie where the padding in front of them belongs",
+        "Planes.fill",
+        "row, column = (first + top) // down, (second + left) // right",
+        "row, column = first // down, second // right",
+        "tests/engine/test_overflows_in_turn.py::test_runs_that_overflow_by_turns",
+        slow=True,
+    ),
+    Fault(
+        "lanes-for-the-least-activation",
+        "lanes of columns are exact for the least activation only",
+        "ColumnMatmul._plan",
+        "self.any_row",
+        "self.any_row[:1]",
+        "tests/engine/test_register_matmul.py::test_columns_laid_out_once",
+        slow=True,
+    ),
 ]
 
 _FORMULAS = [

@@ -23,8 +23,10 @@ from intsim.targets import Target
 Range = tuple[int, int]
 ANYTHING = (-(1 << 63), (1 << 63) - 1)
 INT32 = (-(1 << 31), (1 << 31) - 1)
-SHALLOW = 16
+SHALLOW = 12
 """Products of a sum up to which a check takes longer than what it may spare: depthwise layers have 9."""
+HOPELESS = 16
+"""How many times over the greatest sum may exceed a register that data are still checked for."""
 NARROW = (np.uint8, np.int8, np.uint16, np.int16, np.int32, np.int64)
 
 
@@ -100,9 +102,15 @@ def byte_weights(node: Node, op: Mac) -> Weights | None:
     return weight.astype(np.int16) if fits else None
 
 
-def check_pays(products: int, target: Target) -> bool:
-    """Whether the overflow check of sums of so many products is quicker than lanes of 16 bits are through registers."""
-    return products > SHALLOW or not target.stages or target.stages[0].bits > 16
+def check_pays(products: int, plan: Plan, target: Target) -> bool:
+    """Whether the overflow check of sums of so many products may well be quicker than their registers.
+
+    Lanes of 16 bits take few products at once, and registers that a sum can exceed many times over seldom pass.
+    """
+    if not target.stages or target.stages[0].bits > 16 or plan.sums is None:
+        return True
+    furthest = np.maximum(plan.sums.high[0], -plan.sums.low[0])
+    return products > SHALLOW and bool((furthest <= HOPELESS * target.stages[0].max).mean() > 0.5)
 
 
 def checkable_weights(node: Node, plan: Plan, target: Target, axis: int = 1) -> IntArray | None:

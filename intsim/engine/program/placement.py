@@ -101,7 +101,7 @@ class _Placer:
         else:
             target = self.machine.arithmetic(node)
             products = node.arrays["weight"].size // y.shape[1]
-            weight = checkable_weights(node, plan, target) if check_pays(products, target) else None
+            weight = checkable_weights(node, plan, target) if check_pays(products, plan, target) else None
         return None if weight is None else (weight.reshape(*weight.shape[:2], *spatial.kernel), spatial)
 
     def _conv_check(self, node: Node, weight: Weights, spatial: Window, shift: int) -> ConvCheck | None:

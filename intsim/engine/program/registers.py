@@ -9,7 +9,7 @@ import numpy as np
 
 from intsim.engine.exact import layout
 from intsim.engine.exact.conv import Window, window
-from intsim.engine.program.analysis import checkable_weights, narrowest, safe
+from intsim.engine.program.analysis import check_pays, checkable_weights, narrowest, safe
 from intsim.engine.program.builder import ProgramBuilder, Source
 from intsim.engine.program.program import Frame, Step
 from intsim.engine.registers.conv import RegisterConv
@@ -188,7 +188,8 @@ class _MatmulStep(_Step):
         super().__init__(builder, node, op, plan)
         *_, self.depth = self.x.shape
         count = math.prod(self.x.shape[:-1])
-        self.check = self._check(builder) if self.kind is np.uint8 else None
+        worth = self.kind is np.uint8 and check_pays(self.depth, plan, self.target)
+        self.check = self._check(builder) if worth else None
         self.layer: RegisterConv | ColumnMatmul
         if count >= min(POSITIONS, self.channels):
             point = Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1, (1, count), (1, count))
