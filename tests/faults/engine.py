@@ -77,6 +77,15 @@ _WORDS = [
         slow=True,
     ),
     Fault(
+        "registers-two-additions-off-by-a-lane",
+        "two saturating additions are asked together although both may be off by half of what a lane holds",
+        "choose_lanes",
+        "largest << shift < 1 << 15",
+        "largest << shift <= 1 << 15",
+        "tests/engine/test_corners.py::test_two_additions_that_are_off_by_a_whole_lane[matmul-256]",
+        slow=True,
+    ),
+    Fault(
         "windows-first-column-cut-short",
         "a window that begins in the padding above a stride leaves its first column out",
         "sum_windows",
