@@ -42,9 +42,11 @@ def measured(work: Callable[[], Any]) -> dict[str, Any]:
 def proving(quick: bool, progress: Report) -> dict[str, Any]:
     """A row a network: reading it, a run, one of qonnx; of ResNet-18 a certificate, sweeps of one and nine widths."""
     import intsim
+    from intsim.engine.warmup import jobs
     from intsim.inputs import draw
 
-    intsim.warmup()
+    for job in jobs():
+        job.run()
     rows = []
     proved = partial(resnet18, 64) if quick else resnet18
     for name, make in {**PUBLISHED, "resnet18": proved}.items():

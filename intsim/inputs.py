@@ -162,13 +162,14 @@ def first_sample(inputs: Inputs | None) -> Sample:
 def checked(model: Model, inputs: Sample | NDArray[Any]) -> dict[str, NDArray[Any]]:
     """One sample as arrays of the file's shapes; raises IntsimError for wrong names, shapes, types or values."""
     arrays, source = _arrays(model, inputs), model.lowered.source
-    wanted, constants = source.inputs, source.constants
-    bound = {i.name: constants[i.name] for i in source.proto.graph.input if i.name in constants}
-    unknown = [n for n, a in arrays.items() if n not in wanted and not (n in bound and np.array_equal(a, bound[n]))]
-    missing = [n for n in wanted if n not in arrays]
-    if unknown or missing:
-        what = [f"has no input {n!r}" for n in unknown[:1]] + [f"needs input {n!r}" for n in missing[:1]]
-        raise IntsimError(f"{model.path}: {' and '.join(what)}; its inputs are {', '.join(wanted)}")
+    wanted = source.inputs
+    if arrays.keys() != wanted.keys():
+        bound = {i.name: source.constants[i.name] for i in source.proto.graph.input if i.name in source.constants}
+        unknown = [n for n, a in arrays.items() if n not in wanted and not (n in bound and np.array_equal(a, bound[n]))]
+        missing = [n for n in wanted if n not in arrays]
+        if unknown or missing:
+            what = [f"has no input {n!r}" for n in unknown[:1]] + [f"needs input {n!r}" for n in missing[:1]]
+            raise IntsimError(f"{model.path}: {' and '.join(what)}; its inputs are {', '.join(wanted)}")
     return {n: _fitting(model, n, arrays[n]) for n in wanted}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,23 +107,23 @@ class Model(Shown):
 
     def real(self, value: Expr, tensors: Mapping[str, IntArray]) -> NDArray[np.float64]:
         """An expression's value in float64."""
-        total = np.asarray(value.offset, np.float64)
-        for name, scale in value.terms:
-            total = total + tensors[name].astype(np.float64) * np.asarray(scale, np.float64)
-        for step in value.steps:
-            edges: list[Any] = [None if v is None else np.asarray(v, np.float64) for v in step.values]
-            if step.kind == "affine":
+        total, scales, steps = _in_float64(value)
+        for (name, _), scale in zip(value.terms, scales, strict=True):
+            total = total + tensors[name].astype(np.float64) * scale
+        for kind, edges in steps:
+            if kind == "affine":
                 total = total * edges[0] + edges[1]
-            elif step.kind == "leaky":
+            elif kind == "leaky":
                 total = np.where(total < 0, total * edges[0], total)
             else:
                 total = np.clip(total, edges[0], edges[1])
-        return np.broadcast_to(total, value.shape)
+        return total if total.shape == value.shape else np.broadcast_to(total, value.shape)
 
     def value(self, value: Expr, tensors: Mapping[str, IntArray]) -> NDArray[Any]:
         """The integers themselves where they are the value, else the value in float64."""
         if is_codes(value):
-            return np.broadcast_to(tensors[value.terms[0][0]], value.shape)
+            codes = tensors[value.terms[0][0]]
+            return codes if codes.shape == value.shape else np.broadcast_to(codes, value.shape)
         return self.real(value, tensors)
 
     def _fitting(self, name: str, array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -149,7 +149,7 @@ class Model(Shown):
         for name, element in self.lowered.source.outputs.items():
             value = self.lowered.outputs[name]
             array = ends[name] if isinstance(value, Expr) else host[name]
-            dtype = onnx.helper.tensor_dtype_to_np_dtype(element) if element else np.dtype(np.float32)
+            dtype = _dtype(element)
             if isinstance(value, Expr) and value.linear:
                 codes[name] = tensors[value.tensor]
             outputs[name] = self._fitting(name, array, dtype) if element in ONNX_INTEGERS else array.astype(dtype)
@@ -220,6 +220,22 @@ class Model(Shown):
             )
         outputs, ends = self.finish(inputs, ran)
         return Run(outputs, ends, ran.tensors, ran.events, codes, ran.live_bytes)
+
+
+def _in_float64(value: Expr) -> tuple[Any, list[Any], list[tuple[str, list[Any]]]]:
+    """An expression's offset, the scale of each term, and its steps, kept with it."""
+    if "in_float64" not in vars(value):
+        steps = [(s.kind, [None if v is None else np.asarray(v, np.float64) for v in s.values]) for s in value.steps]
+        scales = [np.asarray(scale, np.float64) for _, scale in value.terms]
+        vars(value)["in_float64"] = np.asarray(value.offset, np.float64), scales, steps
+    made: tuple[Any, list[Any], list[tuple[str, list[Any]]]] = vars(value)["in_float64"]
+    return made
+
+
+@cache
+def _dtype(element: int) -> np.dtype[Any]:
+    """Of an ONNX element type; float32 where a file says none."""
+    return onnx.helper.tensor_dtype_to_np_dtype(element) if element else np.dtype(np.float32)
 
 
 def quantize_boundary(boundary: Boundary, value: NDArray[Any]) -> NDArray[Any]:

@@ -21,7 +21,7 @@ ROOMS = {
     "drafts": "errors",
     "junit": "",
     "notebook": "",
-    "jit": "ownership | llvmlite numba",
+    "jit": "ownership | llvmlite numba numpy",
     "arithmetic": "errors | numpy",
     "arithmetic.requantizers": "arithmetic errors | numpy",
     "reals": "arithmetic | numpy",
@@ -40,11 +40,11 @@ ROOMS = {
     "engine.registers": "arithmetic engine.exact engine.threads errors graph jit | llvmlite numba numpy",
     "engine.node": "arithmetic dispatch engine.registers engine.requantize errors graph mac ops targets | numpy",
     "engine.program": "arithmetic budget dispatch engine.exact engine.node engine.registers engine.requantize errors"
-    " engine.threads graph mac"
+    " engine.threads graph jit mac"
     " ops targets | numpy",
     "engine.run": "dispatch engine.node engine.program graph targets | numpy",
     "engine.telemetry": "arithmetic engine.registers errors graph jit mac ops targets | numpy",
-    "engine.warmup": "arithmetic engine.run engine.telemetry errors graph ops targets | numpy",
+    "engine.warmup": "arithmetic engine.run engine.telemetry engine.threads errors graph ops targets | numpy",
     "inputs": "budget errors frontend | numpy",
     "model": "engine.run engine.threads errors frontend graph inputs notebook targets | numpy onnx",
     "verification.reference": "errors | numpy onnx",

@@ -70,3 +70,27 @@ def piecewise_range(pieces: Sequence[Piece], low: int, high: int) -> tuple[Fract
     """Extremes of a piecewise function over the integers low..high."""
     values = [s * end + b for first, last, (_, s, b) in spans(pieces, low, high) for end in (first, last)]
     return min(values), max(values)
+
+
+def range_of_all(cells: Sequence[Sequence[Piece]], low: int, high: int) -> tuple[Fraction, Fraction]:
+    """Extremes of several piecewise functions over the integers low..high.
+
+    In float64 each value is known to within 2^-50 of what is added; only those that may be the least or the greatest
+    are worked out as rationals.
+    """
+    ends = [
+        (s, b, end) for pieces in cells for first, last, (_, s, b) in spans(pieces, low, high) for end in (first, last)
+    ]
+    candidates = [ends, ends]
+    try:
+        scale, offset, at = (np.array([float(v[i]) for v in ends]) for i in range(3))
+        with np.errstate(all="ignore"):
+            terms = scale * at
+            value, room = terms + offset, 2.0**-50 * (np.abs(terms) + np.abs(offset)) + 2.0**-900
+            # what isn't a number is never ruled out
+            kept = ~(value - room > np.nanmin(value + room)), ~(value + room < np.nanmax(value - room))
+        candidates = [[ends[i] for i in np.flatnonzero(k).tolist()] for k in kept]
+    except OverflowError:  # a rational beyond float64
+        pass
+    least, most = ([s * end + b for s, b, end in chosen] for chosen in candidates)
+    return min(least), max(most)

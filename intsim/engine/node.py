@@ -93,7 +93,7 @@ def run_mac(node: Node, op: Mac, arrays: list[IntArray], tensors: list[Tensor], 
     safe = np.asarray(planned.sums.all_safe.reshape(-1, extent[1]).all(axis=0))
     if not all(_within(a, t) for a, t in zip(arrays, tensors, strict=True)):
         safe = np.zeros_like(safe)  # a layer before overflowed: the proof speaks of other inputs
-    x, w = x + planned.operands.x_shift, w + planned.operands.w_shift
+    x, w = planned.operands.shifted(x, w)
     out = np.empty(extent, np.int64)
     events = np.zeros((extent[1], len(target.stages)), np.int64)
     zeros = channel_zeros(planned.operands.w_zero, extent[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from intsim.engine.program.program import LayerProfile, Progress
 from intsim.graph import IntArray, IntegerGraph, Node, Tensor
 from intsim.targets import Target
 
-__all__ = ["GraphRun", "Progress", "Watch", "run_among", "run_graph", "run_node"]
+__all__ = ["GraphRun", "Progress", "Watch", "run_alone", "run_among", "run_graph", "run_node"]
 
 Watch = Callable[[Node, list[IntArray]], None]
 
@@ -64,10 +65,16 @@ def _described(array: NDArray[Any], tensor: Tensor) -> bool:
     """Whether an array has a tensor's shape, and no integer outside of its range."""
     if array.shape != tensor.shape:
         return False
-    ends = np.iinfo(array.dtype)
-    if array.size == 0 or (tensor.low <= ends.min and ends.max <= tensor.high):
+    least, most = _ends(array.dtype)
+    if array.size == 0 or (tensor.low <= least and most <= tensor.high):
         return True
     return bool(array.min() >= tensor.low and array.max() <= tensor.high)
+
+
+@cache
+def _ends(dtype: np.dtype[Any]) -> tuple[int, int]:
+    """The least and the greatest integer of a type."""
+    return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
 
 
 def _integers(codes: Any) -> NDArray[Any]:

@@ -15,6 +15,7 @@ import numpy as np
 from intsim.arithmetic.integers import IntegerType
 from intsim.engine.run import run_graph
 from intsim.engine.telemetry.demand import mac_demand
+from intsim.engine.threads import using
 from intsim.errors import IntsimError
 from intsim.graph import IntArray, IntegerGraph, Node, Tensor, rationals
 from intsim.ops import OPS, Mac
@@ -26,6 +27,10 @@ TARGETS = (
     *(f"{rule}-{bits}" for rule in ("saturate", "wrap") for bits in (12, 16, 20, 24, 31, 32, 36)),
 )
 """Targets that between them need every kernel."""
+
+
+TURNS = 2
+"""Runs of a case: the second one chains calls."""
 
 
 class Sketch:
@@ -146,11 +151,14 @@ CASES: dict[str, tuple[tuple[Any, ...], Build]] = {
     "conv of 4 bits": ((IMAGE, 4), lambda s: s.conv(16, bits=4)),
     "conv of 16 bits": ((IMAGE, 16, True), lambda s: s.conv(16)),
     "conv, transposed": (IMAGE, lambda s: s.conv(8, 3, op="conv_transpose", insert=[2, 2])),
+    "conv, 32 and 64 channels of 64": ((1, 64, 9, 37), lambda s: (s.conv(64), s.conv(32), s.conv(8, rounded=False))),
     "two convs": (IMAGE, lambda s: (s.conv(16), s.conv(8))),
     "matmul, one row": ((1, 64), lambda s: s.matmul(32)),
     "matmul, rows": ((16, 64), lambda s: s.matmul(32)),
+    "matmul, more rows": ((32, 64), lambda s: s.matmul(32)),
     "matmul of tensors": (((2, 16, 64),), lambda s: s.rounded(s.node("matmul", "x0", s.input((2, 64, 16), 8, True)))),
     "residual": (IMAGE, lambda s: s.rounded(s.conv(8), "x0")),
+    "rescaled": (IMAGE, lambda s: (s.conv(8), s.rounded(s.last), s.conv(8))),
     "upsampled and joined": (IMAGE, lambda s: (s.node("concat", s.conv(8), "x0", axis=1), doubled(s), s.conv(8))),
     "max pool": (IMAGE, lambda s: (s.node("max_pool", **WINDOW), s.conv(8))),
     "tables": (IMAGE, lambda s: (s.conv(8), s.table(), s.conv(8, signed=True), s.table())),
@@ -159,6 +167,8 @@ CASES: dict[str, tuple[tuple[Any, ...], Build]] = {
     "mean": (IMAGE, lambda s: (s.conv(8), s.rounded(s.node("reduce_sum", axes=[2, 3])))),
     "softmax": (((2, 16, 64), 8, True), lambda s: s.node("softmax", kind=IntegerType(32, True), **SOFTMAX)),
     "normalisation": (((2, 16, 64), 8, True), lambda s: s.node("layer_norm", kind=IntegerType(32, True), **NORM)),
+    "rescaled rows": ((16, 64), lambda s: s.rounded("x0")),
+    "rescaled rows of signed codes": (((16, 64), 8, True), lambda s: s.rounded("x0")),
     "staircase": (IMAGE, lambda s: (s.conv(8, rounded=False), s.staircase(), s.conv(8))),
     "sum pool": (IMAGE, lambda s: s.rounded(s.node("sum_pool", zero_point=0, arrays=ONES, **WINDOW))),
 }
@@ -195,7 +205,9 @@ class _Case:
     inputs: dict[str, IntArray]
 
     def run(self, target: Target, counts: bool) -> None:
-        run_graph(self.graph, self.inputs, target, keep=counts, counts=counts)
+        for _ in range(TURNS):
+            with using(1):
+                run_graph(self.graph, self.inputs, target, keep=counts, counts=counts)
 
     def observe(self, target: Target) -> None:
         node = next(n for n in self.graph.nodes if isinstance(OPS[n.op], Mac))

@@ -210,6 +210,7 @@ class _Loop(NamedTuple):
     top: float
     sure: float
     after: int
+    short: tuple[np.float32, ...]
 
 
 def _loop(q: Quantizer) -> _Loop:
@@ -223,7 +224,19 @@ def _loop(q: Quantizer) -> _Loop:
     sure = 0.5 - 2.0**-46 * float(max(abs(low), abs(high)) + 2 * abs(before) + 2)
     if q.rounding == "half_even" and not before and scale.numerator.bit_count() == scale.denominator.bit_count() == 1:
         sure = 1.0  # w is exact, ties as well
-    return _Loop(1 / float(scale), float(before) + SHIFTS[q.rounding], low - 0.25, high + 0.25, sure, q.after)
+    factor, shift, bottom, top = 1 / float(scale), float(before) + SHIFTS[q.rounding], low - 0.25, high + 0.25
+    return _Loop(factor, shift, bottom, top, sure, q.after, _short(q, factor, shift, bottom, top))
+
+
+def _short(q: Quantizer, factor: float, shift: float, bottom: float, top: float) -> tuple[np.float32, ...]:
+    """The same in float32, where that decides most codes.
+
+    Factor and shift are off by 2^-24 of themselves, as are product and sum: w by less than 2^-22 (|w| + |shift|). That
+    is half of what `sure` leaves, at most, within the clip; beyond, it doesn't bring w back.
+    """
+    sure = 0.5 - 2.0**-21 * (max(abs(bottom), abs(top)) + abs(shift) + 1)
+    usable = sure > 0.4 and 2.0**-60 < factor < 2.0**60 and abs(q.after) < 1 << 30
+    return tuple(map(np.float32, (factor, shift, bottom, top, sure if usable else 0.0)))
 
 
 def _quantize_row(row: np.ndarray, out: np.ndarray, q: Quantizer, loop: _Loop) -> None:
@@ -231,7 +244,8 @@ def _quantize_row(row: np.ndarray, out: np.ndarray, q: Quantizer, loop: _Loop) -
     from intsim.frontend.nearest import BLOCK, nearest_codes  # here: most users of this room need no compiler
 
     doubtful = np.empty(-(-row.size // BLOCK), np.bool_)
-    nearest_codes(row, out, doubtful, *loop)
+    short = loop.short if row.dtype == np.float32 else (*loop.short[:4], np.float32(0))
+    nearest_codes(row, out, doubtful, short, *loop[:-1])
     if not doubtful.any():
         return
     left = [np.zeros(0, np.int64)]

@@ -57,4 +57,4 @@ class _Fields(AttributeTemplate):
 
 @lower_getattr_generic(ConstantsType)
 def _field(context: Any, builder: Any, typ: Any, value: Any, name: str) -> Any:
-    return context.get_constant(types.intp, getattr(typ.value, name))
+    return context.get_constant(types.intp, int(getattr(typ.value, name)))  # a bool too

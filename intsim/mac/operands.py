@@ -39,6 +39,10 @@ class Operands:
         """Whether padding that makes no products is compensated for as if it made some; that is then paid back."""
         return self.skipped and not self.corrected and self.x_zero != 0
 
+    def shifted(self, x: IntArray, w: IntArray) -> tuple[IntArray, IntArray]:
+        """Activations and weights as the multiplier sees them; the arrays themselves where nothing is added."""
+        return x + self.x_shift if self.x_shift else x, w + self.w_shift if np.any(self.w_shift) else w
+
     def compensation(self, w: IntArray, w_zero: IntArray) -> IntArray | None:
         """Per row of `w` (N, K), as the multiplier sees it, `-zx sum w + K zx zw`; None when there is none to add.
 

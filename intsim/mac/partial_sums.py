@@ -19,6 +19,8 @@ from intsim.arithmetic.packing import Packing
 from intsim.graph import IntArray
 
 Flags = NDArray[np.bool_]
+SHORT = 16
+"""Addends of a register up to which all registers take one at a time: an axis so short is slow to add up along."""
 
 
 @dataclass(frozen=True)
@@ -122,9 +124,16 @@ def reached(
     carrier = np.int64 if largest < 2**62 else object
     if rows.shape[1] == 0:
         rows = np.zeros((rows.shape[0], 1), np.int64)
-    corners = [rows.astype(carrier) * edge for edge in x_range]
-    low, high = np.minimum(*corners), np.maximum(*corners)
+    rows = rows.astype(carrier, copy=False)
     sums = PartialSums([], [], [], [], np.ones(len(rows), bool))
+    if x_range[0] <= 0 <= x_range[1] and packing is None and len(stages) == 1 and stages[0] == _one_register(stages[0]):
+        # no product is above 0 on the way down, none below 0 on the way up: a prefix reaches no further than the whole
+        falling = np.minimum(rows, 0).sum(axis=1)
+        rising = rows.sum(axis=1) - falling
+        low, high = ((rising * a + falling * b)[:, None, None] for a, b in (x_range, x_range[::-1]))
+        return Reached(sums, _stage_reach(low, high, start, after))
+    corners = [rows * edge for edge in x_range]
+    low, high = np.minimum(*corners), np.maximum(*corners)
     if drop := stages[0].drop:
         kept = (1 << drop) - 1  # rounding is monotone, so extremes of rounded values are rounded extremes
         sums = replace(sums, whole=_multiples(rows, start, after, kept))
@@ -142,6 +151,11 @@ def reached(
         low, high = final_low, final_high
     low, high = _registers(low, stages[-1]), _registers(high, stages[-1])
     return Reached(sums, _stage_reach(low, high, start, after))
+
+
+def _one_register(stage: Stage) -> Stage:
+    """A plain register of this width, in which all products of a sum are added up."""
+    return Stage(None, stage.bits, stage.overflow)
 
 
 def decided(
@@ -167,9 +181,9 @@ def _stage_reach(
     low: IntArray, high: IntArray, start: IntArray | None, after: tuple[IntArray, IntArray] | None
 ) -> Reach:
     """Of a stage's addends (N, registers, size), what it starts with and what is added last."""
-    least, most = low.cumsum(axis=2).min(axis=2), high.cumsum(axis=2).max(axis=2)
+    (least, ends_low), (most, ends_high) = _prefixes(low, np.minimum), _prefixes(high, np.maximum)
     begin = start[:, None] if start is not None else np.zeros((1, 1), np.int64)
-    final_low, final_high = low.sum(axis=2) + begin, high.sum(axis=2) + begin
+    final_low, final_high = ends_low + begin, ends_high + begin
     # the register holds 0, then `begin`, before the first product arrives
     reach_low = np.minimum(np.minimum(least + begin, begin).min(axis=1), 0)
     reach_high = np.maximum(np.maximum(most + begin, begin).max(axis=1), 0)
@@ -178,6 +192,18 @@ def _stage_reach(
         reach_low = np.minimum(reach_low, final_low.min(axis=1))
         reach_high = np.maximum(reach_high, final_high.max(axis=1))
     return Reach(reach_low, reach_high, final_low, final_high)
+
+
+def _prefixes(values: IntArray, extreme: np.ufunc) -> tuple[IntArray, IntArray]:
+    """Of addends (N, registers, size) the least or the greatest sum of the first 1, 2, ..., and that of all."""
+    if values.shape[2] > SHORT:
+        sums = values.cumsum(axis=2)
+        return extreme.reduce(sums, axis=2), sums[:, :, -1]
+    total = furthest = values[:, :, 0]
+    for k in range(1, values.shape[2]):
+        total = total + values[:, :, k]
+        furthest = extreme(furthest, total)
+    return furthest, total
 
 
 def _handed_on(
@@ -232,8 +258,10 @@ def _registers(values: IntArray, stage: Stage) -> IntArray:
         return np.concatenate([np.pad(p, ((0, 0), (0, 0), (0, size - p.shape[2]))) for p in parts], axis=1)
     size = min(stage.sum or count, -(-count // lanes))
     groups, rest = divmod(count, lanes * size)
-    out = np.zeros((values.shape[0], (groups + (rest > 0)) * lanes * size), values.dtype)
-    out[:, :count] = values
+    out = values
+    if rest:
+        out = np.zeros((values.shape[0], (groups + 1) * lanes * size), values.dtype)
+        out[:, :count] = values
     turns = out.reshape(values.shape[0], -1, size, lanes).swapaxes(2, 3).reshape(values.shape[0], -1, size)
     return turns[:, : groups * lanes + min(rest, lanes)]
 

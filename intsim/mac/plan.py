@@ -75,10 +75,15 @@ class Multiplied(NamedTuple):
         return np.tile(values, len(self.zero) // self.channels)
 
 
+def _operands(node: Node, op: Mac, tensors: list[Tensor], registers: Registers) -> Operands:
+    """What a machine's multiplier sees."""
+    skipped = registers.padding == "skipped"
+    return multiplier_operands(node, op, tensors, registers.activation, registers.weight, skipped)
+
+
 def multiplied(node: Node, op: Mac, tensors: list[Tensor], registers: Registers) -> Multiplied:
     """What `node` multiplies on a machine. Raises IntsimError when a tensor doesn't fit the machine's multiplier."""
-    skipped = registers.padding == "skipped"
-    operands = multiplier_operands(node, op, tensors, registers.activation, registers.weight, skipped)
+    operands = _operands(node, op, tensors, registers)
     shapes = [t.shape for t in tensors]
     channels = op.extent(node, *shapes)[1]
     x = (tensors[0].low + operands.x_shift, tensors[0].high + operands.x_shift)
@@ -106,7 +111,7 @@ def plan(node: Node, op: Mac, tensors: list[Tensor], registers: Registers) -> Pl
     """
     terms = bias_terms(node, registers)
     if not registers.stages:
-        return Plan(multiplied(node, op, tensors, registers).operands, None, *terms)
+        return Plan(_operands(node, op, tensors, registers), None, *terms)
     stages, packing = registers.stages, registers.packing
     kept = _kept_of(node)
     key = _wherever_it_ends(registers), tuple((t.shape, t.low, t.high, t.type) for t in tensors)

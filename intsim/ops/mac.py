@@ -7,6 +7,7 @@ exact definition and the engine's registers read the same panels.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from intsim.ops.op import Op, Range
 
 PANEL_ELEMENTS = 1 << 23
 """Most activation codes in one panel: bounds memory, not results."""
+_sums: dict[int, tuple[weakref.ref[Node], tuple[list[int], list[int]]]] = {}
+"""By the number of a node, and the node that it is: `Mac._sums_of_signs`."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +96,22 @@ class Mac(Op):
             return self._dynamic_ranges(node, (x_low, x_high), tensors[1], int(zw))
         if self.pads(node):
             x_low, x_high = min(x_low, 0), max(x_high, 0)
-        rows = self.weight_rows(node, node.arrays["weight"] - zw)
-        positive = np.maximum(rows, 0).sum(axis=1)
-        up, down = positive.tolist(), (rows.sum(axis=1) - positive).tolist()
+        up, down = self._sums_of_signs(node)
         bias = self._bias(node, len(up))
         low = [u * x_low + d * x_high + b for u, d, b in zip(up, down, bias, strict=True)]
         high = [u * x_high + d * x_low + b for u, d, b in zip(up, down, bias, strict=True)]
         return low, high
+
+    def _sums_of_signs(self, node: Node) -> tuple[list[int], list[int]]:
+        """Of each row of constant weights, what those above and those below their zero point add up to; kept."""
+        number = id(node)
+        known = _sums.get(number)
+        if known is None or known[0]() is not node:
+            rows = self.weight_rows(node, node.arrays["weight"] - self.zero_points(node)[1])
+            positive = np.maximum(rows, 0).sum(axis=1)
+            both = positive.tolist(), (rows.sum(axis=1) - positive).tolist()
+            known = _sums[number] = weakref.ref(node, lambda _: _sums.pop(number, None)), both
+        return known[1]
 
     def _dynamic_ranges(self, node: Node, x: Range, w: Tensor, zw: int) -> tuple[list[int], list[int]]:
         corners = [a * b for a in x for b in (w.low - zw, w.high - zw)]

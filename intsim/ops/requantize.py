@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from intsim.arithmetic.accumulate import Stage
-from intsim.arithmetic.pieces import Formula, piecewise_range
+from intsim.arithmetic.pieces import Formula, piecewise_range, range_of_all
 from intsim.arithmetic.requantizers.exact import Exact
 from intsim.arithmetic.requantizers.requantizer import Requantizer
 from intsim.arithmetic.rounding import Rounding, round_fraction
@@ -37,13 +37,11 @@ class Requantize(Op):
         """The clip bounds, narrowed to what the accumulator's range can reach; attained, as rounding keeps order."""
         acc_low, acc_high = combined_range(node, *tensors)
         zero, low, high = (node.attributes[k] for k in ("zero", "low", "high"))
-        cells = iter(node_pieces(node))
-        least, most = piecewise_range(next(cells), acc_low, acc_high)
-        for pieces in cells:
-            if low is not None and high is not None and least <= low - zero and most >= high - zero:
-                break  # both ends are clipped, whatever the other cells reach
-            one = piecewise_range(pieces, acc_low, acc_high)
-            least, most = min(least, one[0]), max(most, one[1])
+        cells = node_pieces(node)
+        least, most = piecewise_range(cells[0], acc_low, acc_high)
+        if low is None or high is None or least > low - zero or most < high - zero:
+            least, most = range_of_all(cells, acc_low, acc_high)
+        # else both ends are clipped, whatever the other cells reach
         reach_low = round_fraction(least, node.attributes["rounding"]) + zero
         reach_high = round_fraction(most, node.attributes["rounding"]) + zero
         if low is not None:

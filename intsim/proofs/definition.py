@@ -131,15 +131,16 @@ def peaks(products: IntArray, stages: Sequence[Stage], upwards: bool, start: Int
     order = schedule(products.shape[1], tuple(stages))
     if stages and stages[0].drop:
         products, start = stages[0].cast(products), None if start is None else stages[0].cast(start)
-    registers = np.zeros((order.registers, len(products)), products.dtype)
+    products = np.ascontiguousarray(products.T)  # one after another in memory
+    registers = np.zeros((order.registers, products.shape[1]), products.dtype)
     if start is not None:
         registers[-1] = start
-    excess = [np.full(len(products), -1, products.dtype) for _ in stages]
-    step = [np.full(len(products), -1, np.int64) for _ in stages]
+    excess = [np.full(products.shape[1], -1, products.dtype) for _ in stages]
+    step = [np.full(products.shape[1], -1, np.int64) for _ in stages]
     columns = zip(order.stage.tolist(), order.register.tolist(), order.source.tolist(), strict=True)
     for i, (s, register, source) in enumerate(columns):
         if source >= 0:
-            registers[register] += products[:, source]
+            registers[register] += products[source]
         else:
             registers[register] += registers[~source]
             registers[~source] = 0

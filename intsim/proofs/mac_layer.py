@@ -189,7 +189,7 @@ class MacLayer:
             return start, after
         # sum (x - zx)(w - zw) - sum x w
         zeros = self.zeros[picked].astype(object)
-        extra = -operands.x_zero * w.astype(object).sum(axis=1) - zeros * x.astype(object).sum(axis=1)
+        extra = -operands.x_zero * _row_sums(w) - zeros * _row_sums(x)
         extra = extra + w.shape[1] * operands.x_zero * zeros
         return start, extra if after is None else after + extra
 
@@ -273,3 +273,10 @@ class MacLayer:
         tensor = self.tensors[which]
         zero = zx if which == 0 else int(np.asarray(zw).reshape(-1)[0])
         return min(max(zero, tensor.low), tensor.high)
+
+
+def _row_sums(values: IntArray) -> IntArray:
+    """(N, K) to (N,) Python integers, added up in int64 where no sum leaves it."""
+    most = max(abs(int(values.min())), abs(int(values.max()))) if values.size else 0
+    carrier = np.int64 if most * values.shape[1] < 1 << 62 else object
+    return np.asarray(values.astype(carrier, copy=False).sum(axis=1)).astype(object)

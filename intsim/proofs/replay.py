@@ -9,13 +9,14 @@ import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from intsim.dispatch import machine
-from intsim.engine.run import run_among, run_node
+from intsim.engine.run import run_alone, run_among, run_node
 from intsim.errors import IntsimError
 from intsim.frontend.parameters import ONNX_INTEGERS
 from intsim.graph import IntArray, Node
@@ -72,6 +73,17 @@ def real_inputs(model: Model, codes: Arrays) -> dict[str, NDArray] | None:
 def _otherwise(said: Mapping[str, object], run: Mapping[str, object]) -> list[str]:
     """A line for everything that a run gives and that is stated otherwise."""
     return [f"{k} is stated as {said[k]}, the run gives {value}" for k, value in run.items() if said[k] != value]
+
+
+def _cell(node: Node, at: tuple[int, ...]) -> Node:
+    """The requantizer of one input's element `at` alone."""
+    cells = tuple(node.attributes["cells"])
+    index = tuple(0 if size == 1 else p for size, p in zip(cells, at[len(at) - len(cells) :], strict=True))
+    which = int(np.ravel_multi_index(index, cells)) if cells else 0
+    own = {k: [node.attributes[k][which]] for k in ("pieces", "roundings") if node.attributes.get(k)}
+    block: Any = (slice(None), *index)
+    arrays = {k: a if a.ndim < 2 else a[block].reshape(-1, *[1] * len(cells)) for k, a in node.arrays.items()}
+    return replace(node, attributes={**node.attributes, **own, "cells": [1] * len(cells)}, arrays=arrays)
 
 
 class Replay:
@@ -135,10 +147,8 @@ class Replay:
         if len(nodes) > 1:
             sums = nodes[-2].output
             run["accumulators"] = [int(exact[sums][at]), int(got[sums][at])]
-        view, inner = self._block(nodes[-1], at)
-        codes = self._codes_behind(nodes[-1], right[view], mine[view])
-        if codes is not None:
-            pair = [int(c[inner]) for c in codes]
+        pair = self._pair_behind(nodes[-1], at, right, mine)
+        if pair is not None:
             run |= {"codes": pair, "masked": pair[0] == pair[1]}
         lines = _otherwise(vars(stated), run)
         if int(right[at]) == int(mine[at]):
@@ -149,21 +159,25 @@ class Replay:
         """What a node makes on the target; raises IntsimError where that has no result."""
         return run_node(self.graph, node, arrays, self.target)[0]
 
-    def _block(self, node: Node, at: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[int, ...]]:
-        """The part of a layer's accumulators that `_codes_behind` needs for the codes of one, and where that one is.
-
-        One accumulator of each cell of the requantizer behind; all of them where the target runs no requantizer there.
-        """
-        whole = (slice(None),) * len(at), at
+    def _pair_behind(self, node: Node, at: tuple[int, ...], right: IntArray, mine: IntArray) -> list[int] | None:
+        """`_codes_behind` of one accumulator; by the cell that it is in alone, where the target runs cells apart."""
         after = behind(self.graph, node) if isinstance(OPS[node.op], Mac) else None
-        if after is None or machine(self.graph, self.target).node(after).op != "requantize":
-            return whole
-        cells = tuple(after.attributes["cells"])
-        if len(cells) > len(at):
-            return whole
-        full = (1,) * (len(at) - len(cells)) + cells
-        view = tuple(slice(None) if size > 1 else slice(p, p + 1) for p, size in zip(at, full, strict=True))
-        return view, tuple(p if size > 1 else 0 for p, size in zip(at, full, strict=True))
+        if after is None:
+            return None
+        runs = machine(self.graph, self.target)
+        own = runs.node(after)
+        if own.op != "requantize" or own.inputs != after.inputs or len(after.attributes["cells"]) > len(at):
+            codes = self._codes_behind(node, right, mine)
+            return None if codes is None else [int(c[at]) for c in codes]
+        if self.graph.tensors[after.output].shape != self.graph.tensors[node.output].shape:
+            return None
+        one = [array[at].reshape((1,) * len(at)) for array in (right, mine)]
+        try:
+            exact = OPS[after.op].evaluate(_cell(after, at), one[0])
+            got = run_alone(runs.graph, _cell(own, at), [one[1]], runs.arithmetic(after))[0]
+        except IntsimError:  # its scheme refuses the wrong accumulator
+            return None
+        return [int(exact.item()), int(got.item())]
 
     def _codes_behind(self, node: Node, right: IntArray, mine: IntArray) -> tuple[IntArray, IntArray] | None:
         """Exact codes of a layer's right accumulators, or of a block of them, and the target's codes of its own.

@@ -104,7 +104,7 @@ def _candidates(mac: MacLayer, taps: Taps, w: IntArray, rows: list[int], wrong: 
     low, high = mac.ranges(taps)
     stages, mine = mac.registers.stages, w[rows]
     start = None if mac.preload is None else mac.preload[[taps.channels[n] for n in rows]]
-    rising = mine * high >= mine * low
+    rising = (mine >= 0) | (high == low)  # where the greater activation makes the greater product
     rest = np.broadcast_to(np.clip(0, low, high), mine.shape)
     everything = np.ones(mine.shape, bool)
     for upwards in (True, False):

@@ -4,12 +4,12 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intsim.arithmetic.accumulate import Stage
 from intsim.arithmetic.keys import shown
-from intsim.arithmetic.pieces import Formula, apply_pieces, piecewise_range, spans
+from intsim.arithmetic.pieces import Formula, apply_pieces, piecewise_range, range_of_all, spans
 from intsim.arithmetic.requantizers import built_in, named, names, of_width, read_requantizer
 from intsim.arithmetic.requantizers.exact import Exact
 from intsim.arithmetic.requantizers.fixed_point import FixedPoint, quantize_multiplier
@@ -408,3 +408,23 @@ def test_a_piece_sees_its_own_accumulators():
     pieces = [(None, F(1), F(0)), (5, F(2), F(0)), (9, F(3), F(0))]
     apply_pieces(pieces, np.array([3, 4, 9]), lambda a, s, b: seen.append((a.tolist(), s)) or a)
     assert seen == [([3, 4], F(1)), ([9], F(3))]
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_range_of_all_cells(data):
+    """The extremes of cells that float64 can't tell apart, and of rationals beyond it."""
+    tiny = st.sampled_from([Fraction(0), Fraction(1, 10**30), Fraction(-1, 3**40), Fraction(1, 10**400)])
+    near = st.builds(lambda a, b: a + b, st.sampled_from([Fraction(7, 3), Fraction(-1, 7), Fraction(99, 41)]), tiny)
+    low, count = data.draw(st.sampled_from([-(3**39), -(2**62), -20, 5])), data.draw(st.sampled_from([0, 1, 30, 2**61]))
+    cells = []
+    for _ in range(data.draw(st.integers(1, 5))):
+        starts = sorted(data.draw(st.sets(st.integers(-9, 9), max_size=2)))
+        lines = [(data.draw(near), data.draw(near)) for _ in (None, *starts)]
+        if data.draw(st.integers(0, 9)) == 9:
+            lines = [(s * 10**400, b) for s, b in lines]
+        if data.draw(st.booleans()):  # next to nothing is left at the low end
+            lines = [(s, b - s * low) for s, b in lines]
+        cells.append([(start, *line) for start, line in zip((None, *starts), lines, strict=True)])
+    ends = [piecewise_range(pieces, low, low + count) for pieces in cells]
+    assert range_of_all(cells, low, low + count) == (min(a for a, _ in ends), max(b for _, b in ends))

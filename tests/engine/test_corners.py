@@ -263,3 +263,22 @@ def test_what_an_overflow_lets_through_is_not_clipped_to_a_proof():
 
 def flat():
     return {"strides": [1, 1], "dilations": [1, 1], "pads": [0] * 4, "groups": 1, "zero_point": 0}
+
+
+@pytest.mark.parametrize("most", [255, 256])
+@pytest.mark.parametrize("op", ["matmul", "conv"])
+def test_two_additions_that_are_off_by_a_whole_lane(op, most):
+    """-2^15 twice, from -2^15 on: asked together, as products below 2^15 may be, both would look like none."""
+    target = Target.load("saturate-16")
+    x = np.array([most, 0, most, most])
+    for channels in (1, 5):
+        net = Build(3, 4, *([17] if op == "conv" else []), kind=IntegerType(9, False))
+        shape = net.graph.tensors["x"].shape
+        net.graph.tensors["x"] = Tensor("x", shape, 0, most, rationals(1), rationals(0), IntegerType(9, False))
+        net.inputs = {"x": np.broadcast_to(x.reshape(1, 4, *[1] * (len(shape) - 2)), shape)}
+        if op == "matmul":
+            y = net.add("matmul", ["x"], {"zero_point": 0}, weight=np.full((4, channels), -128))
+        else:
+            at = {"strides": [1], "dilations": [1], "pads": [0, 0], "groups": 1, "zero_point": 0}
+            y = net.add("conv", ["x"], at, weight=np.full((channels, 4, 1), -128))
+        net.check(y, target=target, ways=[(keep, counts, 1) for keep in (True, False) for counts in (True, False)])

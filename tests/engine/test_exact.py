@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from intsim.arithmetic.accumulate import Stage
 from intsim.engine.exact import isa, selftest
-from intsim.engine.exact.conv import NO_CODES, NO_SUMS, NO_WORDS, WordConv, fits, spread_codes, window
+from intsim.engine.exact.conv import NO_CODES, NO_SUMS, NO_WORDS, Bound, WordConv, fits, spread_codes, window
 from intsim.engine.exact.layout import Layout, TensorView, fill_border, pack, unpack
-from intsim.engine.exact.matmul import WordMatmul
+from intsim.engine.exact.matmul import WordMatmul, column_codes
+from intsim.engine.exact.tiles import tile_blocks
 from intsim.engine.registers.overflow_check import ConvCheck, MatmulCheck, limits
 from intsim.engine.requantize.affine import CEIL, FLOOR, RINT, AffineRequantizer
 from intsim.errors import IntsimError
@@ -81,13 +82,13 @@ def run(conv, x, shift, zero, border, before, to, rule, out, sums):
     layout = Layout(images, 4 * before + channels, height, width, shift, *(max(b, 0) for b in room), zero)
     view = TensorView(0, layout, before, channels)
     buffer = np.random.default_rng(0).integers(0, 1 << 32, layout.size, dtype=np.uint32)
-    fill_border(buffer, layout)
+    fill_border(buffer, layout).run()
     pack(as_maps(x), buffer, view)
     scratch = None if conv.direct(view) else conv.scratch(view)
     source = buffer
     if scratch is not None:
         source = np.random.default_rng(1).integers(0, 1 << 32, scratch.size, dtype=np.uint32)
-        conv.split(buffer, view, source, scratch)
+        conv.split(buffer, view, source, scratch).run()
     for bound in conv.bind(view, scratch, to, rule):
         bound.run(source, out, sums)
 
@@ -127,7 +128,7 @@ def test_codes(name, case, kind, seed):
     layout = Layout(images, 4 + channels, height, width, 128, 1, 2, 0, 1, 5)
     view = TensorView(0, layout, 1, channels)
     buffer = np.zeros(layout.size, np.uint32)
-    fill_border(buffer, layout)
+    fill_border(buffer, layout).run()
     run(conv, x, shift, zero, border, before, view, spread_codes(rounder, channels, 128), buffer, NO_SUMS)
     value = scale[:, None, None] * as_maps(expected) + offset[:, None, None]
     rounded = [np.rint, np.floor, np.ceil][kind](value)
@@ -211,7 +212,7 @@ def test_the_overflow_check(name, case, bits, several, seed):
     scratch = None if check.conv.direct(view) else check.conv.scratch(view)
     if scratch is not None:
         aside = np.zeros(scratch.size, np.uint32)
-        check.conv.split(buffer, view, aside, scratch)
+        check.conv.split(buffer, view, aside, scratch).run()
         buffer = aside
     raw = np.zeros(as_maps(expected).shape, np.int32)
     blocks = -(-len(weight) // check.pairs)
@@ -264,7 +265,9 @@ def test_an_instruction_that_saturates_is_not_used(monkeypatch):
     monkeypatch.setattr(WordMatmul, "run", saturating)
     selftest.dot.cache_clear()
     try:
-        assert selftest.dot().name == AVAILABLE[1]
+        ways = [isa.DOTS[name] for name in AVAILABLE]
+        other = next(w for w in ways if (w.lanes, w.parts) != (ways[0].lanes, ways[0].parts))
+        assert selftest.dot().name == other.name
         monkeypatch.setattr(WordMatmul, "run", lambda self, x, shift: np.zeros((3, 1), np.int32))
         selftest.dot.cache_clear()
         with pytest.raises(IntsimError, match="no way of adding four products"):
@@ -290,3 +293,123 @@ def test_a_named_processor_has_only_what_is_known_of_it(monkeypatch):
     assert not {"vnni512", "vnni256", "avx512"} & set(isa.available())
     monkeypatch.setattr(config, "CPU_NAME", "x86-64")
     assert set(isa.available()) <= {"sse2", "generic"}
+
+
+@st.composite
+def dense_convolutions(draw):
+    """Of enough channels for tile registers, with and without strides, dilations and a border of another width."""
+    inside, channels = draw(st.integers(12, 150)), draw(st.integers(1, 140))
+    many = lambda low, high: [draw(st.integers(low, high)) for _ in range(2)]  # noqa: E731
+    rng = np.random.default_rng(draw(st.integers(0, 1 << 20)))
+    kernel, size = many(1, 3), many(1, 19)
+    at = {"strides": many(1, 2), "dilations": many(1, 2), "pads": many(0, 2) + many(0, 2), "groups": 1}
+    at["zero_point"] = draw(st.integers(0, 5))
+    weight = rng.integers(-128, 128, (channels, inside, *kernel))
+    if draw(st.booleans()):  # some words of all channels are zeros
+        weight[:, : draw(st.integers(0, inside))] = 0
+    bias = rng.integers(-(10**6), 10**6, channels)
+    x = rng.integers(0, 256, (draw(st.integers(1, 2)), inside, *size))
+    node = Node("conv", "n", ("x",), "y", at, {"weight": weight, "bias": bias})
+    assume(all(s + a + b > d * (k - 1) for s, a, b, d, k in
+               zip(size, at["pads"][:2], at["pads"][2:], at["dilations"], kernel, strict=True)))  # fmt: skip
+    border = [draw(st.integers(0, 3)) for _ in range(4)]
+    return node, x, OPS["conv"].evaluate(node, x), 0, border, draw(st.integers(0, 2))
+
+
+@pytest.mark.parametrize("name", EVERYDAY)
+@given(dense_convolutions(), st.integers(0, 1 << 20))
+def test_dense_convolutions(name, case, seed):
+    """Sums, and codes in the middle of another buffer, whose other channels and border stay."""
+    node, x, expected, shift, border, before = case
+    conv, zero = word_conv(node, x, expected, shift, isa.DOTS[name])
+    out = np.full(expected.shape, 7, np.int32)
+    run(conv, x, shift, zero, border, before, out.shape, NO_CODES, NO_WORDS, out.reshape(-1))
+    np.testing.assert_array_equal(out, expected)
+    channels, rng = conv.channels, np.random.default_rng(seed)
+    scale, offset = rng.uniform(-1e-3, 1e-3, channels), rng.uniform(100, 150, channels)
+    reach = int(expected.min()), int(expected.max())
+    rounder = AffineRequantizer(scale, offset, RINT, 3, 250, np.zeros((channels, 0), np.int64), reach)
+    images, _, height, width = expected.shape
+    layout = Layout(images, 4 + channels, height, width, 0, *rng.integers(0, 3, 4).tolist(), 5)
+    view, buffer = TensorView(0, layout, 1, channels), np.zeros(layout.size, np.uint32)
+    fill_border(buffer, layout).run()
+    run(conv, x, shift, zero, border, before, view, spread_codes(rounder, channels, 0), buffer, NO_SUMS)
+    codes = np.empty(expected.shape, np.int64)
+    unpack(buffer, view, codes)
+    value = scale[:, None, None] * expected + offset[:, None, None]
+    np.testing.assert_array_equal(codes, np.clip(np.rint(value), 3, 250))
+    cube = buffer[: images * layout.stride].reshape(images, layout.groups, -1, layout.pitch).copy()
+    assert not cube[:, 0, layout.top : layout.top + height, layout.left : layout.left + width].any()
+    cube[:, :, layout.top : layout.top + height, layout.left : layout.left + width] = 0x05050505
+    assert (cube == 0x05050505).all()
+
+
+@given(st.integers(1, 200), st.integers(1, 4), st.integers(1, 90), st.sampled_from([32, 64]), st.integers(0, 1 << 20))
+def test_weights_in_tiles(inside, taps, channels, high, seed):
+    """Laid out for tile registers, each weight meets the channel that it is of, once."""
+    rng = np.random.default_rng(seed)
+    values = rng.integers(-128, 128, (channels, taps, inside)).astype(np.int8)
+    values[:, rng.random((taps, inside)) < 0.3] = 0
+    made = tile_blocks(values, high)
+    assert made.weights.size == 0 or made.weights.ctypes.data % 64 == 0
+    entries = made.weights.view(np.int8).reshape(-1, high, 16, 4)
+    assert made.depth <= 16
+    assert not entries[:, :, made.depth :].any()
+    seen = np.zeros((len(made.firsts) - 1, high, taps, 4 * (-(-inside // 4))), np.int64)
+    for block in range(len(seen)):
+        for e in range(made.firsts[block], made.firsts[block + 1]):
+            first = 4 * made.planes[e]
+            part = entries[e, :, : made.depth].reshape(high, -1)
+            seen[block, :, made.taps[e], first : first + 4 * made.depth] += part
+    seen = seen.reshape(-1, taps, seen.shape[-1])
+    np.testing.assert_array_equal(seen[:channels, :, :inside], values)
+    assert not seen[channels:].any()
+    assert not seen[:, :, inside:].any()
+
+
+@pytest.mark.parametrize("name", EVERYDAY)
+@given(st.integers(1, 70), st.integers(1, 150), st.integers(1, 150), st.booleans(), st.integers(0, 1 << 20))
+def test_products_requantized(name, rows, depth, columns, signed, seed):
+    """In one pass; each column has a formula of its own."""
+    rng = np.random.default_rng(seed)
+    weight, x = rng.integers(-128, 128, (depth, columns)), rng.integers(0, 256, (rows, depth))
+    low, high = (-128, 120) if signed else (2, 255)
+    scale, offset = rng.uniform(-1e-3, 1e-3, columns), rng.uniform(-99, 99, columns)
+    if seed % 3 == 0:  # ties
+        scale, offset = np.exp2(rng.integers(-9, -5, columns).astype(float)), rng.integers(-4, 4, columns) / 2
+    reach = (-(1 << 24), 1 << 24)
+    rule = AffineRequantizer(scale, offset, RINT, low, high, np.zeros((columns, 0), np.int64), reach)
+    rounding = column_codes(rule, columns)
+    assert rounding is not None
+    product = WordMatmul(weight, np.zeros(columns, np.int64), isa.DOTS[name])
+    made = product.run(x.astype(np.uint8), 0, rounding).view(np.int8 if signed else np.uint8)
+    np.testing.assert_array_equal(made, np.clip(np.rint(scale * (x @ weight) + offset), low, high))
+
+
+def test_codes_that_no_byte_holds_are_not_requantized_in_one_pass():
+    rule = AffineRequantizer(np.ones(1), np.zeros(1), RINT, -1, 128, np.zeros((1, 0), np.int64), (-300, 300))
+    assert column_codes(rule, 3) is None
+    far = AffineRequantizer(np.ones(1), np.zeros(1), RINT, 0, 128, rule.table, (-(1 << 31), 300))
+    assert column_codes(far, 3) is None
+
+
+def test_tile_registers_that_the_system_keeps_are_not_used(monkeypatch):
+    monkeypatch.setattr(isa, "_may_use_tiles", lambda: False)
+    assert "amx" not in isa.available()
+    monkeypatch.setenv(isa.VARIABLE, "amx")
+    with pytest.raises(IntsimError, match="INTSIM_ISA is 'amx'; this processor has"):
+        isa.candidates()
+
+
+@pytest.mark.skipif("amx" not in AVAILABLE, reason="no tile registers here")
+def test_tile_registers_that_add_wrongly_are_not_used(monkeypatch):
+    """A known answer is asked of them too, not of vectors alone."""
+    real = Bound.run
+
+    def wrong(self, source, words, raw):
+        real(self, source, words, raw)
+        raw[-1] += self.tile.tiled
+
+    monkeypatch.setattr(Bound, "run", wrong)
+    assert not selftest.adds_exactly(isa.DOTS["amx"])
+    assert selftest.adds_exactly(isa.DOTS["vnni512"])

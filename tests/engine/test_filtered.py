@@ -12,6 +12,7 @@ from intsim.arithmetic.integers import IntegerType
 from intsim.arithmetic.requantizers.exact import Exact
 from intsim.arithmetic.rounding import Rounding, round_fraction
 from intsim.engine.requantize.filtered import SHIFTS, filtered
+from intsim.engine.requantize.kernels import requantize_dense
 from intsim.graph import Node
 
 from .test_corners import Build
@@ -55,14 +56,15 @@ def test_codes_are_those_of_rationals(data):
         near = [e.__floor__() + d for e in edges for d in (-1, 0, 1, 2)]
         accumulators.append([min(max(a, -REACH), REACH) for a in [*near, 0, 1, -1, REACH, -REACH]])
     acc = np.array([accumulators], np.int64)
-    made = rule.run(acc, np.empty(acc.shape, np.uint16 if kind is U16 else np.int16))
+    made = requantize_dense(acc, rule, np.empty(acc.shape, np.uint16 if kind is U16 else np.int16))
     for c, (scale, offset) in enumerate(lines):
         right = [
             min(max(round_fraction(scale * a + offset, rounding) + zero, kind.min), kind.max) for a in accumulators[c]
         ]
         assert made[0, c].tolist() == right
-        alone = rule.run(
+        alone = requantize_dense(
             np.ascontiguousarray(acc.swapaxes(1, 2)).reshape(-1, len(lines), 1),
+            rule,
             np.empty((acc.shape[2], len(lines), 1), made.dtype),
         )
         assert alone[:, c, 0].tolist() == right  # one number a cell is another loop
@@ -74,7 +76,7 @@ def test_ties_by_the_thousand():
         rule = filtered(node([(Fraction(1, 2), Fraction(0))], rounding, -32768, 32767, 0), Exact(), (-70000, 70000))
         acc = np.arange(-70000, 70001, dtype=np.int32).reshape(1, 1, -1)
         right = [min(max(round_fraction(Fraction(int(a), 2), rounding), -32768), 32767) for a in acc.reshape(-1)]
-        assert rule.run(acc, np.empty(acc.shape, np.int16)).reshape(-1).tolist() == right
+        assert requantize_dense(acc, rule, np.empty(acc.shape, np.int16)).reshape(-1).tolist() == right
 
 
 def test_numbers_nearer_to_an_edge_than_float64_can_tell():
@@ -89,7 +91,7 @@ def test_numbers_nearer_to_an_edge_than_float64_can_tell():
             scale, code = Fraction(p, q), int(rng.integers(0, 65535))
             offset = Fraction(code - p * acc // q)
             rule = filtered(node([(scale, offset)], Rounding.HALF_EVEN, 0, 65535, 0), Exact(), (0, q))
-            made = rule.run(np.array([[[acc]]]), np.empty((1, 1, 1), np.uint16))
+            made = requantize_dense(np.array([[[acc]]]), rule, np.empty((1, 1, 1), np.uint16))
             assert made[0, 0, 0] == round_fraction(scale * acc + offset, Rounding.HALF_EVEN) == code + (top > q)
             flips += int(np.rint(rule.scale[0] * acc + rule.offset[0])) != made[0, 0, 0]
     assert flips > 50  # float64 alone is wrong

@@ -74,7 +74,7 @@ def test_the_border_is_padding_and_nothing_else_is(view):
     buffer = garbage(lay)
     codes = codes_for(view, 3)
     pack(codes, buffer, view)
-    fill_border(buffer, lay)
+    fill_border(buffer, lay).run()
     np.testing.assert_array_equal(seen(buffer, view), codes + lay.shift)
     cube = buffer[: lay.images * lay.stride].view(np.uint8).reshape(lay.images, lay.groups, -1, lay.pitch, 4).copy()
     cube[:, :, lay.top : lay.top + lay.height, lay.left : lay.left + lay.width] = lay.pad
@@ -91,7 +91,7 @@ def test_phases(view, pads, strides, pad):
     pack(codes_for(view, 5), buffer, view)
     layout = phases(view, pads, strides, pad)
     out = garbage(layout, 2)
-    split(buffer, view, pads, strides, out, layout)
+    split(buffer, view, pads, strides, out, layout).run()
     rows, columns = layout.height * strides[0], layout.width * strides[1]
     bytes_ = seen(buffer, TensorView(0, lay, view.group, 4 * -(-view.channels // 4)))
     padded = np.full((*bytes_.shape[:2], rows, columns), pad, np.int64)
@@ -121,7 +121,7 @@ def test_picked_positions(view, data):
     buffer, out = garbage(lay), garbage(layout)
     codes = codes_for(view, 7)
     pack(codes, buffer, view)
-    resize(buffer, view, np.array(rows), np.array(columns), out, to)
+    resize(buffer, view, np.array(rows), np.array(columns), out, to).run()
     np.testing.assert_array_equal(seen(out, to), codes[:, :, rows][:, :, :, columns] + lay.shift)
 
 
@@ -135,7 +135,7 @@ def test_channels_moved_by_less_than_a_word(view, channel):
     pack(codes, buffer, view)
     other = np.random.default_rng(0).integers(0, 256, (lay.images, layout.channels, lay.height, lay.width))
     pack(other - lay.shift, out, to)
-    shift_channels(buffer, view, out, to, channel)
+    shift_channels(buffer, view, out, to, channel).run()
     other[:, channel : channel + view.channels] = codes + lay.shift
     np.testing.assert_array_equal(seen(out, to), other)
 
@@ -144,4 +144,4 @@ def test_channels_moved_by_less_than_a_word(view, channel):
 def test_padding_beyond_a_byte_is_a_byte(pad):
     """Convolutions whose zero isn't a byte have no padding that counts; what the border holds doesn't matter."""
     layout = Layout(1, 4, 2, 2, 0, 1, 1, 1, 1, pad)
-    fill_border(garbage(layout), layout)
+    fill_border(garbage(layout), layout).run()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import intsim
 from intsim.arithmetic.accumulate import Stage, accumulate_telemetry
-from intsim.engine.registers.matmul import register_matmul
+from intsim.engine.registers.matmul import ColumnMatmul, register_matmul
 from intsim.errors import IntsimError
 from tests import twins
 
@@ -248,3 +248,34 @@ def test_without_a_writable_cache_directory(tmp_path):
         [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert run.stdout.split() == ["[[-17149]]"], run.stderr
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [
+        REST16,
+        [Stage(None, 16, "wrap")],
+        [Stage(None, 13, "saturate")],
+        [Stage(2, 16, "saturate"), Stage(None, 32, "wrap")],
+        [Stage(None, 24, "saturate")],
+    ],
+)
+@pytest.mark.parametrize("span", [(0, 255), (-128, 127)])
+@pytest.mark.parametrize("rows", [1, 3, 7])
+def test_columns_laid_out_once(stages, span, rows):
+    """Weights made ready for any activations of a range, which then come: small ones, its ends, anything."""
+    rng = np.random.default_rng(rows)
+    w = rng.integers(-127, 128, (70, 23))
+    start, late = rng.integers(-3000, 3000, 70), rng.integers(-(1 << 20), 1 << 20, 70)
+    for terms in ((None, None), (start, late)):
+        layer = ColumnMatmul(w, rows, span, stages, *terms)
+        for values in ([0, 1], span, range(span[0], span[1] + 1)):
+            a = rng.choice(np.array(values, np.int16), (rows, 23))
+            products = a.astype(np.int64)[:, None, :] * w[None]
+            first = 0 if terms[0] is None else terms[0]
+            defined = accumulate_telemetry(products, stages, first, terms[1])
+            for counts in (True, False):
+                out, events = layer.run(a, counts)
+                np.testing.assert_array_equal(out, defined.result)
+                wanted = defined.events.sum(0)
+                np.testing.assert_array_equal(events, wanted if counts else np.minimum(wanted, 1))

@@ -8,8 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from intsim.engine.program.program import LINKS
 from intsim.engine.run import run_graph
+from intsim.engine.threads import using
 from intsim.graph import IntegerGraph, Node, Tensor, rationals
+from intsim.jit.chain import Chain
 from intsim.targets import Target
 
 from .definitions import defined
@@ -69,14 +72,15 @@ def test_results_outlive_the_next_runs(case, data):
         check(graph, inputs, run, machine)
 
 
-def test_what_a_caller_does_with_results_is_its_own_affair():
-    graph, inputs = network(), codes()
-    first = run_graph(graph, inputs, EXACT, keep=True)
+@pytest.mark.parametrize("name", ["exact", "saturate-32"])
+def test_what_a_caller_does_with_results_is_its_own_affair(name):
+    graph, inputs, target = network(), codes(), Target.load(name)
+    first = run_graph(graph, inputs, target, keep=True)
     for name in ("a", "y", "z"):
         first.tensors[name][...] = -1
     for events in first.events.values():
         events[...] = 7
-    check(graph, inputs, run_graph(graph, inputs, EXACT, keep=True))
+    check(graph, inputs, run_graph(graph, inputs, target, keep=True), target)
 
 
 @pytest.mark.parametrize("name", ["exact", "saturate-14", "x86-avx2"])
@@ -153,3 +157,28 @@ def test_watch_sees_every_node_with_its_arrays(case):
 
     check(case.graph, case.inputs, run_graph(case.graph, case.inputs, target, watch=watch), target)
     assert seen == [node.name for node in case.graph.nodes]
+
+
+@pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.parametrize("name", ["exact", "saturate-14"])
+def test_calls_of_one_thread_are_chained_from_the_second_run_on(name, refused, monkeypatch):
+    """And made from Python where kernels can't be chained."""
+    run, ran = Chain.run, []
+
+    def counted(chain):
+        ran.append(len(chain.calls))
+        run(chain)
+
+    def not_made(*_):
+        raise TypeError("arguments are passed otherwise")
+
+    monkeypatch.setattr(Chain, "run", counted)
+    if refused:
+        monkeypatch.setattr(Chain, "__init__", not_made)
+    graph, target = network(), Target.load(name)
+    for turn in range(3):
+        inputs = codes()
+        with using(1):
+            check(graph, inputs, run_graph(graph, inputs, target), target)
+        assert bool(ran) == (turn > 0 and not refused)
+    assert all(0 < count <= LINKS for count in ran)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intsim.engine.requantize.affine import CEIL, FLOOR, RINT, AffineRequantizer
-from intsim.engine.requantize.kernels import combine_dense, prepared, requantize_dense
+from intsim.engine.requantize.kernels import Combination, prepared, requantize_dense
 
 pytestmark = pytest.mark.xdist_group("engine")  # kernels that its tests share are compiled once
 
@@ -146,7 +146,7 @@ def test_sums(types, table):
         rounder = made(rng, 3, -128, 127, RINT, table, reach)
         for kind in (np.int8, np.int64):
             out = np.empty(total.shape, kind)
-            assert combine_dense(arrays, factors, rounder, out) is out
+            assert Combination(factors, rounder).run(arrays, out) is out
             np.testing.assert_array_equal(out, said(rounder, total))
 
 
@@ -155,4 +155,4 @@ def test_sums_of_products_beyond_binary64():
     x = np.arange(256, dtype=np.uint8).reshape(1, 1, -1)
     rounder = AffineRequantizer(np.array([1.0]), np.array([0.0]), RINT, 0, 255, np.zeros((1, 0), np.int64), (0, 255))
     factors = np.array([[(1 << 55) + 1], [-(1 << 55)]])
-    np.testing.assert_array_equal(combine_dense([x, x], factors, rounder, np.empty_like(x)), x)
+    np.testing.assert_array_equal(Combination(factors, rounder).run([x, x], np.empty_like(x)), x)

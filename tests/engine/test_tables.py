@@ -38,7 +38,7 @@ def steps(sketch, target="exact", **options):
 
 
 @pytest.mark.parametrize("signed", [False, True])
-@pytest.mark.parametrize("channels", [8, 5])
+@pytest.mark.parametrize("channels", [8, 5, 3])
 @pytest.mark.parametrize("by_channel", [False, True])
 def test_between_convolutions(signed, channels, by_channel):
     sketch = Sketch((2, 8, 9, 37))

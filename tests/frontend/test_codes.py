@@ -9,6 +9,7 @@ from intsim.arithmetic.rounding import Rounding, round_fraction
 from intsim.frontend import codes
 from intsim.frontend.codes import quantize_constant
 from intsim.frontend.context import Quantizer
+from intsim.frontend.nearest import BLOCK
 from intsim.graph import rationals
 
 MODES = [str(m) for m in Rounding]
@@ -96,3 +97,22 @@ def test_parameters_that_go_the_long_way():
     ):
         found = quantize_constant(x, Quantizer(rationals(scale), rationals(before), 0, "half_even", (low, high)))
         np.testing.assert_array_equal(found, twin(x, scale, before, 0, "half_even", low, high))
+
+
+@pytest.mark.parametrize("mode", ["half_even", "floor", "half_up"])
+def test_one_number_next_to_a_tie_in_a_block(mode):
+    """Where all others of its block are clear; float32 alone takes some of them to the wrong side."""
+    for scale, before, after, low, high in (
+        (FLOAT, Fraction(0), 0, 0, 255),
+        (SCALES[-1], Fraction(1, 3), -7, -128, 127),
+        (Fraction(1, 3), Fraction(5), 0, -1000, 1000),
+    ):
+        ties = np.array(
+            [float((Fraction(n, 2) - before) * scale) for n in range(2 * low - 5, 2 * high + 6)], np.float32
+        )
+        x = np.concatenate([ties, *(np.nextafter(ties, np.float32(end)) for end in (-np.inf, np.inf))])
+        blocks = np.full((x.size, BLOCK), float((Fraction(1, 4) - before) * scale), np.float32)
+        blocks[np.arange(x.size), np.arange(x.size) % BLOCK] = x
+        quantizer = Quantizer(rationals(scale), rationals(before), after, mode, (low, high))
+        found = quantize_constant(blocks, quantizer)
+        np.testing.assert_array_equal(found, twin(blocks, scale, before, after, mode, low, high))

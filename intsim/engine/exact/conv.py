@@ -22,20 +22,28 @@ from numpy.typing import NDArray
 from intsim.engine.exact.isa import Dot
 from intsim.engine.exact.kernels import convolve
 from intsim.engine.exact.layout import Buffer, Layout, Pads, Shape, TensorView, maps, phases, split
-from intsim.engine.exact.microkernels import Tile
+from intsim.engine.exact.microkernels import Tile, conv_shapes
+from intsim.engine.exact.tiles import tile_bias, tile_blocks, tile_work
 from intsim.engine.requantize.affine import RINT, AffineRequantizer
+from intsim.engine.requantize.single import LARGEST, single
 from intsim.engine.threads import each, shares, threads
 from intsim.graph import IntArray, Node
+from intsim.jit.chain import Call
 
 Part = tuple[int, int, int, int]
 """First image and one past the last, first row and one past the last."""
 R = TypeVar("R")
-HIGH = {"vnni512": 8, "vnni256": 8, "avx512": 8, "avx2": 4, "sse2": 4, "generic": 4}
+Weights = NDArray[np.signedinteger[Any]]
+"""Integers of any size, their zero point taken off."""
+HIGH = {"amx": 8, "vnni512": 8, "vnni256": 8, "avx512": 8, "avx2": 4, "sse2": 4, "generic": 4}
 """Output channels of a tile: with them accumulators, activations and a weight just fill the vector registers."""
-WIDE = {32: {16: 1, 8: 2, 4: 3, 1: 8}, 16: {4: 2, 1: 4}}
-"""Vectors of a tile for its height, where there are so many vector registers. The tallest is for the smallest maps."""
+WIDE = {32: {64: 1, 32: 2, 16: 1, 8: 2, 4: 4, 1: 8}, 16: {4: 2, 1: 4}}
+"""Vectors of a tile for its height, where there are so many vector registers. A height of 16 is for the smallest maps,
+those above for tile registers."""
 STRIP_BYTES = 256 << 10
 """Input of a strip of rows, which stays in the second-level cache while all output channels read it."""
+HALF = 128
+"""Codes in float32 are made about 0, where its numbers lie closest, and this makes bytes of them."""
 NO_WORDS, NO_SUMS = np.zeros(0, np.uint32), np.zeros(0, np.int32)
 
 
@@ -129,13 +137,17 @@ class Blocks:
     firsts: NDArray[np.int64]  # first tap of each block, and one past the last
     weights: NDArray[np.int32]
     high: int
+    depth: int = 0  # planes of an entry in tile registers, side by side; 0 where there are none
 
 
-def blocks(weight: IntArray, w: Window, grid: Grid, dot: Dot, pitch: int, planes_apart: int = 1) -> Blocks:
+def blocks(
+    weight: Weights, w: Window, grid: Grid, dot: Dot, pitch: int, planes_apart: int = 1, tiled: bool = False
+) -> Blocks:
     """Blocks of the weights (O, C / groups, kh, kw), see `byte_parts`; taps without weights are left out.
 
     Rows of the input are at least `pitch` words apart, which says how many tiles a map has. `planes_apart`: planes of
-    the input from one group of four channels to the next; taps' own planes are added by the caller (`split`).
+    the input from one group of four channels to the next; taps' own planes are added by the caller (`split`). With
+    `tiled`, tile registers may be used.
     """
     positions, wide = (grid.rows - 1) * pitch + grid.width, WIDE[dot.registers]
     heights = [1] if len(weight) == 1 else sorted({4, HIGH[dot.name]}, reverse=True)
@@ -147,42 +159,53 @@ def blocks(weight: IntArray, w: Window, grid: Grid, dot: Dot, pitch: int, planes
         """Vectors of products."""
         return one[0] * int(one[3][-1]) * wide[one[0]] * -(-max(positions, 1) // (dot.lanes * wide[one[0]]))
 
+    if tiled and w.groups == 1:
+        in_tiles = [tile_blocks(picked(weight, grid), high) for high in (64, 32)]
+        best = min(in_tiles, key=lambda t: tile_work(t, -(-max(positions, 1) // (dot.lanes * wide[t.high]))))
+        if tile_work(best, -(-max(positions, 1) // (dot.lanes * wide[best.high]))) < work(min(made, key=work)):
+            taps = best.taps % max(len(grid.at), 1)
+            return Blocks(best.planes * planes_apart, taps, best.firsts, best.weights, best.high, best.depth)
     high, planes, taps, firsts, values = min(made, key=work)
     return Blocks(planes * planes_apart, taps, firsts, weight_words(values, dot), high)
 
 
 def _blocks(
-    weight: IntArray, w: Window, grid: Grid, high: int
+    weight: Weights, w: Window, grid: Grid, high: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
     """Plane and tap of each entry, entries of each block, and weights (entries, high, 4)."""
     channels, inside = weight.shape[:2]
-    per_group, positions = channels // w.groups, max(len(grid.at), 1)
-    addends = byte_parts(weight)  # each reads all taps anew
-    picked = np.empty((channels, len(addends) * len(grid.at), inside), np.int8)
-    for t, (part, (i, j)) in enumerate(product(addends, grid.at)):
-        picked[:, t] = part[:, :, i, j]
+    per_group, positions, values = channels // w.groups, max(len(grid.at), 1), picked(weight, grid)
     if w.groups == 1:
-        planes, taps, firsts, values = _whole_blocks(picked, high)
-        return planes, taps % positions, firsts, values
+        planes, taps, firsts, words = _whole_blocks(values, high)
+        return planes, taps % positions, firsts, words
     parts: list[tuple[Any, Any, Any]] = []
     for begin in range(0, channels, high):
         rows = range(begin, min(begin + high, channels))
         first, last = (c // per_group * inside for c in (rows[0], rows[-1]))
         low, top = first // 4, -(-(last + inside) // 4)
-        count = picked.shape[1]
+        count = values.shape[1]
         table = np.zeros((high, count, 4 * (top - low)), np.int8)
         for r in rows:
             at = r // per_group * inside - 4 * low
-            table[r - begin, :, at : at + inside] = picked[r]
-        words = table.reshape(high, count, top - low, 4).transpose(2, 1, 0, 3).reshape(-1, high, 4)
-        kept = np.flatnonzero(words.any(axis=(1, 2)))
-        parts.append((low + kept // max(count, 1), kept % positions, words[kept]))
+            table[r - begin, :, at : at + inside] = values[r]
+        met = table.reshape(high, count, top - low, 4).transpose(2, 1, 0, 3).reshape(-1, high, 4)
+        kept = np.flatnonzero(met.any(axis=(1, 2)))
+        parts.append((low + kept // max(count, 1), kept % positions, met[kept]))
     firsts = np.cumsum([0, *(len(p[0]) for p in parts)]).astype(np.int64)
-    planes, taps, values = (np.concatenate([p[i] for p in parts]) for i in range(3))
-    return planes.astype(np.int64), taps.astype(np.int64), firsts, values
+    planes, taps, words = (np.concatenate([p[i] for p in parts]) for i in range(3))
+    return planes.astype(np.int64), taps.astype(np.int64), firsts, words
 
 
-def byte_parts(weight: IntArray) -> list[NDArray[np.int8]]:
+def picked(weight: Weights, grid: Grid) -> NDArray[np.int8]:
+    """Weights (O, taps, C / groups) of a grid; all taps once for each of their parts."""
+    parts = byte_parts(weight)
+    out = np.empty((weight.shape[0], len(parts) * len(grid.at), weight.shape[1]), np.int8)
+    for t, (part, (i, j)) in enumerate(product(parts, grid.at)):
+        out[:, t] = part[:, :, i, j]
+    return out
+
+
+def byte_parts(weight: Weights) -> list[NDArray[np.int8]]:
     """Arrays of int8 that add up to the weights: one where int8 holds them, up to three for those within -255..255.
 
     Unsigned weights without their zero point are of the second kind, but few of them are beyond int8.
@@ -196,13 +219,13 @@ def byte_parts(weight: IntArray) -> list[NDArray[np.int8]]:
 
 
 def _whole_blocks(
-    picked: NDArray[np.int8], high: int
+    values: NDArray[np.int8], high: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
     """`_blocks` of weights (O, taps, C) that all read all channels."""
-    channels, count, inside = picked.shape
+    channels, count, inside = values.shape
     size, groups = -(-channels // high), -(-inside // 4)
     table = np.zeros((size * high, count, 4 * groups), np.int8)
-    table[:channels, :, :inside] = picked
+    table[:channels, :, :inside] = values
     words = table.reshape(size, high, count, groups, 4).transpose(0, 3, 2, 1, 4)
     kept = np.asarray(words.any(axis=(3, 4)))
     _, planes, taps = np.nonzero(kept)
@@ -223,36 +246,65 @@ def weight_words(values: NDArray[np.int8], dot: Dot) -> NDArray[np.int32]:
 
 
 class Codes(NamedTuple):
-    """A requantizer for the channels of a convolution, as the kernel takes it; `limits` = low, high, shift to bytes."""
+    """A requantizer for the channels of a convolution, as the kernel takes it; arrays are long enough for whole tiles.
 
-    scale: NDArray[np.float64]
-    offset: NDArray[np.float64]
+    Four channels for which `single` isn't 0 go by their formula in float32, which is proven for them
+    (`requantize.single`).
+    """
+
+    lines: NDArray[np.float64]  # (2, channels): scale and offset
     kind: int
-    limits: NDArray[np.int32]
-    table: NDArray[np.int64]
+    table: NDArray[np.int64]  # (channels, high - low), or (channels, 0)
+    lines32: NDArray[np.float32]
+    single: NDArray[np.uint8]  # (channels / 4,)
+    ends: NDArray[np.int32]  # of `byte_ends`
 
 
-NO_CODES = Codes(np.zeros(16), np.zeros(16), RINT, np.zeros(3, np.int32), np.zeros((1, 0), np.int64))
+def byte_ends(low: int, high: int, shift: int) -> NDArray[np.int32]:
+    """What compiled loops know of codes low to high, which are bytes when `shift` is added.
+
+    Least and greatest byte, four times each; what makes bytes of the codes, twice, and of those in float32; low, high
+    and shift as they are.
+    """
+    words = [(low + shift) * 0x01010101, (high + shift) * 0x01010101, shift * 0x00010001, HALF * 0x00010001]
+    return np.concatenate([np.array(words, np.uint32).view(np.int32), np.array([low, high, shift], np.int32)])
 
 
 def fits(requantizer: AffineRequantizer) -> bool:
     """Whether the kernels can take a requantizer: what it rounds stays well within 32 bits."""
     farthest = max(abs(requantizer.reach[0]), abs(requantizer.reach[1]))
-    return bool((np.abs(requantizer.scale) * farthest + np.abs(requantizer.offset) < 2.0**30).all())
+    return bool((np.abs(requantizer.scale) * farthest + np.abs(requantizer.offset) < LARGEST).all())
 
 
-def spread_codes(requantizer: AffineRequantizer, channels: int, shift: int) -> Codes:
-    """Spread a requantizer of 1 or `channels` cells over channels; arrays are longer than that, as tiles are whole."""
+class SpreadCodes(NamedTuple):
+    """A requantizer for a convolution, and what the sums start at besides for it, (channels,) int32."""
+
+    codes: Codes
+    added: NDArray[np.int32]
+
+
+def spread_codes(requantizer: AffineRequantizer, channels: int, shift: int) -> SpreadCodes:
+    """Spread a requantizer of 1 or `channels` cells, whose codes plus `shift` are bytes, over channels."""
 
     def spread(values: NDArray[Any]) -> NDArray[Any]:
         out = np.zeros((channels + 16, *values.shape[1:]), values.dtype)
         out[:channels] = values
         return out
 
-    limits = np.array([requantizer.low, requantizer.high, shift], np.int32)
-    return Codes(
-        spread(requantizer.scale), spread(requantizer.offset), requantizer.kind, limits, spread(requantizer.table)
-    )
+    rule, ends = requantizer, byte_ends(requantizer.low, requantizer.high, shift)
+    short = single(rule, HALF - shift)
+    proven = np.ones(-(-channels // 4) * 4 + 16, bool)
+    proven[:channels] = short.proven
+    groups: NDArray[np.bool_] = np.all(proven.reshape(-1, 4), axis=1)
+    added = np.where(np.repeat(groups, 4)[:channels], short.added, 0)
+    lines, lines32 = (np.stack([spread(r.scale), spread(r.offset)]) for r in (rule, short))
+    codes = Codes(lines, rule.kind, spread(rule.table), lines32, groups.astype(np.uint8), ends)
+    return SpreadCodes(codes, spread(added.astype(np.int32)))
+
+
+NO_CODES = spread_codes(
+    AffineRequantizer(np.zeros(1), np.zeros(1), RINT, 0, 0, np.zeros((1, 0), np.int64), (0, 0)), 0, 0
+)
 
 
 def modulo32(values: IntArray, size: int) -> NDArray[np.int32]:
@@ -271,9 +323,19 @@ class WordConv:
         window: its spatial part.
         pad: the byte that padding holds.
         zero: the byte that stands for zero.
+        tiled: whether tile registers may be used, if the instruction has some.
     """
 
-    def __init__(self, weight: IntArray, bias: IntArray, window: Window, pad: int, zero: int, dot: Dot) -> None:
+    def __init__(
+        self,
+        weight: Weights,
+        bias: IntArray,
+        window: Window,
+        pad: int,
+        zero: int,
+        dot: Dot,
+        tiled: bool = True,
+    ) -> None:
         """Lay the weights out."""
         self.window, self.pad, self.dot = window, pad, dot
         self.channels, self.strided = weight.shape[0], window.strides != (1, 1)
@@ -282,7 +344,10 @@ class WordConv:
         apart = window.strides[0] * window.strides[1] if self.strided else 1
         _, left, _, right = self.border
         pitch = window.out[1] if self.strided else left + window.size[1] + right
-        self.blocks = [blocks(weight, window, g, dot, pitch, apart) for g in self.grids]
+        self.blocks = [blocks(weight, window, g, dot, pitch, apart, tiled and dot.tiles) for g in self.grids]
+        self.phases = np.full(window.strides[0] * window.strides[1], not self.strided)
+        if self.strided:
+            self.phases[self._phases_of_taps()] = True
         # inserted samples are zeros that no tap meets, so each grid has a constant of its own
         sums = [
             sum((weight[:, :, i, j].sum(axis=1) for i, j in g.at), np.zeros(self.channels, np.int64))
@@ -296,6 +361,12 @@ class WordConv:
         down, right = (tuple(v[a] * w.dilations[a] // w.strides[a] for v in at) for a in (0, 1))
         return Grid(at, down, right, *w.out)
 
+    def _phases_of_taps(self) -> NDArray[np.int64]:
+        """Of each tap of a strided convolution, which phase of the input it reads."""
+        w = self.window
+        pairs = [(i * w.dilations[0] % w.strides[0], j * w.dilations[1] % w.strides[1]) for i, j in self.grids[0].at]
+        return np.array([i * w.strides[1] + j for i, j in pairs], np.int64)
+
     def direct(self, view: TensorView) -> bool:
         """Whether it reads this tensor as it is; else `scratch` is filled first."""
         lay, needs = view.layout, any(self.border)
@@ -308,7 +379,7 @@ class WordConv:
         return phases(view, self.border, self.window.strides, self.pad)
 
     def bind(
-        self, view: TensorView, scratch: Layout | None, to: TensorView | tuple[int, ...], codes: Codes = NO_CODES
+        self, view: TensorView, scratch: Layout | None, to: TensorView | tuple[int, ...], codes: SpreadCodes = NO_CODES
     ) -> list[Bound]:
         """What is known of a run before it: for each grid the kernel's arguments but the buffers.
 
@@ -323,17 +394,14 @@ class WordConv:
         if scratch is not None:
             first = 0 if self.strided else self.border[0] * layout.pitch + self.border[1]
         w, dot, bounds = self.window, self.dot, []
+        apart = w.strides[0] * w.strides[1] if self.strided else 1
         for grid, made, bias in zip(self.grids, self.blocks, self.biases, strict=True):
             if min(grid.rows, grid.width) <= 0:
                 continue
             distance = np.array(grid.down, np.int64) * layout.pitch + np.array(grid.right, np.int64)
             planes = made.planes
             if self.strided:
-                own = [
-                    (i * w.dilations[0] % w.strides[0]) * w.strides[1] + j * w.dilations[1] % w.strides[1]
-                    for i, j in grid.at
-                ]
-                planes = planes + np.array(own, np.int64)[made.taps]
+                planes = planes + self._phases_of_taps()[made.taps]
             offsets = planes * layout.plane + (distance[made.taps] if made.taps.size else made.taps)
             if isinstance(to, TensorView):
                 lay = to.layout
@@ -342,22 +410,33 @@ class WordConv:
                 begin, stride, plane, pitch = 0, 0, to[2] * to[3], to[3]
             begin += grid.origin[0] * pitch + grid.origin[1]
             wide = WIDE[dot.registers][made.high]
+            start = bias + codes.added if isinstance(to, TensorView) else bias
+            if made.depth:
+                start = tile_bias(start[: self.channels], made.high)
             bound = Bound(
                 (first, layout.pitch, grid.width),
                 (layout.images, layout.stride, stride),
                 (grid.rows, max(1, STRIP_BYTES // (4 * layout.groups * layout.pitch))),
-                (offsets, made.firsts, made.weights, bias, self.channels),
-                codes,
+                (
+                    offsets,
+                    made.firsts,
+                    made.weights,
+                    start,
+                    self.channels,
+                    apart * layout.plane,
+                    conv_shapes(made.depth),
+                ),
+                codes.codes,
                 (begin, plane, pitch, *grid.step),
-                Tile(dot.lanes, dot.parts, made.high, wide),
+                Tile(dot.lanes, dot.parts, made.high, wide, made.depth > 0),
                 -(-dot.lanes * wide // layout.pitch),
             )
             bounds.append(bound)
         return bounds
 
-    def split(self, words: Buffer, view: TensorView, scratch: Buffer, layout: Layout) -> None:
-        """Fill the scratch."""
-        split(words, view, self.border, self.window.strides, scratch, layout)
+    def split(self, words: Buffer, view: TensorView, scratch: Buffer, layout: Layout) -> Call:
+        """What fills the scratch."""
+        return split(words, view, self.border, self.window.strides, scratch, layout, self.phases)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ convolution needs no im2col: tap (i, j) of an output is a constant distance from
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from intsim.engine.exact.microkernels import every_second
+from intsim.jit.chain import Call
 from intsim.jit.compile import compiled
 
 Shape = tuple[int, ...]
@@ -122,10 +123,10 @@ def maps(shape: Shape) -> tuple[int, int, int, int]:
     return images, channels, height, width
 
 
-def fill_border(words: Buffer, layout: Layout) -> None:
-    """Write the padding of all planes."""
-    if any(layout.border):
-        _fill(words, layout.images * layout.groups, layout.height, layout.width, layout.border, _padding(layout))
+def fill_border(words: Buffer, layout: Layout) -> Call:
+    """What writes the padding of all planes."""
+    planes = layout.images * layout.groups
+    return Call(_fill, (words, planes, layout.height, layout.width, layout.border, _padding(layout)))
 
 
 def phases(view: TensorView, pads: Pads, strides: tuple[int, int], pad: int) -> Layout:
@@ -136,40 +137,52 @@ def phases(view: TensorView, pads: Pads, strides: tuple[int, int], pad: int) -> 
     return Layout(lay.images, 4 * view.groups * strides[0] * strides[1], rows, columns, lay.shift, pad=pad)
 
 
-def split(words: Buffer, view: TensorView, pads: Pads, strides: tuple[int, int], out: Buffer, layout: Layout) -> None:
-    """Positions of a padded map apart by what they are modulo the strides; pads (top, left, bottom, right) may crop."""
+def split(
+    words: Buffer,
+    view: TensorView,
+    pads: Pads,
+    strides: tuple[int, int],
+    out: Buffer,
+    layout: Layout,
+    wanted: NDArray[np.bool_] | None = None,
+) -> Call:
+    """What puts positions of a padded map apart by what they are modulo the strides.
+
+    Pads (top, left, bottom, right) may crop. Phases that aren't `wanted` are left as they are, or spoiled.
+    """
     lay, groups = view.layout, view.groups
     geometry = (*walk(view), lay.height, lay.width)
     target = (layout.stride, layout.plane, layout.height, layout.width)
-    _split(words, geometry, lay.images, groups, pads[0], pads[1], strides, out, target, _padding(layout))
+    chosen = np.ones(strides[0] * strides[1], np.bool_) if wanted is None else wanted
+    given = words, geometry, lay.images, groups, pads[0], pads[1], strides, chosen, out, target, _padding(layout)
+    return Call(_split, given)
 
 
 def resize(
     words: Buffer, view: TensorView, rows: NDArray[Any], columns: NDArray[Any], out: Buffer, to: TensorView
-) -> None:
-    """Positions picked by row and column into another tensor, as nearest resizing does."""
+) -> Call:
+    """What copies positions picked by row and column into another tensor, as nearest resizing does."""
     a = view.layout
-    _resize(words, walk(view), a.images, view.groups, rows, columns, out, walk(to))
+    return Call(_resize, (words, walk(view), a.images, view.groups, rows, columns, out, walk(to)))
 
 
-def resizer(
-    words: Buffer, view: TensorView, rows: NDArray[Any], columns: NDArray[Any], out: Buffer, to: TensorView
-) -> Callable[[object], None]:
-    """`resize`, made ready."""
+def shift_channels(words: Buffer, view: TensorView, out: Buffer, to: TensorView, channel: int) -> Call:
+    """What copies a tensor into channels `channel` and on of another of the same height and width."""
     a = view.layout
-    given = words, walk(view), a.images, view.groups, rows, columns, out, walk(to)
-    return lambda _: _resize(*given)
-
-
-def shift_channels(words: Buffer, view: TensorView, out: Buffer, to: TensorView, channel: int) -> None:
-    """Copy a tensor into channels `channel` and on of another of the same height and width."""
-    a = view.layout
-    _shift_channels(words, walk(view), (a.images, view.channels, a.height, a.width), out, walk(to), channel)
+    size = a.images, view.channels, a.height, a.width
+    return Call(_shift_channels, (words, walk(view), size, out, walk(to), channel))
 
 
 def walk(view: TensorView) -> tuple[int, int, int, int]:
     """Words from image to image, plane to plane, row to row, and the first one."""
     return view.layout.stride, view.layout.plane, view.layout.pitch, view.first
+
+
+def rows_of(*views: TensorView) -> tuple[int, int]:
+    """Rows and words of a row of maps of one size. Those without a border between rows are one long row."""
+    size = views[0].layout.height, views[0].layout.width
+    gapless = all(v.layout.pitch == v.layout.width for v in views)
+    return (1, size[0] * size[1]) if gapless else size
 
 
 def _padding(layout: Layout) -> np.uint32:
@@ -227,7 +240,8 @@ def _fill(words, planes, height, width, border, word):  # type: ignore[no-untype
 
 
 @compiled
-def _split(words, source, images, groups, top, left, strides, out, target, pad):  # type: ignore[no-untyped-def]
+def _split(words, source, images, groups, top, left, strides, wanted, out, target, pad):  # type: ignore[no-untyped-def]
+    """Rows are written in the order in which they lie, so that each may be written a little too far."""
     stride, plane, pitch, first, height, width = source
     to_stride, to_plane, rows, columns = target
     down, right = strides
@@ -236,27 +250,22 @@ def _split(words, source, images, groups, top, left, strides, out, target, pad):
             begin = first + image * stride + group * plane
             for i in range(down):
                 for j in range(right):
+                    if not wanted[i * right + j]:
+                        continue
                     to = image * to_stride + ((group * down + i) * right + j) * to_plane
                     for r in range(rows):
-                        y = r * down + i - top
-                        line = out[to + r * columns : to + (r + 1) * columns]
-                        if y < 0 or y >= height:
-                            line[:] = pad
-                            continue
+                        y, line = r * down + i - top, to + r * columns
                         # columns c with 0 <= c * right + j - left < width
                         start = max(0, -((j - left) // right))
                         stop = min(columns, max(start, (width - 1 - j + left) // right + 1))
-                        line[:start] = pad
-                        line[stop:] = pad
-                        at = begin + y * pitch + start * right + j - left
-                        if right == 1:
-                            line[start:stop] = words[at : at + stop - start]
-                        elif right == 2:
-                            for c in range(stop - start):
-                                line[start + c] = words[at + 2 * c]
-                        else:
-                            for c in range(stop - start):
-                                line[start + c] = words[at + right * c]
+                        at = begin + y * pitch + j - left
+                        inside = 0 <= y < height
+                        if inside and right == 2 and at >= 0:
+                            every_second(out, line, words, at, start, stop, columns, pad)
+                            continue
+                        # no slices: each would count a reference
+                        for c in range(columns):
+                            out[line + c] = words[at + right * c] if inside and start <= c < stop else pad
 
 
 @compiled

@@ -14,6 +14,7 @@ import numpy as np
 
 from intsim.arithmetic.accumulate import handed_on
 from intsim.dispatch import Machine
+from intsim.engine.exact.conv import Weights
 from intsim.graph import IntArray, IntegerGraph, Node
 from intsim.mac.plan import Plan, plan
 from intsim.ops import OPS, Mac
@@ -22,6 +23,10 @@ from intsim.targets import Target
 Range = tuple[int, int]
 ANYTHING = (-(1 << 63), (1 << 63) - 1)
 INT32 = (-(1 << 31), (1 << 31) - 1)
+SHALLOW = 12
+"""Products of a sum up to which a check takes longer than what it may spare: depthwise layers have 9."""
+HOPELESS = 16
+"""How many times over the greatest sum may exceed a register that data are still checked for."""
 NARROW = (np.uint8, np.int8, np.uint16, np.int16, np.int32, np.int64)
 
 
@@ -88,12 +93,24 @@ def safe(plan: Plan) -> bool:
     return plan.sums is None or bool(plan.sums.all_safe.all())
 
 
-def byte_weights(node: Node, op: Mac) -> IntArray | None:
-    """Constant weights without their zero point, if that leaves differences of bytes."""
+def byte_weights(node: Node, op: Mac) -> Weights | None:
+    """Constant weights without their zero point, if that leaves differences of bytes; small, as many are held."""
     if "weight" not in node.arrays or len(node.inputs) > 1:
         return None
     weight = node.arrays["weight"] - op.zero_points(node)[1]
-    return weight if weight.size and inside((int(weight.min()), int(weight.max())), (-255, 255)) else None
+    fits = weight.size and inside((int(weight.min()), int(weight.max())), (-255, 255))
+    return weight.astype(np.int16) if fits else None
+
+
+def check_pays(products: int, plan: Plan, target: Target) -> bool:
+    """Whether the overflow check of sums of so many products may well be quicker than their registers.
+
+    Lanes of 16 bits take few products at once, and registers that a sum can exceed many times over seldom pass.
+    """
+    if not target.stages or target.stages[0].bits > 16 or plan.sums is None:
+        return True
+    furthest = np.maximum(plan.sums.high[0], -plan.sums.low[0])
+    return products > SHALLOW and bool((furthest <= HOPELESS * target.stages[0].max).mean() > 0.5)
 
 
 def checkable_weights(node: Node, plan: Plan, target: Target, axis: int = 1) -> IntArray | None:

@@ -9,18 +9,21 @@ from fractions import Fraction
 
 import numpy as np
 
-from intsim.engine.exact.matmul import WordMatmul, as_bytes
+from intsim.engine.exact.maps import look_up_bytes
+from intsim.engine.exact.matmul import WordMatmul, as_bytes, column_codes
 from intsim.engine.exact.microkernels import Tile
 from intsim.engine.exact.rows import multiply_pairs, norm_rows, softmax_rows
+from intsim.engine.exact.selftest import looks_up
 from intsim.engine.node import run_alone
 from intsim.engine.program.analysis import INT32, Range, byte_shift, byte_weights, inside, narrowest, safe
 from intsim.engine.program.builder import ProgramBuilder
 from intsim.engine.program.program import Frame, Step
-from intsim.engine.requantize.affine import RINT, AffineRequantizer, TwoFormulas
+from intsim.engine.requantize.affine import RINT, AffineRequantizer, FilteredRequantizer, Rule, TwoFormulas
 from intsim.engine.requantize.columns import Columns, by_columns
-from intsim.engine.requantize.filtered import FilteredRequantizer, filtered
-from intsim.engine.requantize.kernels import combine_dense, combined, requantize_dense
+from intsim.engine.requantize.filtered import filtered
+from intsim.engine.requantize.kernels import Combination, requantize_dense
 from intsim.engine.requantize.node import cell_layout, known_fit
+from intsim.engine.requantize.rescale import rescaling
 from intsim.engine.requantize.table_kernels import staircase_dense, table_dense
 from intsim.engine.threads import share_out
 from intsim.graph import IntArray, Node
@@ -81,9 +84,7 @@ def formula(builder: ProgramBuilder, node: Node) -> AffineRequantizer | TwoFormu
     return rule
 
 
-def formula_or_filter(
-    builder: ProgramBuilder, node: Node
-) -> AffineRequantizer | TwoFormulas | FilteredRequantizer | None:
+def formula_or_filter(builder: ProgramBuilder, node: Node) -> Rule | None:
     """For many codes what needs no proof of each; else the proven formula, if there is one."""
     target, reach = builder.arithmetic(node), _reach(builder, node)
     many = None if reach is None else filtered(node, target.requantize, reach)
@@ -126,36 +127,43 @@ def requantize(builder: ProgramBuilder, node: Node) -> bool:
     steps = None
     if layout[2] == 1 and factors is None and isinstance(rule, AffineRequantizer) and by_columns(rule):
         steps = Columns(rule, layout[1]) if inside(builder.analysis.holds[node.inputs[0]], INT32) else None
+    short, held = None, builder.analysis.holds[node.inputs[0]]
+    if (
+        factors is None
+        and not isinstance(rule, FilteredRequantizer)
+        and kind().itemsize == 1
+        and narrowest(held)().itemsize == 1
+        and 1 in layout[1:]
+    ):
+        flat = layout[:2] if layout[2] == 1 else (math.prod(shape) // shape[-1], shape[-1]) if shape else (1, 1)
+        short = rescaling(rule, held, flat[1])
     lane = np.int32 if factors is None and inside(builder.analysis.holds[node.inputs[0]], INT32) else np.int64
-    spread = None if factors is None else np.broadcast_to(factors.reshape(len(factors), -1), (len(factors), layout[1]))
+    combination = None
+    if factors is not None:
+        spread = np.broadcast_to(factors.reshape(len(factors), -1), (len(factors), layout[1]))
+        combination = Combination(spread, rule)
 
     def action(frame: Frame) -> None:
         given = [np.ascontiguousarray(frame.arrays[n]).reshape(layout) for n in node.inputs]
+        if short is not None and given[0].itemsize == 1:
+            frame.arrays[node.output] = short.run(given[0].reshape(flat), kind).reshape(shape)
+            return
         if steps is not None and kind().itemsize == 1:
             codes = steps.run(given[0].reshape(layout[:2]).astype(np.int32, copy=False), kind)
             frame.arrays[node.output] = codes.reshape(shape)
             return
         out = np.empty(layout, kind)
-        if spread is None:
-            _rounded(given[0].astype(lane, copy=False), rule, out)
-        elif isinstance(rule, FilteredRequantizer):
-            rule.run(combined(given, spread), out)
+        if combination is None:
+            requantize_dense(given[0].astype(lane, copy=False), rule, out)
         else:
-            combine_dense(given, spread, rule, out)
+            combination.run(given, out)
         frame.arrays[node.output] = out.reshape(shape)
 
     builder.add(Step((node,), *how(rule), action, arrays=node.inputs, made=(node.output,)))
     return True
 
 
-def _rounded(acc: np.ndarray, rule: AffineRequantizer | TwoFormulas | FilteredRequantizer, out: np.ndarray) -> None:
-    if isinstance(rule, FilteredRequantizer):
-        rule.run(acc, out)
-    else:
-        requantize_dense(acc, rule, out)
-
-
-def how(rule: AffineRequantizer | TwoFormulas | FilteredRequantizer) -> tuple[str, str]:
+def how(rule: Rule) -> tuple[str, str]:
     """Kernel of a requantizer, and why it could run."""
     if isinstance(rule, FilteredRequantizer):
         return "float64 and definition", "float64 decides all but what lies near an edge"
@@ -179,21 +187,25 @@ def matmul(builder: ProgramBuilder, node: Node) -> bool:
     zero = op.zero_points(node)[0] + shift
     words = WordMatmul(weight, bias - zero * weight.sum(axis=0), builder.dot)
     builder.as_array(x.name)
-    events, shape = builder.no_events(node), y.shape
+    events, shape = {node.name: builder.no_events(node)}, y.shape
     reader, rule = _columns(builder, node)
-    steps = None if rule is None else Columns(rule, shape[-1])
+    rounding = None if rule is None else column_codes(rule, shape[-1])
+    steps = Columns(rule, shape[-1]) if rule is not None and rounding is None else None
     kind = np.int32 if reader is None else narrowest(builder.analysis.holds[reader.output])
     made = node.output if reader is None else reader.output
 
     def action(frame: Frame) -> None:
-        frame.events[node.name] = events.copy()
-        sums = words.run(frame.arrays[x.name].reshape(-1, x.shape[-1]), shift)
+        given = frame.arrays[x.name].reshape(-1, x.shape[-1])
+        if rounding is not None:
+            frame.arrays[made] = words.run(given, shift, rounding).view(kind).reshape(shape)
+            return
+        sums = words.run(given, shift)
         frame.arrays[made] = (sums if steps is None else steps.run(sums, kind)).reshape(shape)
 
     why = "no register can overflow" if builder.arithmetic(node).stages else "exact sums"
     kernel, size = f"rows {builder.dot.name}", np.dtype(kind).itemsize * math.prod(shape)
     nodes = (node,) if reader is None else (node, reader)
-    builder.add(Step(nodes, kernel, why, action, arrays=(x.name,), made=(made,), bytes=size))
+    builder.add(Step(nodes, kernel, why, action, arrays=(x.name,), made=(made,), bytes=size, events=events))
     if reader is not None:
         builder.fused.add(made)
     return True
@@ -244,21 +256,20 @@ def matmul_pairs(builder: ProgramBuilder, node: Node) -> bool:
     reader, rule = _columns(builder, node)
     steps = None if rule is None else Columns(rule, y.shape[-1])
     kind = np.int32 if reader is None else narrowest(builder.analysis.holds[reader.output])
-    made, events = node.output if reader is None else reader.output, builder.no_events(node)
+    made, events = node.output if reader is None else reader.output, {node.name: builder.no_events(node)}
 
     def action(frame: Frame) -> None:
         left = as_bytes(frame.arrays[a.name], shift_a).reshape(pairs, *a.shape[-2:])
         right = as_bytes(frame.arrays[b.name], below & 255).view(np.int8).reshape(pairs, *b.shape[-2:])
         out = np.empty((pairs, *y.shape[-2:]), np.int32)
         share_out(lambda part: multiply_pairs(left, right, out, zeros, tile, *part), pairs, grain)
-        frame.events[node.name] = events.copy()
         codes = out if steps is None else steps.run(out.reshape(-1, y.shape[-1]), kind)
         frame.arrays[made] = codes.reshape(y.shape)
 
     why = "no register can overflow" if builder.arithmetic(node).stages else "exact sums"
     kernel, size = f"pairs {builder.dot.name}", np.dtype(kind).itemsize * math.prod(y.shape)
     nodes = (node,) if reader is None else (node, reader)
-    builder.add(Step(nodes, kernel, why, action, arrays=node.inputs, made=(made,), bytes=size))
+    builder.add(Step(nodes, kernel, why, action, arrays=node.inputs, made=(made,), bytes=size, events=events))
     if reader is not None:
         builder.fused.add(made)
     return True
@@ -324,7 +335,31 @@ def table(builder: ProgramBuilder, node: Node) -> bool:
     if not has_all_entries(builder, node):
         return False
     low, entries = int(node.attributes["low"]), _narrowed(builder, node, node.arrays["table"])
+    held, shape = builder.analysis.holds[node.inputs[0]], builder.graph.tensors[node.output].shape
+    alike = len(entries) == 1 and builder.graph.tensors[node.inputs[0]].shape == shape and 0 not in shape
+    if alike and entries.itemsize == narrowest(held)().itemsize == 1 and looks_up():
+        _bytes_by_table(builder, node, entries, low)
+        return True
     return _by_line(builder, node, lambda x, out, *part: table_dense(x, out, entries, low, *part))
+
+
+def _bytes_by_table(builder: ProgramBuilder, node: Node, entries: np.ndarray, low: int) -> None:
+    """A table of bytes to bytes in registers; of integers that a caller gives as wider ones, as they are."""
+    name, shape = node.inputs[0], builder.graph.tensors[node.output].shape
+    codes = np.arange(256)
+    if builder.analysis.holds[name][0] < 0:
+        codes = codes.astype(np.uint8).view(np.int8).astype(np.int64)
+    whole = entries[0][np.clip(codes - low, 0, entries.shape[1] - 1)].view(np.uint8)
+    builder.as_array(name)
+
+    def action(frame: Frame) -> None:
+        given = np.ascontiguousarray(frame.arrays[name]).reshape(-1)
+        x = given.view(np.uint8) if given.itemsize == 1 else given.astype(np.uint8)  # modulo 256
+        out = np.empty(x.size, np.uint8)
+        share_out(lambda p: look_up_bytes(x, out, whole, *p), x.size, GRAIN)
+        frame.arrays[node.output] = out.view(entries.dtype).reshape(shape)
+
+    builder.add(Step((node,), node.op, "bytes to bytes", action, arrays=node.inputs, made=(node.output,)))
 
 
 def staircase(builder: ProgramBuilder, node: Node) -> bool:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 
 from intsim.dispatch import machine
-from intsim.engine.exact.conv import NO_CODES, Bound, Codes, WordConv
+from intsim.engine.exact.conv import NO_CODES, Bound, SpreadCodes, WordConv
 from intsim.engine.exact.layout import Buffer, Layout, TensorView, pack, unpack
 from intsim.engine.exact.selftest import dot
 from intsim.engine.program.analysis import analyse, byte_shift, narrowest
 from intsim.engine.program.functions import tabled
 from intsim.engine.program.placement import place
-from intsim.engine.program.program import Frame, Step
+from intsim.engine.program.program import Frame, Step, Work
 from intsim.graph import IntArray, IntegerGraph, Node
 from intsim.ops import OPS, Mac
 from intsim.targets import Target
@@ -30,26 +28,27 @@ class Source:
         self.scratch = None if conv.direct(self.view) else builder.new_buffer(conv.scratch(self.view))
         self.buffers = (self.view.buffer,) if self.scratch is None else (self.view.buffer, self.scratch.buffer)
 
-    def bind(self, to: TensorView | tuple[int, ...], codes: Codes = NO_CODES) -> list[Bound]:
+    def bind(self, to: TensorView | tuple[int, ...], codes: SpreadCodes = NO_CODES) -> list[Bound]:
         """As `WordConv.bind`."""
         return self.conv.bind(self.view, None if self.scratch is None else self.scratch.layout, to, codes)
 
     def words(self, frame: Frame) -> Buffer:
         """In a run, which has made the tensor."""
         if self.scratch is not None:
-            self.fill(frame.buffers)()
+            for work in self.filling(frame.buffers):
+                work(frame)
         return self.buffer(frame.buffers)
 
     def buffer(self, buffers: list[Buffer]) -> Buffer:
         """What the convolution reads."""
         return buffers[self.view.buffer if self.scratch is None else self.scratch.buffer]
 
-    def fill(self, buffers: list[Buffer]) -> Callable[[], None]:
+    def filling(self, buffers: list[Buffer]) -> list[Work]:
         """What makes the copy, if there is one."""
         if self.scratch is None:
-            return lambda: None
+            return []
         to = self.scratch
-        return partial(self.conv.split, buffers[self.view.buffer], self.view, buffers[to.buffer], to.layout)
+        return [Work(self.conv.split(buffers[self.view.buffer], self.view, buffers[to.buffer], to.layout))]
 
 
 class ProgramBuilder:

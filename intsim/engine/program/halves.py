@@ -14,15 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.engine.exact.conv import NO_WORDS, WordConv, window
+from intsim.engine.exact.conv import NO_WORDS, Weights, WordConv, window
 from intsim.engine.exact.layout import Buffer, Layout, maps, pack
 from intsim.engine.exact.matmul import WordMatmul
 from intsim.engine.program.analysis import byte_shift, byte_weights, inside, narrowest, safe
 from intsim.engine.program.arrays import formula_or_filter
 from intsim.engine.program.builder import ProgramBuilder, Source
 from intsim.engine.program.program import Action, Frame, OnBuffers, Step
-from intsim.engine.requantize.filtered import FilteredRequantizer
-from intsim.engine.requantize.kernels import combine_dense, combined
+from intsim.engine.requantize.kernels import Combination
 from intsim.engine.requantize.node import cell_layout
 from intsim.graph import IntArray, Node
 from intsim.ops import OPS, Mac
@@ -36,7 +35,7 @@ Sums = NDArray[np.int32]
 class Halves:
     """Layer of two bytes: weights as `analysis.byte_weights`, and of the high and the low byte its zero and bias."""
 
-    weight: IntArray
+    weight: Weights
     shift: int  # makes unsigned numbers of the activations
     zeros: tuple[int, int]
     biases: tuple[IntArray, IntArray]  # (channels,)
@@ -93,13 +92,16 @@ def conv(builder: ProgramBuilder, node: Node) -> bool:
     bounds = [source.bind(shape) for source in sources]
 
     def bind(buffers: list[Buffer]) -> Callable[[NDArray[Any]], list[Sums]]:
-        fills = [source.fill(buffers) for source in sources]
+        fillings = [source.filling(buffers) for source in sources]
 
         def sums(codes: NDArray[Any]) -> list[Sums]:
             made = []
-            for source, fill, bound, part in zip(sources, fills, bounds, bytes_of(codes, parts.shift), strict=True):
+            for source, filling, bound, part in zip(
+                sources, fillings, bounds, bytes_of(codes, parts.shift), strict=True
+            ):
                 pack(part, buffers[source.view.buffer], source.view)
-                fill()
+                for work in filling:
+                    work.call.run()
                 out = np.empty(math.prod(shape), np.int32)
                 for one in bound:
                     one.run(source.buffer(buffers), NO_WORDS, out)
@@ -143,7 +145,7 @@ def _add(
     buffers: list[int],
 ) -> None:
     """A step that adds up the sums of both bytes: accumulators, or codes where a requantizer alone reads them."""
-    x, y, events = node.inputs[0], builder.graph.tensors[node.output], builder.no_events(node)
+    x, y, events = node.inputs[0], builder.graph.tensors[node.output], {node.name: builder.no_events(node)}
     reader = _reader(builder, node)
     rule, layout = (
         (None, None)
@@ -154,30 +156,29 @@ def _add(
         reader = None
     made = node.output if reader is None else reader.output
     kind = narrowest(builder.analysis.holds[made])
-    units = np.array(UNITS, np.int64)[:, None]
+    combination = None
+    if rule is not None and layout is not None:
+        combination = Combination(np.repeat(np.array(UNITS, np.int64)[:, None], layout[1], axis=1), rule)
 
-    def on_buffers(memory: list[Buffer]) -> Action:
+    def on_buffers(memory: list[Buffer]) -> list[Action]:
         sums = bind(memory)
 
         def action(frame: Frame) -> None:
             high, low = sums(frame.arrays[x])
-            frame.events[node.name] = events.copy()
-            if rule is None or layout is None:
+            if combination is None or layout is None:
                 frame.arrays[made] = (UNITS[0] * high.astype(np.int64) + low).astype(kind).reshape(y.shape)
                 return
             given, out = [s.reshape(layout) for s in (high, low)], np.empty(layout, kind)
-            factors = np.repeat(units, layout[1], axis=1)
-            if isinstance(rule, FilteredRequantizer):
-                rule.run(combined(given, factors), out)
-            else:
-                combine_dense(given, factors, rule, out)
+            combination.run(given, out)
             frame.arrays[made] = out.reshape(y.shape)
 
-        return action
+        return [action]
 
     nodes = (node,) if reader is None else (node, reader)
     why = "no register can overflow" if builder.arithmetic(node).stages else "exact sums"
-    builder.add(Step(nodes, kernel, why, OnBuffers(on_buffers), arrays=(x,), buffers=tuple(buffers), made=(made,)))
+    step = Step(nodes, kernel, why, OnBuffers(on_buffers), arrays=(x,), buffers=tuple(buffers), made=(made,))
+    step.events = events
+    builder.add(step)
     if reader is not None:
         builder.fused.add(made)
 

@@ -11,16 +11,22 @@ import numpy as np
 from intsim.engine.exact import layout
 from intsim.engine.exact.conv import fits
 from intsim.engine.exact.layout import TensorView
-from intsim.engine.exact.maps import max_words, mean_codes, multiply_words
+from intsim.engine.exact.maps import max_words, mean_codes, multiply_words, multiply_words32, put
+from intsim.engine.exact.microkernels import Tile
 from intsim.engine.program.analysis import byte_shift, narrowest
 from intsim.engine.program.arrays import formula, without_table
 from intsim.engine.program.builder import ProgramBuilder
 from intsim.engine.program.placement import channel_slice
-from intsim.engine.program.program import Action, Frame, OnBuffers, Step, in_shares
+from intsim.engine.program.program import Action, Frame, OnBuffers, Step, Work, in_shares
 from intsim.engine.program.words import by_channel
 from intsim.engine.requantize.affine import RINT, AffineRequantizer
 from intsim.graph import Node
+from intsim.jit.chain import Call
 
+Held = tuple[tuple[int, int], int]
+"""What a tensor can hold, and its zero point."""
+MOST_CELLS = 64
+"""Cells of a product for each of which every pair of codes is tried."""
 GRAIN = 1 << 14
 """Least positions of one thread's share."""
 
@@ -47,11 +53,11 @@ def max_pool(builder: ProgramBuilder, node: Node) -> bool:
         return False
     window = (*taps, *strides, *apart, *before)
     extent, planes = (source.groups, *size, *out), source.layout.images * source.groups
-    grain = max(1, GRAIN // (size[0] * size[1]))
+    grain, tile = max(1, GRAIN // (size[0] * size[1])), Tile(builder.dot.lanes, builder.dot.parts)
 
-    def bind(buffers: list[layout.Buffer]) -> Action:
+    def bind(buffers: list[layout.Buffer]) -> list[Action]:
         x, y = ((buffers[v.buffer], *layout.walk(v)) for v in (source, to))
-        return in_shares(lambda part: max_words(x, y, extent, window, *part), planes, grain)
+        return in_shares(max_words, (x, y, extent, window, tile), planes, grain)
 
     builder.add(
         Step((node,), "words", "bytes keep the order of codes", OnBuffers(bind), buffers=(source.buffer, to.buffer))
@@ -99,18 +105,41 @@ def multiply(builder: ProgramBuilder, node: Node) -> bool:
     for row, values in zip(table, rows, strict=True):
         row[: shape[1]] = values
     limits = np.array([rule.low, rule.high, to.layout.shift], np.int32)
-    lay = to.layout
-    size, planes = (to.groups, lay.height, lay.width, int(single)), lay.images * to.groups
-    grain = max(1, GRAIN // (lay.height * lay.width))
+    lay, tile = to.layout, Tile(builder.dot.lanes, builder.dot.parts)
+    size = (to.groups, *layout.rows_of(*((x, to) if single else (x, y, to))), int(single))
+    planes, grain = lay.images * to.groups, max(1, GRAIN // (lay.height * lay.width))
+    held = [(builder.analysis.holds[n], zero) for n, zero in zip(names, zeros, strict=True)]
+    short = holds_in_float32(table[:, : shape[1] if len(rule.scale) > 1 else 1], rule, *held)
+    factors = table.astype(np.float32)
 
-    def bind(buffers: list[layout.Buffer]) -> Action:
+    def bind(buffers: list[layout.Buffer]) -> list[Action]:
         a, b, out = ((buffers[v.buffer], *layout.walk(v)) for v in (x, y, to))
-        return in_shares(lambda part: multiply_words(a, b, size, table, limits, out, *part), planes, grain)
+        if short:
+            return in_shares(multiply_words32, (a, b, size, factors, limits, out, tile), planes, grain)
+        return in_shares(multiply_words, (a, b, size, table, limits, out), planes, grain)
 
     why, used = "proven for every product that can arrive", (x.buffer, y.buffer, to.buffer)
     builder.add(Step((node, reader), "formula on words", why, OnBuffers(bind), buffers=used))
     builder.written.add(reader.output)
     builder.fused.add(reader.output)
+    return True
+
+
+def holds_in_float32(table: np.ndarray, rule: AffineRequantizer, x: Held, y: Held) -> bool:
+    """Whether products in float32 have the codes of float64 for every pair of codes that can arrive.
+
+    `table`: scale and offset in rows 2 and 3, a cell a column. The products themselves are integers below 2^24.
+    """
+    (first, second), most = (np.arange(low, high + 1) - zero for (low, high), zero in (x, y)), 1 << 24
+    if not MOST_CELLS >= table.shape[1] > 0 or int(np.abs(first).max()) * int(np.abs(second).max()) >= most:
+        return False
+    exact = np.unique(np.multiply.outer(first, second))
+    for scale, offset in table[2:].T:
+        right = np.rint(np.clip(scale * exact + offset, rule.low, rule.high))
+        near = np.float32(scale) * exact.astype(np.float32) + np.float32(offset)
+        near = np.clip(near, np.float32(rule.low), np.float32(rule.high))
+        if not np.array_equal(np.rint(near), right):
+            return False
     return True
 
 
@@ -133,25 +162,23 @@ def mean(builder: ProgramBuilder, node: Node) -> bool:
     shift = byte_shift(builder.analysis.holds[reader.output]) or 0
     shift = shift if to is None else to.layout.shift
     limits = np.array([rule.low, rule.high, shift], np.int32)
-    size, images = (source.groups, source.layout.height, source.layout.width), source.layout.images
+    size, images = (source.groups, *layout.rows_of(source)), source.layout.images
+    tile = Tile(builder.dot.lanes, builder.dot.parts)
     planes, grain = images * source.groups, max(1, GRAIN // (size[1] * size[2]))
     made = graph.tensors[reader.output].shape
 
-    def bind(buffers: list[layout.Buffer]) -> Action:
+    def bind(buffers: list[layout.Buffer]) -> list[Action]:
         x, out = (buffers[source.buffer], *layout.walk(source)), np.empty((planes, 4), np.uint8)
-        sums = in_shares(lambda part: mean_codes(x, size, factors, limits, out, *part), planes, grain)
+        sums = in_shares(mean_codes, (x, size, factors, limits, out, tile), planes, grain)
         words: np.ndarray = out.view(np.uint32).reshape(-1)
-        positions = np.zeros(0, np.int64) if to is None else _positions(to)
+        if to is not None:
+            return [*sums, Work(Call(put, (words, buffers[to.buffer], _positions(to))))]
 
-        def action(frame: Frame) -> None:
-            sums(frame)
-            if to is None:
-                codes = out.reshape(images, -1)[:, :channels] - np.uint8(shift)  # modulo 256
-                frame.arrays[reader.output] = np.ascontiguousarray(codes).view(kind).reshape(made)
-            else:
-                buffers[to.buffer][positions] = words
+        def as_array(frame: Frame) -> None:
+            codes = out.reshape(images, -1)[:, :channels] - np.uint8(shift)  # modulo 256
+            frame.arrays[reader.output] = np.ascontiguousarray(codes).view(kind).reshape(made)
 
-        return action
+        return [*sums, as_array]
 
     why, where = "proven for every sum that can arrive", (source.buffer,) if to is None else (source.buffer, to.buffer)
     step = Step((node, reader), "formula on words", why, OnBuffers(bind), buffers=where)
@@ -209,8 +236,8 @@ def gather(builder: ProgramBuilder, node: Node) -> bool:
         return False
     rows, columns = np.arange(to.layout.height), np.arange(to.layout.width)
 
-    def bind(buffers: list[layout.Buffer]) -> Action:
-        return layout.resizer(buffers[source.buffer], source, rows, columns, buffers[to.buffer], to)
+    def bind(buffers: list[layout.Buffer]) -> list[Action]:
+        return [Work(layout.resize(buffers[source.buffer], source, rows, columns, buffers[to.buffer], to))]
 
     builder.add(Step((node,), "words", "planes of words", OnBuffers(bind), buffers=(source.buffer, to.buffer)))
     builder.written.add(node.output)

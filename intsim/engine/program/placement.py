@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from intsim.dispatch import Machine
-from intsim.engine.exact.conv import Window, WordConv, window
+from intsim.engine.exact.conv import Weights, Window, WordConv, window
 from intsim.engine.exact.isa import Dot
 from intsim.engine.exact.layout import Layout, TensorView
 from intsim.engine.program.analysis import (
@@ -20,12 +20,13 @@ from intsim.engine.program.analysis import (
     Analysis,
     byte_shift,
     byte_weights,
+    check_pays,
     checkable_weights,
     inside,
     safe,
 )
 from intsim.engine.registers.overflow_check import ConvCheck, limits
-from intsim.graph import IntArray, IntegerGraph, Node
+from intsim.graph import IntegerGraph, Node
 from intsim.ops import OPS, Mac
 
 
@@ -83,7 +84,7 @@ class _Placer:
         }
         return Placement(layouts, views, convs, checks)
 
-    def _layer(self, node: Node) -> tuple[IntArray, Window] | None:
+    def _layer(self, node: Node) -> tuple[Weights, Window] | None:
         """Weights (O, C / groups, kh, kw) and spatial part of a node that can run on words.
 
         It can with byte operands, 32-bit accumulators, and inputs within their ranges.
@@ -94,13 +95,16 @@ class _Placer:
         plan, spatial = self.analysis.plans[y.name], window(node, x.shape, y.shape)
         if spatial is None or not self.analysis.sound[y.name] or not self._can_be_words(x.name):
             return None
+        weight: Weights | None
         if safe(plan):
             weight = byte_weights(node, op) if inside((y.low, y.high), INT32) else None
         else:
-            weight = checkable_weights(node, plan, self.machine.arithmetic(node))
+            target = self.machine.arithmetic(node)
+            products = node.arrays["weight"].size // y.shape[1]
+            weight = checkable_weights(node, plan, target) if check_pays(products, plan, target) else None
         return None if weight is None else (weight.reshape(*weight.shape[:2], *spatial.kernel), spatial)
 
-    def _conv_check(self, node: Node, weight: IntArray, spatial: Window, shift: int) -> ConvCheck | None:
+    def _conv_check(self, node: Node, weight: Weights, spatial: Window, shift: int) -> ConvCheck | None:
         plan = self.analysis.plans[node.output]
         assert plan.sums is not None
         # the multiplier must see the bytes as they are, padding too
@@ -111,7 +115,7 @@ class _Placer:
         edges = limits(self.machine.arithmetic(node).stages, plan.preload, late, plan.sums.all_safe)
         return None if edges is None else ConvCheck(weight, edges, spatial, pad, self.dot)
 
-    def _word_conv(self, node: Node, weight: IntArray, spatial: Window, shift: int) -> WordConv | None:
+    def _word_conv(self, node: Node, weight: Weights, spatial: Window, shift: int) -> WordConv | None:
         op = OPS[node.op]
         assert isinstance(op, Mac)
         zero = op.zero_points(node)[0] + shift

@@ -10,9 +10,10 @@ from __future__ import annotations
 import bisect
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from functools import partial
+from itertools import accumulate, groupby
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,12 @@ from numpy.typing import NDArray
 from intsim.engine.exact import layout
 from intsim.engine.threads import share_out, threads, using
 from intsim.graph import IntArray, Node
+from intsim.jit.chain import Call, Chain
 
 Array = NDArray[Any]
 Progress = Callable[[str], None]
+LINKS = 32
+"""Calls of a chain at most: between chains Python sees that a user interrupts."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +62,34 @@ Action = Callable[[Frame], None]
 
 
 @dataclass(frozen=True)
+class Work:
+    """An action without a choice: a kernel's call as one thread makes it, and what several threads do instead."""
+
+    call: Call
+    shared: Callable[[], object] | None = None
+
+    def __call__(self, frame: Frame) -> None:
+        """Do it."""
+        if self.shared is None or frame.threads == 1:
+            self.call.run()
+        else:
+            self.shared()
+
+
+@dataclass(frozen=True)
 class OnBuffers:
-    """What runs on buffers: `bind` makes an action for some memory, once, and each run in that memory calls it."""
+    """What runs on buffers: `bind` makes actions for some memory, once, and each run in that memory calls them."""
 
-    bind: Callable[[list[layout.Buffer]], Action]
+    bind: Callable[[list[layout.Buffer]], Sequence[Action]]
 
 
-def in_shares(part: Callable[[tuple[int, int]], object], count: int, grain: int) -> Action:
-    """An action: `part` of contiguous shares of range(count), at least `grain` each, by as many threads."""
-    return lambda frame: share_out(part, count, grain)
+def in_shares(kernel: Callable[..., object], arguments: tuple[Any, ...], count: int, grain: int) -> list[Action]:
+    """A kernel whose last arguments are a share first, last of range(count), at least `grain` each, threads apart."""
+
+    def shared() -> None:
+        share_out(lambda part: kernel(*arguments, *part), count, grain)
+
+    return [Work(Call(kernel, (*arguments, 0, count)), shared)]
 
 
 @dataclass
@@ -83,6 +106,7 @@ class Step:
     made: tuple[str, ...] = ()  # arrays that it makes
     bytes: int = 0  # that it writes
     macs: int = 0
+    events: dict[str, IntArray] = field(default_factory=dict)  # of nodes that can have none, by their names
 
 
 class Memory:
@@ -166,6 +190,8 @@ class Program:
             if name not in ends:
                 self.dropped[index].append(name)
         self.live_bytes = 4 * self.memory.size + self._most_arrays(last)
+        self.events = [(name, events) for step in steps for name, events in step.events.items()]
+        self.order = {node.name: index for index, step in enumerate(steps) for node in step.nodes}
         self.arenas: list[_Arena] = []
         self.lock = threading.Lock()
 
@@ -192,30 +218,40 @@ class Program:
             count = threads()
             with using(count):  # what the environment says is read once a run
                 frame = Frame(dict(inputs), arena.buffers, counts, overflow_check, count)
-                for index, action in enumerate(arena.actions):
-                    if progress is not None:
-                        for node in self.steps[index].nodes:
-                            progress(node.shown)
-                    if profile is None:
-                        for words, border in arena.borders[index]:
-                            layout.fill_border(words, border)
+                # those of a machine without registers are empty: nobody can write into them
+                frame.events = {name: events.copy() if events.size else events for name, events in self.events}
+                if progress is None and profile is None:
+                    for action in arena.whole(count):
                         action(frame)
-                    else:
-                        profile.append(self._profiled(index, arena, frame))
-                    for name in self.dropped[index]:
-                        frame.arrays.pop(name, None)
+                else:
+                    self._watched(arena, frame, progress, profile)
+                if len(frame.events) > len(self.events):
+                    frame.events = dict(sorted(frame.events.items(), key=lambda one: self.order[one[0]]))
         finally:
             with self.lock:
                 self.arenas.append(arena)
         return frame
 
+    def _watched(
+        self, arena: _Arena, frame: Frame, progress: Progress | None, profile: list[LayerProfile] | None
+    ) -> None:
+        """Run step by step."""
+        for index, actions in enumerate(arena.actions):
+            if progress is not None:
+                for node in self.steps[index].nodes:
+                    progress(node.shown)
+            if profile is not None:
+                profile.append(self._profiled(index, arena, frame))
+                continue
+            for action in actions:
+                action(frame)
+
     def _profiled(self, index: int, arena: _Arena, frame: Frame) -> LayerProfile:
         """Run one step; its record."""
         step, begin = self.steps[index], time.perf_counter()
-        for words, border in arena.borders[index]:
-            layout.fill_border(words, border)
         frame.kernel, frame.why = step.kernel, step.why
-        arena.actions[index](frame)
+        for action in arena.actions[index]:
+            action(frame)
         seconds = time.perf_counter() - begin
         name = ", ".join(dict.fromkeys(n.shown for n in step.nodes)) or step.label
         ops = " + ".join(n.op for n in step.nodes) or "move"
@@ -230,15 +266,57 @@ class Program:
         buffers = [words[:0]] * len(self.layouts)
         for buffer, begin in self.memory.begin.items():
             buffers[buffer] = words[begin : begin + self.layouts[buffer].size]
-        actions = [s.action.bind(buffers) if isinstance(s.action, OnBuffers) else s.action for s in self.steps]
-        borders = [[(buffers[b], self.layouts[b]) for b in born] for born in self.born]
-        return _Arena(buffers, actions, borders)
+        return _Arena(buffers, [self._bound(index, buffers) for index in range(len(self.steps))])
+
+    def _bound(self, index: int, buffers: list[layout.Buffer]) -> list[Action]:
+        """A step's actions in some memory: borders of the buffers that it is the first to use, itself, what it ends."""
+        action, dropped = self.steps[index].action, self.dropped[index]
+        borders = [Work(layout.fill_border(buffers[b], self.layouts[b])) for b in self.born[index]]
+        own = action.bind(buffers) if isinstance(action, OnBuffers) else [action]
+        return [*borders, *own, *([partial(_drop, dropped)] if dropped else [])]
 
 
-@dataclass
+def _drop(names: list[str], frame: Frame) -> None:
+    """Arrays that nobody reads any more."""
+    for name in names:
+        frame.arrays.pop(name, None)
+
+
 class _Arena:
-    """Memory for one run at a time, the steps' actions in it, and the borders that each step fills first."""
+    """Memory for one run at a time, and the steps' actions in it."""
 
-    buffers: list[layout.Buffer]
-    actions: list[Action]
-    borders: list[list[tuple[layout.Buffer, layout.Layout]]]
+    def __init__(self, buffers: list[layout.Buffer], actions: list[list[Action]]) -> None:
+        self.buffers, self.actions = buffers, actions
+        self.flat = [action for step in actions for action in step]
+        self.joined: list[Action] | None = None
+        self.runs = 0
+
+    def whole(self, threads: int) -> list[Action]:
+        """All actions. Calls that follow each other are one for one thread, once it is known that runs are repeated."""
+        self.runs += 1
+        if threads > 1 or self.runs == 1:
+            return self.flat
+        if self.joined is None:
+            self.joined = _joined(self.flat)
+        return self.joined
+
+
+def _joined(actions: list[Action]) -> list[Action]:
+    """The same with chains of calls, of at most `LINKS` each."""
+    made: list[Action] = []
+    for calls, group in groupby(actions, lambda action: isinstance(action, Work)):
+        if not calls:
+            made += group
+            continue
+        works = list(group)
+        for begin in range(0, len(works), LINKS):
+            part: list[Any] = works[begin : begin + LINKS]
+            try:
+                made.append(partial(_run_chain, Chain([work.call for work in part])))
+            except (AttributeError, KeyError, TypeError):  # kernels that aren't compiled, or a Numba made differently
+                made += part
+    return made
+
+
+def _run_chain(chain: Chain, frame: Frame) -> None:
+    chain.run()

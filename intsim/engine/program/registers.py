@@ -9,13 +9,12 @@ import numpy as np
 
 from intsim.engine.exact import layout
 from intsim.engine.exact.conv import Window, window
-from intsim.engine.program.analysis import checkable_weights, narrowest, safe
+from intsim.engine.program.analysis import check_pays, checkable_weights, narrowest, safe
 from intsim.engine.program.builder import ProgramBuilder, Source
 from intsim.engine.program.program import Frame, Step
 from intsim.engine.registers.conv import RegisterConv
-from intsim.engine.registers.matmul import register_matmul
+from intsim.engine.registers.matmul import ColumnMatmul
 from intsim.engine.registers.overflow_check import ConvCheck, MatmulCheck, limits
-from intsim.engine.registers.vectors import Mode
 from intsim.graph import IntArray, Node
 from intsim.mac.plan import Plan
 from intsim.ops import OPS, Mac
@@ -23,6 +22,8 @@ from intsim.ops.conv import Conv, kernel_axes
 
 AGAIN = 8
 """Of so many runs one checks all channels."""
+OFTEN = 0.4
+"""Share of channels that failed the check from which on the others aren't worth it."""
 POSITIONS = 32
 """Rows of a product from which on they fill the lanes; below, the columns do."""
 
@@ -131,11 +132,20 @@ class _ConvStep(_Step):
             failed = self.check.run(frame, out)
         if failed.any():
             codes: Any = frame.arrays[self.x.name] if self.check is None else self.check.codes(frame)
-            codes = codes.astype(self.kind)
-            codes = self.op.padded(self.node, codes + self.shift if self.shift else codes, self.plan.operands.pad)
-            codes = codes.reshape(len(codes), *self.padded)
-            events[failed] = self.layer.run(codes, frame.counts, out, failed)[failed]
+            data = self._planes(codes)
+            events[failed] = self.layer.run(data, len(codes), frame.counts, out, failed)[failed]
         self.finish(frame, out, failed, events)
+
+    def _planes(self, codes: np.ndarray) -> np.ndarray:
+        """Activations as the multiplier sees them, padding among them."""
+        pads, planes = self.node.attributes["pads"], self.layer.planes
+        if self.node.op == "conv" and min(pads) >= 0:
+            begins = (0, *pads[: len(pads) // 2])[-2:]
+            flat = codes.reshape(*codes.shape[:2], *(1, *codes.shape[2:])[-2:])
+            return planes.fill(flat, self.kind, begins, self.plan.operands.pad, self.shift)
+        codes = codes.astype(self.kind)
+        codes = self.op.padded(self.node, codes + self.shift if self.shift else codes, self.plan.operands.pad)
+        return planes.fill(codes.reshape(len(codes), *self.padded), self.kind)
 
 
 class _CheckOnWords:
@@ -159,6 +169,8 @@ class _CheckOnWords:
         """Sums of the channels that fit into `out`; True for the others."""
         # inputs of one network are much alike: what failed before is checked again now and then
         again, self.runs = self.runs % AGAIN == 0, self.runs + 1
+        if not again and self.failed.mean() > OFTEN:
+            return np.ones(self.channels, bool)
         failed = np.zeros_like(self.failed) if again else self.failed.copy()
         if not failed.all():
             words = self.source.words(frame)
@@ -176,14 +188,19 @@ class _MatmulStep(_Step):
         super().__init__(builder, node, op, plan)
         *_, self.depth = self.x.shape
         count = math.prod(self.x.shape[:-1])
-        self.check = self._check(builder) if self.kind is np.uint8 else None
-        self.layer = None
-        if count >= POSITIONS:
+        worth = self.kind is np.uint8 and check_pays(self.depth, plan, self.target)
+        self.check = self._check(builder) if worth else None
+        self.layer: RegisterConv | ColumnMatmul
+        if count >= min(POSITIONS, self.channels):
             point = Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1, (1, count), (1, count))
             size = (self.depth, 1, count)
             self.layer = RegisterConv(
                 self.rows, (0, 1, 2), point, size, self.span, self.stages, plan.preload, self.late
             )
+        else:
+            self.layer = ColumnMatmul(self.rows, count, self.span, self.stages, plan.preload, self.late)
+            self.check = None if self.layer.narrow else self.check
+        self.failed, self.runs = 0.0, 0  # the share of columns that failed the last check
         builder.as_array(self.x.name)
 
     def _check(self, builder: ProgramBuilder) -> MatmulCheck | None:
@@ -198,7 +215,10 @@ class _MatmulStep(_Step):
         a: Any = frame.arrays[self.x.name].reshape(-1, self.depth).astype(self.kind) + self.shift
         out, failed, events = None, np.ones(self.channels, bool), self.no_events()
         if self.check is not None and frame.overflow_check:
-            out, failed = self.check.run(a)
+            again, self.runs = self.runs % AGAIN == 0, self.runs + 1
+            if again or self.failed <= OFTEN:
+                out, failed = self.check.run(a)
+                self.failed = float(failed.mean())
         if out is None or failed.any():
             stepped, seen = self._registers(frame, a, failed)
             events[failed] = seen[failed]
@@ -206,14 +226,12 @@ class _MatmulStep(_Step):
         self.finish(frame, out, failed, events)
 
     def _registers(self, frame: Frame, a: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, IntArray]:
-        if self.layer is not None:
-            out: np.ndarray = np.empty((1, self.channels, len(a)), self.layer.dtype)
-            planes = np.ascontiguousarray(a.T).reshape(1, -1, 1, len(a))
-            events = self.layer.run(planes, frame.counts, out, wanted)
-            return out[0].T, events
-        mode: Mode = "counted" if frame.counts else "touched"
-        sums = register_matmul(a, self.rows, self.stages, self.plan.preload, self.late, mode)
-        return sums.out, sums.events
+        if isinstance(self.layer, ColumnMatmul):
+            return self.layer.run(a, frame.counts)
+        out: np.ndarray = np.empty((1, self.channels, len(a)), self.layer.dtype)
+        data = self.layer.planes.fill(a.T.reshape(1, -1, 1, len(a)), self.kind)
+        events = self.layer.run(data, 1, frame.counts, out, wanted)
+        return out[0].T, events
 
 
 def _append(builder: ProgramBuilder, step: _Step, buffers: tuple[int, ...] = ()) -> None:

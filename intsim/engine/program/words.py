@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from intsim.engine.exact import layout
-from intsim.engine.exact.conv import NO_CODES, NO_SUMS, NO_WORDS, fits, spread_codes
-from intsim.engine.exact.kernels import add_words, convolve
+from intsim.engine.exact.conv import HALF, NO_CODES, NO_SUMS, NO_WORDS, byte_ends, fits, spread_codes
+from intsim.engine.exact.kernels import SumCodes, add_words, convolve
 from intsim.engine.exact.layout import TensorView
+from intsim.engine.exact.maps import look_up_words
 from intsim.engine.exact.microkernels import Tile
+from intsim.engine.exact.selftest import looks_up
 from intsim.engine.program.analysis import byte_shift
 from intsim.engine.program.arrays import formula, has_all_entries
 from intsim.engine.program.builder import ProgramBuilder, Source
 from intsim.engine.program.placement import is_resize
-from intsim.engine.program.program import Action, Frame, OnBuffers, Step, in_shares
-from intsim.engine.requantize.affine import AffineRequantizer
+from intsim.engine.program.program import Action, Frame, OnBuffers, Step, Work, in_shares
+from intsim.engine.requantize.affine import AffineRequantizer, TwoFormulas
+from intsim.engine.requantize.kernels import requantize_dense
+from intsim.engine.requantize.single import single_sum
 from intsim.engine.requantize.table_kernels import table_words
 from intsim.graph import IntArray, Node
+from intsim.jit.chain import Call
 
 GRAIN = 1 << 14
 """Least elements of one thread's share of a table."""
@@ -33,7 +41,7 @@ def conv(builder: ProgramBuilder, node: Node) -> bool:
         return False
     source = Source(builder, conv, builder.as_words(node.inputs[0]))
     rounding, rule = _alone(builder, node)
-    events = builder.no_events(node)
+    events = {node.name: builder.no_events(node)}
     to, prepared = None, NO_CODES
     if rounding is not None:
         out = rounding.output
@@ -44,46 +52,43 @@ def conv(builder: ProgramBuilder, node: Node) -> bool:
     shape = builder.graph.tensors[node.output].shape
     bound = source.bind(layout.maps(shape) if to is None else to, prepared)
 
-    def bind(buffers: list[layout.Buffer]) -> Action:
-        words, fill = source.buffer(buffers), None if source.scratch is None else source.fill(buffers)
+    def bind(buffers: list[layout.Buffer]) -> list[Action]:
+        words, filling = source.buffer(buffers), source.filling(buffers)
         if to is None:
 
             def to_sums(frame: Frame) -> None:
-                if fill is not None:
-                    fill()
-                frame.events[node.name] = events.copy()
                 sums = np.empty(math.prod(shape), np.int32)
                 for one in bound:
                     one.run(words, NO_WORDS, sums)
                 frame.arrays[node.output] = sums.reshape(shape)
 
-            return to_sums
-        alone = [one.alone(words, buffers[to.buffer]) for one in bound]
-
-        def to_codes(frame: Frame) -> None:
-            if fill is not None:
-                fill()
-            frame.events[node.name] = events.copy()
-            if frame.threads == 1:
-                for given in alone:
-                    convolve(*given)
-            else:
-                for one in bound:
-                    one.run(words, frame.buffers[to.buffer], NO_SUMS)
-
-        return to_codes
-
-    action = OnBuffers(bind)
+            return [*filling, to_sums]
+        codes = buffers[to.buffer]
+        calls = [Work(Call(convolve, b.alone(words, codes)), partial(b.run, words, codes, NO_SUMS)) for b in bound]
+        return [*filling, *calls]
 
     why = "no register can overflow" if builder.arithmetic(node).stages else "exact sums"
     kernel = f"words {builder.dot.name}" + (", phases" if conv.strided else ", own border" if source.scratch else "")
     if rounding is not None and to is not None:
-        builder.add(Step((node, rounding), kernel, why, action, buffers=(*source.buffers, to.buffer)))
+        builder.add(
+            Step((node, rounding), kernel, why, OnBuffers(bind), buffers=(*source.buffers, to.buffer), events=events)
+        )
         builder.written.add(rounding.output)
         builder.fused.add(rounding.output)
     else:
         size = 4 * math.prod(shape)
-        builder.add(Step((node,), kernel, why, action, buffers=source.buffers, made=(node.output,), bytes=size))
+        builder.add(
+            Step(
+                (node,),
+                kernel,
+                why,
+                OnBuffers(bind),
+                buffers=source.buffers,
+                made=(node.output,),
+                bytes=size,
+                events=events,
+            )
+        )
     return True
 
 
@@ -111,11 +116,17 @@ def requantize(builder: ProgramBuilder, node: Node) -> bool:
     plain = by_channel(node.attributes["cells"], len(shape)) and by_channel(factors.shape[1:], len(shape))
     if to is None or not same or len(node.inputs) > 2 or not plain:
         return False
-    rule = formula(builder, node)
+    rule, channels = formula(builder, node), shape[1]
+    if rule is not None and len(node.inputs) == 1 and "coefficients" not in node.arrays and looks_up():
+        low, high = builder.analysis.holds[node.inputs[0]]
+        source = builder.as_words(node.inputs[0])
+        tables = _byte_tables(_codes(rule, low, high), low, source.layout.shift, to.layout.shift, channels)
+        if _alike(tables):
+            _look_up(builder, node, source, to, tables)
+            return True
     if not isinstance(rule, AffineRequantizer) or rule.table.size or not fits(rule):
         return False
     sources = [builder.as_words(n) for n in node.inputs]
-    channels = shape[1]
     weights = [np.broadcast_to(f.reshape(-1), (channels,)) for f in factors]
     constant = -sum((w * p.layout.shift for w, p in zip(weights, sources, strict=True)), np.zeros(channels, np.int64))
     if sum(int(np.abs(w).max()) for w in weights) >= 1 << 44:  # bytes, products and sums stay below 2^53
@@ -124,19 +135,39 @@ def requantize(builder: ProgramBuilder, node: Node) -> bool:
     table = np.zeros((5, 4 * to.groups))
     for row, values in zip(table, (weights[0], second, constant, rule.scale, rule.offset), strict=True):
         row[:channels] = values
-    limits = np.array([rule.low, rule.high, to.layout.shift], np.int32)
-    lay, tile = to.layout, Tile(builder.dot.lanes, builder.dot.parts)
+    lay, tile = to.layout, Tile(builder.dot.lanes, builder.dot.parts, len(sources))
+    rounding = _sum_codes(table, channels, rule, lay.shift)
     size = (lay.images, to.groups, lay.height, lay.width)
+    if all(v.layout.pitch == lay.width for v in (*sources, to)):  # rows lie one behind another
+        size = (lay.images, to.groups, 1, lay.height * lay.width)
 
-    def bind(buffers: list[layout.Buffer]) -> Action:
+    def bind(buffers: list[layout.Buffer]) -> list[Action]:
         x, y, out = ((buffers[v.buffer], *layout.walk(v)) for v in (sources[0], sources[-1], to))
-        return lambda frame: add_words(x, y, size, table, limits, rule.kind, out, tile)
+        return [Work(Call(add_words, (x, y, size, rounding, out, tile)))]
 
     used = (*(p.buffer for p in sources), to.buffer)
     why = "proven for every accumulator that can arrive"
     builder.add(Step((node,), "formula on words", why, OnBuffers(bind), buffers=used))
     builder.written.add(node.output)
     return True
+
+
+def _codes(rule: AffineRequantizer | TwoFormulas, low: int, high: int) -> IntArray:
+    """Codes (cells, high - low + 1) of all integers of a range."""
+    cells = len(rule.scale if isinstance(rule, AffineRequantizer) else rule.starts)
+    every = np.ascontiguousarray(np.broadcast_to(np.arange(low, high + 1), (1, cells, high - low + 1)))
+    return requantize_dense(every, rule, np.empty(every.shape, np.int64))[0]
+
+
+def _sum_codes(table: NDArray[np.float64], channels: int, rule: AffineRequantizer, shift: int) -> SumCodes:
+    """What `add_words` takes, of (5, channels and what fills a word) factors."""
+    a, b, c, *_ = table[:, :channels]
+    own = replace(rule, scale=table[3, :channels], offset=table[4, :channels])
+    short = single_sum(own, a, b, c, HALF - shift)
+    near, proven = np.zeros((3, table.shape[1]), np.float32), np.ones(table.shape[1], np.bool_)
+    near[:, :channels], proven[:channels] = short[:3], short.proven
+    groups = np.all(proven.reshape(-1, 4), axis=1)
+    return SumCodes(table, rule.kind, near, groups.astype(np.uint8), byte_ends(rule.low, rule.high, shift))
 
 
 def resize(builder: ProgramBuilder, node: Node) -> bool:
@@ -151,8 +182,8 @@ def resize(builder: ProgramBuilder, node: Node) -> bool:
     across = node.attributes["axis"] == len(builder.graph.tensors[node.output].shape) - 1
     rows, columns = (np.arange(lay.height), index) if across else (index, np.arange(lay.width))
 
-    def bind(buffers: list[layout.Buffer]) -> Action:
-        return layout.resizer(buffers[source.buffer], source, rows, columns, buffers[out.buffer], out)
+    def bind(buffers: list[layout.Buffer]) -> list[Action]:
+        return [Work(layout.resize(buffers[source.buffer], source, rows, columns, buffers[out.buffer], out))]
 
     builder.add(Step((node,), "words", "positions of words", OnBuffers(bind), buffers=(source.buffer, out.buffer)))
     builder.written.add(node.output)
@@ -183,13 +214,13 @@ def concat(builder: ProgramBuilder, node: Node) -> bool:
             moved.append((view, channel))
         channel += count
 
-    def action(frame: Frame) -> None:
-        for view, at in moved:
-            layout.shift_channels(frame.buffers[view.buffer], view, frame.buffers[out.buffer], out, at)
+    def bind(buffers: list[layout.Buffer]) -> list[Action]:
+        whole = buffers[out.buffer]
+        return [Work(layout.shift_channels(buffers[v.buffer], v, whole, out, at)) for v, at in moved]
 
     used = (*(p.buffer for p, _ in moved), out.buffer)
     why = "operands are copied into the result" if moved else "operands lie in the result"
-    builder.add(Step((node,), "words", why, action, buffers=used))
+    builder.add(Step((node,), "words", why, OnBuffers(bind), buffers=used))
     builder.written.add(node.output)
     return True
 
@@ -202,31 +233,42 @@ def table(builder: ProgramBuilder, node: Node) -> bool:
     if to is None or source is None or not plain or not has_all_entries(builder, node):
         return False
     source = builder.as_words(node.inputs[0])
-    tables = _byte_tables(node, source.layout.shift, to.layout.shift, shape[1])
-    size = to.groups, to.layout.height, to.layout.width
-    planes, grain = to.layout.images * size[0], max(1, GRAIN // max(1, size[1] * size[2]))
-
-    def bind(buffers: list[layout.Buffer]) -> Action:
-        x, y = ((buffers[v.buffer], *layout.walk(v)) for v in (source, to))
-        return in_shares(lambda part: table_words(x, y, size, tables, *part), planes, grain)
-
-    builder.add(Step((node,), "table on words", "bytes to bytes", OnBuffers(bind), buffers=(source.buffer, to.buffer)))
-    builder.written.add(node.output)
+    tables = _byte_tables(node.arrays["table"], node.attributes["low"], source.layout.shift, to.layout.shift, shape[1])
+    _look_up(builder, node, source, to, tables)
     return True
 
 
-def _byte_tables(node: Node, shift_in: int, shift_out: int, channels: int) -> np.ndarray:
-    """Tables (groups or 1, 4, 256) uint32 from bytes `x + shift_in` to bytes `y + shift_out`, moved to their byte."""
-    table: IntArray = node.arrays["table"]
-    position = np.clip(np.arange(256) - shift_in - node.attributes["low"], 0, table.shape[1] - 1)
-    entries = (table[:, position] + shift_out).astype(np.uint8).astype(np.uint32)
+def _alike(tables: np.ndarray) -> bool:
+    """Whether the four bytes of each word have the same table."""
+    return bool((tables == tables[:, :1]).all())
+
+
+def _look_up(builder: ProgramBuilder, node: Node, source: TensorView, to: TensorView, tables: np.ndarray) -> None:
+    """Bytes of a map by tables (groups or 1, 4, 256); where the four of a word are alike, in registers if those can."""
+    size = to.groups, *layout.rows_of(source, to)
+    planes, grain = to.layout.images * size[0], max(1, GRAIN // max(1, size[1] * size[2]))
+    in_registers = looks_up() and _alike(tables)
+    moved = tables[:, 0] if in_registers else tables.astype(np.uint32) << np.array([0, 8, 16, 24], np.uint32)[:, None]
+    entries = np.ascontiguousarray(moved)
+
+    def bind(buffers: list[layout.Buffer]) -> list[Action]:
+        x, y = ((buffers[v.buffer], *layout.walk(v)) for v in (source, to))
+        return in_shares(look_up_words if in_registers else table_words, (x, y, size, entries), planes, grain)
+
+    builder.add(Step((node,), "table on words", "bytes to bytes", OnBuffers(bind), buffers=(source.buffer, to.buffer)))
+    builder.written.add(node.output)
+
+
+def _byte_tables(table: IntArray, low: int, shift_in: int, shift_out: int, channels: int) -> np.ndarray:
+    """Tables (groups or 1, 4, 256) uint8 from bytes `x + shift_in` to bytes `y + shift_out`.
+
+    `table` (1 or channels, entries) begins at `low`. Channels behind the last are as that one.
+    """
+    position = np.clip(np.arange(256) - shift_in - low, 0, table.shape[1] - 1)
+    entries = (table[:, position] + shift_out).astype(np.uint8)
     if len(entries) == 1:
-        lanes = np.broadcast_to(entries, (4, 256))
-    else:
-        lanes = np.zeros((-(-channels // 4) * 4, 256), np.uint32)
-        lanes[:channels] = entries
-    moved = lanes.reshape(-1, 4, 256) << np.array([0, 8, 16, 24], np.uint32)[:, None]
-    return np.ascontiguousarray(moved, np.uint32)
+        return np.broadcast_to(entries, (1, 4, 256))
+    return entries[np.minimum(np.arange(-(-channels // 4) * 4), channels - 1)].reshape(-1, 4, 256)
 
 
 def by_channel(cells: Sequence[int], rank: int) -> bool:

@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 from intsim.arithmetic.accumulate import Stage
 from intsim.engine.exact.conv import Window
 from intsim.engine.registers.plan import SLACK, RegisterPlan, register_plan
+from intsim.engine.registers.vectors import Mode
 from intsim.engine.threads import each, shares
 from intsim.graph import IntArray
-
-OFTEN = 0.4
-"""Share of blocks with an overflow from which on all are counted at once, without looking for those first."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +31,23 @@ class Planes:
         """Elements of an image."""
         return self.channels * self.strides[0] * self.strides[1] * self.rows * self.columns
 
-    def fill(self, padded: NDArray[Any]) -> NDArray[Any]:
-        """(images, channels, height, width), padding included, as planes."""
-        down, right = self.strides
-        data = np.zeros(len(padded) * self.image + SLACK, padded.dtype)
-        view = data[: len(padded) * self.image].reshape(
-            len(padded), self.channels, down, right, self.rows, self.columns
-        )
+    def fill(
+        self, codes: NDArray[Any], kind: Any, begins: tuple[int, int] = (0, 0), pad: int = 0, shift: Any = 0
+    ) -> NDArray[Any]:
+        """(images, channels, height, width) as planes of `kind`: codes + shift, `begins` rows and columns of padding in
+        front of them and the rest of it behind."""
+        (down, right), (top, left), size = self.strides, begins, len(codes) * self.image
+        data = np.full(size + SLACK, pad, kind) if pad else np.zeros(size + SLACK, kind)
+        view = data[:size].reshape(len(codes), self.channels, down, right, self.rows, self.columns)
         for i in range(down):
             for j in range(right):
-                part = padded[:, :, i::down, j::right]
-                view[:, :, i, j, : part.shape[2], : part.shape[3]] = part
+                first, second = (i - top) % down, (j - left) % right
+                part = codes[:, :, first::down, second::right]
+                row, column = (first + top) // down, (second + left) // right
+                place = view[:, :, i, j, row : row + part.shape[2], column : column + part.shape[3]]
+                place[...] = part
+                if shift:
+                    place += shift
         return data
 
 
@@ -83,9 +87,9 @@ class RegisterConv:
         group = np.arange(self.channels) // (self.channels // window.groups)
         self.bases = group * (inside * down * right * plane)
         self.plans: dict[str, RegisterPlan] = {}
-        self.often = False
+        self.seen = np.zeros(self.channels, bool)  # channels that had an event in the run before
 
-    def _plan(self, mode: Any) -> RegisterPlan:
+    def _plan(self, mode: Mode) -> RegisterPlan:
         if mode not in self.plans:
             self.plans[mode] = register_plan(*self.arguments, mode, self.bases)
         return self.plans[mode]
@@ -96,36 +100,45 @@ class RegisterConv:
         return self._plan("touched").dtype
 
     def run(
-        self, padded: NDArray[Any], counts: bool, out: NDArray[Any], wanted: NDArray[np.bool_] | None = None
+        self,
+        data: NDArray[Any],
+        images: int,
+        counts: bool,
+        out: NDArray[Any],
+        wanted: NDArray[np.bool_] | None = None,
     ) -> IntArray:
-        """Accumulators into `out` (images, N, positions); returns events (N, stages): counts, or 1 where there is any.
+        """Accumulators of planes into `out` (images, N, positions); returns events (N, stages): counts, or 1 for any.
 
-        Events are looked for first, and counted only in the blocks of channels that have some. Of channels that aren't
-        `wanted` (N,) nothing need be written; their events say nothing.
+        Events are looked for first, and counted only in the blocks of channels that have some, or had some in the run
+        before. Of channels that aren't `wanted` (N,) nothing need be written; their events say nothing.
         """
-        data = self.planes.fill(padded)
         needed = np.ones(self.channels, bool) if wanted is None else wanted
-        if counts and self.often:
-            plan = self._plan("counted")
-            events = self._blocks(plan, data, out, needed)
-        else:
-            events = np.minimum(self._blocks(self._plan("touched"), data, out, needed), 1)
-            if counts and events.any():
-                plan = self._plan("counted")
-                events = self._blocks(plan, data, out, events.any(axis=1))
-        if counts and events.any():
-            self.often = bool(_by_block(plan, events.any(axis=1)).mean() > OFTEN)
+        often = self._neighbours(needed & self.seen) if counts else np.zeros(self.channels, bool)
+        events = np.minimum(self._blocks("touched", data, images, out, needed & ~often), 1)
+        if counts:
+            found = often | events.any(axis=1)
+            events = self._blocks("counted", data, images, out, found)
+            self.seen = np.where(needed, events.any(axis=1), self.seen)
         return events
 
-    def _blocks(self, plan: RegisterPlan, data: NDArray[Any], out: NDArray[Any], wanted: Any) -> IntArray:
-        """The blocks that hold a wanted channel, neighbours together; events of all images and rows."""
-        events = np.zeros((self.channels, len(plan.stages)), np.int64)
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], _by_block(plan, wanted), [0]]).astype(np.int8)))
-        for first, last in edges.reshape(-1, 2).tolist():
-            events += self._all(plan, data, out, slice(first, last))
-        return events
+    def _neighbours(self, channels: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """All channels of the blocks that hold one of these."""
+        size = self._plan("counted").shape.channels
+        held = np.logical_or.reduceat(channels, np.arange(0, self.channels, size))
+        return np.asarray(np.repeat(held, size)[: self.channels])
 
-    def _all(self, plan: RegisterPlan, data: NDArray[Any], out: NDArray[Any], blocks: slice) -> IntArray:
+    def _blocks(self, mode: Mode, data: NDArray[Any], images: int, out: NDArray[Any], wanted: Any) -> IntArray:
+        """The blocks that hold a wanted channel; events of all images and rows."""
+        plan = self._plan(mode)
+        held = np.logical_or.reduceat(np.asarray(wanted, bool), np.arange(0, self.channels, plan.shape.channels))
+        blocks = np.flatnonzero(held)
+        if not blocks.size:
+            return np.zeros((self.channels, len(plan.stages)), np.int64)
+        return self._all(plan, data, images, out, blocks)
+
+    def _all(
+        self, plan: RegisterPlan, data: NDArray[Any], images: int, out: NDArray[Any], blocks: NDArray[np.int64]
+    ) -> IntArray:
         """All images and rows; events of all of them together."""
         height, width = self.out
 
@@ -136,10 +149,5 @@ class RegisterConv:
             return plan.run(data[begin:], area, out[image], first * width, blocks)[0]
 
         rows = shares(height, max(1, 256 // self.pitch))
-        parts = each(part, [(image, *span) for image in range(len(out)) for span in rows])
+        parts = each(part, [(image, *span) for image in range(images) for span in rows])
         return np.asarray(sum(parts, np.zeros((self.channels, len(plan.stages)), np.int64)))
-
-
-def _by_block(plan: RegisterPlan, channels: Any) -> NDArray[np.bool_]:
-    """Which blocks of a plan hold one of the channels."""
-    return np.logical_or.reduceat(np.asarray(channels, bool), np.arange(0, len(channels), plan.shape.channels))

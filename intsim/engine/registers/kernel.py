@@ -42,6 +42,7 @@ class Shape(Constants):
     mode: Mode
     narrow: bool  # operands fit half the lane
     whole: bool  # each group is `unroll` products
+    paired: bool  # two saturating additions are asked together whether one left the register
 
     @property
     def tile(self) -> int:
@@ -78,8 +79,7 @@ class Grid(NamedTuple):
     width: int
     pitch: int
     column: int  # of the output, where the first one goes
-    first_block: int
-    end_block: int
+    blocks: NDArray[np.int64]  # their numbers
 
 
 class Scratch(NamedTuple):
@@ -150,6 +150,7 @@ class _Tile:
         self.at, self.sizes, self.flags = at, sizes, flags
         self.rows, self.vectors, self.lanes, self.unroll = shape.channels, shape.vectors, shape.lanes, shape.unroll
         self.kind, self.tail, self.narrow, self.whole = shape.kind, shape.tail, shape.narrow, shape.whole
+        self.paired = shape.paired
         self.line, self.wide = Vectors(builder, line.dtype.bitwidth, shape.lanes), Additions(builder, 64, shape.lanes)
         self.v = Additions(builder, shape.bits, shape.lanes)
         self.out = Additions(builder, shape.out_bits, shape.lanes)
@@ -178,23 +179,45 @@ class _Tile:
 
     def additions(self, index: Any, c: Limits) -> None:
         """The next `unroll` products into the first registers."""
-        b, v = self.builder, self.v
+        if self.paired:
+            for u in range(0, self.unroll, 2):
+                self.two_additions(index, u)
+            return
         for u in range(self.unroll):
-            k = b.add(b.mul(index, number(self.unroll)), number(u))
-            at = b.add(self.at.data, self.scalar("offsets", k))
-            data = Vectors(b, self.bits, self.lanes)
-            x = [
-                v.of(data.load(self.pointers["data"], b.add(at, number(p * self.lanes))), self.signed)
-                for p in range(self.vectors)
-            ]
-            row = b.add(self.at.weights, b.mul(k, number(self.rows)))
-            for o in range(self.rows):
-                w = self.weight(b.add(row, number(o)))
-                for p in range(self.vectors):
-                    i = o * self.vectors + p
-                    register, told, total = v.add(self.kind, b.load(self.held[i]), product(v, x[p], w, self.narrow), c)
-                    b.store(register, self.held[i])
-                    self.first[i].note(told, total)
+            x, w = self.operands(index, u)
+            for i, (o, p) in enumerate(self.block):
+                held = self.builder.load(self.held[i])
+                register, told, total = self.v.add(self.kind, held, product(self.v, x[p], w[o], self.narrow), c)
+                self.builder.store(register, self.held[i])
+                self.first[i].note(told, total)
+
+    def two_additions(self, index: Any, u: int) -> None:
+        """Two products into saturating registers; what tells of an event is how far off both together are.
+
+        A sum that left the register is off by at most its product, in one direction: from one end the next product
+        doesn't reach the other. So two are off by less than the lane holds, and by 0 only where none left it.
+        """
+        b, v = self.builder, self.v
+        (x, w), (y, z) = self.operands(index, u), self.operands(index, u + 1)
+        for i, (o, p) in enumerate(self.block):
+            held = b.load(self.held[i])
+            one, two = product(v, x[p], w[o], self.narrow), product(v, y[p], z[o], self.narrow)
+            register = v.call("llvm.sadd.sat", v.call("llvm.sadd.sat", held, one), two)
+            b.store(register, self.held[i])
+            self.first[i].note(b.xor(register, b.add(held, b.add(one, two))), None)
+
+    def operands(self, index: Any, u: int) -> tuple[list[Any], list[Any]]:
+        """Of product `u` of the next ones: activations of each vector, and weights of each channel of the block."""
+        b, v = self.builder, self.v
+        k = b.add(b.mul(index, number(self.unroll)), number(u))
+        at = b.add(self.at.data, self.scalar("offsets", k))
+        data = Vectors(b, self.bits, self.lanes)
+        x = [
+            v.of(data.load(self.pointers["data"], b.add(at, number(p * self.lanes))), self.signed)
+            for p in range(self.vectors)
+        ]
+        row = b.add(self.at.weights, b.mul(k, number(self.rows)))
+        return x, [self.weight(b.add(row, number(o))) for o in range(self.rows)]
 
     def weight(self, index: Any) -> Any:
         """A weight in every lane; of 16 bits in pairs, which are read from memory as quickly as one number."""
@@ -406,7 +429,7 @@ def accumulate(data, layer, flags, grid, scratch, events, out, shape):  # type: 
     sizes = _Sizes(layer.lives.size - 1, seen.shape[1] - 1, seen.shape[2], out.shape[0])
     for begin in range(0, total, tile):
         count = min(tile, total - begin)
-        for block in range(grid.first_block, grid.end_block):
+        for block in grid.blocks:
             at = _At(layer.bases[block] + begin, block * depth * channels, block * channels, begin)
             if events.settled[block]:
                 _settled_tile(data, layer, scratch, seen, at, sizes, flags, shape)

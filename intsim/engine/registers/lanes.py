@@ -51,9 +51,20 @@ class Groups(NamedTuple):
         sums = magnitudes[:, self.order].astype(np.float64)
         largest = []
         for sizes in self.sizes:
-            sums = np.add.reduceat(sums, np.cumsum(sizes) - sizes, axis=1)
+            sums = _sums_of_runs(sums, sizes)
             largest.append(float(sums.max()) * (1 + 1e-9))
         return largest
+
+
+def _sums_of_runs(values: NDArray[np.float64], sizes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(N, K) to (N, runs): sums of neighbours, `sizes` of them, in an order of their own."""
+    size = int(sizes[0])
+    if size > 16 or not (sizes == size).all():
+        return np.add.reduceat(values, np.cumsum(sizes) - sizes, axis=1)
+    total = values[:, ::size]
+    for k in range(1, size):
+        total = total + values[:, k::size]
+    return total
 
 
 @lru_cache(maxsize=64)
@@ -139,9 +150,11 @@ def choose_lanes(
         unroll, whole = 1, False
     narrow = bits >= 32 and operands < 1 << (bits // 2 - 1)
     shift = 16 - first.bits if kind == "narrow" else 0
+    # see kernel._Tile.two_additions: no product may be the least number of the lane, of which two add up to 2^16
+    paired = mode == "touched" and kind == "narrow" and unroll % 2 == 0 and largest << shift < 1 << 15
     machine = untried()
     count, channels = 32 * machine.lanes // bits, 4 if machine.registers >= 32 else 2
-    shape = Shape(count, channels, 2, unroll, bits, out_bits, kind, tail, mode, narrow, whole)
+    shape = Shape(count, channels, 2, unroll, bits, out_bits, kind, tail, mode, narrow, whole, paired)
     return Lanes(shape, shift, tuple(registers), order)
 
 

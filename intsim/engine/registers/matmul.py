@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from intsim.arithmetic.accumulate import Stage, accumulate_telemetry, check_stages
 from intsim.arithmetic.integers import as_integers
-from intsim.engine.registers.plan import SLACK, largest_magnitude, register_plan
+from intsim.engine.registers.plan import SLACK, RegisterPlan, largest_magnitude, register_plan
 from intsim.engine.registers.rounded import rounded_matmul
 from intsim.engine.registers.vectors import Mode
 from intsim.errors import IntsimError
@@ -73,6 +73,45 @@ def register_matmul(
     return RegisterSums((out if turned else out.T).astype(np.int64), seen[0], low, high)
 
 
+class ColumnMatmul:
+    """A product of few rows with constant weights: columns of the result lie in the lanes, weights are laid out once.
+
+    Args:
+        weights: (N, K) as the multiplier sees them, K in order of arrival, K at least 1.
+        rows: M, how many rows of activations a run has.
+        span: least and largest activation.
+        stages, start, late: as `register_matmul` takes them.
+    """
+
+    def __init__(
+        self, weights: NDArray[Any], rows: int, span: tuple[int, int], stages: Sequence[Stage], start: Any, late: Any
+    ) -> None:
+        """Lay the weights out."""
+        self.columns, depth = weights.shape
+        self.data, pitch = _planes(weights, "counted")
+        ends = (int(weights.min()), int(weights.max()))
+        offsets = np.arange(depth, dtype=np.int64) * pitch
+        any_row = np.repeat(np.array(span, np.int64)[:, None], depth, axis=1)
+        self.arguments = (offsets, np.zeros((rows, depth), np.int64), stages, ends, start, late)
+        self.any_row, self.plans = any_row, dict[str, RegisterPlan]()
+
+    def run(self, a: NDArray[Any], counts: bool) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Accumulators (M, N) of activations (M, K) within the span; events (N, stages), 1 for any if not counted."""
+        plan = self._plan("counted" if counts else "touched").of(a)
+        out: NDArray[Any] = np.empty((len(a), self.columns), plan.dtype)
+        return out, plan.run(self.data, (1, self.columns, self.columns), out)[0]
+
+    @property
+    def narrow(self) -> bool:
+        """Whether lanes have 16 bits: no other way over the products is quicker."""
+        return self._plan("touched").shape.bits == 16
+
+    def _plan(self, mode: Mode) -> RegisterPlan:
+        if mode not in self.plans:
+            self.plans[mode] = register_plan(*self.arguments, mode, by_position=True, among=self.any_row)
+        return self.plans[mode]
+
+
 def _planes(rows: NDArray[Any], mode: Mode) -> tuple[NDArray[Any], int]:
     """(M, K) as K planes of M elements each, in the narrowest type, and how far apart they are."""
     least, most = int(rows.min()), int(rows.max())
@@ -80,7 +119,8 @@ def _planes(rows: NDArray[Any], mode: Mode) -> tuple[NDArray[Any], int]:
     kind = next(k for k in kinds if np.iinfo(k).min <= least and most <= np.iinfo(k).max)
     pitch = -(-rows.shape[0] // 64) * 64
     data = np.zeros(rows.shape[1] * pitch + SLACK, kind)
-    data[: rows.shape[1] * pitch].reshape(rows.shape[1], pitch)[:, : rows.shape[0]] = rows.T
+    planes = data[: rows.shape[1] * pitch].reshape(rows.shape[1], pitch)
+    planes[:, : rows.shape[0]] = rows.astype(kind).T  # turning what is narrow already moves less memory
     return data, pitch
 
 

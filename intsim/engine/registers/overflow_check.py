@@ -81,7 +81,7 @@ class ConvCheck:
         """Lay out the weights above and below 0."""
         channels = weight.shape[0]
         both = np.stack([np.maximum(weight, 0), np.minimum(weight, 0)], axis=1).reshape(2 * channels, *weight.shape[1:])
-        self.conv = WordConv(both, np.zeros(2 * channels, np.int64), window, pad, 0, dot)
+        self.conv = WordConv(both, np.zeros(2 * channels, np.int64), window, pad, 0, dot, tiled=False)
         self.channels, self.limits = channels, limits
 
     def run(

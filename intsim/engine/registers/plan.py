@@ -38,6 +38,13 @@ class RegisterPlan:
     flags: Flags
     preloaded: Accumulation | None
     added_after: NDArray[np.int64] | None
+    lanes: Lanes
+    taken: NDArray[np.int64]
+
+    def of(self, weights: NDArray[Any]) -> RegisterPlan:
+        """The same plan with other weights (N, K), which must be among those that its lanes were chosen for."""
+        packed = _packed(weights, self.taken, self.lanes, self.shape.channels)
+        return replace(self, layer=self.layer._replace(weights=packed))
 
     @property
     def dtype(self) -> type:
@@ -50,7 +57,7 @@ class RegisterPlan:
         area: tuple[int, int, int],
         out: NDArray[Any],
         column: int = 0,
-        blocks: slice = slice(None),
+        blocks: NDArray[np.int64] | None = None,
     ) -> NDArray[np.int64]:
         """Accumulate shifted planes of activations: product k of position p reads data[offsets[k] + p].
 
@@ -61,7 +68,7 @@ class RegisterPlan:
                 neither written nor counted. A part of a larger area begins at a later element of `data`.
             out: (N, columns) of `dtype`, C-contiguous: written from `column` on.
             column: see out.
-            blocks: which blocks of `shape.channels` channels; the other channels are left alone.
+            blocks: numbers of blocks of `shape.channels` channels, None for all; the other channels are left alone.
 
         Returns:
             Telemetry of these positions and channels alone, (1 or 3, N or positions, stages): events, that is additions
@@ -71,10 +78,10 @@ class RegisterPlan:
         shape, (rows, width, pitch) = self.shape, area
         kinds, registers = (3 if shape.mode == "extremes" else 1), len(self.registers)
         by_position, count = self.flags.events_by_position, self.layer.bases.size
-        begin, end, _ = blocks.indices(count)
+        blocks = np.arange(count) if blocks is None else blocks
         columns = rows * width + shape.tile if by_position else count * shape.channels
         seen = np.zeros((kinds, registers, columns), np.int64)
-        if end > begin:
+        if blocks.size:
             cells = shape.channels * shape.tile
             wide = np.int64 if shape.out_bits == 64 else np.int32
             valid = np.zeros(rows * pitch + shape.tile, bool)
@@ -84,7 +91,7 @@ class RegisterPlan:
                 data,
                 self.layer,
                 self.flags,
-                Grid(rows, width, pitch, column, begin, end),
+                Grid(rows, width, pitch, column, blocks),
                 Scratch(valid, np.empty(cells, self.dtype), memory),
                 Events(self._watched(), np.zeros(count, bool), seen),
                 out,
@@ -94,15 +101,24 @@ class RegisterPlan:
         events = np.zeros((kinds, entries, len(self.stages)), np.int64)
         for r, register in enumerate(self.registers):
             events[..., register.stage] = seen[:, r, :entries]
-        channels = slice(begin * shape.channels, min(end * shape.channels, self.channels))
+        if self.preloaded is None and self.added_after is None:
+            return np.minimum(events, 1) if shape.mode == "touched" else events
+        channels = self._channels_of(blocks)
         own = slice(None) if by_position else channels  # whose the events are
+        last = events[:, own, -1]
         if self.preloaded is not None:
-            times = channels.stop - channels.start if by_position else rows * width
+            times = len(channels) if by_position else rows * width
             first = self.preloaded
-            _add(events[:, own, -1], first.events[own, 0] * times, first.low[own, 0], first.high[own, 0])
+            _add(last, first.events[own, 0] * times, first.low[own, 0], first.high[own, 0])
         if self.added_after is not None:
-            self._add_after(out[:, column : column + rows * width], events[:, own, -1], channels)
+            self._add_after(out, slice(column, column + rows * width), last, channels)
+        events[:, own, -1] = last
         return np.minimum(events, 1) if shape.mode == "touched" else events
+
+    def _channels_of(self, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The channels of some blocks, in their order."""
+        channels = (blocks[:, None] * self.shape.channels + np.arange(self.shape.channels)).reshape(-1)
+        return channels[channels < self.channels]
 
     def _watched(self) -> NDArray[np.int64]:
         """Registers in which there may be events, where it is enough to see one; else none."""
@@ -112,15 +128,17 @@ class RegisterPlan:
         late = registers[-1] if self.flags.late else None
         return np.array([i for i, r in enumerate(registers) if r.bound is None or r is late], np.int64)
 
-    def _add_after(self, out: NDArray[Any], events: NDArray[np.int64], channels: slice) -> None:
-        """A late term that the lanes can't hold."""
+    def _add_after(
+        self, out: NDArray[Any], columns: slice, events: NDArray[np.int64], channels: NDArray[np.int64]
+    ) -> None:
+        """A late term that the lanes can't hold; `events` are those of the channels, or of the positions."""
         assert self.added_after is not None
         by_position = self.flags.events_by_position
         late = self.added_after[None, :] if by_position else self.added_after[channels, None]
-        values = out if by_position else out[channels]
+        values = out[channels, columns]
         both = np.stack(np.broadcast_arrays(values.astype(np.int64), late), axis=-1)
         added = accumulate_telemetry(both, self.stages[-1:])
-        values[...] = added.result
+        out[channels, columns] = added.result
         axis = 0 if by_position else 1
         low, high = added.low[..., 0].min(axis=axis, initial=0), added.high[..., 0].max(axis=axis, initial=0)
         _add(events, added.events[..., 0].sum(axis=axis), low, high)
@@ -143,6 +161,7 @@ def register_plan(
     mode: Mode = "counted",
     bases: NDArray[np.int64] | None = None,
     by_position: bool = False,
+    among: NDArray[Any] | None = None,
 ) -> RegisterPlan:
     """Make channels of weights ready to be accumulated.
 
@@ -156,13 +175,16 @@ def register_plan(
         mode: "counted", or "touched": 1 for any number of events but 0.
         bases: (N,) to be added to the offsets of each channel, or None for 0.
         by_position: start, late and events belong to positions instead of channels: (positions,); grids of one row.
+        among: (R, K) in whose range, product by product, all weights lie that lanes are to be exact for; None for
+            `weights` alone. `RegisterPlan.of` takes others then.
 
     Raises:
         IntsimError: impossible stages, or products beyond int64.
     """
     stages = check_stages(stages)
     first = _after_its_rule(start, stages[-1])
-    lanes = choose_lanes(stages, weights, span, 0 if first is None else largest_magnitude(first.result), mode)
+    chosen_for = weights if among is None else among
+    lanes = choose_lanes(stages, chosen_for, span, 0 if first is None else largest_magnitude(first.result), mode)
     channels, begins = weights.shape[0], bases if bases is not None else np.zeros(weights.shape[0], np.int64)
     shape = lanes.shape
     block = shape.channels
@@ -185,7 +207,7 @@ def register_plan(
     )
     flags = Flags(by_position and start is not None, by_position and held, held, by_position)
     added_after = None if held or late is None else np.asarray(late, np.int64)
-    return RegisterPlan(stages, lanes.registers, shape, channels, layer, flags, first, added_after)
+    return RegisterPlan(stages, lanes.registers, shape, channels, layer, flags, first, added_after, lanes, taken)
 
 
 def _taken(lanes: Lanes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -201,15 +223,17 @@ def _taken(lanes: Lanes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 def _packed(weights: NDArray[Any], taken: NDArray[np.int64], lanes: Lanes, block: int) -> NDArray[Any]:
     """(blocks, products taken, block) as the kernel reads them."""
-    blocks = -(-weights.shape[0] // block)
-    full = np.zeros((blocks * block, taken.size), np.int64)
-    full[: weights.shape[0]] = np.where(taken < 0, 0, weights[:, taken])
-    if lanes.shape.bits == 16:
-        full = ((full << lanes.shift) & 0xFFFF) * 0x10001
-    elif lanes.shape.bits == 32 and lanes.shape.narrow:
+    blocks, bits = -(-weights.shape[0] // block), lanes.shape.bits
+    carrier = np.int64 if bits == 64 else np.int32
+    full = np.zeros((blocks * block, taken.size), carrier)
+    full[: weights.shape[0]] = np.where(taken < 0, carrier(0), weights.astype(carrier, copy=False)[:, taken])
+    if bits == 16:
+        full = ((full << lanes.shift) & 0xFFFF).view(np.uint32)
+        full |= full << 16
+    elif bits == 32 and lanes.shape.narrow:
         full &= 0xFFFF
-    packed = full.reshape(blocks, block, taken.size).transpose(0, 2, 1)
-    return np.ascontiguousarray(packed if lanes.shape.bits == 64 else packed.astype(np.uint32).view(np.int32))
+    packed = full.view(carrier).reshape(blocks, block, taken.size).transpose(0, 2, 1)
+    return np.ascontiguousarray(packed)
 
 
 def _after_its_rule(start: Any, stage: Stage) -> Accumulation | None:

@@ -12,10 +12,13 @@ definition for every accumulator within `reach`; outside it says nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from intsim.arithmetic.pieces import Formula
 
 RINT, FLOOR, CEIL = 0, 1, 2
 """Values of `kind`: to the nearest, ties to even; down; up."""
@@ -41,3 +44,22 @@ class TwoFormulas:
     starts: NDArray[np.int64]  # (cells,)
     below: AffineRequantizer
     above: AffineRequantizer
+
+
+@dataclass(frozen=True, eq=False)
+class FilteredRequantizer:
+    """A requantize node of one piece a cell, its formula as of `AffineRequantizer` but for numbers near an edge.
+
+    A number before rounding that is `sure` or more from an integer may have another code than that integer: of these
+    the definition, a `Formula` a cell, makes the codes. `filtered.py` says when that is right.
+    """
+
+    scale: NDArray[np.float64]
+    offset: NDArray[np.float64]  # zero point included
+    low: int
+    high: int
+    sure: NDArray[np.float64]
+    cells: Sequence[Formula]
+
+
+Rule = AffineRequantizer | TwoFormulas | FilteredRequantizer

@@ -7,13 +7,15 @@ integers, so the code is the same, and what is rounded always fits the narrow ty
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from intsim.engine.requantize.affine import AffineRequantizer, TwoFormulas
+from intsim.arithmetic.requantizers.exact import exact_requantize
+from intsim.engine.requantize.affine import AffineRequantizer, FilteredRequantizer, Rule, TwoFormulas
 from intsim.jit.compile import compiled
 
 EXACT = 1 << 53
@@ -118,7 +120,47 @@ def _combine(first, second, out, factors, scale, offset, kind, low, high):  # ty
                 codes[i] = np.int32(_round(s * total + b, kind, low, high))
 
 
-def requantize_dense(acc: NDArray[Any], rule: AffineRequantizer | TwoFormulas, out: Codes) -> Codes:
+@compiled
+def _filter(acc, out, scale, offset, low, high, sure):  # type: ignore[no-untyped-def]
+    """Codes of (outer, cells, inner) accumulators; how many of them lie `sure` (a cell) or more from theirs."""
+    outer, cells, inner = acc.shape
+    doubtful = np.int64(0)
+    for o in range(outer):
+        if inner == 1:
+            line, codes = acc[o, :, 0], out[o, :, 0]
+            for c in range(cells):
+                y = scale[c] * np.float64(line[c]) + offset[c]
+                y = low if y < low else y
+                y = high if y > high else y
+                code = np.rint(y)
+                codes[c] = np.int32(code)
+                doubtful += np.int64(abs(y - code) >= sure[c])
+            continue
+        for c in range(cells):
+            line, codes, s, b, edge = acc[o, c], out[o, c], scale[c], offset[c], sure[c]
+            for i in range(inner):
+                y = s * np.float64(line[i]) + b
+                y = low if y < low else y
+                y = high if y > high else y
+                code = np.rint(y)
+                codes[i] = np.int32(code)
+                doubtful += np.int64(abs(y - code) >= edge)
+    return doubtful
+
+
+def _decide(acc: NDArray[Any], rule: FilteredRequantizer, out: Codes) -> None:
+    """Codes near an edge, by the definition."""
+    for c, formula in enumerate(rule.cells):
+        numbers = acc[:, c].astype(np.int64)
+        y = np.clip(rule.scale[c] * numbers + rule.offset[c], rule.low, rule.high)
+        near = np.abs(y - np.rint(y)) >= rule.sure[c] - 2.0**-40
+        if near.any():
+            ((_, scale, offset),) = formula.pieces
+            exact = exact_requantize(numbers[near], scale, offset, formula.rounding)
+            out[:, c][near] = formula.clip(exact + formula.zero)
+
+
+def requantize_dense(acc: NDArray[Any], rule: Rule, out: Codes) -> Codes:
     """Codes of accumulators within the rule's reach, which isn't checked; for two formulas they are within 2^53.
 
     Args:
@@ -130,6 +172,10 @@ def requantize_dense(acc: NDArray[Any], rule: AffineRequantizer | TwoFormulas, o
         `out`.
     """
     stored = out.view(CARRIERS[out.dtype.itemsize])
+    if isinstance(rule, FilteredRequantizer):
+        if _filter(acc, stored, rule.scale, rule.offset, float(rule.low), float(rule.high), rule.sure):
+            _decide(acc, rule, out)
+        return out
     if isinstance(rule, TwoFormulas):
         sides, above = (rule.below, rule.above), rule.above
         scales, offsets = np.stack([r.scale for r in sides]), np.stack([r.offset for r in sides])
@@ -146,35 +192,38 @@ def requantize_dense(acc: NDArray[Any], rule: AffineRequantizer | TwoFormulas, o
     return out
 
 
-def combine_dense(
-    arrays: Sequence[NDArray[Any]], coefficients: NDArray[np.int64], rule: AffineRequantizer | TwoFormulas, out: Codes
-) -> Codes:
-    """Codes of `sum_i coefficients[i] * arrays[i]`, a residual addition.
+class Combination:
+    """Codes of `sum_i coefficients[i] * arrays[i]`, a residual addition."""
 
-    Args:
-        arrays: integers, each (outer, cells, inner) and C-contiguous.
-        coefficients: (len(arrays), cells).
-        rule: its reach holds every sum; sums and products fit int64.
-        out: as in `requantize_dense`.
-    """
-    largest = [int(np.iinfo(a.dtype).max) + 1 for a in arrays]
-    exact = all(int(np.abs(k).max(initial=0)) * m <= EXACT for k, m in zip(coefficients, largest, strict=True))
-    if len(arrays) == 2 and exact and isinstance(rule, AffineRequantizer) and not rule.table.size:
-        kind = np.promote_types(arrays[0].dtype, arrays[1].dtype)
-        first, second = (a.astype(kind, copy=False) for a in arrays)
-        formula = rule.scale, rule.offset, rule.kind, float(rule.low), float(rule.high)
-        stored, factors = out.view(CARRIERS[out.dtype.itemsize]), np.ascontiguousarray(coefficients, np.float64)
-        _combine(first, second, stored, factors, *formula)
-        return out
-    return requantize_dense(combined(arrays, coefficients), rule, out)
+    def __init__(self, coefficients: NDArray[np.int64], rule: Rule) -> None:
+        """`coefficients` (arrays, cells); `rule`: its reach holds every sum; sums and products fit int64."""
+        self.coefficients, self.rule = coefficients, rule
+        self.factors = np.ascontiguousarray(coefficients, np.float64)
+        self.largest = [int(np.abs(k).max(initial=0)) for k in coefficients]
+        self.plain = len(coefficients) == 2 and isinstance(rule, AffineRequantizer) and not rule.table.size
+
+    def run(self, arrays: Sequence[NDArray[Any]], out: Codes) -> Codes:
+        """`arrays`: integers, each (outer, cells, inner) and C-contiguous; `out` as in `requantize_dense`."""
+        rule = self.rule
+        exact = all(k * _span(a.dtype) <= EXACT for k, a in zip(self.largest, arrays, strict=True))
+        if self.plain and exact and isinstance(rule, AffineRequantizer):
+            first, second = arrays
+            if first.dtype != second.dtype:
+                kind = np.promote_types(first.dtype, second.dtype)
+                first, second = (a.astype(kind, copy=False) for a in arrays)
+            stored, ends = out.view(CARRIERS[out.dtype.itemsize]), (float(rule.low), float(rule.high))
+            _combine(first, second, stored, self.factors, rule.scale, rule.offset, rule.kind, *ends)
+            return out
+        total = np.zeros(arrays[0].shape, np.int64)
+        for array, factor in zip(arrays, self.coefficients, strict=True):
+            total += array * factor[:, None]
+        return requantize_dense(total, rule, out)
 
 
-def combined(arrays: Sequence[NDArray[Any]], coefficients: NDArray[np.int64]) -> NDArray[np.int64]:
-    """`sum_i coefficients[i] * arrays[i]`, arguments as in `combine_dense`."""
-    total = np.zeros(arrays[0].shape, np.int64)
-    for array, factor in zip(arrays, coefficients, strict=True):
-        total += array * factor[:, None]
-    return total
+@cache
+def _span(dtype: np.dtype[Any]) -> int:
+    """No integer of a type is further from zero."""
+    return int(np.iinfo(dtype).max) + 1
 
 
 _prepared: WeakKeyDictionary[AffineRequantizer, dict[str, tuple[NDArray[Any], float]]] = WeakKeyDictionary()

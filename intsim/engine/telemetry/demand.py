@@ -38,6 +38,8 @@ BINS = WIDEST + 2
 """Entries of a histogram: 1..64 bits, and at 65 what needs more; entry 0 is always 0."""
 ROUNDED = 1 << 20
 """Most products that are rounded at a time."""
+ROUGH = 1 << 22
+"""Sums of magnitudes that fit the narrower lane beside activations of a byte, so that none need be known better."""
 UNBOUNDED = (Stage(None, WIDEST, "wrap"),)
 """The schedule of a plain sum: one register for all."""
 
@@ -129,7 +131,7 @@ def mac_demand(node: Node, op: Mac, arrays: list[IntArray], tensors: list[Tensor
     channels = op.extent(node, *(a.shape for a in arrays))[1]
     zeros = channel_zeros(planned.operands.w_zero, channels)
     demand = nothing(channels, max(len(target.stages), 1))
-    x, w = x + planned.operands.x_shift, w + planned.operands.w_shift
+    x, w = planned.operands.shifted(x, w)
     for panel in op.panels(node, x, w, planned.operands.pad, target.accumulate.order):
         late = [a for a in (planned.late(panel.w, panel.channels),) if a is not None]
         if planned.operands.depends_on_data():
@@ -217,4 +219,7 @@ def clipped(
 
 def _sum_of_magnitudes(w: IntArray) -> int:
     """An upper bound of the largest sum of |w| over a row, as a Python integer."""
+    rough = largest_magnitude(w) * w.shape[1]
+    if rough < ROUGH:
+        return rough
     return int(np.abs(w.astype(np.float64)).sum(axis=1).max(initial=0) * (1 + 2**-40)) + 1

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -22,6 +22,7 @@ class Call:
     """A node about to be evaluated; `label` names it in messages, `outputs` is how many of its outputs are used.
 
     `constant` is True where no input depends on the data, `decides` where a quantizer depends on the result.
+    `kept` is what the node's other runs left for it: of the same parameters, which it has to compare.
     """
 
     op: str
@@ -32,6 +33,7 @@ class Call:
     outputs: int = 1
     constant: bool = False
     decides: bool = False
+    kept: dict[str, Any] = field(default_factory=dict)
 
     def tensor(self, i: int) -> Tensor:
         """Input `i`, which has to be there."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import Any
 
@@ -47,6 +47,7 @@ class _Step:
     outputs: int
     constant: bool
     decides: bool = False
+    kept: dict[str, Any] = field(default_factory=dict)
 
 
 class Reference:
@@ -194,7 +195,15 @@ class Reference:
         if result is None:
             tensors = [run.tensors[i] if i else None for i in node.input]
             call = Call(
-                node.op_type, step.label, self._opset, step.attrs, tensors, step.outputs, step.constant, step.decides
+                node.op_type,
+                step.label,
+                self._opset,
+                step.attrs,
+                tensors,
+                step.outputs,
+                step.constant,
+                step.decides,
+                step.kept,
             )
             with _named(step.label, "cannot be evaluated: "):
                 result = _call(step.key, call)

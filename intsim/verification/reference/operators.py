@@ -139,15 +139,24 @@ def batch_normalization(call: Call) -> Tensor:
     x = call.tensor(0)
     if call.attr("training_mode", 0) or call.outputs > 1:
         raise IntsimError("BatchNormalization in training mode is not evaluated")
-    gamma, beta, mean, var = (call.tensor(i) for i in range(1, 5))
+    given = [call.tensor(i) for i in range(1, 5)]
+    known = call.kept.get("parameters")
+    if known is None or any(a is not b for a, b in zip(known[0], given, strict=True)) or known[1] != len(x.shape):
+        known = call.kept["parameters"] = given, len(x.shape), _normalization(call, *given)
+    slope_t, offset_t = known[2]
+    return add(multiply(x, slope_t), offset_t)
+
+
+def _normalization(call: Call, gamma: Tensor, beta: Tensor, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
+    """What a channel is multiplied by, and what is added then."""
     spread = floats(var.fractions()) + np.float64(np.float32(call.attr("epsilon", 1e-5)))
     if not (spread > 0).all():
         raise IntsimError("the variance has to be positive")
     r = from_array(np.asarray(1.0 / np.sqrt(spread)), "the reciprocal square root")
     slope = multiply(gamma, r).fractions()
     offset = beta.fractions() - mean.fractions() * slope
-    slope_t, offset_t = (along_channel(constant(f), max(len(x.shape), 2)) for f in (slope, offset))
-    return add(multiply(x, slope_t), offset_t)
+    rank = max(len(call.tensor(0).shape), 2)
+    return along_channel(constant(slope), rank), along_channel(constant(offset), rank)
 
 
 def _limits(call: Call) -> list[Tensor | None]:

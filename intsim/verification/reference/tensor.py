@@ -39,6 +39,8 @@ _EXACT32 = 2.0**24
 ROUNDOFF = 2.0**-52
 # Magnitudes outside of this range could leave float64's normal range within a few products.
 _SMALLEST, _LARGEST = 2.0**-300, 2.0**300
+BLOCK, UNUSED = 1 << 15, 1 << 12
+"""Numbers of an array that are looked at in one go, so that they stay in the cache; no number's exponent."""
 
 Index = tuple[int, ...]
 
@@ -174,6 +176,14 @@ def inexact(v: np.ndarray, e: np.ndarray | None, element: Callable[[int], Fracti
     return Tensor(v.shape, kind, v=v, e=e, element=element)
 
 
+def _smallest_bit(v: np.ndarray) -> int:
+    """The exponent of the lowest bit that any of some finite numbers uses; `UNUSED` where all are 0."""
+    mantissa, exponent = np.frexp(v)
+    digits = np.abs(np.ldexp(mantissa, 53)).astype(np.int64)
+    lowest = np.frexp((digits & -digits).astype(np.float64))[1] - 54 + exponent
+    return int(lowest[digits != 0].min(initial=UNUSED))
+
+
 def from_array(array: np.ndarray, what: str) -> Tensor:
     """An array of the file or of the caller, taken as the exact numbers that it holds.
 
@@ -197,10 +207,8 @@ def from_array(array: np.ndarray, what: str) -> Tensor:
     if top == 0.0:
         # a scale of 0 joins every grid
         return grid(np.zeros(v.shape, np.float32), Fraction(0), 0.0)
-    mantissa, exponent = np.frexp(v)
-    digits = np.abs(np.ldexp(mantissa, 53)).astype(np.int64)
-    lowest = np.frexp((digits & -digits).astype(np.float64))[1] - 54 + exponent
-    step = int(lowest[digits != 0].min())
+    flat = v.reshape(-1)
+    step = min(_smallest_bit(flat[at : at + BLOCK]) for at in range(0, flat.size, BLOCK))
     if top * 2.0**-step > EXACT:
         return Tensor(v.shape, "f", v=v)
     n = np.ldexp(v, -step)

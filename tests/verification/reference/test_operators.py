@@ -267,3 +267,17 @@ def test_channels_last_operators_are_those_of_onnx_transposed():
     first = model(nodes, [("x", [2, 4, 5, 6])], ["y"], {**fixed, "w": w.transpose(0, 3, 1, 2)})
     want = ReferenceEvaluator(first).run(None, {"x": x.transpose(0, 3, 1, 2)})[0]
     np.testing.assert_allclose(last.value("y"), want.transpose(0, 2, 3, 1), rtol=1e-5, atol=1e-5)
+
+
+def test_normalization_by_what_a_run_is_given():
+    """Parameters that aren't constants: what was worked out for one run is not taken for the next."""
+    made = model(
+        [node("BatchNormalization", [*"xgkmv"], ["y"], epsilon=1e-3)],
+        [(n, [1, 4] if n == "x" else [4]) for n in "xgkmv"],
+        ["y"],
+    )
+    reference = Reference(made)
+    for _ in range(3):
+        given = {"x": signal(1, 4), **{n: np.abs(signal(4)) + 0.5 for n in "gkmv"}}
+        want = ReferenceEvaluator(made).run(None, given)[0]
+        np.testing.assert_allclose(reference.run(given).value("y"), want, rtol=1e-5, atol=1e-5)
