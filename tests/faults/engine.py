@@ -27,7 +27,7 @@ _WORDS = [
     Fault(
         "words-channel-tail-dropped",
         "words in which a group of channels does not begin at the first byte are taken for empty",
-        "_blocks",
+        "_grouped_blocks",
         "words.any(axis=(1, 2))",
         "words[..., 0].any(axis=1)",
         _CORNERS + "test_groups_across_words",

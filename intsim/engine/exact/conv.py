@@ -23,7 +23,7 @@ from intsim.engine.exact.isa import Dot
 from intsim.engine.exact.kernels import convolve
 from intsim.engine.exact.layout import Buffer, Layout, Pads, Shape, TensorView, maps, phases, split
 from intsim.engine.exact.microkernels import Tile, conv_shapes
-from intsim.engine.exact.tiles import tile_bias, tile_blocks, tile_work
+from intsim.engine.exact.tiles import entries_of, tile_bias, tile_blocks, tile_entries, tile_work, words_seen
 from intsim.engine.requantize.affine import RINT, AffineRequantizer
 from intsim.engine.requantize.single import LARGEST, single
 from intsim.engine.threads import each, shares, threads
@@ -149,48 +149,55 @@ def blocks(
     the input from one group of four channels to the next; taps' own planes are added by the caller (`split`). With
     `tiled`, tile registers may be used.
     """
-    positions, wide = (grid.rows - 1) * pitch + grid.width, WIDE[dot.registers]
+    positions, wide = max(1, (grid.rows - 1) * pitch + grid.width), WIDE[dot.registers]
     heights = [1] if len(weight) == 1 else sorted({4, HIGH[dot.name]}, reverse=True)
-    if dot.registers == 32 and 0 < positions <= dot.lanes and len(weight) >= 16:
+    if dot.registers == 32 and positions <= dot.lanes and len(weight) >= 16:
         heights = [16, *heights]
-    made = [(high, *_blocks(weight, w, grid, high)) for high in heights]
+    values, count = picked(weight, grid), max(len(grid.at), 1)
 
-    def work(one: tuple[int, Any, Any, NDArray[np.int64], Any]) -> int:
+    def times(high: int) -> int:
+        """Tiles of positions."""
+        return -(-positions // (dot.lanes * wide[high]))
+
+    def work(high: int, entries: int) -> int:
         """Vectors of products."""
-        return one[0] * int(one[3][-1]) * wide[one[0]] * -(-max(positions, 1) // (dot.lanes * wide[one[0]]))
+        return high * entries * wide[high] * times(high)
 
-    if tiled and w.groups == 1:
-        in_tiles = [tile_blocks(picked(weight, grid), high) for high in (64, 32)]
-        best = min(in_tiles, key=lambda t: tile_work(t, -(-max(positions, 1) // (dot.lanes * wide[t.high]))))
-        if tile_work(best, -(-max(positions, 1) // (dot.lanes * wide[best.high]))) < work(min(made, key=work)):
-            taps = best.taps % max(len(grid.at), 1)
-            return Blocks(best.planes * planes_apart, taps, best.firsts, best.weights, best.high, best.depth)
-    high, planes, taps, firsts, values = min(made, key=work)
-    return Blocks(planes * planes_apart, taps, firsts, weight_words(values, dot), high)
+    if w.groups > 1:
+        made = [(high, *_grouped_blocks(values, w.groups, high)) for high in heights]
+        high, planes, taps, firsts, words = min(made, key=lambda one: work(one[0], int(one[3][-1])))
+        return Blocks(planes * planes_apart, taps % count, firsts, weight_words(words, dot), high)
+    seen = words_seen(values)
+    costs = [(work(high, entries_of(seen, high)), high) for high in heights]
+    least, high = min(costs, key=lambda one: one[0])
+    if tiled:
+        in_tiles = [(tile_work(tile_entries(seen, h), times(h)), h) for h in (64, 32)]
+        cost, tall = min(in_tiles, key=lambda one: one[0])
+        if cost < least:
+            best = tile_blocks(values, tall)
+            return Blocks(best.planes * planes_apart, best.taps % count, best.firsts, best.weights, tall, best.depth)
+    planes, taps, firsts, words = _whole_blocks(values, high)
+    return Blocks(planes * planes_apart, taps % count, firsts, weight_words(words, dot), high)
 
 
-def _blocks(
-    weight: Weights, w: Window, grid: Grid, high: int
+def _grouped_blocks(
+    values: NDArray[np.int8], groups: int, high: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
-    """Plane and tap of each entry, entries of each block, and weights (entries, high, 4)."""
-    channels, inside = weight.shape[:2]
-    per_group, positions, values = channels // w.groups, max(len(grid.at), 1), picked(weight, grid)
-    if w.groups == 1:
-        planes, taps, firsts, words = _whole_blocks(values, high)
-        return planes, taps % positions, firsts, words
+    """Plane and tap of each entry, entries of each block, and weights (entries, high, 4), of weights (O, taps, C)."""
+    channels, count, inside = values.shape
+    per_group = channels // groups
     parts: list[tuple[Any, Any, Any]] = []
     for begin in range(0, channels, high):
         rows = range(begin, min(begin + high, channels))
         first, last = (c // per_group * inside for c in (rows[0], rows[-1]))
         low, top = first // 4, -(-(last + inside) // 4)
-        count = values.shape[1]
         table = np.zeros((high, count, 4 * (top - low)), np.int8)
         for r in rows:
             at = r // per_group * inside - 4 * low
             table[r - begin, :, at : at + inside] = values[r]
         met = table.reshape(high, count, top - low, 4).transpose(2, 1, 0, 3).reshape(-1, high, 4)
         kept = np.flatnonzero(met.any(axis=(1, 2)))
-        parts.append((low + kept // max(count, 1), kept % positions, met[kept]))
+        parts.append((low + kept // max(count, 1), kept % max(count, 1), met[kept]))
     firsts = np.cumsum([0, *(len(p[0]) for p in parts)]).astype(np.int64)
     planes, taps, words = (np.concatenate([p[i] for p in parts]) for i in range(3))
     return planes.astype(np.int64), taps.astype(np.int64), firsts, words
@@ -221,7 +228,7 @@ def byte_parts(weight: Weights) -> list[NDArray[np.int8]]:
 def _whole_blocks(
     values: NDArray[np.int8], high: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
-    """`_blocks` of weights (O, taps, C) that all read all channels."""
+    """`_grouped_blocks` of one group."""
     channels, count, inside = values.shape
     size, groups = -(-channels // high), -(-inside // 4)
     table = np.zeros((size * high, count, 4 * groups), np.int8)

@@ -55,9 +55,32 @@ def tile_blocks(values: NDArray[np.int8], high: int) -> TileBlocks:
     return TileBlocks(starts[entry % chunks].astype(np.int64), entry // chunks, firsts, weights, high, depth)
 
 
-def tile_work(made: TileBlocks, tiles: int) -> int:
-    """Of all blocks at `tiles` tiles of positions, in products of vectors; a tile has four sums' registers."""
-    return 4 * COST * int(made.firsts[-1]) * tiles
+def words_seen(values: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """Which words of four channels have weights, (O, taps, words) of weights (O, taps, C)."""
+    channels, taps, inside = values.shape
+    wide = np.zeros((channels, taps, -(-inside // 4) * 4), np.int8)
+    wide[:, :, :inside] = values
+    return np.asarray(wide.view(np.int32) != 0)
+
+
+def entries_of(seen: NDArray[np.bool_], high: int) -> int:
+    """Entries of all blocks of `high` channels, of which each is a tap and a word."""
+    starts = np.arange(0, len(seen), high)
+    return int(np.logical_or.reduceat(seen, starts, axis=0).sum()) if seen.size else 0
+
+
+def tile_entries(seen: NDArray[np.bool_], high: int) -> int:
+    """The same in tile registers, of which each is a tap and a chunk of planes: those of `tile_blocks`."""
+    if not seen.size:
+        return 0
+    planes = seen.shape[2]
+    depth = -(-planes // -(-planes // DEPTH))
+    return entries_of(np.logical_or.reduceat(seen, np.arange(0, planes, depth), axis=2), high)
+
+
+def tile_work(entries: int, tiles: int) -> int:
+    """Of so many entries at `tiles` tiles of positions, in products of vectors; a tile has four sums' registers."""
+    return 4 * COST * entries * tiles
 
 
 def tile_bias(bias: NDArray[np.int32], high: int) -> NDArray[np.int32]:
