@@ -116,10 +116,10 @@ class WordMatmul:
                 (x.reshape(-1).view(np.uint32), self.depth, rows),
             )
 
-        def part(span: tuple[int, int]) -> None:
-            multiply_rows(source, span, layer, rounding, out, tile)
-
-        share_out(part, rows, tile.rows)
+        if rows < 2 * tile.rows:  # nothing to share out
+            multiply_rows(source, (0, rows), layer, rounding, out, tile)
+        else:
+            share_out(lambda span: multiply_rows(source, span, layer, rounding, out, tile), rows, tile.rows)
         return out
 
     def _lines(self, codes: NDArray[Any], shift: int) -> tuple[NDArray[np.uint32], int]:
