@@ -303,9 +303,9 @@ _KERNELS = [
     Fault(
         "columns-between-rows-written",
         "what is computed between the rows of a map overwrites its border or the next row",
-        "_scatter",
-        "max(width - column, 0)",
-        "max(width + 1 - column, 0)",
+        "_places",
+        "min(end, row * pitch + width) - at",
+        "min(end, row * pitch + width + 1) - at",
         _CORNERS + "test_rows_of_every_length",
         slow=True,
     ),

@@ -415,7 +415,7 @@ _LATE = [
     Fault(
         "one-rounding-for-all-places",
         "a part that lies twice in a Concat is rounded by the scales of its first place in both",
-        "intsim.frontend.waiting.rounded",
+        "rounded.codes",
         "id(part), *((p.shape, *p.flat) for p in (q.scale, q.before, *(m or ())))",
         "(id(part),)",
         "tests/frontend/test_waiting.py::test_one_part_in_two_places_with_scales_of_their_own",
