@@ -7,7 +7,8 @@ import pytest
 
 from intsim.arithmetic.integers import IntegerType
 from intsim.engine.requantize.affine import FLOOR, RINT, AffineRequantizer
-from intsim.engine.requantize.rescale import rescale_columns, rescaling
+from intsim.engine.requantize.columns import Columns
+from intsim.engine.requantize.rescale import rescaling
 from intsim.engine.run import run_graph
 from intsim.engine.warmup import Sketch
 from intsim.ops import OPS
@@ -45,10 +46,9 @@ def test_a_tie_that_float32_moves():
     assert rescaling(rule([0.5], [0.0]), (-128, 127), 2) is not None
     assert rescaling(more, (-128, 127), 2) is None
     assert rescaling(more, (2, 2), 2) is not None
-    out = np.empty((1, 2), np.uint8)
-    scale, offset = (v.astype(np.float32) for v in (more.scale, more.offset))
-    rescale_columns(np.ones((1, 2), np.int8), out, scale, offset, np.float32(-128), np.float32(127), 0, 1)
-    assert out.tolist() == [[0, 0]]  # 1 in the second column would be right
+    ones = np.ones((1, 2), np.int8)
+    assert Columns(more, 2, np.float32).run(ones, np.int8).tolist() == [[0, 0]]  # 1 in the second column would be right
+    assert Columns(more, 2).run(ones, np.int8).tolist() == [[0, 1]]
 
 
 def test_what_is_left_to_others():

@@ -11,14 +11,14 @@ from intsim.jit.compile import compiled
 
 
 @compiled
-def sum_windows(x, out, window, zero, weight, first, last):  # type: ignore[no-untyped-def]
+def sum_windows(window, zero, weight, x, out, first, last):  # type: ignore[no-untyped-def]
     """Sums of `x - zero` over windows, times the position's weight; padding is worth nothing. Planes first..last-1.
 
     Args:
+        window: (taps down and right, strides, distances of taps, padding above and to the left).
+        zero, weight: a number and (rows, columns), of x's type.
         x: (planes, height, width).
         out: (planes, rows, columns), of the same type.
-        window: (taps down and right, strides, distances of taps, padding above and to the left).
-        weight: (rows, columns) of that type.
     """
     down, right, step_down, step_right, apart_down, apart_right, top, left = window
     _, height, width = x.shape
@@ -48,7 +48,7 @@ def sum_windows(x, out, window, zero, weight, first, last):  # type: ignore[no-u
 
 
 @compiled
-def max_windows(x, out, window, first, last):  # type: ignore[no-untyped-def]
+def max_windows(window, x, out, first, last):  # type: ignore[no-untyped-def]
     """Maxima over windows, each of which has a tap within the input. Arguments as of `sum_windows`."""
     down, right, step_down, step_right, apart_down, apart_right, top, left = window
     _, height, width = x.shape
@@ -75,14 +75,14 @@ def max_windows(x, out, window, first, last):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def interpolated(x, out, index, weight, first, last):  # type: ignore[no-untyped-def]
+def interpolated(index, weight, x, out, first, last):  # type: ignore[no-untyped-def]
     """out[o, j] = sum_t weight[t, j] * x[o, index[t, j]], for o in first..last-1.
 
     Args:
+        index: (T, J) uint32.
+        weight: (T, J) of x's type.
         x: (outer, positions, inner).
         out: (outer, J, inner), of the same type.
-        index: (T, J) uint32.
-        weight: (T, J) of that type.
     """
     lane = x.dtype.type
     taps, count = index.shape
@@ -97,7 +97,7 @@ def interpolated(x, out, index, weight, first, last):  # type: ignore[no-untyped
 
 
 @compiled
-def interpolated_rows(x, out, index, weight, first, last):  # type: ignore[no-untyped-def]
+def interpolated_rows(index, weight, x, out, first, last):  # type: ignore[no-untyped-def]
     """`interpolated` along the last axis: x (outer, positions), out (outer, J).
 
     An index without sign isn't counted from the end, so that it can be gathered.

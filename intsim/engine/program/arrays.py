@@ -213,11 +213,8 @@ def matmul(builder: ProgramBuilder, node: Node) -> bool:
 
 def _columns(builder: ProgramBuilder, node: Node) -> tuple[Node | None, AffineRequantizer | None]:
     """The requantizer to bytes, of one cell or one a column, that alone reads a product; and its formula."""
-    readers, shape = builder.readers[node.output], builder.graph.tensors[node.output].shape
-    if builder.keep or node.output in builder.graph.outputs or len(readers) != 1:
-        return None, None
-    reader = readers[0]
-    if reader.op != "requantize" or len(reader.inputs) != 1 or builder.graph.tensors[reader.output].shape != shape:
+    reader, shape = builder.sole_requantizer(node), builder.graph.tensors[node.output].shape
+    if reader is None:
         return None, None
     cells = tuple(reader.attributes["cells"])
     if math.prod(cells) not in (1, (*cells, 1)[len(cells) - 1]) or math.prod(cells) not in (1, shape[-1]):

@@ -74,6 +74,15 @@ class ProgramBuilder:
         """The target's arithmetic for a node."""
         return self.machine.arithmetic(node)
 
+    def sole_requantizer(self, node: Node) -> Node | None:
+        """The requantizer of a node's result alone, in its shape, where nobody else reads that."""
+        readers, shape = self.readers[node.output], self.graph.tensors[node.output].shape
+        if self.keep or node.output in self.graph.outputs or len(readers) != 1:
+            return None
+        reader = readers[0]
+        same = len(reader.inputs) == 1 and self.graph.tensors[reader.output].shape == shape
+        return reader if reader.op == "requantize" and same else None
+
     def as_array(self, name: str) -> None:
         """Make sure that a tensor is an array."""
         if name in self.arrays:

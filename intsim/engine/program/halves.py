@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from intsim.engine.exact.conv import NO_WORDS, Weights, WordConv, window
 from intsim.engine.exact.layout import Buffer, Layout, maps, pack
 from intsim.engine.exact.matmul import WordMatmul
-from intsim.engine.program.analysis import byte_shift, byte_weights, inside, narrowest, safe
+from intsim.engine.program.analysis import INT32, byte_shift, byte_weights, inside, narrowest, safe
 from intsim.engine.program.arrays import formula_or_filter
 from intsim.engine.program.builder import ProgramBuilder, Source
 from intsim.engine.program.program import Action, Frame, OnBuffers, Step
@@ -146,19 +146,16 @@ def _add(
 ) -> None:
     """A step that adds up the sums of both bytes: accumulators, or codes where a requantizer alone reads them."""
     x, y, events = node.inputs[0], builder.graph.tensors[node.output], {node.name: builder.no_events(node)}
-    reader = _reader(builder, node)
-    rule, layout = (
-        (None, None)
-        if reader is None
-        else (formula_or_filter(builder, reader), cell_layout(y.shape, reader.attributes["cells"]))
-    )
-    if rule is None or layout is None:
-        reader = None
-    made = node.output if reader is None else reader.output
-    kind = narrowest(builder.analysis.holds[made])
+    reader, rule, layout = builder.sole_requantizer(node), None, None
+    if reader is not None and inside(builder.analysis.holds[reader.output], INT32):
+        rule, layout = formula_or_filter(builder, reader), cell_layout(y.shape, reader.attributes["cells"])
     combination = None
     if rule is not None and layout is not None:
         combination = Combination(np.repeat(np.array(UNITS, np.int64)[:, None], layout[1], axis=1), rule)
+    else:
+        reader = None
+    made = node.output if reader is None else reader.output
+    kind = narrowest(builder.analysis.holds[made])
 
     def on_buffers(memory: list[Buffer]) -> list[Action]:
         sums = bind(memory)
@@ -176,19 +173,7 @@ def _add(
 
     nodes = (node,) if reader is None else (node, reader)
     why = "no register can overflow" if builder.arithmetic(node).stages else "exact sums"
-    step = Step(nodes, kernel, why, OnBuffers(on_buffers), arrays=(x,), buffers=tuple(buffers), made=(made,))
-    step.events = events
-    builder.add(step)
+    where = OnBuffers(on_buffers)
+    builder.add(Step(nodes, kernel, why, where, arrays=(x,), buffers=tuple(buffers), made=(made,), events=events))
     if reader is not None:
         builder.fused.add(made)
-
-
-def _reader(builder: ProgramBuilder, node: Node) -> Node | None:
-    """The requantizer of this tensor alone that alone reads it."""
-    readers, shape = builder.readers[node.output], builder.graph.tensors[node.output].shape
-    if builder.keep or node.output in builder.graph.outputs or len(readers) != 1:
-        return None
-    reader = readers[0]
-    same = len(reader.inputs) == 1 and builder.graph.tensors[reader.output].shape == shape
-    held = inside(builder.analysis.holds[reader.output], (-(1 << 31), (1 << 31) - 1))
-    return reader if reader.op == "requantize" and same and held else None

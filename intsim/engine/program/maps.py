@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -38,12 +37,8 @@ def max_pool(builder: ProgramBuilder, node: Node) -> bool:
     shifts = [byte_shift(builder.analysis.holds[n]) for n in (name, node.output)]
     if len(shape) not in (3, 4) or None in shifts or 0 in shape or 0 in made:
         return False
-    at = node.attributes
-    rank = len(shape) - 2
-    taps, strides, apart = ((1,) * (2 - rank) + tuple(at[k]) for k in ("kernel", "strides", "dilations"))
-    before = (0,) * (2 - rank) + tuple(at["pads"][:rank])
-    size, out = layout.maps(shape)[2:], layout.maps(made)[2:]
-    if not every_window_meets(size, out, taps, strides, apart, before):
+    window, size, out = pool_window(node), layout.maps(shape)[2:], layout.maps(made)[2:]
+    if not every_window_meets(window, size, out):
         return False
     source = builder.as_words(name)
     to = builder.views.get(node.output)
@@ -51,7 +46,6 @@ def max_pool(builder: ProgramBuilder, node: Node) -> bool:
         to = builder.views[node.output] = builder.new_view(node.output, source.layout.shift)
     if to.layout.shift != source.layout.shift:
         return False
-    window = (*taps, *strides, *apart, *before)
     extent, planes = (source.groups, *size, *out), source.layout.images * source.groups
     grain, tile = max(1, GRAIN // (size[0] * size[1])), Tile(builder.dot.lanes, builder.dot.parts)
 
@@ -66,9 +60,18 @@ def max_pool(builder: ProgramBuilder, node: Node) -> bool:
     return True
 
 
-def every_window_meets(*axes: Sequence[int]) -> bool:
-    """Whether every window has a tap within the input: sizes in and out, taps, strides, distances, padding before."""
-    return all(_meet(*axis) for axis in zip(*axes, strict=True))
+def pool_window(node: Node) -> tuple[int, ...]:
+    """Taps, strides, distances of taps and padding before a pool's map, each down and right; one axis goes right."""
+    at = node.attributes
+    rank = len(at["kernel"])
+    ones, none = (1,) * (2 - rank), (0,) * (2 - rank)
+    pairs = *((*ones, *at[k]) for k in ("kernel", "strides", "dilations")), (*none, *at["pads"][:rank])
+    return tuple(int(n) for pair in pairs for n in pair)
+
+
+def every_window_meets(window: tuple[int, ...], size: Sequence[int], out: Sequence[int]) -> bool:
+    """Whether every window has a tap within an input of this size."""
+    return all(_meet(size[axis], out[axis], *window[axis::2]) for axis in range(2))
 
 
 def _meet(size: int, out: int, taps: int, stride: int, apart: int, before: int) -> bool:
@@ -199,13 +202,8 @@ def _positions(to: TensorView) -> np.ndarray:
 
 def _requantizer(builder: ProgramBuilder, node: Node) -> tuple[Node | None, AffineRequantizer | None]:
     """The requantizer to bytes that alone reads a node, one cell or one a channel, and its formula without a table."""
-    readers: list[Any] = builder.readers[node.output]
-    if builder.keep or node.output in builder.graph.outputs or len(readers) != 1:
-        return None, None
-    reader, shape = readers[0], builder.graph.tensors[node.output].shape
-    if reader.op != "requantize" or len(reader.inputs) != 1 or builder.graph.tensors[reader.output].shape != shape:
-        return None, None
-    if not by_channel(reader.attributes["cells"], len(shape)):
+    reader, rank = builder.sole_requantizer(node), len(builder.graph.tensors[node.output].shape)
+    if reader is None or not by_channel(reader.attributes["cells"], rank):
         return None, None
     if byte_shift(builder.analysis.holds[reader.output]) is None:
         return None, None

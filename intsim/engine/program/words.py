@@ -69,39 +69,23 @@ def conv(builder: ProgramBuilder, node: Node) -> bool:
 
     why = "no register can overflow" if builder.arithmetic(node).stages else "exact sums"
     kernel = f"words {builder.dot.name}" + (", phases" if conv.strided else ", own border" if source.scratch else "")
+    step = Step((node,), kernel, why, OnBuffers(bind), buffers=source.buffers, events=events)
     if rounding is not None and to is not None:
-        builder.add(
-            Step((node, rounding), kernel, why, OnBuffers(bind), buffers=(*source.buffers, to.buffer), events=events)
-        )
+        step.nodes, step.buffers = (node, rounding), (*source.buffers, to.buffer)
         builder.written.add(rounding.output)
         builder.fused.add(rounding.output)
     else:
-        size = 4 * math.prod(shape)
-        builder.add(
-            Step(
-                (node,),
-                kernel,
-                why,
-                OnBuffers(bind),
-                buffers=source.buffers,
-                made=(node.output,),
-                bytes=size,
-                events=events,
-            )
-        )
+        step.made, step.bytes = (node.output,), 4 * math.prod(shape)
+    builder.add(step)
     return True
 
 
 def _alone(builder: ProgramBuilder, node: Node) -> tuple[Node | None, Any]:
     """The requantizer that alone reads a convolution's accumulators, and its formula, if it can be one step."""
-    readers = builder.readers[node.output]
-    if builder.keep or node.output in builder.graph.outputs or len(readers) != 1:
+    reader, rank = builder.sole_requantizer(node), len(builder.graph.tensors[node.output].shape)
+    if reader is None or not by_channel(reader.attributes["cells"], rank):
         return None, None
-    reader, shape = readers[0], builder.graph.tensors[node.output].shape
-    if reader.op != "requantize" or len(reader.inputs) != 1 or builder.graph.tensors[reader.output].shape != shape:
-        return None, None
-    by_cell = by_channel(reader.attributes["cells"], len(shape))
-    if not by_cell or byte_shift(builder.analysis.holds[reader.output]) is None:
+    if byte_shift(builder.analysis.holds[reader.output]) is None:
         return None, None
     rule = formula(builder, reader)
     return (reader, rule) if isinstance(rule, AffineRequantizer) and fits(rule) else (None, None)
@@ -137,9 +121,7 @@ def requantize(builder: ProgramBuilder, node: Node) -> bool:
         row[:channels] = values
     lay, tile = to.layout, Tile(builder.dot.lanes, builder.dot.parts, len(sources))
     rounding = _sum_codes(table, channels, rule, lay.shift)
-    size = (lay.images, to.groups, lay.height, lay.width)
-    if all(v.layout.pitch == lay.width for v in (*sources, to)):  # rows lie one behind another
-        size = (lay.images, to.groups, 1, lay.height * lay.width)
+    size = (lay.images, to.groups, *layout.rows_of(*sources, to))
 
     def bind(buffers: list[layout.Buffer]) -> list[Action]:
         x, y, out = ((buffers[v.buffer], *layout.walk(v)) for v in (sources[0], sources[-1], to))

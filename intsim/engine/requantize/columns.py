@@ -1,4 +1,4 @@
-"""Requantizers of one cell a column, or one in all, of rows of 32-bit sums: what a matrix product leaves."""
+"""Requantizers of one cell a column, or one in all, of rows of integers: sums of a matrix product, or bytes."""
 
 from __future__ import annotations
 
@@ -13,23 +13,26 @@ from intsim.jit.compile import compiled
 
 GRAIN = 1 << 14
 """Least elements of one thread's share."""
-MAGIC = 1.5 * 2.0**52
-"""Added to a number below 2^51 and taken away again, it leaves the nearest integer, ties to even."""
+MAGICS = {np.float64: 1.5 * 2.0**52, np.float32: 1.5 * 2.0**23}
+"""Added to a number below a third of it and taken away again, it leaves the nearest integer, ties to even."""
+Lane = type[np.float64] | type[np.float32]
 
 
 @compiled
-def requantize_columns(acc, out, scale, offset, low, high, first, last):  # type: ignore[no-untyped-def]
+def requantize_columns(acc, out, scale, offset, low, high, magic, first, last):  # type: ignore[no-untyped-def]
     """`requantize.AffineRequantizer` without a table, to the nearest: one cell a column, rows first..last-1.
 
-    acc (rows, columns) int32, out of bytes, both C-contiguous. scale * acc + offset may be any float64.
+    acc (rows, columns) of integers, out of bytes, the lowest bits of the codes, both C-contiguous. All numbers are of
+    the type of `scale`, float64 or float32, in which scale * acc + offset may be anything.
     """
+    lane = scale.dtype.type
     for row in range(first, last):
         line, made = acc[row], out[row]
         for c in range(line.size):
-            y = scale[c] * np.float64(line[c]) + offset[c]
+            y = scale[c] * lane(line[c]) + offset[c]
             y = low if y < low else y
             y = high if y > high else y
-            made[c] = np.int32((y + MAGIC) - MAGIC)
+            made[c] = np.int32((y + magic) - magic)
 
 
 def by_columns(rule: AffineRequantizer | TwoFormulas) -> bool:
@@ -39,16 +42,17 @@ def by_columns(rule: AffineRequantizer | TwoFormulas) -> bool:
 
 
 class Columns:
-    """A requantizer for rows of `columns` sums."""
+    """A requantizer for rows of `columns` integers, of one cell a column or one for all, in float64 or float32."""
 
-    def __init__(self, rule: AffineRequantizer, columns: int) -> None:
+    def __init__(self, rule: AffineRequantizer, columns: int, lane: Lane = np.float64) -> None:
         """Spread its cells."""
-        self.scale, self.offset = (np.array(np.broadcast_to(v, columns)) for v in (rule.scale, rule.offset))
-        self.ends = float(rule.low), float(rule.high)
+        spread = (np.broadcast_to(v.astype(lane), columns) for v in (rule.scale, rule.offset))
+        self.scale, self.offset = map(np.ascontiguousarray, spread)
+        self.ends = lane(rule.low), lane(rule.high), lane(MAGICS[lane])
 
-    def run(self, sums: NDArray[np.int32], kind: type[np.integer[Any]]) -> NDArray[Any]:
-        """Codes (rows, columns) of sums, C-contiguous, in a type of 8 bits."""
-        out = np.empty(sums.shape, np.uint8)
-        grain = max(1, GRAIN // max(1, sums.shape[1]))
-        share_out(lambda p: requantize_columns(sums, out, self.scale, self.offset, *self.ends, *p), len(sums), grain)
+    def run(self, x: NDArray[Any], kind: type[np.integer[Any]]) -> NDArray[Any]:
+        """Codes (rows, columns) of x, C-contiguous, in a type of 8 bits."""
+        out = np.empty(x.shape, np.uint8)
+        grain = max(1, GRAIN // max(1, x.shape[1]))
+        share_out(lambda p: requantize_columns(x, out, self.scale, self.offset, *self.ends, *p), len(x), grain)
         return out.view(kind)
