@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
@@ -20,27 +19,13 @@ from intsim.ops.exponentials import falling_exponentials
 from intsim.ops.layer_norm import fraction_bits
 from intsim.ops.softmax import table_bits
 
+from .growing import Growing
+
 NONE = Fraction(0)
 
 
-class Kernels:
+class Kernels(Growing):
     """The part of a growing graph that writes functions of rows, staircases and kernels of runtimes; see graphs.py."""
-
-    graph: Any
-    rng: Any
-    draw: Any
-    one_of: Any
-    number: Any
-    chance: Any
-    info: Any
-    emit: Any
-    of_rank: Any
-    kind: Any
-    codes: Any
-    pick: Any
-    beside: Any
-    held: Any
-    zero_point: Any
 
     def rows(self) -> tuple[str, list[int], tuple[int, ...]] | None:
         """A tensor, the axes of its rows, mostly the last one, and its shape."""

@@ -8,21 +8,11 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from .growing import Growing
 
-class Moves:
+
+class Moves(Growing):
     """The part of a growing graph that moves integers and looks them up; see graphs.py for what it stands on."""
-
-    graph: Any
-    rng: Any
-    draw: Any
-    one_of: Any
-    number: Any
-    chance: Any
-    info: Any
-    emit: Any
-    held: Any
-    of_rank: Any
-    codes: Any
 
     def moved(self, op: str, names: list[str], at: dict[str, Any], arrays: Any = None) -> str | None:
         """A node that moves integers; type and range are the inputs', where they have one in common."""

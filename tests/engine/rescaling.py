@@ -13,22 +13,13 @@ from intsim.frontend.expression import apply_step
 from intsim.graph import Node
 from intsim.ops.pieces import Piece, combine, combined_range, pieces_json
 
+from .growing import Growing
+
 MODES = [str(mode) for mode in Rounding]
 
 
-class Rescaling:
+class Rescaling(Growing):
     """The part of a growing graph that writes `requantize` and `affine`; see graphs.py for what it stands on."""
-
-    graph: Any
-    rng: Any
-    one_of: Any
-    number: Any
-    chance: Any
-    kind: Any
-    info: Any
-    emit: Any
-    values: Any
-    pick: Any
 
     def beside(self, name: str) -> str:
         """A tensor that broadcasts with this one: often itself."""
