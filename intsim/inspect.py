@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -12,6 +13,7 @@ from intsim.arithmetic.integers import IntegerType, bits_for
 from intsim.graph import IntegerGraph, Node, Tensor, without_module
 from intsim.model import Model
 from intsim.ops import OPS, Mac
+from intsim.ops.deviation import combined_error, deviations, steepest
 from intsim.ops.pieces import node_pieces
 from intsim.verification.layers import layers
 
@@ -22,8 +24,11 @@ def inspect(model: Model) -> dict[str, Any]:
     `bias` says where the constants went that the file adds to a layer's sums, each by its largest magnitude in LSB of
     the accumulator: `register` are the whole LSBs in the register, `rest` what is left of them, `requantizer` all
     that the requantizer adds, rest included (0 where it sums several layers). None for a layer without products.
+    `off`, of a layer behind a softmax, a normalisation or a grid: how many of its codes the numbers that it rounds may
+    lie from the file's at most.
     """
     graph = model.graph
+    errors = deviations(graph)
     nodes = {n.name: n for n in graph.nodes}
     producers = {n.output: n for n in graph.nodes}
     rows = []
@@ -44,6 +49,7 @@ def inspect(model: Model) -> dict[str, Any]:
                 "output_type": _width(out),
                 "accumulator_bits": max((_bits(graph.tensors[m.output]) for m in macs), default=0),
                 "bias": _bias(model.graph, macs, maker) if macs else None,
+                **_off(maker, errors),
                 "macs": sum(_macs(model, m) for m in macs),
             }
         )
@@ -61,6 +67,13 @@ def inspect(model: Model) -> dict[str, Any]:
         "macs": sum(r["macs"] for r in rows),
         "weights": int(weights),
     }
+
+
+def _off(maker: Node | None, errors: Mapping[str, Fraction]) -> dict[str, float]:
+    """Nothing of a layer that rounds exact numbers."""
+    if maker is None or maker.op != "requantize" or not any(n in errors for n in maker.inputs):
+        return {}
+    return {"off": float(steepest(maker, combined_error(maker, [errors.get(n, Fraction(0)) for n in maker.inputs])))}
 
 
 def _bias(graph: IntegerGraph, macs: list[Node], maker: Node | None) -> dict[str, Any]:

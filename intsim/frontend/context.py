@@ -37,12 +37,17 @@ from intsim.frontend.expression import (
 from intsim.frontend.reader import Operation, SourceModel
 from intsim.graph import LIMIT, IntArray, IntegerGraph, Node, Rationals, Tensor, check_size, rationals
 from intsim.ops import OPS
+from intsim.ops.deviation import combined_error, deviation, steepest
 from intsim.ops.pieces import pieces_json
+from intsim.ops.rows import RowFunction
+from intsim.ops.table import Table
 
 Meaning = tuple[Rationals, Rationals]
 """Scale and offset of integers."""
 QUANTIZE_INPUTS = "quantize its inputs"
 """What helps against too many bits."""
+MOST_ERROR = Fraction(1, 1 << 10)
+"""Farthest that a grid may bring a number from where it was, in steps of what is made of it."""
 ENDED = ("requantize", "affine")
 """Nodes that clip codes, as a fused activation does."""
 M = TypeVar("M", bound=Const | Fixed | Expr | Curve)
@@ -114,7 +119,10 @@ class Boundary:
 class Context:
     """Lowering state. Handlers read `value(name)` and give values back; `emit` writes integer nodes.
 
-    `entry` makes an input of the integer graph of integers of the host, where float islands are asked for.
+    `entry` makes an input of the integer graph of integers of the host, where float islands are asked for. Integers
+    that need more than `bits` bits are brought to a grid by `to_grid` (`grids.py`), where `bits` is set. `errors`: how
+    far tensors can be off (`intsim.ops.deviation`); `gridded`: those that are because of a grid; `irrational`: those
+    that stand for numbers which no rational is.
     """
 
     model: SourceModel
@@ -129,6 +137,11 @@ class Context:
     stated: set[str] = field(default_factory=set)
     constants: Account = field(default_factory=Account)
     made: Account = field(default_factory=lambda: Account(MADE))
+    bits: int | None = None
+    to_grid: Callable[[Expr, int], Expr] = lambda value, bits: value
+    errors: dict[str, Fraction] = field(default_factory=dict)
+    gridded: set[str] = field(default_factory=set)
+    irrational: set[str] = field(default_factory=set)
 
     def take_constants(self, held: int, made: int) -> None:
         """Bytes of constants that are kept from now on, and how many of them the file doesn't hold.
@@ -202,7 +215,29 @@ class Context:
             )
         self.positions[name] = len(self.graph.nodes)
         self.graph.add(node, Tensor(name, tuple(shape), low, high, scale, offset, kind, onnx))
+        self.count(node)
         return Expr(tuple(shape), ((name, spread(scale, len(shape))),), spread(offset, len(shape)))
+
+    def count(self, node: Node) -> None:
+        """Note how far a node's numbers can be off.
+
+        Raises Refused where it needs exact ones, or makes codes of numbers on a grid too coarse for them.
+        """
+        try:
+            error = deviation(self.graph, node, self.errors)
+        except IntsimError as refused:
+            raise Refused(str(refused)) from None
+        on_grid = any(name in self.gridded for name in node.inputs)
+        if on_grid and node.op == "requantize":
+            sums = combined_error(node, [self.errors.get(name, Fraction(0)) for name in node.inputs])
+            if (off := steepest(node, sums)) > MOST_ERROR:
+                raise Refused(f"what it rounds is only known to within {float(off):.2g} of its step; {QUANTIZE_INPUTS}")
+        if error:
+            self.errors[node.output] = error
+            if on_grid or "off" in node.attributes:
+                self.gridded.add(node.output)
+            if isinstance(OPS[node.op], RowFunction | Table) or any(name in self.irrational for name in node.inputs):
+                self.irrational.add(node.output)
 
     def emit_pieces(
         self,
@@ -247,6 +282,7 @@ class Context:
     def replace(self, node: Node, changed: Node) -> None:
         """Put another node in the place of one that makes the same tensor."""
         self.graph.nodes[self.positions[node.output]] = changed
+        self.count(changed)
 
     def move(self, value: M, op: str, attributes: dict[str, Any], arrays: dict[str, IntArray] | None = None) -> M:
         """Apply a data movement op with one input to a value, parameters included."""
@@ -333,11 +369,24 @@ class Context:
         return [self.broadcast(names[0], shape), *names[1:]]
 
     def settle(self, expr: Expr, per_cell: bool = False, growing: bool = False) -> Expr:
-        """One integer tensor that carries the expression exactly: one term, no steps, offset a whole number of codes.
+        """One integer tensor that carries the expression: one term, no steps, offset a whole number of codes.
 
         With `per_cell` the scale may differ from cell to cell; otherwise it is one rational for the whole tensor. It is
-        never zero; with `growing` it is above zero, so that a larger integer means a larger number.
+        never zero; with `growing` it is above zero, so that a larger integer means a larger number. It is exact, unless
+        `bits` is set and too few for that: then it is the nearest of a grid.
         """
+        if self.bits is None:
+            return self._settled(expr, per_cell, growing)
+        try:
+            made = self._settled(expr, per_cell, growing)
+            info = self.graph.tensors[made.tensor]
+            if max(-info.low, info.high) >> (self.bits - 1) == 0:
+                return made
+        except IntsimError:
+            pass
+        return self.to_grid(expr, self.bits)
+
+    def _settled(self, expr: Expr, per_cell: bool, growing: bool) -> Expr:
         if expr.linear:
             scale, offset = expr.scale, expr.offset
             same = self.graph.tensors[expr.tensor].shape == expr.shape
@@ -366,6 +415,14 @@ class Context:
 
     def quantize(self, value: Expr, q: Quantizer, onnx: str | None, meaning: Meaning | None = None) -> Expr:
         """Write a requantizer, of codes that stand for what the quantizer says, or else for `meaning`."""
+        try:
+            return self._quantized(value, q, onnx, meaning)
+        except IntsimError:
+            if self.bits is None:
+                raise
+            return self._quantized(self.to_grid(value, self.bits), q, onnx, meaning)
+
+    def _quantized(self, value: Expr, q: Quantizer, onnx: str | None, meaning: Meaning | None) -> Expr:
         rank = len(value.shape)
         steps = (Step("affine", q.line(rank)), *([Step("sign", ())] if q.bipolar else []))
         low, high = q.bounds or (None, None)

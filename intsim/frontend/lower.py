@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -53,6 +54,7 @@ from intsim.frontend.expression import (
     as_codes,
     is_codes,
 )
+from intsim.frontend.grids import on_grid
 from intsim.frontend.host import HostProgram, fold, host_program
 from intsim.frontend.integers import SUMS as INTEGER_SUMS
 from intsim.frontend.integers import as_integers, handler_of, on_integers, settled
@@ -94,6 +96,14 @@ Integers = Expr | Curve | Masked | Waiting
 MOST_ENTERING = 32
 """Bits of an integer type of the host that may enter the integer graph: float64 carries it."""
 SUMS = {"AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"}
+GRIDDED = SUMS | {
+    *("Add", "Max", "Mean", "Min", "Mul", "Sub", "Sum"),
+    *("GlobalMaxPool", "MaxPool", "ReduceMax", "ReduceMin", "Resize", "Upsample"),
+    *("GroupNormalization", "InstanceNormalization", "LayerNormalization", "RMSNormalization"),
+}
+"""Operators that take numbers on a grid where these have no common integers of 64 bits."""
+GRID_BITS = (52, 44, 36, 30)
+"""Bits of such numbers, the first that leaves the operator's own result 64 bits."""
 
 
 @dataclass
@@ -175,6 +185,7 @@ class Lowering:
         )
         self.types = element_types(model)
         self.context = Context(model, self.graph, host_shape=self.host_shape, types=self.types, entry=self.entry)
+        self.context.to_grid = partial(on_grid, self.context)
         self.values = self.context.values
         self.refusals: list[tuple[str, str, str]] = []
         self.values[""] = Const(np.zeros(0))
@@ -345,13 +356,10 @@ class Lowering:
             return self.unmasked(op, live)
         if integers and not live and not (handler and self.stays_integer(op, integers)):
             return self.hosted(op, True)
-        if handler is None:
-            raise Refused(self.no_handler(op, integers))
         try:
-            made = handler(self.context, op)
-            return as_integers(self.context, op, made if isinstance(made, Sequence) else [made])
+            return self.by_handler(op, integers, live)
         except Refused:
-            if integers and not live and on_host(op.op, op.domain):
+            if handler is not None and integers and not live and on_host(op.op, op.domain):
                 return self.hosted(op, True)
             raise
 
@@ -384,7 +392,40 @@ class Lowering:
             raise
 
     def by_handler(self, op: Operation, integers: Sequence[Integers], live: bool) -> list[Value]:
-        """What the node's handler makes; raises Refused where it has none, or that refuses."""
+        """What the node's handler makes, of numbers on a grid where these have no exact integers.
+
+        Raises Refused where it has none, or that refuses.
+        """
+        try:
+            return self.exactly(op, integers, live)
+        except IntsimError as refused:
+            if not live or op.op not in GRIDDED | QUANTIZERS:
+                raise
+            for bits in GRID_BITS:
+                try:
+                    with self.on_grids(op, bits):
+                        values = [self.values[n] for n in op.inputs if n]
+                        return self.exactly(op, [v for v in values if isinstance(v, Integers)], live)
+                except IntsimError:
+                    continue
+            raise refused
+
+    @contextmanager
+    def on_grids(self, op: Operation, bits: int) -> Iterator[None]:
+        """Meanwhile, integers of more bits are brought to a grid, and so are a node's inputs that have none at all."""
+        before = {n: self.values[n] for n in op.inputs if n}
+        self.context.bits = bits
+        try:
+            for name, value in before.items():
+                if isinstance(value, Curve | Waiting) and op.op not in QUANTIZERS:
+                    self.values[name] = on_grid(self.context, value, bits)
+            yield
+        finally:
+            self.context.bits = None
+            self.values.update(before)
+
+    def exactly(self, op: Operation, integers: Sequence[Integers], live: bool) -> list[Value]:
+        """The same without a grid."""
         handler = self.handler(op, integers, live)
         if handler is None:
             raise Refused(self.no_handler(op, integers))
@@ -447,6 +488,8 @@ class Lowering:
 
     def no_handler(self, op: Operation, integers: Sequence[Integers]) -> str:
         """Why nothing lowers a node."""
+        if any(isinstance(v, Waiting) for v in integers):
+            return waiting.UNROUNDED
         function = next((v for v in integers if isinstance(v, Curve)), None)
         if function is None or op.op in QUANTIZERS:
             advice = f": {STATES}" if op.op in ("GRU", "LSTM", "RNN") else ""

@@ -188,7 +188,8 @@ def concat(context: Context, node: Operation) -> Value:
             raise Refused("it joins a constant with numbers that no quantizer rounded; put a quantizer behind these")
         alone = tensors[0] if len(tensors) == 1 else _tensors(context, tensors, axis)
         return with_constants(context, alone, [p for p in parts if isinstance(p, Fixed | Expr)], axis)
-    if len(tensors) == len(parts):
+    # numbers on a grid are off by other numbers than those at their side
+    if len(tensors) == len(parts) and not any(n in context.gridded for p in tensors for n, _ in p.terms):
         try:
             return _tensors(context, tensors, axis)
         except Refused:

@@ -15,11 +15,10 @@ from fractions import Fraction
 import numpy as np
 
 from intsim.errors import IntsimError
-from intsim.frontend.context import Context, Refused
+from intsim.frontend.context import MOST_ERROR, Context, Refused
 from intsim.frontend.elementwise import expression
-from intsim.frontend.expression import ONE, ZERO, Const, Expr, Fixed, Resolved, resolve, scalar, spread
-from intsim.frontend.integers import reach_of
-from intsim.frontend.masks import reach
+from intsim.frontend.expression import ONE, ZERO, Const, Expr, Fixed, scalar, spread
+from intsim.frontend.grids import on_grid
 from intsim.frontend.movement import axis_of
 from intsim.frontend.reader import Operation
 from intsim.frontend.registry import lowers
@@ -29,20 +28,14 @@ from intsim.ops import OPS
 from intsim.ops.layer_norm import HEADROOM, fraction_bits
 from intsim.ops.rows import RowFunction
 
-FINER = 36
-"""Bits by which the grid of a row is finer than its smallest scale, at most."""
-MOST_ERROR = Fraction(1, 1 << 10)
-"""Largest error of a result that a row's grid may make, in the result's own unit."""
-
 
 @dataclass(frozen=True)
 class Row:
-    """A tensor of one scale and zero point, and by how many steps its integers may miss their numbers."""
+    """A tensor of one scale and zero point."""
 
     tensor: str
     scale: Fraction
     zero: int = 0
-    off: Fraction = Fraction(0)
 
 
 def row_of(context: Context, x: Expr, axes: Sequence[int], centred: bool) -> Row:
@@ -70,51 +63,32 @@ def row_of(context: Context, x: Expr, axes: Sequence[int], centred: bool) -> Row
         )
     except Refused as error:
         refused = error
-    return _on_fine_grid(context, x, count, refused)
-
-
-def _on_fine_grid(context: Context, x: Expr, count: int, refused: IntsimError) -> Row:
-    """Each number to the nearest of a grid; raises `refused` where none is fine enough."""
-    resolved = resolve(x)
-    slopes = [abs(s) for cell in resolved.pieces for _, s, _ in cell if s]
-    least, most = reach(x, context)
-    size = max(abs(least), abs(most))
-    if not slopes or not size:
-        raise refused
-    finer = (min(slopes) * HEADROOM / (4 * count * size)).__floor__().bit_length() - 1
-    if finer < 1:
-        raise refused
-    grid = min(slopes) / 2 ** min(finer, FINER)
-    cells, off = [], Fraction(0)
-    for number, cell in enumerate(resolved.pieces):
-        low, high = reach_of(context, x, resolved, number)
-        rounded = [(start, Fraction(round(s / grid)), Fraction(round(b / grid))) for start, s, b in cell]
-        for (_, s, b), (_, a, c) in zip(cell, rounded, strict=True):
-            off = max(off, abs(s / grid - a) * max(abs(low), abs(high)) + abs(b / grid - c))
-        cells.append(rounded)
-    stem = f"{context.source.outputs[0]}~grid"
-    whole = Resolved(resolved.cells, resolved.coefficients, cells)
     try:
-        made = context.emit_pieces("affine", x, whole, (rationals(grid), ZERO), stem=stem)
+        made = on_grid(context, x, HEADROOM.bit_length() - 1 - count.bit_length())
     except IntsimError:
         raise refused from None
-    return Row(made.tensor, grid, 0, off)
+    step = scalar(made.scale)
+    assert step is not None
+    return Row(made.tensor, step)
 
 
 def norm_of(context: Context, op: str, row: Row, axes: Sequence[int], epsilon: Fraction) -> Expr:
     """`layer_norm` or `rms_norm` of rows."""
+    if row.tensor in context.irrational:
+        raise Refused("it reads what no quantizer rounded of a function or a row; put a quantizer in front")
     if epsilon <= 0:
         raise Refused("its epsilon is not above zero, so that a row of equal numbers has no result")
     shape = context.graph.tensors[row.tensor].shape
     bits = fraction_bits(math.prod(shape[a] for a in axes))
     attributes = {"axes": list(axes), "fraction": bits, "epsilon": rational_text(epsilon / row.scale**2)}
     attributes |= {"zero_point": row.zero} if op == "rms_norm" else {}
-    attributes |= {"off": rational_text(row.off)} if row.off else {}
+    off = context.errors.get(row.tensor)
+    attributes |= {"off": rational_text(off)} if off else {}
     made = context.emit(op, [row.tensor], rationals(Fraction(1, 1 << bits)), ZERO, attributes)
     node, function = context.producer(made.tensor), OPS[op]
     assert node is not None
     assert isinstance(function, RowFunction)
-    if row.off and function.error(node, shape) > MOST_ERROR * (1 << bits):
+    if off and function.error(node, shape) > MOST_ERROR * (1 << bits):
         raise Refused("its input has no grid fine enough for its epsilon; quantize its input with one scale")
     return made
 

@@ -30,21 +30,21 @@ SAME = ("Identity", "Dropout")
 UNROUNDED = "it reads numbers that were joined or moved before a quantizer rounded them; put a quantizer in front"
 
 
-def handler(op: Operation, choose: Choose) -> Handler:
+def handler(op: Operation, choose: Choose) -> Handler | None:
     """What lowers a node that reads a `Waiting`; `choose` says what lowers it where it reads a part instead.
 
-    Raises Refused for an operator that computes with several of the numbers.
+    None for an operator that computes with several of the numbers.
     """
     if op.op == "Concat":
         return HANDLERS["Concat"]
     if op.op in SAME:
         return lambda context, node: context.value(node.inputs[0])
     if op.op in ("ReduceMax", "ReduceMin"):  # of codes they are none: the least is that of negative numbers
-        raise Refused(UNROUNDED)
+        return None
     if op.op in MOVERS or op.op in ("Resize", "Upsample"):
         return moved
     if op.op not in CURVES:
-        raise Refused(UNROUNDED)
+        return None
     return partial(_of_parts, choose)
 
 

@@ -4,6 +4,7 @@ from intsim.ops.affine import Affine
 from intsim.ops.conv import Conv
 from intsim.ops.conv_transpose import ConvTranspose
 from intsim.ops.fused import Fused
+from intsim.ops.grid import Grid
 from intsim.ops.interpolate import Interpolate
 from intsim.ops.layer_norm import LayerNorm
 from intsim.ops.lookup import Lookup
@@ -30,6 +31,7 @@ OPS: dict[str, Op] = {
         ConvTranspose(),
         Fused(),
         Gather(),
+        Grid(),
         Interpolate(),
         LayerNorm(),
         Lookup(),

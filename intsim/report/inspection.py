@@ -40,6 +40,12 @@ def show_inspection(console: Console, content: dict[str, Any]) -> None:
             console,
             "a rest above 0.5 is a constant that no register holds: BatchNormalization, or behind a nonlinearity",
         )
+    if offs := [x["off"] for x in layers if "off" in x]:
+        note(
+            console,
+            f"{number(len(offs))} layers round what is no integer times a scale (softmax, normalisation, sums that "
+            f"nobody quantized); it is known to within {max(offs):.2g} of a code",
+        )
     for kind in ("inputs", "outputs"):
         for name, shape in content[kind].items():
             say(console, f"{kind[:-1]:<8} {name}  {_shape(shape)}")

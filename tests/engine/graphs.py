@@ -244,6 +244,7 @@ class _Growth(Rescaling, Moves, Kernels):
         others = [self.affine, self.affine, self.max_pool, self.max_pool, self.sum_pool, self.sum_pool]
         others += [
             self.mul,
+            self.grid,
             self.lookup,
             self.reduce_sum,
             self.interpolate,

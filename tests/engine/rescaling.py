@@ -133,3 +133,22 @@ class Rescaling(Growing):
             step = {"line": ("affine", (1, 0)), "relu": ("clamp", (0, None)), "leaky": ("leaky", (2,))}[bend]
             pieces.append(apply_step(line, step[0], tuple(None if v is None else Fraction(v) for v in step[1])))
         return self.emit("affine", names, {"cells": list(cells), "pieces": pieces_json(pieces)}, arrays)
+
+    def grid(self) -> str | None:
+        """Numbers on a grid: a line or a bend, shifted."""
+        names, arrays, cells, _ = self.terms()
+        shift = self.number(0, 12)
+        half = (1 << shift) // 2
+        pieces = []
+        for _ in range(int(np.prod(cells))):
+            line: list[Piece] = [
+                (
+                    None,
+                    Fraction(int(self.rng.integers(-(1 << shift), 1 << shift))),
+                    Fraction(int(self.rng.integers(99))),
+                )
+            ]
+            bent = apply_step(line, "leaky", (Fraction(2),)) if self.chance(2) else line
+            pieces.append([(start, s, b + half) for start, s, b in bent])
+        attributes = {"cells": list(cells), "pieces": pieces_json(pieces), "shift": shift, "off": "1/2"}
+        return self.emit("grid", names, attributes, arrays)

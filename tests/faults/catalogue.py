@@ -8,6 +8,7 @@ from . import (
     diagnosis,
     engine,
     evidence,
+    grids,
     integers,
     islands,
     networks,
@@ -25,6 +26,7 @@ FAULTS: tuple[Fault, ...] = (
     *(
         *tables.FAULTS,
         *rows.FAULTS,
+        *grids.FAULTS,
         *codec.FAULTS,
         *integers.FAULTS,
         *islands.FAULTS,

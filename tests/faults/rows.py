@@ -79,7 +79,7 @@ FAULTS = (
         "grid-of-a-row-not-counted",
         "integers that only come close to a convolution's sums are taken to be exact",
         "norm_of",
-        "{'off': rational_text(row.off)} if row.off else {}",
+        "{'off': rational_text(off)} if off else {}",
         "{}",
         "tests/frontend/test_norms.py::test_normalisations_of_accumulators",
         slow=True,

@@ -110,6 +110,27 @@ class Layerwise(nn.Module):
         return self.wide(torch.cat([self.up(deep), x], 1))
 
 
+class LayerwiseResidual(Layerwise):
+    """The same of what computes with numbers that nobody quantized: a residual sum, a gate, a smooth enlargement."""
+
+    def __init__(self):
+        super().__init__(nn.ReLU())
+
+        def conv(i, o, size=3):
+            options = {"input_quant": Int8ActPerTensorFloat, "weight_quant": Int8WeightPerChannelFloat}
+            return qnn.QuantConv2d(i, o, size, padding=size // 2, bias_quant=Int32Bias, **options)
+
+        self.first, self.deep, self.gate, self.wide = conv(3, 6), conv(6, 6), conv(6, 6, 1), conv(6, 4)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(6) for _ in range(2))
+        self.up = nn.Upsample(scale_factor=2, mode="bilinear")
+
+    def forward(self, x):
+        x = torch.relu(self.norms[0](self.first(x)))
+        x = torch.relu(x + self.norms[1](self.deep(x)))
+        x = x * nn.functional.hardsigmoid(self.gate(x.mean((2, 3), keepdim=True)))
+        return self.wide(self.up(x))
+
+
 NETWORKS = {
     "symmetric": lambda: Chain(Int8ActPerTensorFloat, Int8WeightPerChannelFloat),
     "asymmetric": lambda: Chain(ShiftedUint8ActPerTensorFloat, ShiftedUint8WeightPerTensorFloat),
@@ -124,6 +145,7 @@ NETWORKS = {
     "truncated average": lambda: Residual(qnn.TruncAvgPool2d(2), 16 * 4 * 4),
     "layerwise SiLU": lambda: Layerwise(nn.SiLU()),
     "layerwise HardSwish": lambda: Layerwise(nn.Hardswish()),
+    "layerwise residual": LayerwiseResidual,
     "truncated global average": lambda: Residual(qnn.TruncAdaptiveAvgPool2d(1), 16),
 }
 DIALECTS = {"qonnx": export_qonnx, "qcdq": export_onnx_qcdq}

@@ -159,9 +159,9 @@ CASES = {
     "real positions": (lambda n, x: n.node("Gather", n.quant(np.ones((256, 2), np.float32)), x), "not integers"),
     "wide": (
         lambda n, x: n.node("Mul", n.node("Mul", *[n.quant("x", 0.25, 0, 32)] * 2), n.quant("x", 0.25, 0, 32)),
-        "bits",
+        "known to within",
     ),
-    "far scales": (lambda n, x: n.quant(n.node("Add", x, n.quant("x", 1e-30))), "bits"),
+    "far scales": (lambda n, x: n.quant(n.node("Add", x, n.quant("x", 1e-30)), 1e-30, 0, 32), "bits"),
     "scale": (
         lambda n, x: (
             n.quant(x, n.input(name="s"))

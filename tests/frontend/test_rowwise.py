@@ -262,7 +262,15 @@ REFUSED = {
     "no codes": (lambda n, x: attention(n, x, False), r"MatMul.*Softmax.*put a quantizer between"),
     "norm of norms": (
         lambda n, x: n.node("LayerNormalization", n.node("LayerNormalization", x, GAMMA[:1]), GAMMA),
-        "put a quantizer between",
+        "put a quantizer in front",
+    ),
+    "norm of a function": (
+        lambda n, x: n.node("LayerNormalization", n.node("Add", x, n.node("Tanh", n.quant(x, 0.1, 0, 8))), GAMMA),
+        "put a quantizer in front",
+    ),
+    "shares of a norm": (
+        lambda n, x: n.node("Softmax", n.node("LayerNormalization", x, GAMMA[:1])),
+        "put a quantizer between|quantize its input",
     ),
 }
 

@@ -1,0 +1,129 @@
+"""Numbers that have no common integers of 64 bits, each as the nearest of a grid that is fine enough for its readers.
+
+Where nobody quantized the branches of a sum, a pool or a product (a network quantized layer by layer), the exact
+result needs the bits of all their scales and biases together. Such numbers are brought to a grid of a power of two, and
+how far they are off then is counted (`intsim.ops.deviation`) up to the quantizer that ends it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+from intsim.arithmetic.pieces import spans
+from intsim.errors import IntsimError
+from intsim.frontend.context import Context, Meaning, Quantizer, Refused
+from intsim.frontend.expression import ZERO, Curve, Expr, Resolved, Waiting, resolve, spread
+from intsim.frontend.integers import reach_of
+from intsim.frontend.masks import reach
+from intsim.frontend.tables import tabulate
+from intsim.graph import rational_text, rationals
+from intsim.ops.grid import LIMB, MOST_SLOPE
+from intsim.ops.table import MOST_CODES
+
+ROOM = 1 << 61
+"""What stays below it in front of a shift leaves int64 room for all sums on the way."""
+TRIAL = Fraction(1, 1 << 16)
+"""Grid on which a function is looked at to see how large it gets."""
+
+Part = Expr | Curve | Waiting
+
+
+def on_grid(context: Context, value: Part, bits: int) -> Expr:
+    """The numbers as integers of at most `bits` bits, of one scale, a power of two, above zero.
+
+    Raises:
+        Refused: a function of too many integers, or numbers that have no such grid.
+    """
+    size = extent(context, value)
+    if not size:
+        raise Refused("its input is zero everywhere")
+    exponent = size.numerator.bit_length() - size.denominator.bit_length() - bits + 2
+    return placed(context, value, Fraction(2) ** exponent)
+
+
+def extent(context: Context, value: Part) -> Fraction:
+    """The largest magnitude of a value's numbers."""
+    if isinstance(value, Waiting):
+        return max(extent(context, part) for part in value.parts)
+    if isinstance(value, Curve):
+        info = context.graph.tensors[_tabled(context, value, TRIAL).tensor]
+        return (max(abs(info.low), abs(info.high)) + 1) * TRIAL
+    return max(map(abs, reach(value, context)))
+
+
+def placed(context: Context, value: Part, grid: Fraction) -> Expr:
+    """Each number as the nearest of a grid."""
+    if isinstance(value, Waiting):
+        return value.rebuild([placed(context, part, grid) for part in value.parts])
+    if isinstance(value, Curve):
+        return _tabled(context, value, grid)
+    if len(value.terms) > 1:
+        try:
+            return _rounded(context, value, grid)
+        except IntsimError:  # not even the sum of its terms, without offset and steps, has integers of 64 bits
+            value = _of_parts(context, value, grid)
+    return _rounded(context, value, grid)
+
+
+def _of_parts(context: Context, value: Expr, grid: Fraction) -> Expr:
+    """The same expression of terms that lie on the grid already."""
+    rank = len(value.shape)
+    step = spread(rationals(grid), rank)
+    terms: dict[str, int] = {}
+    for name, scale in value.terms:
+        part = Expr(value.shape, ((context.broadcast(name, value.shape), scale),), spread(ZERO, rank))
+        made = _rounded(context, part, grid)
+        terms[made.tensor] = terms.get(made.tensor, 0) + 1
+    return replace(value, terms=tuple((name, step * times) for name, times in terms.items()))
+
+
+def _rounded(context: Context, value: Expr, grid: Fraction) -> Expr:
+    """An expression of integers whose sum 64 bits hold, by a node `grid`."""
+    resolved = resolve(value)
+    ends = [reach_of(context, value, resolved, cell) for cell in range(len(resolved.pieces))]
+    lines = [
+        (max(abs(first), abs(last)), abs(s), abs(b))
+        for cell, (low, high) in zip(resolved.pieces, ends, strict=True)
+        for first, last, (_, s, b) in spans(cell, low, high)
+    ]
+    largest, slope = max(s * most + b for most, s, b in lines), max(s for _, s, _ in lines)
+    shift = _shift(largest / grid + 1, slope / grid)
+    unit, half = grid / 2**shift, (1 << shift) // 2
+    off = max(abs(s / unit - round(s / unit)) * most + abs(b / unit - round(b / unit)) for most, s, b in lines)
+    cells = [
+        [(start, Fraction(round(s / unit)), Fraction(round(b / unit) + half)) for start, s, b in cell]
+        for cell in resolved.pieces
+    ]
+    attributes = {"shift": shift, "off": rational_text(off / 2**shift + Fraction(1, 2) * (shift > 0))}
+    whole = Resolved(resolved.cells, resolved.coefficients, cells)
+    stem = f"{context.source.outputs[0]}~grid"
+    return context.emit_pieces("grid", value, whole, (rationals(grid), ZERO), attributes, stem=stem)
+
+
+def _shift(largest: Fraction, slope: Fraction) -> int:
+    """The most bits by which slopes can be finer than the grid, with numbers and slopes of these sizes on it."""
+    alone = (ROOM / largest).__floor__().bit_length() - 1
+    finer = (MOST_SLOPE / (slope + 1)).__floor__().bit_length() - 1
+    apart = min(finer, (ROOM << LIMB).bit_length() - 1 - largest.__ceil__().bit_length())
+    if apart > alone and largest * 2**apart <= ROOM << min(LIMB, apart):
+        return min(apart, 62)
+    if alone < 0:
+        raise Refused("its numbers have no common grid of 61 bits")
+    return min(alone, 62)
+
+
+def _tabled(context: Context, value: Curve, grid: Fraction) -> Expr:
+    """A function of codes as a table of the nearest numbers of a grid."""
+    info = context.graph.tensors[value.tensor]
+    if info.type is None or info.high - info.low >= MOST_CODES:
+        made_by = "-".join(dict.fromkeys(value.made_by))
+        raise Refused(f"it reads {made_by} of {value.tensor} unrounded; put a quantizer in front")
+    rank = len(value.shape)
+    nearest = Quantizer(spread(rationals(grid), rank), spread(ZERO, rank), 0, "half_even")
+    meaning: Meaning = (rationals(grid), ZERO)
+    made = tabulate(context, value, nearest, None, meaning)
+    node = context.producer(made.tensor)
+    assert node is not None
+    context.replace(node, replace(node, attributes={**node.attributes, "off": "1/2"}))
+    return Expr(value.shape, ((made.tensor, spread(rationals(grid), rank)),), spread(ZERO, rank))
