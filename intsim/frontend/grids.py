@@ -10,19 +10,28 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 
+import numpy as np
+
 from intsim.arithmetic.pieces import spans
 from intsim.errors import IntsimError
+from intsim.frontend.cells import Cells
 from intsim.frontend.context import Context, Meaning, Quantizer, Refused
 from intsim.frontend.expression import ZERO, Curve, Expr, Resolved, Waiting, resolve, spread
 from intsim.frontend.integers import reach_of
 from intsim.frontend.masks import reach
+from intsim.frontend.staircases import of_real
 from intsim.frontend.tables import tabulate
 from intsim.graph import rational_text, rationals
+from intsim.ops.function import terms_json
 from intsim.ops.grid import LIMB, MOST_SLOPE
 from intsim.ops.table import MOST_CODES
+from intsim.reals import enclosure
+from intsim.reals.formula import SOURCE
 
 ROOM = 1 << 61
 """What stays below it in front of a shift leaves int64 room for all sums on the way."""
+FUNCTION_BITS = 31
+"""Bits of a function of accumulators: float64 decides nearly all of them."""
 TRIAL = Fraction(1, 1 << 16)
 """Grid on which a function is looked at to see how large it gets."""
 
@@ -38,8 +47,7 @@ def on_grid(context: Context, value: Part, bits: int) -> Expr:
     size = extent(context, value)
     if not size:
         raise Refused("its input is zero everywhere")
-    exponent = size.numerator.bit_length() - size.denominator.bit_length() - bits + 2
-    return placed(context, value, Fraction(2) ** exponent)
+    return placed(context, value, _power(size, bits))
 
 
 def extent(context: Context, value: Part) -> Fraction:
@@ -47,7 +55,8 @@ def extent(context: Context, value: Part) -> Fraction:
     if isinstance(value, Waiting):
         return max(extent(context, part) for part in value.parts)
     if isinstance(value, Curve):
-        info = context.graph.tensors[_tabled(context, value, TRIAL).tensor]
+        made = _of_function(context, value, TRIAL)
+        info = context.graph.tensors[made.tensor]
         return (max(abs(info.low), abs(info.high)) + 1) * TRIAL
     return max(map(abs, reach(value, context)))
 
@@ -57,7 +66,7 @@ def placed(context: Context, value: Part, grid: Fraction) -> Expr:
     if isinstance(value, Waiting):
         return value.rebuild([placed(context, part, grid) for part in value.parts])
     if isinstance(value, Curve):
-        return _tabled(context, value, grid)
+        return _of_function(context, value, grid)
     if len(value.terms) > 1:
         try:
             return _rounded(context, value, grid)
@@ -113,12 +122,51 @@ def _shift(largest: Fraction, slope: Fraction) -> int:
     return min(alone, 62)
 
 
-def _tabled(context: Context, value: Curve, grid: Fraction) -> Expr:
-    """A function of codes as a table of the nearest numbers of a grid."""
+def _of_function(context: Context, value: Curve, grid: Fraction) -> Expr:
+    """A function of integers: a table of codes, or of an accumulator each number by itself."""
     info = context.graph.tensors[value.tensor]
-    if info.type is None or info.high - info.low >= MOST_CODES:
+    if info.type is not None and info.high - info.low < MOST_CODES:
+        return _tabled(context, value, grid)
+    if grid == TRIAL:
+        return _decided_alone(context, value, grid)
+    step = max(grid, _power(extent(context, value), FUNCTION_BITS))
+    made = _decided_alone(context, value, step)
+    return made if step == grid else _rounded(context, made, grid)
+
+
+def _decided_alone(context: Context, value: Curve, grid: Fraction) -> Expr:
+    """A node `function`."""
+    rank = len(value.shape)
+    function, (slopes, summands) = of_real(value.function, rank)
+    cells = np.broadcast_shapes(slopes.shape, summands.shape)
+    own = Cells(function)
+    if len(own.distinct) > 1 or not all(f.name in enclosure.FUNCTIONS or f.name == SOURCE for f in own.order):
         made_by = "-".join(dict.fromkeys(value.made_by))
         raise Refused(f"it reads {made_by} of {value.tensor} unrounded; put a quantizer in front")
+    lines = [
+        [str(s), str(b)]
+        for s, b in zip(*(np.broadcast_to(p, cells).reshape(-1).tolist() for p in (slopes, summands)), strict=True)
+    ]
+    attributes = {
+        "cells": list(cells),
+        "lines": lines,
+        "terms": terms_json(own.formula(0).terms),
+        "step": rational_text(grid),
+        "off": "1/2",
+        "functions": list(dict.fromkeys(value.made_by)),
+    }
+    stem = f"{context.source.outputs[0]}~grid"
+    names = context.full_size([value.tensor], cells, value.shape)
+    return context.emit("function", names, rationals(grid), ZERO, attributes, stem=stem)
+
+
+def _power(size: Fraction, bits: int) -> Fraction:
+    """The grid on which numbers up to `size` have at most `bits` bits."""
+    return Fraction(2) ** (size.numerator.bit_length() - size.denominator.bit_length() - bits + 2)
+
+
+def _tabled(context: Context, value: Curve, grid: Fraction) -> Expr:
+    """A function of codes as a table of the nearest numbers of a grid."""
     rank = len(value.shape)
     nearest = Quantizer(spread(rationals(grid), rank), spread(ZERO, rank), 0, "half_even")
     meaning: Meaning = (rationals(grid), ZERO)

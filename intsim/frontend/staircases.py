@@ -57,7 +57,7 @@ def stairs(
     """
     rank = len(value.shape)
     tensor = context.graph.tensors[value.tensor]
-    function, (factor, constant) = _of_real(value.function, rank)
+    function, (factor, constant) = of_real(value.function, rank)
     own = Cells(Applied("affine", (function,), quantizer.line(rank)))
     cells = np.broadcast_shapes(own.cells, factor.shape, constant.shape)
     rows, factors, constants = (
@@ -76,7 +76,7 @@ def stairs(
     return context.emit("staircase", names, scale, offset, attributes, arrays, quantizer.kind, onnx)
 
 
-def _of_real(root: Applied, rank: int) -> tuple[Applied, tuple[Rationals, Rationals]]:
+def of_real(root: Applied, rank: int) -> tuple[Applied, tuple[Rationals, Rationals]]:
     """A function of integers as one of a real number u, and that number's factor and constant: u = a x + b.
 
     u is the first line of the integers in the function; other lines of them are lines of it. What is the same for all

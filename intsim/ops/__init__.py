@@ -3,6 +3,7 @@
 from intsim.ops.affine import Affine
 from intsim.ops.conv import Conv
 from intsim.ops.conv_transpose import ConvTranspose
+from intsim.ops.function import Function
 from intsim.ops.fused import Fused
 from intsim.ops.grid import Grid
 from intsim.ops.interpolate import Interpolate
@@ -29,6 +30,7 @@ OPS: dict[str, Op] = {
         Concat(),
         Conv(),
         ConvTranspose(),
+        Function(),
         Fused(),
         Gather(),
         Grid(),

@@ -245,6 +245,7 @@ class _Growth(Rescaling, Moves, Kernels):
         others += [
             self.mul,
             self.grid,
+            self.function,
             self.lookup,
             self.reduce_sum,
             self.interpolate,

@@ -152,3 +152,18 @@ class Rescaling(Growing):
             pieces.append([(start, s, b + half) for start, s, b in bent])
         attributes = {"cells": list(cells), "pieces": pieces_json(pieces), "shift": shift, "off": "1/2"}
         return self.emit("grid", names, attributes, arrays)
+
+    def function(self) -> str | None:
+        """A function of an accumulator, with a line for each cell."""
+        x = self.of_rank(*range(1, 6))
+        if x is None:
+            return None
+        info, cells = self.info(x), self.cells(self.info(x).shape)
+        size = max(abs(info.low), abs(info.high), 1)
+        lines = [
+            [f"{self.rng.integers(-99, 100)}/{7 * size}", f"{self.rng.integers(-30, 30)}/11"]
+            for _ in range(int(np.prod(cells)))
+        ]
+        terms = [["source", [], []], [self.one_of("sigmoid", "tanh", "hard_swish"), [0], []]]
+        attributes = {"cells": list(cells), "lines": lines, "terms": terms, "step": f"1/{1 << self.number(0, 20)}"}
+        return self.emit("function", [x], {**attributes, "off": "1/2"})

@@ -213,7 +213,7 @@ REFUSED = {
     "power": (lambda n, x: n.node("Pow", x, np.float32(0.3)), r"\(Pow\): at code -8.*fractional power"),
     "overflow": (lambda n, x: n.node("Exp", n.node("Exp", n.node("Mul", x, np.float32(9)))), r"\(Exp\): at code [1-7]"),
     "two tensors": (
-        lambda n, x: n.node("Mul", n.node("Sigmoid", n.quant(x, 1e-6, 0, 24)), n.quant(x, 0.25, 0, 4)),
+        lambda n, x: n.node("Mul", n.node("Gelu", n.quant(x, 1e-6, 0, 24)), n.quant(x, 0.25, 0, 4)),
         r"node Mul\S* \(Mul\): functions of two tensors, \S+ and \S+, meet; put a quantizer behind ",
     ),
     "sum": (

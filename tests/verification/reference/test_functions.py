@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import intsim
 from intsim.errors import IntsimError
 from intsim.verification.reference import Reference, transcendental
+from intsim.verification.reference.functions import _FLOATS, _in_floats
 from intsim.verification.reference.reals import Real
 
 ALL = np.arange(-128, 128)
@@ -159,3 +160,34 @@ def test_an_executor_that_differs_at_a_tie_is_judged_by_name():
     report = found.references["onnxruntime"]
     assert report.reason is None
     assert report.mismatches == report.blame["float_rounding"]
+
+
+@pytest.mark.parametrize("op", sorted(_FLOATS))
+@given(st.integers(0, 1 << 30), st.sampled_from([0.01, 1.0, 30.0, 2000.0]), st.integers(-60, 3))
+def test_bounds_of_floats_hold(op, seed, size, exponent):
+    """Arguments as far off as is said, against 60 digits."""
+    rng = np.random.default_rng(seed)
+    v, e = rng.normal(0, size, 20), np.where(rng.random(20) < 0.5, 0.0, 2.0**exponent)
+    values, bounds = _in_floats(op, v, e)
+    for at, off, value, bound in zip(v, e, values, bounds, strict=True):
+        for side in (-1, 0, 1):
+            x = Fraction(float(at)) + side * Fraction(float(off))
+            if not math.isfinite(bound):
+                assert value == 0
+                continue
+            low, high = getattr(transcendental, op.lower())(x, 60)
+            assert abs((low + high) / 2 - Fraction(float(value))) <= Fraction(float(bound)) + Fraction(1, 10**50) * high
+
+
+@pytest.mark.parametrize("op", sorted(_FLOATS))
+def test_many_elements_have_the_codes_of_few(op, monkeypatch):
+    """More arguments than are worked out closely, in a whole network; ties and near ties among them."""
+    net = Net()
+    x = net.quant(net.input(1, 60, 100), S, 0, 16)
+    model = net.model(net.quant(net.node(op, net.node("Mul", x, np.float32(0.11))), T, 0, 16))
+    inputs = {"x": np.random.default_rng(3).normal(0, 20, (1, 60, 100)).astype(np.float32)}
+    fast = Reference(model).run(inputs)
+    monkeypatch.setattr("intsim.verification.reference.functions._MOST_CLOSE", 1 << 20)
+    close = Reference(model).run(inputs)
+    (name,) = [n for n in fast.codes if n in model.graph.output[0].name]
+    np.testing.assert_array_equal(fast.codes[name], close.codes[name])
