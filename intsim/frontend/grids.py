@@ -16,7 +16,7 @@ from intsim.arithmetic.pieces import spans
 from intsim.errors import IntsimError
 from intsim.frontend.cells import Cells
 from intsim.frontend.context import Context, Meaning, Quantizer, Refused
-from intsim.frontend.expression import ZERO, Curve, Expr, Resolved, Waiting, resolve, spread
+from intsim.frontend.expression import ZERO, Curve, Expr, Resolved, Waiting, resolve, scalar, spread
 from intsim.frontend.integers import reach_of
 from intsim.frontend.masks import reach
 from intsim.frontend.staircases import of_real
@@ -39,7 +39,9 @@ Part = Expr | Curve | Waiting
 
 
 def on_grid(context: Context, value: Part, bits: int) -> Expr:
-    """The numbers as integers of at most `bits` bits, of one scale, a power of two, above zero.
+    """The numbers as integers of at most `bits` bits, of one scale above zero.
+
+    It is a power of two; of a tensor of one scale one times that, so that the scale itself isn't rounded.
 
     Raises:
         Refused: a function of too many integers, or numbers that have no such grid.
@@ -47,7 +49,8 @@ def on_grid(context: Context, value: Part, bits: int) -> Expr:
     size = extent(context, value)
     if not size:
         raise Refused("its input is zero everywhere")
-    return placed(context, value, _power(size, bits))
+    unit = scalar(value.scale) if isinstance(value, Expr) and value.linear else None
+    return placed(context, value, _power(size / abs(unit), bits) * abs(unit) if unit else _power(size, bits))
 
 
 def extent(context: Context, value: Part) -> Fraction:
@@ -113,7 +116,7 @@ def _rounded(context: Context, value: Expr, grid: Fraction) -> Expr:
 def _shift(largest: Fraction, slope: Fraction) -> int:
     """The most bits by which slopes can be finer than the grid, with numbers and slopes of these sizes on it."""
     alone = (ROOM / largest).__floor__().bit_length() - 1
-    finer = (MOST_SLOPE / (slope + 1)).__floor__().bit_length() - 1
+    finer = (MOST_SLOPE / slope).__floor__().bit_length() - 1 if slope else 62
     apart = min(finer, (ROOM << LIMB).bit_length() - 1 - largest.__ceil__().bit_length())
     if apart > alone and largest * 2**apart <= ROOM << min(LIMB, apart):
         return min(apart, 62)

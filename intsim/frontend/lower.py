@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from intsim.arithmetic.integers import IntegerType
+from intsim.arithmetic.integers import IntegerType, bits_for
 from intsim.errors import IntsimError
 from intsim.frontend import (
     conv,
@@ -417,12 +417,19 @@ class Lowering:
         self.context.bits = bits
         try:
             for name, value in before.items():
-                if isinstance(value, Curve | Waiting) and op.op not in QUANTIZERS:
+                if op.op in QUANTIZERS:
+                    continue
+                if isinstance(value, Curve | Waiting) or (isinstance(value, Expr) and self.wider(value, bits)):
                     self.values[name] = on_grid(self.context, value, bits)
             yield
         finally:
             self.context.bits = None
             self.values.update(before)
+
+    def wider(self, value: Expr, bits: int) -> bool:
+        """Whether an expression is a tensor of integers of more bits."""
+        info = self.graph.tensors[value.tensor]
+        return value.linear and bits_for(info.low, info.high) > bits
 
     def exactly(self, op: Operation, integers: Sequence[Integers], live: bool) -> list[Value]:
         """The same without a grid."""

@@ -40,6 +40,12 @@ def silu(net, x):
     return net.node("Mul", x, net.node("Sigmoid", x))
 
 
+def wide(net, x):
+    """A product that has exact integers, of 63 bits."""
+    y, z = (net.quant(sums(net, x, i), np.float32(s), 0, bits) for i, s, bits in ((0, 1e-8, 32), (1, 3e-8, 31)))
+    return net.node("Mul", y, z)
+
+
 def rounded(net, x):
     return net.quant(x, np.float32(0.0237), 0, 8)
 
@@ -86,6 +92,8 @@ NETWORKS = {
     "gate by a function of sums": lambda n, x: n.node(
         "Mul", n.node("Sigmoid", n.node("GlobalMaxPool", sums(n, x))), n.node("Relu", sums(n, x, 1))
     ),
+    "mean of a wide product": lambda n, x: n.node("GlobalAveragePool", wide(n, x)),
+    "larger wide product": lambda n, x: n.node("Resize", wide(n, x), None, np.float32([1, 1, 2, 2]), **LINEAR),
     "mean of joined functions": lambda n, x: n.node("GlobalAveragePool", joined(n, x)),
     "mean of a function of sums": lambda n, x: n.node("ReduceMean", n.node("Elu", sums(n, x), alpha=0.7), axes=[2, 3]),
     "sum and its half": lambda n, x: (lambda y: n.node("Add", n.node("Relu", y), n.node("Mul", y, np.float32(0.3))))(
@@ -141,7 +149,7 @@ def test_numbers_are_off_by_no_more_than_counted(name):
 
 
 @pytest.mark.parametrize("bits", [30, 52])
-@pytest.mark.parametrize("name", ["steps", "several", "channels", "narrow"])
+@pytest.mark.parametrize("name", ["steps", "several", "channels", "narrow", "wide"])
 def test_the_nearest_of_a_grid(name, bits):
     """`on_grid` alone, number by number in rationals: none is off by more than is said, and that is little."""
     net = Net(18)
@@ -151,6 +159,7 @@ def test_the_nearest_of_a_grid(name, bits):
         "several": lambda: net.node("Add", sums(net, x_of(net, x)), net.node("Relu", sums(net, x_of(net, x), 1))),
         "channels": lambda: net.node("LeakyRelu", sums(net, x_of(net, x)), alpha=0.1),
         "narrow": lambda: net.node("Mul", x, np.float32(1e-30)),
+        "wide": lambda: wide(net, x_of(net, x)),
     }[name]()
     model = net.model(net.quant(made, np.float32(0.02), 0, 8))
     lowering = Lowering(read(model))
