@@ -116,6 +116,12 @@ class Sketch:
         arrays = {"starts": starts, "codes": codes}
         return self.node("staircase", kind=IntegerType(8, False), arrays=arrays, cells=cells)
 
+    def grid(self) -> str:
+        """Numbers of the newest tensor on a grid, of one line a channel."""
+        count, rank = self.graph.tensors[self.last].shape[1], len(self.graph.tensors[self.last].shape)
+        pieces = [[[None, f"{257 + c}/1", "128/1"]] for c in range(count)]
+        return self.node("grid", cells=[1, count, *[1] * (rank - 2)], pieces=pieces, shift=8, off="1")
+
 
 def typed(bits: int) -> dict[str, Any]:
     """The attribute of signed weights."""
@@ -169,6 +175,7 @@ CASES: dict[str, tuple[tuple[Any, ...], Build]] = {
     "normalisation": (((2, 16, 64), 8, True), lambda s: s.node("layer_norm", kind=IntegerType(32, True), **NORM)),
     "rescaled rows": ((16, 64), lambda s: s.rounded("x0")),
     "rescaled rows of signed codes": (((16, 64), 8, True), lambda s: s.rounded("x0")),
+    "grid": (IMAGE, lambda s: (s.conv(8, rounded=False), s.grid())),
     "staircase": (IMAGE, lambda s: (s.conv(8, rounded=False), s.staircase(), s.conv(8))),
     "sum pool": (IMAGE, lambda s: s.rounded(s.node("sum_pool", zero_point=0, arrays=ONES, **WINDOW))),
 }

@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from intsim.arithmetic.rounding import round_fraction
 from intsim.errors import IntsimError
@@ -18,7 +19,7 @@ from intsim.graph import IntArray, Node, Tensor
 from intsim.ops.op import Op, Range, Shape
 from intsim.reals import enclosure
 from intsim.reals.enclosure import Ends
-from intsim.reals.formula import Formula, Term
+from intsim.reals.formula import SOURCE, Formula, Term
 from intsim.reals.interval import Interval, Unsettled
 from intsim.reals.runs import NO_VALUE, Undecided, decided
 
@@ -47,30 +48,7 @@ class Function(Op):
 
         Raises IntsimError where the function has no value, which only a register that overflowed can bring.
         """
-        cells, lines, formula = _parts(node)
-        shape = self.shape(node, arrays[0].shape)
-        x = np.broadcast_to(arrays[0], shape).reshape(-1)
-        cell = np.broadcast_to(np.arange(len(lines)).reshape(cells), shape).reshape(-1)
-        slopes, summands = ([end[:, 0] for end in enclosure.of_fractions(side)] for side in zip(*lines, strict=True))
-        out, sure = np.zeros(x.size, np.int64), np.zeros(x.size, bool)
-        for first in range(0, x.size, AT_ONCE):
-            part = slice(first, first + AT_ONCE)
-            own, numbers = cell[part], x[part].astype(np.float64)
-            with np.errstate(all="ignore"):
-                u = enclosure.add(
-                    enclosure.multiply((numbers, numbers), (slopes[0][own], slopes[1][own])),
-                    (summands[0][own], summands[1][own]),
-                )
-                made, told = enclosure.rounds_to(_enclosed(formula, u), "half_even")
-            told &= np.abs(x[part]) < EXACT
-            out[part], sure[part] = np.where(told, made, 0).astype(np.int64), told
-        known: dict[tuple[int, int], int] = {}
-        for i in np.flatnonzero(~sure).tolist():
-            key = int(cell[i]), int(x[i])
-            if key not in known:
-                known[key] = _decided(node, formula, lines[key[0]], key[1])
-            out[i] = known[key]
-        return out.reshape(shape)
+        return Prepared(node).nearest(arrays[0])
 
     def value_range(self, node: Node, *tensors: Tensor) -> Range:
         """An enclosure of the function on what all lines can make; raises IntsimError where it may have no value."""
@@ -81,6 +59,61 @@ class Function(Op):
         except (*NO_VALUE, Unsettled) as error:
             raise IntsimError(f"node {node.name}: {error or 'it is not known to have a value everywhere'}") from None
         return round_fraction(values.low, "floor"), round_fraction(values.high, "ceil")
+
+
+class Prepared:
+    """A node's lines and parameters as floats, for many runs."""
+
+    def __init__(self, node: Node) -> None:
+        """Raises IntsimError for lines that don't fit the cells."""
+        self.node = node
+        self.cells, self.lines, self.formula = _parts(node)
+        self.slopes, self.summands = (_column(side) for side in zip(*self.lines, strict=True))
+        self.given = [[None if p is None else _column([p]) for p in t.parameters] for t in self.formula.terms]
+
+    def nearest(self, x: IntArray) -> IntArray:
+        """The definition."""
+        shape = np.broadcast_shapes(x.shape, self.cells)
+        cell = np.broadcast_to(np.arange(len(self.lines)).reshape(self.cells), shape).reshape(-1)
+        x = np.broadcast_to(x, shape).reshape(-1)
+        out, sure = np.zeros(x.size, np.int64), np.zeros(x.size, bool)
+        for first in range(0, x.size, AT_ONCE):
+            part = slice(first, first + AT_ONCE)
+            with np.errstate(all="ignore"):
+                made, told = enclosure.rounds_to(self._enclosed(x[part].astype(np.float64), cell[part]), "half_even")
+            told &= np.abs(x[part]) < EXACT
+            out[part], sure[part] = np.where(told, made, 0).astype(np.int64), told
+        known: dict[tuple[int, int], int] = {}
+        for i in np.flatnonzero(~sure).tolist():
+            key = int(cell[i]), int(x[i])
+            if key not in known:
+                known[key] = self._decided(*key)
+            out[i] = known[key]
+        return out.reshape(shape)
+
+    def _enclosed(self, x: NDArray[np.float64], cell: IntArray) -> Ends:
+        """Ends of the formula's values at integers of some cells."""
+        slope, summand = ((side[0][cell], side[1][cell]) for side in (self.slopes, self.summands))
+        made: list[Ends] = []
+        for term, given in zip(self.formula.terms, self.given, strict=True):
+            if term.name == SOURCE:
+                made.append(enclosure.add(enclosure.multiply((x, x), slope), summand))
+            else:
+                made.append(enclosure.FUNCTIONS[term.name]([made[i] for i in term.arguments], given))
+        return made[-1]
+
+    def _decided(self, cell: int, x: int) -> int:
+        slope, summand = self.lines[cell]
+        try:
+            return decided(self.formula, slope * x + summand, lambda v: round_fraction(v, "half_even"))
+        except (*NO_VALUE, Undecided, Unsettled) as error:
+            text = f"at {x}: {error or 'its value is too close to a tie'}"
+            raise IntsimError(f"node {self.node.shown}: {text}") from None
+
+
+def _column(values: Sequence[Fraction]) -> Ends:
+    low, high = enclosure.of_fractions(values)
+    return low[:, 0], high[:, 0]
 
 
 def terms_json(terms: Sequence[Term]) -> list[list[Any]]:
@@ -100,29 +133,6 @@ def _parts(node: Node) -> tuple[Shape, list[tuple[Fraction, Fraction]], Formula]
     ]
     step = Term("affine", (len(terms) - 1,), (1 / Fraction(node.attributes["step"]), Fraction(0)))
     return cells, lines, Formula([*terms, step])
-
-
-def _enclosed(formula: Formula, u: Ends) -> Ends:
-    """Ends of the formula's values at numbers."""
-    made: list[Ends] = []
-    for term in formula.terms:
-        if term.name == "source":
-            made.append(u)
-            continue
-        given = [None if p is None else _flat(enclosure.of_fractions([p])) for p in term.parameters]
-        made.append(enclosure.FUNCTIONS[term.name]([made[i] for i in term.arguments], given))
-    return made[-1]
-
-
-def _flat(ends: Ends) -> Ends:
-    return ends[0][0], ends[1][0]
-
-
-def _decided(node: Node, formula: Formula, line: tuple[Fraction, Fraction], x: int) -> int:
-    try:
-        return decided(formula, line[0] * x + line[1], lambda v: round_fraction(v, "half_even"))
-    except (*NO_VALUE, Undecided, Unsettled) as error:
-        raise IntsimError(f"node {node.shown}: at {x}: {error or 'its value is too close to a tie'}") from None
 
 
 def _range(formula: Formula, x: Interval, depth: int = 12) -> Interval:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fractions import Fraction
 
 import numpy as np
@@ -48,14 +49,21 @@ class Grid(Op):
         return int(min(e[0] for e in extremes)) >> shift, int(max(e[1] for e in extremes)) >> shift
 
 
+def limb_of(slopes: Iterable[int], summands: Iterable[int], most: int, shift: int) -> int | None:
+    """Bits of the lower limb with which int64 holds all on the way, for sums up to `most`; None where no limb does."""
+    s, b = max(map(abs, slopes)), max(map(abs, summands))
+    if most * s + b <= LIMIT:
+        return 0
+    limb = min(LIMB, shift)
+    fits = s <= MOST_SLOPE and ((most >> limb) + 1) * s + (b >> limb) + (1 << 36) <= LIMIT
+    return limb if fits else None
+
+
 def _shifted(acc: IntArray, s: int, b: int, shift: int) -> IntArray:
     """`floor((s * acc + b) / 2^shift)`."""
-    most = max(abs(int(acc.min(initial=0))), abs(int(acc.max(initial=0))))
-    if most * abs(s) + abs(b) <= LIMIT:
-        return (acc * s + b) >> shift
-    limb = min(LIMB, shift)
-    low = (1 << limb) - 1
-    if abs(s) <= MOST_SLOPE and ((most >> limb) + 1) * abs(s) + (abs(b) >> limb) + (1 << 36) <= LIMIT:
+    limb = limb_of([s], [b], max(abs(int(acc.min(initial=0))), abs(int(acc.max(initial=0)))), shift)
+    if limb is not None:
+        low = (1 << limb) - 1
         carried = ((acc & low) * s + (b & low)) >> limb
         return ((acc >> limb) * s + (b >> limb) + carried) >> (shift - limb)
     # only behind a register that overflowed; of what 64 bits don't hold the low ones remain

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from itertools import chain
 
 import numpy as np
 
@@ -24,12 +25,14 @@ from intsim.engine.requantize.filtered import filtered
 from intsim.engine.requantize.kernels import Combination, requantize_dense
 from intsim.engine.requantize.node import cell_layout, known_fit
 from intsim.engine.requantize.rescale import rescaling
-from intsim.engine.requantize.table_kernels import staircase_dense, table_dense
+from intsim.engine.requantize.table_kernels import grid_dense, staircase_dense, table_dense
 from intsim.engine.threads import share_out
-from intsim.graph import IntArray, Node
+from intsim.graph import LIMIT, IntArray, Node
 from intsim.ops import OPS, Mac
+from intsim.ops.function import Prepared
+from intsim.ops.grid import limb_of
 from intsim.ops.layer_norm import LayerNorm
-from intsim.ops.pieces import combined_range
+from intsim.ops.pieces import combine, combined_range, node_pieces
 
 MOVES = {"gather", "concat", "pad", "reshape", "transpose"}
 """Operators whose definition moves integers of any type."""
@@ -365,6 +368,42 @@ def staircase(builder: ProgramBuilder, node: Node) -> bool:
     return _by_line(builder, node, lambda x, out, *part: staircase_dense(x, out, starts, codes, *part))
 
 
+def grid(builder: ProgramBuilder, node: Node) -> bool:
+    """A line and a shift an element, where cells lie in a block and a sum stays within its range."""
+    if not builder.analysis.sound[node.output]:
+        return False
+    cells, shift = node_pieces(node), int(node.attributes["shift"])
+    slopes, summands = [[int(s) for _, s, _ in p] for p in cells], [[int(b) for _, _, b in p] for p in cells]
+    most = max(map(abs, combined_range(node, *(builder.graph.tensors[name] for name in node.inputs))))
+    limb = limb_of(chain(*slopes), chain(*summands), most, shift)
+    if limb is None:
+        return False
+    count = max(map(len, cells))
+    placed = [[max(-LIMIT, min(p[0] or 0, LIMIT)) for p in pieces[1:]] for pieces in cells]
+    starts = np.array([row + [LIMIT] * (count - 1 - len(row)) for row in placed], np.int64).reshape(len(cells), -1)
+
+    def laid(rows: list[list[int]], part: Callable[[int], int]) -> IntArray:
+        return np.array([[part(v) for v in row] + [0] * (count - len(row)) for row in rows], np.int64)
+
+    slope = laid(slopes, int)
+    high, low = laid(summands, lambda b: b >> limb), laid(summands, lambda b: b & ((1 << limb) - 1))
+    bits = np.array([limb, shift - limb])
+    return _by_line(builder, node, lambda x, out, *part: grid_dense(x, out, starts, slope, high, low, bits, *part))
+
+
+def function(builder: ProgramBuilder, node: Node) -> bool:
+    """The definition with floats that are made once."""
+    prepared, kind = Prepared(node), narrowest(builder.analysis.holds[node.output])
+    builder.as_array(node.inputs[0])
+
+    def action(frame: Frame) -> None:
+        frame.arrays[node.output] = prepared.nearest(frame.arrays[node.inputs[0]].astype(np.int64)).astype(kind)
+
+    why = "float64 decides all but a few numbers"
+    builder.add(Step((node,), node.op, why, action, arrays=node.inputs, made=(node.output,)))
+    return True
+
+
 def _narrowed(builder: ProgramBuilder, node: Node, entries: IntArray) -> np.ndarray:
     """In the type of the node's result; entries that can't be reached may not fit it."""
     kind = narrowest(builder.analysis.holds[node.output])
@@ -372,16 +411,20 @@ def _narrowed(builder: ProgramBuilder, node: Node, entries: IntArray) -> np.ndar
 
 
 def _by_line(builder: ProgramBuilder, node: Node, run: Callable[..., None]) -> bool:
-    """`run(x, out, first, last)` on lines of (outer, cells) of blocks, threads apart."""
+    """`run(x, out, first, last)` on lines of (outer, cells) of blocks, threads apart; x is the sum of the inputs."""
     shape, kind = builder.graph.tensors[node.output].shape, narrowest(builder.analysis.holds[node.output])
     layout = cell_layout(shape, node.attributes["cells"])
-    if layout is None or builder.graph.tensors[node.inputs[0]].shape != shape or 0 in shape:
+    shapes = [builder.graph.tensors[name].shape for name in node.inputs]
+    if layout is None or np.broadcast_shapes(*shapes) != shape or 0 in shape:
         return False
-    builder.as_array(node.inputs[0])
+    for name in node.inputs:
+        builder.as_array(name)
     lines = layout[0] * layout[1]
 
     def action(frame: Frame) -> None:
-        x = np.ascontiguousarray(frame.arrays[node.inputs[0]]).reshape(layout)
+        given = [frame.arrays[name] for name in node.inputs]
+        whole = given[0] if len(given) == 1 else combine(node, *(a.astype(np.int64) for a in given))
+        x = np.ascontiguousarray(whole).reshape(layout)
         out = np.empty(layout, kind)
         if lines == 1:
             share_out(lambda p: run(x[:, :, p[0] : p[1]], out[:, :, p[0] : p[1]], 0, 1), layout[2], GRAIN)

@@ -24,6 +24,8 @@ WAYS: dict[str, tuple[Callable[[ProgramBuilder, Node], bool], ...]] = {
     "requantize": (words.requantize, arrays.requantize),
     "gather": (words.resize, maps.gather),
     "staircase": (arrays.staircase,),
+    "grid": (arrays.grid,),
+    "function": (arrays.function,),
     "table": (words.table, arrays.table),
     "concat": (words.concat,),
     "max_pool": (maps.max_pool, windows.pool),

@@ -1,4 +1,4 @@
-"""Compiled tables: one entry for each integer, on arrays and on words of four channels; staircases on arrays."""
+"""Compiled tables: one entry for each integer, on arrays and on words of four channels; staircases, grids on arrays."""
 
 from __future__ import annotations
 
@@ -43,6 +43,29 @@ def staircase_dense(x, out, starts, codes, first, last):  # type: ignore[no-unty
                 else:
                     count = half
             made[i] = entries[low]
+
+
+@compiled
+def grid_dense(x, out, starts, slopes, high, low, bits, first, last):  # type: ignore[no-untyped-def]
+    """out[o, c, i] = floor((slope * x[o, c, i] + summand) / 2^shift) for the lines first..last-1 of (outer, cells).
+
+    x, out: (outer, cells, inner) integers; starts: (cells, pieces - 1) int64, ascending; slopes, high, low: (cells,
+    pieces) int64, the summands' bits from bits[0] on and those below; bits: of the lower limb, and what is left of the
+    shift.
+    """
+    cells, inner, count = x.shape[1], x.shape[2], starts.shape[1]
+    limb, left = bits[0], bits[1]
+    mask = (np.int64(1) << limb) - 1
+    for line in range(first, last):
+        o, c = line // cells, line % cells
+        sums, made = x[o, c], out[o, c]
+        for i in range(inner):
+            value, piece = np.int64(sums[i]), 0
+            while piece < count and starts[c, piece] <= value:
+                piece += 1
+            slope = slopes[c, piece]
+            carried = ((value & mask) * slope + low[c, piece]) >> limb
+            made[i] = ((value >> limb) * slope + high[c, piece] + carried) >> left
 
 
 @compiled
