@@ -38,6 +38,7 @@ from intsim.frontend.reader import Operation, SourceModel
 from intsim.graph import LIMIT, IntArray, IntegerGraph, Node, Rationals, Tensor, check_size, rationals
 from intsim.ops import OPS
 from intsim.ops.deviation import combined_error, deviation, steepest
+from intsim.ops.function import Function
 from intsim.ops.pieces import pieces_json
 from intsim.ops.rows import RowFunction
 from intsim.ops.table import Table
@@ -231,13 +232,25 @@ class Context:
         if on_grid and node.op == "requantize":
             sums = combined_error(node, [self.errors.get(name, Fraction(0)) for name in node.inputs])
             if (off := steepest(node, sums)) > MOST_ERROR:
-                raise Refused(f"what it rounds is only known to within {float(off):.2g} of its step; {QUANTIZE_INPUTS}")
+                known = float(min(off, Fraction(10) ** 300))
+                raise Refused(f"what it rounds is only known to within {known:.2g} of its step; {QUANTIZE_INPUTS}")
         if error:
             self.errors[node.output] = error
             if on_grid or "off" in node.attributes:
                 self.gridded.add(node.output)
-            if isinstance(OPS[node.op], RowFunction | Table) or any(name in self.irrational for name in node.inputs):
+            if isinstance(OPS[node.op], Function | RowFunction | Table) or any(
+                name in self.irrational for name in node.inputs
+            ):
                 self.irrational.add(node.output)
+
+    def forget(self, count: int) -> None:
+        """Take back all nodes but the first ones, which nothing reads."""
+        for node in self.graph.nodes[count:]:
+            del self.graph.tensors[node.output], self.positions[node.output]
+            self.errors.pop(node.output, None)
+            for names in (self.stated, self.gridded, self.irrational):
+                names.discard(node.output)
+        del self.graph.nodes[count:]
 
     def emit_pieces(
         self,

@@ -396,12 +396,14 @@ class Lowering:
 
         Raises Refused where it has none, or that refuses.
         """
+        before = len(self.graph.nodes)
         try:
             return self.exactly(op, integers, live)
         except IntsimError as refused:
             if not live or op.op not in GRIDDED | QUANTIZERS:
                 raise
             for bits in GRID_BITS:
+                self.context.forget(before)
                 try:
                     with self.on_grids(op, bits):
                         values = [self.values[n] for n in op.inputs if n]

@@ -41,6 +41,8 @@ def handler(op: Operation, choose: Choose) -> Handler | None:
         return lambda context, node: context.value(node.inputs[0])
     if op.op in ("ReduceMax", "ReduceMin"):  # of codes they are none: the least is that of negative numbers
         return None
+    if op.op in ("Resize", "Upsample") and op.attributes.get("mode", "nearest") != "nearest":
+        return None
     if op.op in MOVERS or op.op in ("Resize", "Upsample"):
         return moved
     if op.op not in CURVES:

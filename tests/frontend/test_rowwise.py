@@ -268,6 +268,10 @@ REFUSED = {
         lambda n, x: n.node("LayerNormalization", n.node("Add", x, n.node("Tanh", n.quant(x, 0.1, 0, 8))), GAMMA),
         "put a quantizer in front",
     ),
+    "norm of a function of sums": (
+        lambda n, x: n.node("LayerNormalization", n.node("Add", x, n.node("Tanh", n.node("Mul", x, x))), GAMMA),
+        "put a quantizer in front",
+    ),
     "shares of a norm": (
         lambda n, x: n.node("Softmax", n.node("LayerNormalization", x, GAMMA[:1])),
         "put a quantizer between|quantize its input",

@@ -118,21 +118,34 @@ def test_layers_are_compared_where_the_file_has_the_codes():
     assert (last.op, last.elements) == ("Quant", 150)
 
 
-REFUSED = {
-    "conv": lambda n, x: n.node("Conv", joined(n, x), n.quant(np.ones((1, 6, 1, 1), np.float32), 1, 0, 8)),
+COMPUTED = {
     "sum": lambda n, x: n.node("Add", joined(n, x), n.node("Concat", *three(n, x)[::-1], axis=1)),
-    "falling function of pooled": lambda n, x: n.node("Neg", n.node("GlobalMaxPool", joined(n, x))),
     "constants of what was moved": lambda n, x: n.node(
         "Mul", MOVED["shuffled"](n, x), np.float32(np.arange(1, 7)).reshape(6, 1, 1)
-    ),
-    "scales of what was moved": lambda n, x: n.quant(
-        MOVED["shuffled"](n, x), np.float32(np.arange(1, 7)).reshape(1, 6, 1, 1), 0, 8
     ),
     "mean": lambda n, x: n.node("GlobalAveragePool", joined(n, x)),
     "least": lambda n, x: n.node("ReduceMin", joined(n, x), axes=[1]),
     "falling function of the largest": lambda n, x: n.node("Neg", n.node("ReduceMax", joined(n, x), axes=[1])),
-    "line that falls": lambda n, x: n.node("HardSigmoid", n.node("GlobalMaxPool", joined(n, x)), alpha=-0.3, beta=0.9),
     "between": lambda n, x: n.node("Resize", joined(n, x), None, np.float32([1, 1, 2, 2]), mode="linear"),
+}
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_who_computes_with_several_of_the_numbers_has_them_on_a_grid(name):
+    net = Net(17)
+    y = COMPUTED[name](net, net.quant(net.input(1, 2, 5, 5), S, 0, 8))
+    model = net.model(net.quant(y, np.float32(0.021), 0, 8))
+    assert any(n.op in ("function", "grid") for n in intsim.load(model).graph.nodes)
+    check(model, {"x": np.random.default_rng(3).normal(0, 1.5, (1, 2, 5, 5)).astype(np.float32)}, 2)
+
+
+REFUSED = {
+    "conv": lambda n, x: n.node("Conv", joined(n, x), n.quant(np.ones((1, 6, 1, 1), np.float32), 1, 0, 8)),
+    "falling function of pooled": lambda n, x: n.node("Neg", n.node("GlobalMaxPool", joined(n, x))),
+    "scales of what was moved": lambda n, x: n.quant(
+        MOVED["shuffled"](n, x), np.float32(np.arange(1, 7)).reshape(1, 6, 1, 1), 0, 8
+    ),
+    "line that falls": lambda n, x: n.node("HardSigmoid", n.node("GlobalMaxPool", joined(n, x)), alpha=-0.3, beta=0.9),
 }
 
 
