@@ -100,7 +100,8 @@ def _rounded(context: Context, value: Expr, grid: Fraction) -> Expr:
         for first, last, (_, s, b) in spans(cell, low, high)
     ]
     largest, slope = max(s * most + b for most, s, b in lines), max(s for _, s, _ in lines)
-    shift = _shift(largest / grid + 1, slope / grid)
+    every = max(max(abs(s), abs(b)) for cell in resolved.pieces for _, s, b in cell)
+    shift = _shift(largest / grid + 1, slope / grid, every / grid)
     unit, half = grid / 2**shift, (1 << shift) // 2
     off = max(abs(s / unit - round(s / unit)) * most + abs(b / unit - round(b / unit)) for most, s, b in lines)
     cells = [
@@ -113,16 +114,27 @@ def _rounded(context: Context, value: Expr, grid: Fraction) -> Expr:
     return context.emit_pieces("grid", value, whole, (rationals(grid), ZERO), attributes, stem=stem)
 
 
-def _shift(largest: Fraction, slope: Fraction) -> int:
-    """The most bits by which slopes can be finer than the grid, with numbers and slopes of these sizes on it."""
-    alone = (ROOM / largest).__floor__().bit_length() - 1
-    finer = (MOST_SLOPE / slope).__floor__().bit_length() - 1 if slope else 62
-    apart = min(finer, (ROOM << LIMB).bit_length() - 1 - largest.__ceil__().bit_length())
+def _shift(largest: Fraction, slope: Fraction, every: Fraction) -> int:
+    """The most bits by which slopes can be finer than the grid.
+
+    Args:
+        largest: of the numbers that can arrive, in steps of the grid.
+        slope: the largest of the lines that they lie on.
+        every: the largest slope or summand of any line, also of those on which only an overflow leaves numbers.
+    """
+    whole = _bits(ROOM, every)
+    alone = min(whole, _bits(ROOM, largest))
+    apart = min(whole, _bits(MOST_SLOPE, slope), _bits(ROOM << LIMB, largest))
     if apart > alone and largest * 2**apart <= ROOM << min(LIMB, apart):
         return min(apart, 62)
     if alone < 0:
         raise Refused("its numbers have no common grid of 61 bits")
     return min(alone, 62)
+
+
+def _bits(room: int, size: Fraction) -> int:
+    """By how many bits a size can grow that has so much room, below zero for none."""
+    return (room / size).__floor__().bit_length() - 1 if size else 62
 
 
 def _of_function(context: Context, value: Curve, grid: Fraction) -> Expr:

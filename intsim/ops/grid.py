@@ -52,7 +52,7 @@ class Grid(Op):
 def limb_of(slopes: Iterable[int], summands: Iterable[int], most: int, shift: int) -> int | None:
     """Bits of the lower limb with which int64 holds all on the way, for sums up to `most`; None where no limb does."""
     s, b = max(map(abs, slopes)), max(map(abs, summands))
-    if most * s + b <= LIMIT:
+    if max(most, 1) * s + b <= LIMIT:
         return 0
     limb = min(LIMB, shift)
     fits = s <= MOST_SLOPE and ((most >> limb) + 1) * s + (b >> limb) + (1 << 36) <= LIMIT

@@ -53,6 +53,11 @@ def test_two_limbs(shift, slope_bits, seed):
     assert got.tolist() == [(slope * v + summand) >> shift for v in x.tolist()]
 
 
+def test_a_slope_beyond_64_bits_of_zeros_alone():
+    n = grid([[(None, Fraction(1 << 70), Fraction(5))]], 1)
+    assert OPS["grid"].evaluate(n, np.zeros(3, np.int64)).tolist() == [2, 2, 2]
+
+
 @pytest.mark.parametrize("cells", [(1,), (3, 1), (2, 3, 2)])
 def test_pieces_and_cells(cells):
     rng = np.random.default_rng(len(cells))
