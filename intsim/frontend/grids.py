@@ -99,9 +99,10 @@ def _rounded(context: Context, value: Expr, grid: Fraction) -> Expr:
         for cell, (low, high) in zip(resolved.pieces, ends, strict=True)
         for first, last, (_, s, b) in spans(cell, low, high)
     ]
-    largest, slope = max(s * most + b for most, s, b in lines), max(s for _, s, _ in lines)
-    every = max(max(abs(s), abs(b)) for cell in resolved.pieces for _, s, b in cell)
-    shift = _shift(largest / grid + 1, slope / grid, every / grid)
+    # lines on which only an overflow leaves numbers have to be written as well
+    every = [piece for cell in resolved.pieces for piece in cell]
+    largest = max(*(s * most + b for most, s, b in lines), *(abs(b) for _, _, b in every))
+    shift = _shift(largest / grid + 1, max(abs(s) for _, s, _ in every) / grid)
     unit, half = grid / 2**shift, (1 << shift) // 2
     off = max(abs(s / unit - round(s / unit)) * most + abs(b / unit - round(b / unit)) for most, s, b in lines)
     cells = [
@@ -114,17 +115,10 @@ def _rounded(context: Context, value: Expr, grid: Fraction) -> Expr:
     return context.emit_pieces("grid", value, whole, (rationals(grid), ZERO), attributes, stem=stem)
 
 
-def _shift(largest: Fraction, slope: Fraction, every: Fraction) -> int:
-    """The most bits by which slopes can be finer than the grid.
-
-    Args:
-        largest: of the numbers that can arrive, in steps of the grid.
-        slope: the largest of the lines that they lie on.
-        every: the largest slope or summand of any line, also of those on which only an overflow leaves numbers.
-    """
-    whole = _bits(ROOM, every)
-    alone = min(whole, _bits(ROOM, largest))
-    apart = min(whole, _bits(MOST_SLOPE, slope), _bits(ROOM << LIMB, largest))
+def _shift(largest: Fraction, slope: Fraction) -> int:
+    """The most bits by which lines can be finer than the grid, with sums and slopes of these sizes on it."""
+    alone = min(_bits(ROOM, largest), _bits(ROOM, slope))
+    apart = min(_bits(MOST_SLOPE, slope), _bits(ROOM << LIMB, largest))
     if apart > alone and largest * 2**apart <= ROOM << min(LIMB, apart):
         return min(apart, 62)
     if alone < 0:

@@ -12,6 +12,7 @@ from intsim.frontend.grids import extent, on_grid
 from intsim.frontend.lower import Lowering
 from intsim.frontend.reader import read
 from intsim.graph import IntegerGraph
+from intsim.inspect import inspect
 from intsim.ops import OPS
 from intsim.ops.deviation import deviations
 from intsim.verification.reference import Reference
@@ -85,6 +86,9 @@ NETWORKS = {
         "Relu",
         n.node("Concat", n.node("AveragePool", n.node("Relu", sums(n, x)), kernel_shape=[1, 1]), sums(n, x, 1), axis=1),
     ),
+    "mean of joined with a mean": lambda n, x: n.node(
+        "GlobalAveragePool", n.node("Relu", norm(n, NETWORKS["joined with a mean"](n, x), 8))
+    ),
     "norm of a residual": lambda n, x: n.node(
         "LayerNormalization", residual(n, x), np.float32(np.linspace(0.5, 2, 6)), np.float32(np.linspace(-1, 1, 6))
     ),
@@ -119,8 +123,11 @@ def on_a_grid(graph):
 @pytest.mark.parametrize("name", [n if n in EVERYDAY else pytest.param(n, marks=pytest.mark.slow) for n in NETWORKS])
 def test_codes_are_those_of_the_file(name):
     model = network(name)
-    graph = intsim.load(model).graph
+    loaded = intsim.load(model)
+    graph = loaded.graph
     assert on_a_grid(graph)
+    off = max(layer.get("off", 0.0) for layer in inspect(loaded)["layers"])
+    assert 0 < off < (1e-3 if name == "product" else 1e-5)  # two numbers of 30 bits meet in a product
     # what was tried and refused has left no names
     assert "joined" in name or not any("#" in t.name for t in graph.tensors.values() if t.type is not None)
     check(model, {"x": np.random.default_rng(3).normal(0, 1.5, SHAPE).astype(np.float32)}, 3)
