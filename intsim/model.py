@@ -145,18 +145,23 @@ class Model(Shown):
         self, ends: Mapping[str, NDArray[Any]], host: Mapping[str, NDArray[Any]], tensors: Mapping[str, IntArray]
     ) -> tuple[dict[str, NDArray[Any]], dict[str, IntArray]]:
         """The file's outputs of what integers stand for and of the host's tensors, and the integers behind each."""
-        outputs, codes = {}, {}
-        for name, element in self.lowered.source.outputs.items():
-            value = self.lowered.outputs[name]
-            array = ends[name] if isinstance(value, Expr) else host[name]
-            dtype = _dtype(element)
-            if isinstance(value, Expr) and value.linear:
-                codes[name] = tensors[value.tensor]
-            outputs[name] = self._fitting(name, array, dtype) if element in ONNX_INTEGERS else array.astype(dtype)
-        for name, end in self.lowered.ends.items():
-            if len(end.terms) == 1:
-                codes.setdefault(name, tensors[end.terms[0][0]])
-        return outputs, codes
+        outputs = {}
+        for name, integer, dtype in self._outputs:
+            array = ends[name] if name in ends else host[name]
+            outputs[name] = self._fitting(name, array, dtype) if integer else array.astype(dtype)
+        return outputs, {name: tensors[tensor] for name, tensor in self._codes}
+
+    @cached_property
+    def _outputs(self) -> list[tuple[str, bool, np.dtype[Any]]]:
+        """Name, whether the file declares integers, and their type."""
+        return [(name, e in ONNX_INTEGERS, _dtype(e)) for name, e in self.lowered.source.outputs.items()]
+
+    @cached_property
+    def _codes(self) -> list[tuple[str, str]]:
+        """Tensors of the file, and the integer tensor behind each."""
+        held = {n: v.tensor for n, v in self.lowered.outputs.items() if isinstance(v, Expr) and v.linear}
+        ends = {n: e.tensor for n, e in self.lowered.ends.items() if len(e.terms) == 1 and n not in held}
+        return list({**held, **ends}.items())
 
     def _through_islands(self, inputs: Sample, target: Target, keep: bool, **options: Any) -> Run:
         """Part after part: host work, quantizers, integers on the target."""

@@ -9,9 +9,8 @@ from __future__ import annotations
 import contextvars
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, Generic, TypeVar
 
@@ -33,14 +32,20 @@ def set_threads(count: int | None) -> None:
     _chosen = None if count is None else _checked(count, "threads")
 
 
-@contextmanager
-def using(count: int | None) -> Iterator[None]:
+class using:  # noqa: N801 - read as a statement
     """Use `count` threads within the block, in this thread of the caller's only; None changes nothing."""
-    token = _here.set(_here.get() if count is None else _checked(count, "threads"))
-    try:
-        yield
-    finally:
-        _here.reset(token)
+
+    def __init__(self, count: int | None) -> None:
+        """Raises IntsimError for what is no number of threads."""
+        self.count = None if count is None else _checked(count, "threads")
+
+    def __enter__(self) -> None:
+        """Begin."""
+        self.token = _here.set(self.count or _here.get())
+
+    def __exit__(self, *raised: object) -> None:
+        """Go back to what was."""
+        _here.reset(self.token)
 
 
 def threads() -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from math import gcd, lcm
 
 import numpy as np
@@ -96,10 +97,15 @@ class Expr:
     offset: Rationals
     steps: tuple[Step, ...] = ()
 
-    @property
+    @cached_property
     def linear(self) -> bool:
         """Whether it is `scale * tensor + offset`."""
         return len(self.terms) == 1 and not self.steps
+
+    @cached_property
+    def bare(self) -> bool:
+        """Whether it is the integers of a tensor themselves."""
+        return self.linear and scalar(self.scale) == 1 and scalar(self.offset) == 0
 
     @property
     def tensor(self) -> str:
@@ -254,7 +260,7 @@ def as_codes(tensor: str, shape: Shape) -> Expr:
 
 def is_codes(value: Value) -> bool:
     """Whether a value is what `as_codes` makes."""
-    return isinstance(value, Expr) and value.linear and scalar(value.scale) == 1 and scalar(value.offset) == 0
+    return isinstance(value, Expr) and value.bare
 
 
 def narrow(values: np.ndarray) -> np.ndarray:
