@@ -236,11 +236,11 @@ class Context:
                 raise Refused(f"what it rounds is only known to within {known:.2g} of its step; {QUANTIZE_INPUTS}")
         if error:
             self.errors[node.output] = error
-            if on_grid or "off" in node.attributes:
+            rows = isinstance(OPS[node.op], RowFunction)  # whose own rounding comes on top, whatever they read
+            if (on_grid or "off" in node.attributes) and not rows:
                 self.gridded.add(node.output)
-            if isinstance(OPS[node.op], Function | RowFunction | Table) or any(
-                name in self.irrational for name in node.inputs
-            ):
+            irrational = rows or isinstance(OPS[node.op], Function | Table)
+            if irrational or any(name in self.irrational for name in node.inputs):
                 self.irrational.add(node.output)
 
     def forget(self, count: int) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from intsim.arithmetic.rounding import round_fraction
 from intsim.errors import IntsimError
-from intsim.graph import IntArray, Node, Tensor
+from intsim.graph import LIMIT, IntArray, Node, Tensor
 from intsim.ops.op import Op, Range, Shape
 from intsim.reals import enclosure
 from intsim.reals.enclosure import Ends
@@ -105,7 +105,10 @@ class Prepared:
     def _decided(self, cell: int, x: int) -> int:
         slope, summand = self.lines[cell]
         try:
-            return decided(self.formula, slope * x + summand, lambda v: round_fraction(v, "half_even"))
+            made = decided(self.formula, slope * x + summand, lambda v: round_fraction(v, "half_even"))
+            if abs(made) > LIMIT:
+                raise OverflowError("its value has more than 64 bits")
+            return made
         except (*NO_VALUE, Undecided, Unsettled) as error:
             text = f"at {x}: {error or 'its value is too close to a tie'}"
             raise IntsimError(f"node {self.node.shown}: {text}") from None

@@ -215,6 +215,18 @@ def test_a_quantizer_finer_than_any_grid_is_refused(mean, text):
         intsim.load(net.model(net.quant(y, np.float32(1e-14), 0, 32)))
 
 
+@pytest.mark.parametrize("bits", [8, 16, 24])
+def test_behind_a_normalisation_of_sums_any_quantizer_may_stand(bits):
+    """Its own rounding is known to no more than 2^-24, whether its rows are exact or on a grid."""
+    net = Net(18)
+    y = net.node("Transpose", sums(net, net.quant(net.input(*SHAPE), S, 0, 8)), perm=[0, 2, 3, 1])
+    y = net.node("LayerNormalization", y, np.float32([0.5, 1, 1.5, 2]), np.float32([-1, 0, 1, 2]))
+    model = net.model(net.quant(y, np.float32(4.0 / 2**bits), 0, bits))
+    assert on_a_grid(intsim.load(model).graph)
+    inputs = {"x": np.random.default_rng(2).normal(0, 1.5, SHAPE).astype(np.float32)}
+    assert intsim.verify(model, "exact", inputs=inputs, references=False).verdict == "exact"
+
+
 @pytest.mark.parametrize("op", ["MatMul", "Softmax", "Tanh"])
 def test_who_needs_codes_refuses_numbers_on_a_grid(op):
     net = Net(18)

@@ -101,6 +101,14 @@ def test_no_value_is_said():
     assert OPS["function"].evaluate(n, np.array([4, 9])).tolist() == [2, 3]
 
 
+def test_a_value_of_more_than_64_bits():
+    at = {"cells": [1], "lines": [["1", "0"]], "terms": terms_json([X, Term("exp", (0,))]), "step": "1", "off": "1/2"}
+    n = node("function", at)
+    assert OPS["function"].evaluate(n, np.array([0, 40])).tolist() == [1, 235385266837019985]
+    with pytest.raises(IntsimError, match="at 80: its value has more than 64 bits"):
+        OPS["function"].evaluate(n, np.array([0, 80]))
+
+
 def test_lines_that_do_not_fit_are_refused():
     n = function("silu", [(Fraction(1), Fraction(0))] * 2, (3, 1), Fraction(1))
     with pytest.raises(IntsimError, match="2 lines don't fit its cells"):
